@@ -1,0 +1,1 @@
+"""Inverting, editing and measuring image datasets: the library, free of orchestration and tracking."""

@@ -1,0 +1,1 @@
+"""Landmarks, the FFHQ crop, and its way back."""

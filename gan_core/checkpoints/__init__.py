@@ -1,0 +1,1 @@
+"""Safe loading and storing of weights."""

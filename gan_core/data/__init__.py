@@ -1,0 +1,1 @@
+"""Shards, rows, receipts and the images in them."""

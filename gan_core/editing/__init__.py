@@ -1,0 +1,1 @@
+"""Directions and the edits made with them."""

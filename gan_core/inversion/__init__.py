@@ -1,0 +1,1 @@
+"""Refining an inversion: pivotal tuning and projection."""

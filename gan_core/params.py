@@ -1,0 +1,239 @@
+"""Parameters of every flow and stage, read from ``params.yaml``: one file for DVC, Prefect and the library."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gan_core.errors import ParamsError, near_matches
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Precision = Literal["exact", "fast"]
+
+
+class Section(BaseModel):
+    """A part of the parameters; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunParams(Section):
+    """How a run is executed; nothing here may change a result, except ``precision``."""
+
+    workers: Count = 2
+    batch_size: Count = 32
+    precision: Precision = "exact"
+
+
+class ModelPaths(Section):
+    """Checkpoints, as paths or fsspec URLs."""
+
+    generator: str = "data/models/generator.safetensors"
+    encoder: str = "data/models/encoder.safetensors"
+    identity: str = "data/models/identity.safetensors"
+    attributes: str = "data/models/attributes.safetensors"
+    perceptual: str = "data/models/perceptual.safetensors"
+    landmarks: str = "data/models/landmarks.safetensors"
+    directions: str = "data/models/directions.safetensors"
+
+
+class AlignParams(Section):
+    """FFHQ alignment: where landmarks come from and the sizes in pixels."""
+
+    landmarks: str = "columns"
+    size: Count = 64
+    transform_size: Count = 256
+    enable_padding: bool = True
+    max_pixels: Count = 64_000_000
+    min_face_px: Positive = 12.0
+
+
+class EncodeParams(Section):
+    """Which encoder architecture inverts the aligned images (its weights: ``models.encoder``)."""
+
+    encoder: str = "psp"
+
+
+class TuneParams(Section):
+    """Pivotal tuning (Roich et al. 2021, eq. 2-5)."""
+
+    enabled: bool = True
+    steps: Count = 60
+    lr: Positive = 1e-3
+    l2_weight: Weight = 1.0
+    perceptual_weight: Weight = 1.0
+    stop_perceptual: Weight = 0.0
+    locality_weight: Weight = 0.0
+    locality_alpha: Positive = 30.0
+
+
+class EditParams(Section):
+    """One edit: a direction applied at each strength (unit: share of the attribute's range)."""
+
+    direction: str
+    strengths: Annotated[list[float], Field(min_length=1)]
+    layers: tuple[int, int] | None = None
+
+
+class MeasureParams(Section):
+    """Which metrics are computed, and the sample that the distribution metrics use."""
+
+    metrics: list[str] = ["mse", "psnr", "lpips", "identity", "attributes", "fid", "swd"]
+    swd_images: Count = 256
+
+
+class TrackParams(Section):
+    """Where runs are logged; an empty ``uri`` means the local ``sqlite:///mlflow.db``."""
+
+    experiment: str = "edit-dataset"
+    uri: str = ""
+    grid_rows: Count = 8
+
+
+class PortraitsParams(Section):
+    """The toy portraits that the embedded models are trained on."""
+
+    train_images: Count = 24_000
+    seed: int = 1_000_000
+    held_out_images: Count = 512
+    held_out_seed: int = 9_000_000
+
+
+class SampleParams(Section):
+    """The sample dataset of the demo: portraits in the wild, with rows that must fail."""
+
+    rows: Count = 128
+    shards: Count = 4
+    seed: int = 7_000_000
+
+
+class TrainGeneratorParams(Section):
+    """StyleGAN2 on the toy portraits (Karras et al. 2020): paired warm-up, then the adversarial game."""
+
+    size: Count = 64
+    style_dim: Count = 128
+    n_mlp: Count = 4
+    channels: dict[int, int] = {4: 128, 8: 128, 16: 96, 32: 64, 64: 32}
+    batch_size: Count = 32
+    paired_images: int = 400_000
+    paired_lr: Positive = 2e-3
+    adversarial_images: int = 100_000
+    lr: Positive = 1e-3
+    r1_gamma: Weight = 1.0
+    r1_every: Count = 16
+    path_length_weight: Weight = 2.0
+    path_length_every: Count = 4
+    mixing: Unit = 0.5
+    ema_images: Count = 10_000
+    precision: Precision = "fast"
+    seed: int = 0
+
+
+class TrainEncoderParams(Section):
+    """pSp on the toy portraits (Richardson et al. 2021, section 3.2)."""
+
+    units: tuple[int, int, int, int] = (1, 2, 3, 2)
+    width: Count = 32
+    input_size: Count = 64
+    images: Count = 200_000
+    batch_size: Count = 32
+    lr: Positive = 1e-3
+    l2_weight: Weight = 1.0
+    perceptual_weight: Weight = 0.8
+    identity_weight: Weight = 0.1
+    w_norm_weight: Weight = 0.005
+    latent_weight: Weight = 0.1
+    precision: Precision = "fast"
+    seed: int = 0
+
+
+class TrainMeasureParams(Section):
+    """The toy networks that measure: one budget for each of them."""
+
+    images: Count = 150_000
+    batch_size: Count = 64
+    lr: Positive = 1e-3
+    width: Count = 32
+    seed: int = 0
+
+
+class DirectionsParams(Section):
+    """Linear directions fitted on labelled samples of the generator."""
+
+    samples: Count = 8_000
+    attributes: list[str] = ["smile", "yaw", "hair_lightness"]
+    seed: int = 0
+
+
+class Params(Section):
+    """Everything in ``params.yaml``."""
+
+    run: RunParams = RunParams()
+    models: ModelPaths = ModelPaths()
+    align: AlignParams = AlignParams()
+    encode: EncodeParams = EncodeParams()
+    tune: TuneParams = TuneParams()
+    edits: list[EditParams] = []
+    measure: MeasureParams = MeasureParams()
+    track: TrackParams = TrackParams()
+    portraits: PortraitsParams = PortraitsParams()
+    sample: SampleParams = SampleParams()
+    train_generator: TrainGeneratorParams = TrainGeneratorParams()
+    train_encoder: TrainEncoderParams = TrainEncoderParams()
+    train_identity: TrainMeasureParams = TrainMeasureParams()
+    train_attributes: TrainMeasureParams = TrainMeasureParams()
+    train_perceptual: TrainMeasureParams = TrainMeasureParams()
+    train_landmarks: TrainMeasureParams = TrainMeasureParams()
+    directions: DirectionsParams = DirectionsParams()
+
+
+def load_params(path: str | Path = "params.yaml", overrides: dict[str, Any] | None = None) -> Params:
+    """Read and check ``path``, with ``overrides`` (nested, or dotted keys such as ``"tune.steps"``) laid over it.
+
+    Raises ``ParamsError`` naming the path to the offending key, with near matches.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text()) or {}
+    except FileNotFoundError:
+        raise ParamsError(f"no parameter file at {path}: run from the project's folder or name one") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    for dotted, value in (overrides or {}).items():
+        values = _merge(values, dotted.split("."), value)
+    return check_params(values, str(path))
+
+
+def check_params(values: dict[str, Any], where: str = "params") -> Params:
+    """Validate a nested dictionary; raises ``ParamsError`` with one line for all its problems."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _merge(values: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
+    head, *rest = keys
+    if rest:
+        return values | {head: _merge(values.get(head) or {}, rest, value)}
+    if isinstance(value, dict) and isinstance(values.get(head), dict):
+        for key, inner in value.items():
+            values = values | {head: _merge(values[head], [key], inner)}
+        return values
+    return values | {head: value}
+
+
+def _explain(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{path}: {error['msg']} (got {error['input']!r})"
+    *parents, key = error["loc"]
+    model: Any = Params
+    for part in parents:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            model = annotation if hasattr(annotation, "model_fields") else annotation.__args__[0]
+    return f"unknown key {path}{near_matches(str(key), model.model_fields)}"

@@ -1,0 +1,57 @@
+"""Names for the things that people add: one file, one class, one ``@REGISTRY.register(...)`` line."""
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from gan_core.errors import ParamsError, near_matches
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Map names to classes or functions of one kind.
+
+    Other packages add theirs through the entry-point group ``edit_dataset.<kind>``; these are looked up once, at the
+    first miss. ``kind`` is singular and is used in the messages, for instance ``"encoder"``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._items: dict[str, T] = {}
+        self._discovered = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that stores its target under ``name``; a name in use raises ``ValueError``."""
+
+        def store(item: T) -> T:
+            if name in self._items:
+                raise ValueError(f"{self.kind} {name!r} is registered already, by {self._items[name]!r}")
+            self._items[name] = item
+            return item
+
+        return store
+
+    def get(self, name: str) -> T:
+        """Return what is stored under ``name``; an unknown name raises ``ParamsError`` with near matches."""
+        if name not in self._items:
+            self._discover()
+        if name not in self._items:
+            raise ParamsError(f"unknown {self.kind} {name!r}{near_matches(name, self._items)}")
+        return self._items[name]
+
+    def names(self) -> list[str]:
+        """Return all names, sorted, those of other packages included."""
+        self._discover()
+        return sorted(self._items)
+
+    def __iter__(self) -> Iterator[tuple[str, T]]:
+        return iter([(name, self._items[name]) for name in self.names()])
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        for entry in entry_points(group=f"edit_dataset.{self.kind}"):
+            if entry.name not in self._items:
+                self.register(entry.name)(entry.load())
