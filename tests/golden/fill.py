@@ -1,0 +1,84 @@
+"""Weights and inputs of the golden numbers: none is stored, each follows from its key, the salt and a rule."""
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+KEPT_AS_BUILT = ("kernel", "resample_filter", "num_batches_tracked")
+PRELU = re.compile(r"(input_layer|res_layer)\.2\.weight$|prelu\d*\.weight$")
+SLOW_MAPPING = re.compile(r"(^|\.)(style\.\d+|mapping\.fc\d+)\.(weight|bias)$")
+
+
+def fill(key: str, shape: Sequence[int], salt: str = "public", rule: str = "plain") -> np.ndarray:
+    """Return the float32 array of ``key`` under a rule: ``plain``, ``he``, ``psp``, ``stylegan2`` or ``raw``."""
+    stream = np.random.RandomState(zlib.crc32(f"{salt}:{key}".encode()))
+    x = np.asarray(stream.standard_normal(tuple(shape)), dtype=np.float32)
+    return np.asarray(x if rule == "raw" else _scaled(x, key, rule), dtype=np.float32)
+
+
+def fill_state(shapes: Mapping[str, Sequence[int]], salt: str = "public", rule: str = "plain") -> dict[str, np.ndarray]:
+    """Fill every key but the buffers that keep the values their module builds (blur kernels, counters)."""
+    return {key: fill(key, shape, salt, rule) for key, shape in shapes.items() if _last(key) not in KEPT_AS_BUILT}
+
+
+def keys(name: str) -> dict[str, list[int]]:
+    """Return the listing ``tests/golden/keys/<name>.json``: state-dict key -> shape."""
+    return json.loads((HERE / "keys" / f"{name}.json").read_text())["keys"]
+
+
+def golden(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays of ``tests/golden/<name>.npz`` and their ``meta``."""
+    with np.load(HERE / f"{name}.npz") as stored:
+        arrays = {key: stored[key] for key in stored.files if key != "meta"}
+        return arrays, json.loads(str(stored["meta"]))
+
+
+def relative_error(actual: Any, expected: Any) -> float:
+    """Return the largest absolute difference as a share of the largest absolute expected value."""
+    actual, expected = (np.asarray(x, dtype=np.float64) for x in (actual, expected))
+    if actual.shape != expected.shape:
+        raise ValueError(f"shapes differ: {actual.shape} and {expected.shape}")
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _scaled(x: np.ndarray, key: str, rule: str) -> np.ndarray:
+    name = _last(key)
+    if name == "running_mean":
+        return 0.1 * x
+    if name == "running_var":
+        return 1 + 0.1 * np.abs(x)
+    if rule == "stylegan2":
+        return _stylegan2(x, key, name)
+    if name.endswith("bias"):
+        return 0.1 * x
+    return _weight(x, key, rule) if name.endswith("weight") else x
+
+
+def _stylegan2(x: np.ndarray, key: str, name: str) -> np.ndarray:
+    if key.endswith("noise.weight") or key.endswith("noise_strength"):
+        return 0.3 * x
+    if key.endswith(("modulation.bias", "affine.bias")):
+        return 1 + 0.1 * x
+    slow = SLOW_MAPPING.search(key) is not None
+    if name.endswith("bias"):
+        return 0.1 * x / 0.01 if slow else 0.1 * x
+    return x / 0.01 if slow else x
+
+
+def _weight(x: np.ndarray, key: str, rule: str) -> np.ndarray:
+    if x.ndim == 1:
+        return 0.25 + 0.02 * x if PRELU.search(key) else 1 + 0.1 * x
+    if rule == "psp" and (key == "linear.weight" or key.endswith(".linear.weight")):
+        return x
+    return x * math.sqrt((2.0 if rule == "he" else 1.0) / math.prod(x.shape[1:]))
