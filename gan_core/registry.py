@@ -1,7 +1,9 @@
 """Names for the things that people add: one file, one class, one ``@REGISTRY.register(...)`` line."""
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import entry_points
+from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
 from gan_core.errors import ParamsError, near_matches
@@ -13,11 +15,13 @@ class Registry(Generic[T]):
     """Map names to classes or functions of one kind.
 
     Other packages add theirs through the entry-point group ``edit_dataset.<kind>``; these are looked up once, at the
-    first miss. ``kind`` is singular and is used in the messages, for instance ``"encoder"``.
+    first miss. ``kind`` is singular and is used in the messages, for instance ``"encoder"``. At the same time every module
+    of ``package`` is imported, so that a new file in it needs no mention anywhere.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, package: str | None = None) -> None:
         self.kind = kind
+        self.package = package
         self._items: dict[str, T] = {}
         self._discovered = False
 
@@ -52,6 +56,9 @@ class Registry(Generic[T]):
         if self._discovered:
             return
         self._discovered = True
+        if self.package:
+            for module in iter_modules(import_module(self.package).__path__):
+                import_module(f"{self.package}.{module.name}")
         for entry in entry_points(group=f"edit_dataset.{self.kind}"):
             if entry.name not in self._items:
                 self.register(entry.name)(entry.load())

@@ -32,4 +32,4 @@ class Encoder(nn.Module, ABC):
         """Images ``[B, C, H, W]`` in [-1, 1] -> ``w_plus [B, n_latent, w_dim]``, the average latent added."""
 
 
-ENCODERS: Registry[type[Encoder]] = Registry("encoder")
+ENCODERS: Registry[type[Encoder]] = Registry("encoder", "gan_core.encoders")

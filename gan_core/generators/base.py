@@ -51,4 +51,4 @@ class Generator(nn.Module, ABC):
         return self.mapping(z.to(self.latent_avg.device)).mean(0)
 
 
-GENERATORS: Registry[type[Generator]] = Registry("generator")
+GENERATORS: Registry[type[Generator]] = Registry("generator", "gan_core.generators")
