@@ -1,0 +1,164 @@
+"""Building blocks of StyleGAN2 (Karras et al. 2020), with the parameter names of the rosinality layout."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SQRT2 = math.sqrt(2)
+EPS = 1e-8
+
+
+def blur_kernel(gain: float = 1.0) -> Tensor:
+    """The 4x4 binomial kernel of StyleGAN2: outer product of [1, 3, 3, 1], summing to ``gain``."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    return torch.outer(taps, taps) * (gain / 64)
+
+
+def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0)) -> Tensor:
+    """Insert zeros, pad (or crop, where negative), convolve with ``kernel`` [kh, kw] and keep every ``down``-th value.
+
+    ``x [B, C, H, W]`` -> ``[B, C, (H up + p0 + p1 - kh) // down + 1, ...]`` (Karras et al. 2019, appendix).
+    """
+    batch, channels, height, width = x.shape
+    if up > 1:
+        grid = x.new_zeros(batch, channels, height, up, width, up)
+        grid[:, :, :, 0, :, 0] = x
+        x = grid.view(batch, channels, height * up, width * up)
+    x = F.pad(x, (pad[0], pad[1], pad[0], pad[1]))
+    weight = kernel.flip(0, 1).to(x.dtype).expand(channels, 1, *kernel.shape)
+    return F.conv2d(x, weight, stride=down, groups=channels)
+
+
+def compose_with_blur(weight: Tensor, kernel: Tensor) -> Tensor:
+    """Convolve every filter of ``weight [O, I, k, k]`` with the 4x4 ``kernel``: ``[O, I, k + 3, k + 3]``."""
+    out, inp, size, _ = weight.shape
+    flat = F.conv2d(weight.reshape(out * inp, 1, size, size), kernel.flip(0, 1)[None, None].to(weight.dtype), padding=3)
+    return flat.view(out, inp, *flat.shape[2:])
+
+
+def polyphase(weight: Tensor) -> Tensor:
+    """Turn a stride-2 transposed filter ``[O, I, 6, 6]`` into a plain one ``[4 O, I, 3, 3]`` for ``pixel_shuffle``."""
+    out, inp = weight.shape[:2]
+    phases = weight.view(out, inp, 3, 2, 3, 2).flip(2, 4).permute(0, 3, 5, 1, 2, 4)
+    return phases.reshape(out * 4, inp, 3, 3)
+
+
+class PixelNorm(nn.Module):
+    """Scale every vector to unit root mean square."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS)
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with equalised learning rate; ``activate`` adds leaky ReLU times sqrt 2."""
+
+    def __init__(self, inputs: int, outputs: int, bias: float = 0.0, lr_mul: float = 1.0, activate: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_mul)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / lr_mul))
+        self.gain = lr_mul / math.sqrt(inputs)
+        self.lr_mul = lr_mul
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight * self.gain, self.bias * self.lr_mul)
+        return F.leaky_relu(y, 0.2) * SQRT2 if self.activate else y
+
+
+class Blur(nn.Module):
+    """Holds the low-pass kernel under the name that published state dicts give it."""
+
+    kernel: Tensor
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("kernel", blur_kernel(gain))
+
+
+class ModulatedConv(nn.Module):
+    """Convolution whose input channels are scaled by a style (Karras et al. 2020, eq. 1-3).
+
+    Written as scale input, one shared convolution for the whole batch, scale output. Up-sampling (transposed convolution,
+    then blur) is one plain convolution to four phases followed by ``pixel_shuffle``; the two forms are equal.
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: int, style_dim: int, demodulate: bool, up: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, outputs, inputs, size, size))
+        self.modulation = EqualLinear(style_dim, inputs, bias=1.0)
+        self.gain = 1 / math.sqrt(inputs * size * size)
+        self.demodulate = demodulate
+        self.padding = size // 2
+        self.blur = Blur(gain=4.0) if up else None
+
+    def filters(self, dtype: torch.dtype) -> Tensor:
+        """The shared filters as one plain convolution needs them, in ``dtype``."""
+        weight = self.weight[0] * self.gain
+        if self.blur is not None:
+            weight = polyphase(compose_with_blur(weight, self.blur.kernel))
+        return weight.to(dtype, memory_format=torch.channels_last)
+
+    def demodulation(self, style: Tensor) -> Tensor:
+        """Output scale ``[B, O]`` that gives unit variance: rsqrt of the modulated filters' energy."""
+        energy = (self.weight[0] * self.gain).square().sum((2, 3))
+        return torch.rsqrt(F.linear(style.square(), energy) + EPS)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        y = F.conv2d(x * style.to(x.dtype)[:, :, None, None], self.filters(x.dtype), padding=self.padding)
+        return F.pixel_shuffle(y, 2) if self.blur is not None else y
+
+
+class NoiseInjection(nn.Module):
+    """Learned strength of a layer's noise map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+
+class Bias(nn.Module):
+    """Bias in front of the activation, under the name that published state dicts give it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+
+class StyledConv(nn.Module):
+    """Modulated convolution, noise, bias, leaky ReLU times sqrt 2."""
+
+    def __init__(self, inputs: int, outputs: int, style_dim: int, up: bool = False) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(inputs, outputs, 3, style_dim, demodulate=True, up=up)
+        self.noise = NoiseInjection()
+        self.activate = Bias(outputs)
+
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor | None, clamp: float | None) -> Tensor:
+        """``x [B, I, H, W]``, ``style [B, I]`` (the affine's output), ``noise [B or 1, 1, H', W']`` or None."""
+        y = self.conv(x, style)
+        scale = (self.conv.demodulation(style) * SQRT2).to(y.dtype)[:, :, None, None]
+        offset = (self.activate.bias * SQRT2)[None, :, None, None]
+        if noise is not None:
+            offset = offset + self.noise.weight * SQRT2 * noise
+        y = F.leaky_relu(torch.addcmul(offset.to(y.dtype), y, scale), 0.2)
+        return y if clamp is None else y.clamp(-clamp * SQRT2, clamp * SQRT2)
+
+
+class ToRGB(nn.Module):
+    """1x1 modulated convolution to RGB, added to the up-sampled image so far."""
+
+    def __init__(self, inputs: int, style_dim: int, up: bool = True) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(inputs, 3, 1, style_dim, demodulate=False, up=False)
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+        self.upsample = Blur(gain=4.0) if up else None
+
+    def forward(self, x: Tensor, style: Tensor, skip: Tensor | None, clamp: float | None) -> Tensor:
+        y = self.conv(x, style).float() + self.bias
+        y = y if clamp is None else y.clamp(-clamp, clamp)
+        if skip is None or self.upsample is None:
+            return y
+        return y + upfirdn2d(skip, self.upsample.kernel, up=2, pad=(2, 1))

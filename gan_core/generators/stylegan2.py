@@ -1,0 +1,126 @@
+"""StyleGAN2 (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN")."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.generators.base import GENERATORS, Generator, Noise
+from gan_core.generators.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
+
+
+def channel_table(size: int, channel_multiplier: int) -> dict[int, int]:
+    """Published channels by resolution: 512 up to 32 px, then ``16384 multiplier / resolution``."""
+    resolutions = [2**i for i in range(2, int(math.log2(size)) + 1)]
+    return {r: 512 if r <= 32 else 16384 * channel_multiplier // r for r in resolutions}
+
+
+class ConstantInput(nn.Module):
+    """The learned 4x4 start of synthesis."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+
+
+@GENERATORS.register("stylegan2")
+class StyleGAN2(Generator):
+    """The published network with the rosinality state-dict names, for any power-of-two size >= 8.
+
+    ``channels`` (resolution -> width) replaces the published table; ``conv_clamp`` is the ADA option. ``compute_dtype``
+    decides the type of the convolutions (``gan_core.precision``); mapping, demodulation and the image stay float32.
+    """
+
+    family = "stylegan2"
+    spaces = ("z", "w", "w_plus", "s")
+
+    def __init__(
+        self,
+        size: int = 64,
+        style_dim: int = 512,
+        n_mlp: int = 8,
+        channel_multiplier: int = 2,
+        channels: dict[int, int] | None = None,
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        table = {int(r): c for r, c in channels.items()} if channels else channel_table(size, channel_multiplier)
+        self.arguments = {"size": size, "style_dim": style_dim, "n_mlp": n_mlp, "channels": table, "conv_clamp": conv_clamp}
+        self.size = size
+        self.z_dim = self.w_dim = style_dim
+        self.conv_clamp = conv_clamp
+        self.compute_dtype = torch.float32
+        levels = range(3, int(math.log2(size)) + 1)
+        self.n_latent = 2 * len(levels) + 2
+        self.style = nn.Sequential(
+            PixelNorm(), *(EqualLinear(style_dim, style_dim, lr_mul=0.01, activate=True) for _ in range(n_mlp))
+        )
+        self.input = ConstantInput(table[4])
+        self.conv1 = StyledConv(table[4], table[4], style_dim)
+        self.to_rgb1 = ToRGB(table[4], style_dim, up=False)
+        self.convs = nn.ModuleList()
+        self.to_rgbs = nn.ModuleList()
+        for level in levels:
+            before, after = table[2 ** (level - 1)], table[2**level]
+            self.convs.append(StyledConv(before, after, style_dim, up=True))
+            self.convs.append(StyledConv(after, after, style_dim))
+            self.to_rgbs.append(ToRGB(after, style_dim))
+        self.noises = nn.Module()
+        for i in range(self.n_latent - 1):
+            resolution = 2 ** ((i + 5) // 2)
+            self.noises.register_buffer(f"noise_{i}", torch.randn(1, 1, resolution, resolution))
+        self.register_buffer("latent_avg", torch.zeros(style_dim), persistent=False)
+
+    def mapping(self, z: Tensor) -> Tensor:
+        return self.style(z)
+
+    def forward(self, z: Tensor, psi: float = 1.0, noise: Noise = "const") -> Tensor:
+        """``z [B, z_dim]`` -> images, truncated by ``psi``."""
+        return self.synthesis(self.broadcast(self.truncate(self.mapping(z), psi)), noise)
+
+    def mix(self, first: Tensor, second: Tensor, crossover: int) -> Tensor:
+        """Style mixing: ``w`` codes ``first`` for the layers before ``crossover``, ``second`` from there on."""
+        layer = torch.arange(self.n_latent, device=first.device)[None, :, None]
+        return torch.where(layer < crossover, first.unsqueeze(1), second.unsqueeze(1))
+
+    def styles(self, w_plus: Tensor) -> list[Tensor]:
+        """S space: each layer's affine of its latent, ``[B, channels]`` in the order of ``layers()``."""
+        return [layer.conv.modulation(w_plus[:, index]) for layer, index in self.layers()]
+
+    def layers(self) -> list[tuple[StyledConv | ToRGB, int]]:
+        """All modulated layers with the index of the latent that they read, in the order of evaluation."""
+        found: list[tuple[StyledConv | ToRGB, int]] = [(self.conv1, 0), (self.to_rgb1, 1)]
+        for j, to_rgb in enumerate(self.to_rgbs):
+            found += [(self.convs[2 * j], 2 * j + 1), (self.convs[2 * j + 1], 2 * j + 2), (to_rgb, 2 * j + 3)]
+        return found
+
+    def synthesis(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
+        if w_plus.shape[1:] != (self.n_latent, self.w_dim):
+            expected = f"[B, {self.n_latent}, {self.w_dim}]"
+            raise ValueError(f"w_plus is {list(w_plus.shape)}, this generator of {self.size} px needs {expected}")
+        return self.synthesis_from_styles(self.styles(w_plus), noise)
+
+    def synthesis_from_styles(self, styles: Sequence[Tensor], noise: Noise = "const") -> Tensor:
+        """S space (one tensor per entry of ``layers()``) -> images."""
+        batch = styles[0].shape[0]
+        maps = iter(self._noise_maps(batch, noise))
+        x = self.input.input.to(self.compute_dtype).expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        image: Tensor | None = None
+        for (layer, _), style in zip(self.layers(), styles, strict=True):
+            if isinstance(layer, StyledConv):
+                x = layer(x, style, next(maps), self.conv_clamp)
+            else:
+                image = layer(x, style, image, self.conv_clamp)
+        assert image is not None
+        return image.contiguous()
+
+    def _noise_maps(self, batch: int, noise: Noise) -> Sequence[Tensor | None]:
+        constant: list[Tensor] = [getattr(self.noises, f"noise_{i}") for i in range(self.n_latent - 1)]
+        if noise == "const":
+            return constant
+        if noise == "none":
+            return [None] * len(constant)
+        if noise == "random":
+            return [torch.randn(batch, *m.shape[1:], device=m.device) for m in constant]
+        return list(noise)
