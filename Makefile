@@ -1,0 +1,57 @@
+# `make demo` and `make test` from a fresh clone; everything lives in .venv and runs/.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+DEMO := runs/demo
+
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PREFECT_CLI_PROMPT := false
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.PHONY: help install data demo test test-slow lint ui clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## make .venv with everything (again only when pyproject.toml or constraints.txt change)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one with: make install PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --progress-bar off -c constraints.txt -e '.[dev]'
+	@touch $@
+
+data: $(STAMP)  ## fetch the sample dataset and the small checkpoints (from the repository itself)
+	@$(BIN)/dvc pull -q
+
+demo: data  ## run align, encode, tune, edit and measure over the sample dataset
+	$(BIN)/edit-dataset run data/sample $(DEMO)
+	@echo
+	@echo "Report:     $(DEMO)/report.html"
+	@echo "Dataset:    $(DEMO)/edit/ (Parquet), scores in $(DEMO)/measure/, totals in $(DEMO)/summary.json"
+	@echo "MLflow and Prefect in the browser: make ui"
+	@$(BIN)/dvc status
+
+test: data  ## run the tests (minutes)
+	$(BIN)/pytest -m 'not slow' --durations=15
+
+test-slow: data  ## run the slow tests: kills, servers, gold at full size
+	$(BIN)/pytest -m slow --durations=15
+
+lint: $(STAMP)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: $(STAMP)  ## start the Prefect and the MLflow user interface
+	$(BIN)/edit-dataset server start
+
+clean:  ## remove the environment, the runs and the caches; keep the data
+	rm -rf .venv runs mlflow.db mlartifacts mlruns .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
