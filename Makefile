@@ -52,6 +52,6 @@ lint: $(STAMP)  ## check style and types
 ui: $(STAMP)  ## start the Prefect and the MLflow user interface
 	$(BIN)/edit-dataset server start
 
-clean:  ## remove the environment, the runs and the caches; keep the data
-	rm -rf .venv runs mlflow.db mlartifacts mlruns .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+clean:  ## remove the environment, the demo's run and the caches; keep data and other runs
+	rm -rf .venv $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
