@@ -1,0 +1,101 @@
+"""The oriented face square of FFHQ alignment, from facial landmarks (Karras et al. 2019, appendix C).
+
+Coordinates are (x, y) in pixels, float64, with the centre of the first pixel at (0, 0); "left" is the image's left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gan_core.data.stages import Rejected
+
+Points = NDArray[np.float64]
+
+FIVE_POINT_NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
+
+
+@dataclass(frozen=True)
+class FaceSquare:
+    """A rotated square: ``centre`` [2] and ``half`` [2], the vector from the centre to the middle of the right side."""
+
+    centre: Points
+    half: Points
+
+    @property
+    def side(self) -> float:
+        """Length of a side in pixels."""
+        return float(np.hypot(*self.half) * 2)
+
+    @property
+    def corners(self) -> Points:
+        """``[4, 2]``: top left, bottom left, bottom right, top right."""
+        c, x, y = self.centre, self.half, _quarter_turn(self.half)
+        return np.stack([c - x - y, c - x + y, c + x + y, c + x - y])
+
+
+def five_points(landmarks: ArrayLike) -> Points:
+    """Reduce landmarks to ``[5, 2]``: eye centres, nose tip, mouth corners, in the order of ``FIVE_POINT_NAMES``.
+
+    Takes the 68 points of the iBUG / dlib layout ``[68, 2]`` or five points, which are returned as they are; any other
+    shape raises ``ValueError``.
+    """
+    points = np.asarray(landmarks, dtype=np.float64)
+    if points.shape == (5, 2):
+        return points
+    if points.shape != (68, 2):
+        raise ValueError(f"landmarks have shape {points.shape}; expected [5, 2] or [68, 2]")
+    return np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0), points[30], points[48], points[54]])
+
+
+def face_square(landmarks: ArrayLike) -> FaceSquare:
+    """Return the square that FFHQ crops for these landmarks (``[5, 2]`` or ``[68, 2]``).
+
+    Its axis is eye-to-eye minus the eye-to-mouth vector turned by 90 degrees, its half side the larger of 2.0 eye
+    distances and 1.8 eye-to-mouth distances. Degenerate landmarks give a square of side 0 or NaN.
+    """
+    eye_left, eye_right, _, mouth_left, mouth_right = five_points(landmarks)
+    eye_avg = (eye_left + eye_right) * 0.5
+    eye_to_eye = eye_right - eye_left
+    eye_to_mouth = (mouth_left + mouth_right) * 0.5 - eye_avg
+    axis = eye_to_eye - _quarter_turn(eye_to_mouth)
+    length = np.hypot(*axis)
+    scale = max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8)
+    half = axis / length * scale if length > 0 else axis
+    return FaceSquare(eye_avg + eye_to_mouth * 0.1, half)
+
+
+def check_landmarks(landmarks: ArrayLike) -> Rejected | None:
+    """Say why no face square follows from these landmarks: non-finite, or eyes or mouth that coincide."""
+    points = five_points(landmarks)
+    bad = [name for name, point in zip(FIVE_POINT_NAMES, points, strict=True) if not np.isfinite(point).all()]
+    if bad and bad != ["nose"]:
+        return Rejected("degenerate_landmarks", f"not a finite position: {', '.join(bad)}")
+    eyes, mouth = points[:2], points[3:].mean(axis=0)
+    between, down = np.hypot(*(eyes[1] - eyes[0])), np.hypot(*(mouth - eyes.mean(axis=0)))
+    square = face_square(points)
+    if min(between, down) <= 1e-3 * max(between, down) or square.side == 0:
+        return Rejected("degenerate_landmarks", f"eyes {between:.3g} px apart, mouth {down:.3g} px from them")
+    return None
+
+
+def check_square(square: FaceSquare, width: int, height: int, min_side: float) -> Rejected | None:
+    """Say why the square can't be cropped from a ``width`` x ``height`` image: ``tiny_face`` or ``out_of_frame``.
+
+    A square more than eight times as long as the image counts as out of the frame: it would be padding only.
+    """
+    if square.side < min_side:
+        return Rejected("tiny_face", f"the face square is {square.side:.1f} px wide, below {min_side:g} px")
+    x, y = square.centre
+    if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
+        return Rejected("out_of_frame", f"the face's centre ({x:.0f}, {y:.0f}) is outside the {width}x{height} image")
+    if square.side > 8 * max(width, height):
+        return Rejected("out_of_frame", f"the face square is {square.side:.0f} px wide in a {width}x{height} image")
+    return None
+
+
+def _quarter_turn(v: Points) -> Points:
+    """Turn a vector by 90 degrees, from right to down."""
+    return np.array([-v[1], v[0]])
