@@ -1,0 +1,66 @@
+"""IR-SE: the residual backbone with squeeze and excitation of ArcFace (Deng et al. 2019) that pSp and e4e build on."""
+
+import torch
+from torch import Tensor, nn
+
+Units = tuple[int, int, int, int]
+IR_SE_50: Units = (3, 4, 14, 3)
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate computed from all channel means (Hu et al. 2018)."""
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = x.mean((2, 3), keepdim=True)
+        return x * torch.sigmoid(self.fc2(torch.relu(self.fc1(means))))
+
+
+class ResidualUnit(nn.Module):
+    """BN, conv, PReLU, conv of the given stride, BN, gate; added to a shortcut, with nothing after the sum."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
+        if inputs != outputs:
+            self.shortcut_layer = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+        self.res_layer = nn.Sequential(
+            nn.BatchNorm2d(inputs),
+            nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False),
+            nn.PReLU(outputs),
+            nn.Conv2d(outputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            SqueezeExcite(outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.res_layer(x) + self.shortcut_layer(x)
+
+
+def stem(channels: int, width: int) -> nn.Sequential:
+    """Build the input layer: images of ``channels`` to ``width`` maps of the same size."""
+    return nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
+
+
+def body(units: Units, width: int) -> nn.Sequential:
+    """Build four groups of units, each halving the size first; widths are ``width`` times 1, 2, 4 and 8."""
+    layers: list[nn.Module] = []
+    inputs = width
+    for group, count in enumerate(units):
+        outputs = width << group
+        layers.append(ResidualUnit(inputs, outputs, 2))
+        layers += [ResidualUnit(outputs, outputs, 1) for _ in range(count - 1)]
+        inputs = outputs
+    return nn.Sequential(*layers)
+
+
+def group_ends(units: Units) -> list[int]:
+    """Return the index of the last unit of each group."""
+    return [sum(units[: group + 1]) - 1 for group in range(len(units))]
