@@ -202,6 +202,8 @@ def load_params(path: str | Path = "params.yaml", overrides: dict[str, Any] | No
         raise ParamsError(f"no parameter file at {path}: run from the project's folder or name one") from None
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: sections and their keys are expected, not a {type(values).__name__}")
     for dotted, value in (overrides or {}).items():
         values = _merge(values, dotted.split("."), value)
     return check_params(values, str(path))
@@ -215,8 +217,12 @@ def check_params(values: dict[str, Any], where: str = "params") -> Params:
         raise ParamsError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from None
 
 
-def _merge(values: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
+def _merge(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
     head, *rest = keys
+    if not isinstance(values, dict):
+        raise ParamsError(
+            f"can't set {'.'.join(keys)} inside {values!r}: only sections have keys, lists are given whole"
+        )
     if rest:
         return values | {head: _merge(values.get(head) or {}, rest, value)}
     if isinstance(value, dict) and isinstance(values.get(head), dict):

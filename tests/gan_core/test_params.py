@@ -1,0 +1,119 @@
+"""Parameters: one file for DVC, the flows and the library, and no typo goes unnoticed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from gan_core.errors import ParamsError
+from gan_core.params import Params, check_params, load_params
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text("tune: {steps: 7}\nedits:\n  - {direction: smile, strengths: [1, -1]}\n")
+    return path
+
+
+def test_the_file_sets_and_the_model_fills_in(written: Path) -> None:
+    params = load_params(written)
+    assert params.tune.steps == 7
+    assert params.tune.lr == Params().tune.lr
+    assert params.edits[0].strengths == [1.0, -1.0]
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("")
+    assert load_params(tmp_path / "params.yaml") == Params()
+
+
+def test_the_projects_own_file_states_every_section() -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert list(values) == list(Params.model_fields)
+    for name, section in values.items():
+        if isinstance(section, dict):
+            assert set(section) == set(type(getattr(Params(), name)).model_fields), name
+    assert [edit.direction for edit in load_params(ROOT / "params.yaml").edits] == ["smile", "yaw", "hair_lightness"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps", "lr"),
+    [
+        ({"tune.steps": 3}, 3, 1e-3),
+        ({"tune": {"steps": 3}}, 3, 1e-3),
+        ({"tune.steps": 3, "tune": {"lr": 0.5}}, 3, 0.5),
+    ],
+)
+def test_overrides_lie_over_the_file(written: Path, overrides: dict[str, Any], steps: int, lr: float) -> None:
+    params = load_params(written, overrides)
+    assert (params.tune.steps, params.tune.lr) == (steps, lr)
+    assert len(params.edits) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tun": {}}, r"unknown key tun; did you mean 'tune'"),
+        ({"tune": {"step": 3}}, r"unknown key tune.step; did you mean 'steps'"),
+        (
+            {"edits": [{"direction": "smile", "strength": [1], "strengths": [1]}]},
+            r"unknown key edits.0.strength; did",
+        ),
+        ({"tune": {"steps": 0}}, r"tune.steps: .*greater than or equal to 1 \(got 0\)"),
+        ({"tune": {"lr": "fast"}}, r"tune.lr: .*\(got 'fast'\)"),
+        ({"run": {"precision": "double"}}, r"run.precision: .*'exact' or 'fast'"),
+        ({"edits": [{"direction": "smile", "strengths": []}]}, r"edits.0.strengths: .*at least 1 item"),
+        ({"train_generator": {"mixing": 1.5}}, r"train_generator.mixing: .*less than or equal to 1"),
+    ],
+)
+def test_a_mistake_is_named_with_its_path(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParamsError, match=message) as caught:
+        check_params(values, "params.yaml")
+    assert str(caught.value).startswith("params.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_several_mistakes_are_told_together() -> None:
+    with pytest.raises(ParamsError, match=r"tune.steps.*; unknown key trak"):
+        check_params({"tune": {"steps": -1}, "trak": {}})
+
+
+def test_a_mistyped_override_is_named_too(written: Path) -> None:
+    with pytest.raises(ParamsError, match=r"unknown key tune.lrr; did you mean 'lr'"):
+        load_params(written, {"tune.lrr": 1.0})
+
+
+@pytest.mark.parametrize("dotted", ["edits.0.strengths", "tune.steps.first"])
+def test_an_override_inside_a_list_or_a_number_is_refused(written: Path, dotted: str) -> None:
+    with pytest.raises(ParamsError, match="only sections have keys"):
+        load_params(written, {dotted: [1.0]})
+
+
+def test_a_file_of_another_shape_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("- tune\n- edits\n")
+    with pytest.raises(ParamsError, match="sections and their keys are expected, not a list"):
+        load_params(path)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"no parameter file at .*nowhere\.yaml"):
+        load_params(tmp_path / "nowhere.yaml")
+
+
+def test_broken_yaml_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("tune: {steps: 3\nedits: ]")
+    with pytest.raises(ParamsError, match="not valid YAML") as caught:
+        load_params(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_params_do_not_change_under_a_run() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Params().tune.steps = 5  # type: ignore[misc]
