@@ -1,0 +1,137 @@
+"""Where a face's landmarks come from: a column of the dataset, no detector at all, or a network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from gan_core.align.quad import Points
+from gan_core.checkpoints.files import file_sha256
+from gan_core.checkpoints.store import load_network
+from gan_core.data.images import to_tensor
+from gan_core.data.stages import Rejected, Row
+from gan_core.errors import DataError
+from gan_core.registry import Registry
+
+LETTERBOX_SIZE = 64
+
+
+class LandmarkSource(ABC):
+    """Finds the landmarks of one face per image; built once per worker with the path of a checkpoint (may be unused).
+
+    ``pads`` tells whether parts of the face square that lie outside the image are filled in.
+    """
+
+    pads: ClassVar[bool] = True
+
+    def __init__(self, checkpoint: str = "") -> None:
+        self.checkpoint = checkpoint
+
+    @abstractmethod
+    def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
+        """Return pixel positions ``[5, 2]`` or ``[68, 2]`` in the RGB ``image``, or why there are none: ``no_face``."""
+
+    def identity(self) -> dict[str, Any]:
+        """Everything beside the image and its row that decides the landmarks: JSON-able."""
+        return {}
+
+
+LANDMARK_SOURCES: Registry[type[LandmarkSource]] = Registry("landmark source", "gan_core.align")
+
+
+@LANDMARK_SOURCES.register("columns")
+class ColumnLandmarks(LandmarkSource):
+    """Landmarks that the dataset brings along, in its column ``landmarks``; null means that there is no face."""
+
+    def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
+        """Read 5 or 68 points from the row; another number of them is ``degenerate_landmarks``."""
+        if "landmarks" not in row:
+            raise DataError(
+                "align.landmarks is 'columns' but the dataset has no column 'landmarks': "
+                "add one (5 or 68 points) or choose 'toy-net' or 'centre'"
+            )
+        if row["landmarks"] is None:
+            return Rejected("no_face", "the column 'landmarks' is null")
+        try:
+            points = np.array(list(row["landmarks"]), dtype=np.float64)
+        except (TypeError, ValueError):
+            return Rejected("degenerate_landmarks", "the column 'landmarks' is not a list of (x, y)")
+        if points.shape not in ((5, 2), (68, 2)):
+            return Rejected("degenerate_landmarks", f"{points.shape} landmarks where 5 or 68 (x, y) are expected")
+        return points
+
+
+@LANDMARK_SOURCES.register("centre")
+class CentreSquare(LandmarkSource):
+    """No faces: the points of a virtual upright face whose square is the largest one centred in the image."""
+
+    pads = False
+
+    def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
+        """Return five points; every image has them."""
+        width, height = image.size
+        unit = min(width, height) / 4  # half the square is 2.0 eye distances
+        offsets = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.5], [-0.4, 1.0], [0.4, 1.0]])
+        eye_avg = np.array([(width - 1) / 2, (height - 1) / 2 - 0.1 * unit])
+        return eye_avg + offsets * unit
+
+
+@LANDMARK_SOURCES.register("toy-net")
+class NetworkLandmarks(LandmarkSource):
+    """The embedded landmark network for toy portraits: presence and five points of the letterboxed frame."""
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network, loaded at first use: ``[B, 3, 64, 64]`` -> presence logit ``[B]``, points ``[B, 5, 2]``."""
+        return load_network(self.checkpoint, "landmarks")
+
+    def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
+        """Detect the face; a presence logit below 0 is ``no_face``."""
+        box = Letterbox.fit(*image.size)
+        with torch.inference_mode():
+            presence, points = self.network(to_tensor([box.apply(image)]))
+        if presence.item() < 0:
+            return Rejected("no_face", f"the landmark network sees no face (presence logit {presence.item():.2f})")
+        return box.restore(points[0].double().numpy())
+
+    def identity(self) -> dict[str, Any]:
+        """The checkpoint's hash."""
+        return {"landmarks_sha256": file_sha256(self.checkpoint)}
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """How an image sits in a 64x64 frame: scaled by ``scale`` to fit, centred, with black bars of ``offset`` pixels."""
+
+    scale: tuple[float, float]
+    offset: tuple[int, int]
+    size: tuple[int, int]
+
+    @classmethod
+    def fit(cls, width: int, height: int) -> Letterbox:
+        """Fit a ``width`` x ``height`` image: its longer side becomes 64 pixels."""
+        scale = LETTERBOX_SIZE / max(width, height)
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
+        offset = (LETTERBOX_SIZE - size[0]) // 2, (LETTERBOX_SIZE - size[1]) // 2
+        return cls((size[0] / width, size[1] / height), offset, size)
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """Return the 64x64 frame of an RGB image."""
+        frame = Image.new("RGB", (LETTERBOX_SIZE, LETTERBOX_SIZE))
+        frame.paste(image.resize(self.size, Image.Resampling.BILINEAR), self.offset)
+        return frame
+
+    def normalise(self, points: Points) -> Points:
+        """Map pixel positions ``[..., 2]`` of the image to the frame, where 0 and 1 are its outer edges."""
+        return ((points + 0.5) * self.scale + self.offset) / LETTERBOX_SIZE
+
+    def restore(self, points: Points) -> Points:
+        """Map positions ``[..., 2]`` in [0, 1] of the frame to pixels of the image: the inverse of ``normalise``."""
+        return (points * LETTERBOX_SIZE - self.offset) / self.scale - 0.5
