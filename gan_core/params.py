@@ -152,12 +152,14 @@ class TrainEncoderParams(Section):
 
 
 class TrainMeasureParams(Section):
-    """The toy networks that measure: one budget for each of them."""
+    """The toy networks that measure: one budget for each; ``rendered`` pictures are drawn for this network alone."""
 
     images: Count = 150_000
+    rendered: Count = 12_000
     batch_size: Count = 64
     lr: Positive = 1e-3
     width: Count = 32
+    precision: Precision = "fast"
     seed: int = 0
 
 
