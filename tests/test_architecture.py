@@ -1,0 +1,163 @@
+"""The cut of the project, kept by tests: who imports whom, and how long, typed and documented things are."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("gan_core", "tasks", "flows")
+SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+ALL_FILES = [*SOURCES, *sorted(p.relative_to(ROOT) for f in ("tests", "benchmarks") for p in (ROOT / f).rglob("*.py"))]
+CORE = [path for path in SOURCES if path.parts[0] == "gan_core"]
+
+ORCHESTRATION = {"prefect", "mlflow", "dvc"}
+CORE_MAY_IMPORT = set(sys.stdlib_module_names) | {
+    *("gan_core", "torch", "torchvision", "numpy", "scipy", "pyarrow", "pandas", "PIL", "pydantic", "yaml"),
+    *("safetensors", "fsspec", "lpips", "jinja2", "matplotlib", "dlib"),
+}
+ONLY_IN = {"mlflow": Path("tasks/tracking.py"), "dvc": Path("tasks/versions.py")}
+MAY_UNPICKLE = Path("gan_core/checkpoints")
+MAX_FILE, MAX_FUNCTION = 400, 60
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def tree(path: Path) -> ast.Module:
+    """Return the parsed file."""
+    return ast.parse((ROOT / path).read_text(), str(path))
+
+
+def imports(path: Path) -> set[str]:
+    """Return the top-level names of everything that a file imports, at whatever depth of its code."""
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0] if node.level == 0 else path.parts[0])
+    return found
+
+
+def functions(path: Path) -> list[Function]:
+    """Return every function and method of a file, nested ones too."""
+    return [node for node in ast.walk(tree(path)) if isinstance(node, Function)]
+
+
+def each(paths: list[Path]) -> pytest.MarkDecorator:
+    """Run a test once a file."""
+    return pytest.mark.parametrize("path", paths, ids=str)
+
+
+@each(CORE)
+def test_the_library_knows_nothing_of_what_runs_it(path: Path) -> None:
+    assert imports(path) <= CORE_MAY_IMPORT
+
+
+@each([path for path in SOURCES if path.parts[0] == "tasks"])
+def test_tasks_never_import_flows(path: Path) -> None:
+    assert "flows" not in imports(path)
+
+
+@each(SOURCES)
+def test_one_file_each_knows_mlflow_and_dvc(path: Path) -> None:
+    assert {name for name in imports(path) & set(ONLY_IN) if ONLY_IN[name] != path} == set()
+
+
+def test_importing_the_whole_library_loads_no_orchestration() -> None:
+    names = [module_name(path) for path in CORE if path.name != "__main__.py"]
+    code = f"import importlib, sys; [importlib.import_module(n) for n in {names!r}]; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in ast.literal_eval(done.stdout)}
+    assert "torch" in loaded
+    assert loaded & (ORCHESTRATION | {"tasks", "flows"}) == set()
+
+
+@each(ALL_FILES)
+def test_files_and_functions_stay_short(path: Path) -> None:
+    assert len((ROOT / path).read_text().splitlines()) <= MAX_FILE
+    long = {f.name: length for f in functions(path) if (length := (f.end_lineno or 0) - f.lineno + 1) > MAX_FUNCTION}
+    assert long == {}
+
+
+@each(SOURCES)
+def test_everything_is_typed(path: Path) -> None:
+    assert [f"{path}:{function.lineno} {function.name}" for function in functions(path) if not is_typed(function)] == []
+
+
+@each(SOURCES)
+def test_everything_public_is_documented(path: Path) -> None:
+    module = importlib.import_module(module_name(path))
+    assert inspect.getdoc(module), f"{path} has no docstring"
+    assert [name for name, item in public_items(module) if not inspect.getdoc(item)] == []
+
+
+@each(SOURCES)
+def test_names_say_what_is_inside(path: Path) -> None:
+    assert path.stem not in {"utils", "util", "helpers", "misc", "common"}
+    classes = [node.name for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
+    assert [name for name in classes if name.endswith(("Manager", "Helper", "Util", "Utils"))] == []
+
+
+@each([path for path in SOURCES if path.parts[0] != "flows"])
+def test_only_the_command_line_prints(path: Path) -> None:
+    assert [node.lineno for node in calls(path) if called(node) == "print"] == []
+
+
+@each(SOURCES)
+def test_no_code_comes_from_data(path: Path) -> None:
+    unsafe = {"eval", "exec", "pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load"}
+    assert [node.lineno for node in calls(path) if called(node) in unsafe] == []
+    assert "pickle" not in imports(path) or path.is_relative_to(MAY_UNPICKLE)
+    for node in calls(path):
+        if called(node) == "torch.load":
+            assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), node.lineno
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    counts = Counter(path.name for path in ALL_FILES if path.name.startswith("test_"))
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name under which a file is imported."""
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def public_items(module: ModuleType) -> Iterator[tuple[str, object]]:
+    """Yield the module's own public functions and classes, and the public methods of these classes."""
+    for name, item in vars(module).items():
+        if name.startswith("_") or getattr(item, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(inspect.unwrap(item)):
+            yield name, item
+        elif inspect.isclass(item):
+            yield name, item
+            own = (key for key, value in vars(item).items() if inspect.isroutine(value) and not key.startswith("_"))
+            yield from ((f"{name}.{key}", getattr(item, key)) for key in own)
+
+
+def is_typed(function: Function) -> bool:
+    """Tell whether every argument and the result are annotated."""
+    arguments = function.args
+    positional = [a for a in [*arguments.posonlyargs, *arguments.args] if a.arg not in {"self", "cls"}]
+    rest = [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
+    return function.returns is not None and all(a.annotation for a in [*positional, *arguments.kwonlyargs, *rest])
+
+
+def calls(path: Path) -> list[ast.Call]:
+    """Return every call in a file."""
+    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+
+
+def called(node: ast.Call) -> str:
+    """Return what is called, as written: ``print``, ``torch.load``."""
+    return ast.unparse(node.func)
