@@ -1,0 +1,148 @@
+"""Image bytes that nobody vouches for -> RGB pixels, tensors, and back to PNG.
+
+Rules: the EXIF rotation is applied; animations and multi-page files give their first frame; ICC profiles are ignored
+(values are taken for sRGB); transparency is composited on white; 16-bit grey is divided by 257; float images are read
+as [0, 1]; CMYK, palette, grey and 1-bit are converted as Pillow does. Truncated files are never completed with grey.
+"""
+
+import io
+import struct
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+_ORIENTATION = 0x0112
+_ROTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DIRECT = {"RGB", "L", "1", "CMYK", "YCbCr", "HSV", "RGBX"}
+_TRANSPARENT = {"RGBA", "RGBa", "LA", "La", "PA"}
+_CONTAINERS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1", b"ftypavif", b"ftypavis")
+
+
+class ImageError(Exception):
+    """Bytes that don't give an image; ``status`` is empty, not_an_image, truncated, too_many_pixels or unsupported."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
+    """Decode ``data`` into an RGB image, upright; raises ``ImageError`` for anything that isn't one.
+
+    ``max_pixels`` is compared with the size in the header before any pixel is decoded. Pillow's own hard limit
+    (179 million pixels unless the program raised it) holds as well.
+    """
+    if not data:
+        raise ImageError("empty", "there are no bytes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _open(data)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ImageError("too_many_pixels", f"{width}x{height} is more than {max_pixels} pixels")
+        _load(image)
+        return _to_rgb(_upright(image))
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Encode ``uint8 [H, W, 3]`` as PNG (zlib level 1: within some per cent of the smallest, several times faster)."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def image_value(png: bytes, path: str) -> dict[str, Any]:
+    """Return the value of an image cell: HF's struct of ``bytes`` and ``path``."""
+    return {"bytes": png, "path": path}
+
+
+def to_tensor(images: Sequence[Image.Image | np.ndarray]) -> Tensor:
+    """RGB images of one size, PIL or ``uint8 [H, W, 3]`` -> ``[B, 3, H, W]`` float32 in [-1, 1] (``x / 127.5 - 1``)."""
+    stack = np.stack([np.asarray(image, dtype=np.uint8) for image in images])
+    return torch.from_numpy(stack).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """``[B, 3, H, W]`` around [-1, 1] -> ``uint8 [B, H, W, 3]``: ``clamp(x * 127.5 + 128, 0, 255)``, cut to integers.
+
+    The rounding of StyleGAN2-ADA; it gives back the exact pixels that went through ``to_tensor``.
+    """
+    scaled = images.detach().float().mul(127.5).add(128).clamp(0, 255)
+    return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy())
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError:
+        raise ImageError("too_many_pixels", "the header claims more pixels than Pillow will ever decode") from None
+    except UnidentifiedImageError:
+        if data[4:12] in _CONTAINERS:
+            raise ImageError("unsupported", "HEIC/AVIF needs a Pillow plug-in; convert it to JPEG or PNG") from None
+        raise ImageError("not_an_image", f"no known format; it begins with {data[:12]!r}") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _damaged(error) from None
+
+
+def _load(image: Image.Image) -> None:
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> ImageError:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError | EOFError | struct.error | IndexError | SyntaxError):
+        return ImageError("truncated", f"the image data ends early or is damaged ({text})")
+    return ImageError("unsupported", text)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        rotation = _ROTATIONS.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # EXIF is decoration: a broken block must not cost the picture
+        rotation = None
+    return image if rotation is None else image.transpose(rotation)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        return _on_white(image)
+    if image.mode in _DIRECT or image.mode == "P":
+        return image.convert("RGB")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _grey(np.asarray(image).astype(np.float64) / 257)
+    if image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ImageError("unsupported", "a float image must have values in [0, 1]")
+        return _grey(values * 255)
+    raise ImageError("unsupported", f"colour mode {image.mode}")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    opaque = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
+
+
+def _grey(values: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")

@@ -1,0 +1,230 @@
+"""Run one stage over one shard: skip, read, process, count and commit."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from gan_core.data.atomic import exclusive, sweep_temporary
+from gan_core.data.images import ImageError
+from gan_core.data.receipts import (
+    Receipt,
+    code_version,
+    content_key,
+    explain_change,
+    require_receipt,
+    valid_receipt,
+    write_receipt,
+    write_statistics,
+)
+from gan_core.data.shards import BASE_NAMES, ShardWriter, open_shard, read_rows
+from gan_core.data.stages import Rejected, Row, Stage
+from gan_core.data.urls import base_name, hash_file, join_url
+from gan_core.errors import DataError
+
+_log = logging.getLogger(__name__)
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+Progress = Callable[[int], None]
+
+
+def run_stage(stage: Stage, shard: str, output: str | Path, progress: Progress | None = None) -> Receipt:
+    """Make ``output/<stage.name>/<shard>`` from the shards of that name in the stage's inputs, unless it is there.
+
+    ``shard`` is a file name (``shard-00000.parquet``). ``progress`` is called with the number of rows just done. A row
+    that is not ``ok`` passes through with its status. Returns the receipt (``reused`` says that nothing was done).
+    Raises ``DataError`` for inputs that are missing, damaged, empty or don't match, when another process writes the
+    same shard, and when the disk is full; whatever else the stage raises passes through, and nothing is written.
+    """
+    target = join_url(output, stage.name, shard)
+    inputs = _input_urls(stage, shard, output)
+    input_keys = {name: _input_key(name, url) for name, url in inputs.items()}
+    code = code_version(stage.version)
+    key = content_key(stage.name, code, stage.identity(), input_keys)
+    receipt, why = valid_receipt(target, key)
+    if receipt is None:
+        with exclusive(target):
+            receipt, why = valid_receipt(target, key)
+            if receipt is None:
+                why = explain_change(target, stage.identity(), input_keys, code) or why
+                _log.info("making %s: %s", target, why)
+                draft = Receipt(
+                    stage=stage.name,
+                    key=key,
+                    input_keys=input_keys,
+                    output_sha256="",
+                    rows={},
+                    seconds=0.0,
+                    code_version=code,
+                    identity=stage.identity(),
+                    why=why,
+                )
+                return _make(stage, inputs, target, draft, progress or _silent)
+    (progress or _silent)(sum(receipt.rows.values()))
+    return receipt.model_copy(update={"reused": True})
+
+
+def stage_shard(stage: Stage, shard: str, output: str | Path) -> str:
+    """Return the URL of what ``run_stage`` makes."""
+    return join_url(output, stage.name, shard)
+
+
+def _make(stage: Stage, inputs: dict[str, str], target: str, draft: Receipt, progress: Progress) -> Receipt:
+    begin = time.perf_counter()
+    expected = _count_rows(inputs)
+    sweep_temporary(target)
+    stage.statistics()  # drops what an attempt that failed has left in the stage
+    with ShardWriter(target, stage.fields) as writer:
+        for rows in _joined(inputs, max(stage.batch_size, 1)):
+            writer.write(_advance(stage, rows))
+            progress(len(rows))
+        if writer.rows != expected:
+            raise DataError(
+                f"{target} would have {writer.rows} rows instead of {expected}: this is a bug in {stage.name}"
+            )
+    receipt = draft.model_copy(
+        update={
+            "output_sha256": writer.sha256,
+            "rows": dict(sorted(writer.statuses.items())),
+            "statistics_sha256": write_statistics(target, stage.statistics()),
+            "seconds": round(time.perf_counter() - begin, 3),
+        }
+    )
+    write_receipt(target, receipt)
+    return receipt
+
+
+def _input_urls(stage: Stage, shard: str, output: str | Path) -> dict[str, str]:
+    if "source" in stage.inputs and not stage.source:
+        raise ValueError(f"stage {stage.name} reads the source, but its `source` is not set")
+    return {n: join_url(stage.source, shard) if n == "source" else join_url(output, n, shard) for n in stage.inputs}
+
+
+def _input_key(name: str, url: str) -> str:
+    if name != "source":
+        return require_receipt(url, f"run the {name} stage again").output_sha256
+    try:
+        return hash_file(url)
+    except FileNotFoundError:
+        raise DataError(f"no shard at {url}: check the dataset's path, or fetch it with `dvc pull`") from None
+
+
+def _count_rows(inputs: dict[str, str]) -> int:
+    counts = {}
+    for name, url in inputs.items():
+        with open_shard(url) as file:
+            absent = sorted(set(BASE_NAMES) - set(file.schema_arrow.names))
+            counts[name] = file.metadata.num_rows
+        if absent:
+            raise DataError(
+                f"{url} has no column {', '.join(absent)}: make a dataset with `edit-dataset import SRC DST`"
+            )
+    url, rows = next(iter(inputs.values())), next(iter(counts.values()))
+    if not rows:
+        raise DataError(f"{url} has no rows: remove it or import the dataset again")
+    if len(set(counts.values())) > 1:
+        raise DataError(
+            f"the inputs of {base_name(url)} have different numbers of rows ({counts}): run their stages again"
+        )
+    return rows
+
+
+def _joined(inputs: dict[str, str], batch_size: int) -> Iterator[list[Row]]:
+    for parts in zip(*(read_rows(url, batch_size=batch_size) for url in inputs.values()), strict=True):
+        yield [_join(rows, inputs) for rows in zip(*parts, strict=True)]
+
+
+def _join(rows: Sequence[Row], inputs: dict[str, str]) -> Row:
+    if len({row["key"] for row in rows}) > 1:
+        raise DataError(f"{', '.join(inputs.values())} hold different keys in one place: run their stages again")
+    joined: Row = {}
+    for row in rows:
+        joined |= row
+    first_fault = next((row for row in rows if row["status"] != "ok"), rows[-1])
+    return joined | {name: first_fault[name] for name in BASE_NAMES}
+
+
+def _advance(stage: Stage, rows: Sequence[Row]) -> list[Row]:
+    going = [row for row in rows if row["status"] == "ok"]
+    results: list[Row | Rejected] = []
+    while len(results) < len(going):
+        results += _process(stage, going[len(results) : len(results) + max(stage.batch_size, 1)])
+    fresh = iter(results)
+    return [_outcome(stage, row, next(fresh)) if row["status"] == "ok" else _base(row) for row in rows]
+
+
+def _process(stage: Stage, rows: Sequence[Row]) -> list[Row | Rejected]:
+    try:
+        results = stage.process(rows)
+    except ImageError as error:
+        trouble = Rejected(error.status, error.reason)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        trouble = Rejected("oom", f"out of memory with this row alone: {' '.join(str(error).split())[:200]}")
+    else:
+        if len(results) != len(rows):
+            raise RuntimeError(f"stage {stage.name} gave {len(results)} results for {len(rows)} rows")
+        return results
+    return _process_halves(stage, rows, trouble)
+
+
+def _process_halves(stage: Stage, rows: Sequence[Row], trouble: Rejected) -> list[Row | Rejected]:
+    if trouble.status == "oom":
+        _free_memory()
+        stage.batch_size = max(1, len(rows) // 2)
+        _log.warning(
+            "stage %s ran out of memory with %d rows: going on with %d", stage.name, len(rows), stage.batch_size
+        )
+    if len(rows) == 1:
+        return [trouble]
+    middle = len(rows) // 2
+    return [*_process(stage, rows[:middle]), *_process(stage, rows[middle:])]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether ``error`` is the memory of the machine or of the device running out."""
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in _OUT_OF_MEMORY)
+
+
+def _free_memory() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _outcome(stage: Stage, row: Row, result: Row | Rejected) -> Row:
+    if not isinstance(result, Rejected):
+        result = _checked(stage, result)
+    if isinstance(result, Rejected):
+        return {"key": row["key"], "status": result.status, "reason": result.reason, "stage": stage.name}
+    return {"key": row["key"], "status": "ok", "reason": "", "stage": stage.name, **result}
+
+
+def _base(row: Row) -> Row:
+    return {name: row[name] for name in BASE_NAMES}
+
+
+def _checked(stage: Stage, columns: Row) -> Row | Rejected:
+    unknown = columns.keys() - {field.name for field in stage.fields}
+    if unknown:
+        raise ValueError(f"stage {stage.name} gave columns that it does not declare: {sorted(unknown)}")
+    for field in stage.fields:
+        cell = columns.get(field.name)
+        if cell is not None and _is_float(field.type) and not np.isfinite(np.asarray(cell, dtype=np.float64)).all():
+            return Rejected("not_finite", f"{field.name} has NaN or infinite values")
+    return columns
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_floating(kind))
+
+
+def _silent(_rows: int) -> None:
+    pass

@@ -1,0 +1,68 @@
+"""Paths as fsspec URLs: a local folder, a bucket and ``memory://`` are spoken to in the same way."""
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractFileSystem
+
+CHUNK = 1 << 20
+
+
+def open_fs(url: str | Path) -> tuple[AbstractFileSystem, str]:
+    """Split ``url`` into its file system and the path inside it; a bare path is local."""
+    return url_to_fs(str(url))
+
+
+def join_url(base: str | Path, *names: str) -> str:
+    """Append ``names`` to a folder URL."""
+    base = str(base)
+    return "/".join([base[:-1] if base.endswith("/") else base, *names])
+
+
+def base_name(url: str | Path) -> str:
+    """Return the last part of ``url``."""
+    return str(url).rstrip("/").rsplit("/", 1)[-1]
+
+
+def is_local(url: str | Path) -> bool:
+    """Say whether ``url`` is on this machine's file system (where locks and renames work)."""
+    return isinstance(open_fs(url)[0], LocalFileSystem)
+
+
+def exists(url: str | Path) -> bool:
+    """Say whether a file or folder is at ``url`` now; listings kept by remote file systems are dropped first."""
+    fs, path = open_fs(url)
+    fs.invalidate_cache()
+    return bool(fs.exists(path))
+
+
+def read_bytes(url: str | Path) -> bytes:
+    """Read a whole small file; raises ``FileNotFoundError``."""
+    fs, path = open_fs(url)
+    return bytes(fs.cat_file(path))
+
+
+def hash_file(url: str | Path) -> str:
+    """Return the sha256 of a file's bytes; a local file that has not changed since is not read again."""
+    fs, path = open_fs(url)
+    if not isinstance(fs, LocalFileSystem):
+        return _digest(fs, path)
+    seen = os.stat(path)
+    return _digest_unchanged(path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _digest_unchanged(path: str, *_stamp: int) -> str:
+    return _digest(LocalFileSystem(), path)
+
+
+def _digest(fs: AbstractFileSystem, path: str) -> str:
+    digest = hashlib.sha256()
+    with fs.open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
