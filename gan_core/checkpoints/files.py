@@ -17,12 +17,14 @@ from torch import Tensor
 from gan_core.errors import CheckpointError
 
 HALF_MAX = 65504.0
-NOT_SAFETENSORS = {
+PLACEHOLDERS = {
     b"version https://git-lfs": "a Git LFS pointer, not the file: run `git lfs pull` or download it again",
-    b"<!DOCTYPE": "a web page, not a checkpoint: the download needs a log-in or the address is wrong",
+    b"<!doctype": "a web page, not a checkpoint: the download needs a log-in or the address is wrong",
     b"<html": "a web page, not a checkpoint: the download needs a log-in or the address is wrong",
     b"outs:": "a DVC pointer, not the file: name the path without `.dvc` and run `dvc pull`",
-    b"PK\x03\x04": "a PyTorch pickle: convert it once with gan_core.checkpoints.rosinality",
+}
+PICKLES = {
+    b"pk\x03\x04": "a PyTorch pickle: convert it once with gan_core.checkpoints.rosinality",
     b"\x80": "a Python pickle, which is never opened here: convert it to safetensors first",
 }
 
@@ -139,15 +141,18 @@ def _missing(path: Path) -> str:
     return f"no checkpoint at {path}: fetch it with `dvc pull {path}`, or make it with `dvc repro {path}`"
 
 
-def _damage(path: Path, error: Exception) -> str:
+def placeholder(path: Path, signatures: dict[bytes, str] = PLACEHOLDERS) -> str | None:
+    """Say what a file is that stands where a checkpoint should be (empty, a pointer, a web page), or ``None``."""
     with open(path, "rb") as file:
-        start = file.read(64)
+        start = file.read(64).lstrip().lower()
     if not start:
         return "empty: fetch it again (`dvc pull --force`)"
-    for signature, explanation in NOT_SAFETENSORS.items():
-        if start.lstrip().lower().startswith(signature.lower()):
-            return explanation
-    return f"not a whole safetensors file ({' '.join(str(error).split())}): fetch it again (`dvc pull --force`)"
+    return next((meaning for signature, meaning in signatures.items() if start.startswith(signature)), None)
+
+
+def _damage(path: Path, error: Exception) -> str:
+    damaged = f"not a whole safetensors file ({' '.join(str(error).split())}): fetch it again (`dvc pull --force`)"
+    return placeholder(path, PLACEHOLDERS | PICKLES) or damaged
 
 
 def _storable(key: str, tensor: Tensor, half: bool) -> Tensor:
