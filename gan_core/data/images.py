@@ -9,6 +9,7 @@ import io
 import struct
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,19 @@ _ROTATIONS = {
 }
 _DIRECT = {"RGB", "L", "1", "CMYK", "YCbCr", "HSV", "RGBX"}
 _TRANSPARENT = {"RGBA", "RGBa", "LA", "La", "PA"}
-_CONTAINERS = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1", b"ftypavif", b"ftypavis")
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # EPS would run Ghostscript
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n": "PNG",
+    b"GIF8": "GIF",
+    b"RIFF": "WEBP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\0\0\0\x0cjP": "JPEG2000",
+}
+_CONTAINERS = {b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")} | {
+    b"ftypavif": "AVIF"
+}
 
 
 class ImageError(Exception):
@@ -87,17 +100,30 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 def _open(data: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=_available_formats())
     except Image.DecompressionBombError:
         raise ImageError("too_many_pixels", "the header claims more pixels than Pillow will ever decode") from None
     except UnidentifiedImageError:
-        if data[4:12] in _CONTAINERS:
-            raise ImageError("unsupported", "HEIC/AVIF needs a Pillow plug-in; convert it to JPEG or PNG") from None
-        raise ImageError("not_an_image", f"no known format; it begins with {data[:12]!r}") from None
+        raise _unidentified(data) from None
     except MemoryError:
         raise
     except Exception as error:
         raise _damaged(error) from None
+
+
+@cache
+def _available_formats() -> list[str]:
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _unidentified(data: bytes) -> ImageError:
+    name = _CONTAINERS.get(data[4:12]) or next((n for s, n in _SIGNATURES.items() if data.startswith(s)), None)
+    if name is None:
+        return ImageError("not_an_image", f"it begins with {data[:12]!r}; known formats: {', '.join(_FORMATS)}")
+    if name not in _available_formats():
+        return ImageError("unsupported", f"{name} can't be read here: convert it to JPEG or PNG")
+    return ImageError("truncated", f"it begins like {name}, but ends early, is damaged, or is of a rare kind")
 
 
 def _load(image: Image.Image) -> None:
@@ -118,7 +144,7 @@ def _damaged(error: Exception) -> ImageError:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        rotation = _ROTATIONS.get(image.getexif().get(_ORIENTATION))
+        rotation = _ROTATIONS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # EXIF is decoration: a broken block must not cost the picture
         rotation = None
     return image if rotation is None else image.transpose(rotation)
