@@ -25,11 +25,11 @@ def paint_body(canvas: Canvas, rays: Rays, anatomy: Anatomy, light: Light) -> No
     """Shoulders in clothes; they stay upright while the head turns."""
     f, x, y = anatomy.factors, rays.x, rays.y
     slope = x.abs()
-    shoulder = 1.22 + 0.22 * slope.square() - 0.05 * slope + 0.35 * smoothstep(slope, 1.2, 2.1)
+    shoulder = 1.22 + 0.22 * slope.square() - 0.05 * slope + 5 * (slope - 1.3).clamp(min=0).square()
     value = mix(0.22, 0.92, f["clothes_lightness"])
     colour = hue_colour(f["clothes_hue"], mix(0.75, 0.35, f["clothes_lightness"]), value)
     upward = -0.75 + 0.5 * smoothstep(y - shoulder, 0, 0.7)
-    normal = normalise((0.75 * torch.tanh(x), upward, torch.full_like(x, 0.8)))
+    normal = normalise((0.75 * torch.tanh(0.7 * x), upward, torch.full_like(x, 0.8)))
     canvas.paint(colour * light.shade(normal)[:, None], rays.cover(shoulder - y), "clothes")
 
 
