@@ -1,0 +1,9 @@
+"""Learning rates over a training run."""
+
+import math
+
+
+def warm_cosine(step: int, steps: int, warmup: int = 200) -> float:
+    """Factor on the learning rate: linear rise over ``warmup`` steps, then half a cosine down to 0 at ``steps``."""
+    rise = min(1.0, (step + 1) / max(1, min(warmup, steps // 4)))
+    return rise * 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
