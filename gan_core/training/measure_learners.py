@@ -228,9 +228,8 @@ class LandmarkLearner(Learner):
     def score(self) -> Scores:
         frames = render_frames(200, HELD_OUT_SEED)
         images, points = to_tensor(list(frames["image"])), torch.from_numpy(frames["points"])
-        whole = look(
-            images, points, torch.full((len(images), 2), 0.5), torch.ones(len(images)), torch.zeros(len(images))
-        )
+        count, rng = len(images), torch.Generator().manual_seed(HELD_OUT_SEED)
+        whole = look(images, points, torch.full((count, 2), 0.5), torch.ones(count), torch.zeros(count))
         logit, found = self.network(whole.images)
         spread = (points[:, 1] - points[:, 0]).norm(dim=1)
         error = (found - points).norm(dim=2).mean(1)
