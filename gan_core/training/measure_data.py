@@ -89,7 +89,7 @@ class Windows:
 
 
 def look(frames: Tensor, points: Tensor, centre: Tensor, half: Tensor, turn: Tensor) -> Windows:
-    """View frames ``[B, 3, S, S]`` through squares of side ``half`` ``[B]`` (1: whole frame) turned by ``turn`` radians.
+    """View frames ``[B, 3, S, S]`` through squares of side ``half`` ``[B]`` (1: all of it) turned by ``turn`` radians.
 
     ``centre`` ``[B, 2]`` and ``points`` ``[B, 5, 2]`` are shares of the frame; what lies outside it is black.
     """
