@@ -1,0 +1,195 @@
+"""What everything registered must do: right shapes, float32, rows apart from their batch, same input same output.
+
+A new name needs one line in the table of its kind below: arguments that build a small instance.
+"""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from gan_core.align.landmarks import LANDMARK_SOURCES
+from gan_core.checkpoints.store import Card, save_checkpoint
+from gan_core.data.stages import Rejected
+from gan_core.encoders.base import ENCODERS, Encoder
+from gan_core.generators.base import GENERATORS, Generator
+from gan_core.metrics.networks import NETWORKS
+from gan_core.registry import Registry
+
+SMALL_GENERATORS: dict[str, dict[str, Any]] = {
+    "stylegan2": {"size": 16, "style_dim": 32, "n_mlp": 2, "channels": {4: 16, 8: 16, 16: 8}},
+}
+SMALL_ENCODERS: dict[str, dict[str, Any]] = {
+    "psp": {"n_latent": 6, "style_dim": 32, "input_size": 32, "units": [1, 1, 1, 1], "width": 8},
+}
+SMALL_NETWORKS: dict[str, dict[str, Any]] = {
+    "identity": {"width": 8, "dim": 16},
+    "attributes": {"names": ["smile", "yaw"], "width": 8},
+    "perceptual": {"channels": [4, 8, 8]},
+    "landmarks": {"width": 8},
+}
+LANDMARK_NETWORKS: dict[str, str] = {"columns": "", "centre": "", "toy-net": "landmarks"}
+SPACES = {"z", "w", "w_plus", "s"}
+BATCH = 3
+
+
+@cache
+def small(registry: Registry[Any], name: str, rebuilt: bool = False) -> Any:
+    """Build a small instance with random weights; ``rebuilt`` from the arguments that a card would hold."""
+    tables = {id(GENERATORS): SMALL_GENERATORS, id(ENCODERS): SMALL_ENCODERS, id(NETWORKS): SMALL_NETWORKS}
+    table = tables[id(registry)]
+    if name not in table:
+        pytest.fail(f"{registry.kind} {name!r} has no small arguments yet: add a line for it in {__file__}")
+    torch.manual_seed(0)
+    arguments = json.loads(json.dumps(small(registry, name).arguments)) if rebuilt else table[name]
+    return registry.get(name)(**arguments).eval().requires_grad_(False)
+
+
+def each(registry: Registry[Any]) -> pytest.MarkDecorator:
+    """Run a test once a registered name."""
+    return pytest.mark.parametrize("name", registry.names())
+
+
+def inputs(*shape: int) -> Tensor:
+    """Return the same noise ``[BATCH, *shape]`` at every call."""
+    return torch.randn(BATCH, *shape, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
+
+
+def flat(output: Any) -> list[Tensor]:
+    """Return the tensors of an output that may be one, several, or nested."""
+    return [output] if isinstance(output, Tensor) else [tensor for part in output for tensor in flat(part)]
+
+
+def check_batch(function: Callable[[Tensor], Any], batch: Tensor) -> None:
+    """Assert what holds for every network: float32, finite, one row each, alone as in a batch, twice the same."""
+    together = flat(function(batch))
+    for tensor in together:
+        assert tensor.dtype == torch.float32
+        assert tensor.isfinite().all()
+        assert len(tensor) == len(batch)
+    for index in range(len(batch)):
+        alone = flat(function(batch[index : index + 1]))
+        for one, all_ in zip(alone, together, strict=True):
+            torch.testing.assert_close(one[0], all_[index], rtol=1e-4, atol=1e-5)
+    assert not all(torch.equal(tensor[0], tensor[1]) for tensor in together), "the input has no effect"
+    for first, again in zip(together, flat(function(batch.clone())), strict=True):
+        assert torch.equal(first, again)
+
+
+def check_rebuilt(registry: Registry[Any], name: str) -> None:
+    """Assert that the arguments kept for the card rebuild the same module."""
+    model: nn.Module = small(registry, name)
+    other: nn.Module = small(registry, name, rebuilt=True)
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    assert {key: value.shape for key, value in other.state_dict().items()} == shapes
+    assert other.arguments == model.arguments
+
+
+@each(GENERATORS)
+class TestGenerators:
+    def test_mapping(self, name: str) -> None:
+        generator: Generator = small(GENERATORS, name)
+        z = inputs(generator.z_dim)
+        assert generator.mapping(z).shape == (BATCH, generator.w_dim)
+        check_batch(generator.mapping, z)
+
+    def test_synthesis(self, name: str) -> None:
+        generator: Generator = small(GENERATORS, name)
+        w_plus = inputs(generator.n_latent, generator.w_dim)
+        assert generator.synthesis(w_plus).shape == (BATCH, 3, generator.size, generator.size)
+        check_batch(generator.synthesis, w_plus)
+
+    def test_every_latent_matters(self, name: str) -> None:
+        generator: Generator = small(GENERATORS, name)
+        w_plus = inputs(generator.n_latent, generator.w_dim)[:1]
+        for layer in range(generator.n_latent):
+            moved = w_plus.clone()
+            moved[:, layer] += 1
+            assert not torch.equal(generator.synthesis(moved), generator.synthesis(w_plus)), layer
+
+    def test_truncation_goes_from_the_mean_to_the_latent(self, name: str) -> None:
+        generator: Generator = small(GENERATORS, name)
+        w = generator.mapping(inputs(generator.z_dim))
+        torch.testing.assert_close(generator.truncate(w, 1.0), w)
+        torch.testing.assert_close(generator.truncate(w, 0.0), generator.latent_avg.expand_as(w))
+
+    def test_names_and_arguments(self, name: str) -> None:
+        generator: Generator = small(GENERATORS, name)
+        assert generator.family == name
+        assert set(generator.spaces) <= SPACES
+        check_rebuilt(GENERATORS, name)
+
+
+@each(ENCODERS)
+class TestEncoders:
+    def test_forward(self, name: str) -> None:
+        encoder: Encoder = small(ENCODERS, name)
+        images = inputs(3, encoder.input_size, encoder.input_size)
+        assert encoder(images).shape == (BATCH, encoder.n_latent, encoder.w_dim)
+        check_batch(encoder, images)
+
+    @pytest.mark.parametrize("factor", [1, 2])
+    def test_encode_takes_any_size(self, name: str, factor: int) -> None:
+        encoder: Encoder = small(ENCODERS, name)
+        images = inputs(3, factor * encoder.input_size, factor * encoder.input_size)
+        assert encoder.encode(images).shape == (BATCH, encoder.n_latent, encoder.w_dim)
+        check_batch(encoder.encode, images)
+
+    def test_encode_starts_from_the_average(self, name: str) -> None:
+        encoder: Encoder = small(ENCODERS, name)
+        images, before = inputs(3, encoder.input_size, encoder.input_size), encoder.latent_avg.clone()
+        plain = encoder.encode(images)
+        encoder.latent_avg += 2.0
+        shifted = encoder.encode(images)
+        encoder.latent_avg.copy_(before)
+        torch.testing.assert_close(shifted, plain + 2.0, rtol=1e-4, atol=1e-5)
+
+    def test_names_and_arguments(self, name: str) -> None:
+        encoder: Encoder = small(ENCODERS, name)
+        assert encoder.name == name
+        assert encoder.space in SPACES
+        check_rebuilt(ENCODERS, name)
+
+
+@each(NETWORKS)
+class TestNetworks:
+    @pytest.mark.parametrize("size", [64, 128])
+    def test_forward(self, name: str, size: int) -> None:
+        check_batch(small(NETWORKS, name), inputs(3, size, size))
+
+    def test_arguments(self, name: str) -> None:
+        check_rebuilt(NETWORKS, name)
+
+
+@each(LANDMARK_SOURCES)
+def test_landmark_sources_find_points_or_say_why_not(name: str, tmp_path: Path) -> None:
+    if name not in LANDMARK_NETWORKS:
+        pytest.fail(f"landmark source {name!r}: add a line for it, with the network it loads, in {__file__}")
+    source = LANDMARK_SOURCES.get(name)(_checkpoint(LANDMARK_NETWORKS[name], tmp_path))
+    row = {"key": "a.png", "landmarks": np.array([[20, 30], [44, 30], [32, 40], [24, 50], [40, 50]], np.float32)}
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    found, again = source.landmarks(image, dict(row)), source.landmarks(image, dict(row))
+    if isinstance(found, Rejected):
+        assert found == again
+        assert found.status == "no_face"
+    else:
+        assert found.shape in {(5, 2), (68, 2)}
+        assert np.isfinite(found).all()
+        np.testing.assert_array_equal(found, again)
+    json.dumps(source.identity())
+
+
+def _checkpoint(network: str, folder: Path) -> str:
+    if not network:
+        return ""
+    model = small(NETWORKS, network)
+    card = Card(kind="network", name=network, arguments=model.arguments, made_by="a test", licence="", source="")
+    save_checkpoint(folder / "network.safetensors", model.state_dict(), card)
+    return str(folder / "network.safetensors")
