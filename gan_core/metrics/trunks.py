@@ -1,0 +1,131 @@
+"""The image networks under LPIPS, cut into slices and named as the ``lpips`` package names them."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.errors import CheckpointError
+from gan_core.registry import Registry
+
+Layers = list[nn.Module]
+TRUNKS: Registry[Callable[[], "SlicedTrunk"]] = Registry("perceptual trunk")
+
+
+class SlicedTrunk(nn.Module):
+    """Layers in torchvision's order, ``features[i]`` lying in the slice that ends after it.
+
+    ``ends`` are past-the-end indices; the output after each is one map. State-dict keys are ``slice{k}.{i}...``.
+    """
+
+    def __init__(self, layers: Layers, ends: tuple[int, ...]) -> None:
+        super().__init__()
+        for k, (start, end) in enumerate(zip((0, *ends[:-1]), ends, strict=True), 1):
+            members = {str(i): layers[i] for i in range(start, end)}
+            self.add_module(f"slice{k}", nn.Sequential())
+            for name, layer in members.items():
+                self.get_submodule(f"slice{k}").add_module(name, layer)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images ``[B, 3, H, W]``, normalised as LPIPS does -> one map per slice."""
+        maps = []
+        for part in self.children():
+            images = part(images)
+            maps.append(images)
+        return maps
+
+
+class Fire(nn.Module):
+    """SqueezeNet's block: a 1 x 1 bottleneck, then 1 x 1 and 3 x 3 side by side (Iandola et al. 2016)."""
+
+    def __init__(self, channels: int, squeeze: int, expand: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeeze, 1)
+        self.expand1x1 = nn.Conv2d(squeeze, expand, 1)
+        self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.squeeze(x).relu()
+        return torch.cat([self.expand1x1(x).relu(), self.expand3x3(x).relu()], 1)
+
+
+@TRUNKS.register("alex")
+def alexnet() -> SlicedTrunk:
+    """AlexNet's convolutions, as in torchvision."""
+    convolutions = [
+        (3, 64, 11, 4, 2),
+        (64, 192, 5, 1, 2),
+        (192, 384, 3, 1, 1),
+        (384, 256, 3, 1, 1),
+        (256, 256, 3, 1, 1),
+    ]
+    layers: Layers = []
+    for i, shape in enumerate(convolutions):
+        layers += [nn.MaxPool2d(3, 2)] if i in (1, 2) else []
+        layers += [nn.Conv2d(*shape), nn.ReLU()]
+    return SlicedTrunk(layers, (2, 5, 8, 10, 12))
+
+
+@TRUNKS.register("vgg")
+def vgg16() -> SlicedTrunk:
+    """VGG-16's convolutions, as in torchvision."""
+    layers: Layers = []
+    before = 3
+    for block, (channels, repeats) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
+        layers += [nn.MaxPool2d(2)] if block else []
+        for _ in range(repeats):
+            layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU()]
+            before = channels
+    return SlicedTrunk(layers, (4, 9, 16, 23, 30))
+
+
+@TRUNKS.register("squeeze")
+def squeezenet() -> SlicedTrunk:
+    """SqueezeNet 1.1, as in torchvision."""
+
+    def pool() -> nn.Module:
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    layers = [nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(), Fire(64, 16, 64), Fire(128, 16, 64), pool()]
+    layers += [Fire(128, 32, 128), Fire(256, 32, 128), pool(), Fire(256, 48, 192), Fire(384, 48, 192)]
+    layers += [Fire(384, 64, 256), Fire(512, 64, 256)]
+    return SlicedTrunk(layers, (2, 5, 8, 10, 11, 12, 13))
+
+
+def load_trunk(path: str | Path) -> tuple[str, SlicedTrunk]:
+    """Read a trunk's weights (torchvision's classifier, or a whole ``lpips`` state dict) and tell which trunk it is.
+
+    Raises ``CheckpointError`` if the file is missing, unsafe to open, or holds none of the registered trunks.
+    """
+    convolutions = _convolutions(_read(path), path)
+    for name, build in TRUNKS:
+        trunk = build()
+        state = trunk.state_dict()
+        renamed = {re.sub(r"^slice\d+\.", "", key): key for key in state}
+        if {k: state[r].shape for k, r in renamed.items()} == {k: t.shape for k, t in convolutions.items()}:
+            trunk.load_state_dict({renamed[k]: t for k, t in convolutions.items()})
+            return name, trunk.eval().requires_grad_(False)
+    raise CheckpointError(
+        f"{path} holds none of the trunks {', '.join(TRUNKS.names())}: name the weights of one of them"
+    )
+
+
+def _read(path: str | Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"no perceptual trunk at {path}: name the file in models.perceptual") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a plain PyTorch state dict ({reason}): save only its tensors") from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, not a state dict: save only its tensors")
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _convolutions(state: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """Weights by torchvision index, from keys ``features.{i}...`` or ``net.slice{k}.{i}...``."""
+    pattern = re.compile(r"^(?:features|(?:net\.)?slice\d+)\.(\d+\..+)$")
+    return {match[1]: tensor for key, tensor in state.items() if (match := pattern.match(key))}
