@@ -27,19 +27,15 @@ STOP_TIMEOUT_S = 15.0
 class Service:
     """A program that serves a web page: its command (``{port}`` is filled in), first port and health path."""
 
-    command: tuple[str, ...]
+    command: str
     port: int
     health: str
 
 
+STORE = "--backend-store-uri sqlite:///mlflow.db --artifacts-destination mlartifacts"
 SERVICES = {
-    "prefect": Service(("prefect", "server", "start", "--host", "127.0.0.1", "--port", "{port}"), 4200, "/api/health"),
-    "mlflow": Service(
-        ("mlflow", "server", "--host", "127.0.0.1", "--port", "{port}", "--backend-store-uri", "sqlite:///mlflow.db")
-        + ("--artifacts-destination", "mlartifacts"),
-        5000,
-        "/health",
-    ),
+    "prefect": Service("prefect server start --host 127.0.0.1 --port {port}", 4200, "/api/health"),
+    "mlflow": Service(f"mlflow server --host 127.0.0.1 --port {{port}} {STORE}", 5000, "/health"),
 }
 
 
@@ -107,7 +103,7 @@ def stop(name: str) -> Running | None:
 def _launch(name: str) -> Running:
     service = SERVICES[name]
     port = _free_port(service.port)
-    command = [sys.executable, "-m", *(part.format(port=port) for part in service.command)]
+    command = [sys.executable, "-m", *service.command.format(port=port).split()]
     prepare_environment()
     with (FOLDER / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(

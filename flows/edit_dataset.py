@@ -1,0 +1,64 @@
+"""align → encode → tune → edit → measure: a sharded image dataset, edited and measured."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from prefect import flow
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.ledger import collect, show
+from gan_core.metrics.summary import summarise
+from gan_core.report import write_report
+from gan_core.runs import Job, begin_run, plan_run
+from tasks.align import align
+from tasks.edit import edit
+from tasks.encode import encode
+from tasks.measure import measure
+from tasks.shards import Done
+from tasks.tracking import track
+from tasks.tune import tune
+
+CHAIN = {"align": align, "encode": encode, "tune": tune, "edit": edit, "measure": measure}
+SHARDS_PER_WORKER = 4
+
+
+@flow(name="edit-dataset", flow_run_name="{output}")
+def edit_dataset(
+    source: str = "data/sample",
+    output: str = "runs/demo",
+    params_file: str = "params.yaml",
+    overrides: dict[str, Any] | None = None,
+    update: bool = False,
+) -> dict[str, float]:
+    """Align, encode, tune, edit and measure every shard of ``source`` into ``output``; return the metrics.
+
+    Finished shards are skipped by their receipts. Everything is checked before anything is written: ``UserError``.
+    """
+    started = time.time()
+    job = plan_run(source, output, params_file, overrides, update)
+    begin_run(job)
+    pool: ThreadPoolTaskRunner[Done] = ThreadPoolTaskRunner(max_workers=job.params.run.workers)
+    with pool as runner:
+        done = collect(job, list(submit_shards(job, runner)))
+    metrics = summarise(job.output)
+    write_report(job.output)
+    show(job, done, metrics)
+    track(job, done, metrics, started)
+    return metrics
+
+
+def submit_shards(job: Job, runner: ThreadPoolTaskRunner[Done]) -> Iterator[PrefectFuture[Done]]:
+    """Send each shard through its chain of stages, a few shards for each worker at a time.
+
+    Stage after stage within such a group: workers seldom wait for a shard's previous stage, and early shards end early.
+    """
+    group = SHARDS_PER_WORKER * job.params.run.workers
+    for first in range(0, len(job.shards), group):
+        last: dict[str, PrefectFuture[Done]] = {}
+        for stage in job.stages:
+            for shard in job.shards[first : first + group]:
+                wait_for = [last[shard]] if shard in last else None
+                last[shard] = runner.submit(CHAIN[stage], {"job": job, "shard": shard}, wait_for=wait_for)
+                yield last[shard]

@@ -1,0 +1,71 @@
+"""What became of each shard: progress while a run goes on, its totals when it ends."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.futures import PrefectFuture
+
+from gan_core.runs import Job
+from tasks.shards import Done
+
+SHOWN_METRICS = 40
+
+
+def collect(job: Job, futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
+    """Wait for all shards, keeping a progress artifact up to date; return what was done, in order.
+
+    The first error of a shard is raised when all other shards have ended. Raises ``RuntimeError`` if rows were lost.
+    """
+    total = len(job.shards) * len(job.stages)
+    artifact: Any = create_progress_artifact(0.0, key="edit-dataset-progress", description=f"shards of {job.output}")
+    done: list[Done] = []
+    errors: list[BaseException] = []
+    for future in futures:
+        future.wait()
+        result = future.state.result(raise_on_failure=False) if future.state.is_final() else None
+        if isinstance(result, BaseException):
+            errors.append(result)
+        elif result is not None:
+            done.append(result)
+            update_progress_artifact(artifact, 100 * len(done) / total)
+    _close(job, done, errors)
+    return done
+
+
+def count_rows(done: Iterable[Done]) -> dict[str, Counter[str]]:
+    """Return the rows by status after each stage."""
+    counts: dict[str, Counter[str]] = {}
+    for each in done:
+        counts.setdefault(each["stage"], Counter()).update(each["rows"])
+    return counts
+
+
+def show(job: Job, done: list[Done], metrics: dict[str, float]) -> None:
+    """Put the ledger and the headline metrics into Prefect's tables."""
+    counts = count_rows(done)
+    statuses = sorted({status for stage in counts.values() for status in stage}, key=lambda s: (s != "ok", s))
+    ledger = [{"stage": stage, "rows": n.total()} | {s: n[s] for s in statuses} for stage, n in counts.items()]
+    create_table_artifact(ledger, key="edit-dataset-rows", description=f"Rows of {job.output} by stage and status")
+    numbers = [{"metric": name, "value": f"{value:.4g}"} for name, value in list(metrics.items())[:SHOWN_METRICS]]
+    create_table_artifact(numbers, key="edit-dataset-metrics", description=f"Metrics of {job.output}")
+
+
+def _close(job: Job, done: list[Done], errors: list[BaseException]) -> None:
+    logger = get_run_logger()
+    total = len(job.shards) * len(job.stages)
+    skipped = sum(each["skipped"] for each in done)
+    logger.info(
+        "%d of %d shards skipped, %d made, %d not finished", skipped, total, len(done) - skipped, total - len(done)
+    )
+    if errors:
+        logger.error("finished shards are kept: run again to go on from here")
+        raise errors[0]
+    for each in done:
+        rows = sum(each["rows"].values())
+        if rows != job.rows[each["shard"]]:
+            raise RuntimeError(
+                f"{each['stage']} {each['shard']} has {rows} rows of {job.rows[each['shard']]}: this is a bug"
+            )

@@ -1,0 +1,12 @@
+"""Invert the aligned faces of one shard."""
+
+from prefect import task
+
+from gan_core.runs import Job
+from tasks.shards import ONE_SHARD, Done, run_one_shard
+
+
+@task(name="encode", **ONE_SHARD)
+def encode(job: Job, shard: str) -> Done:
+    """Invert the aligned faces of one shard; a finished shard is skipped by its receipt."""
+    return run_one_shard("encode", job, shard)

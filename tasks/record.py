@@ -1,0 +1,100 @@
+"""What is logged about a finished run, kept in one small file that outlives a tracking server that is down."""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.runtime import flow_run
+from pydantic import BaseModel, ConfigDict
+
+from gan_core.data.atomic import write_bytes
+from gan_core.data.urls import base_name, exists, hash_file, join_url, read_bytes
+from gan_core.runs import Job, flatten
+from tasks.shards import Done
+from tasks.versions import dvc_hashes, git_sha
+
+PENDING = "pending.json"
+DEFAULT_URI = "sqlite:///mlflow.db"
+
+
+class Record(BaseModel):
+    """Everything about a finished run that is logged; ``digest`` names its results, ``run_id`` a half-logged run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    digest: str
+    uri: str
+    experiment: str
+    name: str
+    started: float
+    ended: float
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    dataset: dict[str, str]
+    run_id: str | None = None
+
+
+def digest_results(done: Iterable[Done], metrics: Mapping[str, float]) -> str:
+    """Return the sha256 of all shards and metrics: the same results, the same digest."""
+    shards = sorted((each["stage"], each["shard"], each["output_sha256"]) for each in done)
+    return hashlib.sha256(json.dumps([shards, dict(metrics)], sort_keys=True).encode()).hexdigest()
+
+
+def make_record(job: Job, digest: str, metrics: Mapping[str, float], started: float) -> Record:
+    """Gather what is to be logged; ``started`` is in seconds since 1970."""
+    hashes = dvc_hashes({"dataset": job.source, **job.params.models.model_dump()})
+    dataset = {"name": base_name(job.source), "source": job.source, "digest": _dataset_digest(job, hashes)}
+    tags = {"dataset.digest": dataset["digest"], "git.sha": git_sha(), "prefect.flow_run_id": flow_run.id}
+    return Record(
+        digest=digest,
+        uri=job.params.track.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI,
+        experiment=job.params.track.experiment,
+        name=" · ".join([job.params.encode.encoder, dataset["name"], time.strftime("%Y-%m-%d", time.gmtime(started))]),
+        started=started,
+        ended=time.time(),
+        params=_used_params(job),
+        metrics=_finite(metrics),
+        tags={name: str(tag) for name, tag in tags.items() if tag} | {f"dvc.{n}": h for n, h in hashes.items()},
+        dataset=dataset,
+    )
+
+
+def read_record(output: str) -> Record | None:
+    """Return what waits to be logged, if anything does."""
+    path = join_url(output, PENDING)
+    return Record.model_validate_json(read_bytes(path)) if exists(path) else None
+
+
+def write_record(output: str, record: Record) -> None:
+    """Write down what is to be logged."""
+    write_bytes(join_url(output, PENDING), record.model_dump_json(indent=1).encode())
+
+
+def _used_params(job: Job) -> dict[str, str]:
+    values: dict[str, Any] = job.params.model_dump(mode="json")
+    used = {name: values[name] for name in ("run", "models", *job.stages, "edits") if name in values}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten(used).items()}
+
+
+def _dataset_digest(job: Job, hashes: Mapping[str, str]) -> str:
+    """DVC's hash if it is that of the data as they are, else one of the shards' own (MLflow takes 36 letters)."""
+    known = hashes.get("dataset", "")
+    if known and not known.endswith("-modified"):
+        return known
+    shards = [hash_file(join_url(job.source, shard)) for shard in job.shards]
+    return hashlib.sha256("".join(shards).encode()).hexdigest()[:32]
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Leave out NaN and infinity, and write ``smile@+1`` as ``smile:1``: MLflow takes no ``@`` and no ``+``."""
+    refused = sorted(name for name, value in metrics.items() if not math.isfinite(value))
+    if refused:
+        get_run_logger().warning("not logged, because not finite: %s", ", ".join(refused))
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return {name.replace("@+", ":").replace("@", ":"): value for name, value in finite.items()}

@@ -1,0 +1,97 @@
+"""What the five stage tasks share: one stage over one shard, networks loaded once, infrastructure retried."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+import torch
+from prefect import get_run_logger
+from prefect.cache_policies import NO_CACHE
+
+from gan_core.chain import build_stage
+from gan_core.data.run_stage import run_stage
+from gan_core.data.stages import Stage
+from gan_core.runs import Job
+
+SAY_EVERY_S = 10.0
+_thread = threading.local()
+
+
+class Done(TypedDict):
+    """What a stage task returns: a summary of the shard's receipt."""
+
+    stage: str
+    shard: str
+    rows: dict[str, int]
+    output_sha256: str
+    seconds: float
+    skipped: bool
+
+
+def is_infrastructure(task: Any, run: Any, state: Any) -> bool:
+    """Tell whether a failed task may succeed when tried again: a store or a network failed, not the data."""
+    error = state.data
+    lasting = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+    return isinstance(error, OSError) and not lasting and not type(error).__module__.startswith("PIL")
+
+
+ONE_SHARD: dict[str, Any] = {
+    "task_run_name": "{shard}",
+    "retries": 2,
+    "retry_delay_seconds": [1, 5],
+    "retry_condition_fn": is_infrastructure,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+
+
+def run_one_shard(name: str, job: Job, shard: str) -> Done:
+    """Run stage ``name`` over one shard unless its receipt is valid, and say what came of it."""
+    logger = get_run_logger()
+    receipt = run_stage(_stage(name, job), shard, job.output, _progress(logger.info, name, shard))
+    done = Done(
+        stage=name,
+        shard=shard,
+        rows=receipt.rows,
+        output_sha256=receipt.output_sha256,
+        seconds=receipt.seconds,
+        skipped=receipt.reused,
+    )
+    logger.info(_sentence(done, receipt.why))
+    return done
+
+
+def _stage(name: str, job: Job) -> Stage:
+    """Return this thread's own stage: stages gather statistics and tuning changes weights, so threads share none.
+
+    One torch thread each keeps results independent of the number of workers.
+    """
+    wanted = (name, job.source, job.params)
+    built: dict[str, tuple[Any, Stage]] = _thread.__dict__.setdefault("stages", {})
+    if name not in built or built[name][0] != wanted:
+        torch.set_num_threads(1)
+        built[name] = wanted, build_stage(name, job.params, job.source)
+    return built[name][1]
+
+
+def _progress(say: Callable[[str], None], name: str, shard: str) -> Callable[[int], None]:
+    done, last = 0, time.monotonic()
+
+    def progress(rows: int) -> None:
+        nonlocal done, last
+        done += rows
+        if time.monotonic() - last >= SAY_EVERY_S:
+            last = time.monotonic()
+            say(f"{name} {shard}: {done} rows so far")
+
+    return progress
+
+
+def _sentence(done: Done, why: str) -> str:
+    ok = done["rows"].get("ok", 0)
+    counts = f"{ok} ok, {sum(done['rows'].values()) - ok} failed"
+    where = f"{done['stage']} {done['shard']}"
+    if done["skipped"]:
+        return f"{where}: skipped, finished before ({counts})"
+    return f"{where}: {counts}, {ok / max(done['seconds'], 1e-9):.1f} images/s ({why})"

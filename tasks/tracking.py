@@ -1,0 +1,152 @@
+"""MLflow: what a run was made with and what came out of it. The only file that imports MLflow.
+
+Tracking never kills work: what is to be logged is first written to ``OUTPUT/pending.json``, and stays there for
+``edit-dataset sync`` when the tracking server can't be reached.
+"""
+
+import json
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import get_run_logger
+
+from gan_core.data.atomic import remove, write_bytes
+from gan_core.data.urls import exists, join_url, read_bytes
+from gan_core.errors import UserError
+from gan_core.runs import Job, load_run
+from tasks.pictures import picture_grid, score_table, worst_first
+from tasks.record import PENDING, Record, digest_results, make_record, read_record, write_record
+from tasks.shards import Done
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TRACKED = "tracking.json"
+MAX_TABLE_ROWS = 20_000
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
+
+class TrackingError(UserError):
+    """The tracking server can't be reached or refuses; the run itself is whole."""
+
+
+def track(job: Job, done: list[Done], metrics: dict[str, float], started: float) -> str | None:
+    """Log a finished run and return its MLflow id; the same results are not logged twice, and no failure is raised."""
+    logger = get_run_logger()
+    digest = digest_results(done, metrics)
+    if earlier := _tracked(job.output, digest):
+        logger.info("in MLflow already, as run %s", earlier)
+        return earlier
+    waiting = read_record(job.output)
+    record = make_record(job, digest, metrics, started)
+    write_record(job.output, record.model_copy(update={"run_id": waiting.run_id if waiting else None}))
+    try:
+        run_id = sync(job.output)
+    except UserError as error:
+        logger.warning("%s", error)
+        return None
+    logger.info("logged to MLflow (%s) as run %s", record.uri, run_id)
+    return run_id
+
+
+def sync(output: str) -> str | None:
+    """Log what is pending and return the MLflow run's id; None if nothing is pending.
+
+    A run that was logged by half before is deleted, so that nothing appears twice. Raises ``TrackingError``.
+    """
+    record = read_record(output)
+    if record is None:
+        return None
+    try:
+        run_id = _upload(output, record)
+    except UserError:
+        raise
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise TrackingError(f"can't log to {record.uri} ({said}): later, `edit-dataset sync {output}`") from error
+    tracked = {"run_id": run_id, "uri": record.uri, "digest": record.digest}
+    write_bytes(join_url(output, TRACKED), json.dumps(tracked, indent=1).encode())
+    remove(join_url(output, PENDING))
+    return run_id
+
+
+def _tracked(output: str, digest: str) -> str | None:
+    path = join_url(output, TRACKED)
+    known = json.loads(read_bytes(path)) if exists(path) else {}
+    return str(known["run_id"]) if known.get("digest") == digest else None
+
+
+def _upload(output: str, record: Record) -> str:
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(record.uri)
+    if record.run_id is not None:
+        with suppress(MlflowException):
+            client.delete_run(record.run_id)
+    run_id = _create_run(client, record)
+    write_record(output, record.model_copy(update={"run_id": run_id}))
+    _log_numbers(client, run_id, record)
+    _log_dataset(client, run_id, record)
+    _log_rows(client, run_id, load_run(output))
+    client.set_terminated(run_id, "FINISHED", end_time=round(record.ended * 1000))
+    return run_id
+
+
+def _create_run(client: "MlflowClient", record: Record) -> str:
+    experiment = client.get_experiment_by_name(record.experiment)
+    if experiment is not None:
+        experiment_id = experiment.experiment_id
+    else:
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        where = _artifact_folder(record.uri)
+        experiment_id = client.create_experiment(record.experiment, artifact_location=where, tags=tags)
+    started = round(record.started * 1000)
+    run = client.create_run(experiment_id, start_time=started, tags=record.tags, run_name=record.name)
+    return str(run.info.run_id)
+
+
+def _log_numbers(client: "MlflowClient", run_id: str, record: Record) -> None:
+    from mlflow.entities import Metric, Param
+
+    params = [Param(name, value) for name, value in record.params.items()]
+    for start in range(0, len(params), 100):
+        client.log_batch(run_id, params=params[start : start + 100])
+    when = round(record.ended * 1000)
+    metrics = [Metric(name, value, when, 0) for name, value in record.metrics.items()]
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def _log_dataset(client: "MlflowClient", run_id: str, record: Record) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": record.dataset["source"]})
+    dataset = Dataset(record.dataset["name"], record.dataset["digest"], "local", source)
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "inversion")])])
+
+
+def _log_rows(client: "MlflowClient", run_id: str, job: Job) -> None:
+    table = score_table(job)
+    client.log_table(run_id, table.iloc[:MAX_TABLE_ROWS], "rows.json")
+    for name, rows in {"first": table[table["status"] == "ok"], "worst": worst_first(table)}.items():
+        grid = picture_grid(job, rows.iloc[: job.params.track.grid_rows])
+        if grid is not None:
+            client.log_image(run_id, grid, key=f"faces/{name}", step=0)
+
+
+def _artifact_folder(uri: str) -> str | None:
+    """Beside an SQLite file; a server knows its own place."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()

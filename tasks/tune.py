@@ -1,0 +1,12 @@
+"""Tune the generator to each face of one shard."""
+
+from prefect import task
+
+from gan_core.runs import Job
+from tasks.shards import ONE_SHARD, Done, run_one_shard
+
+
+@task(name="tune", **ONE_SHARD)
+def tune(job: Job, shard: str) -> Done:
+    """Tune the generator to each face of one shard; a finished shard is skipped by its receipt."""
+    return run_one_shard("tune", job, shard)

@@ -1,0 +1,47 @@
+"""Which version of the code and of the data a run used: the only file that imports DVC."""
+
+import logging
+import subprocess
+from collections.abc import Mapping
+
+_log = logging.getLogger(__name__)
+
+
+def git_sha() -> str | None:
+    """Return the commit in the current folder, with ``-modified`` if tracked files differ; None outside of git."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("-modified" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def dvc_hashes(paths: Mapping[str, str]) -> dict[str, str]:
+    """Return DVC's hash of each named path that it tracks, with ``-modified`` if the data there is another now.
+
+    ``paths`` maps names of the caller's choice to files or folders; one inside a tracked folder has that folder's hash.
+    Outside of a DVC project nothing is tracked; what DVC can't tell is left out with a warning.
+    """
+    from dvc.exceptions import DvcException, NotDvcRepoError, OutputNotFoundError
+    from dvc.repo import Repo
+
+    hashes: dict[str, str] = {}
+    try:
+        with Repo() as repo:
+            for name, path in paths.items():
+                try:
+                    output = repo.find_outs_by_path(path, strict=False)[0]
+                except OutputNotFoundError:
+                    continue
+                if output.hash_info:
+                    hashes[name] = str(output.hash_info.value) + ("-modified" if output.status() else "")
+    except NotDvcRepoError:
+        return {}
+    except DvcException as error:
+        _log.warning("DVC can't tell all versions: %s", error)
+    return hashes
+
+
+def _git(*arguments: str) -> str:
+    reply = subprocess.run(["git", *arguments], check=True, capture_output=True, text=True, timeout=30)
+    return reply.stdout.strip()
