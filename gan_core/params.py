@@ -122,7 +122,8 @@ class TrainGeneratorParams(Section):
     paired_images: int = 400_000
     paired_lr: Positive = 2e-3
     adversarial_images: int = 100_000
-    lr: Positive = 1e-3
+    lr: Positive = 5e-4
+    pair_weight: Weight = 5.0
     r1_gamma: Weight = 1.0
     r1_every: Count = 16
     path_length_weight: Weight = 2.0
