@@ -45,6 +45,7 @@ class HashingFile:
         self._file = file
         self._digest = hashlib.sha256()
         self._size = 0
+        self._discarded = False
         self.closed = False
 
     @property
@@ -55,6 +56,8 @@ class HashingFile:
     def write(self, data: Any) -> int:
         """Write bytes or a buffer."""
         view = memoryview(data)
+        if self._discarded:
+            return view.nbytes
         self._file.write(view)
         self._digest.update(view)
         self._size += view.nbytes
@@ -66,7 +69,12 @@ class HashingFile:
 
     def flush(self) -> None:
         """Hand everything to the operating system."""
-        self._file.flush()
+        if not self._discarded:
+            self._file.flush()
+
+    def discard(self) -> None:
+        """Ignore what is written from now on: the file is given up, and a writer on top of it may not know yet."""
+        self._discarded = True
 
     def close(self) -> None:
         """Do nothing: the one who opened the file commits it."""
@@ -153,8 +161,8 @@ def _local_commit(path: str) -> Iterator[HashingFile]:
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with open(temporary, "xb") as raw:
-            yield HashingFile(raw)
+        with open(temporary, "xb") as raw, _discarding(HashingFile(raw)) as file:
+            yield file
             raw.flush()
             os.fsync(raw.fileno())
         os.replace(temporary, target)
@@ -168,10 +176,19 @@ def _local_commit(path: str) -> Iterator[HashingFile]:
 def _remote_commit(fs: AbstractFileSystem, path: str) -> Iterator[HashingFile]:
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder, base_name(path))
-        with open(staged, "xb") as raw:
-            yield HashingFile(raw)
+        with open(staged, "xb") as raw, _discarding(HashingFile(raw)) as file:
+            yield file
         fs.put_file(str(staged), path)
         fs.invalidate_cache()
+
+
+@contextmanager
+def _discarding(file: HashingFile) -> Iterator[HashingFile]:
+    try:
+        yield file
+    except BaseException:
+        file.discard()
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -149,52 +149,52 @@ def _join(rows: Sequence[Row], inputs: dict[str, str]) -> Row:
 
 
 def _advance(stage: Stage, rows: Sequence[Row]) -> list[Row]:
-    going = [row for row in rows if row["status"] == "ok"]
-    results: list[Row | Rejected] = []
-    while len(results) < len(going):
-        results += _process(stage, going[len(results) : len(results) + max(stage.batch_size, 1)])
-    fresh = iter(results)
+    fresh = iter(_process(stage, [row for row in rows if row["status"] == "ok"]))
     return [_outcome(stage, row, next(fresh)) if row["status"] == "ok" else _base(row) for row in rows]
 
 
 def _process(stage: Stage, rows: Sequence[Row]) -> list[Row | Rejected]:
+    results: list[Row | Rejected] = []
+    size = max(stage.batch_size, 1)
+    while len(results) < len(rows):
+        batch = rows[len(results) : len(results) + size]
+        fresh = _attempt(stage, batch)
+        if not isinstance(fresh, Rejected):
+            results += fresh
+        elif len(batch) == 1:
+            results.append(fresh)
+        else:
+            size = len(batch) // 2
+            if fresh.status == "oom":
+                _remember_limit(stage, len(batch), size)
+    return results
+
+
+def _attempt(stage: Stage, batch: Sequence[Row]) -> list[Row | Rejected] | Rejected:
     try:
-        results = stage.process(rows)
+        results = stage.process(batch)
     except ImageError as error:
-        trouble = Rejected(error.status, error.reason)
+        return Rejected(error.status, error.reason)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        trouble = Rejected("oom", f"out of memory with this row alone: {' '.join(str(error).split())[:200]}")
-    else:
-        if len(results) != len(rows):
-            raise RuntimeError(f"stage {stage.name} gave {len(results)} results for {len(rows)} rows")
-        return results
-    return _process_halves(stage, rows, trouble)
+        return Rejected("oom", f"out of memory with this row alone: {' '.join(str(error).split())[:200]}")
+    if len(results) != len(batch):
+        raise RuntimeError(f"stage {stage.name} gave {len(results)} results for {len(batch)} rows")
+    return results
 
 
-def _process_halves(stage: Stage, rows: Sequence[Row], trouble: Rejected) -> list[Row | Rejected]:
-    if trouble.status == "oom":
-        _free_memory()
-        stage.batch_size = max(1, len(rows) // 2)
-        _log.warning(
-            "stage %s ran out of memory with %d rows: going on with %d", stage.name, len(rows), stage.batch_size
-        )
-    if len(rows) == 1:
-        return [trouble]
-    middle = len(rows) // 2
-    return [*_process(stage, rows[:middle]), *_process(stage, rows[middle:])]
+def _remember_limit(stage: Stage, tried: int, size: int) -> None:
+    _log.warning("stage %s ran out of memory with %d rows: going on with %d", stage.name, tried, size)
+    stage.batch_size = size
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether ``error`` is the memory of the machine or of the device running out."""
     return isinstance(error, MemoryError) or any(text in str(error).lower() for text in _OUT_OF_MEMORY)
-
-
-def _free_memory() -> None:
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _outcome(stage: Stage, row: Row, result: Row | Rejected) -> Row:

@@ -54,7 +54,7 @@ def shard_schema(fields: Sequence[pa.Field]) -> pa.Schema:
     for field in schema:
         if pa.types.is_fixed_size_list(field.type) and not array_shape(field.type):
             raise ValueError(f"column {field.name}: use a plain list, fixed-size lists are for floats")
-    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": images}})} if images else None)
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": images}})} if images else {})
 
 
 def list_shards(url: str | Path) -> list[str]:
