@@ -1,0 +1,34 @@
+"""Applying a direction to latents."""
+
+from torch import Tensor
+
+from gan_core.editing.directions import Direction
+from gan_core.errors import ParamsError
+
+
+def apply_edit(w_plus: Tensor, direction: Direction, strength: float, layers: tuple[int, int] | None = None) -> Tensor:
+    """Move ``w_plus [B, n_latent, w_dim]`` by ``strength`` units of ``direction`` in ``layers`` (first, past the last).
+
+    ``layers`` defaults to the direction's own, and that to all. The rest of the latents is returned as it was. Raises
+    ``ParamsError`` for layers that the latents don't have or a direction of another width.
+    """
+    first, last = check_layers(layers or direction.layers, w_plus.shape[1], direction.name)
+    vector = direction.vector.to(w_plus)
+    if vector.shape not in (w_plus.shape[2:], w_plus.shape[1:]):
+        raise ParamsError(
+            f"direction {direction.name!r} is {list(vector.shape)}, latents are {list(w_plus.shape[1:])}: "
+            "it was made for another generator"
+        )
+    edited = w_plus.clone()
+    edited[:, first:last] += strength * vector.expand(w_plus.shape[1:])[first:last]
+    return edited
+
+
+def check_layers(layers: tuple[int, int] | None, n_latent: int, name: str) -> tuple[int, int]:
+    """Return ``layers``, or all for ``None``; raises ``ParamsError`` for an empty range or one beyond the end."""
+    first, last = layers or (0, n_latent)
+    if not 0 <= first < last <= n_latent:
+        raise ParamsError(
+            f"edits: layers {[first, last]} of {name!r} must be [first, past the last] within [0, {n_latent}]"
+        )
+    return first, last

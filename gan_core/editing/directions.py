@@ -1,0 +1,104 @@
+"""Directions of editing, and the file that holds all of one generator: a safetensors with a card."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gan_core.checkpoints.files import Card, file_sha256, load_checkpoint, save_checkpoint
+from gan_core.errors import CheckpointError, ParamsError, near_matches
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A vector whose addition to a latent changes one attribute.
+
+    ``vector`` is ``[w_dim]`` or ``[n_latent, w_dim]`` and is one ``unit`` long: strength 1 adds it once. ``range``
+    holds the lowest and highest strength that it was measured at. ``layers`` (first, past the last) are the latents
+    that it is added to unless an edit says otherwise; ``None`` means all. ``scores`` were measured when it was made.
+    """
+
+    name: str
+    vector: Tensor
+    generator_sha256: str
+    space: str = "w"
+    unit: str = "half of the attribute's range"
+    range: tuple[float, float] = (-1.0, 1.0)
+    layers: tuple[int, int] | None = None
+    method: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+_DESCRIBED = tuple(f.name for f in fields(Direction) if f.name not in ("name", "vector", "generator_sha256"))
+
+
+def save_directions(
+    path: str | Path, directions: Iterable[Direction], made_by: str, extra: Mapping[str, Any] = {}
+) -> str:
+    """Write directions of one generator to one file and return its sha256; ``extra`` goes to the card."""
+    found = {direction.name: direction for direction in directions}
+    generators = {direction.generator_sha256 for direction in found.values()}
+    if len(generators) != 1:
+        raise ValueError(f"directions of {len(generators)} generators can't share a file")
+    card = Card(
+        kind="directions",
+        name="linear",
+        space="w",
+        generator_sha256=generators.pop(),
+        made_by=made_by,
+        licence="Apache-2.0",
+        source="fitted on labelled samples of the generator",
+        extra={**extra, "directions": {name: _describe(direction) for name, direction in found.items()}},
+    )
+    return save_checkpoint(path, {name: d.vector for name, d in found.items()}, card, half=False)
+
+
+def load_directions(path: str | Path, generator_path: str | Path) -> dict[str, Direction]:
+    """Read all directions of a file by name; raises ``CheckpointError`` if they were made for another generator."""
+    directions = {direction.name: direction for direction in list_directions(path)}
+    wanted = file_sha256(generator_path)
+    for direction in directions.values():
+        if direction.generator_sha256 != wanted:
+            raise CheckpointError(
+                f"{path} was made for the generator {direction.generator_sha256[:12]}, not for {generator_path} "
+                f"({wanted[:12]}): fit them again (`dvc repro fit-directions`) or choose those made for it"
+            )
+    return directions
+
+
+def list_directions(path: str | Path) -> list[Direction]:
+    """Read the directions of a file, sorted by name, whatever generator they were made for."""
+    tensors, card = load_checkpoint(path)
+    if card.kind != "directions":
+        raise CheckpointError(f"{path} holds a {card.kind}, not directions: name another file in models.directions")
+    described: dict[str, Any] = card.extra.get("directions", {})
+    if described.keys() != tensors.keys() or card.generator_sha256 is None:
+        raise CheckpointError(f"the card of {path} doesn't describe its directions: save it with save_directions")
+    return [_restore(name, tensors[name], described[name], card.generator_sha256) for name in sorted(tensors)]
+
+
+def find_direction(directions: Mapping[str, Direction], name: str) -> Direction:
+    """Return the direction ``name``; raises ``ParamsError`` with near matches."""
+    if name not in directions:
+        raise ParamsError(f"edits: unknown direction {name!r}{near_matches(name, directions)}")
+    return directions[name]
+
+
+def _describe(direction: Direction) -> dict[str, Any]:
+    return {key: getattr(direction, key) for key in _DESCRIBED}
+
+
+def _restore(name: str, vector: Tensor, described: Mapping[str, Any], generator_sha256: str) -> Direction:
+    values = dict(described)
+    low, high = values.pop("range")
+    layers = values.pop("layers")
+    return Direction(
+        name,
+        vector,
+        generator_sha256,
+        **values,
+        range=(low, high),
+        layers=None if layers is None else (layers[0], layers[1]),
+    )

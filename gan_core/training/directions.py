@@ -1,0 +1,135 @@
+"""Fit, calibrate and choose the linear directions of a generator: ``python -m gan_core.training.directions``."""
+
+import json
+import logging
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_core.checkpoints.store import file_sha256, load_generator, load_network
+from gan_core.editing.calibrate import Eyes, Faces, calibrate, look
+from gan_core.editing.directions import Direction, save_directions
+from gan_core.editing.linear import FITS, Array
+from gan_core.errors import ParamsError, near_matches
+from gan_core.generators.base import Generator
+from gan_core.params import DirectionsParams, ModelPaths, load_params
+
+METRICS = Path("data/metrics/directions.json")
+MOVE = 0.5
+SEARCH_FACES = 48
+SCORE_FACES = 256
+IDENTITY_COMPONENTS = 8
+log = logging.getLogger(__name__)
+
+
+def train_directions(params: DirectionsParams, models: ModelPaths) -> list[Direction]:
+    """Fit one direction for each of ``params.attributes`` and write them to ``models.directions``.
+
+    Labels come from the attribute network alone; ``models.identity`` says what must not change.
+    """
+    generator = load_generator(models.generator)
+    eyes = network_eyes(models)
+    for name in params.attributes:
+        if name not in eyes.names:
+            raise ParamsError(f"directions.attributes: unknown attribute {name!r}{near_matches(name, eyes.names)}")
+    faces = sample_faces(generator, params.samples, params.seed, eyes)
+    sha256 = file_sha256(models.generator)
+    directions = [choose_direction(generator, faces, name, eyes, sha256) for name in params.attributes]
+    made_by = f"gan_core.training.directions, {params.samples} samples, seed {params.seed}"
+    save_directions(models.directions, directions, made_by, {"attributes_sha256": file_sha256(models.attributes)})
+    return directions
+
+
+def network_eyes(models: ModelPaths) -> Eyes:
+    """Judge pictures by the attribute regressor and the identity embedder."""
+    regressor, embedder = load_network(models.attributes, "attributes"), load_network(models.identity, "identity")
+    names: Sequence[str] = regressor.names  # type: ignore[assignment]
+    return Eyes(tuple(names), lambda images: (regressor(images) + 1) / 2, embedder)
+
+
+@torch.no_grad()
+def sample_faces(generator: Generator, n: int, seed: int, eyes: Eyes) -> Faces:
+    """Draw ``n`` latents of the generator and look at their pictures."""
+    z = torch.randn(n, generator.z_dim, generator=torch.Generator().manual_seed(seed))
+    return look(generator, generator.broadcast(generator.mapping(z)), eyes)
+
+
+def choose_direction(generator: Generator, faces: Faces, name: str, eyes: Eyes, generator_sha256: str) -> Direction:
+    """Return the direction of one attribute that keeps the identity best and changes other attributes least.
+
+    First the fit is chosen with all layers edited, then the layers; every candidate is calibrated to the same move.
+    """
+    few, many = _part(faces, SEARCH_FACES), _part(faces, SCORE_FACES)
+    w = faces.w_plus[:, 0]
+    longest = (w - w.mean(0)).square().sum(1).mean().sqrt().item()
+
+    def calibrated(vector: Tensor, layers: tuple[int, int], method: str) -> Direction:
+        draft = Direction(name, vector, generator_sha256, layers=layers, method=method)
+        return calibrate(generator, few, draft, eyes, MOVE, longest)
+
+    everywhere = (0, generator.n_latent)
+    fitted = [calibrated(v, everywhere, m) for m, v in fit_all(faces, eyes.names.index(name)).items()]
+    best = max(fitted, key=_merit)
+    placed = [calibrated(best.vector, layers, best.method) for layers in layer_ranges(generator.n_latent)]
+    best = max([best, *placed], key=_merit)
+    best = calibrate(generator, many, best, eyes, MOVE, longest)
+    log.info("%s: %s, layers %s, %s", name, best.method, best.layers, _say(best))
+    return best
+
+
+def fit_all(faces: Faces, column: int) -> dict[str, Tensor]:
+    """Return the candidates for one attribute: every fit, given the other attributes, with and without identity.
+
+    Identity enters as the leading principal components of the embeddings.
+    """
+    w = faces.w_plus[:, 0].double().numpy()
+    attributes = faces.attributes.double().numpy()
+    with_identity = np.hstack([attributes, principal_components(faces.identity.double().numpy())])
+    found = {}
+    for method, fit in FITS.items():
+        for conditions, labels in (("", attributes), (" given identity", with_identity)):
+            found[method + conditions] = torch.from_numpy(fit(w, labels)[column]).float()
+    return found
+
+
+def principal_components(values: Array, count: int = IDENTITY_COMPONENTS) -> Array:
+    """Project ``values [N, D]`` on their ``count`` leading principal axes, each with unit variance."""
+    u, s, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    return (u * np.sqrt(len(values)))[:, : min(count, int((s > 1e-6 * s[0]).sum()))]
+
+
+def layer_ranges(n_latent: int) -> list[tuple[int, int]]:
+    """Return the layer ranges that are tried: between any two of the start, 1/3, 1/2, 2/3 and the end, not all."""
+    edges = sorted({0, n_latent // 3, n_latent // 2, -(-2 * n_latent // 3), n_latent})
+    return [pair for pair in combinations(edges, 2) if pair != (0, n_latent)]
+
+
+def _part(faces: Faces, n: int) -> Faces:
+    return Faces(faces.w_plus[:n], faces.attributes[:n], faces.identity[:n])
+
+
+def _merit(direction: Direction) -> tuple[bool, float]:
+    scores = direction.scores
+    return scores["move"] >= 0.95 * MOVE, scores["identity_kept"] - scores["side_effect"]
+
+
+def _say(direction: Direction) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in direction.scores.items())
+
+
+def main() -> None:
+    """Fit the directions that ``params.yaml`` asks for, and write their scores to ``data/metrics/directions.json``."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    params = load_params()
+    directions = train_directions(params.directions, params.models)
+    METRICS.parent.mkdir(parents=True, exist_ok=True)
+    scores = {d.name: {key: round(value, 4) for key, value in d.scores.items()} for d in directions}
+    METRICS.write_text(json.dumps(scores, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Fitting on labelled samples finds, calibrates and places the directions of a world where the right ones are known."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_core.checkpoints.store import Card, model_tensors, save_checkpoint
+from gan_core.editing.calibrate import Eyes, Faces
+from gan_core.editing.directions import Direction, list_directions, load_directions
+from gan_core.editing.linear import FITS
+from gan_core.errors import ParamsError
+from gan_core.generators.base import Generator
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.metrics.networks import AttributeRegressor, IdentityEmbedder
+from gan_core.params import DirectionsParams, ModelPaths
+from gan_core.training import directions as training
+
+NAMES = ("pose", "colour", "age")
+
+
+@pytest.fixture(scope="module")
+def faces(world: Generator, eyes: Eyes) -> Faces:
+    return training.sample_faces(world, 1500, 0, eyes)
+
+
+@pytest.fixture(scope="module")
+def found(world: Generator, eyes: Eyes, faces: Faces) -> dict[str, Direction]:
+    return {name: training.choose_direction(world, faces, name, eyes, "0" * 64) for name in NAMES}
+
+
+def test_the_world_is_hard_enough(faces: Faces) -> None:
+    assert torch.corrcoef(faces.attributes.T)[1, 2] > 0.4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_strength_one_moves_half_of_the_range_and_leaves_the_rest(name: str, found: dict[str, Direction]) -> None:
+    scores = found[name].scores
+    assert scores["move"] == pytest.approx(0.5, abs=0.02)
+    assert scores["side_effect"] < 0.05
+    assert scores["identity_kept"] > 0.97
+
+
+@pytest.mark.parametrize(("name", "i"), [*zip(NAMES, range(3), strict=True)])
+def test_the_direction_is_that_of_the_world(
+    name: str, i: int, found: dict[str, Direction], world: Generator, eyes: Eyes
+) -> None:
+    axis = world.axes[i]  # type: ignore[index]
+    assert torch.cosine_similarity(found[name].vector, axis, dim=0) > 0.97
+
+
+def test_samples_depend_on_the_seed_alone(world: Generator, eyes: Eyes) -> None:
+    first, again, other = (training.sample_faces(world, 5, seed, eyes) for seed in (1, 1, 2))
+    assert torch.equal(first.w_plus, again.w_plus)
+    assert not torch.equal(first.w_plus, other.w_plus)
+
+
+def test_layer_ranges_are_all_different_parts() -> None:
+    ranges = training.layer_ranges(10)
+    assert (0, 3) in ranges
+    assert (0, 10) not in ranges
+    assert len(set(ranges)) == len(ranges) == 9
+    assert all(0 <= first < last <= 10 for first, last in ranges)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> ModelPaths:
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    parts = {
+        "generator": ("generator", "stylegan2", StyleGAN2(8, style_dim=8, n_mlp=1, channels={4: 8, 8: 8})),
+        "attributes": ("network", "attributes", AttributeRegressor(["smile", "yaw"], width=8, features=8)),
+        "identity": ("network", "identity", IdentityEmbedder(width=8, dim=8)),
+    }
+    for file, (kind, name, model) in parts.items():
+        card = Card(kind=kind, name=name, arguments=model.arguments, made_by="t", licence="none", source="t")
+        save_checkpoint(folder / f"{file}.safetensors", model_tensors(model), card)
+    paths = {file: str(folder / f"{file}.safetensors") for file in (*parts, "directions")}
+    return ModelPaths(**paths)
+
+
+def test_training_reads_params_and_writes_directions_and_metrics(
+    models: ModelPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    section = {"samples": 60, "attributes": ["yaw"]}
+    Path("params.yaml").write_text(json.dumps({"models": models.model_dump(), "directions": section}))
+    training.main()
+    (yaw,) = load_directions(models.directions, models.generator).values()
+    assert (yaw.name, yaw.vector.shape) == ("yaw", (8,))
+    metrics = json.loads(Path("data/metrics/directions.json").read_text())
+    assert metrics["yaw"]["move"] == pytest.approx(yaw.scores["move"], abs=1e-4)
+    assert list_directions(models.directions)[0].method.split()[0] in FITS
+
+
+def test_an_unknown_attribute_is_refused_before_sampling(models: ModelPaths) -> None:
+    with pytest.raises(ParamsError, match=r"directions.attributes: unknown attribute 'smlie'; did you mean 'smile'"):
+        training.train_directions(DirectionsParams(attributes=["smlie"]), models)
