@@ -1,0 +1,30 @@
+"""What the benchmarks share: the services that they run against, and how they end."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flows.servers import find, stop, use_prefect_server
+
+
+@contextmanager
+def services(folder: str) -> Iterator[None]:
+    """Run the block with the project's Prefect server, and MLflow logging into ``folder``.
+
+    A server that was not running before is stopped again.
+    """
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    before = find("prefect")
+    use_prefect_server()
+    try:
+        yield
+    finally:
+        if before is None:
+            stop("prefect")
+
+
+def print_result(**values: float) -> None:
+    """Print the line that programs read: ``RESULT {"key": value, ...}``, four significant digits each."""
+    print("RESULT " + json.dumps({name: float(f"{value:.4g}") for name, value in values.items()}), flush=True)

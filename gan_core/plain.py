@@ -1,0 +1,73 @@
+"""The whole chain as a plain loop, with no scheduler: what ``dvc repro`` runs, and what the flow is measured against.
+
+``python -m gan_core.plain data/sample runs/repro --metrics data/metrics/demo.json --plot data/plots/demo.json``
+"""
+
+import argparse
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from gan_core.chain import build_stage
+from gan_core.data.run_stage import run_stage
+from gan_core.data.stages import Stage
+from gan_core.metrics.summary import summarise
+from gan_core.report import write_report
+from gan_core.runs import Job, begin_run, plan_run
+
+
+def run_plain(job: Job) -> dict[str, float]:
+    """Take every shard through every stage on ``run.workers`` threads, one torch thread each; return the metrics.
+
+    Finished shards are skipped by their receipts. The first error ends the run; what is finished stays.
+    """
+    begin_run(job)
+    own = threading.local()
+    with ThreadPoolExecutor(job.params.run.workers, initializer=_set_up, initargs=(job, own)) as workers:
+        list(workers.map(_chain(job, own), job.shards))
+    metrics = summarise(job.output)
+    write_report(job.output)
+    return metrics
+
+
+def bars(metrics: dict[str, float]) -> list[dict[str, str | float]]:
+    """Turn metrics into records ``metric, picture, value`` that ``dvc plots`` draws as bars."""
+    parts = [(name.rpartition("/"), value) for name, value in sorted(metrics.items())]
+    return [{"metric": metric, "picture": picture, "value": value} for (metric, _, picture), value in parts if metric]
+
+
+def _set_up(job: Job, own: threading.local) -> None:
+    torch.set_num_threads(1)
+    own.stages = [build_stage(name, job.params, job.source) for name in job.stages]
+
+
+def _chain(job: Job, own: threading.local) -> Callable[[str], None]:
+    def chain(shard: str) -> None:
+        stages: list[Stage] = own.stages
+        for stage in stages:
+            run_stage(stage, shard, job.output)
+
+    return chain
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the chain of ``params.yaml`` and write its metrics where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source")
+    parser.add_argument("output")
+    parser.add_argument("--metrics", type=Path, help="JSON file for the metrics")
+    parser.add_argument("--plot", type=Path, help="JSON file for the same numbers as records")
+    options = parser.parse_args(arguments)
+    metrics = run_plain(plan_run(options.source, options.output, update=True))
+    for path, content in ((options.metrics, metrics), (options.plot, bars(metrics))):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
