@@ -72,7 +72,7 @@ class TuneParams(Section):
 
 
 class EditParams(Section):
-    """One edit: a direction applied at each strength (unit: share of the attribute's range)."""
+    """One edit: a direction applied at each strength (1 moves the attribute by half of its range)."""
 
     direction: str
     strengths: Annotated[list[float], Field(min_length=1)]
