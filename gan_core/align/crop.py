@@ -89,7 +89,7 @@ def _pad(view: View) -> View:
     if pad.max() <= view.border - 4:
         return view
     pad = np.maximum(pad, int(np.rint(view.side * 0.3)))
-    pixels = np.pad(np.float32(view.image), ((pad[1], pad[3]), (pad[0], pad[2]), (0, 0)), "reflect")
+    pixels = np.pad(np.asarray(view.image, dtype=np.float32), ((pad[1], pad[3]), (pad[0], pad[2]), (0, 0)), "reflect")
     faded = _fade_margin(pixels, pad, view.side * 0.02)
     image = Image.fromarray(np.uint8(np.clip(np.rint(faded), 0, 255)))
     return View(image, view.quad + pad[:2], view.side)

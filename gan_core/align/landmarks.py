@@ -26,10 +26,10 @@ LETTERBOX_SIZE = 64
 class LandmarkSource(ABC):
     """Finds the landmarks of one face per image; built once per worker with the path of a checkpoint (may be unused).
 
-    ``pads`` tells whether parts of the face square that lie outside the image are filled in.
+    ``virtual`` points stand for a square and for no face: they are not stored, and nothing is padded.
     """
 
-    pads: ClassVar[bool] = True
+    virtual: ClassVar[bool] = False
 
     def __init__(self, checkpoint: str = "") -> None:
         self.checkpoint = checkpoint
@@ -72,7 +72,7 @@ class ColumnLandmarks(LandmarkSource):
 class CentreSquare(LandmarkSource):
     """No faces: the points of a virtual upright face whose square is the largest one centred in the image."""
 
-    pads = False
+    virtual = True
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
         """Return five points; every image has them."""
@@ -128,10 +128,6 @@ class Letterbox:
         frame.paste(image.resize(self.size, Image.Resampling.BILINEAR), self.offset)
         return frame
 
-    def normalise(self, points: Points) -> Points:
-        """Map pixel positions ``[..., 2]`` of the image to the frame, where 0 and 1 are its outer edges."""
-        return ((points + 0.5) * self.scale + self.offset) / LETTERBOX_SIZE
-
     def restore(self, points: Points) -> Points:
-        """Map positions ``[..., 2]`` in [0, 1] of the frame to pixels of the image: the inverse of ``normalise``."""
+        """Map positions ``[..., 2]`` in the frame, whose outer edges are 0 and 1, to pixels of the image."""
         return (points * LETTERBOX_SIZE - self.offset) / self.scale - 0.5

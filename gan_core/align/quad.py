@@ -71,7 +71,7 @@ def check_landmarks(landmarks: ArrayLike) -> Rejected | None:
     """Say why no face square follows from these landmarks: non-finite, or eyes or mouth that coincide."""
     points = five_points(landmarks)
     bad = [name for name, point in zip(FIVE_POINT_NAMES, points, strict=True) if not np.isfinite(point).all()]
-    if bad and bad != ["nose"]:
+    if bad:
         return Rejected("degenerate_landmarks", f"not a finite position: {', '.join(bad)}")
     eyes, mouth = points[:2], points[3:].mean(axis=0)
     between, down = np.hypot(*(eyes[1] - eyes[0])), np.hypot(*(mouth - eyes.mean(axis=0)))

@@ -61,10 +61,10 @@ class AlignStage(Stage):
         rejected = check_landmarks(landmarks) or check_square(square, *image.size, self.params.min_face_px)
         if rejected:
             return rejected
-        padding = self.params.enable_padding and self.landmark_source.pads
+        padding = self.params.enable_padding and not self.landmark_source.virtual
         face = align_face(image, square, self.params.size, self.params.transform_size, padding)
         return {
             "image": image_value(encode_png(np.asarray(face)), f"{key}.png"),
-            "landmarks": five_points(landmarks).astype(np.float32),
+            "landmarks": None if self.landmark_source.virtual else five_points(landmarks).astype(np.float32),
             "quad": square.corners.astype(np.float32),
         }
