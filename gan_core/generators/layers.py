@@ -32,10 +32,14 @@ def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[
 
 
 def compose_with_blur(weight: Tensor, kernel: Tensor) -> Tensor:
-    """Convolve every filter of ``weight [O, I, k, k]`` with the 4x4 ``kernel``: ``[O, I, k + 3, k + 3]``."""
+    """Convolve every filter of ``weight [O, I, k, k]`` with the 4x4 ``kernel``: ``[O, I, k + 3, k + 3]``.
+
+    Written as one matrix product with the blurred unit filters: many times faster than a convolution of one channel.
+    """
     out, inp, size, _ = weight.shape
-    flat = F.conv2d(weight.reshape(out * inp, 1, size, size), kernel.flip(0, 1)[None, None].to(weight.dtype), padding=3)
-    return flat.view(out, inp, *flat.shape[2:])
+    units = torch.eye(size * size, dtype=weight.dtype, device=weight.device).view(-1, 1, size, size)
+    blurred = F.conv2d(units, kernel.flip(0, 1)[None, None].to(weight.dtype), padding=3)
+    return (weight.reshape(out * inp, size * size) @ blurred.flatten(1)).view(out, inp, *blurred.shape[2:])
 
 
 def polyphase(weight: Tensor) -> Tensor:
