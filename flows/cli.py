@@ -1,0 +1,175 @@
+"""The command line ``edit-dataset``: each command imports what it needs when it runs, so that ``--help`` is quick."""
+
+import sys
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from gan_core.errors import ParamsError, UserError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Align, encode, tune, edit and measure image datasets."
+)
+server = typer.Typer(no_args_is_help=True, help="The project's own Prefect server and MLflow page.")
+directions = typer.Typer(no_args_is_help=True, help="The directions that edits move along.")
+app.add_typer(server, name="server")
+app.add_typer(directions, name="directions")
+
+ParamsFile = Annotated[str, typer.Option("--params", help="the parameter file")]
+Setting = Annotated[list[str] | None, typer.Option("--set", help="lay KEY=VALUE over the parameters; may be repeated")]
+
+
+class Listed(StrEnum):
+    """What ``edit-dataset list`` lists."""
+
+    encoders = "encoders"
+    generators = "generators"
+    directions = "directions"
+    metrics = "metrics"
+    landmarks = "landmarks"
+
+
+class ServiceName(StrEnum):
+    """What ``edit-dataset server`` starts and stops."""
+
+    prefect = "prefect"
+    mlflow = "mlflow"
+
+
+Services = Annotated[list[ServiceName] | None, typer.Argument(help="which of the two; both if none is named")]
+
+
+@app.command(epilog="Example: edit-dataset run data/sample runs/demo --set tune.steps=30")
+def run(
+    source: Annotated[str, typer.Argument(help="a dataset: a folder or URL of shards")] = "data/sample",
+    output: Annotated[str, typer.Argument(help="the run's folder or URL")] = "runs/demo",
+    params: ParamsFile = "params.yaml",
+    settings: Setting = None,
+    update: Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")] = False,
+) -> None:
+    """Run the whole flow over a dataset; finished shards are skipped."""
+    from flows.servers import use_prefect_server
+    from gan_core.runs import plan_run
+
+    overrides = dict(_parse(text) for text in settings or [])
+    plan_run(source, output, params, overrides, update)
+    address = use_prefect_server()
+    typer.echo(f"Prefect: {address.removesuffix('/api')} (`edit-dataset server stop` ends a local one)")
+    from flows.edit_dataset import edit_dataset
+
+    edit_dataset(source, output, params, overrides, update)
+    typer.echo(f"report: {output}/report.html")
+
+
+@app.command("import", epilog="Example: edit-dataset import ~/photos data/photos --rows-per-shard 500")
+def import_(
+    source: Annotated[str, typer.Argument(help="a folder of images, of WebDataset tars or of Parquet files")],
+    destination: Annotated[str, typer.Argument(help="where the shards go")],
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="rows in a full shard")] = 1000,
+    kind: Annotated[str | None, typer.Option(help="folder, tar or parquet; found out if not given")] = None,
+) -> None:
+    """Turn images into a dataset of shards."""
+    from gan_core.data.importers import import_dataset
+
+    typer.echo(import_dataset(source, destination, rows_per_shard, kind))
+
+
+@app.command("list", epilog="Example: edit-dataset list encoders")
+def list_(what: Listed, params: ParamsFile = "params.yaml") -> None:
+    """List what can be named in the parameters."""
+    from flows.menu import menu
+
+    for line in menu(what, params):
+        typer.echo(line)
+
+
+@directions.command("list", epilog="Example: edit-dataset directions list")
+def list_directions(params: ParamsFile = "params.yaml") -> None:
+    """List the directions of the project's file, with their units and how they were made."""
+    list_(Listed.directions, params)
+
+
+@app.command(epilog="Example: edit-dataset inspect runs/demo")
+def inspect(path: Annotated[str, typer.Argument(help="a run's folder, a dataset's folder, or a shard")]) -> None:
+    """Show what is in a shard, a dataset or a run: rows by status, columns, hashes."""
+    from flows.inspection import describe
+
+    for line in describe(path):
+        typer.echo(line)
+
+
+@app.command(epilog="Example: edit-dataset report runs/demo")
+def report(output: Annotated[str, typer.Argument(help="a finished run")] = "runs/demo") -> None:
+    """Write the HTML report of a run again."""
+    from gan_core.report import write_report
+
+    typer.echo(write_report(output))
+
+
+@app.command(epilog="Example: edit-dataset sync runs/demo")
+def sync(output: Annotated[str, typer.Argument(help="a finished run")] = "runs/demo") -> None:
+    """Log to MLflow what could not be logged when the run ended."""
+    from flows.servers import prepare_environment
+
+    prepare_environment()
+    from tasks.tracking import sync as upload
+
+    run_id = upload(output)
+    typer.echo(f"logged as run {run_id}" if run_id else f"nothing is pending in {output}")
+
+
+@server.command(epilog="Example: edit-dataset server start mlflow")
+def start(names: Services = None) -> None:
+    """Start Prefect's server and MLflow's page, or find them running."""
+    from flows import servers
+
+    for name in names or list(ServiceName):
+        typer.echo(f"{name}: {servers.start(name).url}")
+        if name == ServiceName.prefect:
+            typer.echo(f"  for prefect commands: export PREFECT_API_URL={servers.start(name).url}/api")
+
+
+@server.command(epilog="Example: edit-dataset server stop")
+def stop(names: Services = None) -> None:
+    """Stop what this project has started, and nothing else."""
+    from flows import servers
+
+    for name in names or list(ServiceName):
+        running = servers.stop(name)
+        typer.echo(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
+
+
+@server.command(epilog="Example: edit-dataset server status")
+def status(names: Services = None) -> None:
+    """Say what is running."""
+    from flows import servers
+
+    for name in names or list(ServiceName):
+        running = servers.find(name)
+        typer.echo(f"{name}: {running.url}, process {running.pid}" if running else f"{name}: not running")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a mistake in the input is one line on stderr and exit code 2."""
+    try:
+        app(args=arguments, prog_name="edit-dataset")
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise ParamsError(f"--set {text}: write KEY=VALUE, such as tune.steps=30")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ParamsError(f"--set {text}: the value is not valid YAML") from None
+
+
+if __name__ == "__main__":
+    main()

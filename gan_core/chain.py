@@ -1,0 +1,45 @@
+"""The chain align → encode → tune → edit → measure: which stages a run has, and how its parameters build them."""
+
+from collections.abc import Callable
+
+from gan_core.data.stages import Stage
+from gan_core.params import Params
+
+Builder = Callable[[Params, str], Stage]
+
+
+def stage_names(params: Params) -> tuple[str, ...]:
+    """Return the stages of a run in order; ``tune`` is left out when it is switched off."""
+    return tuple(name for name in STAGES if name != "tune" or params.tune.enabled)
+
+
+def build_stage(name: str, params: Params, source: str) -> Stage:
+    """Build one stage with its networks; raises ``UserError`` for a checkpoint or parameter that can't be used."""
+    return STAGES[name](params, source)
+
+
+def _align(params: Params, source: str) -> Stage:
+    from gan_core.align.stage import AlignStage
+
+    return AlignStage(source, params.align, params.models.landmarks, params.run.batch_size)
+
+
+def _encode(params: Params, source: str) -> Stage:
+    raise NotImplementedError
+
+
+def _tune(params: Params, source: str) -> Stage:
+    raise NotImplementedError
+
+
+def _edit(params: Params, source: str) -> Stage:
+    from gan_core.editing.stage import EditStage
+
+    return EditStage(params.edits, params.models, params.tune.enabled, params.run.batch_size)
+
+
+def _measure(params: Params, source: str) -> Stage:
+    raise NotImplementedError
+
+
+STAGES: dict[str, Builder] = {"align": _align, "encode": _encode, "tune": _tune, "edit": _edit, "measure": _measure}
