@@ -1,0 +1,52 @@
+"""The DVC pipeline: it names what exists, makes what the parameters point to, and is up to date in every commit."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gan_core.params import Params, load_params
+
+ROOT = Path(__file__).parents[1]
+
+
+def stages() -> dict[str, dict[str, Any]]:
+    """Return the stages of ``dvc.yaml`` by name, ``foreach`` expanded."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        if "foreach" not in stage:
+            found[name] = stage
+        for item in stage.get("foreach", []):
+            found[f"{name}@{item}"] = json.loads(json.dumps(stage["do"]).replace("${item}", item))
+    return found
+
+
+@pytest.mark.parametrize("name", stages())
+def test_a_stage_names_what_exists(name: str) -> None:
+    stage, outputs = stages()[name], {out for other in stages().values() for out in other.get("outs", [])}
+    assert [dep for dep in stage["deps"] if dep not in outputs and not (ROOT / dep).exists()] == []
+    assert set(stage["params"]) <= set(Params.model_fields)
+    commands = [stage["cmd"]] if isinstance(stage["cmd"], str) else stage["cmd"]
+    for command in commands:
+        python, minus_m, module = command.split()[:3]
+        assert (python, minus_m) == ("python", "-m")
+        assert find_spec(module), module
+
+
+def test_every_checkpoint_of_the_parameters_has_a_stage() -> None:
+    outputs = {out for stage in stages().values() for out in stage.get("outs", [])}
+    models = load_params(ROOT / "params.yaml").models.model_dump()
+    assert set(models.values()) <= outputs
+
+
+def test_dvc_finds_nothing_to_do() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    changed = json.loads(done.stdout)
+    assert changed == {}, "after a change that alters no output: `dvc commit`, else `dvc repro`"
