@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_core.generators.layers import EPS, SQRT2, Bias, Blur, EqualLinear, compose_with_blur
+from gan_core.generators.layers import EPS, SQRT2, Bias, Blur, EqualLinear, blur
 from gan_core.generators.stylegan2 import channel_table
 
 
@@ -20,11 +20,10 @@ class EqualConv(nn.Module):
 
     def forward(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
         """Convolve at the same size; with a blur ``kernel``, blur and halve the resolution in the same step."""
-        weight = self.weight * self.gain
+        weight = (self.weight * self.gain).to(x.dtype)
         if kernel is None:
-            return F.conv2d(x, weight.to(x.dtype), padding=weight.shape[-1] // 2)
-        weight = compose_with_blur(weight, kernel)
-        return F.conv2d(x, weight.to(x.dtype), stride=2, padding=weight.shape[-1] // 2 - 1)
+            return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        return F.conv2d(blur(x, kernel, padding=1 + weight.shape[-1] // 2), weight, stride=2)
 
 
 def _activate(x: Tensor, bias: Bias) -> Tensor:

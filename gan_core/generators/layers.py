@@ -31,22 +31,10 @@ def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[
     return F.conv2d(x, weight, stride=down, groups=channels)
 
 
-def compose_with_blur(weight: Tensor, kernel: Tensor) -> Tensor:
-    """Convolve every filter of ``weight [O, I, k, k]`` with the 4x4 ``kernel``: ``[O, I, k + 3, k + 3]``.
-
-    Written as one matrix product with the blurred unit filters: many times faster than a convolution of one channel.
-    """
-    out, inp, size, _ = weight.shape
-    units = torch.eye(size * size, dtype=weight.dtype, device=weight.device).view(-1, 1, size, size)
-    blurred = F.conv2d(units, kernel.flip(0, 1)[None, None].to(weight.dtype), padding=3)
-    return (weight.reshape(out * inp, size * size) @ blurred.flatten(1)).view(out, inp, *blurred.shape[2:])
-
-
-def polyphase(weight: Tensor) -> Tensor:
-    """Turn a stride-2 transposed filter ``[O, I, 6, 6]`` into a plain one ``[4 O, I, 3, 3]`` for ``pixel_shuffle``."""
-    out, inp = weight.shape[:2]
-    phases = weight.view(out, inp, 3, 2, 3, 2).flip(2, 4).permute(0, 3, 5, 1, 2, 4)
-    return phases.reshape(out * 4, inp, 3, 3)
+def blur(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
+    """Low-pass every channel of ``x [B, C, H, W]`` with the symmetric 4x4 ``kernel``."""
+    weight = kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1)
+    return F.conv2d(x, weight, padding=padding, groups=x.shape[1])
 
 
 class PixelNorm(nn.Module):
@@ -59,7 +47,9 @@ class PixelNorm(nn.Module):
 class EqualLinear(nn.Module):
     """Linear layer with equalised learning rate; ``activate`` adds leaky ReLU times sqrt 2."""
 
-    def __init__(self, inputs: int, outputs: int, bias: float = 0.0, lr_mul: float = 1.0, activate: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, bias: float = 0.0, lr_mul: float = 1.0, activate: bool = False
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_mul)
         self.bias = nn.Parameter(torch.full((outputs,), bias / lr_mul))
@@ -85,25 +75,16 @@ class Blur(nn.Module):
 class ModulatedConv(nn.Module):
     """Convolution whose input channels are scaled by a style (Karras et al. 2020, eq. 1-3).
 
-    Written as scale input, one shared convolution for the whole batch, scale output. Up-sampling (transposed convolution,
-    then blur) is one plain convolution to four phases followed by ``pixel_shuffle``; the two forms are equal.
+    Written as scale input, one shared convolution for the whole batch, scale output (``demodulation``); up-sampling is a
+    transposed convolution of stride 2, then blur.
     """
 
-    def __init__(self, inputs: int, outputs: int, size: int, style_dim: int, demodulate: bool, up: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, size: int, style_dim: int, up: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(1, outputs, inputs, size, size))
         self.modulation = EqualLinear(style_dim, inputs, bias=1.0)
         self.gain = 1 / math.sqrt(inputs * size * size)
-        self.demodulate = demodulate
-        self.padding = size // 2
         self.blur = Blur(gain=4.0) if up else None
-
-    def filters(self, dtype: torch.dtype) -> Tensor:
-        """The shared filters as one plain convolution needs them, in ``dtype``."""
-        weight = self.weight[0] * self.gain
-        if self.blur is not None:
-            weight = polyphase(compose_with_blur(weight, self.blur.kernel))
-        return weight.to(dtype, memory_format=torch.channels_last)
 
     def demodulation(self, style: Tensor) -> Tensor:
         """Output scale ``[B, O]`` that gives unit variance: rsqrt of the modulated filters' energy."""
@@ -111,8 +92,11 @@ class ModulatedConv(nn.Module):
         return torch.rsqrt(F.linear(style.square(), energy) + EPS)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        y = F.conv2d(x * style.to(x.dtype)[:, :, None, None], self.filters(x.dtype), padding=self.padding)
-        return F.pixel_shuffle(y, 2) if self.blur is not None else y
+        x = x * style.to(x.dtype)[:, :, None, None]
+        weight = (self.weight[0] * self.gain).to(x.dtype)
+        if self.blur is None:
+            return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), self.blur.kernel, padding=1)
 
 
 class NoiseInjection(nn.Module):
@@ -136,7 +120,7 @@ class StyledConv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, style_dim: int, up: bool = False) -> None:
         super().__init__()
-        self.conv = ModulatedConv(inputs, outputs, 3, style_dim, demodulate=True, up=up)
+        self.conv = ModulatedConv(inputs, outputs, 3, style_dim, up)
         self.noise = NoiseInjection()
         self.activate = Bias(outputs)
 
@@ -156,7 +140,7 @@ class ToRGB(nn.Module):
 
     def __init__(self, inputs: int, style_dim: int, up: bool = True) -> None:
         super().__init__()
-        self.conv = ModulatedConv(inputs, 3, 1, style_dim, demodulate=False, up=False)
+        self.conv = ModulatedConv(inputs, 3, 1, style_dim)
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
         self.upsample = Blur(gain=4.0) if up else None
 

@@ -111,7 +111,7 @@ def train_generator(
     if state_path.exists():
         state.load(state_path)
     total = params.paired_images + params.adversarial_images
-    gaussian = gaussian_from_factors(torch.from_numpy(portraits.factors[:]))
+    gaussian = gaussian_from_factors(torch.from_numpy(portraits.factors.copy()))
     saved, losses = time.monotonic(), {}
     while state.seen < total:
         rows = torch.randint(len(portraits), (params.batch_size,)).numpy()
@@ -164,7 +164,7 @@ def _generator_step(
             loss = loss + params.path_length_weight * params.path_length_every * penalty
             found |= {"path_length": penalty}
     _step(state.generator_optimiser, loss, generator)
-    return {name: float(value) for name, value in found.items()}
+    return {name: value.item() for name, value in found.items()}
 
 
 def _discriminator_step(state: GanState, params: TrainGeneratorParams, real: Tensor) -> dict[str, float]:
@@ -179,7 +179,7 @@ def _discriminator_step(state: GanState, params: TrainGeneratorParams, real: Ten
         loss = loss + params.r1_gamma / 2 * params.r1_every * penalty
         found |= {"r1": penalty}
     _step(state.discriminator_optimiser, loss, discriminator)
-    return {name: float(value) for name, value in found.items()}
+    return {name: value.item() for name, value in found.items()}
 
 
 def _mixed_codes(generator: StyleGAN2, params: TrainGeneratorParams, batch: int) -> Tensor:

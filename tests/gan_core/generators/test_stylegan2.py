@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from gan_core.generators.discriminator import Discriminator
-from gan_core.generators.layers import ModulatedConv, upfirdn2d
+from gan_core.generators.layers import StyledConv, upfirdn2d
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.precision import set_precision
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
@@ -94,15 +94,15 @@ def test_discriminator_with_full_and_small_groups(discriminator: Discriminator) 
         discriminator(torch.cat([x, x[:2]]))
 
 
-def test_the_shared_convolution_equals_the_published_transposed_one_with_blur() -> None:
+def test_the_shared_convolution_equals_one_set_of_filters_per_sample() -> None:
     torch.manual_seed(0)
-    layer = ModulatedConv(5, 7, 3, style_dim=8, demodulate=True, up=True)
+    layer = StyledConv(5, 7, style_dim=8)
     x, style = torch.randn(2, 5, 6, 6), torch.randn(2, 5)
-    assert layer.blur is not None
-    up = torch.nn.functional.conv_transpose2d(
-        x * style[:, :, None, None], (layer.weight[0] * layer.gain).transpose(0, 1), stride=2
-    )
-    assert torch.allclose(layer(x, style), upfirdn2d(up, layer.blur.kernel, pad=(1, 1)), atol=1e-5)
+    filters = layer.conv.weight * layer.conv.gain * style[:, None, :, None, None]
+    filters = filters * torch.rsqrt(filters.square().sum((2, 3, 4), keepdim=True) + 1e-8)
+    y = torch.cat([torch.nn.functional.conv2d(x[i : i + 1], filters[i], padding=1) for i in range(2)])
+    expected = torch.nn.functional.leaky_relu(y, 0.2) * 2**0.5
+    assert torch.allclose(layer(x, style, noise=None, clamp=None), expected, atol=1e-5)
 
 
 def test_spaces_agree_and_noise_is_under_control() -> None:
