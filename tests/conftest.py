@@ -1,0 +1,92 @@
+"""Small models with random weights and a small dataset: enough to run every stage, without anything trained."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from gan_core.checkpoints.store import Card, model_tensors, save_checkpoint
+from gan_core.data.sample import FIELDS, _make_row
+from gan_core.data.shards import ShardWriter, shard_name
+from gan_core.data.toy import ATTRIBUTES
+from gan_core.editing.directions import Direction, save_directions
+from gan_core.encoders.psp import GradualStyleEncoder
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.metrics.networks import NETWORKS
+
+W_DIM = 16
+ABOUT = {"made_by": "tests", "licence": "Apache-2.0", "source": "random weights"}
+NETWORK_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "identity": {"width": 8, "dim": 16},
+    "attributes": {"names": list(ATTRIBUTES), "width": 8, "features": 16},
+    "perceptual": {"channels": (8, 8, 8, 8, 8)},
+    "landmarks": {"width": 8},
+}
+
+
+def write_models(folder: Path, seed: int = 0) -> dict[str, str]:
+    """Write one checkpoint of each kind for a generator of 64 pixels, and return their paths by name in ``models``."""
+    paths = {
+        name: str(folder / f"{name}.safetensors") for name in (*NETWORK_ARGUMENTS, "generator", "encoder", "directions")
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        channels = {4: 16, 8: 16, 16: 16, 32: 8, 64: 8}
+        generator = StyleGAN2(64, W_DIM, n_mlp=2, channels=channels)
+        encoder = GradualStyleEncoder(generator.n_latent, W_DIM, input_size=64, units=(1, 1, 1, 1), width=8)
+        sha256 = _save(paths["generator"], generator, "generator", "stylegan2")
+        _save(paths["encoder"], encoder, "encoder", "psp", space="w_plus", generator_sha256=sha256)
+        for name, arguments in NETWORK_ARGUMENTS.items():
+            _save(paths[name], NETWORKS.get(name)(**arguments), "network", name)
+        directions = [Direction(name, torch.randn(W_DIM), sha256) for name in ("smile", "yaw")]
+    save_directions(paths["directions"], directions, made_by="tests")
+    return paths
+
+
+def write_dataset(folder: Path, sizes: tuple[int, ...] = (3, 3, 2), seed: int = 7_000_000) -> str:
+    """Write shards of toy portraits, the second row of the first being a file that is no image."""
+    for index, size in enumerate(sizes):
+        with ShardWriter(str(folder / shard_name(index)), FIELDS) as writer:
+            keys = [f"portraits/{seed + sum(sizes[:index]) + i}.png" for i in range(size)]
+            if index == 0 and size > 1:
+                keys[1] = "bad/web-page.jpg"
+            writer.write([_make_row(key, seed + sum(sizes[:index]) + i) for i, key in enumerate(keys)])
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Paths of small checkpoints with random weights, by their name in ``models``."""
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with three shards of 3, 3 and 2 toy portraits, one of them not an image."""
+    return write_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to work in, with a ``params.yaml`` for the small models; it is the current folder."""
+    params = {
+        "run": {"workers": 2, "batch_size": 4},
+        "models": tiny_models,
+        "tune": {"steps": 2},
+        "edits": [{"direction": "smile", "strengths": [-1, 1]}, {"direction": "yaw", "strengths": [1]}],
+        "measure": {"swd_images": 4},
+        "track": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "grid_rows": 2},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+
+
+def _save(path: str, model: torch.nn.Module, kind: Any, name: str, **about: Any) -> str:
+    arguments = getattr(model, "arguments", NETWORK_ARGUMENTS.get(name))
+    return save_checkpoint(
+        path, model_tensors(model), Card(kind=kind, name=name, arguments=arguments, **ABOUT, **about)
+    )

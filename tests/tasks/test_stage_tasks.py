@@ -1,0 +1,106 @@
+"""The stage tasks: what they return, what they skip, and what is tried again."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import UnidentifiedImageError
+from prefect.logging import disable_run_logger
+
+from gan_core.data.images import ImageError
+from gan_core.errors import CheckpointError, DataError
+from gan_core.params import load_params
+from gan_core.runs import Job
+from tasks import shards
+from tasks.align import align
+from tasks.edit import edit
+from tasks.encode import encode
+from tasks.measure import measure
+from tasks.tune import tune
+
+SHARD = "shard-00000.parquet"
+
+
+def job(dataset: str) -> Job:
+    return Job(load_params(), dataset, "out", {SHARD: 3}, {"align": {}})
+
+
+def test_a_shard_is_made_once_and_then_skipped(project: Path, tiny_dataset: str) -> None:
+    with disable_run_logger():
+        first = align.fn(job(tiny_dataset), SHARD)
+        second = align.fn(job(tiny_dataset), SHARD)
+    assert first["rows"] == {"ok": 2, "not_an_image": 1}
+    assert not first["skipped"] and second["skipped"]
+    assert first | {"skipped": True} == second
+
+
+def test_models_are_loaded_once_for_the_same_parameters(
+    project: Path, tiny_dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+    build = shards.build_stage
+    monkeypatch.setattr(shards, "build_stage", lambda *given: built.append(given) or build(*given))
+    monkeypatch.setattr(shards, "_thread", SimpleNamespace())
+    with disable_run_logger():
+        align.fn(job(tiny_dataset), SHARD)
+        align.fn(job(tiny_dataset), "shard-00001.parquet")
+        assert len(built) == 1
+        other = load_params(overrides={"align.size": 32})
+        align.fn(Job(other, tiny_dataset, "out", {SHARD: 3}, {"align": {}}), SHARD)
+    assert len(built) == 2
+
+
+def test_one_torch_thread_so_that_workers_do_not_change_results(
+    project: Path, tiny_dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(shards, "_thread", SimpleNamespace())
+    torch.set_num_threads(2)
+    try:
+        with disable_run_logger():
+            align.fn(job(tiny_dataset), SHARD)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("I/O error"), ConnectionResetError("reset"), TimeoutError("too slow"), BlockingIOError("busy")]
+)
+def test_infrastructure_is_tried_again(error: Exception) -> None:
+    assert shards.is_infrastructure(None, None, SimpleNamespace(data=error))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("empty shard"),
+        CheckpointError("missing"),
+        ValueError("bad value"),
+        ImageError("truncated", "half a file"),
+        UnidentifiedImageError("no image"),
+        FileNotFoundError("gone"),
+        RuntimeError("a bug"),
+        None,
+    ],
+)
+def test_data_and_bugs_are_not_tried_again(error: Exception | None) -> None:
+    assert not shards.is_infrastructure(None, None, SimpleNamespace(data=error))
+
+
+@pytest.mark.parametrize("task", [align, encode, tune, edit, measure])
+def test_every_stage_task_keeps_the_rules(task: object) -> None:
+    assert (task.retries, task.persist_result, task.name) == (2, False, task.fn.__name__)  # type: ignore[attr-defined]
+    assert task.retry_condition_fn is shards.is_infrastructure  # type: ignore[attr-defined]
+
+
+def test_progress_is_said_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(shards.time, "monotonic", lambda: now[0])
+    said: list[str] = []
+    progress = shards._progress(said.append, "tune", SHARD)
+    for _ in range(5):
+        now[0] += 6
+        progress(2)
+    assert said == [f"tune {SHARD}: 4 rows so far", f"tune {SHARD}: 8 rows so far"]

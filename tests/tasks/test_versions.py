@@ -1,0 +1,52 @@
+"""Versions of code and data: the commit, and DVC's hashes of what it tracks."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from tasks.versions import dvc_hashes, git_sha
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git and DVC project that tracks the folder ``data``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    subprocess.run(["git", "init", "-q"], check=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/shard.parquet").write_text("one")
+    with Repo.init() as repo:
+        repo.add("data")
+    for command in (["add", "."], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start"]):
+        subprocess.run(["git", *command], check=True)
+    return tmp_path
+
+
+def test_a_tracked_dataset_has_the_hash_that_dvc_gave_it(repository: Path) -> None:
+    recorded = (repository / "data.dvc").read_text()
+    hashes = dvc_hashes({"dataset": "data", "inside": "data/shard.parquet", "nowhere": "other"})
+    assert hashes["dataset"].endswith(".dir") and hashes["dataset"] in recorded
+    assert hashes == {"dataset": hashes["dataset"], "inside": hashes["dataset"]}
+
+
+def test_a_changed_dataset_is_not_passed_off_as_the_recorded_one(repository: Path) -> None:
+    shard = repository / "data/shard.parquet"
+    shard.unlink()
+    shard.write_text("another")
+    assert dvc_hashes({"dataset": "data"})["dataset"].endswith(".dir-modified")
+
+
+def test_a_commit_says_whether_files_differ_from_it(repository: Path) -> None:
+    clean = git_sha()
+    assert clean is not None and len(clean) == 40
+    (repository / "data.dvc").write_text("changed")
+    assert git_sha() == f"{clean}-modified"
+
+
+def test_outside_of_git_and_dvc_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_sha() is None
+    assert dvc_hashes({"dataset": "data"}) == {}
