@@ -94,7 +94,10 @@ class AttributeRegressor(nn.Module):
 
 @NETWORKS.register("perceptual")
 class PerceptualTrunk(nn.Module):
-    """Images -> one feature map per slice, from full to 1/16 resolution, each after a ReLU."""
+    """Images -> one feature map per slice, from full to 1/16 resolution, each after a ReLU.
+
+    Like VGG with two convolutions a slice, but one in the first, where they cost most.
+    """
 
     def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 64, 64)) -> None:
         super().__init__()
@@ -107,9 +110,10 @@ class PerceptualTrunk(nn.Module):
 
     @staticmethod
     def _slice(before: int, after: int, pool: bool) -> nn.Sequential:
-        first = [nn.AvgPool2d(2)] if pool else []
-        convs = nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.Conv2d(after, after, 3, padding=1), nn.ReLU()
-        return nn.Sequential(*first, *convs)
+        layers = [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+        if pool:
+            layers = [nn.AvgPool2d(2), *layers, nn.Conv2d(after, after, 3, padding=1), nn.ReLU()]
+        return nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = []

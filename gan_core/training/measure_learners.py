@@ -8,7 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate, mse_loss, smooth_l1_loss
+from torch.nn.functional import (
+    avg_pool2d,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    interpolate,
+    mse_loss,
+    smooth_l1_loss,
+)
 
 from gan_core.data.images import to_tensor
 from gan_core.data.toy import ATTRIBUTES, FACTOR_NAMES, FACTORS, SEGMENTATION_LABELS
@@ -149,6 +156,7 @@ class PerceptualLearner(Learner):
         self.label = nn.ModuleList(nn.Conv2d(c, len(SEGMENTATION_LABELS), 1) for c in channels)
         self.damage = nn.Linear(2 * sum(channels[:3]), 3)
         self.factors = nn.Linear(16 * channels[-1], len(FACTORS))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def draw(self, rng: torch.Generator) -> Batch:
         images, rows = self._pick(self.params.batch_size, rng)
@@ -158,28 +166,32 @@ class PerceptualLearner(Learner):
         return {"images": images, "damage": damage, "labels": labels, "factors": factors}
 
     def loss(self, batch: Batch) -> Tensor:
-        maps = self.network(batch["images"])
-        labels = sum(interpolate(head(m), (32, 32), mode="bilinear") for head, m in zip(self.label, maps, strict=True))
-        texture = torch.cat([f for m in maps[:3] for f in (m.mean((2, 3)), m.float().std((2, 3)))], 1)
+        labels, damage, factors = self.predict(batch["images"])
         return (
-            cross_entropy(labels.float(), batch["labels"])
-            + mse_loss(self.damage(texture).float(), batch["damage"])
-            + mse_loss(self.factors(maps[-1].flatten(1)).float(), batch["factors"])
+            cross_entropy(labels, batch["labels"])
+            + mse_loss(damage, batch["damage"])
+            + mse_loss(factors, batch["factors"])
         )
+
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Label logits ``[B, labels, 32, 32]``, damage ``[B, 3]`` and whitened factors ``[B, F]``."""
+        maps = self.network(images.contiguous(memory_format=torch.channels_last))
+        halves = [avg_pool2d(maps[0], 2), *maps[1:]]
+        parts = [head(m).float() for head, m in zip(self.label, halves, strict=True)]
+        labels = torch.stack([interpolate(part, (32, 32), mode="bilinear") for part in parts]).sum(0)
+        texture = torch.cat([f for m in maps[:3] for f in (m.float().mean((2, 3)), m.float().std((2, 3)))], 1)
+        return labels, self.damage(texture).float(), self.factors(maps[-1].flatten(1)).float()
 
     def score(self) -> Scores:
         rng = torch.Generator().manual_seed(HELD_OUT_SEED)
         images, damage = augment(to_tensor(list(self.held_out.image)), rng)
-        maps = self.network(images)
-        labels = sum(interpolate(head(m), (32, 32), mode="bilinear") for head, m in zip(self.label, maps, strict=True))
+        labels, found, explained = self.predict(images)
         truth = torch.from_numpy(self.held_out.segmentation[:, ::2, ::2].astype(np.int64))
-        texture = torch.cat([f for m in maps[:3] for f in (m.mean((2, 3)), m.std((2, 3)))], 1)
         factors = whiten(torch.from_numpy(np.array(self.held_out.factors)))
-        unexplained = mse_loss(self.factors(maps[-1].flatten(1)), factors).item()
         return {
             "label_accuracy": (labels.argmax(1) == truth).float().mean().item(),
-            "factor_r2": 1 - unexplained,
-            "damage_r2": 1 - mse_loss(self.damage(texture), damage).item() / damage.var(0).mean().item(),
+            "factor_r2": 1 - mse_loss(explained, factors).item(),
+            "damage_r2": 1 - mse_loss(found, damage).item() / damage.var(0).mean().item(),
         }
 
 
