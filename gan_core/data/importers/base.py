@@ -56,7 +56,7 @@ class Item:
 class Importer(ABC):
     """Reads the files with its ``suffixes``, in the order given, into items of one schema.
 
-    ``fields`` are the columns that it carries along (``Item.extra``). ``ignored`` counts what it passes over on purpose.
+    ``fields`` are the columns that it carries along (``Item.extra``); ``ignored`` counts what it leaves out on purpose.
     Whatever was meant to be an image gives an item, with a status if it can't be used.
     """
 
@@ -78,8 +78,8 @@ IMPORTERS: Registry[type[Importer]] = Registry("kind of source", "gan_core.data.
 def find_files(source: str | Path) -> list[SourceFile]:
     """Return the files of a folder and its subfolders, or the one file that ``source`` is, sorted by name.
 
-    Hidden ones (a dot in front) are left out; links to files are followed, links to folders are not. Raises ``DataError``
-    when there is nothing at ``source``.
+    Hidden ones (a dot in front) are left out; links to files are followed, links to folders are not. Raises
+    ``DataError`` when there is nothing at ``source``.
     """
     fs, root = open_fs(source)
     fs.invalidate_cache()
@@ -87,16 +87,15 @@ def find_files(source: str | Path) -> list[SourceFile]:
         raise DataError(f"nothing at {source}: check the path")
     if fs.isfile(root):
         return [_describe(fs, fs.info(root), os.path.dirname(root))]
-    files = [
-        _describe(fs, info, root) for info in fs.find(root, detail=True).values() if not _is_linked_folder(fs, info)
-    ]
+    infos = (info for info in fs.find(root, detail=True).values() if not _is_linked_folder(fs, info))
+    files = (_describe(fs, info, root) for info in infos)
     visible = (file for file in files if not any(part.startswith(".") for part in file.name.split("/")))
     return sorted(visible, key=lambda file: os.fsencode(file.name))
 
 
 def printable(name: str) -> str:
-    """Return ``name`` fit for a key: control characters and bytes that are no UTF-8 escaped, a long one shortened."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    """Return ``name`` fit for a key: control characters and bytes that are no UTF-8 escaped, a long one cut."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     if len(text) <= MAX_KEY_CHARACTERS:
         return text

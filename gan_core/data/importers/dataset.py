@@ -26,6 +26,12 @@ MAX_SHARD_BYTES = 500 << 20
 VERSION = 1
 
 
+class ImportMarker(BaseModel):
+    """What ``importing.json`` holds while an import runs."""
+
+    source: str
+
+
 class ImportReport(BaseModel):
     """What an import made, also kept as ``dataset.json``; ``sha256`` is over the shards' hashes, in order."""
 
@@ -54,11 +60,12 @@ def import_dataset(
     kind: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ImportReport:
-    """Turn a folder, tar archives or Parquet files (``kind``; found out if not given) into a dataset at ``destination``.
+    """Turn a folder, tar archives or Parquet files (``kind``; found out if not given) into a dataset.
 
-    Rows keep the image files' bytes, unchanged and undecoded, with their ``sha256``; keys are unique. The same source gives the
-    same bytes. A shard ends at ``rows_per_shard`` rows or 500 MiB. ``destination`` may hold an earlier import of the same source, which
-    is then replaced. Raises ``DataError``, leaving no new dataset, when there is nothing to import or a file is damaged.
+    Rows keep the image files' bytes, unchanged and undecoded, with their ``sha256``; keys are unique. The same source
+    gives the same bytes. A shard ends at ``rows_per_shard`` rows or 500 MiB. ``destination`` may hold an earlier import
+    of the same source, which is then replaced. Raises ``DataError``, leaving no new dataset, when there is nothing to
+    import or a file is damaged.
     """
     if rows_per_shard < 1:
         raise DataError(f"rows_per_shard is {rows_per_shard}: at least 1 is needed")
@@ -85,7 +92,7 @@ def import_dataset(
 
 
 def choose_kind(files: Sequence[SourceFile], source: str | Path, kind: str | None) -> tuple[str, list[SourceFile]]:
-    """Return the importer's name and the files that are its; raises ``DataError`` when it is none, or not clear which."""
+    """Return the importer's name and the files for it; raises ``DataError`` when there is none, or more than one."""
     names = [kind] if kind else IMPORTERS.names()
     matches = {name: [file for file in files if file.has_suffix(IMPORTERS.get(name).suffixes)] for name in names}
     matches = {name: found for name, found in matches.items() if found}
@@ -167,14 +174,8 @@ def _unfinished(destination: str | Path, source: str) -> Iterator[None]:
     remove(marker)
 
 
-class ImportMarker(BaseModel):
-    """What ``importing.json`` holds while an import runs."""
-
-    source: str
-
-
 def _check_destination(destination: str | Path, source: str) -> bool:
-    """Return whether the place is free; raises ``DataError`` if it holds anything but an import of ``source``."""
+    """Return whether no finished import is there; raises ``DataError`` for anything but an import of ``source``."""
     fs, path = open_fs(destination)
     names = [entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False)] if fs.isdir(path) else []
     visible = [name for name in names if not name.startswith(".")]
@@ -182,7 +183,7 @@ def _check_destination(destination: str | Path, source: str) -> bool:
         return True
     for name in (ABOUT, UNFINISHED_IMPORT):
         if name in visible and _source_of(join_url(destination, name)) == source:
-            return False
+            return ABOUT not in visible
     raise DataError(f"{destination} is not empty ({visible[0]} is there): choose another folder or empty it")
 
 

@@ -26,8 +26,8 @@ class ParquetImporter(Importer):
     """Each row is a row; its key is the column ``key`` if there is one, else ``<file without suffix>:<row>``.
 
     The image column is called ``image``, or is the first that HF marks as one, or the first struct with ``bytes``, or
-    plain bytes under a usual name. All other columns are carried along, as ``source_<name>`` where we use the name ourselves. A row
-    without bytes is ``no_image``: paths in it are not followed.
+    plain bytes under a usual name. All other columns are carried along, as ``source_<name>`` where we use the name
+    ourselves. A row without bytes is ``no_image``: paths in it are not followed.
     """
 
     suffixes = (".parquet",)
@@ -61,7 +61,7 @@ class ParquetImporter(Importer):
 
 
 def portable_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type that a column of ``kind`` is stored as: no extension or dictionary, fixed size for floats only."""
+    """Return the type that a column is stored as: no extension or dictionary, fixed size for floats only."""
     if isinstance(kind, pa.BaseExtensionType):
         return portable_type(kind.storage_type)
     if pa.types.is_dictionary(kind):
@@ -77,7 +77,7 @@ def _explained(file: SourceFile) -> Iterator[None]:
         if file.fault:
             raise DataError(f"can't read {file.path}: {file.fault}")
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         line = str(error).splitlines()[0]
@@ -97,7 +97,7 @@ def _merge_schemas(files: Sequence[SourceFile]) -> pa.Schema:
 
 
 def _find_image_column(schema: pa.Schema, files: Sequence[SourceFile]) -> str:
-    structs = [f.name for f in schema if pa.types.is_struct(f.type) and f.type.get_field_index("bytes") >= 0]
+    structs = [field.name for field in schema if _is_image_struct(field.type)]
     plain = [name for name in PLAIN_NAMES if name in schema.names and _is_binary(schema.field(name).type)]
     marked = [name for name in _hf_images(schema) if name in structs or name in plain]
     found = [*(name for name in ("image",) if name in [*structs, *plain]), *marked, *structs, *plain]
@@ -115,16 +115,17 @@ def _hf_images(schema: pa.Schema) -> list[str]:
         return []
 
 
+def _is_image_struct(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type)
+
+
 def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _rows(file: SourceFile) -> Iterator[Row]:
-    with (
-        _explained(file),
-        file.open() as opened,
-        pq.ParquetFile(opened, pre_buffer=False, buffer_size=1 << 20) as parquet,
-    ):
+    with _explained(file), file.open() as opened:
+        parquet = pq.ParquetFile(opened, pre_buffer=False, buffer_size=1 << 20)
         for batch in parquet.iter_batches(batch_size=BATCH_ROWS):
             yield from to_rows(pa.RecordBatch.from_arrays([_storage(c) for c in batch.columns], batch.schema.names))
 

@@ -28,9 +28,9 @@ class TarImporter(Importer):
     """Each image member is a row; its key is ``<archive without suffix>/<member>``.
 
     Sidecars of the same name become the text columns ``json``, ``txt`` and ``cls``, and a list of points called
-    ``landmarks`` in the JSON the column of that name. Nothing is unpacked to disk. Members whose names lead out of the archive are
-    ``unsafe_name``, links and devices ``not_a_file``, sidecars without an image ``no_image``; where an archive ends
-    early, its last row is ``truncated``.
+    ``landmarks`` in the JSON the column of that name. Nothing is unpacked to disk. Members whose names lead out of the
+    archive are ``unsafe_name``, links and devices ``not_a_file``, sidecars without an image ``no_image``; where an
+    archive ends early, its last row is ``truncated``.
     """
 
     suffixes = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -42,8 +42,9 @@ class TarImporter(Importer):
     def items(self) -> Iterator[Item]:
         """Yield the members of each archive in order; raises ``DataError`` for a file that is no archive."""
         for file in self.files:
-            prefix = printable(file.name[: file.name.lower().rindex(".t")])
-            for _stem, group in groupby(_members(file, prefix), lambda found: _stem_of(found)):
+            suffix = next(suffix for suffix in self.suffixes if file.has_suffix([suffix]))
+            prefix = printable(file.name[: -len(suffix)])
+            for _stem, group in groupby(_members(file, prefix), _stem_of):
                 yield from self._rows(list(group), prefix)
 
     def _rows(self, group: list[Member | Item], prefix: str) -> Iterator[Item]:
@@ -77,18 +78,17 @@ def _members(file: SourceFile, prefix: str) -> Iterator[Member | Item]:
 
 
 def _walk(archive: tarfile.TarFile, prefix: str) -> Iterator[Member | Item]:
-    last = "its first member"
+    current = "~end"
     try:
         for info in archive:
-            last = _clean(info.name)
+            current = _clean(info.name)
             if fault := _fault(info):
-                yield Item(f"{prefix}/{last}", None, status=fault[0], reason=fault[1])
+                yield Item(f"{prefix}/{current}", None, status=fault[0], reason=fault[1])
             elif info.isfile():
                 yield info, _read(archive, info)
+            current = "~end"
     except _BROKEN as error:
-        yield Item(
-            f"{prefix}/{last}~end", None, status="truncated", reason=f"the archive ends early, near here ({error})"
-        )
+        yield Item(f"{prefix}/{current}", None, status="truncated", reason=f"the archive ends early here ({error})")
 
 
 def _read(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes | None:
