@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from prefect import get_run_logger
 
 from gan_core.data.atomic import remove, write_bytes
+from gan_core.data.shards import BASE_NAMES
 from gan_core.data.urls import exists, join_url, read_bytes
 from gan_core.errors import UserError
 from gan_core.runs import Job, load_run
@@ -86,9 +87,11 @@ def _tracked(output: str, digest: str) -> str | None:
 def _upload(output: str, record: Record) -> str:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+
+    for noisy in ("alembic", "mlflow.store"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
 
     client = MlflowClient(record.uri)
     if record.run_id is not None:
@@ -138,7 +141,8 @@ def _log_dataset(client: "MlflowClient", run_id: str, record: Record) -> None:
 
 def _log_rows(client: "MlflowClient", run_id: str, job: Job) -> None:
     table = score_table(job)
-    client.log_table(run_id, table.iloc[:MAX_TABLE_ROWS], "rows.json")
+    texts = {name: object for name in ("shard", *BASE_NAMES)}  # MLflow's way with pandas 3's own strings is deprecated
+    client.log_table(run_id, table.iloc[:MAX_TABLE_ROWS].astype(texts), "rows.json")
     for name, rows in {"first": table[table["status"] == "ok"], "worst": worst_first(table)}.items():
         grid = picture_grid(job, rows.iloc[: job.params.track.grid_rows])
         if grid is not None:

@@ -69,8 +69,16 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_dataset(tmp_path_factory.mktemp("dataset"))
 
 
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of an MLflow store that all tests share (making one takes seconds); experiments are their own."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
 @pytest.fixture
-def project(tmp_path: Path, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(
+    tmp_path: Path, tiny_models: dict[str, str], mlflow_store: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """An empty folder to work in, with a ``params.yaml`` for the small models; it is the current folder."""
     params = {
         "run": {"workers": 2, "batch_size": 4},
@@ -78,7 +86,7 @@ def project(tmp_path: Path, tiny_models: dict[str, str], monkeypatch: pytest.Mon
         "tune": {"steps": 2},
         "edits": [{"direction": "smile", "strengths": [-1, 1]}, {"direction": "yaw", "strengths": [1]}],
         "measure": {"swd_images": 4},
-        "track": {"uri": f"sqlite:///{tmp_path}/mlflow.db", "grid_rows": 2},
+        "track": {"uri": mlflow_store, "experiment": tmp_path.name, "grid_rows": 2},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,125 @@
+"""Tracking: what MLflow gets, that nothing is logged twice, and that it never kills work."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from PIL import Image
+from prefect.logging import disable_run_logger
+
+from gan_core.data.images import encode_png, image_value
+from gan_core.data.shards import IMAGE, ShardWriter
+from gan_core.params import load_params
+from gan_core.runs import Job, begin_run
+from tasks import tracking
+from tasks.record import read_record
+from tasks.shards import Done
+
+METRICS = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile@+1": 0.9, "swd/smile@-0.5": 3.0, "bad/score": float("nan")}
+SHARD = "shard-00000.parquet"
+SCORES = {"identity_toy/tuned": pa.field("identity_toy/tuned", pa.float32())}
+
+
+@pytest.fixture
+def job(project: Path, tiny_dataset: str) -> Job:
+    """A finished run of two stages over one shard."""
+    job = Job(load_params(), tiny_dataset, "out", {SHARD: 3}, {"align": {}, "measure": {}})
+    begin_run(job)
+    keys = ["portraits/7000000.png", "bad/web-page.jpg", "portraits/7000002.png"]
+    base = [{"key": key, "status": "ok", "reason": "", "stage": "x"} for key in keys]
+    base[1] |= {"status": "not_an_image", "reason": "a web page"}
+    picture = image_value(encode_png(np.full((64, 64, 3), 200, np.uint8)), "x.png")
+    with ShardWriter(f"out/align/{SHARD}", [pa.field("image", IMAGE)]) as writer:
+        writer.write([row | ({"image": picture} if row["status"] == "ok" else {}) for row in base])
+    with ShardWriter(f"out/measure/{SHARD}", list(SCORES.values())) as writer:
+        scores = (0.9, None, 0.4)
+        writer.write([row | {"identity_toy/tuned": s} for row, s in zip(base, scores, strict=True)])
+    return job
+
+
+def done(sha: str = "aa") -> list[Done]:
+    rows = {"ok": 2, "not_an_image": 1}
+    return [Done(stage="measure", shard=SHARD, rows=rows, output_sha256=sha, seconds=1.0, skipped=False)]
+
+
+def track(job: Job, results: list[Done] | None = None) -> str | None:
+    with disable_run_logger():
+        return tracking.track(job, results or done(), METRICS, 1_700_000_000.0)
+
+
+def runs(job: Job) -> list[Run]:
+    client = MlflowClient(job.params.track.uri)
+    experiment = client.get_experiment_by_name(job.params.track.experiment)
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def test_a_run_carries_params_metrics_tags_and_its_dataset(job: Job) -> None:
+    run_id = track(job)
+    (run,) = runs(job)
+    assert run.info.run_id == run_id and run.info.status == "FINISHED"
+    assert run.info.start_time == 1_700_000_000_000
+    assert run.data.metrics == {"fid/toy-attr/tuned": 12.5, "identity/toy/smile:1": 0.9, "swd/smile:-0.5": 3.0}
+    assert run.data.params["align.size"] == "64" and "smile" in run.data.params["edits"]
+    (used,) = run.inputs.dataset_inputs
+    assert used.dataset.digest == run.data.tags["dataset.digest"]
+    assert len(used.dataset.digest) == 32
+
+
+def test_pictures_and_rows_have_steady_names(job: Job) -> None:
+    client = MlflowClient(job.params.track.uri)
+    run_id = track(job)
+    rows = json.loads(Path(client.download_artifacts(run_id, "rows.json")).read_text())
+    assert rows["columns"] == ["shard", "key", "status", "reason", "stage", "identity_toy/tuned"]
+    assert [line[2] for line in rows["data"]] == ["ok", "not_an_image", "ok"]
+    names = sorted(f.path for f in client.list_artifacts(run_id, "images") if f.path.endswith(".png"))
+    assert [name.split("+")[0] for name in names] == ["images/faces~first", "images/faces~worst"]
+    with Image.open(client.download_artifacts(run_id, names[1])) as grid:
+        assert grid.size == (2 * 96, 14 + 2 * 96)
+
+
+def test_the_same_results_are_logged_once_and_new_ones_again(job: Job) -> None:
+    first = track(job)
+    assert track(job) == first
+    assert len(runs(job)) == 1
+    assert track(job, done("bb")) != first
+    assert len(runs(job)) == 2
+
+
+def test_a_store_that_is_down_leaves_the_record_for_later(
+    job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(tracking, "_log_numbers", lambda *_: (_ for _ in ()).throw(ConnectionError("no route")))
+        assert track(job) is None
+    record = read_record("out")
+    assert record is not None and record.run_id is not None
+    run_id = tracking.sync("out")
+    (run,) = runs(job)
+    assert run.info.run_id == run_id != record.run_id
+    assert read_record("out") is None and tracking.sync("out") is None
+
+
+def test_a_run_that_was_logged_by_half_is_replaced_by_the_next_attempt(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(tracking, "_log_rows", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+        assert track(job) is None
+    assert len(runs(job)) == 1
+    run_id = track(job)
+    assert [run.info.run_id for run in runs(job)] == [run_id]
+
+
+def test_an_address_where_nobody_answers_is_an_error_in_one_line(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    nowhere = job.params.model_copy(update={"track": job.params.track.model_copy(update={"uri": "http://127.0.0.1:9"})})
+    assert track(Job(nowhere, job.source, job.output, job.rows, job.identities)) is None
+    with pytest.raises(
+        tracking.TrackingError, match=r"can't log to http://127\.0\.0\.1:9 .*edit-dataset sync out"
+    ) as e:
+        tracking.sync("out")
+    assert "\n" not in str(e.value)
