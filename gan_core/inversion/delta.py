@@ -1,0 +1,76 @@
+"""Differences of weights, small enough for a column: int8 with one scale an output channel."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from gan_core.errors import DataError
+from gan_core.generators.base import Generator
+
+LEVELS = 127
+
+
+def pack_delta(delta: Mapping[str, Tensor]) -> bytes:
+    """Quantise weight differences (parameter name -> tuned minus base) and return safetensors bytes.
+
+    Each output channel keeps ``round(delta / scale)`` as int8 and its scale, largest absolute difference / 127, as
+    float32; so no weight is off by more than half a scale. No differences give empty bytes.
+    """
+    packed: dict[str, Tensor] = {}
+    for name, difference in delta.items():
+        rows = difference.detach().float().cpu().reshape(_rows(difference), -1)
+        scale = rows.abs().amax(1) / LEVELS
+        steps = rows / torch.where(scale > 0, scale, 1)[:, None]
+        packed[f"{name}:steps"] = steps.round().to(torch.int8).reshape(difference.shape)
+        packed[f"{name}:scale"] = scale
+    return save(packed) if packed else b""
+
+
+def unpack_delta(data: bytes) -> dict[str, Tensor]:
+    """Turn packed bytes back into float32 differences by parameter name; raises ``DataError`` if they are damaged."""
+    if not data:
+        return {}
+    try:
+        packed = load(data)
+        names = [key.removesuffix(":steps") for key in packed if key.endswith(":steps")]
+        return {name: _restored(packed[f"{name}:steps"], packed[f"{name}:scale"]) for name in names}
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise DataError(f"a weight delta can't be read ({error}): run the tune stage again") from None
+
+
+@contextmanager
+def apply_delta(generator: Generator, data: bytes) -> Iterator[Generator]:
+    """Give the generator with packed differences added; on leaving, its weights are what they were, bit by bit.
+
+    Raises ``DataError`` if the differences are damaged or of another generator.
+    """
+    delta = unpack_delta(data)
+    parameters = dict(generator.named_parameters())
+    foreign = [name for name, d in delta.items() if name not in parameters or parameters[name].shape != d.shape]
+    if foreign:
+        raise DataError(f"a weight delta is of another generator ({', '.join(foreign[:3])}): run the tune stage again")
+    saved = {name: parameters[name].detach().clone() for name in delta}
+    try:
+        with torch.no_grad():
+            for name, difference in delta.items():
+                parameters[name] += difference.to(parameters[name].device)
+        yield generator
+    finally:
+        with torch.no_grad():
+            for name, weight in saved.items():
+                parameters[name].copy_(weight)
+
+
+def _rows(weight: Tensor) -> int:
+    """The number of output channels: axis 1 after a leading 1 (the layout of modulated weights), else axis 0."""
+    if weight.ndim < 2:
+        return 1
+    return weight.shape[1] if weight.shape[0] == 1 else weight.shape[0]
+
+
+def _restored(steps: Tensor, scale: Tensor) -> Tensor:
+    return (steps.float().reshape(len(scale), -1) * scale[:, None]).reshape(steps.shape)
