@@ -18,9 +18,13 @@ from torch import Tensor, nn
 from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.checkpoints.store import Card, save_checkpoint
 from gan_core.data.stages import Rejected
+from gan_core.editing.plan import plan_edits
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.generators.base import GENERATORS, Generator
+from gan_core.metrics.base import METRICS, Metric, Pictures, Setting, States
+from gan_core.metrics.extractors import EXTRACTORS
 from gan_core.metrics.networks import NETWORKS
+from gan_core.params import EditParams, MeasureParams, ModelPaths
 from gan_core.registry import Registry
 
 SMALL_GENERATORS: dict[str, dict[str, Any]] = {
@@ -184,6 +188,76 @@ def test_landmark_sources_find_points_or_say_why_not(name: str, tmp_path: Path) 
         assert np.isfinite(found).all()
         np.testing.assert_array_equal(found, again)
     json.dumps(source.identity())
+
+
+@each(EXTRACTORS)
+def test_extractors(name: str, tiny_models: dict[str, str]) -> None:
+    extractor = EXTRACTORS.get(name)(ModelPaths(**tiny_models))
+    assert extractor.name == name
+    with torch.no_grad():
+        assert extractor.features(inputs(3, 64, 64)).shape == (BATCH, extractor.dim)
+        check_batch(extractor.features, inputs(3, 64, 64))
+    json.dumps(extractor.identity())
+
+
+@pytest.fixture
+def setting(tiny_models: dict[str, str]) -> Setting:
+    edits = plan_edits(
+        [EditParams(direction="smile", strengths=[-1, 1]), EditParams(direction="made-up", strengths=[1])]
+    )
+    return Setting(MeasureParams(swd_images=36), ModelPaths(**tiny_models), edits)
+
+
+@each(METRICS)
+class TestMetrics:
+    def test_scores_are_named_finite_and_one_a_row(self, name: str, setting: Setting) -> None:
+        metric, rows = METRICS.get(name)(setting), pictures(setting, 0, BATCH)
+        together = metric.score(rows)
+        assert list(together) == metric.columns
+        for index in range(BATCH):
+            alone = metric.score(pictures(setting, index, index + 1))
+            for column, scores in together.items():
+                assert scores.shape == (BATCH,)
+                assert np.isfinite(scores).all()
+                np.testing.assert_allclose(alone[column][0], scores[index], rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("sizes", [(1, 39), (20, 20)])
+    def test_merged_parts_give_the_numbers_of_the_whole(
+        self, name: str, setting: Setting, sizes: tuple[int, ...]
+    ) -> None:
+        metric = METRICS.get(name)(setting)
+        ends = np.cumsum(sizes).tolist()
+        parts = [gathered(metric, setting, end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        merged: States = {}
+        for part in reversed(parts):
+            merged |= {key: metric.merge(merged[key], state) if key in merged else state for key, state in part.items()}
+        expected, found = metric.compute(gathered(metric, setting, 0, ends[-1])), metric.compute(merged)
+        assert expected.values, "40 rows must be enough for a number"
+        assert found.values == pytest.approx(expected.values, rel=1e-6, abs=1e-9)
+        assert found.omitted == expected.omitted
+
+    def test_the_numbers_are_finite_and_their_networks_named(self, name: str, setting: Setting) -> None:
+        metric = METRICS.get(name)(setting)
+        assert np.isfinite(list(metric.compute(gathered(metric, setting, 0, 40)).values.values())).all()
+        json.dumps(metric.identity())
+
+
+def pictures(setting: Setting, first: int, end: int) -> Pictures:
+    """Return noise for the rows ``first`` to ``end``: the same for a row whatever batch it is in."""
+    names = ("aligned", *setting.pictures)
+    rows = [
+        torch.rand(len(names), 3, 64, 64, generator=torch.Generator().manual_seed(row)) for row in range(first, end)
+    ]
+    images = dict(zip(names, (torch.stack(rows) * 2 - 1).unbind(1), strict=True))
+    return Pictures(images, [f"row-{row}" for row in range(first, end)])
+
+
+def gathered(metric: Metric, setting: Setting, first: int, end: int) -> States:
+    """Return a metric's statistics of the rows ``first`` to ``end``."""
+    states: States = {}
+    rows = pictures(setting, first, end)
+    metric.update(states, rows, metric.score(rows))
+    return states
 
 
 def _checkpoint(network: str, folder: Path) -> str:
