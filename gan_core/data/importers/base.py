@@ -43,7 +43,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Item:
-    """One row to be: ``data`` are the image file's bytes as found; a ``status`` other than ``ok`` needs a ``reason``."""
+    """One row to be: ``data`` are the image file's bytes as found; a ``status`` that is not ``ok`` has a ``reason``."""
 
     key: str
     data: bytes | None

@@ -48,9 +48,8 @@ class ImportReport(BaseModel):
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status, count in self.rows.items())
         ignored = f"; {self.ignored} other files ignored" if self.ignored else ""
-        return (
-            f"imported {sum(self.rows.values())} rows into {self.shards} shards ({counts}) from {self.source}{ignored}"
-        )
+        total = sum(self.rows.values())
+        return f"imported {total} rows into {self.shards} shards ({counts}) from {self.source}{ignored}"
 
 
 def import_dataset(

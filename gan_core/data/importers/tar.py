@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 
@@ -67,17 +69,19 @@ class TarImporter(Importer):
 def _members(file: SourceFile, prefix: str) -> Iterator[Member | Item]:
     """Read an archive as a stream, one member at a time in memory; faults come as items."""
     if file.fault:
-        raise DataError(f"can't read {file.name}: {file.fault}")
+        raise DataError(f"can't read {file.path}: {file.fault}")
     with file.open() as raw:
+        stream = _Tail(_decompress(raw))
         try:
-            archive = tarfile.open(fileobj=raw, mode="r|*")  # noqa: SIM115
+            archive = tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|")  # noqa: SIM115
         except _BROKEN as error:
+            _pass_on_infrastructure(error)
             raise DataError(f"{file.path} is not a tar archive ({error}): remove it or fetch it again") from None
         with archive:
-            yield from _walk(archive, prefix)
+            yield from _walk(archive, stream, prefix)
 
 
-def _walk(archive: tarfile.TarFile, prefix: str) -> Iterator[Member | Item]:
+def _walk(archive: tarfile.TarFile, stream: _Tail, prefix: str) -> Iterator[Member | Item]:
     current = "~end"
     try:
         for info in archive:
@@ -87,8 +91,44 @@ def _walk(archive: tarfile.TarFile, prefix: str) -> Iterator[Member | Item]:
             elif info.isfile():
                 yield info, _read(archive, info)
             current = "~end"
+        if stream.block_at(archive.offset) != bytes(tarfile.BLOCKSIZE):
+            raise EOFError("no end mark")  # tarfile takes a damaged or missing header for the end
     except _BROKEN as error:
-        yield Item(f"{prefix}/{current}", None, status="truncated", reason=f"the archive ends early here ({error})")
+        _pass_on_infrastructure(error)
+        reason = f"the archive ends early or is damaged here ({error})"
+        yield Item(f"{prefix}/{current}", None, status="truncated", reason=reason)
+
+
+class _Tail:
+    """A stream that can tell what it has read last."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._tail = b""
+        self._end = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._raw.read(size)
+        self._tail = self._tail[-2 * tarfile.RECORDSIZE :] + data
+        self._end += len(data)
+        return data
+
+    def block_at(self, offset: int) -> bytes:
+        begin = offset - (self._end - len(self._tail))
+        return self._tail[begin : begin + tarfile.BLOCKSIZE]
+
+
+def _decompress(raw: IO[bytes]) -> IO[bytes]:
+    magic = raw.read(6)
+    raw.seek(0)
+    openers: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+    opener = next((opener for start, opener in openers.items() if magic.startswith(start)), None)
+    return raw if opener is None else cast(IO[bytes], opener(raw, "rb"))
+
+
+def _pass_on_infrastructure(error: Exception) -> None:
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
 
 
 def _read(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes | None:
