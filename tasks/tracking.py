@@ -18,7 +18,7 @@ from gan_core.data.shards import BASE_NAMES
 from gan_core.data.urls import exists, join_url, read_bytes
 from gan_core.errors import UserError
 from gan_core.runs import Job, load_run
-from tasks.pictures import picture_grid, score_table, worst_first
+from tasks.pictures import picture_grids, score_table
 from tasks.record import PENDING, Record, digest_results, make_record, read_record, write_record
 from tasks.shards import Done
 
@@ -143,10 +143,8 @@ def _log_rows(client: "MlflowClient", run_id: str, job: Job) -> None:
     table = score_table(job)
     texts = {name: object for name in ("shard", *BASE_NAMES)}  # MLflow's way with pandas 3's own strings is deprecated
     client.log_table(run_id, table.iloc[:MAX_TABLE_ROWS].astype(texts), "rows.json")
-    for name, rows in {"first": table[table["status"] == "ok"], "worst": worst_first(table)}.items():
-        grid = picture_grid(job, rows.iloc[: job.params.track.grid_rows])
-        if grid is not None:
-            client.log_image(run_id, grid, key=f"faces/{name}", step=0)
+    for name, grid in picture_grids(job, job.params.track.grid_rows).items():
+        client.log_image(run_id, grid, key=f"faces/{name}", step=0)
 
 
 def _artifact_folder(uri: str) -> str | None:

@@ -76,7 +76,7 @@ def test_pictures_and_rows_have_steady_names(job: Job) -> None:
     assert rows["columns"] == ["shard", "key", "status", "reason", "stage", "identity_toy/tuned"]
     assert [line[2] for line in rows["data"]] == ["ok", "not_an_image", "ok"]
     names = sorted(f.path for f in client.list_artifacts(run_id, "images") if f.path.endswith(".png"))
-    assert [name.split("+")[0] for name in names] == ["images/faces~first", "images/faces~worst"]
+    assert [name.split("+")[0] for name in names] == ["images/faces~sample", "images/faces~worst"]
     with Image.open(client.download_artifacts(run_id, names[1])) as grid:
         assert grid.size == (2 * 96, 14 + 2 * 96)
 
