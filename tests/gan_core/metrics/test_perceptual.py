@@ -66,7 +66,9 @@ def test_equals_the_installed_package(tmp_path: Path, pair: tuple[Tensor, Tensor
 def test_reads_the_classifier_layout_of_torchvision(tmp_path: Path, pair: tuple[Tensor, Tensor]) -> None:
     filled = fill_state(keys("lpips_alex"), rule="he")
     features = {f"features.{key.split('.', 2)[2]}": value for key, value in filled.items() if key.startswith("net.")}
-    classifier = {key: torch.from_numpy(value) for key, value in features.items()} | {"classifier.1.bias": torch.ones(3)}
+    classifier = {key: torch.from_numpy(value) for key, value in features.items()} | {
+        "classifier.1.bias": torch.ones(3)
+    }
     torch.save(classifier, tmp_path / "alexnet.pth")
     expected, _ = golden("lpips-alex")
     with torch.no_grad():

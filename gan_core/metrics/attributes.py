@@ -1,0 +1,57 @@
+"""What an edit changed: the attribute it is for, as a share of that attribute's range, and the others by mistake."""
+
+from typing import Any
+
+import numpy as np
+
+from gan_core.metrics.base import ENCODED, METRICS, TUNED, Columns, Pictures, RowMetric, Setting
+from gan_core.metrics.extractors import ToyAttributes
+
+SIDE_EFFECT = "side_effect"
+
+
+def range_shares(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Change between attribute values on [-1, 1], ``[B, A]``, as a share of the range: 1 is from end to end."""
+    return (after.astype(np.float64) - before.astype(np.float64)) / 2
+
+
+def side_effect(shares: np.ndarray, wanted: int | None) -> np.ndarray:
+    """Mean absolute change ``[B]`` of all attributes but the ``wanted`` column; all of them if that is ``None``."""
+    others = [i for i in range(shares.shape[1]) if i != wanted]
+    return np.abs(shares[:, others]).mean(1)
+
+
+@METRICS.register("attributes")
+class AttributeChange(RowMetric):
+    """Per edit, against the reconstruction it started from: ``<attribute>/<edit>`` and ``side_effect/<edit>``.
+
+    An edit whose direction is named after no attribute has the side effect only.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.extractor = ToyAttributes(setting.models)
+
+    @property
+    def columns(self) -> list[str]:
+        names = []
+        for edit in self.setting.edits:
+            names += [f"{edit.direction}/{edit.column}"] if edit.direction in self.extractor.names else []
+            names.append(f"{SIDE_EFFECT}/{edit.column}")
+        return names
+
+    def identity(self) -> dict[str, Any]:
+        return self.extractor.identity()
+
+    def score(self, pictures: Pictures) -> Columns:
+        columns: Columns = {}
+        if self.setting.edits:
+            before = self.extractor.values(pictures, TUNED if self.setting.tuned else ENCODED).numpy()
+        for edit in self.setting.edits:
+            shares = range_shares(before, self.extractor.values(pictures, edit.column).numpy())
+            names = self.extractor.names
+            wanted = names.index(edit.direction) if edit.direction in names else None
+            if wanted is not None:
+                columns[f"{edit.direction}/{edit.column}"] = shares[:, wanted]
+            columns[f"{SIDE_EFFECT}/{edit.column}"] = side_effect(shares, wanted)
+        return columns

@@ -1,0 +1,132 @@
+"""What a metric is: columns for every row, and mergeable statistics for the whole dataset."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from gan_core.editing.plan import PlannedEdit
+from gan_core.params import MeasureParams, ModelPaths
+from gan_core.registry import Registry
+
+State = dict[str, np.ndarray]
+"""Sufficient statistics of one number: arrays by field, float64 unless they are a sample."""
+States = dict[str, State]
+"""Statistics by the name of what they describe, such as ``"mse/tuned"``."""
+Columns = dict[str, np.ndarray]
+"""Scores of a batch by column, float ``[B]``."""
+
+ALIGNED, ENCODED, TUNED = "aligned", "encoded", "tuned"
+
+
+class TooFewError(ValueError):
+    """There are too few samples for a number to mean anything; the message says how many are needed."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a metric is built from; ``tuned`` says whether rows have tuned images, ``edits`` which edits they have."""
+
+    params: MeasureParams
+    models: ModelPaths
+    edits: Sequence[PlannedEdit] = ()
+    tuned: bool = True
+
+    @property
+    def inversions(self) -> tuple[str, ...]:
+        """The reconstructions of a row: ``encoded`` and, if there was tuning, ``tuned``."""
+        return (ENCODED, TUNED) if self.tuned else (ENCODED,)
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """All pictures made of a row, reconstructions first."""
+        return (*self.inversions, *(edit.column for edit in self.edits))
+
+
+@dataclass
+class Pictures:
+    """The pictures of a batch by name (``aligned``, ``encoded``, ``tuned``, edits): ``[B, 3, S, S]`` in [-1, 1].
+
+    ``known`` keeps features that several metrics want, by extractor and picture.
+    """
+
+    images: Mapping[str, Tensor]
+    keys: Sequence[str]
+    known: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.images[name]
+
+
+@dataclass
+class Summary:
+    """Numbers of a dataset by name, and why others were left out."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    omitted: dict[str, str] = field(default_factory=dict)
+
+
+class Metric(ABC):
+    """One entry of ``measure.metrics``: scores rows, gathers statistics, and turns merged ones into numbers."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the row scores, in order."""
+        return []
+
+    def identity(self) -> dict[str, Any]:
+        """Hashes of the networks that decide the numbers."""
+        return {}
+
+    def score(self, pictures: Pictures) -> Columns:
+        """Scores of a batch, one array per column."""
+        return {}
+
+    @abstractmethod
+    def update(self, states: States, pictures: Pictures, columns: Columns) -> None:
+        """Add a batch and its scores to the statistics, in place."""
+
+    @classmethod
+    def merge(cls, one: State, other: State) -> State:
+        """Statistics of two disjoint parts -> of both together."""
+        return {name: one[name] + other[name] for name in one}
+
+    @classmethod
+    @abstractmethod
+    def compute(cls, states: States) -> Summary:
+        """Merged statistics -> numbers of the dataset."""
+
+
+METRICS: Registry[type[Metric]] = Registry("metric", "gan_core.metrics")
+
+
+class RowMetric(Metric):
+    """A metric whose dataset number is the mean of its columns over rows."""
+
+    empty: ClassVar[State] = {"n": np.zeros(()), "sum": np.zeros(())}
+
+    def dataset_name(self, column: str) -> str:
+        """What the dataset's number of a column is called."""
+        return column
+
+    def update(self, states: States, pictures: Pictures, columns: Columns) -> None:
+        for column in self.columns:
+            values, name = columns[column].astype(np.float64), self.dataset_name(column)
+            batch = {"n": np.asarray(float(len(values))), "sum": np.asarray(values.sum())}
+            states[name] = self.merge(states.get(name, self.empty), batch)
+
+    @classmethod
+    def compute(cls, states: States) -> Summary:
+        summary = Summary()
+        for name, state in states.items():
+            if state["n"] < 1:
+                summary.omitted[name] = "no row has a score"
+            else:
+                summary.values[name] = float(state["sum"] / state["n"])
+        return summary

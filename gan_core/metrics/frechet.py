@@ -1,0 +1,90 @@
+"""FID: the Frechet distance between Gaussians fitted to the features of two sets (Heusel et al. 2017, eq. 6)."""
+
+from typing import Any
+
+import numpy as np
+
+from gan_core.metrics.base import (
+    ALIGNED,
+    METRICS,
+    Columns,
+    Metric,
+    Pictures,
+    Setting,
+    State,
+    States,
+    Summary,
+    TooFewError,
+)
+from gan_core.metrics.extractors import EXTRACTORS
+
+EXTRACTOR = "toy-attr"
+
+
+def gather(features: np.ndarray) -> State:
+    """Features ``[N, D]`` -> count, sum and sum of outer products, in float64."""
+    features = features.astype(np.float64)
+    return {"n": np.asarray(float(len(features))), "sum": features.sum(0), "outer": features.T @ features}
+
+
+def mean_and_covariance(state: State) -> tuple[np.ndarray, np.ndarray]:
+    """Mean ``[D]`` and unbiased covariance ``[D, D]``; raises ``TooFewError`` below two samples."""
+    n = float(state["n"])
+    if n < 2:
+        raise TooFewError(f"a covariance needs at least 2 samples, there are {n:.0f}")
+    mean = state["sum"] / n
+    return mean, (state["outer"] - n * np.outer(mean, mean)) / (n - 1)
+
+
+def frechet_distance(one: State, other: State) -> float:
+    """``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`` of two gathered sets, at least 0.
+
+    Exact for singular covariances too: the trace of the root is the sum of the roots of the eigenvalues of the
+    symmetric ``C1^(1/2) C2 C1^(1/2)``. Raises ``TooFewError`` below two samples on either side.
+    """
+    (mean, covariance), (other_mean, other_covariance) = mean_and_covariance(one), mean_and_covariance(other)
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(_without_rounding(values)) @ vectors.T
+    overlap = np.sqrt(_without_rounding(np.linalg.eigvalsh(root @ other_covariance @ root))).sum()
+    spread = np.trace(covariance) + np.trace(other_covariance) - 2 * overlap
+    return max(0.0, float(np.square(mean - other_mean).sum() + spread))
+
+
+def _without_rounding(eigenvalues: np.ndarray) -> np.ndarray:
+    """Set to 0 what is below the rounding of the largest: its root would not be small any more."""
+    noise = eigenvalues.max(initial=0.0) * len(eigenvalues) * np.finfo(np.float64).eps
+    return np.where(eigenvalues > noise, eigenvalues, 0.0)
+
+
+@METRICS.register("fid")
+class FrechetInceptionDistance(Metric):
+    """``fid/<extractor>/<picture>``: reconstructions and edits against the aligned images.
+
+    Left out while there are no more rows than features: the fitted covariance would be singular.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.extractor = EXTRACTORS.get(EXTRACTOR)(setting.models)
+
+    def identity(self) -> dict[str, Any]:
+        return self.extractor.identity()
+
+    def update(self, states: States, pictures: Pictures, columns: Columns) -> None:
+        for picture in (ALIGNED, *self.setting.pictures):
+            batch, name = gather(self.extractor.of(pictures, picture).numpy()), f"{self.extractor.name}/{picture}"
+            states[name] = self.merge(states[name], batch) if name in states else batch
+
+    @classmethod
+    def compute(cls, states: States) -> Summary:
+        summary = Summary()
+        for name, state in states.items():
+            extractor, picture = name.split("/", 1)
+            if picture == ALIGNED:
+                continue
+            count, dim = int(state["n"]), len(state["sum"])
+            if count <= dim:
+                summary.omitted[f"fid/{name}"] = f"needs more than {dim} rows, there are {count}"
+            else:
+                summary.values[f"fid/{name}"] = frechet_distance(states[f"{extractor}/{ALIGNED}"], state)
+        return summary

@@ -1,0 +1,44 @@
+"""Whether a picture still shows the same person: the cosine of two face embeddings."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_core.checkpoints.store import file_sha256, load_network
+from gan_core.metrics.base import ALIGNED, METRICS, Columns, Pictures, RowMetric, Setting
+
+EXTRACTOR = "toy"
+
+
+def cosine(x: Tensor, y: Tensor) -> Tensor:
+    """Cosine ``[B]`` of embeddings ``[B, D]`` of any length; 0 for a zero vector."""
+    return torch.nn.functional.cosine_similarity(x.double(), y.double(), dim=1)
+
+
+@METRICS.register("identity")
+class IdentitySimilarity(RowMetric):
+    """Cosine with the aligned image, of each reconstruction and each edit: ``identity_toy/<picture>`` in [-1, 1].
+
+    The dataset's numbers are called ``identity/toy/<picture>``.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.embed = load_network(setting.models.identity, "identity")
+
+    @property
+    def columns(self) -> list[str]:
+        return [f"identity_{EXTRACTOR}/{picture}" for picture in self.setting.pictures]
+
+    def identity(self) -> dict[str, Any]:
+        return {"identity_sha256": file_sha256(self.setting.models.identity)}
+
+    @torch.no_grad()
+    def score(self, pictures: Pictures) -> Columns:
+        source = self.embed(pictures[ALIGNED])
+        scores = (cosine(source, self.embed(pictures[p])).numpy() for p in self.setting.pictures)
+        return dict(zip(self.columns, scores, strict=True))
+
+    def dataset_name(self, column: str) -> str:
+        return column.replace("_", "/", 1)

@@ -1,0 +1,30 @@
+"""LPIPS as a metric: columns ``lpips_<trunk>/<picture>``."""
+
+from typing import Any
+
+import torch
+
+from gan_core.checkpoints.store import file_sha256
+from gan_core.metrics.base import ALIGNED, METRICS, Columns, Pictures, RowMetric, Setting
+from gan_core.metrics.perceptual import load_perceptual
+
+
+@METRICS.register("lpips")
+class PerceptualDistance(RowMetric):
+    """LPIPS between the aligned image and each reconstruction."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.distance = load_perceptual(setting.models.perceptual)
+
+    @property
+    def columns(self) -> list[str]:
+        return [f"{self.distance.name}/{picture}" for picture in self.setting.inversions]
+
+    def identity(self) -> dict[str, Any]:
+        return {"perceptual_sha256": file_sha256(self.setting.models.perceptual)}
+
+    @torch.no_grad()
+    def score(self, pictures: Pictures) -> Columns:
+        names = zip(self.columns, self.setting.inversions, strict=True)
+        return {column: self.distance(pictures[p], pictures[ALIGNED]).numpy() for column, p in names}

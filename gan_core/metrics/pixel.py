@@ -1,0 +1,56 @@
+"""Mean squared error and PSNR of reconstructions against the aligned image."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_core.metrics.base import ALIGNED, METRICS, Columns, Pictures, RowMetric
+
+PSNR_CEILING = 100.0
+
+
+def mse(x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared difference ``[B]`` (float64) of images ``[B, C, H, W]`` in [-1, 1]; between 0 and 4."""
+    return (x.double() - y.double()).square().flatten(1).mean(1)
+
+
+def psnr(x: Tensor, y: Tensor) -> Tensor:
+    """``10 log10(4 / mse)`` dB ``[B]`` of images in [-1, 1] (peak to peak 2), at most 100: equal images give 100."""
+    return (10 * torch.log10(4 / mse(x, y))).clamp(max=PSNR_CEILING)
+
+
+class PixelMetric(RowMetric):
+    """A difference between the aligned image and each reconstruction; columns ``<name>/<picture>``."""
+
+    name: str
+
+    @property
+    def columns(self) -> list[str]:
+        return [f"{self.name}/{picture}" for picture in self.setting.inversions]
+
+    def score(self, pictures: Pictures) -> Columns:
+        return {f"{self.name}/{p}": self.difference(pictures[ALIGNED], pictures[p]) for p in self.setting.inversions}
+
+    def difference(self, x: Tensor, y: Tensor) -> np.ndarray:
+        """Scores ``[B]`` of two batches of images."""
+        raise NotImplementedError
+
+
+@METRICS.register("mse")
+class MeanSquaredError(PixelMetric):
+    """Mean squared error on [-1, 1]."""
+
+    name = "mse"
+
+    def difference(self, x: Tensor, y: Tensor) -> np.ndarray:
+        return mse(x, y).numpy()
+
+
+@METRICS.register("psnr")
+class PeakSignalToNoise(PixelMetric):
+    """PSNR in dB; the dataset's number is the mean over rows."""
+
+    name = "psnr"
+
+    def difference(self, x: Tensor, y: Tensor) -> np.ndarray:
+        return psnr(x, y).numpy()

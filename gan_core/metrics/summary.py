@@ -1,0 +1,51 @@
+"""The numbers of a whole run, merged from the statistics of its shards."""
+
+import json
+import math
+from collections import Counter
+from typing import Any
+
+from gan_core.data.atomic import write_bytes
+from gan_core.data.receipts import read_statistics, require_receipt
+from gan_core.data.shards import list_shards
+from gan_core.data.urls import join_url, read_bytes
+from gan_core.metrics.base import METRICS, Summary
+from gan_core.metrics.statistics import merge_all
+
+SUMMARY_FILE = "summary.json"
+
+
+def summarise(output: str) -> dict[str, float]:
+    """Merge the measured shards of the run in ``output``, write ``summary.json`` there and return its metrics.
+
+    The file has ``metrics`` (finite numbers by name, such as ``fid/toy-attr/tuned``), ``omitted`` (reasons by name) and
+    ``rows`` (counts by status). Raises ``DataError`` for a shard that was not measured to the end.
+    """
+    shards = list_shards(join_url(output, "measure"))
+    rows: Counter[str] = Counter()
+    for shard in shards:
+        rows.update(require_receipt(shard, "run the measure stage again").rows)
+    merged = merge_all(read_statistics(shard) for shard in shards)
+    total = Summary()
+    for name in METRICS.names():
+        if name in merged:
+            part = METRICS.get(name).compute(merged[name])
+            total.values |= part.values
+            total.omitted |= part.omitted
+    if not merged:
+        total.omitted["all"] = "no row was measured"
+    summary = _finite(total) | {"rows": dict(sorted(rows.items()))}
+    write_bytes(join_url(output, SUMMARY_FILE), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+    return dict(summary["metrics"])
+
+
+def load_summary(output: str) -> dict[str, Any]:
+    """Return what ``summarise`` wrote; raises ``FileNotFoundError`` before that."""
+    summary: dict[str, Any] = json.loads(read_bytes(join_url(output, SUMMARY_FILE)))
+    return summary
+
+
+def _finite(total: Summary) -> dict[str, Any]:
+    broken = {name: "not a finite number" for name, value in total.values.items() if not math.isfinite(value)}
+    metrics = {name: value for name, value in sorted(total.values.items()) if name not in broken}
+    return {"metrics": metrics, "omitted": dict(sorted((total.omitted | broken).items()))}

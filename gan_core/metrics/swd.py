@@ -1,0 +1,161 @@
+"""Sliced Wasserstein distance between Laplacian pyramids, as defined by ProGAN (Karras et al. 2018, section 5)."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from gan_core.data.images import to_uint8
+from gan_core.metrics.base import (
+    ALIGNED,
+    METRICS,
+    Columns,
+    Metric,
+    Pictures,
+    State,
+    States,
+    Summary,
+    TooFewError,
+)
+
+COARSEST = 16
+PATCH = 7
+PATCHES_PER_IMAGE = 128
+REPEATS = 4
+DIRECTIONS = 128
+CHUNK = 64
+MINIMUM = 32
+
+
+def laplacian_pyramid(images: Tensor) -> list[Tensor]:
+    """Images ``[N, 3, R, R]`` float32 in [0, 255] -> details per level from R down to 16, and the rest at 16."""
+    levels = [images]
+    while levels[-1].shape[-1] > COARSEST:
+        smaller = _smooth(levels[-1], 1.0)[:, :, ::2, ::2]
+        levels[-1] = levels[-1] - _enlarge(smaller)
+        levels.append(smaller)
+    return levels
+
+
+def draw_patches(level: np.ndarray, per_image: int, rng: np.random.RandomState) -> np.ndarray:
+    """Cut ``per_image`` patches at random places of each image ``[N, 3, R, R]``: ``[N * per_image, 3, 7, 7]``.
+
+    Patches have x before y, as published. The stream gives all x, then all y.
+    """
+    count, _, height, width = level.shape
+    half = PATCH // 2
+    across, down = (rng.randint(half, n - half, size=(count * per_image, 1, 1, 1)) for n in (width, height))
+    image = np.arange(count).repeat(per_image)[:, None, None, None]
+    channel = np.arange(3)[None, :, None, None]
+    offset = np.arange(-half, half + 1)
+    patches: np.ndarray = level[
+        image, channel, down + offset[None, None, None, :], across + offset[None, None, :, None]
+    ]
+    return patches
+
+
+def normalise(patches: np.ndarray) -> np.ndarray:
+    """Patches -> rows ``[N, 147]``, each channel with zero mean and unit deviation over all patches."""
+    patches = patches - patches.mean(axis=(0, 2, 3), keepdims=True)
+    deviation = patches.std(axis=(0, 2, 3), keepdims=True)
+    flat: np.ndarray = patches / np.where(deviation > 0, deviation, 1)
+    return flat.reshape(len(flat), -1)
+
+
+def sliced_distance(
+    one: np.ndarray, other: np.ndarray, rng: np.random.RandomState, repeats: int = REPEATS, directions: int = DIRECTIONS
+) -> float:
+    """Mean difference of sorted projections of two equal-sized sets ``[N, D]`` onto random directions."""
+    results = []
+    for _ in range(repeats):
+        axes = rng.randn(one.shape[1], directions)
+        axes = (axes / np.sqrt(np.square(axes).sum(0, keepdims=True))).astype(np.float32)
+        results.append(np.abs(np.sort(one @ axes, axis=0) - np.sort(other @ axes, axis=0)).mean())
+    return float(np.mean(results))
+
+
+def describe(images: np.ndarray, rng: np.random.RandomState, chunk: int = CHUNK) -> dict[int, np.ndarray]:
+    """Images uint8 ``[N, R, R, 3]`` -> normalised patches by the resolution of their level."""
+    gathered: dict[int, list[np.ndarray]] = {}
+    for start in range(0, len(images), chunk):
+        part = torch.from_numpy(images[start : start + chunk].astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+        for level in laplacian_pyramid(part):
+            gathered.setdefault(level.shape[-1], []).append(draw_patches(level.numpy(), PATCHES_PER_IMAGE, rng))
+    return {resolution: normalise(np.concatenate(patches)) for resolution, patches in gathered.items()}
+
+
+def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """SWD x 1000 of two sets of images uint8 ``[N, R, R, 3]``, by resolution (``"64"``, ``"32"``, ...) and their ``"mean"``.
+
+    R is 16 times a power of two. Both sets have the same number of images, at least ``MINIMUM``, else ``TooFewError``.
+    """
+    if len(real) != len(fake) or len(real) < MINIMUM:
+        raise TooFewError(f"needs at least {MINIMUM} rows in both sets, there are {len(real)} and {len(fake)}")
+    if (size := real.shape[1]) % COARSEST or (size // COARSEST) & (size // COARSEST - 1) or size != real.shape[2]:
+        raise TooFewError(f"needs square images of {COARSEST} x 2^k pixels, these have {real.shape[2]} x {size}")
+    rng = np.random.RandomState(seed)
+    ours, theirs = describe(real, rng), describe(fake, rng)
+    distances = {str(r): 1000 * sliced_distance(ours[r], theirs[r], rng) for r in ours}
+    return distances | {"mean": float(np.mean(list(distances.values())))}
+
+
+def sample(keys: Sequence[str], images: np.ndarray, size: int) -> State:
+    """The ``size`` images whose keys hash lowest: a sample that depends on neither order nor shards."""
+    digests = [sha256(key.encode()).digest()[:8] for key in keys]
+    return lowest({"hash": np.array([int.from_bytes(d, "big") for d in digests], np.uint64), "image": images}, size)
+
+
+def lowest(state: State, size: int) -> State:
+    """The ``size`` entries of a sample with the lowest hashes, in their order."""
+    order = np.argsort(state["hash"], kind="stable")[:size]
+    return {"hash": state["hash"][order], "image": state["image"][order], "size": np.asarray(size)}
+
+
+@METRICS.register("swd")
+class SlicedWasserstein(Metric):
+    """``swd/<resolution>/<picture>`` and ``swd/mean/<picture>``: reconstructions against the aligned images.
+
+    Over the ``measure.swd_images`` rows whose keys hash lowest, or all rows if there are fewer.
+    """
+
+    def update(self, states: States, pictures: Pictures, columns: Columns) -> None:
+        for picture in (ALIGNED, *self.setting.inversions):
+            batch = sample(pictures.keys, to_uint8(pictures[picture]), self.setting.params.swd_images)
+            states[picture] = self.merge(states[picture], batch) if picture in states else batch
+
+    @classmethod
+    def merge(cls, one: State, other: State) -> State:
+        if one["image"].shape[1:] != other["image"].shape[1:]:
+            raise ValueError(f"images of {one['image'].shape[1:]} and {other['image'].shape[1:]} can't be one sample")
+        together = {name: np.concatenate([one[name], other[name]]) for name in ("hash", "image")}
+        return lowest(together, int(one["size"]))
+
+    @classmethod
+    def compute(cls, states: States) -> Summary:
+        summary = Summary()
+        for picture, state in states.items():
+            if picture == ALIGNED:
+                continue
+            try:
+                distances = sliced_wasserstein(states[ALIGNED]["image"], state["image"])
+            except TooFewError as error:
+                summary.omitted[f"swd/mean/{picture}"] = str(error)
+            else:
+                summary.values |= {f"swd/{level}/{picture}": value for level, value in distances.items()}
+        return summary
+
+
+def _smooth(images: Tensor, gain: float) -> Tensor:
+    row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    kernel = (gain * torch.outer(row, row)).expand(images.shape[1], 1, 5, 5)
+    return conv2d(pad(images, (2, 2, 2, 2), mode="reflect"), kernel, groups=images.shape[1])
+
+
+def _enlarge(images: Tensor) -> Tensor:
+    count, channels, height, width = images.shape
+    spread = images.new_zeros(count, channels, 2 * height, 2 * width)
+    spread[:, :, ::2, ::2] = images
+    return _smooth(spread, 4.0)
