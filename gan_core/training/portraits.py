@@ -1,8 +1,10 @@
 """The toy portraits that the embedded models learn from, rendered once into memory-mapped arrays.
 
-``python -m gan_core.training.portraits`` renders both splits.
+``python -m gan_core.training.portraits`` renders both splits, unless they are there.
 """
 
+import hashlib
+import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gan_core.data import toy
 from gan_core.data.toy import FACTORS, render, sample_factors
 from gan_core.errors import DataError
 from gan_core.params import PortraitsParams, load_params
 
 FOLDER = Path("data/portraits")
+MADE_FROM = "made_from.json"
 BATCH = 64
 
 
@@ -47,7 +51,7 @@ def gaussian_from_factors(factors: Tensor) -> Tensor:
 
 
 def render_portraits(folder: Path, count: int, seed: int) -> None:
-    """Render ``count`` portraits from the seeds ``seed ...`` into ``folder``, one array file per field, on all cores."""
+    """Render ``count`` portraits from the seeds ``seed ...`` into ``folder``, one array file a field, on all cores."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "factors.npy", sample_factors(range(seed, seed + count)).numpy())
     shapes = {"image": (count, 64, 64, 3), "segmentation": (count, 64, 64)}
@@ -66,6 +70,23 @@ def _render_batch(folder: Path, start: int) -> None:
     np.load(folder / "segmentation.npy", mmap_mode="r+")[rows] = portraits.segmentation.numpy()
 
 
+def ensure_portraits(folder: Path, count: int, seed: int) -> None:
+    """Render unless ``folder`` holds just these portraits already, drawn by the renderer as it is now."""
+    made_from = {"count": count, "seed": seed, "renderer": renderer_sha256()}
+    note = folder / MADE_FROM
+    if note.exists() and json.loads(note.read_text()) == made_from:
+        return
+    note.unlink(missing_ok=True)
+    render_portraits(folder, count, seed)
+    note.write_text(json.dumps(made_from))
+
+
+def renderer_sha256() -> str:
+    """Return the hash of the renderer's source."""
+    sources = sorted(Path(toy.__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+
+
 def load_portraits(split: str, folder: Path = FOLDER) -> PortraitSet:
     """Open a split (``train`` or ``held_out``); raises ``DataError`` when it was not rendered yet."""
     try:
@@ -81,8 +102,8 @@ def load_portraits(split: str, folder: Path = FOLDER) -> PortraitSet:
 def main() -> None:
     """Render the splits that ``params.yaml`` asks for."""
     params: PortraitsParams = load_params().portraits
-    render_portraits(FOLDER / "held_out", params.held_out_images, params.held_out_seed)
-    render_portraits(FOLDER / "train", params.train_images, params.seed)
+    ensure_portraits(FOLDER / "held_out", params.held_out_images, params.held_out_seed)
+    ensure_portraits(FOLDER / "train", params.train_images, params.seed)
 
 
 if __name__ == "__main__":
