@@ -39,7 +39,9 @@ def _edit(params: Params, source: str) -> Stage:
 
 
 def _measure(params: Params, source: str) -> Stage:
-    raise NotImplementedError
+    from gan_core.metrics.stage import MeasureStage
+
+    return MeasureStage(params.measure, params.edits, params.models, params.tune.enabled, params.run.batch_size)
 
 
 STAGES: dict[str, Builder] = {"align": _align, "encode": _encode, "tune": _tune, "edit": _edit, "measure": _measure}

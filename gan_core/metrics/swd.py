@@ -88,7 +88,7 @@ def describe(images: np.ndarray, rng: np.random.RandomState, chunk: int = CHUNK)
 
 
 def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """SWD x 1000 of two sets of images uint8 ``[N, R, R, 3]``, by resolution (``"64"``, ``"32"``, ...) and their ``"mean"``.
+    """SWD x 1000 of two sets of images uint8 ``[N, R, R, 3]``, by resolution (``"64"``, ``"32"``, ...), and ``"mean"``.
 
     R is 16 times a power of two. Both sets have the same number of images, at least ``MINIMUM``, else ``TooFewError``.
     """
