@@ -1,0 +1,102 @@
+"""The command line: quick to answer, with an example for each command, and inspection of what it made."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+
+from flows import cli
+from flows.inspection import describe
+from gan_core.chain import build_stage
+from gan_core.data.run_stage import run_stage
+from gan_core.params import load_params
+from gan_core.runs import begin_run, plan_run
+
+GROUPS = {"server": cli.server, "directions": cli.directions}
+COMMANDS = [
+    *([command.name or command.callback.__name__] for command in cli.app.registered_commands),
+    *(
+        [group, command.name or command.callback.__name__]
+        for group, app in GROUPS.items()
+        for command in app.registered_commands
+    ),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_each_command_has_a_help_with_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([*command, "--help"])
+    assert end.value.code == 0
+    assert f"Example: edit-dataset {' '.join(command)}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_help_comes_without_loading_anything_heavy() -> None:
+    check = (
+        "import sys; from flows import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'prefect', 'mlflow', 'dvc', 'pyarrow', 'pandas') if m in sys.modules])"
+    )
+    begin = time.perf_counter()
+    reply = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert reply.stdout.splitlines()[-1] == "[]"
+    assert time.perf_counter() - begin < 10
+
+
+@pytest.mark.parametrize(
+    ("what", "known"),
+    [
+        ("encoders", "psp"),
+        ("generators", "stylegan2"),
+        ("metrics", "fid"),
+        ("landmarks", "columns"),
+        ("directions", "smile"),
+    ],
+)
+def test_lists_say_what_each_name_is(project: Path, capsys: pytest.CaptureFixture[str], what: str, known: str) -> None:
+    _call("list", what)
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.split()[0] == known]
+    assert len(line.split()) > 3
+
+
+def test_directions_have_a_command_of_their_own(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _call("directions", "list")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["smile", "yaw"]
+
+
+def test_inspecting_a_run_tells_finished_from_missing_shards(project: Path, tiny_dataset: str) -> None:
+    job = plan_run(tiny_dataset, "out")
+    begin_run(job)
+    align = build_stage("align", load_params(), tiny_dataset)
+    receipts = [run_stage(align, shard, "out") for shard in job.shards[:2]]
+    lines = list(describe("out"))
+    assert "3 shards, 8 rows" in lines[0]
+    assert "2 shards, 6 rows, 5 ok, 1 not_an_image" in lines[1]
+    assert "not finished: shard-00002.parquet (it is not there)" in lines[1]
+    shard = "\n".join(describe(f"out/align/{job.shards[0]}"))
+    assert receipts[0].output_sha256 in shard and "portraits/7000000.png, bad/web-page.jpg" in shard
+    assert "3 rows, 2 ok, 1 not_an_image" in shard and "image (struct" in shard
+
+
+def test_importing_and_inspecting_a_folder(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "photos").mkdir()
+    for name in ("a.png", "b.jpg"):
+        (project / "photos" / name).write_bytes(b"not really")
+    _call("import", "photos", "dataset", "--rows-per-shard", "1")
+    assert "imported 2 rows into 2 shards" in capsys.readouterr().out
+    assert [line for line in describe("dataset") if line.startswith("dataset/")] == [
+        "dataset/shard-00000.parquet: 1 rows, 1 ok",
+        "dataset/shard-00001.parquet: 1 rows, 1 ok",
+    ]
+
+
+def _call(*arguments: str) -> None:
+    try:
+        cli.main(list(arguments))
+    except (SystemExit, typer.Exit) as end:
+        assert getattr(end, "code", 0) in (0, None)
