@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 from gan_core.chain import STAGES
+from gan_core.data.inspect import inspect_shard
 from gan_core.data.receipts import valid_receipt
-from gan_core.data.shards import list_shards, open_shard
-from gan_core.data.urls import base_name, exists, hash_file, join_url
+from gan_core.data.shards import list_shards
+from gan_core.data.urls import base_name, exists, join_url
 from gan_core.runs import RUN_FILE, load_run
-
-SHOWN_KEYS = 3
 
 
 def describe(path: str) -> Iterator[str]:
@@ -24,18 +23,16 @@ def describe(path: str) -> Iterator[str]:
 
 
 def _describe_shard(url: str) -> Iterator[str]:
-    with open_shard(url) as file:
-        base = file.read(columns=["key", "status"])
-        fields = [f"{field.name} ({field.type})" for field in file.schema_arrow]
-    statuses = Counter(base["status"].to_pylist())
-    keys = base["key"].to_pylist()
-    more = ", ..." if len(keys) > SHOWN_KEYS else ""
-    receipt, why = valid_receipt(url)
-    yield f"{url}: {_counts(statuses)}"
-    yield f"  keys     {', '.join(keys[:SHOWN_KEYS])}{more}"
-    yield f"  columns  {', '.join(fields)}"
-    yield f"  sha256   {hash_file(url)}"
-    yield f"  receipt  {receipt.stage}, content key {receipt.key[:12]}" if receipt else f"  receipt  none: {why}"
+    shard = inspect_shard(url)
+    receipt = shard["receipt"]
+    more = ", ..." if shard["rows"] > len(shard["keys"]) else ""
+    yield f"{url}: {_counts(Counter(shard['status']))}"
+    yield f"  keys     {', '.join(shard['keys'])}{more}"
+    yield f"  columns  {', '.join(f'{name} ({kind})' for name, kind in shard['columns'].items())}"
+    yield f"  sha256   {shard['sha256']}"
+    yield (
+        f"  receipt  {receipt['stage']}, content key {receipt['key']}" if receipt else f"  receipt  {shard['trouble']}"
+    )
 
 
 def _describe_run(output: str) -> Iterator[str]:

@@ -25,11 +25,15 @@ def _align(params: Params, source: str) -> Stage:
 
 
 def _encode(params: Params, source: str) -> Stage:
-    raise NotImplementedError
+    from gan_core.encoders.stage import EncodeStage
+
+    return EncodeStage(params.encode, params.models, params.run.batch_size)
 
 
 def _tune(params: Params, source: str) -> Stage:
-    raise NotImplementedError
+    from gan_core.inversion.stage import TuneStage
+
+    return TuneStage(params.tune, params.models, params.run.batch_size)
 
 
 def _edit(params: Params, source: str) -> Stage:
