@@ -1,0 +1,33 @@
+"""Same bits for a row whoever travels with it and however many cores there are."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+CHUNK = 8
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int = CHUNK) -> Tensor:
+    """Apply ``function`` to ``rows [B, ...]`` in chunks of ``size``, the last one padded with copies of its last row.
+
+    Convolutions and matrix products take other kernels, and round otherwise, for other batch sizes; with one shape for
+    all, results are the same to the bit for any ``B`` and any order. Needs a function that treats rows alike.
+    """
+    results = []
+    for chunk in rows.split(size):
+        filled = torch.cat([chunk, chunk[-1:].expand(size - len(chunk), *chunk.shape[1:])])
+        results.append(function(filled)[: len(chunk)])
+    return torch.cat(results)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread inside (sums split over threads round otherwise), and as many as before afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,87 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gan_core.data.images import decode_image, encode_png, image_value, to_uint8
+from gan_core.data.stages import Rejected, Row
+from gan_core.encoders.stage import EncodeStage
+from gan_core.errors import ParamsError
+from gan_core.inversion.delta import apply_delta
+from gan_core.inversion.stage import TuneStage, row_seed
+from gan_core.params import EncodeParams, ModelPaths, TuneParams
+
+PARAMS = TuneParams(steps=8, lr=1e-2, locality_weight=0.01)
+
+
+@pytest.fixture(scope="module")
+def stage(models: ModelPaths) -> TuneStage:
+    return TuneStage(PARAMS, models)
+
+
+@pytest.fixture(scope="module")
+def encoded_rows(models: ModelPaths, aligned_rows: list[Row]) -> list[Row]:
+    rows = aligned_rows[:3]
+    return [row | new for row, new in zip(rows, EncodeStage(EncodeParams(), models).process(rows), strict=True)]
+
+
+def pixels(value: Row) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(value["bytes"]))).astype(int)
+
+
+def test_the_tuned_image_is_nearer_and_is_what_the_delta_draws(stage: TuneStage, encoded_rows: list[Row]) -> None:
+    for row, result in zip(encoded_rows, stage.process(encoded_rows), strict=True):
+        target = pixels(row["image"])
+        error = np.square(pixels(result["tuned"]) - target).mean()
+        assert error < 0.9 * np.square(pixels(row["reconstruction"]) - target).mean()
+        with torch.no_grad(), apply_delta(stage.generator, result["delta"]) as generator:
+            drawn = to_uint8(generator.synthesis(torch.from_numpy(row["latent"])[None]))[0]
+        assert np.abs(drawn - pixels(result["tuned"])).max() <= 1
+        assert (result["steps"], result["stop_reason"]) == (8, "steps")
+        assert 0 < result["loss"] < 10
+
+
+def test_company_order_and_threads_change_no_bit(stage: TuneStage, encoded_rows: list[Row]) -> None:
+    together = stage.process(encoded_rows)
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    alone = [stage.process([row])[0] for row in reversed(encoded_rows)]
+    torch.set_num_threads(before)
+    assert together == alone[::-1]
+
+
+def test_locality_samples_follow_the_key(stage: TuneStage, encoded_rows: list[Row]) -> None:
+    (first,) = stage.process(encoded_rows[:1])
+    (second,) = stage.process([encoded_rows[0] | {"key": "another"}])
+    assert first["loss"] != second["loss"]
+    assert row_seed("a") != row_seed("b") and 0 <= row_seed("a") < 1 << 63
+
+
+def test_divergence_leaves_the_encoded_image(models: ModelPaths, encoded_rows: list[Row]) -> None:
+    stage = TuneStage(TuneParams(steps=3, lr=1e8), models)
+    (result,) = stage.process(encoded_rows[:1])
+    assert (result["stop_reason"], result["delta"]) == ("diverged", b"")
+    assert np.abs(pixels(result["tuned"]) - pixels(encoded_rows[0]["reconstruction"])).max() <= 1
+    assert np.isfinite(result["loss"])
+
+
+def test_a_latent_that_is_not_finite_is_rejected(stage: TuneStage, encoded_rows: list[Row]) -> None:
+    broken = encoded_rows[1] | {"latent": np.full_like(encoded_rows[1]["latent"], np.nan)}
+    results = stage.process([encoded_rows[0], broken])
+    assert not isinstance(results[0], Rejected)
+    assert isinstance(results[1], Rejected) and results[1].status == "bad_latent"
+
+
+def test_images_of_another_size_are_refused(stage: TuneStage, encoded_rows: list[Row]) -> None:
+    large = decode_image(encoded_rows[0]["image"]["bytes"], 1 << 20).resize((48, 48))
+    row = encoded_rows[0] | {"image": image_value(encode_png(np.asarray(large)), "")}
+    with pytest.raises(ParamsError, match=r"align\.size: the aligned images are 48 px"):
+        stage.process([row])
+
+
+def test_what_changes_the_result_changes_the_identity(stage: TuneStage, models: ModelPaths) -> None:
+    same = TuneStage(PARAMS.model_copy(update={"enabled": False}), models, batch_size=2)
+    other = TuneStage(PARAMS.model_copy(update={"lr": 2e-3}), models)
+    assert same.identity() == stage.identity() != other.identity()
