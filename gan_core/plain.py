@@ -1,6 +1,6 @@
 """The whole chain as a plain loop, with no scheduler: what ``dvc repro`` runs, and what the flow is measured against.
 
-``python -m gan_core.plain data/sample runs/repro --metrics data/metrics/demo.json --plot data/plots/demo.json``
+``python -m gan_core.plain data/sample runs/repro --metrics metrics.json --plot pictures.json``
 """
 
 import argparse
@@ -34,10 +34,14 @@ def run_plain(job: Job) -> dict[str, float]:
     return metrics
 
 
-def bars(metrics: dict[str, float]) -> list[dict[str, str | float]]:
-    """Turn metrics into records ``metric, picture, value`` that ``dvc plots`` draws as bars."""
-    parts = [(name.rpartition("/"), value) for name, value in sorted(metrics.items())]
-    return [{"metric": metric, "picture": picture, "value": value} for (metric, _, picture), value in parts if metric]
+def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:
+    """Turn ``<metric>/<picture>: value`` into one record a picture, with what all have, as ``dvc plots`` wants it."""
+    records: dict[str, dict[str, str | float]] = {}
+    for name, value in metrics.items():
+        metric, _, picture = name.rpartition("/")
+        records.setdefault(picture, {"picture": picture})[metric] = value
+    shared = set.intersection(*(set(record) for record in records.values()))
+    return [{name: value for name, value in record.items() if name in shared} for record in records.values()]
 
 
 def _set_up(job: Job, own: threading.local) -> None:
@@ -60,10 +64,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("source")
     parser.add_argument("output")
     parser.add_argument("--metrics", type=Path, help="JSON file for the metrics")
-    parser.add_argument("--plot", type=Path, help="JSON file for the same numbers as records")
+    parser.add_argument("--plot", type=Path, help="JSON file for the same numbers, one record a picture")
     options = parser.parse_args(arguments)
     metrics = run_plain(plan_run(options.source, options.output, update=True))
-    for path, content in ((options.metrics, metrics), (options.plot, bars(metrics))):
+    for path, content in ((options.metrics, metrics), (options.plot, by_picture(metrics))):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content, indent=1) + "\n")
