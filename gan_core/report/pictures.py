@@ -1,0 +1,81 @@
+"""The pictures of the rows that are shown, small enough for a page, as ``data:`` addresses."""
+
+import base64
+import io
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from gan_core.data.images import ImageError, decode_image
+from gan_core.data.shards import IMAGE, open_shard, to_rows
+from gan_core.data.urls import join_url
+from gan_core.errors import DataError
+from gan_core.report.rows import Line
+from gan_core.runs import Job
+
+LARGEST_SIDE = 256
+LOSSLESS_SIDE = 128
+NAMES = {("source", "image"): "source", ("align", "image"): "aligned", ("encode", "reconstruction"): "encoded"}
+
+Strips = dict[tuple[str, int], dict[str, str]]
+
+
+def read_strips(job: Job, lines: Iterable[Line], stages: Iterable[str]) -> Strips:
+    """Return each line's pictures by name, in order: source, aligned, encoded, tuned, each edit.
+
+    Only the row groups that hold a line are read. A picture that is missing or can't be decoded is left out.
+    """
+    positions: dict[str, set[int]] = {}
+    for line in lines:
+        positions.setdefault(line.shard, set()).add(line.position)
+    strips: Strips = {(shard, i): {} for shard, found in positions.items() for i in found}
+    for shard, wanted in positions.items():
+        for stage in stages:
+            for position, name, data in _read_images(job, stage, shard, wanted):
+                if url := to_data_url(data, job.params.align.max_pixels):
+                    strips[shard, position][name] = url
+    return strips
+
+
+def to_data_url(data: bytes | None, max_pixels: int) -> str | None:
+    """Decode, shrink and encode again (PNG when small, else JPEG), so that nothing else of a file reaches the page."""
+    try:
+        image = decode_image(data, max_pixels)
+    except ImageError:
+        return None
+    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if max(image.size) <= LOSSLESS_SIDE:
+        kind = "png"
+        image.save(buffer, "PNG", compress_level=3)
+    else:
+        kind = "jpeg"
+        image.save(buffer, "JPEG", quality=88)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _read_images(job: Job, stage: str, shard: str, wanted: set[int]) -> Iterator[tuple[int, str, bytes | None]]:
+    url = join_url(job.source, shard) if stage == "source" else join_url(job.output, stage, shard)
+    try:
+        file = open_shard(url)
+    except (DataError, OSError):
+        if stage == "source":  # a dataset may have been moved since; its run can still be looked at
+            return
+        raise
+    with file:
+        columns = [f.name for f in file.schema_arrow if f.type == IMAGE]
+        for group, start, inside in _groups(file, wanted) if columns else ():
+            table = file.read_row_group(group, columns=columns).take(np.array(inside) - start)
+            for position, row in zip(inside, to_rows(table.combine_chunks().to_batches()[0]), strict=True):
+                for name in columns:
+                    yield position, NAMES.get((stage, name), name), (row[name] or {}).get("bytes")
+
+
+def _groups(file: pq.ParquetFile, wanted: set[int]) -> Iterator[tuple[int, int, list[int]]]:
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    for group, (start, end) in enumerate(pairwise(np.cumsum([0, *sizes]).tolist())):
+        if inside := sorted(i for i in wanted if start <= i < end):
+            yield group, start, inside

@@ -1,0 +1,142 @@
+"""One HTML file about a run: nothing outside it is needed to look at it."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from gan_core.data.atomic import write_bytes
+from gan_core.data.urls import base_name, join_url, read_bytes
+from gan_core.editing.plan import plan_edits
+from gan_core.report.metrics import Meaning, explain_total, parse_score
+from gan_core.report.numbers import make_plots, make_tiles, measure_effects, measure_gains
+from gan_core.report.pictures import Strips, read_strips
+from gan_core.report.rows import Line, Rows, read_rows_of
+from gan_core.report.stages import summarise_stages
+from gan_core.runs import Job, load_run
+
+REPORT = "report.html"
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a row with the scores to show under it: short label, number, and what it means."""
+
+    name: str
+    url: str
+    scores: list[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row and its pictures, in order; ``note`` is shown beside the key."""
+
+    line: Line
+    pictures: list[Picture]
+    note: str = ""
+
+
+def write_report(output: str) -> str:
+    """Write ``OUTPUT/report.html`` about the finished run in ``output`` and return its path.
+
+    Reads the run's folder and, for the pictures as they came, its source if that is still there. All scores are read,
+    but only the pictures of the rows that are shown. Raises ``DataError`` if there is no finished run.
+    """
+    job = load_run(output)
+    path = join_url(output, REPORT)
+    write_bytes(path, render(job).encode())
+    return path
+
+
+def render(job: Job) -> str:
+    """Return the page about a finished run."""
+    rows, totals, plan = read_rows_of(job), _read_summary(job), plan_edits(job.params.edits)
+    strips = read_strips(job, [*rows.sample, *rows.worst], ("source", *job.stages))
+    failed = read_strips(job, rows.failed, ("source",))
+    gains, effects = measure_gains(rows), measure_effects(rows, plan, _layers(job))
+    ranked_by = parse_score(rows.ranked_by) if rows.ranked_by else None
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            name=base_name(job.source),
+            job=job,
+            rows=rows,
+            tiles=make_tiles(rows, gains, effects, totals),
+            gains=gains,
+            effects=effects,
+            plots=make_plots(rows, plan),
+            totals=[(explain_total(name), value) for name, value in sorted(totals.items())],
+            sample=[_strip(line, strips) for line in rows.sample],
+            worst=[_strip(line, strips, rows.ranked_by) for line in rows.worst],
+            ranked_by=ranked_by,
+            failures=[(line, failed[line.shard, line.position].get("source")) for line in rows.failed],
+            failed_counts=_failed_counts(rows),
+            stages=summarise_stages(job),
+            params=json.dumps(job.params.model_dump(mode="json"), indent=1),
+        )
+    )
+
+
+def show_invisible(text: str) -> str:
+    """Write control characters and marks that turn the direction of writing as escapes: a name can't deceive then."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("gan_core.report", "templates")
+    environment = Environment(
+        loader=loader,
+        autoescape=select_autoescape(["html.j2"], default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["change"] = Meaning("", "", 2, "", signed=True).show
+    environment.filters["visible"] = show_invisible
+    return environment
+
+
+def _strip(line: Line, strips: Strips, note: str | None = None) -> Strip:
+    pictures = strips[line.shard, line.position]
+    said = f"{parse_score(note).meaning.label} {parse_score(note).meaning.show(line.scores[note])}" if note else ""
+    return Strip(line, [Picture(name, url, _captions(line.scores, name)) for name, url in pictures.items()], said)
+
+
+def _captions(scores: Mapping[str, float], picture: str) -> list[tuple[str, str, str]]:
+    found = [(parse_score(name), value) for name, value in scores.items() if name.partition("/")[2] == picture]
+    times = Counter(score.metric for score, _ in found)
+    return [
+        (
+            _short(score.meaning.label, times[score.metric]),
+            score.meaning.show(value),
+            f"{score.name}: {score.meaning.sentence}",
+        )
+        for score, value in found
+    ]
+
+
+def _short(label: str, times: int) -> str:
+    return label.partition(" (")[0] if times == 1 else label
+
+
+def _failed_counts(rows: Rows) -> list[tuple[str, str, int]]:
+    counts = ((status, stage, n) for (status, stage), n in rows.counts.items() if status != "ok")
+    return sorted(counts, key=lambda item: (-item[2], item[0]))
+
+
+def _layers(job: Job) -> dict[str, str]:
+    plan: Iterable[Mapping[str, Any]] = job.identities.get("edit", {}).get("plan", [])
+    return {edit["column"]: f"{edit['layers'][0]}–{edit['layers'][1] - 1}" for edit in plan if "layers" in edit}
+
+
+def _read_summary(job: Job) -> dict[str, float]:
+    try:
+        summary = json.loads(read_bytes(join_url(job.output, SUMMARY)))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {name: float(value) for name, value in summary.items() if isinstance(value, int | float)}

@@ -1,0 +1,60 @@
+"""What each stage of a run did, from the receipts: rows, time and hashes."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from gan_core.data.receipts import Receipt, receipt_path
+from gan_core.data.urls import join_url, read_bytes
+from gan_core.runs import Job
+
+SHARDS_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """A stage over all shards; ``hashes`` are (shard, sha256 of its data) of the first shards, ``identity`` is JSON."""
+
+    name: str
+    rows: Counter[str]
+    seconds: float
+    shards: int
+    hashes: list[tuple[str, str]]
+    identity: str
+
+    @property
+    def ok(self) -> int:
+        """Rows that are fine after this stage."""
+        return self.rows["ok"]
+
+    @property
+    def speed(self) -> str:
+        """Fine rows a second of work, over all workers."""
+        return f"{self.ok / self.seconds:.1f}" if self.seconds > 0 else ""
+
+
+def summarise_stages(job: Job) -> list[StageSummary]:
+    """Read all receipts of a run; one that is missing or damaged is counted as no shard."""
+    return [_summarise(job, name) for name in job.stages]
+
+
+def _summarise(job: Job, name: str) -> StageSummary:
+    rows: Counter[str] = Counter()
+    seconds, hashes = 0.0, []
+    for shard in job.shards:
+        receipt = _read(join_url(job.output, name, shard))
+        if receipt is not None:
+            rows.update(receipt.rows)
+            seconds += receipt.seconds
+            hashes.append((shard, receipt.output_sha256))
+    identity = json.dumps(job.identities[name], indent=1, sort_keys=True)
+    return StageSummary(name, rows, seconds, len(hashes), hashes[:SHARDS_SHOWN], identity)
+
+
+def _read(shard: str) -> Receipt | None:
+    try:
+        return Receipt.model_validate_json(read_bytes(receipt_path(shard)))
+    except (FileNotFoundError, ValidationError):
+        return None

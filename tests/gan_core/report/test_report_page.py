@@ -1,0 +1,167 @@
+"""The report shows what a run holds, in one file, whatever the names of the rows are."""
+
+import base64
+import hashlib
+import io
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_core.data.shards import read_rows
+from gan_core.errors import DataError
+from gan_core.report import write_report
+from gan_core.report.rows import SAMPLE_ROWS, WORST_ROWS
+from gan_core.runs import Job
+
+PICTURES = ["source", "aligned", "encoded", "tuned", "smile@-1", "smile@+1", "yaw@+1"]
+
+
+class Page(HTMLParser):
+    """A parsed page: the names of its elements, their attributes, and its visible text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(run: Job) -> Page:
+    return Page(Path(write_report(run.output)).read_text())
+
+
+def captions(page: Page) -> list[str]:
+    alts = [value for name, value in page.attributes if name == "alt"]
+    return [alt.partition(" picture of ")[0] for alt in alts]
+
+
+def test_the_report_lies_in_the_run(run: Job) -> None:
+    assert write_report(run.output) == f"{run.output}/report.html"
+
+
+def test_the_same_run_gives_the_same_bytes(run: Job) -> None:
+    first = Path(write_report(run.output)).read_bytes()
+    assert Path(write_report(run.output)).read_bytes() == first
+
+
+def test_nothing_outside_the_file_is_asked_for(page: Page) -> None:
+    addresses = [value for name, value in page.attributes if name in ("src", "href", "srcset", "data", "poster")]
+    assert len(addresses) > 50
+    assert [a for a in addresses if not a.startswith(("#", "data:image/"))] == []
+    assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
+    assert "@import" not in page.text
+    assert "url(" not in page.text
+
+
+def test_names_and_reasons_cannot_become_markup(page: Page) -> None:
+    assert "b" not in page.tags
+    assert page.text.count('<script>alert("k")</script>&\'"/\\u202eevil') == 2
+    assert "\u202e" not in page.text
+    assert "no face <b>at all</b> was found" in page.text
+
+
+def test_every_finished_row_shows_all_its_pictures_in_order(page: Page) -> None:
+    shown = [name for name in captions(page)]
+    strips = 6 + 6  # six rows are fine: all are in the sample and among the worst
+    assert shown[: strips * len(PICTURES)] == PICTURES * strips
+
+
+def test_every_failed_row_is_there_with_status_stage_and_reason(page: Page) -> None:
+    for expected in ("truncated", "no_face", "the image data ends early", "at align", "bad/truncated.png"):
+        assert expected in page.text
+    assert captions(page)[-2:] == ["source", "source"]  # the truncated ones have no thumbnail
+    assert page.text.count("can't bedecoded") == 2
+
+
+def test_counts_add_up(page: Page) -> None:
+    tiles = re.sub(r"\s+", " ", page.text)
+    for expected in ("Rows in 10 ", "Edited 6 ", "Turned away 4 ", "4 of 10 rows were turned away"):
+        assert expected in tiles
+
+
+def test_scores_under_the_pictures_are_those_of_the_shards(run: Job, page: Page) -> None:
+    row = next(read_rows(f"{run.output}/measure/shard-00000.parquet"))[0]
+    text = re.sub(r"\s+", " ", page.text)
+    assert f"MSE{row['mse/encoded']:.4f} PSNR{row['psnr/encoded']:.1f}" in text
+    assert f"Smile{row['smile/smile@+1']:+.2f} Identity{row['identity_toy/smile@+1']:.3f}" in text
+
+
+def test_pictures_are_those_of_the_shards(run: Job, page: Page) -> None:
+    stored = {
+        row["image"]["bytes"] for row in next(read_rows(f"{run.output}/align/shard-00000.parquet")) if row["image"]
+    }
+    expected = {np.asarray(Image.open(io.BytesIO(data))).tobytes() for data in stored}
+    urls = [value for name, value in page.attributes if name == "src"]
+    shown = {np.asarray(Image.open(io.BytesIO(base64.b64decode(u.partition(",")[2])))).tobytes() for u in urls}
+    assert len(expected) == 3
+    assert expected <= shown
+
+
+def test_dataset_numbers_and_hashes_are_there(run: Job, page: Page) -> None:
+    shard = Path(run.output, "edit/shard-00001.parquet")
+    assert hashlib.sha256(shard.read_bytes()).hexdigest() in page.text
+    assert re.search(r"fid/toy-attr/tuned\s*3\.2\s", page.text)
+    assert "sample_rows" not in page.text
+
+
+def test_of_many_rows_only_a_few_are_shown(run_maker: Callable[..., Job], tmp_path: Path) -> None:
+    job = run_maker(tmp_path, shards=1, seeds_each=SAMPLE_ROWS + 4)
+    page = Page(Path(write_report(job.output)).read_text())
+    assert captions(page).count("tuned") == SAMPLE_ROWS + WORST_ROWS
+    keys = [f"portraits/{seed}.png" for seed in range(SAMPLE_ROWS + 4)]
+    expected = sorted(keys, key=lambda key: hashlib.sha256(key.encode()).hexdigest())[:SAMPLE_ROWS]
+    sample, _, worst = page.text.partition("worst first")
+    assert re.findall(r"portraits/\d+\.png", sample) == expected
+    rows = [row for row in next(read_rows(f"{job.output}/measure/shard-00000.parquet")) if row["status"] == "ok"]
+    ranked = [row["key"] for row in sorted(rows, key=lambda row: row["identity_toy/tuned"])][:WORST_ROWS]
+    assert re.findall(r"portraits/\d+\.png", worst) == ranked
+
+
+def test_a_run_without_tuning_ranks_by_the_encoded_picture(run_maker: Callable[..., Job], tmp_path: Path) -> None:
+    job = run_maker(tmp_path, shards=1, seeds_each=2, tune={"enabled": False})
+    page = Page(Path(write_report(job.output)).read_text())
+    assert "tuned" not in captions(page)
+    assert "lowest Identity (toy) of the encoded picture" in page.text
+    assert "PSNR encoded" in page.text
+
+
+def test_a_run_in_which_every_row_failed_has_a_report(run_maker: Callable[..., Job], tmp_path: Path) -> None:
+    job = run_maker(tmp_path, shards=1, seeds_each=0)
+    page = Page(Path(write_report(job.output)).read_text())
+    assert "No row went through all stages" in page.text
+    assert "2 of 2 rows were turned away" in page.text
+
+
+def test_a_source_that_was_moved_away_costs_only_its_pictures(run_maker: Callable[..., Job], tmp_path: Path) -> None:
+    job = run_maker(tmp_path, shards=1, seeds_each=1)
+    shutil.rmtree(job.source)
+    page = Page(Path(write_report(job.output)).read_text())
+    assert captions(page)[: len(PICTURES) - 1] == PICTURES[1:]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no run in"):
+        write_report(str(tmp_path))
+
+
+def test_an_unfinished_run_is_refused_and_writes_nothing(run_maker: Callable[..., Job], tmp_path: Path) -> None:
+    job = run_maker(tmp_path, shards=1, seeds_each=1)
+    Path(job.output, "measure/shard-00000.parquet").unlink()
+    with pytest.raises(DataError, match="no shard at"):
+        write_report(job.output)
+    assert not Path(job.output, "report.html").exists()

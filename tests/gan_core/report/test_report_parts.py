@@ -1,0 +1,110 @@
+"""The parts of a report: names of scores, plots, and pictures found in the right place."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gan_core.data.images import encode_png, image_value
+from gan_core.data.shards import IMAGE, ShardWriter
+from gan_core.params import Params
+from gan_core.report.metrics import explain_total, parse_score
+from gan_core.report.pictures import LARGEST_SIDE, read_strips, to_data_url
+from gan_core.report.plots import histogram, ticks
+from gan_core.report.rows import Line
+from gan_core.runs import Job
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "extractor", "picture", "label"),
+    [
+        ("mse/encoded", "mse", "", "encoded", "MSE"),
+        ("lpips_alex/tuned", "lpips", "alex", "tuned", "LPIPS (alex)"),
+        ("identity_toy/smile@+1", "identity", "toy", "smile@+1", "Identity (toy)"),
+        ("side_effect/smile@+1", "side_effect", "", "smile@+1", "Side effect"),
+        ("hair_lightness/hair_lightness@-1", "hair_lightness", "", "hair_lightness@-1", "Hair lightness"),
+    ],
+)
+def test_score_names_are_taken_apart(name: str, metric: str, extractor: str, picture: str, label: str) -> None:
+    score = parse_score(name)
+    assert (score.metric, score.extractor, score.picture, score.meaning.label) == (metric, extractor, picture, label)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("smile/smile@+1", 0.456, "+0.46"),
+        ("smile/smile@-1", -0.456, "\u22120.46"),
+        ("smile/smile@+1", -0.001, "+0.00"),
+        ("psnr/tuned", 31.26, "31.3"),
+    ],
+)
+def test_numbers_have_the_digits_and_signs_of_their_score(name: str, value: float, shown: str) -> None:
+    assert parse_score(name).meaning.show(value) == shown
+
+
+def test_a_number_about_the_dataset_keeps_its_whole_name() -> None:
+    assert explain_total("fid/toy-attr/tuned").label == "fid/toy-attr/tuned"
+    assert explain_total("something/new").sentence == ""
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-1e4, 1e4), st.floats(1e-4, 1e4))
+def test_ticks_are_few_round_and_inside(low: float, width: float) -> None:
+    found = ticks(low, low + width)
+    assert 1 <= len(found) <= 6
+    assert all(low - 1e-6 * width <= tick <= low + width * 1.000001 for tick in found)
+
+
+def test_bars_stand_where_the_values_are() -> None:
+    svg = str(histogram({"a": np.zeros(30), "b": np.ones(10)}, 2, "x"))
+    bars = [
+        (float(x), float(h))
+        for x, h in re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="[\d.]+" height="([\d.]+)"', svg)
+    ]
+    assert len(bars) == 2
+    (left, tall), (right, low) = bars
+    assert left < 40
+    assert right > 270
+    assert tall == pytest.approx(3 * low, rel=0.01)
+
+
+def test_equal_values_make_a_plot_and_none_make_nothing() -> None:
+    assert "<rect" in histogram({"a": np.full(5, 0.25)}, 2, "x")
+    assert histogram({"a": np.empty(0)}, 2, "x") == ""
+
+
+def test_a_label_cannot_become_markup() -> None:
+    assert "<b>" not in histogram({"<b>": np.arange(5.0)}, 2, "<b>")
+
+
+def flat(value: int, side: int = 8) -> bytes:
+    return encode_png(np.full((side, side, 3), value, np.uint8))
+
+
+def test_pictures_come_from_their_own_rows_wherever_these_lie(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "source/shard-00000.parquet", [pa.field("image", IMAGE)]) as writer:
+        for i in range(230):
+            row = {"key": str(i), "status": "ok", "reason": "", "stage": "source"}
+            writer.write([row | {"image": image_value(flat(i), "") if i != 7 else None}])
+    job = Job(Params(), str(tmp_path / "source"), str(tmp_path / "out"), {"shard-00000.parquet": 230}, {})
+    wanted = [229, 0, 100, 99, 7]
+    lines = [Line("shard-00000.parquet", i, str(i), "ok", "", "source", {}) for i in wanted]
+    strips = read_strips(job, lines, ["source"])
+    assert strips.pop(("shard-00000.parquet", 7)) == {}
+    for i in set(wanted) - {7}:
+        assert strips["shard-00000.parquet", i] == {"source": to_data_url(flat(i), 10_000)}
+
+
+def test_large_pictures_are_shrunk_and_bombs_left_out() -> None:
+    large = to_data_url(flat(90, 1000), 10**7)
+    assert large is not None
+    assert large.startswith("data:image/jpeg;base64,")
+    assert len(large) < 8 * LARGEST_SIDE**2 / 20
+    assert to_data_url(flat(90, 1000), 10_000) is None
+    assert to_data_url(b"<svg onload='x'>", 10_000) is None
+    assert to_data_url(None, 10_000) is None
