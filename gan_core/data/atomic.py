@@ -28,6 +28,7 @@ from gan_core.errors import DataError
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space and run again, finished shards are kept",
     errno.EDQUOT: "the disk quota is used up: free some space and run again, finished shards are kept",
+    errno.EFBIG: "the file would be larger than is allowed here: raise the limit or make smaller shards",
     errno.EROFS: "the file system is read-only: choose another output folder",
     errno.EACCES: "permission denied: choose another output folder or change its owner",
     errno.EPERM: "permission denied: choose another output folder or change its owner",

@@ -112,7 +112,6 @@ def _write_shards(
     identity = {"kind": kind, "rows_per_shard": rows_per_shard}
     for index, first in enumerate(rows):
         url = join_url(destination, shard_name(index))
-        sweep_temporary(url)
         with ShardWriter(url, fields) as writer:
             for row in _up_to(chain([first], rows), rows_per_shard):
                 writer.write([row])
@@ -162,6 +161,8 @@ def _unfinished(destination: str | Path, source: str) -> Iterator[None]:
     """Mark the dataset as not finished for as long as the block runs; a new one that fails is taken away again."""
     marker = join_url(destination, UNFINISHED_IMPORT)
     is_new = _check_destination(destination, source)
+    for name in (ABOUT, UNFINISHED_IMPORT, "shard-"):
+        sweep_temporary(join_url(destination, name))
     write_bytes(marker, ImportMarker(source=source).model_dump_json().encode())
     try:
         yield
