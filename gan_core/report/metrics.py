@@ -27,8 +27,8 @@ MEANINGS: dict[str, Meaning] = {
     "side_effect": Meaning(
         "Side effect", "lower", 3, "Mean change of all other attributes, as a share of their ranges."
     ),
-    "fid": Meaning("FID", "lower", 1, "Fréchet distance between the features of two sets of pictures; 0 is equal."),
-    "swd": Meaning("SWD", "lower", 2, "Sliced Wasserstein distance between patches of two sets of pictures, × 1000."),
+    "fid": Meaning("FID", "lower", 2, "Fréchet distance between the features of two sets of pictures; 0 is equal."),
+    "swd": Meaning("SWD", "lower", 1, "Sliced Wasserstein distance between patches of two sets of pictures, × 1000."),
 }
 CHANGE = Meaning("", "", 2, "Change of the attribute as a share of its range.", signed=True)
 

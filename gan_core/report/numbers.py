@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from gan_core.editing.plan import PlannedEdit
-from gan_core.report.metrics import MEANINGS, Score, explain_total, parse_score
+from gan_core.report.metrics import Score, explain_total, parse_score
 from gan_core.report.plots import histogram
 from gan_core.report.rows import Rows
 
@@ -68,7 +68,7 @@ def measure_effects(rows: Rows, plan: list[PlannedEdit], layers: Mapping[str, st
 
 
 def make_tiles(rows: Rows, gains: list[Gain], effects: list[Effect], totals: Mapping[str, float]) -> list[Tile]:
-    """Choose the headline numbers of a run."""
+    """Choose the headline numbers of a run; ``totals`` are those about the whole dataset."""
     return [*_count_tiles(rows), *_gain_tiles(gains), *_effect_tiles(effects), *_total_tiles(totals)]
 
 
@@ -174,7 +174,6 @@ def _effect_tiles(effects: list[Effect]) -> Iterator[Tile]:
 
 
 def _total_tiles(totals: Mapping[str, float]) -> Iterator[Tile]:
-    for metric in ("fid", "swd"):
-        names = [name for name in totals if name.partition("/")[0].partition("_")[0] == metric]
-        if name := next((n for n in names if "tuned" in n), names[0] if names else None):
-            yield Tile(name, explain_total(name).show(totals[name]), MEANINGS[metric].sentence)
+    for name, value in totals.items():
+        meaning = explain_total(name)
+        yield Tile(name, meaning.show(value), meaning.sentence)

@@ -9,17 +9,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from gan_core.data.atomic import write_bytes
-from gan_core.data.urls import base_name, join_url, read_bytes
+from gan_core.data.urls import base_name, join_url
 from gan_core.editing.plan import plan_edits
-from gan_core.report.metrics import Meaning, explain_total, parse_score
+from gan_core.report.metrics import Meaning, parse_score
 from gan_core.report.numbers import make_plots, make_tiles, measure_effects, measure_gains
 from gan_core.report.pictures import Strips, read_strips
 from gan_core.report.rows import Line, Rows, read_rows_of
 from gan_core.report.stages import summarise_stages
+from gan_core.report.totals import read_totals
 from gan_core.runs import Job, load_run
 
 REPORT = "report.html"
-SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def write_report(output: str) -> str:
 
 def render(job: Job) -> str:
     """Return the page about a finished run."""
-    rows, totals, plan = read_rows_of(job), _read_summary(job), plan_edits(job.params.edits)
+    rows, totals, plan = read_rows_of(job), read_totals(job), plan_edits(job.params.edits)
     strips = read_strips(job, [*rows.sample, *rows.worst], ("source", *job.stages))
     failed = read_strips(job, rows.failed, ("source",))
     gains, effects = measure_gains(rows), measure_effects(rows, plan, _layers(job))
@@ -66,11 +66,11 @@ def render(job: Job) -> str:
             name=base_name(job.source),
             job=job,
             rows=rows,
-            tiles=make_tiles(rows, gains, effects, totals),
+            tiles=make_tiles(rows, gains, effects, totals.headlines),
             gains=gains,
             effects=effects,
             plots=make_plots(rows, plan),
-            totals=[(explain_total(name), value) for name, value in sorted(totals.items())],
+            totals=totals,
             sample=[_strip(line, strips) for line in rows.sample],
             worst=[_strip(line, strips, rows.ranked_by) for line in rows.worst],
             ranked_by=ranked_by,
@@ -132,11 +132,3 @@ def _failed_counts(rows: Rows) -> list[tuple[str, str, int]]:
 def _layers(job: Job) -> dict[str, str]:
     plan: Iterable[Mapping[str, Any]] = job.identities.get("edit", {}).get("plan", [])
     return {edit["column"]: f"{edit['layers'][0]}–{edit['layers'][1] - 1}" for edit in plan if "layers" in edit}
-
-
-def _read_summary(job: Job) -> dict[str, float]:
-    try:
-        summary = json.loads(read_bytes(join_url(job.output, SUMMARY)))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return {name: float(value) for name, value in summary.items() if isinstance(value, int | float)}

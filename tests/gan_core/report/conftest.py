@@ -110,8 +110,10 @@ def make_run(folder: Path, shards: int = 2, seeds_each: int = 3, **params: Any) 
     begin_run(job)
     for i, shard in enumerate(job.shards):
         write_shard(job, shard, range(100 * i, 100 * i + seeds_each))
-    totals = {"fid/toy-attr/tuned": 3.217, "swd/tuned": 12.5, "identity/toy/tuned": 0.94}
-    write_bytes(f"{job.output}/summary.json", canonical_json(totals).encode())
+    totals = {"fid/toy-attr/tuned": 3.217, "fid/toy-attr/encoded": 20.1, "swd/mean/tuned": 12.5, "mse/tuned": 0.0037}
+    omitted = {f"fid/toy-attr/yaw@{strength}": "needs more than 64 rows" for strength in ("+1", "-1")}
+    summary = {"metrics": totals, "omitted": omitted, "rows": {"ok": 6}}
+    write_bytes(f"{job.output}/summary.json", canonical_json(summary).encode())
     return job
 
 

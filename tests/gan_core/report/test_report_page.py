@@ -115,8 +115,14 @@ def test_pictures_are_those_of_the_shards(run: Job, page: Page) -> None:
 def test_dataset_numbers_and_hashes_are_there(run: Job, page: Page) -> None:
     shard = Path(run.output, "edit/shard-00001.parquet")
     assert hashlib.sha256(shard.read_bytes()).hexdigest() in page.text
-    assert re.search(r"fid/toy-attr/tuned\s*3\.2\s", page.text)
-    assert "sample_rows" not in page.text
+    assert re.search(r"fid/toy-attr/tuned\s*3\.22\s", page.text)
+    text = re.sub(r"\s+", " ", page.text)
+    assert (
+        "encodedtuned fid/toy-attrFréchet distance between the features of two sets of pictures; 0 is equal. 20.13.2"
+        in text
+    )
+    assert "Left out: fid/toy-attr/yaw@+1 (needs more than 64 rows)." in text
+    assert "mse/tuned" not in page.text
 
 
 def test_of_many_rows_only_a_few_are_shown(run_maker: Callable[..., Job], tmp_path: Path) -> None:
