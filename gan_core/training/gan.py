@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.checkpoints.store import Card, save_checkpoint
+from gan_core.data.toy import FACTORS
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.params import TrainGeneratorParams, load_params
@@ -72,6 +73,7 @@ class GanState:
         """Fresh networks and optimisers from ``params.seed``."""
         torch.manual_seed(params.seed)
         generator = StyleGAN2(params.size, params.style_dim, params.n_mlp, channels=params.channels)
+        _start_from_factors(generator)
         discriminator = Discriminator(params.size, channels=params.channels)
         for network in (generator, discriminator):
             set_precision(network, params.precision)
@@ -137,6 +139,14 @@ def sample_grid(generator: StyleGAN2, count: int = 32) -> Tensor:
     z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         return generator(z)
+
+
+@torch.no_grad()
+def _start_from_factors(generator: StyleGAN2) -> None:
+    """Let the mapping's first layer see a latent's factors only: the rest of it is noise that the pair can't explain."""
+    basis = factor_basis(len(FACTORS), generator.z_dim)
+    first = generator.get_parameter("style.1.weight")
+    first.copy_(first @ basis.T @ basis * math.sqrt(generator.z_dim / len(FACTORS)))
 
 
 def _parameter_groups(generator: StyleGAN2) -> list[dict[str, Any]]:
