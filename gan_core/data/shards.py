@@ -7,7 +7,7 @@ file). Reading and writing hold one row group at a time.
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -138,37 +138,53 @@ class ShardWriter:
         self._weight = 0
 
 
-def open_shard(url: str | Path) -> pq.ParquetFile:
-    """Open a shard; raises ``DataError`` when it is missing or not whole. The caller closes it."""
+@contextmanager
+def explain_damage(url: str | Path) -> Iterator[None]:
+    """Turn what goes wrong in reading a damaged Parquet file into a ``DataError``; faults of the store pass through."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise
+        line = str(error).splitlines()[0]
+        raise DataError(f"{url} is not a whole Parquet file ({line}): make or fetch it again") from None
+
+
+@contextmanager
+def open_shard(url: str | Path) -> Iterator[pq.ParquetFile]:
+    """Open a shard for the ``with`` block; raises ``DataError`` when it is missing or found to be damaged."""
     fs, path = open_fs(url)
     try:
-        return pq.ParquetFile(fs.open(path, "rb"), pre_buffer=False)
+        file = fs.open(path, "rb")
     except FileNotFoundError:
         raise DataError(f"no shard at {url}") from None
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"{url} is not a whole Parquet file ({str(error).splitlines()[0]}): make or fetch it again"
-        ) from None
+    with file, explain_damage(url):
+        yield pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
 
 
 def read_rows(url: str | Path, columns: Sequence[str] | None = None, batch_size: int = 100) -> Iterator[list[Row]]:
     """Yield the rows of a shard in order, in lists of ``batch_size`` (the last may be shorter).
 
     Fixed-size lists of floats come as numpy arrays (a latent is ``[n_latent, w_dim]`` float32), images as dictionaries
-    of ``bytes`` and ``path``, missing values as ``None``. A missing column raises ``DataError``.
+    of ``bytes`` and ``path``, missing values as ``None``. A missing column and a damaged file raise ``DataError``.
     """
+    waiting: list[Row] = []
+    for batch in _read_batches(url, columns, batch_size):
+        waiting += to_rows(batch)
+        while len(waiting) >= batch_size:
+            yield waiting[:batch_size]
+            waiting = waiting[batch_size:]
+    if waiting:
+        yield waiting
+
+
+def _read_batches(url: str | Path, columns: Sequence[str] | None, size: int) -> Iterator[pa.RecordBatch]:
     with open_shard(url) as file:
-        missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
+        names = file.schema_arrow.names
+        missing = sorted(set(columns or ()) - set(names))
         if missing:
-            raise DataError(f"{url} has no column {', '.join(missing)}; it has {', '.join(file.schema_arrow.names)}")
-        waiting: list[Row] = []
-        for batch in file.iter_batches(batch_size=batch_size, columns=None if columns is None else list(columns)):
-            waiting += to_rows(batch)
-            while len(waiting) >= batch_size:
-                yield waiting[:batch_size]
-                waiting = waiting[batch_size:]
-        if waiting:
-            yield waiting
+            raise DataError(f"{url} has no column {', '.join(missing)}; it has {', '.join(names)}")
+        yield from file.iter_batches(batch_size=size, columns=None if columns is None else list(columns))
 
 
 def to_rows(batch: pa.RecordBatch) -> list[Row]:

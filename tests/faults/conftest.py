@@ -120,9 +120,9 @@ class Steps:
         self.count = 0
 
     def take(self) -> None:
-        if self.count == self.at:
-            self.fault()
         self.count += 1
+        if self.count == self.at + 1:
+            self.fault()
 
 
 def kill_self() -> None:

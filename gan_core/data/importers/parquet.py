@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan_core.data.importers.base import IMPORTERS, MAX_FILE_BYTES, Importer, Item, SourceFile, printable
-from gan_core.data.shards import BASE_NAMES, array_shape, to_rows
+from gan_core.data.shards import BASE_NAMES, array_shape, explain_damage, to_rows
 from gan_core.data.stages import Row
 from gan_core.data.urls import base_name
 from gan_core.errors import DataError
@@ -72,22 +72,17 @@ def portable_type(kind: pa.DataType) -> pa.DataType:
 
 
 @contextmanager
-def _explained(file: SourceFile) -> Iterator[None]:
-    try:
-        if file.fault:
-            raise DataError(f"can't read {file.path}: {file.fault}")
-        yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        line = str(error).splitlines()[0]
-        raise DataError(f"{file.path} is not a whole Parquet file ({line}): remove it or fetch it again") from None
+def _opened(file: SourceFile) -> Iterator[IO[bytes]]:
+    if file.fault:
+        raise DataError(f"can't read {file.path}: {file.fault}")
+    with file.open() as opened, explain_damage(file.path):
+        yield opened
 
 
 def _merge_schemas(files: Sequence[SourceFile]) -> pa.Schema:
     schemas = []
     for file in files:
-        with _explained(file), file.open() as opened:
+        with _opened(file) as opened:
             schemas.append(pq.read_schema(opened))
     try:
         return pa.unify_schemas(schemas).with_metadata(schemas[0].metadata)
@@ -124,7 +119,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def _rows(file: SourceFile) -> Iterator[Row]:
-    with _explained(file), file.open() as opened:
+    with _opened(file) as opened:
         parquet = pq.ParquetFile(opened, pre_buffer=False, buffer_size=1 << 20)
         for batch in parquet.iter_batches(batch_size=BATCH_ROWS):
             yield from to_rows(pa.RecordBatch.from_arrays([_storage(c) for c in batch.columns], batch.schema.names))

@@ -127,7 +127,7 @@ def _decompress(raw: IO[bytes]) -> IO[bytes]:
 
 
 def _pass_on_infrastructure(error: Exception) -> None:
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and (error.errno is not None or isinstance(error, ConnectionError | TimeoutError)):
         raise error
 
 

@@ -187,10 +187,10 @@ def test_a_shard_that_is_not_whole_is_told(tmp_path: Path) -> None:
     whole = (tmp_path / "s.parquet").read_bytes()
     for name, data in (("cut", whole[: len(whole) // 2]), ("none", b""), ("text", b"hello there")):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(DataError, match="not a whole Parquet file"):
-            open_shard(tmp_path / name)
-    with pytest.raises(DataError, match="no shard at"):
-        open_shard(tmp_path / "absent")
+        with pytest.raises(DataError, match="not a whole Parquet file"), open_shard(tmp_path / name):
+            pass
+    with pytest.raises(DataError, match="no shard at"), open_shard(tmp_path / "absent"):
+        pass
 
 
 def test_reading_holds_one_row_group(tmp_path: Path) -> None:
