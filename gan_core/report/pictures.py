@@ -11,8 +11,7 @@ from PIL import Image
 
 from gan_core.data.images import ImageError, decode_image
 from gan_core.data.shards import IMAGE, open_shard, to_rows
-from gan_core.data.urls import join_url
-from gan_core.errors import DataError
+from gan_core.data.urls import exists, join_url
 from gan_core.report.rows import Line
 from gan_core.runs import Job
 
@@ -59,13 +58,9 @@ def to_data_url(data: bytes | None, max_pixels: int) -> str | None:
 
 def _read_images(job: Job, stage: str, shard: str, wanted: set[int]) -> Iterator[tuple[int, str, bytes | None]]:
     url = join_url(job.source, shard) if stage == "source" else join_url(job.output, stage, shard)
-    try:
-        file = open_shard(url)
-    except (DataError, OSError):
-        if stage == "source":  # a dataset may have been moved since; its run can still be looked at
-            return
-        raise
-    with file:
+    if stage == "source" and not exists(url):  # a dataset may have been moved since; its run can still be looked at
+        return
+    with open_shard(url) as file:
         columns = [f.name for f in file.schema_arrow if f.type == IMAGE]
         for group, start, inside in _groups(file, wanted) if columns else ():
             table = file.read_row_group(group, columns=columns).take(np.array(inside) - start)
