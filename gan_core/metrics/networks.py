@@ -107,6 +107,9 @@ class PerceptualTrunk(nn.Module):
             self._slice(before, after, pool=i > 0)
             for i, (before, after) in enumerate(zip((3, *channels[:-1]), channels, strict=True))
         )
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.kaiming_normal_(parameter, nonlinearity="relu")
 
     @staticmethod
     def _slice(before: int, after: int, pool: bool) -> nn.Sequential:

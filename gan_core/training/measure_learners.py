@@ -1,74 +1,27 @@
-"""What each measuring network learns from, its loss, and how well it does on pictures it has not seen."""
+"""How the identity embedder, the attribute regressor and the perceptual trunk learn."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import (
-    avg_pool2d,
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    interpolate,
-    mse_loss,
-    smooth_l1_loss,
-)
+from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, mse_loss, normalize
 
 from gan_core.data.images import to_tensor
 from gan_core.data.toy import ATTRIBUTES, FACTOR_NAMES, FACTORS, SEGMENTATION_LABELS
-from gan_core.metrics.networks import AttributeRegressor, IdentityEmbedder, LandmarkNet, PerceptualTrunk
-from gan_core.params import TrainMeasureParams
+from gan_core.metrics.networks import AttributeRegressor, IdentityEmbedder, PerceptualTrunk
 from gan_core.training.augment import augment
-from gan_core.training.measure_data import (
-    IDENTITY_COLUMNS,
-    cached,
-    invent_clutter,
-    look,
-    render_frames,
-    render_identities,
-    whiten,
-)
-from gan_core.training.portraits import PortraitSet
+from gan_core.training.landmark_learner import LandmarkLearner
+from gan_core.training.learner import HELD_OUT_SEED, Batch, Learner, Scores, embed
+from gan_core.training.measure_data import IDENTITY_COLUMNS, cached, render_identities, whiten
 
 ATTRIBUTE_COLUMNS = [FACTOR_NAMES.index(name) for name in ATTRIBUTES]
-HELD_OUT_SEED = 9_500_000
-Batch = dict[str, Tensor]
-Scores = dict[str, float]
-
-
-class Learner(nn.Module, ABC):
-    """A network with its data, loss and score; heads that only training needs live here and are not saved."""
-
-    name: ClassVar[str]
-    network: nn.Module
-
-    def __init__(self, params: TrainMeasureParams, train: PortraitSet, held_out: PortraitSet, cache: Path) -> None:
-        super().__init__()
-        self.params, self.train_set, self.held_out, self.cache = params, train, held_out, cache
-
-    @abstractmethod
-    def draw(self, rng: torch.Generator) -> Batch:
-        """Draw one training batch."""
-
-    @abstractmethod
-    def loss(self, batch: Batch) -> Tensor:
-        """Loss of a batch, a scalar."""
-
-    @abstractmethod
-    def score(self) -> Scores:
-        """Scores on held-out pictures; the network is in eval mode."""
-
-    def _pick(self, count: int, rng: torch.Generator) -> tuple[Tensor, np.ndarray]:
-        rows = torch.randint(len(self.train_set), (count,), generator=rng).sort().values.numpy()
-        return self.train_set.images(rows).contiguous(), rows
+TEMPERATURE = 0.15
 
 
 class IdentityLearner(Learner):
-    """Cosines learn to equal the cosine of the whitened identity factors: 1 for two views of one person, 0 on average
-    for two people."""
+    """Contrast between views of one person and all other people (supervised, Khosla et al. 2020, eq. 2), and the
+    identity factors as a second task."""
 
     name = "identity"
     views = 4
@@ -96,12 +49,9 @@ class IdentityLearner(Learner):
 
     def loss(self, batch: Batch) -> Tensor:
         features = self.network.backbone(batch["images"])
-        embedding = nn.functional.normalize(self.network.embed(features).float(), dim=1)
-        cosine, unit = embedding @ embedding.T, nn.functional.normalize(batch["target"], dim=1)
-        error = (cosine - unit @ unit.T).square()
-        same = batch["who"][:, None] == batch["who"][None]
-        twins = same & ~torch.eye(len(same), dtype=torch.bool)
-        return error[twins].mean() + error[~same].mean() + 0.3 * mse_loss(self.head(features).float(), batch["target"])
+        embedding = normalize(self.network.embed(features).float(), dim=1)
+        regression = mse_loss(self.head(features).float(), batch["target"])
+        return contrast(embedding, batch["who"], TEMPERATURE) + regression
 
     def score(self) -> Scores:
         people = render_identities(100, self.views, HELD_OUT_SEED)["image"]
@@ -154,7 +104,7 @@ class PerceptualLearner(Learner):
         channels = (w // 2, w, 2 * w, 2 * w, 2 * w)
         self.network = PerceptualTrunk(channels)
         self.label = nn.ModuleList(nn.Conv2d(c, len(SEGMENTATION_LABELS), 1) for c in channels)
-        self.damage = nn.Linear(2 * sum(channels[:3]), 3)
+        self.damage = nn.Sequential(nn.Linear(2 * sum(channels[:3]), 64), nn.ReLU(), nn.Linear(64, 3))
         self.factors = nn.Linear(16 * channels[-1], len(FACTORS))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -169,7 +119,7 @@ class PerceptualLearner(Learner):
         labels, damage, factors = self.predict(batch["images"])
         return (
             cross_entropy(labels, batch["labels"])
-            + mse_loss(damage, batch["damage"])
+            + 3 * mse_loss(damage, batch["damage"])
             + mse_loss(factors, batch["factors"])
         )
 
@@ -179,7 +129,7 @@ class PerceptualLearner(Learner):
         halves = [avg_pool2d(maps[0], 2), *maps[1:]]
         parts = [head(m).float() for head, m in zip(self.label, halves, strict=True)]
         labels = torch.stack([interpolate(part, (32, 32), mode="bilinear") for part in parts]).sum(0)
-        texture = torch.cat([f for m in maps[:3] for f in (m.float().mean((2, 3)), m.float().std((2, 3)))], 1)
+        texture = torch.cat([f for m in maps[:3] for f in (m.mean((2, 3)), m.square().mean((2, 3)))], 1)
         return labels, self.damage(texture).float(), self.factors(maps[-1].flatten(1)).float()
 
     def score(self) -> Scores:
@@ -195,87 +145,20 @@ class PerceptualLearner(Learner):
         }
 
 
-class LandmarkLearner(Learner):
-    """Points of heads in frames, near and far, and whether there is a head at all."""
+def contrast(embedding: Tensor, who: Tensor, temperature: float) -> Tensor:
+    """Supervised contrastive loss of unit vectors ``[B, D]``; rows of one person share their number in ``who``.
 
-    name = "landmarks"
-
-    def __init__(self, *setting: Any) -> None:
-        super().__init__(*setting)
-        self.network = LandmarkNet(self.params.width)
-        self.frames = cached(self.cache / "frames.npz", lambda: render_frames(self.params.rendered, 3_000_000))
-
-    def draw(self, rng: torch.Generator) -> Batch:
-        count = self.params.batch_size
-        rows = torch.randint(len(self.frames["image"]), (count,), generator=rng).numpy()
-        frames, points = to_tensor(list(self.frames["image"][rows])), torch.from_numpy(self.frames["points"][rows])
-        windows = look(frames, points, *self._glance(points, rng))
-        clutter = invent_clutter(count // 8, rng)
-        images, points = torch.cat([windows.images, clutter]), torch.cat([windows.points, points[: len(clutter)]])
-        present = torch.cat([windows.present, torch.zeros(len(clutter), dtype=torch.bool)])
-        absent = torch.cat([windows.absent, torch.ones(len(clutter), dtype=torch.bool)])
-        return {"images": augment_frames(images, rng), "points": points, "present": present, "absent": absent}
-
-    @staticmethod
-    def _glance(points: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Whole frames, close looks at the head, and looks elsewhere, a third each."""
-        count = len(points)
-        kind = torch.rand(count, generator=rng)
-        close, far = (kind > 0.35)[:, None], (kind > 0.8)[:, None]
-        spread = (points.amax(1) - points.amin(1)).amax(1)
-        half = torch.where(close[:, 0], spread * (1.3 + 1.7 * torch.rand(count, generator=rng)), torch.ones(count))
-        near = points.mean(1) + (torch.rand(count, 2, generator=rng) - 0.5) * (0.8 * half)[:, None]
-        centre = torch.where(close, near, 0.5 + 0.06 * (torch.rand(count, 2, generator=rng) - 0.5))
-        centre = torch.where(far, torch.rand(count, 2, generator=rng), centre)
-        half = torch.where(far[:, 0], spread * (0.6 + 1.4 * torch.rand(count, generator=rng)), half)
-        turn = (torch.rand(count, generator=rng) - 0.5) * (0.9 * close[:, 0].float())
-        return centre, half, turn
-
-    def loss(self, batch: Batch) -> Tensor:
-        logit, points = self.network(batch["images"])
-        present, known = batch["present"], batch["present"] | batch["absent"]
-        seen = binary_cross_entropy_with_logits(logit[known], present[known].float())
-        return 0.3 * seen + smooth_l1_loss(64 * points[present], 64 * batch["points"][present], beta=0.5)
-
-    def score(self) -> Scores:
-        frames = render_frames(200, HELD_OUT_SEED)
-        images, points = to_tensor(list(frames["image"])), torch.from_numpy(frames["points"])
-        count, rng = len(images), torch.Generator().manual_seed(HELD_OUT_SEED)
-        whole = look(images, points, torch.full((count, 2), 0.5), torch.ones(count), torch.zeros(count))
-        logit, found = self.network(whole.images)
-        spread = (points[:, 1] - points[:, 0]).norm(dim=1)
-        error = (found - points).norm(dim=2).mean(1)
-        empty = torch.cat([self.network(invent_clutter(200, rng))[0], self._logits_elsewhere(images, points, rng)])
-        return {
-            "error_px_of_64": 64 * error.mean().item(),
-            "error_px_of_64_95_percent": 64 * error.quantile(0.95).item(),
-            "error_share_of_eye_distance": (error / spread).mean().item(),
-            "found": (logit > 0).float().mean().item(),
-            "false_alarms": (empty > 0).float().mean().item(),
-        }
-
-    def _logits_elsewhere(self, frames: Tensor, points: Tensor, rng: torch.Generator) -> Tensor:
-        centre = torch.rand(len(frames), 2, generator=rng)
-        windows = look(frames, points, centre, torch.full((len(frames),), 0.25), torch.zeros(len(frames)))
-        return self.network(windows.images[windows.absent])[0]
+    Mean over rows and their twins of the negative log of a twin's softmax share among all other rows.
+    """
+    other = ~torch.eye(len(who), dtype=torch.bool)
+    logits = (embedding @ embedding.T / temperature).masked_fill(~other, -torch.inf)
+    shares = logits.log_softmax(1)
+    return -shares[(who[:, None] == who[None]) & other].mean()
 
 
 def attribute_values(factors: np.ndarray) -> Tensor:
     """Factors ``[N, F]`` -> the attributes' values ``[N, A]``, -1 and 1 being the ends of each range."""
     return whiten(torch.from_numpy(np.array(factors)))[:, ATTRIBUTE_COLUMNS] / 3**0.5
-
-
-def augment_frames(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Vary brightness and contrast of images ``[B, 3, 64, 64]`` and add a little noise; nothing moves."""
-    gain, lift, noise = torch.rand(3, len(images), 1, 1, 1, generator=rng).unbind(0)
-    varied = images * (0.8 + 0.3 * gain) + 0.2 * (lift - 0.5)
-    return (varied + 0.04 * noise * torch.randn(images.shape, generator=rng)).clamp(-1, 1)
-
-
-def embed(network: Callable[[Tensor], Tensor], images: np.ndarray) -> Tensor:
-    """Outputs of ``network`` for uint8 images ``[N, H, W, 3]``, in batches."""
-    parts = np.array_split(images, max(1, len(images) // 64))
-    return torch.cat([network(to_tensor(list(part))) for part in parts])
 
 
 LEARNERS: dict[str, type[Learner]] = {

@@ -13,7 +13,8 @@ import torch
 
 from gan_core.checkpoints.store import Card, save_checkpoint
 from gan_core.params import TrainMeasureParams, load_params
-from gan_core.training.measure_learners import LEARNERS, Learner, Scores
+from gan_core.training.learner import Learner, Scores
+from gan_core.training.measure_learners import LEARNERS
 from gan_core.training.portraits import FOLDER, load_portraits
 from gan_core.training.schedule import warm_cosine
 
