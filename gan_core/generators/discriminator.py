@@ -56,9 +56,7 @@ class Discriminator(nn.Module):
         for level in range(int(math.log2(size)), 2, -1):
             self.convs.append(ResidualBlock(table[2**level], table[2 ** (level - 1)]))
         self.final_conv = nn.ModuleList([EqualConv(table[4] + 1, table[4], 3), Bias(table[4])])
-        self.final_linear = nn.Sequential(
-            EqualLinear(table[4] * 16, table[4], activate=True), EqualLinear(table[4], 1)
-        )
+        self.final_linear = nn.Sequential(EqualLinear(table[4] * 16, table[4], activate=True), EqualLinear(table[4], 1))
 
     def forward(self, images: Tensor) -> Tensor:
         x = _activate(self.convs[0][0](images.to(self.compute_dtype)), self.convs[0][1])

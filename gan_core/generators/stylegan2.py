@@ -46,7 +46,13 @@ class StyleGAN2(Generator):
     ) -> None:
         super().__init__()
         table = {int(r): c for r, c in channels.items()} if channels else channel_table(size, channel_multiplier)
-        self.arguments = {"size": size, "style_dim": style_dim, "n_mlp": n_mlp, "channels": table, "conv_clamp": conv_clamp}
+        self.arguments = {
+            "size": size,
+            "style_dim": style_dim,
+            "n_mlp": n_mlp,
+            "channels": table,
+            "conv_clamp": conv_clamp,
+        }
         self.size = size
         self.z_dim = self.w_dim = style_dim
         self.conv_clamp = conv_clamp
@@ -105,7 +111,11 @@ class StyleGAN2(Generator):
         """S space (one tensor per entry of ``layers()``) -> images."""
         batch = styles[0].shape[0]
         maps = iter(self._noise_maps(batch, noise))
-        x = self.input.input.to(self.compute_dtype).expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = (
+            self.input.input.to(self.compute_dtype)
+            .expand(batch, -1, -1, -1)
+            .contiguous(memory_format=torch.channels_last)
+        )
         image: Tensor | None = None
         for (layer, _), style in zip(self.layers(), styles, strict=True):
             if isinstance(layer, StyledConv):

@@ -1,16 +1,18 @@
 """StyleGAN2 on the toy portraits: a paired warm-up, then the adversarial game (Karras et al. 2020).
 
-The renderer knows the factors of each portrait. The warm-up gives every portrait the latent whose first coordinates, on a
-fixed orthonormal basis, are its factors as Gaussian noise, and regresses the image; this takes minutes where the game alone
-takes hours on a CPU. The game then runs with the published losses, the pair loss staying on as an anchor.
+The renderer knows the factors of each portrait. The warm-up gives every portrait the latent whose first coordinates, on
+a fixed orthonormal basis, are its factors as Gaussian noise, and regresses the image; this takes minutes where the game
+alone takes hours on a CPU. The game then runs with the published losses, the pair loss staying on as an anchor.
 
 ``python -m gan_core.training.gan`` trains what ``params.yaml`` asks for and resumes where it was stopped.
 """
 
 import copy
+import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,13 @@ from torch import Tensor, nn
 
 from gan_core.checkpoints.store import Card, save_checkpoint
 from gan_core.data.toy import FACTORS
+from gan_core.generators.base import Generator
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.params import TrainGeneratorParams, load_params
+from gan_core.params import Params, TrainGeneratorParams, load_params
 from gan_core.precision import set_precision
+from gan_core.training.gan_scores import held_out_distance
+from gan_core.training.log import Report, TrainingLog
 from gan_core.training.losses import (
     logistic_discriminator_loss,
     nonsaturating_generator_loss,
@@ -32,7 +37,6 @@ from gan_core.training.losses import (
     pyramid_loss,
     r1_penalty,
 )
-from gan_core.training.log import Report, TrainingLog
 from gan_core.training.portraits import PortraitSet, gaussian_from_factors, load_portraits
 
 SAVE_SECONDS = 90
@@ -103,11 +107,17 @@ class GanState:
 
 
 def train_generator(
-    params: TrainGeneratorParams, portraits: PortraitSet, state_path: Path, report: Report, report_every: int = 10_000
+    params: TrainGeneratorParams,
+    portraits: PortraitSet,
+    state_path: Path,
+    report: Report,
+    score: Callable[[Generator], dict[str, float]],
+    report_every: int = 10_000,
 ) -> StyleGAN2:
     """Train (or go on training) and return the averaged generator, ``latent_avg`` set.
 
-    ``state_path`` is rewritten about every 90 seconds. ``report`` is called every ``report_every`` images.
+    ``state_path`` is rewritten about every 90 seconds. ``report`` is called every ``report_every`` images with the
+    losses and what ``score`` finds.
     """
     state = GanState.create(params)
     if state_path.exists():
@@ -126,7 +136,7 @@ def train_generator(
         _average(state, params)
         before, state.seen = state.seen, state.seen + params.batch_size
         if before // report_every != state.seen // report_every or state.seen >= total:
-            report(state.seen, losses, sample_grid(state.average))
+            report(state.seen, losses | score(state.average), sample_grid(state.average))
         if time.monotonic() - saved > SAVE_SECONDS or state.seen >= total:
             state.save(state_path)
             saved = time.monotonic()
@@ -143,7 +153,7 @@ def sample_grid(generator: StyleGAN2, count: int = 32) -> Tensor:
 
 @torch.no_grad()
 def _start_from_factors(generator: StyleGAN2) -> None:
-    """Let the mapping's first layer see a latent's factors only: the rest of it is noise that the pair can't explain."""
+    """Let the mapping's first layer see a latent's factors only: the rest is noise that no pair explains."""
     basis = factor_basis(len(FACTORS), generator.z_dim)
     first = generator.get_parameter("style.1.weight")
     first.copy_(first @ basis.T @ basis * math.sqrt(generator.z_dim / len(FACTORS)))
@@ -158,7 +168,7 @@ def _parameter_groups(generator: StyleGAN2) -> list[dict[str, Any]]:
 
 
 def _set_learning_rate(state: GanState, params: TrainGeneratorParams) -> None:
-    """Warm-up: Adam (0.9, 0.99), cosine from ``paired_lr`` to 5 % of it. Game: Adam (0, 0.99) at ``lr``, as published."""
+    """Warm-up: momentum, and a cosine from ``paired_lr`` to 5 % of it. Game: no momentum and ``lr``, as published."""
     paired = state.seen < params.paired_images
     share = state.seen / max(params.paired_images, 1)
     warm = params.paired_lr * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * share)))
@@ -236,14 +246,13 @@ def _average(state: GanState, params: TrainGeneratorParams) -> None:
         slow.lerp_(fast, 1 - decay)
 
 
-def main() -> None:
-    """Train the generator of ``params.yaml`` and store it with its scores."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    params = load_params()
+def train(params: Params, report: Report) -> None:
+    """Train the generator of ``params`` and store it with its distance to the held-out portraits."""
     state_path = Path("data/training/generator.pt")
     state_path.parent.mkdir(parents=True, exist_ok=True)
-    log = TrainingLog("generator", total=params.train_generator.paired_images + params.train_generator.adversarial_images)
-    generator = train_generator(params.train_generator, load_portraits("train"), state_path, log)
+    score = held_out_distance(load_portraits("held_out"), params.models)
+    generator = train_generator(params.train_generator, load_portraits("train"), state_path, report, score)
+    scores = score(generator)
     card = Card(
         kind="generator",
         name="stylegan2",
@@ -253,8 +262,18 @@ def main() -> None:
         licence="Apache-2.0",
         source="trained on the toy portraits of this project",
         notes="paired warm-up on the renderer's factors, then the published adversarial losses",
+        extra=scores,
     )
     save_checkpoint(params.models.generator, generator.state_dict() | {"latent_avg": generator.latent_avg}, card)
+    Path("data/metrics/generator.json").write_text(json.dumps(scores, indent=2) + "\n")
+
+
+def main() -> None:
+    """Train the generator of ``params.yaml``."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    params = load_params()
+    total = params.train_generator.paired_images + params.train_generator.adversarial_images
+    train(params, TrainingLog("generator", total))
 
 
 if __name__ == "__main__":

@@ -46,9 +46,7 @@ def test_upfirdn2d_equals_the_published_operator(case: dict) -> None:
     assert relative_error(y, arrays[case["output"]]) < TOLERANCE
 
 
-def test_the_key_set_and_the_shapes_are_the_published_ones(
-    generator: StyleGAN2, discriminator: Discriminator
-) -> None:
+def test_the_key_set_and_the_shapes_are_the_published_ones(generator: StyleGAN2, discriminator: Discriminator) -> None:
     for network, listing in (
         (generator, "rosinality_generator_64_cm2"),
         (discriminator, "rosinality_discriminator_64_cm2"),
