@@ -53,8 +53,9 @@ def run(
     from gan_core.runs import plan_run
 
     overrides = dict(_parse(text) for text in settings or [])
-    plan_run(source, output, params, overrides, update)
-    address = use_prefect_server()
+    job = plan_run(source, output, params, overrides, update)
+    typer.echo(f"{output}: {sum(job.rows.values())} rows in {len(job.shards)} shards: {' → '.join(job.stages)}")
+    address = use_prefect_server(typer.echo)
     typer.echo(f"Prefect: {address.removesuffix('/api')} (`edit-dataset server stop` ends a local one)")
     from flows.edit_dataset import edit_dataset
 

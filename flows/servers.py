@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import psutil
 from gan_core.errors import UserError
 
 FOLDER = Path(".servers")
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 15.0
 
 
@@ -63,10 +63,12 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def use_prefect_server() -> str:
+def use_prefect_server(say: Callable[[str], object] = lambda _: None) -> str:
     """Point this process at ``PREFECT_API_URL`` if it is set, else at the project's server, started if need be."""
     prepare_environment()
     if "PREFECT_API_URL" not in os.environ:
+        if find("prefect") is None:
+            say("starting a Prefect server for this project (about 10 s)")
         os.environ["PREFECT_API_URL"] = start("prefect").url + "/api"
     return os.environ["PREFECT_API_URL"]
 

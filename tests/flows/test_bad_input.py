@@ -23,7 +23,7 @@ def run(source: str, *options: str, output: str = "out") -> None:
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Input must be checked before a server is started."""
-    monkeypatch.setattr(servers, "use_prefect_server", lambda: pytest.fail("went on with bad input"))
+    monkeypatch.setattr(servers, "use_prefect_server", lambda _: pytest.fail("went on with bad input"))
 
 
 def refused(capsys: pytest.CaptureFixture[str], project: Path, *arguments: Any, **options: Any) -> str:
