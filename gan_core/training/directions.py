@@ -38,7 +38,8 @@ def train_directions(params: DirectionsParams, models: ModelPaths) -> list[Direc
             raise ParamsError(f"directions.attributes: unknown attribute {name!r}{near_matches(name, eyes.names)}")
     faces = sample_faces(generator, params.samples, params.seed, eyes)
     sha256 = file_sha256(models.generator)
-    directions = [choose_direction(generator, faces, name, eyes, sha256) for name in params.attributes]
+    fits = fit_all(faces)
+    directions = [choose_direction(generator, faces, fits, name, eyes, sha256) for name in params.attributes]
     made_by = f"gan_core.training.directions, {params.samples} samples, seed {params.seed}"
     save_directions(models.directions, directions, made_by, {"attributes_sha256": file_sha256(models.attributes)})
     return directions
@@ -58,7 +59,9 @@ def sample_faces(generator: Generator, n: int, seed: int, eyes: Eyes) -> Faces:
     return look(generator, generator.broadcast(generator.mapping(z)), eyes)
 
 
-def choose_direction(generator: Generator, faces: Faces, name: str, eyes: Eyes, generator_sha256: str) -> Direction:
+def choose_direction(
+    generator: Generator, faces: Faces, fits: dict[str, Tensor], name: str, eyes: Eyes, generator_sha256: str
+) -> Direction:
     """Return the direction of one attribute that keeps the identity best and changes other attributes least.
 
     First the fit is chosen with all layers edited, then the layers; every candidate is calibrated to the same move.
@@ -72,7 +75,8 @@ def choose_direction(generator: Generator, faces: Faces, name: str, eyes: Eyes, 
         return calibrate(generator, few, draft, eyes, MOVE, longest)
 
     everywhere = (0, generator.n_latent)
-    fitted = [calibrated(v, everywhere, m) for m, v in fit_all(faces, eyes.names.index(name)).items()]
+    column = eyes.names.index(name)
+    fitted = [calibrated(vectors[column], everywhere, method) for method, vectors in fits.items()]
     best = max(fitted, key=_merit)
     placed = [calibrated(best.vector, layers, best.method) for layers in layer_ranges(generator.n_latent)]
     best = max([best, *placed], key=_merit)
@@ -81,8 +85,8 @@ def choose_direction(generator: Generator, faces: Faces, name: str, eyes: Eyes, 
     return best
 
 
-def fit_all(faces: Faces, column: int) -> dict[str, Tensor]:
-    """Return the candidates for one attribute: every fit, given the other attributes, with and without identity.
+def fit_all(faces: Faces) -> dict[str, Tensor]:
+    """Return the candidates ``[A, w_dim]`` of every fit, each given the other attributes, with and without identity.
 
     Identity enters as the leading principal components of the embeddings.
     """
@@ -92,7 +96,7 @@ def fit_all(faces: Faces, column: int) -> dict[str, Tensor]:
     found = {}
     for method, fit in FITS.items():
         for conditions, labels in (("", attributes), (" given identity", with_identity)):
-            found[method + conditions] = torch.from_numpy(fit(w, labels)[column]).float()
+            found[method + conditions] = torch.from_numpy(fit(w, labels)[: attributes.shape[1]]).float()
     return found
 
 
