@@ -16,6 +16,7 @@ class LandmarkLearner(Learner):
     """Points of heads in frames, near and far, and whether there is a head at all."""
 
     name = "landmarks"
+    held_out_frames = 200
 
     def __init__(self, *setting: Any) -> None:
         super().__init__(*setting)
@@ -55,7 +56,7 @@ class LandmarkLearner(Learner):
         return 0.3 * seen + smooth_l1_loss(64 * points[present], 64 * batch["points"][present], beta=0.5)
 
     def score(self) -> Scores:
-        frames = render_frames(200, HELD_OUT_SEED)
+        frames = render_frames(self.held_out_frames, HELD_OUT_SEED)
         images, points = to_tensor(list(frames["image"])), torch.from_numpy(frames["points"])
         count, rng = len(images), torch.Generator().manual_seed(HELD_OUT_SEED)
         whole = look(images, points, torch.full((count, 2), 0.5), torch.ones(count), torch.zeros(count))

@@ -25,6 +25,7 @@ class IdentityLearner(Learner):
 
     name = "identity"
     views = 4
+    held_out_people = 100
 
     def __init__(self, *setting: Any) -> None:
         super().__init__(*setting)
@@ -54,7 +55,7 @@ class IdentityLearner(Learner):
         return contrast(embedding, batch["who"], TEMPERATURE) + regression
 
     def score(self) -> Scores:
-        people = render_identities(100, self.views, HELD_OUT_SEED)["image"]
+        people = render_identities(self.held_out_people, self.views, HELD_OUT_SEED)["image"]
         embedding = embed(self.network, people.reshape(-1, 64, 64, 3))
         cosine = embedding @ embedding.T
         who = torch.arange(len(people)).repeat_interleave(self.views)
