@@ -38,7 +38,8 @@ def train_directions(params: DirectionsParams, models: ModelPaths) -> list[Direc
             raise ParamsError(f"directions.attributes: unknown attribute {name!r}{near_matches(name, eyes.names)}")
     faces = sample_faces(generator, params.samples, params.seed, eyes)
     sha256 = file_sha256(models.generator)
-    fits = fit_all(faces)
+    held_out = min(SCORE_FACES, params.samples // 4)
+    fits, faces = fit_all(_part(faces, slice(held_out, None))), _part(faces, slice(held_out))
     directions = [choose_direction(generator, faces, fits, name, eyes, sha256) for name in params.attributes]
     made_by = f"gan_core.training.directions, {params.samples} samples, seed {params.seed}"
     save_directions(models.directions, directions, made_by, {"attributes_sha256": file_sha256(models.attributes)})
@@ -64,9 +65,10 @@ def choose_direction(
 ) -> Direction:
     """Return the direction of one attribute that keeps the identity best and changes other attributes least.
 
-    First the fit is chosen with all layers edited, then the layers; every candidate is calibrated to the same move.
+    First the fit is chosen with all layers edited, then the layers; every candidate is calibrated to the same move on
+    some of ``faces`` (which should not be those of the fits), the chosen one on all.
     """
-    few, many = _part(faces, SEARCH_FACES), _part(faces, SCORE_FACES)
+    few = _part(faces, slice(SEARCH_FACES))
     w = faces.w_plus[:, 0]
     longest = (w - w.mean(0)).square().sum(1).mean().sqrt().item()
 
@@ -80,7 +82,7 @@ def choose_direction(
     best = max(fitted, key=_merit)
     placed = [calibrated(best.vector, layers, best.method) for layers in layer_ranges(generator.n_latent)]
     best = max([best, *placed], key=_merit)
-    best = calibrate(generator, many, best, eyes, MOVE, longest)
+    best = calibrate(generator, faces, best, eyes, MOVE, longest)
     log.info("%s: %s, layers %s, %s", name, best.method, best.layers, _say(best))
     return best
 
@@ -112,8 +114,8 @@ def layer_ranges(n_latent: int) -> list[tuple[int, int]]:
     return [pair for pair in combinations(edges, 2) if pair != (0, n_latent)]
 
 
-def _part(faces: Faces, n: int) -> Faces:
-    return Faces(faces.w_plus[:n], faces.attributes[:n], faces.identity[:n])
+def _part(faces: Faces, rows: slice) -> Faces:
+    return Faces(faces.w_plus[rows], faces.attributes[rows], faces.identity[rows])
 
 
 def _merit(direction: Direction) -> tuple[bool, float]:
