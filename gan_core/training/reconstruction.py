@@ -1,0 +1,113 @@
+"""What an encoder learns from: batches with known latents among them, the loss of pSp, and scores on portraits."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, grid_sample
+
+from gan_core.checkpoints.store import load_generator, load_network
+from gan_core.encoders.base import Encoder
+from gan_core.generators.base import Generator
+from gan_core.metrics.perceptual import PerceptualLoss, load_perceptual
+from gan_core.params import ModelPaths, TrainEncoderParams
+from gan_core.training.portraits import PortraitSet
+
+SAMPLED = 4
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The frozen networks that say how good a reconstruction is, and how wide the generator's latents spread."""
+
+    generator: Generator
+    perceptual: PerceptualLoss
+    identity: nn.Module
+    latent_variance: float
+
+    @classmethod
+    def load(cls, models: ModelPaths) -> "Judges":
+        """Load them from their checkpoints."""
+        return cls.of(
+            load_generator(models.generator),
+            load_perceptual(models.perceptual),
+            load_network(models.identity, "identity"),
+        )
+
+    @classmethod
+    def of(cls, generator: Generator, perceptual: PerceptualLoss, identity: nn.Module) -> "Judges":
+        """Measure the latents' variance from 4096 samples."""
+        z = torch.randn(4096, generator.z_dim, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            variance = generator.mapping(z).var(0).mean().item()
+        return cls(generator, perceptual, identity, variance)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images ``[B, 3, S, S]``; the first ``len(w)`` of them were drawn from the codes ``w [S, w_dim]``."""
+
+    images: Tensor
+    w: Tensor
+
+
+def draw_batch(portraits: PortraitSet, generator: Generator, size: int, stream: torch.Generator) -> Batch:
+    """Draw a quarter samples of the generator; the rest are portraits, mirrored and resampled at random."""
+    sampled = size // SAMPLED
+    with torch.no_grad():
+        w = generator.mapping(torch.randn(sampled, generator.z_dim, generator=stream))
+        drawn = generator.synthesis(generator.broadcast(w)).clamp(-1, 1)
+    rows = torch.randint(len(portraits), (size - sampled,), generator=stream).numpy()
+    return Batch(torch.cat([drawn, resample(portraits.images(rows), stream)]), w)
+
+
+def resample(images: Tensor, stream: torch.Generator) -> Tensor:
+    """Mirror half of the images, and shift, turn and scale all a little: crops of real files are never pixel-exact."""
+    count = len(images)
+    shift, turn, scale = torch.randn(count, 4, generator=stream).mul(0.01).split([2, 1, 1], 1)
+    mirror = torch.randint(2, (count, 1), generator=stream) * 2.0 - 1
+    cos, sin, scale = turn.cos(), turn.sin(), 1 + scale
+    rows = [torch.cat([scale * cos * mirror, -scale * sin, shift[:, :1]], 1)]
+    rows += [torch.cat([scale * sin * mirror, scale * cos, shift[:, 1:]], 1)]
+    grid = affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def inversion_loss(
+    encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch
+) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum of L2, LPIPS, identity, w-norm (as in pSp) and the error of the known latents, in variances."""
+    images = batch.images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16, enabled=params.precision == "fast"):
+        codes = encoder.encode(images)
+    drawn = judges.generator.synthesis(codes)
+    with torch.autocast("cpu", torch.bfloat16, enabled=params.precision == "fast"):
+        perceptual = judges.perceptual(drawn, images).mean()
+        with torch.no_grad():
+            source = judges.identity(images)
+        identity = 1 - (judges.identity(drawn) * source).sum(1).mean()
+    known = judges.generator.broadcast(batch.w)
+    terms = {
+        "l2": (drawn - images).square().mean(),
+        "perceptual": perceptual,
+        "identity": identity,
+        "w_norm": (codes - encoder.latent_avg).flatten(1).norm(dim=1).mean(),
+        "latent": (codes[: len(known)] - known).square().mean() / judges.latent_variance,
+    }
+    total = torch.stack([getattr(params, f"{name}_weight") * term for name, term in terms.items()]).sum()
+    return total, {name: term.item() for name, term in terms.items()}
+
+
+@torch.no_grad()
+def evaluate(encoder: Encoder, judges: Judges, portraits: PortraitSet) -> dict[str, float]:
+    """Mean scores over all portraits of a set: mse and psnr on [-1, 1] (peak 2), lpips_toy, identity_toy."""
+    sums = torch.zeros(4, dtype=torch.float64)
+    for rows in torch.arange(len(portraits)).split(32):
+        images = portraits.images(rows.numpy())
+        drawn = judges.generator.synthesis(encoder.encode(images)).clamp(-1, 1)
+        mse = (drawn - images).square().mean((1, 2, 3)).double()
+        cosine = (judges.identity(drawn) * judges.identity(images)).sum(1)
+        psnr = 10 * torch.log10(4 / mse)
+        sums += torch.stack([mse.sum(), psnr.sum(), judges.perceptual(drawn, images).sum(), cosine.sum()])
+    names = ("mse", "psnr", judges.perceptual.name, "identity_toy")
+    return dict(zip(names, (sums / len(portraits)).tolist(), strict=True))
