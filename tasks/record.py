@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gan_core.data.atomic import write_bytes
 from gan_core.data.urls import base_name, exists, hash_file, join_url, read_bytes
+from gan_core.params import TrackParams
 from gan_core.runs import Job, flatten
 from tasks.shards import Done
 from tasks.versions import dvc_hashes, git_sha
@@ -53,7 +54,7 @@ def make_record(job: Job, digest: str, metrics: Mapping[str, float], started: fl
     tags = {"dataset.digest": dataset["digest"], "git.sha": git_sha(), "prefect.flow_run_id": flow_run.id}
     return Record(
         digest=digest,
-        uri=job.params.track.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI,
+        uri=tracking_uri(job.params.track),
         experiment=job.params.track.experiment,
         name=" · ".join([job.params.encode.encoder, dataset["name"], time.strftime("%Y-%m-%d", time.gmtime(started))]),
         started=started,
@@ -63,6 +64,11 @@ def make_record(job: Job, digest: str, metrics: Mapping[str, float], started: fl
         tags={name: str(tag) for name, tag in tags.items() if tag} | {f"dvc.{n}": h for n, h in hashes.items()},
         dataset=dataset,
     )
+
+
+def tracking_uri(params: TrackParams) -> str:
+    """Return where to log: the parameter, else ``MLFLOW_TRACKING_URI``, else the project's own file."""
+    return params.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
 def read_record(output: str) -> Record | None:

@@ -7,6 +7,7 @@ Tracking never kills work: what is to be logged is first written to ``OUTPUT/pen
 import json
 import logging
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +18,17 @@ from gan_core.data.atomic import remove, write_bytes
 from gan_core.data.shards import BASE_NAMES
 from gan_core.data.urls import exists, join_url, read_bytes
 from gan_core.errors import UserError
-from gan_core.runs import Job, load_run
+from gan_core.params import Params
+from gan_core.runs import Job, flatten, load_run
+from gan_core.training.log import Report, tile
 from tasks.pictures import picture_grids, score_table
-from tasks.record import PENDING, Record, digest_results, make_record, read_record, write_record
+from tasks.record import PENDING, Record, digest_results, make_record, read_record, tracking_uri, write_record
 from tasks.shards import Done
+from tasks.versions import git_sha
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from torch import Tensor
 
 TRACKED = "tracking.json"
 MAX_TABLE_ROWS = 20_000
@@ -78,6 +83,40 @@ def sync(output: str) -> str | None:
     return run_id
 
 
+class TrainingRun:
+    """A training report that goes to MLflow as well: losses and scores by images seen, and the newest pictures.
+
+    ``local`` is told first. While MLflow can't be reached it is warned about and training goes on; the run's id is kept
+    in ``folder``, so that resumed training goes on in the same run.
+    """
+
+    def __init__(self, name: str, params: Params, local: Report, folder: Path = Path("data/training")) -> None:
+        self.local = local
+        self.name = name
+        self.params = {key: str(value) for key, value in flatten(getattr(params, f"train_{name}").model_dump()).items()}
+        self.experiment = f"{params.track.experiment}-training"
+        self.uri = tracking_uri(params.track)
+        self.kept = folder / f"{name}.run"
+
+    def __call__(self, seen: int, metrics: dict[str, float], pictures: "Tensor") -> None:
+        self.local(seen, metrics, pictures)
+        try:
+            self._log(seen, metrics, pictures)
+        except Exception as error:
+            logging.getLogger(__name__).warning("not logged to %s: %s", self.uri, str(error).splitlines()[0])
+
+    def _log(self, seen: int, metrics: dict[str, float], pictures: "Tensor") -> None:
+        client = _client(self.uri)
+        if not self.kept.exists():
+            experiment_id = _experiment(client, self.uri, self.experiment)
+            run = client.create_run(experiment_id, run_name=self.name, tags={"git.sha": git_sha()})
+            _log_params(client, run.info.run_id, self.params)
+            self.kept.write_text(run.info.run_id)
+        run_id = self.kept.read_text()
+        _log_metrics(client, run_id, metrics, when=round(time.time() * 1000), step=seen)
+        client.log_image(run_id, tile(pictures), key="samples", step=seen)
+
+
 def _tracked(output: str, digest: str) -> str | None:
     path = join_url(output, TRACKED)
     known = json.loads(read_bytes(path)) if exists(path) else {}
@@ -85,15 +124,9 @@ def _tracked(output: str, digest: str) -> str | None:
 
 
 def _upload(output: str, record: Record) -> str:
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
+    client = _client(record.uri)
     from mlflow.exceptions import MlflowException
 
-    for noisy in ("alembic", "mlflow.store"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
-    client = MlflowClient(record.uri)
     if record.run_id is not None:
         with suppress(MlflowException):
             client.delete_run(record.run_id)
@@ -106,27 +139,48 @@ def _upload(output: str, record: Record) -> str:
     return run_id
 
 
-def _create_run(client: "MlflowClient", record: Record) -> str:
-    experiment = client.get_experiment_by_name(record.experiment)
+def _client(uri: str) -> "MlflowClient":
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for noisy in ("alembic", "mlflow.store"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return MlflowClient(uri)
+
+
+def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
     if experiment is not None:
-        experiment_id = experiment.experiment_id
-    else:
-        tags = {"mlflow.experimentKind": "custom_model_development"}
-        where = _artifact_folder(record.uri)
-        experiment_id = client.create_experiment(record.experiment, artifact_location=where, tags=tags)
+        return str(experiment.experiment_id)
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(name, artifact_location=_artifact_folder(uri), tags=tags))
+
+
+def _create_run(client: "MlflowClient", record: Record) -> str:
+    experiment_id = _experiment(client, record.uri, record.experiment)
     started = round(record.started * 1000)
     run = client.create_run(experiment_id, start_time=started, tags=record.tags, run_name=record.name)
     return str(run.info.run_id)
 
 
 def _log_numbers(client: "MlflowClient", run_id: str, record: Record) -> None:
-    from mlflow.entities import Metric, Param
+    _log_params(client, run_id, record.params)
+    _log_metrics(client, run_id, record.metrics, when=round(record.ended * 1000), step=0)
 
-    params = [Param(name, value) for name, value in record.params.items()]
+
+def _log_params(client: "MlflowClient", run_id: str, values: dict[str, str]) -> None:
+    from mlflow.entities import Param
+
+    params = [Param(name, value) for name, value in values.items()]
     for start in range(0, len(params), 100):
         client.log_batch(run_id, params=params[start : start + 100])
-    when = round(record.ended * 1000)
-    metrics = [Metric(name, value, when, 0) for name, value in record.metrics.items()]
+
+
+def _log_metrics(client: "MlflowClient", run_id: str, values: dict[str, float], when: int, step: int) -> None:
+    from mlflow.entities import Metric
+
+    metrics = [Metric(name, value, when, step) for name, value in values.items()]
     for start in range(0, len(metrics), 1000):
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
 

@@ -4,12 +4,11 @@ The renderer knows the factors of each portrait. The warm-up gives every portrai
 a fixed orthonormal basis, are its factors as Gaussian noise, and regresses the image; this takes minutes where the game
 alone takes hours on a CPU. The game then runs with the published losses, the pair loss staying on as an anchor.
 
-``python -m gan_core.training.gan`` trains what ``params.yaml`` asks for and resumes where it was stopped.
+``python -m flows.train_models generator`` trains what ``params.yaml`` asks for and resumes where it was stopped.
 """
 
 import copy
 import json
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -25,10 +24,10 @@ from gan_core.data.toy import FACTORS
 from gan_core.generators.base import Generator
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.params import Params, TrainGeneratorParams, load_params
+from gan_core.params import Params, TrainGeneratorParams
 from gan_core.precision import set_precision
 from gan_core.training.gan_scores import held_out_distance
-from gan_core.training.log import Report, TrainingLog
+from gan_core.training.log import Report
 from gan_core.training.losses import (
     logistic_discriminator_loss,
     nonsaturating_generator_loss,
@@ -258,7 +257,7 @@ def train(params: Params, report: Report) -> None:
         name="stylegan2",
         arguments=generator.arguments,
         space="w_plus",
-        made_by="python -m gan_core.training.gan",
+        made_by="python -m flows.train_models generator",
         licence="Apache-2.0",
         source="trained on the toy portraits of this project",
         notes="paired warm-up on the renderer's factors, then the published adversarial losses",
@@ -266,15 +265,3 @@ def train(params: Params, report: Report) -> None:
     )
     save_checkpoint(params.models.generator, generator.state_dict() | {"latent_avg": generator.latent_avg}, card)
     Path("data/metrics/generator.json").write_text(json.dumps(scores, indent=2) + "\n")
-
-
-def main() -> None:
-    """Train the generator of ``params.yaml``."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    params = load_params()
-    total = params.train_generator.paired_images + params.train_generator.adversarial_images
-    train(params, TrainingLog("generator", total))
-
-
-if __name__ == "__main__":
-    main()

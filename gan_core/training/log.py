@@ -29,11 +29,10 @@ def tile(images: Tensor, columns: int = 8) -> Image.Image:
 class TrainingLog:
     """A ``Report`` that appends to ``<folder>/<name>.jsonl`` and keeps the newest grid as ``<folder>/<name>.png``."""
 
-    def __init__(self, name: str, total: int, folder: Path = Path("data/training")) -> None:
+    def __init__(self, name: str, folder: Path = Path("data/training")) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.lines = folder / f"{name}.jsonl"
         self.picture = folder / f"{name}.png"
-        self.total = total
         self._last = (time.monotonic(), 0)
 
     def __call__(self, seen: int, metrics: dict[str, float], pictures: Tensor) -> None:
@@ -41,7 +40,7 @@ class TrainingLog:
         speed = (seen - self._last[1]) / (now - self._last[0]) if self._last[1] else 0.0
         self._last = (now, seen)
         values = {name: round(value, 5) for name, value in metrics.items()}
-        logger.info("%d of %d images, %.0f images/s, %s", seen, self.total, speed, values)
+        logger.info("%d images, %.0f images/s, %s", seen, speed, values)
         with self.lines.open("a") as file:
             file.write(json.dumps({"images": seen, "images_per_s": round(speed, 1)} | values) + "\n")
         tile(pictures).save(self.picture)

@@ -1,0 +1,29 @@
+"""Train the embedded models, logged to MLflow: ``python -m flows.train_models generator``."""
+
+import argparse
+import logging
+from collections.abc import Callable
+
+from gan_core.params import Params, load_params
+from gan_core.training import encoder, gan
+from gan_core.training.log import Report, TrainingLog
+from tasks.tracking import TrainingRun
+
+TRAINERS: dict[str, Callable[[Params, Report], None]] = {"generator": gan.train, "encoder": encoder.train}
+
+
+def train_model(name: str, params: Params) -> None:
+    """Train one model, or go on where it was stopped, and store it."""
+    TRAINERS[name](params, TrainingRun(name, params, TrainingLog(name)))
+
+
+def main() -> None:
+    """Train the named model with ``params.yaml``."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=sorted(TRAINERS))
+    train_model(parser.parse_args().name, load_params())
+
+
+if __name__ == "__main__":
+    main()
