@@ -1,11 +1,16 @@
 """The two precision modes: ``exact`` (float32) and ``fast`` (bfloat16 convolutions, channels last)."""
 
+import ctypes
+import sys
+
 import torch
 from torch import nn
 
 from gan_core.params import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {"exact": torch.float32, "fast": torch.bfloat16}
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+MOST = 2**31 - 1
 
 
 def set_precision(module: nn.Module, precision: Precision) -> None:
@@ -16,3 +21,17 @@ def set_precision(module: nn.Module, precision: Precision) -> None:
     for part in module.modules():
         if hasattr(part, "compute_dtype"):
             part.compute_dtype = DTYPES[precision]
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed, for the life of the process (glibc only; elsewhere nothing happens).
+
+    By default it returns every large activation to the system and gets the next one page by page: at 256 px on a CPU that
+    takes a third of the time.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, MOST)

@@ -1,0 +1,126 @@
+"""Images a second of StyleGAN2 at 256 px: ``python -m benchmarks.generator``.
+
+``exact`` and ``fast`` against a straightforward float32 formulation of the same network: one set of filters per image and
+a grouped convolution. All three take turns in one process; ratios are medians over the rounds. The machine's own limit is
+what a bare convolution of the network's heaviest shape reaches in float32 and in bfloat16.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.harness import print_result
+from gan_core.generators.layers import SQRT2, ModulatedConv, StyledConv, upfirdn2d
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.precision import DTYPES, keep_freed_memory, set_precision
+
+SIZE, BATCH = 256, 8
+
+
+def grouped_convolution(conv: ModulatedConv, x: Tensor, style: Tensor, demodulate: bool) -> Tensor:
+    """Modulate, and demodulate, a copy of the filters for each image, then convolve in groups."""
+    batch, inputs, height, width = x.shape
+    weight = conv.weight * conv.gain * style[:, None, :, None, None]
+    if demodulate:
+        weight = weight * torch.rsqrt(weight.square().sum((2, 3, 4), keepdim=True) + 1e-8)
+    outputs, size = weight.shape[1], weight.shape[-1]
+    flat = x.reshape(1, batch * inputs, height, width)
+    if conv.blur is None:
+        filters = weight.reshape(batch * outputs, inputs, size, size)
+        return F.conv2d(flat, filters, padding=size // 2, groups=batch).view(batch, outputs, height, width)
+    filters = weight.transpose(1, 2).reshape(batch * inputs, outputs, size, size)
+    up = F.conv_transpose2d(flat, filters, stride=2, groups=batch)
+    return upfirdn2d(up.view(batch, outputs, 2 * height + 1, 2 * width + 1), conv.blur.kernel, pad=(1, 1))
+
+
+def grouped_synthesis(generator: StyleGAN2, w_plus: Tensor) -> Tensor:
+    """Run the published network in its straightforward form, with the constant noise maps."""
+    x = generator.input.input.expand(len(w_plus), -1, -1, -1)
+    image, number = None, 0
+    for layer, index in generator.layers():
+        style = layer.conv.modulation(w_plus[:, index])
+        y = grouped_convolution(layer.conv, x, style, isinstance(layer, StyledConv))
+        if isinstance(layer, StyledConv):
+            noise = generator.get_buffer(f"noises.noise_{number}")
+            x = F.leaky_relu(y + layer.noise.weight * noise + layer.activate.bias[None, :, None, None], 0.2) * SQRT2
+            number += 1
+        else:
+            y = y + layer.bias
+            image = y if image is None else y + upfirdn2d(image, layer.upsample.kernel, up=2, pad=(2, 1))
+    assert image is not None
+    return image
+
+
+def seconds(work: Callable[[], Tensor]) -> float:
+    """Return the wall time of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def convolution_limit(dtype: torch.dtype) -> float:
+    """Return the GFLOP/s of a bare 3x3 convolution of 256 channels at 128 px, the best of five."""
+    x = torch.randn(BATCH, 256, 128, 128).to(dtype, memory_format=torch.channels_last)
+    weight = torch.randn(256, 256, 3, 3).to(dtype, memory_format=torch.channels_last)
+    best = min(seconds(lambda: F.conv2d(x, weight, padding=1)) for _ in range(5))
+    return 2 * BATCH * 256 * 256 * 9 * 128 * 128 / best / 1e9
+
+
+def network_gigaflops(generator: StyleGAN2) -> float:
+    """Return the convolutions' work for one image, two operations a multiply-add."""
+    total, resolution = 0.0, 4
+    for layer, _ in generator.layers():
+        total += 2 * layer.conv.weight.numel() * resolution**2
+        resolution *= 2 if layer.conv.blur is not None else 1
+    return total / 1e9
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.manual_seed(0)
+    generator = StyleGAN2(SIZE).eval()
+    w_plus = generator.broadcast(generator.mapping(torch.randn(BATCH, generator.w_dim))).contiguous()
+
+    def run(precision: str) -> Tensor:
+        if precision == "grouped":
+            return grouped_synthesis(generator, w_plus)
+        set_precision(generator, precision)
+        return generator.synthesis(w_plus)
+
+    names = ("grouped", "exact", "fast")
+    images = {name: run(name) for name in names}
+    times = [{name: seconds(lambda name=name: run(name)) for name in names} for _ in range(options.rounds)]
+    work = network_gigaflops(generator)
+    limits = {"exact": convolution_limit(DTYPES["exact"]), "fast": convolution_limit(DTYPES["fast"])}
+    for name in names:
+        speed = BATCH / statistics.median(t[name] for t in times)
+        limit = limits.get(name, limits["exact"])
+        error = relative_error(images[name], images["grouped"])
+        print(
+            f"{name:8} {speed:6.2f} images/s, {speed * work:6.0f} GFLOP/s of the machine's {limit:6.0f}, error {error:.1e}"
+        )
+    print_result(
+        exact_ratio=statistics.median(t["grouped"] / t["exact"] for t in times),
+        fast_ratio=statistics.median(t["grouped"] / t["fast"] for t in times),
+        fast_relative_error=relative_error(images["fast"], images["grouped"]),
+        exact_relative_error=relative_error(images["exact"], images["grouped"]),
+    )
+
+
+def relative_error(image: Tensor, expected: Tensor) -> float:
+    """Return the root mean square of the difference over that of what was expected."""
+    return float((image - expected).square().mean().sqrt() / expected.square().mean().sqrt())
+
+
+if __name__ == "__main__":
+    main()
