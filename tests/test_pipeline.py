@@ -1,6 +1,7 @@
 """The DVC pipeline: it names what exists, makes what the parameters point to, and is up to date in every commit."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -50,3 +51,10 @@ def test_dvc_finds_nothing_to_do() -> None:
     )
     changed = json.loads(done.stdout)
     assert changed == {}, "after a change that alters no output: `dvc commit`, else `dvc repro`"
+
+
+def test_the_files_that_the_readme_names_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = re.findall(r"`(tests/[^`]*|gan_core/[^`]*\.py|params\.yaml|constraints\.txt)`", text)
+    assert len(named) > 10
+    assert [name for name in named if not list(ROOT.glob(name))] == []
