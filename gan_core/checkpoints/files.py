@@ -1,9 +1,6 @@
 """Checkpoint files: safetensors with a card inside, written whole or not at all, refused in one sentence."""
 
-import os
-import tempfile
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +8,11 @@ import fsspec
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from gan_core.data.atomic import write_bytes
+from gan_core.data.urls import hash_file
 from gan_core.errors import CheckpointError
 
 HALF_MAX = 65504.0
@@ -59,18 +58,10 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], card: Card, ha
     """Write tensors and card as one safetensors file and return its sha256.
 
     With ``half`` float32 tensors are stored as float16, except those with values beyond its range. The file appears
-    whole, by renaming. Raises ``CheckpointError`` for a tensor with NaN or infinity.
+    whole or not at all. Raises ``CheckpointError`` for a tensor with NaN or infinity, ``DataError`` if it can't write.
     """
     stored = {key: _storable(key, tensor, half) for key, tensor in tensors.items()}
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-        temporary = Path(folder) / target.name
-        save_file(stored, temporary, metadata={"card": card.model_dump_json()})
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    return file_sha256(target)
+    return write_bytes(path, save(stored, metadata={"card": card.model_dump_json()}))
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Card]:
@@ -95,19 +86,8 @@ def read_card(path: str | Path) -> Card:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Return the hex sha256 of a file, remembered as long as its path, size and time of change stay the same."""
-    local = _local(path)
-    status = local.stat()
-    return _sha256(str(local), status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=256)
-def _sha256(path: str, _mtime: int, _size: int) -> str:
-    digest = sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    """Return the hex sha256 of a checkpoint, remembered while the file stays unchanged; raises ``CheckpointError``."""
+    return hash_file(_local(path))
 
 
 def _opened(path: str | Path) -> Any:

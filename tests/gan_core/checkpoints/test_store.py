@@ -1,10 +1,11 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from gan_core.checkpoints import files
 from gan_core.checkpoints.store import (
     Card,
     file_sha256,
@@ -16,7 +17,7 @@ from gan_core.checkpoints.store import (
     read_card,
     save_checkpoint,
 )
-from gan_core.errors import CheckpointError, ParamsError
+from gan_core.errors import CheckpointError, DataError, ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 
 TINY = {"size": 16, "style_dim": 8, "n_mlp": 1, "channels": {4: 4, 8: 4, 16: 6}}
@@ -81,15 +82,21 @@ def test_diverged_weights_are_not_saved_and_leave_the_old_file(saved: Path) -> N
 
 
 def test_a_failing_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     before = saved.read_bytes()
-    monkeypatch.setattr(files, "save_file", fail)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(DataError, match="the disk is full"):
         save_checkpoint(saved, {"a": torch.zeros(1)}, generator_card())
     assert saved.read_bytes() == before
     assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+
+
+def test_others_may_read_the_file(saved: Path) -> None:
+    plain = saved.with_name("plain")
+    plain.touch()
+    assert saved.stat().st_mode == plain.stat().st_mode
 
 
 @pytest.mark.parametrize(
