@@ -20,8 +20,8 @@ TEMPERATURE = 0.15
 
 
 class IdentityLearner(Learner):
-    """Contrast between views of one person and all other people (supervised, Khosla et al. 2020, eq. 2), and the
-    identity factors as a second task."""
+    """Contrast between views of one person and all other people (supervised, Khosla et al. 2020, eq. 2), the
+    distance between views, and the identity factors as a second task."""
 
     name = "identity"
     views = 4
@@ -51,8 +51,9 @@ class IdentityLearner(Learner):
     def loss(self, batch: Batch) -> Tensor:
         features = self.network.backbone(batch["images"])
         embedding = normalize(self.network.embed(features).float(), dim=1)
-        regression = mse_loss(self.head(features).float(), batch["target"])
-        return contrast(embedding, batch["who"], TEMPERATURE) + regression
+        who, regression = batch["who"], mse_loss(self.head(features).float(), batch["target"])
+        apart = 1 - (embedding @ embedding.T)[who[:, None] == who[None]].mean()
+        return contrast(embedding, who, TEMPERATURE) + 2 * apart + regression
 
     def score(self) -> Scores:
         people = render_identities(self.held_out_people, self.views, HELD_OUT_SEED)["image"]
