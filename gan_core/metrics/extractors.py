@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gan_core.checkpoints.store import file_sha256, load_network
 from gan_core.metrics.base import Pictures
+from gan_core.metrics.networks import AttributeRegressor
 from gan_core.params import ModelPaths
 from gan_core.registry import Registry
 
@@ -49,7 +50,8 @@ class ToyAttributes(Extractor):
 
     def __init__(self, models: ModelPaths) -> None:
         super().__init__(models)
-        self.network: Any = load_network(models.attributes, "attributes")
+        network: Any = load_network(models.attributes, "attributes")
+        self.network: AttributeRegressor = network
         self.names: list[str] = self.network.names
         self.dim = self.network.hidden.out_features
 
@@ -57,8 +59,7 @@ class ToyAttributes(Extractor):
         return {"attributes_sha256": file_sha256(self.models.attributes)}
 
     def features(self, images: Tensor) -> Tensor:
-        features: Tensor = self.network.features(images)
-        return features
+        return self.network.features(images)
 
     def values(self, pictures: Pictures, picture: str) -> Tensor:
         """Attribute values ``[B, len(names)]`` of one picture of each row, -1 and 1 being the ends of each range."""

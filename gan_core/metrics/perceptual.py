@@ -27,6 +27,9 @@ class PerceptualLoss(nn.Module):
     tensor, which halves the work of fitting to one target.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, name: str, trunk: nn.Module, weights: Sequence[Tensor], published_scaling: bool) -> None:
         super().__init__()
         self.name = name

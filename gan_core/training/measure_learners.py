@@ -26,6 +26,7 @@ class IdentityLearner(Learner):
     name = "identity"
     views = 4
     held_out_people = 100
+    network: IdentityEmbedder
 
     def __init__(self, *setting: Any) -> None:
         super().__init__(*setting)
