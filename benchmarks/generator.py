@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -91,13 +92,13 @@ def main() -> None:
     generator = StyleGAN2(SIZE).eval()
     w_plus = generator.broadcast(generator.mapping(torch.randn(BATCH, generator.w_dim))).contiguous()
 
-    def run(precision: str) -> Tensor:
+    def run(precision: Literal["grouped", "exact", "fast"]) -> Tensor:
         if precision == "grouped":
             return grouped_synthesis(generator, w_plus)
         set_precision(generator, precision)
         return generator.synthesis(w_plus)
 
-    names = ("grouped", "exact", "fast")
+    names: tuple[Literal["grouped", "exact", "fast"], ...] = ("grouped", "exact", "fast")
     images = {name: run(name) for name in names}
     times = [{name: seconds(lambda name=name: run(name)) for name in names} for _ in range(options.rounds)]
     work = network_gigaflops(generator)

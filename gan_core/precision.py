@@ -20,7 +20,7 @@ def set_precision(module: nn.Module, precision: Precision) -> None:
     """
     for part in module.modules():
         if hasattr(part, "compute_dtype"):
-            part.compute_dtype = DTYPES[precision]
+            setattr(part, "compute_dtype", DTYPES[precision])  # noqa: B010  (nn.Module types attributes as modules)
 
 
 def keep_freed_memory() -> None:

@@ -11,23 +11,36 @@ from gan_core.generators.stylegan2 import channel_table
 
 
 class EqualConv(nn.Module):
-    """Convolution with equalised learning rate, without bias."""
+    """Convolution with equalised learning rate, without bias; of stride 1 at the same size, of stride 2 unpadded."""
 
-    def __init__(self, inputs: int, outputs: int, size: int) -> None:
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
         self.gain = 1 / math.sqrt(inputs * size * size)
+        self.stride = stride
+        self.padding = size // 2 if stride == 1 else 0
 
-    def forward(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
-        """Convolve at the same size; with a blur ``kernel``, blur and halve the resolution in the same step."""
-        weight = (self.weight * self.gain).to(x.dtype)
-        if kernel is None:
-            return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-        return F.conv2d(blur(x, kernel, padding=1 + weight.shape[-1] // 2), weight, stride=2)
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, (self.weight * self.gain).to(x.dtype), stride=self.stride, padding=self.padding)
 
 
-def _activate(x: Tensor, bias: Bias) -> Tensor:
-    return F.leaky_relu(x + bias.bias.to(x.dtype)[None, :, None, None], 0.2) * SQRT2
+class ConvLayer(nn.ModuleList):
+    """Blur (where it halves the resolution), convolution, bias and leaky ReLU, numbered as in published state dicts."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, down: bool = False, activate: bool = True) -> None:
+        conv = EqualConv(inputs, outputs, size, stride=2 if down else 1)
+        super().__init__([*([Blur()] if down else []), conv, *([Bias(outputs)] if activate else [])])
+        self.blur_padding = 1 + size // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self:
+            if isinstance(part, Blur):
+                x = blur(x, part.kernel, self.blur_padding)
+            elif isinstance(part, Bias):
+                x = F.leaky_relu(x + part.bias.to(x.dtype)[None, :, None, None], 0.2) * SQRT2
+            else:
+                x = part(x)
+        return x
 
 
 class ResidualBlock(nn.Module):
@@ -35,14 +48,12 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv1 = nn.ModuleList([EqualConv(inputs, inputs, 3), Bias(inputs)])
-        self.conv2 = nn.ModuleList([Blur(), EqualConv(inputs, outputs, 3), Bias(outputs)])
-        self.skip = nn.ModuleList([Blur(), EqualConv(inputs, outputs, 1)])
+        self.conv1 = ConvLayer(inputs, inputs, 3)
+        self.conv2 = ConvLayer(inputs, outputs, 3, down=True)
+        self.skip = ConvLayer(inputs, outputs, 1, down=True, activate=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = _activate(self.conv1[0](x), self.conv1[1])
-        y = _activate(self.conv2[1](y, self.conv2[0].kernel), self.conv2[2])
-        return (y + self.skip[1](x, self.skip[0].kernel)) / SQRT2
+        return (self.conv2(self.conv1(x)) + self.skip(x)) / SQRT2
 
 
 class Discriminator(nn.Module):
@@ -52,19 +63,19 @@ class Discriminator(nn.Module):
         super().__init__()
         table = {int(r): c for r, c in channels.items()} if channels else channel_table(size, channel_multiplier)
         self.compute_dtype = torch.float32
-        self.convs = nn.ModuleList([nn.ModuleList([EqualConv(3, table[size], 1), Bias(table[size])])])
+        self.convs = nn.ModuleList([ConvLayer(3, table[size], 1)])
         for level in range(int(math.log2(size)), 2, -1):
             self.convs.append(ResidualBlock(table[2**level], table[2 ** (level - 1)]))
-        self.final_conv = nn.ModuleList([EqualConv(table[4] + 1, table[4], 3), Bias(table[4])])
+        self.final_conv = ConvLayer(table[4] + 1, table[4], 3)
         self.final_linear = nn.Sequential(EqualLinear(table[4] * 16, table[4], activate=True), EqualLinear(table[4], 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        x = _activate(self.convs[0][0](images.to(self.compute_dtype)), self.convs[0][1])
-        for block in self.convs[1:]:
+        x = images.to(self.compute_dtype, memory_format=torch.channels_last)
+        for block in self.convs:
             x = block(x)
-        x = append_minibatch_deviation(x.float())
-        x = _activate(self.final_conv[0](x), self.final_conv[1])
-        return self.final_linear(x.flatten(1))
+        x = self.final_conv(append_minibatch_deviation(x.float()))
+        logits: Tensor = self.final_linear(x.flatten(1))
+        return logits
 
 
 def append_minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:

@@ -75,8 +75,8 @@ class Blur(nn.Module):
 class ModulatedConv(nn.Module):
     """Convolution whose input channels are scaled by a style (Karras et al. 2020, eq. 1-3).
 
-    Written as scale input, one shared convolution for the whole batch, scale output (``demodulation``); up-sampling is a
-    transposed convolution of stride 2, then blur.
+    Written as scale input, one shared convolution for the whole batch, scale output (``demodulation``); up-sampling is
+    a transposed convolution of stride 2, then blur.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int, style_dim: int, up: bool = False) -> None:

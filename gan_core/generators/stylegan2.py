@@ -96,10 +96,11 @@ class StyleGAN2(Generator):
 
     def layers(self) -> list[tuple[StyledConv | ToRGB, int]]:
         """All modulated layers with the index of the latent that they read, in the order of evaluation."""
-        found: list[tuple[StyledConv | ToRGB, int]] = [(self.conv1, 0), (self.to_rgb1, 1)]
-        for j, to_rgb in enumerate(self.to_rgbs):
-            found += [(self.convs[2 * j], 2 * j + 1), (self.convs[2 * j + 1], 2 * j + 2), (to_rgb, 2 * j + 3)]
-        return found
+        blocks = zip(self.convs[::2], self.convs[1::2], self.to_rgbs, strict=True)
+        order = [(self.conv1, 0), (self.to_rgb1, 1)]
+        for j, (up, conv, to_rgb) in enumerate(blocks):
+            order += [(up, 2 * j + 1), (conv, 2 * j + 2), (to_rgb, 2 * j + 3)]
+        return order  # type: ignore[return-value]  # a ModuleList forgets what it holds
 
     def synthesis(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
         if w_plus.shape[1:] != (self.n_latent, self.w_dim):

@@ -80,11 +80,13 @@ class GanState:
         discriminator = Discriminator(params.size, channels=params.channels)
         for network in (generator, discriminator):
             set_precision(network, params.precision)
-        optimisers = [
+        return cls(
+            generator,
+            copy.deepcopy(generator).eval().requires_grad_(False),
+            discriminator,
             torch.optim.Adam(_parameter_groups(generator), params.paired_lr, betas=(0.9, 0.99)),
             torch.optim.Adam(discriminator.parameters(), params.lr, betas=(0.0, 0.99)),
-        ]
-        return cls(generator, copy.deepcopy(generator).eval().requires_grad_(False), discriminator, *optimisers)
+        )
 
     def save(self, path: Path) -> None:
         """Write atomically: a kill leaves the previous file."""
@@ -123,7 +125,8 @@ def train_generator(
         state.load(state_path)
     total = params.paired_images + params.adversarial_images
     gaussian = gaussian_from_factors(torch.from_numpy(portraits.factors.copy()))
-    saved, losses = time.monotonic(), {}
+    saved = time.monotonic()
+    losses: dict[str, float] = {}
     while state.seen < total:
         rows = torch.randint(len(portraits), (params.batch_size,)).numpy()
         real, z = portraits.images(rows), paired_latents(gaussian[rows], params.style_dim)
