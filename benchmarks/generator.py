@@ -1,14 +1,15 @@
 """Images a second of StyleGAN2 at 256 px: ``python -m benchmarks.generator``.
 
-``exact`` and ``fast`` against a straightforward float32 formulation of the same network: one set of filters per image and
-a grouped convolution. All three take turns in one process; ratios are medians over the rounds. The machine's own limit is
-what a bare convolution of the network's heaviest shape reaches in float32 and in bfloat16.
+``exact`` and ``fast`` against a straightforward float32 formulation of the same network: one set of filters per image
+and a grouped convolution. All three take turns in one process; ratios are medians over the rounds. The machine's own
+limit is what a bare convolution of one of the network's heavy shapes reaches in float32 and in bfloat16.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -52,7 +53,9 @@ def grouped_synthesis(generator: StyleGAN2, w_plus: Tensor) -> Tensor:
             number += 1
         else:
             y = y + layer.bias
-            image = y if image is None else y + upfirdn2d(image, layer.upsample.kernel, up=2, pad=(2, 1))
+            if image is not None and layer.upsample is not None:
+                y = y + upfirdn2d(image, layer.upsample.kernel, up=2, pad=(2, 1))
+            image = y
     assert image is not None
     return image
 
@@ -100,16 +103,15 @@ def main() -> None:
 
     names: tuple[Literal["grouped", "exact", "fast"], ...] = ("grouped", "exact", "fast")
     images = {name: run(name) for name in names}
-    times = [{name: seconds(lambda name=name: run(name)) for name in names} for _ in range(options.rounds)]
+    times = [{name: seconds(partial(run, name)) for name in names} for _ in range(options.rounds)]
     work = network_gigaflops(generator)
     limits = {"exact": convolution_limit(DTYPES["exact"]), "fast": convolution_limit(DTYPES["fast"])}
     for name in names:
         speed = BATCH / statistics.median(t[name] for t in times)
         limit = limits.get(name, limits["exact"])
         error = relative_error(images[name], images["grouped"])
-        print(
-            f"{name:8} {speed:6.2f} images/s, {speed * work:6.0f} GFLOP/s of the machine's {limit:6.0f}, error {error:.1e}"
-        )
+        rate = f"{speed * work:6.0f} GFLOP/s of the machine's {limit:6.0f}"
+        print(f"{name:8} {speed:6.2f} images/s, {rate}, relative error {error:.1e}")
     print_result(
         exact_ratio=statistics.median(t["grouped"] / t["exact"] for t in times),
         fast_ratio=statistics.median(t["grouped"] / t["fast"] for t in times),

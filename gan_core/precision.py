@@ -26,8 +26,8 @@ def set_precision(module: nn.Module, precision: Precision) -> None:
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed, for the life of the process (glibc only; elsewhere nothing happens).
 
-    By default it returns every large activation to the system and gets the next one page by page: at 256 px on a CPU that
-    takes a third of the time.
+    By default it returns every large activation to the system and gets the next one page by page: at 256 px on a CPU
+    that takes a third of the time.
     """
     if not sys.platform.startswith("linux"):
         return
