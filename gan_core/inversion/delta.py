@@ -57,7 +57,7 @@ def apply_delta(generator: Generator, data: bytes) -> Iterator[Generator]:
     try:
         with torch.no_grad():
             for name, difference in delta.items():
-                parameters[name] += difference.to(parameters[name].device)
+                parameters[name].add_(difference.to(parameters[name].device))
         yield generator
     finally:
         with torch.no_grad():

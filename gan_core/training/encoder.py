@@ -1,6 +1,7 @@
 """pSp on the toy portraits (Richardson et al. 2021, section 3.2): from an image through the generator back to itself.
 
-``python -m gan_core.training.encoder`` trains what ``params.yaml`` asks for and resumes where it was stopped.
+``python -m gan_core.training.encoder`` trains what ``params.yaml`` asks for and resumes where it was stopped;
+``python -m flows.train_models encoder`` does the same with its course in MLflow.
 """
 
 import copy
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from gan_core.checkpoints.store import Card, file_sha256, model_tensors, save_checkpoint
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.generators.base import Generator
-from gan_core.params import ModelPaths, TrainEncoderParams, load_params
+from gan_core.params import ModelPaths, Params, TrainEncoderParams, load_params
 from gan_core.precision import set_precision
 from gan_core.training.log import Report, TrainingLog
 from gan_core.training.portraits import PortraitSet, load_portraits
@@ -27,6 +28,7 @@ from gan_core.training.schedule import warm_cosine
 SAVE_SECONDS = 90
 HALF_LIFE = 4000
 STATE = Path("data/training/encoder.pt")
+SCORES = Path("data/metrics/encoder.json")
 
 
 @dataclass
@@ -142,7 +144,7 @@ def store_encoder(encoder: Encoder, models: ModelPaths, params: TrainEncoderPara
         arguments=encoder.arguments,
         space=encoder.space,
         generator_sha256=file_sha256(models.generator),
-        made_by="python -m gan_core.training.encoder",
+        made_by="python -m flows.train_models encoder",
         licence="Apache-2.0",
         source="trained on the toy portraits of this project",
         extra={"held_out": scores, "params": params.model_dump()},
@@ -150,22 +152,18 @@ def store_encoder(encoder: Encoder, models: ModelPaths, params: TrainEncoderPara
     return save_checkpoint(models.encoder, model_tensors(encoder), card)
 
 
-def main() -> None:
-    """Train the encoder of ``params.yaml``, score it on the held-out portraits and store it."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    params = load_params()
+def train(params: Params, report: Report) -> None:
+    """Train the encoder of ``params``, or go on where it was stopped; score it on the held-out portraits; store it."""
     judges = Judges.load(params.models)
     STATE.parent.mkdir(parents=True, exist_ok=True)
-    log = TrainingLog("encoder", params.train_encoder.images)
-    encoder = train_encoder(params.train_encoder, judges, load_portraits("train"), STATE, log)
+    encoder = train_encoder(params.train_encoder, judges, load_portraits("train"), STATE, report)
     scores = evaluate(encoder, judges, load_portraits("held_out"))
     store_encoder(encoder, params.models, params.train_encoder, scores)
+    SCORES.parent.mkdir(parents=True, exist_ok=True)
+    SCORES.write_text(json.dumps(scores, indent=2) + "\n")
     STATE.unlink()
-    metrics = Path("data/metrics/encoder.json")
-    metrics.parent.mkdir(parents=True, exist_ok=True)
-    metrics.write_text(json.dumps(scores, indent=2) + "\n")
-    logging.getLogger(__name__).info("held out: %s", scores)
 
 
 if __name__ == "__main__":
-    main()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(load_params(), TrainingLog("encoder"))
