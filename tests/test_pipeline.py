@@ -22,8 +22,9 @@ def stages() -> dict[str, dict[str, Any]]:
     for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
         if "foreach" not in stage:
             found[name] = stage
-        for item in stage.get("foreach", []):
-            found[f"{name}@{item}"] = json.loads(json.dumps(stage["do"]).replace("${item}", item))
+        for key, item in stage.get("foreach", {}).items():
+            text = json.dumps(stage["do"]).replace("${key}", key).replace("${item}", item)
+            found[f"{name}@{key}"] = json.loads(text)
     return found
 
 
