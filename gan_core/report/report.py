@@ -109,6 +109,7 @@ def _strip(line: Line, strips: Strips, note: str | None = None) -> Strip:
 
 def _captions(scores: Mapping[str, float], picture: str) -> list[tuple[str, str, str]]:
     found = [(parse_score(name), value) for name, value in scores.items() if name.partition("/")[2] == picture]
+    found.sort(key=lambda item: not item[0].meaning.signed)  # what an edit is for comes first
     times = Counter(score.metric for score, _ in found)
     return [
         (
