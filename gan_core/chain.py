@@ -5,6 +5,9 @@ from collections.abc import Callable
 from gan_core.data.stages import Stage
 from gan_core.params import Params
 
+TOLD_TOGETHER = 4
+"""Rows that are tuned between two signs of progress: tuning takes seconds a row."""
+
 Builder = Callable[[Params, str], Stage]
 
 
@@ -33,7 +36,7 @@ def _encode(params: Params, source: str) -> Stage:
 def _tune(params: Params, source: str) -> Stage:
     from gan_core.inversion.stage import TuneStage
 
-    return TuneStage(params.tune, params.models, params.run.batch_size)
+    return TuneStage(params.tune, params.models, min(params.run.batch_size, TOLD_TOGETHER))
 
 
 def _edit(params: Params, source: str) -> Stage:

@@ -6,7 +6,7 @@ from gan_core.runs import Job
 from tasks.shards import ONE_SHARD, Done, run_one_shard
 
 
-@task(name="encode", **ONE_SHARD)
+@task(name="encode", task_run_name="encode {shard}", **ONE_SHARD)
 def encode(job: Job, shard: str) -> Done:
     """Invert the aligned faces of one shard; a finished shard is skipped by its receipt."""
     return run_one_shard("encode", job, shard)

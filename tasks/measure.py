@@ -6,7 +6,7 @@ from gan_core.runs import Job
 from tasks.shards import ONE_SHARD, Done, run_one_shard
 
 
-@task(name="measure", **ONE_SHARD)
+@task(name="measure", task_run_name="measure {shard}", **ONE_SHARD)
 def measure(job: Job, shard: str) -> Done:
     """Score every picture of one shard; a finished shard is skipped by its receipt."""
     return run_one_shard("measure", job, shard)

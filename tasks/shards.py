@@ -37,7 +37,6 @@ def is_infrastructure(task: Any, run: Any, state: Any) -> bool:
 
 
 ONE_SHARD: dict[str, Any] = {
-    "task_run_name": "{shard}",
     "retries": 2,
     "retry_delay_seconds": [1, 5],
     "retry_condition_fn": is_infrastructure,
@@ -48,8 +47,8 @@ ONE_SHARD: dict[str, Any] = {
 
 def run_one_shard(name: str, job: Job, shard: str) -> Done:
     """Run stage ``name`` over one shard unless its receipt is valid, and say what came of it."""
-    logger = get_run_logger()
-    receipt = run_stage(_stage(name, job), shard, job.output, _progress(logger.info, name, shard))
+    say = get_run_logger().info
+    receipt = run_stage(_stage(name, job), shard, job.output, _progress(say, job.rows[shard]))
     done = Done(
         stage=name,
         shard=shard,
@@ -58,7 +57,7 @@ def run_one_shard(name: str, job: Job, shard: str) -> Done:
         seconds=receipt.seconds,
         skipped=receipt.reused,
     )
-    logger.info(_sentence(done, receipt.why))
+    say(_sentence(done, receipt.why))
     return done
 
 
@@ -75,15 +74,16 @@ def _stage(name: str, job: Job) -> Stage:
     return built[name][1]
 
 
-def _progress(say: Callable[[str], None], name: str, shard: str) -> Callable[[int], None]:
-    done, last = 0, time.monotonic()
+def _progress(say: Callable[[str], None], total: int) -> Callable[[int], None]:
+    begin = last = time.monotonic()
+    done = 0
 
     def progress(rows: int) -> None:
         nonlocal done, last
-        done += rows
-        if time.monotonic() - last >= SAY_EVERY_S:
-            last = time.monotonic()
-            say(f"{name} {shard}: {done} rows so far")
+        done, now = done + rows, time.monotonic()
+        if done < total and now - last >= SAY_EVERY_S:
+            last = now
+            say(f"{done} of {total} rows, {done / (now - begin):.1f} rows/s")
 
     return progress
 
@@ -91,7 +91,6 @@ def _progress(say: Callable[[str], None], name: str, shard: str) -> Callable[[in
 def _sentence(done: Done, why: str) -> str:
     ok = done["rows"].get("ok", 0)
     counts = f"{ok} ok, {sum(done['rows'].values()) - ok} failed"
-    where = f"{done['stage']} {done['shard']}"
     if done["skipped"]:
-        return f"{where}: skipped, finished before ({counts})"
-    return f"{where}: {counts}, {ok / max(done['seconds'], 1e-9):.1f} images/s ({why})"
+        return f"skipped, finished before: {counts}"
+    return f"{counts}, {ok / max(done['seconds'], 1e-9):.1f} images/s ({why})"

@@ -6,7 +6,7 @@ from gan_core.runs import Job
 from tasks.shards import ONE_SHARD, Done, run_one_shard
 
 
-@task(name="tune", **ONE_SHARD)
+@task(name="tune", task_run_name="tune {shard}", **ONE_SHARD)
 def tune(job: Job, shard: str) -> Done:
     """Tune the generator to each face of one shard; a finished shard is skipped by its receipt."""
     return run_one_shard("tune", job, shard)

@@ -99,8 +99,8 @@ def test_progress_is_said_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> 
     now = [0.0]
     monkeypatch.setattr(shards.time, "monotonic", lambda: now[0])
     said: list[str] = []
-    progress = shards._progress(said.append, "tune", SHARD)
-    for _ in range(5):
-        now[0] += 6
+    progress = shards._progress(said.append, 12)
+    for _ in range(6):
+        now[0] += 8
         progress(2)
-    assert said == [f"tune {SHARD}: 4 rows so far", f"tune {SHARD}: 8 rows so far"]
+    assert said == ["4 of 12 rows, 0.2 rows/s", "8 of 12 rows, 0.2 rows/s"]
