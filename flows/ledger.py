@@ -1,5 +1,6 @@
 """What became of each shard: progress while a run goes on, its totals when it ends."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -12,6 +13,7 @@ from gan_core.runs import Job
 from tasks.shards import Done
 
 SHOWN_METRICS = 40
+SHOW_EVERY_S = 2.0
 
 
 def collect(job: Job, futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
@@ -23,6 +25,7 @@ def collect(job: Job, futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
     artifact: Any = create_progress_artifact(0.0, key="edit-dataset-progress", description=f"shards of {job.output}")
     done: list[Done] = []
     errors: list[BaseException] = []
+    shown = time.monotonic()
     for future in futures:
         future.wait()
         result = future.state.result(raise_on_failure=False) if future.state.is_final() else None
@@ -30,6 +33,8 @@ def collect(job: Job, futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
             errors.append(result)
         elif result is not None:
             done.append(result)
+        if time.monotonic() - shown >= SHOW_EVERY_S or len(done) == total:
+            shown = time.monotonic()
             update_progress_artifact(artifact, 100 * len(done) / total)
     _close(job, done, errors)
     return done

@@ -75,6 +75,21 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Prefect server that all tests share, its database in a folder of its own."""
+    from flows import servers
+
+    folder = tmp_path_factory.mktemp("prefect")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PREFECT_HOME", str(folder / ".prefect"))
+        patch.setattr(servers, "FOLDER", folder / ".servers")
+        running = servers.start("prefect")
+        yield f"{running.url}/api"
+        assert servers.stop("prefect") == running
+
+
 @pytest.fixture
 def project(
     tmp_path: Path, tiny_models: dict[str, str], mlflow_store: str, monkeypatch: pytest.MonkeyPatch

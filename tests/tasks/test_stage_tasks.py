@@ -23,7 +23,7 @@ SHARD = "shard-00000.parquet"
 
 
 def job(dataset: str) -> Job:
-    return Job(load_params(), dataset, "out", {SHARD: 3}, {"align": {}})
+    return Job(load_params(), dataset, "out", {SHARD: 3, "shard-00001.parquet": 3}, {"align": {}})
 
 
 def test_a_shard_is_made_once_and_then_skipped(project: Path, tiny_dataset: str) -> None:
