@@ -124,11 +124,11 @@ def test_importing_again_replaces_and_drops_what_is_gone(source: Path, tmp_path:
 def test_an_import_from_and_to_other_file_systems(source: Path, tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
-    memory.put(str(source), "/bucket/in", recursive=True)
+    memory.put(str(source), "/photos/in", recursive=True)
     local = import_dataset(source, tmp_path / "out")
-    far = import_dataset("memory://bucket/in", "memory://bucket/out")
+    far = import_dataset("memory://photos/in", "memory://photos/out")
     assert far.sha256 == local.sha256 and far.rows == local.rows
-    assert len(list_shards("memory://bucket/out")) == 1
+    assert len(list_shards("memory://photos/out")) == 1
 
 
 def test_one_file_is_a_source_too(source: Path, tmp_path: Path) -> None:
