@@ -124,6 +124,7 @@ class TrainGeneratorParams(Section):
     adversarial_images: int = 100_000
     lr: Positive = 5e-4
     pair_weight: Weight = 5.0
+    feature_weight: Weight = 4.0
     r1_gamma: Weight = 1.0
     r1_every: Count = 16
     path_length_weight: Weight = 2.0

@@ -59,6 +59,15 @@ def paired_latents(gaussian: Tensor, z_dim: int, generator: torch.Generator | No
     return gaussian @ basis + free * (room / free.square().sum(1)).sqrt()[:, None]
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Latents ``[B, z_dim]``, the portraits they stand for, and where those matter most ``[B, 1, H, W]``."""
+
+    z: Tensor
+    image: Tensor
+    weight: Tensor
+
+
 @dataclass
 class GanState:
     """Everything that training resumes from."""
@@ -130,11 +139,12 @@ def train_generator(
     while state.seen < total:
         rows = torch.randint(len(portraits), (params.batch_size,)).numpy()
         real, z = portraits.images(rows), paired_latents(gaussian[rows], params.style_dim)
+        weight = 1 + params.feature_weight * portraits.features(rows)
         adversarial = state.seen >= params.paired_images
         _set_learning_rate(state, params)
         if adversarial:
             losses |= _discriminator_step(state, params, real)
-        losses |= _generator_step(state, params, real, z, adversarial)
+        losses |= _generator_step(state, params, Pairs(z, real, weight), adversarial)
         _average(state, params)
         before, state.seen = state.seen, state.seen + params.batch_size
         if before // report_every != state.seen // report_every or state.seen >= total:
@@ -179,15 +189,13 @@ def _set_learning_rate(state: GanState, params: TrainGeneratorParams) -> None:
         group["betas"] = (0.9 if paired else 0.0, 0.99)
 
 
-def _generator_step(
-    state: GanState, params: TrainGeneratorParams, real: Tensor, z: Tensor, adversarial: bool
-) -> dict[str, float]:
+def _generator_step(state: GanState, params: TrainGeneratorParams, pairs: Pairs, adversarial: bool) -> dict[str, float]:
     generator = state.generator
-    images = generator(z, noise="random" if adversarial else "none")
-    pair = pyramid_loss(images, real)
+    images = generator(pairs.z, noise="random" if adversarial else "none")
+    pair = pyramid_loss(images, pairs.image, pairs.weight)
     loss, found = pair * (params.pair_weight if adversarial else 1.0), {"pair": pair}
     if adversarial:
-        fakes = generator.synthesis(_mixed_codes(generator, params, len(real)), noise="random")
+        fakes = generator.synthesis(_mixed_codes(generator, params, len(images)), noise="random")
         game = nonsaturating_generator_loss(state.discriminator(torch.cat([images, fakes])))
         loss, found = loss + game, found | {"generator": game}
         step = state.seen // params.batch_size

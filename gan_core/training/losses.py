@@ -42,13 +42,14 @@ def path_length_penalty(lengths: Tensor, mean: Tensor, decay: float = 0.01) -> t
     return (lengths - moved).square().mean(), moved
 
 
-def pyramid_loss(output: Tensor, target: Tensor, levels: int = 4) -> Tensor:
+def pyramid_loss(output: Tensor, target: Tensor, weight: Tensor | float = 1.0, levels: int = 4) -> Tensor:
     """Mean absolute difference over a pyramid of 2x2 averages and of the details between its levels.
 
-    Equal weight per level makes thin features (eyes, frames) count as much as flat areas.
+    Equal weight per level makes thin features count as much as flat areas; ``weight`` (``[B, 1, H, W]``) says where it
+    matters more.
     """
     loss = output.new_zeros(())
-    difference = output - target
+    difference = (output - target) * weight
     for _ in range(levels):
         coarse = F.avg_pool2d(difference, 2)
         loss = loss + (difference - F.interpolate(coarse, scale_factor=2)).abs().mean() + 0.25 * difference.abs().mean()

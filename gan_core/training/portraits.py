@@ -11,17 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gan_core.data import toy
-from gan_core.data.toy import FACTORS, render, sample_factors
+from gan_core.data.toy import FACTORS, SEGMENTATION_LABELS, render, sample_factors
 from gan_core.errors import DataError
 from gan_core.params import PortraitsParams, load_params
 
 FOLDER = Path("data/portraits")
 MADE_FROM = "made_from.json"
 BATCH = 64
+FEATURES = ("left_eye", "right_eye", "brows", "nose", "mouth", "teeth", "glasses")
+FEATURE_IDS = [SEGMENTATION_LABELS.index(name) for name in FEATURES]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class PortraitSet:
     def images(self, rows: NDArray[np.int64]) -> Tensor:
         """Float images ``[B, 3, 64, 64]`` in [-1, 1] (channels last in memory) of the given rows."""
         return torch.from_numpy(self.image[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def features(self, rows: NDArray[np.int64]) -> Tensor:
+        """``[B, 1, 64, 64]``: 1 on and next to eyes, brows, nose, mouth and glasses, else 0."""
+        inside = np.isin(self.segmentation[rows], FEATURE_IDS)
+        return F.max_pool2d(torch.from_numpy(inside)[:, None].float(), 3, stride=1, padding=1)
 
 
 def gaussian_from_factors(factors: Tensor) -> Tensor:
