@@ -142,6 +142,7 @@ class TrainEncoderParams(Section):
     width: Count = 32
     input_size: Count = 64
     images: Count = 200_000
+    latent_images: int = 0
     batch_size: Count = 32
     lr: Positive = 1e-3
     l2_weight: Weight = 1.0

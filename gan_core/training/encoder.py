@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,12 @@ from gan_core.params import ModelPaths, Params, TrainEncoderParams, load_params
 from gan_core.precision import set_precision
 from gan_core.training.log import Report, TrainingLog
 from gan_core.training.portraits import PortraitSet, load_portraits
-from gan_core.training.reconstruction import Batch, Judges, draw_batch, evaluate, inversion_loss
+from gan_core.training.reconstruction import Batch, Judges, draw_batch, evaluate, inversion_loss, latent_loss
 from gan_core.training.schedule import warm_cosine
 
+Loss = Callable[[Encoder, TrainEncoderParams, Judges, Batch], tuple[Tensor, dict[str, float]]]
+
+SAMPLED = 4
 SAVE_SECONDS = 90
 HALF_LIFE = 4000
 STATE = Path("data/training/encoder.pt")
@@ -93,7 +97,10 @@ def train_encoder(
     saved = time.monotonic()
     while state.seen < params.images:
         stream = torch.Generator().manual_seed(params.seed * 1_000_003 + state.seen)
-        losses = train_step(state, params, judges, draw_batch(portraits, judges.generator, params.batch_size, stream))
+        warm_up = state.seen < params.latent_images
+        sampled = params.batch_size if warm_up else params.batch_size // SAMPLED
+        batch = draw_batch(portraits, judges.generator, params.batch_size, sampled, stream)
+        losses = train_step(state, params, judges, batch, latent_loss if warm_up else inversion_loss)
         before, state.seen = state.seen, state.seen + params.batch_size
         if before // report_every != state.seen // report_every or state.seen >= params.images:
             report(state.seen, losses, reconstruction_grid(state.average, judges.generator, portraits))
@@ -104,12 +111,14 @@ def train_encoder(
     return state.average
 
 
-def train_step(state: EncoderState, params: TrainEncoderParams, judges: Judges, batch: Batch) -> dict[str, float]:
+def train_step(
+    state: EncoderState, params: TrainEncoderParams, judges: Judges, batch: Batch, loss: Loss
+) -> dict[str, float]:
     """Take one step of Adam (warm-up, then cosine) and move the average; return the losses."""
     step, steps = state.seen // params.batch_size, -(-params.images // params.batch_size)
     for group in state.optimiser.param_groups:
         group["lr"] = params.lr * warm_cosine(step, steps)
-    total, losses = inversion_loss(state.encoder, params, judges, batch)
+    total, losses = loss(state.encoder, params, judges, batch)
     state.optimiser.zero_grad(set_to_none=True)
     total.backward()
     nn.utils.clip_grad_norm_(state.encoder.parameters(), 5.0, error_if_nonfinite=True)

@@ -13,8 +13,6 @@ from gan_core.metrics.perceptual import PerceptualLoss, load_perceptual
 from gan_core.params import ModelPaths, TrainEncoderParams
 from gan_core.training.portraits import PortraitSet
 
-SAMPLED = 4
-
 
 @dataclass(frozen=True)
 class Judges:
@@ -51,9 +49,8 @@ class Batch:
     w: Tensor
 
 
-def draw_batch(portraits: PortraitSet, generator: Generator, size: int, stream: torch.Generator) -> Batch:
-    """Draw a quarter samples of the generator; the rest are portraits, mirrored and resampled at random."""
-    sampled = size // SAMPLED
+def draw_batch(portraits: PortraitSet, generator: Generator, size: int, sampled: int, stream: torch.Generator) -> Batch:
+    """Draw ``sampled`` pictures of the generator; the rest are portraits, mirrored and resampled at random."""
     with torch.no_grad():
         w = generator.mapping(torch.randn(sampled, generator.z_dim, generator=stream))
         drawn = generator.synthesis(generator.broadcast(w)).clamp(-1, 1)
@@ -71,6 +68,17 @@ def resample(images: Tensor, stream: torch.Generator) -> Tensor:
     rows += [torch.cat([scale * sin * mirror, scale * cos, shift[:, 1:]], 1)]
     grid = affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def latent_loss(
+    encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch
+) -> tuple[Tensor, dict[str, float]]:
+    """The error of the known latents, in variances: learnt without running the generator backwards."""
+    images = batch.images[: len(batch.w)].contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16, enabled=params.precision == "fast"):
+        codes = encoder.encode(images)
+    loss = (codes - judges.generator.broadcast(batch.w)).square().mean() / judges.latent_variance
+    return loss, {"latent": loss.item()}
 
 
 def inversion_loss(

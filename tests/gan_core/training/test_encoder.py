@@ -114,7 +114,7 @@ def test_the_latent_error_is_in_variances(judges: Judges) -> None:
 
 def test_a_batch_follows_from_its_stream(judges: Judges, portraits: PortraitSet) -> None:
     first, again, other = (
-        draw_batch(portraits, judges.generator, 8, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        draw_batch(portraits, judges.generator, 8, 2, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
     assert torch.equal(first.images, again.images) and not torch.equal(first.images, other.images)
     assert first.images.shape == (8, 3, 64, 64) and first.w.shape == (2, judges.generator.w_dim)
