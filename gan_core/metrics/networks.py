@@ -146,12 +146,17 @@ class LandmarkNet(nn.Module):
         self.presence = nn.Linear(4 * width, 1)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        presence, heat = self.heat_maps(frames)
+        return presence, soft_argmax(heat)
+
+    def heat_maps(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Presence logit ``[B]`` and the logits of where each point is, ``[B, 5, 32, 32]``."""
         fine = self.fine(resize(frames))
         middle = self.middle(fine)
         coarse = self.coarse(middle)
         middle = self.join_middle(middle + interpolate(self.from_coarse(coarse), scale_factor=2.0, mode="nearest"))
         fine = self.join_fine(fine + interpolate(self.from_middle(middle), scale_factor=2.0, mode="nearest"))
-        return self.presence(relu(coarse).amax((2, 3))).squeeze(1).float(), soft_argmax(self.heat(fine).float())
+        return self.presence(relu(coarse).amax((2, 3))).squeeze(1).float(), self.heat(fine).float()
 
 
 def soft_argmax(heat: Tensor) -> Tensor:

@@ -8,17 +8,17 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
 
-def augment(images: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment(images: Tensor, rng: torch.Generator, share: float, strength: float) -> tuple[Tensor, Tensor]:
     """Shift, blur or sharpen, block-quantise and add noise to images ``[B, 3, H, W]`` in [-1, 1], row by row.
 
-    Returns the images and how much was done to each, ``[B, 3]``: blur in [-0.5, 1] (negative sharpens), quantisation
-    and noise in [0, 1]. About a third of the rows is spared each damage.
+    Each damage is done to a ``share`` of the rows. Returns the images and how much was done to each, ``[B, 3]``: blur
+    in [-strength / 2, strength] (negative sharpens), quantisation and noise in [0, strength].
     """
     count = len(images)
-    amounts = torch.rand(count, 3, generator=rng) * (torch.rand(count, 3, generator=rng) > 0.35)
+    amounts = strength * torch.rand(count, 3, generator=rng) * (torch.rand(count, 3, generator=rng) < share)
     amounts[:, 0] *= torch.where(torch.rand(count, generator=rng) < 0.3, -0.5, 1.0)
     blur, blocks, noise = (amount[:, None, None, None] for amount in amounts.unbind(1))
-    images = shift(images, 2.0, rng)
+    images = shift(images, 1.5, rng)
     images = images + blur * (smooth(images) - images)
     rows = amounts[:, 1] > 0
     if rows.any():

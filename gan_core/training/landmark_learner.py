@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 
 from gan_core.data.images import to_tensor
-from gan_core.metrics.networks import LandmarkNet
+from gan_core.metrics.networks import LandmarkNet, soft_argmax
 from gan_core.training.learner import HELD_OUT_SEED, Batch, Learner, Scores
 from gan_core.training.measure_data import cached, invent_clutter, look, render_frames
 
@@ -17,6 +17,7 @@ class LandmarkLearner(Learner):
 
     name = "landmarks"
     held_out_frames = 200
+    network: LandmarkNet
 
     def __init__(self, *setting: Any) -> None:
         super().__init__(*setting)
@@ -50,10 +51,12 @@ class LandmarkLearner(Learner):
         return centre, half, turn
 
     def loss(self, batch: Batch) -> Tensor:
-        logit, points = self.network(batch["images"])
+        logit, heat = self.network.heat_maps(batch["images"])
         present, known = batch["present"], batch["present"] | batch["absent"]
         seen = binary_cross_entropy_with_logits(logit[known], present[known].float())
-        return 0.3 * seen + smooth_l1_loss(64 * points[present], 64 * batch["points"][present], beta=0.5)
+        heat, points = heat[present], batch["points"][present]
+        near = -(heat.flatten(2).log_softmax(2) * bell(points, heat.shape[-1])).sum(2).mean()
+        return 0.3 * seen + 0.3 * near + smooth_l1_loss(64 * soft_argmax(heat), 64 * points, beta=0.5)
 
     def score(self) -> Scores:
         frames = render_frames(self.held_out_frames, HELD_OUT_SEED)
@@ -76,6 +79,14 @@ class LandmarkLearner(Learner):
         centre = torch.rand(len(frames), 2, generator=rng)
         windows = look(frames, points, centre, torch.full((len(frames),), 0.25), torch.zeros(len(frames)))
         return self.network(windows.images[windows.absent])[0]
+
+
+def bell(points: Tensor, size: int) -> Tensor:
+    """Where points ``[B, N, 2]`` (shares) lie on a grid: Gaussians one cell wide that sum to 1, ``[B, N, size²]``."""
+    centres = (torch.arange(size) + 0.5) / size
+    across, down = (torch.exp(-0.5 * ((centres - points[..., i, None]) * size).square()) for i in (0, 1))
+    bells = (down[..., :, None] * across[..., None, :]).flatten(2)
+    return bells / bells.sum(2, keepdim=True)
 
 
 def augment_frames(images: Tensor, rng: torch.Generator) -> Tensor:

@@ -17,6 +17,7 @@ from gan_core.training.measure_data import IDENTITY_COLUMNS, cached, render_iden
 
 ATTRIBUTE_COLUMNS = [FACTOR_NAMES.index(name) for name in ATTRIBUTES]
 TEMPERATURE = 0.15
+MILD, HARSH = {"share": 0.25, "strength": 0.5}, {"share": 0.65, "strength": 1.0}
 
 
 class IdentityLearner(Learner):
@@ -47,14 +48,14 @@ class IdentityLearner(Learner):
         )
         who = torch.cat([torch.arange(people).repeat_interleave(self.views), people + torch.arange(len(others))])
         target = whiten(torch.from_numpy(factors))[:, IDENTITY_COLUMNS]
-        return {"images": augment(images, rng)[0], "who": who, "target": target}
+        return {"images": augment(images, rng, **MILD)[0], "who": who, "target": target}
 
     def loss(self, batch: Batch) -> Tensor:
         features = self.network.backbone(batch["images"])
         embedding = normalize(self.network.embed(features).float(), dim=1)
         who, regression = batch["who"], mse_loss(self.head(features).float(), batch["target"])
         apart = 1 - (embedding @ embedding.T)[who[:, None] == who[None]].mean()
-        return contrast(embedding, who, TEMPERATURE) + 2 * apart + regression
+        return contrast(embedding, who, TEMPERATURE) + 0.5 * apart + regression
 
     def score(self) -> Scores:
         people = render_identities(self.held_out_people, self.views, HELD_OUT_SEED)["image"]
@@ -83,7 +84,7 @@ class AttributeLearner(Learner):
 
     def draw(self, rng: torch.Generator) -> Batch:
         images, rows = self._pick(self.params.batch_size, rng)
-        return {"images": augment(images, rng)[0], "target": attribute_values(self.train_set.factors[rows])}
+        return {"images": augment(images, rng, **MILD)[0], "target": attribute_values(self.train_set.factors[rows])}
 
     def loss(self, batch: Batch) -> Tensor:
         return mse_loss(self.network(batch["images"]).float(), batch["target"])
@@ -113,7 +114,7 @@ class PerceptualLearner(Learner):
 
     def draw(self, rng: torch.Generator) -> Batch:
         images, rows = self._pick(self.params.batch_size, rng)
-        images, damage = augment(images, rng)
+        images, damage = augment(images, rng, **HARSH)
         labels = torch.from_numpy(self.train_set.segmentation[rows][:, ::2, ::2].astype(np.int64))
         factors = whiten(torch.from_numpy(np.array(self.train_set.factors[rows])))
         return {"images": images, "damage": damage, "labels": labels, "factors": factors}
@@ -137,7 +138,7 @@ class PerceptualLearner(Learner):
 
     def score(self) -> Scores:
         rng = torch.Generator().manual_seed(HELD_OUT_SEED)
-        images, damage = augment(to_tensor(list(self.held_out.image)), rng)
+        images, damage = augment(to_tensor(list(self.held_out.image)), rng, **HARSH)
         labels, found, explained = self.predict(images)
         truth = torch.from_numpy(self.held_out.segmentation[:, ::2, ::2].astype(np.int64))
         factors = whiten(torch.from_numpy(np.array(self.held_out.factors)))

@@ -8,10 +8,10 @@ import torch
 
 from gan_core.checkpoints.store import load_network, read_card
 from gan_core.data.toy import sample_factors
-from gan_core.metrics.networks import NETWORKS
+from gan_core.metrics.networks import NETWORKS, soft_argmax
 from gan_core.params import TrainMeasureParams
 from gan_core.training.augment import augment, cosine_basis, quantise_blocks, shift
-from gan_core.training.landmark_learner import LandmarkLearner
+from gan_core.training.landmark_learner import LandmarkLearner, bell
 from gan_core.training.measure_data import (
     IDENTITY_COLUMNS,
     cached,
@@ -111,10 +111,12 @@ def test_block_quantisation_keeps_the_image_at_fine_steps_only() -> None:
 
 def test_damage_stays_in_range_and_repeats_with_its_seed() -> None:
     images = torch.rand(8, 3, 64, 64) * 2 - 1
-    (one, amounts), (two, _) = (augment(images, torch.Generator().manual_seed(3)) for _ in range(2))
+    (one, amounts), (two, _) = (
+        augment(images, torch.Generator().manual_seed(3), share=0.8, strength=0.5) for _ in range(2)
+    )
     assert torch.equal(one, two)
     assert one.abs().max() <= 1
-    assert (amounts >= torch.tensor([-0.5, 0, 0])).all() and (amounts <= 1).all()
+    assert (amounts >= torch.tensor([-0.25, 0, 0])).all() and (amounts <= 0.5).all()
 
 
 def test_shift_moves_by_pixels() -> None:
@@ -136,6 +138,12 @@ def test_points_stay_on_what_they_mark() -> None:
     found = torch.tensor([(brightest % 64 + 0.5) / 64, (brightest // 64 + 0.5) / 64])
     assert (found - window.points[0, 0]).abs().max() < 0.03
     assert window.present.all() and not window.absent.any()
+
+
+def test_bells_stand_where_the_points_are() -> None:
+    bells = bell(torch.tensor([[[0.3, 0.6]]]), 32).unflatten(2, (32, 32))
+    assert bells.sum() == pytest.approx(1)
+    assert soft_argmax(bells.log())[0, 0].tolist() == pytest.approx([0.3, 0.6], abs=1e-3)
 
 
 def test_letterbox_centres_the_picture_and_moves_its_points() -> None:
