@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Iterable, Sequence
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -65,23 +65,27 @@ def choose_direction(
 ) -> Direction:
     """Return the direction of one attribute that keeps the identity best and changes other attributes least.
 
-    First the fit is chosen with all layers edited, then the layers; every candidate is calibrated to the same move on
-    some of ``faces`` (which should not be those of the fits), the chosen one on all.
+    The fit is chosen with all layers edited, then the layers, then the fit for these layers. Every candidate is
+    calibrated to the same move on some of ``faces`` (which should not be those of the fits), the chosen one on all.
     """
     few = _part(faces, slice(SEARCH_FACES))
     w = faces.w_plus[:, 0]
     longest = (w - w.mean(0)).square().sum(1).mean().sqrt().item()
 
-    def calibrated(vector: Tensor, layers: tuple[int, int], method: str) -> Direction:
-        draft = Direction(name, vector, generator_sha256, layers=layers, method=method)
-        return calibrate(generator, few, draft, eyes, MOVE, longest)
+    tried: dict[tuple[str, tuple[int, int]], Direction] = {}
+
+    def best_of(methods: Iterable[str], ranges: Iterable[tuple[int, int]]) -> Direction:
+        for method, layers in product(methods, ranges):
+            if (method, layers) not in tried:
+                vector = fits[method][eyes.names.index(name)]
+                draft = Direction(name, vector, generator_sha256, layers=layers, method=method)
+                tried[method, layers] = calibrate(generator, few, draft, eyes, MOVE, longest)
+        return max(tried.values(), key=_merit)
 
     everywhere = (0, generator.n_latent)
-    column = eyes.names.index(name)
-    fitted = [calibrated(vectors[column], everywhere, method) for method, vectors in fits.items()]
-    best = max(fitted, key=_merit)
-    placed = [calibrated(best.vector, layers, best.method) for layers in layer_ranges(generator.n_latent)]
-    best = max([best, *placed], key=_merit)
+    best = best_of(fits, [everywhere])
+    best = best_of([best.method], layer_ranges(generator.n_latent))
+    best = best_of(fits, [best.layers or everywhere])
     best = calibrate(generator, faces, best, eyes, MOVE, longest)
     log.info("%s: %s, layers %s, %s", name, best.method, best.layers, _say(best))
     return best
