@@ -93,7 +93,8 @@ class TrainingRun:
     def __init__(self, name: str, params: Params, local: Report, folder: Path = Path("data/training")) -> None:
         self.local = local
         self.name = name
-        self.params = {key: str(value) for key, value in flatten(getattr(params, f"train_{name}").model_dump()).items()}
+        chosen = getattr(params, f"train_{name}").model_dump(mode="json")
+        self.params = {key: str(value) for key, value in flatten(chosen).items()}
         self.experiment = f"{params.track.experiment}-training"
         self.uri = tracking_uri(params.track)
         self.kept = folder / f"{name}.run"

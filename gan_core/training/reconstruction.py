@@ -54,6 +54,8 @@ def draw_batch(portraits: PortraitSet, generator: Generator, size: int, sampled:
     with torch.no_grad():
         w = generator.mapping(torch.randn(sampled, generator.z_dim, generator=stream))
         drawn = generator.synthesis(generator.broadcast(w)).clamp(-1, 1)
+    if sampled == size:
+        return Batch(drawn, w)
     rows = torch.randint(len(portraits), (size - sampled,), generator=stream).numpy()
     return Batch(torch.cat([drawn, resample(portraits.images(rows), stream)]), w)
 
