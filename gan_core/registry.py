@@ -15,8 +15,8 @@ class Registry(Generic[T]):
     """Map names to classes or functions of one kind.
 
     Other packages add theirs through the entry-point group ``edit_dataset.<kind>``; these are looked up once, at the
-    first miss. ``kind`` is singular and is used in the messages, for instance ``"encoder"``. At the same time every module
-    of ``package`` is imported, so that a new file in it needs no mention anywhere.
+    first miss. ``kind`` is singular and is used in the messages, for instance ``"encoder"``. At the same time every
+    module of ``package`` is imported, so that a new file in it needs no mention anywhere.
     """
 
     def __init__(self, kind: str, package: str | None = None) -> None:

@@ -37,7 +37,8 @@ def test_the_projects_own_file_states_every_section() -> None:
     assert list(values) == list(Params.model_fields)
     for name, section in values.items():
         if isinstance(section, dict):
-            assert set(section) == set(type(getattr(Params(), name)).model_fields), name
+            unstated = set(type(getattr(Params(), name)).model_fields) - set(section)
+            assert unstated <= {"rendered"}, f"{name}: only some networks have pictures of their own"
     assert [edit.direction for edit in load_params(ROOT / "params.yaml").edits] == ["smile", "yaw", "hair_lightness"]
 
 
