@@ -78,6 +78,8 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real Prefect server that all tests share, its database in a folder of its own."""
+    from prefect.logging.handlers import APILogHandler
+
     from flows import servers
 
     folder = tmp_path_factory.mktemp("prefect")
@@ -87,6 +89,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setattr(servers, "FOLDER", folder / ".servers")
         running = servers.start("prefect")
         yield f"{running.url}/api"
+        APILogHandler().flush()
         assert servers.stop("prefect") == running
 
 

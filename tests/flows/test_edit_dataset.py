@@ -1,0 +1,153 @@
+"""The flow as a whole: every row in every stage, nothing done twice, and failures that stay where they are."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+
+from flows.edit_dataset import edit_dataset
+from gan_core.data.receipts import Receipt
+from gan_core.data.run_stage import run_stage
+from gan_core.data.shards import read_rows
+from gan_core.errors import DataError, ParamsError
+from gan_core.params import load_params
+from tasks import shards
+
+STAGES = ("align", "encode", "tune", "edit", "measure")
+QUICK = {"tune.enabled": False, "edits": [{"direction": "smile", "strengths": [1]}]}
+
+pytestmark = pytest.mark.usefixtures("on_server")
+
+
+def receipts(output: str = "out") -> dict[str, Receipt]:
+    """Return all receipts of a run by ``stage/shard``."""
+    found = sorted(Path(output).glob("*/*.receipt.json"))
+    return {f"{p.parent.name}/{p.name[:11]}": Receipt.model_validate_json(p.read_text()) for p in found}
+
+
+def hashes(output: str = "out") -> dict[str, str]:
+    """Return the hash of every shard of a run."""
+    return {name: receipt.output_sha256 for name, receipt in receipts(output).items()}
+
+
+def times(output: str = "out") -> dict[str, int]:
+    """Return when each shard of a run was written."""
+    return {str(path): path.stat().st_mtime_ns for path in sorted(Path(output).glob("*/*.parquet"))}
+
+
+def test_every_row_goes_through_every_stage_and_nothing_is_done_twice(project: Path, tiny_dataset: str) -> None:
+    metrics = edit_dataset(tiny_dataset, "out")
+
+    made = receipts()
+    assert len(made) == 3 * len(STAGES)
+    for stage in STAGES:
+        assert [made[f"{stage}/shard-0000{i}"].rows for i in range(3)] == [
+            {"not_an_image": 1, "ok": 2},
+            {"ok": 3},
+            {"ok": 2},
+        ]
+    (last,) = [row for rows in read_rows("out/measure/shard-00000.parquet") for row in rows if row["status"] != "ok"]
+    assert (last["key"], last["stage"]) == ("bad/web-page.jpg", "align") and last["reason"]
+    assert metrics == json.loads(Path("out/summary.json").read_text())["metrics"] and len(metrics) > 10
+    assert "bad/web-page.jpg" in Path("out/report.html").read_text()
+    run = MlflowClient(load_params().track.uri).get_run(json.loads(Path("out/tracking.json").read_text())["run_id"])
+    assert run.data.metrics["psnr/tuned"] == metrics["psnr/tuned"]
+    assert run.data.tags["prefect.flow_run_id"]
+
+    before = times()
+    assert edit_dataset(tiny_dataset, "out") == metrics
+    assert times() == before
+    experiment = run.info.experiment_id
+    assert len(MlflowClient(load_params().track.uri).search_runs([experiment])) == 1
+
+
+def test_prefect_keeps_progress_rows_and_metrics(project: Path, tiny_dataset: str) -> None:
+    ended = edit_dataset(tiny_dataset, "out", overrides=QUICK, return_state=True)
+    with get_client(sync_client=True) as client:
+        ours = [a for a in client.read_artifacts() if a.flow_run_id == ended.state_details.flow_run_id]
+    found = {artifact.key: artifact.data for artifact in ours}
+    assert found["edit-dataset-progress"] == 100
+    rows = json.loads(found["edit-dataset-rows"])
+    assert rows[0] == {"stage": "align", "rows": 8, "ok": 7, "not_an_image": 1}
+    assert [row["stage"] for row in rows] == ["align", "encode", "edit", "measure"]
+    assert "identity/toy/encoded" in {row["metric"] for row in json.loads(found["edit-dataset-metrics"])}
+
+
+def test_results_do_not_depend_on_workers_batches_or_where_they_go(project: Path, tiny_dataset: str) -> None:
+    edit_dataset(tiny_dataset, "one", overrides=QUICK | {"run.workers": 1, "run.batch_size": 1})
+    edit_dataset(tiny_dataset, "many", overrides=QUICK | {"run.workers": 3, "run.batch_size": 8})
+    assert hashes("one") == hashes("many")
+
+
+def test_a_damaged_shard_is_made_again_and_no_other(project: Path, tiny_dataset: str) -> None:
+    edit_dataset(tiny_dataset, "out", overrides=QUICK)
+    before, made = times(), hashes()
+    Path("out/encode/shard-00001.parquet").write_bytes(b"spoiled")
+    edit_dataset(tiny_dataset, "out", overrides=QUICK)
+    assert {path for path, when in times().items() if before[path] != when} == {"out/encode/shard-00001.parquet"}
+    assert hashes() == made
+    assert "has changed" in receipts()["encode/shard-00001"].why
+
+
+def test_other_params_are_refused_or_redo_what_they_change(project: Path, tiny_dataset: str) -> None:
+    edit_dataset(tiny_dataset, "out")
+    before = times()
+    with pytest.raises(ParamsError, match="another run"):
+        edit_dataset(tiny_dataset, "out", overrides=QUICK)
+    assert times() == before
+    edit_dataset(tiny_dataset, "out", overrides=QUICK, update=True)
+    kept = {path for path, when in times().items() if before[path] == when}
+    assert kept == {path for path in before if path.startswith(("out/align", "out/encode"))}
+    assert not Path("out/tune").exists()
+
+
+def test_bad_data_stops_its_shard_alone_and_is_not_tried_again(
+    project: Path, tiny_dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = _fail(monkeypatch, lambda: DataError("shard-00001 is spoiled"), times=99)
+    with pytest.raises(DataError, match="spoiled"):
+        edit_dataset(tiny_dataset, "out", overrides=QUICK)
+    assert len(tried) == 1
+    finished = sorted(receipts())
+    assert finished == sorted(
+        [f"{s}/shard-0000{i}" for s in ("align", "encode", "edit", "measure") for i in (0, 2)] + ["align/shard-00001"]
+    )
+    assert not Path("out/summary.json").exists()
+
+
+def test_failing_infrastructure_is_tried_again(
+    project: Path, tiny_dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = _fail(monkeypatch, lambda: ConnectionResetError("the store hung up"), times=1)
+    edit_dataset(tiny_dataset, "out", overrides=QUICK)
+    assert len(tried) == 2
+    assert len(receipts()) == 12
+
+
+def test_lost_rows_are_never_passed_over(project: Path, tiny_dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(stage: Any, shard: str, *rest: Any) -> Receipt:
+        receipt = run_stage(stage, shard, *rest)
+        return receipt.model_copy(update={"rows": {"ok": 1}}) if stage.name == "edit" else receipt
+
+    monkeypatch.setattr(shards, "run_stage", lose)
+    with pytest.raises(RuntimeError, match=r"edit shard-00000\.parquet has 1 rows of 3"):
+        edit_dataset(tiny_dataset, "out", overrides=QUICK)
+
+
+def _fail(monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], times: int) -> list[str]:
+    """Let encoding shard 1 fail so many times; returns the attempts."""
+    tried: list[str] = []
+
+    def run(stage: Any, shard: str, *rest: Any) -> Receipt:
+        if stage.name == "encode" and shard == "shard-00001.parquet":
+            tried.append(shard)
+            if len(tried) <= times:
+                raise error()
+        return run_stage(stage, shard, *rest)
+
+    monkeypatch.setattr(shards, "run_stage", run)
+    return tried
