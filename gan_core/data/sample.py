@@ -17,7 +17,7 @@ from gan_core.data.stages import Row
 from gan_core.data.toy import ATTRIBUTES, FACTOR_NAMES, render_wild, sample_factors
 from gan_core.data.urls import join_url
 from gan_core.errors import ParamsError
-from gan_core.params import SampleParams
+from gan_core.params import SampleParams, load_params
 
 PLANTED: dict[str, str] = {f"bad/{name}": spoiled.status for name, spoiled in SPOILED.items()}
 SAMPLE_VERSION = 1
@@ -91,3 +91,12 @@ def _make_row(key: str, seed: int) -> Row:
 
 def _encode(name: str, image: Image.Image) -> bytes:
     return write_jpeg(image) if name.endswith(".jpg") else write_png(image)
+
+
+def main() -> None:
+    """Write the sample dataset of ``params.yaml``."""
+    write_sample("data/sample", load_params().sample)
+
+
+if __name__ == "__main__":
+    main()
