@@ -62,14 +62,18 @@ class Backbone(nn.Sequential):
 class IdentityEmbedder(nn.Module):
     """Portraits -> unit vectors ``[B, dim]`` whose cosine tells how much two portraits are the same person."""
 
-    def __init__(self, width: int = 32, dim: int = 128) -> None:
+    def __init__(self, width: int = 32, dim: int = 18) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {"width": width, "dim": dim}
         self.backbone = Backbone(width)
         self.embed = nn.Linear(24 * width, dim)
 
+    def estimate(self, images: Tensor) -> Tensor:
+        """The vectors ``[B, dim]`` before they are brought to unit length."""
+        return self.embed(self.backbone(resize(images)))
+
     def forward(self, images: Tensor) -> Tensor:
-        return nn.functional.normalize(self.embed(self.backbone(resize(images))).float(), dim=1)
+        return nn.functional.normalize(self.estimate(images).float(), dim=1)
 
 
 @NETWORKS.register("attributes")

@@ -36,6 +36,9 @@ class Learner(nn.Module, ABC):
     def loss(self, batch: Batch) -> Tensor:
         """Loss of a batch, a scalar."""
 
+    def finish(self) -> None:
+        """What is left to do when training has ended; the network is in eval mode."""
+
     @abstractmethod
     def score(self) -> Scores:
         """Scores on held-out pictures; the network is in eval mode."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, mse_loss, normalize
+from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, mse_loss
 
 from gan_core.data.images import to_tensor
 from gan_core.data.toy import ATTRIBUTES, FACTOR_NAMES, FACTORS, SEGMENTATION_LABELS
@@ -13,16 +13,15 @@ from gan_core.metrics.networks import AttributeRegressor, IdentityEmbedder, Perc
 from gan_core.training.augment import augment
 from gan_core.training.landmark_learner import LandmarkLearner
 from gan_core.training.learner import HELD_OUT_SEED, Batch, Learner, Scores, embed
-from gan_core.training.measure_data import IDENTITY_COLUMNS, cached, render_identities, whiten
+from gan_core.training.measure_data import IDENTITY_COLUMNS, render_identities, whiten
 
 ATTRIBUTE_COLUMNS = [FACTOR_NAMES.index(name) for name in ATTRIBUTES]
-TEMPERATURE = 0.15
 MILD, HARSH = {"share": 0.25, "strength": 0.5}, {"share": 0.65, "strength": 1.0}
 
 
 class IdentityLearner(Learner):
-    """Contrast between views of one person and all other people (supervised, Khosla et al. 2020, eq. 2), the
-    distance between views, and the identity factors as a second task."""
+    """The embedding estimates the whitened identity factors, each weighted by how well views of one person agree on it:
+    so cosines of unit vectors compare what can be seen of two people's factors."""
 
     name = "identity"
     views = 4
@@ -31,31 +30,25 @@ class IdentityLearner(Learner):
 
     def __init__(self, *setting: Any) -> None:
         super().__init__(*setting)
-        self.network = IdentityEmbedder(self.params.width)
-        self.head = nn.Linear(24 * self.params.width, len(IDENTITY_COLUMNS))
-        self.people = cached(
-            self.cache / "people.npz",
-            lambda: render_identities(self.params.rendered // self.views, self.views, 2_000_000),
-        )
+        self.network = IdentityEmbedder(self.params.width, len(IDENTITY_COLUMNS))
 
     def draw(self, rng: torch.Generator) -> Batch:
-        people = self.params.batch_size // 2 // self.views
-        rows = torch.randint(len(self.people["image"]), (people,), generator=rng).numpy()
-        strangers, others = self._pick(self.params.batch_size - people * self.views, rng)
-        images = torch.cat([to_tensor(list(self.people["image"][rows].reshape(-1, 64, 64, 3))), strangers])
-        factors = np.concatenate(
-            [self.people["factors"][rows].reshape(-1, len(FACTORS)), self.train_set.factors[others]]
-        )
-        who = torch.cat([torch.arange(people).repeat_interleave(self.views), people + torch.arange(len(others))])
-        target = whiten(torch.from_numpy(factors))[:, IDENTITY_COLUMNS]
-        return {"images": augment(images, rng, **MILD)[0], "who": who, "target": target}
+        images, rows = self._pick(self.params.batch_size, rng)
+        mirrored = torch.rand(len(images), 1, 1, 1, generator=rng) < 0.5
+        images = augment(torch.where(mirrored, images.flip(3), images), rng, **MILD)[0]
+        return {"images": images, "target": whiten(torch.from_numpy(self.train_set.factors[rows]))[:, IDENTITY_COLUMNS]}
 
     def loss(self, batch: Batch) -> Tensor:
-        features = self.network.backbone(batch["images"])
-        embedding = normalize(self.network.embed(features).float(), dim=1)
-        who, regression = batch["who"], mse_loss(self.head(features).float(), batch["target"])
-        apart = 1 - (embedding @ embedding.T)[who[:, None] == who[None]].mean()
-        return contrast(embedding, who, TEMPERATURE) + 0.5 * apart + regression
+        return mse_loss(self.network.estimate(batch["images"]).float(), batch["target"])
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Weigh every factor by its reliability over views of people that are rendered for this."""
+        people = render_identities(self.params.rendered // self.views, self.views, 2_000_000)["image"]
+        estimates = embed(self.network.estimate, people.reshape(-1, *people.shape[2:]))
+        weight = reliability(estimates.unflatten(0, people.shape[:2]))
+        self.network.embed.weight.mul_(weight[:, None])
+        self.network.embed.bias.mul_(weight)
 
     def score(self) -> Scores:
         people = render_identities(self.held_out_people, self.views, HELD_OUT_SEED)["image"]
@@ -149,15 +142,10 @@ class PerceptualLearner(Learner):
         }
 
 
-def contrast(embedding: Tensor, who: Tensor, temperature: float) -> Tensor:
-    """Supervised contrastive loss of unit vectors ``[B, D]``; rows of one person share their number in ``who``.
-
-    Mean over rows and their twins of the negative log of a twin's softmax share among all other rows.
-    """
-    other = ~torch.eye(len(who), dtype=torch.bool)
-    logits = (embedding @ embedding.T / temperature).masked_fill(~other, -torch.inf)
-    shares = logits.log_softmax(1)
-    return -shares[(who[:, None] == who[None]) & other].mean()
+def reliability(estimates: Tensor) -> Tensor:
+    """Share of the variance of ``[people, views, D]`` that lies between people, in [0, 1] (intraclass correlation)."""
+    within, total = estimates.var(1).mean(0), estimates.flatten(0, 1).var(0)
+    return (1 - within / total.clamp(min=1e-12)).clamp(min=0)
 
 
 def attribute_values(factors: np.ndarray) -> Tensor:

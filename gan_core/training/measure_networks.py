@@ -88,7 +88,7 @@ def store(learner: Learner, scores: Scores, path: Path) -> str:
 @torch.inference_mode()
 def evaluate(learner: Learner) -> Scores:
     """Held-out scores, rounded to six digits."""
-    return {name: round(value, 6) for name, value in learner.eval().score().items()}
+    return {name: round(value, 6) for name, value in learner.score().items()}
 
 
 def train_network(name: str, params: TrainMeasureParams, portraits: Path, output: Path) -> Scores:
@@ -102,6 +102,7 @@ def train_network(name: str, params: TrainMeasureParams, portraits: Path, output
     sets = load_portraits("train", portraits), load_portraits("held_out", portraits)
     learner = LEARNERS[name](params, *sets, partial)
     train(learner, partial / "state.pt")
+    learner.eval().finish()
     scores = evaluate(learner)
     store(learner, scores, output)
     shutil.rmtree(partial)

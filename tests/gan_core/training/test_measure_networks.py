@@ -21,7 +21,7 @@ from gan_core.training.measure_data import (
     render_identities,
     whiten,
 )
-from gan_core.training.measure_learners import LEARNERS, IdentityLearner, contrast
+from gan_core.training.measure_learners import LEARNERS, IdentityLearner, reliability
 from gan_core.training.measure_networks import keep, resume, take_step, train, train_network
 from gan_core.training.portraits import load_portraits, render_portraits
 from gan_core.training.schedule import warm_cosine
@@ -78,12 +78,12 @@ def test_learning_rate_rises_and_falls_to_zero() -> None:
     assert rates[1000] == pytest.approx(0)
 
 
-def test_contrast_is_small_when_twins_agree_and_large_when_strangers_do() -> None:
-    who = torch.tensor([0, 0, 1, 1, 2])
-    good = torch.eye(3)[who]
-    swapped = torch.eye(3)[torch.tensor([0, 1, 1, 0, 2])]
-    assert contrast(good, who, 0.1) < 1e-3
-    assert contrast(swapped, who, 0.1) > 5
+def test_reliability_is_the_share_of_variance_between_people() -> None:
+    rng = torch.Generator().manual_seed(0)
+    person = torch.randn(400, 1, 1, generator=rng).expand(-1, 4, 3)
+    noise = torch.randn(400, 4, 3, generator=rng) * torch.tensor([0.0, 1.0, 100.0])
+    found = reliability(person + noise)
+    assert found.tolist() == pytest.approx([1, 0.5, 0], abs=0.06)
 
 
 def test_views_of_a_person_share_the_identity_and_nothing_else() -> None:

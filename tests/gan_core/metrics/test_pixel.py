@@ -1,0 +1,51 @@
+"""Mean squared error, PSNR and the mean over rows."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gan_core.metrics.base import ALIGNED, ENCODED, Pictures, Setting, States
+from gan_core.metrics.pixel import MeanSquaredError, PeakSignalToNoise, mse, psnr
+from gan_core.params import MeasureParams, ModelPaths
+
+SETTING = Setting(MeasureParams(), ModelPaths(), tuned=False)
+
+
+def test_known_differences() -> None:
+    x = torch.zeros(3, 3, 4, 4)
+    y = torch.tensor([0.0, 0.02, 2.0]).reshape(3, 1, 1, 1).expand_as(x)
+    assert mse(x, y).tolist() == pytest.approx([0, 4e-4, 4])
+    assert psnr(x, y).tolist() == pytest.approx([100, 40, 0], abs=1e-5)
+
+
+def test_rows_do_not_depend_on_each_other() -> None:
+    x, y = torch.rand(2, 5, 3, 8, 8)
+    assert torch.equal(mse(x, y)[2:3], mse(x[2:3], y[2:3]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=12), st.data())
+def test_any_split_gives_the_mean_of_the_whole(levels: list[float], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(levels)))
+    whole, parts = gathered(levels), [gathered(part) for part in (levels[:cut], levels[cut:]) if part]
+    for metric in (MeanSquaredError, PeakSignalToNoise):
+        name = f"{metric.name}/{ENCODED}"
+        merged = {name: parts[0][name]} if len(parts) == 1 else {name: metric.merge(parts[0][name], parts[1][name])}
+        assert metric.compute(merged).values[name] == pytest.approx(metric.compute({name: whole[name]}).values[name])
+        assert merged[name]["n"] == len(levels)
+
+
+def gathered(levels: list[float]) -> States:
+    states: States = {}
+    encoded = torch.tensor(levels).reshape(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+    pictures = Pictures({ALIGNED: torch.zeros_like(encoded), ENCODED: encoded}, [str(i) for i in range(len(levels))])
+    for metric in (MeanSquaredError(SETTING), PeakSignalToNoise(SETTING)):
+        metric.update(states, pictures, metric.score(pictures))
+    return states
+
+
+def test_no_rows_give_a_reason_instead_of_a_number() -> None:
+    summary = MeanSquaredError.compute({"mse/encoded": {"n": np.zeros(()), "sum": np.zeros(())}})
+    assert (summary.values, summary.omitted) == ({}, {"mse/encoded": "no row has a score"})
