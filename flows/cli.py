@@ -1,5 +1,6 @@
 """The command line ``edit-dataset``: each command imports what it needs when it runs, so that ``--help`` is quick."""
 
+import os
 import sys
 from enum import StrEnum
 from typing import Annotated, Any
@@ -111,9 +112,9 @@ def report(output: Annotated[str, typer.Argument(help="a finished run")] = "runs
 @app.command(epilog="Example: edit-dataset sync runs/demo")
 def sync(output: Annotated[str, typer.Argument(help="a finished run")] = "runs/demo") -> None:
     """Log to MLflow what could not be logged when the run ended."""
-    from flows.servers import prepare_environment
+    from flows.servers import quiet_environment
 
-    prepare_environment()
+    os.environ |= quiet_environment()
     from tasks.tracking import sync as upload
 
     run_id = upload(output)

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from gan_core.errors import UserError
 FOLDER = Path(".servers")
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 15.0
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,29 @@ class Service:
 STORE = "--backend-store-uri sqlite:///mlflow.db --artifacts-destination mlartifacts"
 SERVICES = {
     "prefect": Service("prefect server start --host 127.0.0.1 --port {port}", 4200, "/api/health"),
-    "mlflow": Service(f"mlflow server --host 127.0.0.1 --port {{port}} {STORE}", 5000, "/health"),
+    "mlflow": Service(f"mlflow server --workers 1 --host 127.0.0.1 --port {{port}} {STORE}", 5000, "/health"),
 }
 
 
 @dataclass(frozen=True)
 class Running:
-    """A service that this project started; ``created`` tells its process from a later one with the same pid."""
+    """A service that this project started; ``command`` tells its process from a later one with the same pid."""
 
     pid: int
-    created: float
-    url: str
+    command: list[str]
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where it is to be looked at."""
+        return f"http://127.0.0.1:{self.port}"
 
 
-def prepare_environment() -> None:
-    """Keep Prefect's data in the project and every tool from calling home; what is set already stays."""
+def quiet_environment() -> dict[str, str]:
+    """Return the environment that keeps Prefect's data in the project and every tool from calling home.
+
+    What is set already stays.
+    """
     quiet = {
         "PREFECT_HOME": str(Path(".prefect").absolute()),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -59,13 +68,12 @@ def prepare_environment() -> None:
         "DVC_NO_ANALYTICS": "1",
         "NO_PROXY": "127.0.0.1,localhost",
     }
-    for name, value in quiet.items():
-        os.environ.setdefault(name, value)
+    return quiet | os.environ
 
 
 def use_prefect_server(say: Callable[[str], object] = lambda _: None) -> str:
     """Point this process at ``PREFECT_API_URL`` if it is set, else at the project's server, started if need be."""
-    prepare_environment()
+    os.environ |= quiet_environment()
     if "PREFECT_API_URL" not in os.environ:
         if find("prefect") is None:
             say("starting a Prefect server for this project (about 10 s)")
@@ -77,19 +85,23 @@ def find(name: str) -> Running | None:
     """Return the service that this project started, if its process is still that one."""
     try:
         running = Running(**json.loads((FOLDER / f"{name}.json").read_text()))
-        alive = psutil.Process(running.pid)
-        same = abs(alive.create_time() - running.created) < 1 and alive.status() != psutil.STATUS_ZOMBIE
-    except (FileNotFoundError, ValueError, TypeError, psutil.NoSuchProcess):
+        process = psutil.Process(running.pid)
+        same = process.cmdline() == running.command and process.status() != psutil.STATUS_ZOMBIE
+    except (FileNotFoundError, ValueError, TypeError, psutil.Error):
         return None
     return running if same else None
 
 
 def start(name: str) -> Running:
-    """Return the running service, or start it in a session of its own and wait until it answers."""
+    """Return the running service, or start it in a session of its own; returns when it answers, else ``UserError``."""
     with _locked():
-        running = find(name) or _launch(name)
-        _wait(name, running)
-    return running
+        for _ in range(ATTEMPTS):
+            running = find(name) or _launch(name)
+            if _wait(name, running):
+                return running
+            if find(name) is not None:
+                break
+    raise UserError(f"the {name} server did not start: see {FOLDER / name}.log")
 
 
 def stop(name: str) -> Running | None:
@@ -106,22 +118,44 @@ def _launch(name: str) -> Running:
     service = SERVICES[name]
     port = _free_port(service.port)
     command = [sys.executable, "-m", *service.command.format(port=port).split()]
-    prepare_environment()
     with (FOLDER / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=quiet_environment(),
         )
-    running = Running(process.pid, psutil.Process(process.pid).create_time(), f"http://127.0.0.1:{port}")
+    running = Running(process.pid, command, port)
     (FOLDER / f"{name}.json").write_text(json.dumps(asdict(running)))
     return running
 
 
-def _wait(name: str, running: Running) -> None:
+def _wait(name: str, running: Running) -> bool:
+    """Wait until the service answers; False if it ends instead, for instance because its port was taken meanwhile."""
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not _answers(running.url + SERVICES[name].health):
-        if find(name) is None or time.monotonic() > deadline:
-            raise UserError(f"the {name} server did not start: see {FOLDER / name}.log")
+    while time.monotonic() < deadline and find(name) is not None:
+        if _listens(running) and _answers(running.url + SERVICES[name].health):
+            return True
         time.sleep(0.2)
+    return False
+
+
+def _listens(running: Running) -> bool:
+    """Whether the port is served by this process or its children, and not by somebody else's server."""
+    with suppress(psutil.Error):
+        return any(
+            connection.status == psutil.CONN_LISTEN and connection.laddr.port == running.port
+            for process in _family(running)
+            for connection in process.net_connections("tcp4")
+        )
+    return False
+
+
+def _family(running: Running) -> list[psutil.Process]:
+    leader = psutil.Process(running.pid)
+    return [leader, *leader.children(recursive=True)]
 
 
 def _answers(url: str) -> bool:
@@ -134,7 +168,7 @@ def _answers(url: str) -> bool:
 
 
 def _end(running: Running) -> None:
-    processes = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
+    processes = _family(running)
     os.killpg(running.pid, signal.SIGTERM)
     _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
     for process in alive:

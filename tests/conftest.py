@@ -88,9 +88,11 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("PREFECT_HOME", str(folder / ".prefect"))
         patch.setattr(servers, "FOLDER", folder / ".servers")
         running = servers.start("prefect")
-        yield f"{running.url}/api"
-        APILogHandler().flush()
-        assert servers.stop("prefect") == running
+        try:
+            yield f"{running.url}/api"
+            APILogHandler().flush()
+        finally:
+            assert servers.stop("prefect") == running
 
 
 @pytest.fixture

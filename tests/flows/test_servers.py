@@ -1,0 +1,82 @@
+"""The project's own servers: found again, stopped exactly, and never confused with somebody else's."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows import servers
+from gan_core.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A service ``page`` that is quick to start, in a project of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(servers, "START_TIMEOUT_S", 60.0)
+    monkeypatch.setitem(servers.SERVICES, "page", servers.Service("http.server {port} --bind 127.0.0.1", 8300, "/"))
+    yield
+    servers.stop("page")
+
+
+def test_a_service_is_started_once_found_and_stopped() -> None:
+    assert servers.find("page") is None and servers.stop("page") is None
+    running = servers.start("page")
+    assert servers._answers(running.url)
+    assert servers.start("page") == running == servers.find("page")
+    assert servers.stop("page") == running
+    assert not servers._answers(running.url)
+    assert servers.find("page") is None and not psutil.pid_exists(running.pid)
+
+
+def test_a_process_that_only_has_the_recorded_number_is_left_alone() -> None:
+    innocent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        servers.FOLDER.mkdir()
+        record = {"pid": innocent.pid, "command": [sys.executable, "-m", "http.server"], "port": 8300}
+        (servers.FOLDER / "page.json").write_text(json.dumps(record))
+        assert servers.find("page") is None and servers.stop("page") is None
+        assert innocent.poll() is None
+    finally:
+        innocent.communicate(b"\n")
+
+
+def test_a_port_that_somebody_took_meanwhile_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ports = iter([port, servers._free_port(8300)])
+        monkeypatch.setattr(servers, "_free_port", lambda _: next(ports))
+        monkeypatch.setattr(servers, "_answers", lambda _: True)
+        running = servers.start("page")
+    assert running.port != port and next(ports, None) is None
+    assert servers._listens(running)
+
+
+def test_a_service_that_does_not_start_is_an_error_naming_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(servers.SERVICES, "page", servers.Service("no_such_module {port}", 8300, "/"))
+    with pytest.raises(UserError, match=r"page server did not start: see \.servers/page\.log"):
+        servers.start("page")
+    assert "No module named no_such_module" in (servers.FOLDER / "page.log").read_text()
+
+
+def test_an_address_in_the_environment_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+    monkeypatch.setattr(servers, "start", lambda _: pytest.fail("started a server"))
+    assert servers.use_prefect_server() == "http://elsewhere/api"
+
+
+def test_nothing_calls_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "PREFECT_HOME", "MLFLOW_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "yes")
+    environment = servers.quiet_environment()
+    assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false" and environment["DO_NOT_TRACK"] == "1"
+    assert environment["PREFECT_HOME"] == str(Path.cwd() / ".prefect")
+    assert environment["DVC_NO_ANALYTICS"] == "yes"
