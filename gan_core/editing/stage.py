@@ -8,6 +8,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from gan_core.batching import in_chunks
 from gan_core.checkpoints.store import file_sha256, load_generator
 from gan_core.data.images import encode_png, image_value, to_uint8
 from gan_core.data.shards import IMAGE
@@ -70,7 +71,7 @@ class EditStage(Stage):
         if self.tuned:
             images = [self._render_tuned(edited[:, i], row["delta"]) for i, row in enumerate(rows)]
         else:
-            images = list(torch.stack([self.generator.synthesis(w) for w in edited], 1)) if self.plan else []
+            images = list(torch.stack([in_chunks(self.generator.synthesis, w) for w in edited], 1)) if self.plan else []
         return [self._columns(row["key"], images[i]) if images else {} for i, row in enumerate(rows)]
 
     def _render_tuned(self, w_plus: Tensor, delta: bytes) -> Tensor:
