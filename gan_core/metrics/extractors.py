@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from gan_core.batching import in_chunks
 from gan_core.checkpoints.store import file_sha256, load_network
 from gan_core.metrics.base import Pictures
 from gan_core.metrics.networks import AttributeRegressor
@@ -59,9 +60,9 @@ class ToyAttributes(Extractor):
         return {"attributes_sha256": file_sha256(self.models.attributes)}
 
     def features(self, images: Tensor) -> Tensor:
-        return self.network.features(images)
+        return in_chunks(self.network.features, images)
 
     def values(self, pictures: Pictures, picture: str) -> Tensor:
         """Attribute values ``[B, len(names)]`` of one picture of each row, -1 and 1 being the ends of each range."""
         with torch.no_grad():
-            return self.network.head(self.of(pictures, picture).relu())
+            return in_chunks(self.network.head, self.of(pictures, picture).relu())

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_core.batching import in_chunks
 from gan_core.checkpoints.store import file_sha256, load_network
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, Pictures, RowMetric, Setting
 
@@ -36,8 +37,8 @@ class IdentitySimilarity(RowMetric):
 
     @torch.no_grad()
     def score(self, pictures: Pictures) -> Columns:
-        source = self.embed(pictures[ALIGNED])
-        scores = (cosine(source, self.embed(pictures[p])).numpy() for p in self.setting.pictures)
+        source = in_chunks(self.embed, pictures[ALIGNED])
+        scores = (cosine(source, in_chunks(self.embed, pictures[p])).numpy() for p in self.setting.pictures)
         return dict(zip(self.columns, scores, strict=True))
 
     def dataset_name(self, column: str) -> str:

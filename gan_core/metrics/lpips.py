@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from gan_core.batching import in_chunks
 from gan_core.checkpoints.store import file_sha256
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, Pictures, RowMetric, Setting
 from gan_core.metrics.perceptual import load_perceptual
@@ -26,5 +27,6 @@ class PerceptualDistance(RowMetric):
 
     @torch.no_grad()
     def score(self, pictures: Pictures) -> Columns:
-        names = zip(self.columns, self.setting.inversions, strict=True)
-        return {column: self.distance(pictures[p], pictures[ALIGNED]).numpy() for column, p in names}
+        pairs = (torch.stack([pictures[p], pictures[ALIGNED]], 1) for p in self.setting.inversions)
+        scores = (in_chunks(lambda pair: self.distance(*pair.unbind(1)), pair).numpy() for pair in pairs)
+        return dict(zip(self.columns, scores, strict=True))
