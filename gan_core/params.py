@@ -167,10 +167,11 @@ class TrainMeasureParams(Section):
 
 
 class DirectionsParams(Section):
-    """Linear directions fitted on labelled samples of the generator."""
+    """Linear directions fitted on labelled samples of the generator; strength 1 moves by ``move`` of the range."""
 
     samples: Count = 8_000
     attributes: list[str] = ["smile", "yaw", "hair_lightness"]
+    move: Annotated[float, Field(gt=0, lt=1)] = 0.5
     seed: int = 0
 
 

@@ -13,7 +13,7 @@ from gan_core.generators.base import Generator
 
 Reader = Callable[[Tensor], Tensor]
 BATCH = 64
-SEARCHES = 5
+SEARCHES = 7
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def calibrate(
 ) -> Direction:
     """Scale a direction so that one unit changes its attribute by ``move`` (share of its range).
 
-    Searches by false position between 0 and ``longest`` (the greatest length of the vector that is tried); a
-    direction that can't reach ``move`` comes back at the length that moves it furthest, with the scores of that.
+    Grows the vector from a quarter of ``longest`` until the move is reached, then closes in by false position. A
+    direction that can't reach it comes back at the length that moves it furthest, with the scores of that.
     """
     tried = [(0.0, 0.0, direction)]
     length = longest / 4
@@ -103,6 +103,6 @@ def _next_length(tried: list[tuple[float, float]], move: float, longest: float) 
     below = max(((a, b) for a, b in tried if b < move), default=(0.0, 0.0))
     above = min(((a, b) for a, b in tried if b >= move), default=None)
     if above is None:
-        return min(2 * below[0], longest)
+        return min(below[0] * min(max(1.03 * move / max(below[1], 1e-6), 1.15), 1.6), longest)
     share = (move - below[1]) / (above[1] - below[1])
     return below[0] + min(max(share, 0.1), 0.9) * (above[0] - below[0])

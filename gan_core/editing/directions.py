@@ -24,7 +24,7 @@ class Direction:
     vector: Tensor
     generator_sha256: str
     space: str = "w"
-    unit: str = "half of the attribute's range"
+    unit: str = "0.5 of the attribute's range"
     range: tuple[float, float] = (-1.0, 1.0)
     layers: tuple[int, int] | None = None
     method: str = ""

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from gan_core.generators.base import Generator
 from gan_core.params import DirectionsParams, ModelPaths, load_params
 
 METRICS = Path("data/metrics/directions.json")
-MOVE = 0.5
 SEARCH_FACES = 48
 SCORE_FACES = 256
 IDENTITY_COMPONENTS = 8
@@ -37,10 +37,11 @@ def train_directions(params: DirectionsParams, models: ModelPaths) -> list[Direc
         if name not in eyes.names:
             raise ParamsError(f"directions.attributes: unknown attribute {name!r}{near_matches(name, eyes.names)}")
     faces = sample_faces(generator, params.samples, params.seed, eyes)
-    sha256 = file_sha256(models.generator)
+    unit = f"{params.move:g} of the attribute's range"
+    drafts = [Direction(name, torch.empty(0), file_sha256(models.generator), unit=unit) for name in params.attributes]
     held_out = min(SCORE_FACES, params.samples // 4)
     fits, faces = fit_all(_part(faces, slice(held_out, None))), _part(faces, slice(held_out))
-    directions = [choose_direction(generator, faces, fits, name, eyes, sha256) for name in params.attributes]
+    directions = [choose_direction(generator, faces, fits, eyes, draft, params.move) for draft in drafts]
     made_by = f"gan_core.training.directions, {params.samples} samples, seed {params.seed}"
     save_directions(models.directions, directions, made_by, {"attributes_sha256": file_sha256(models.attributes)})
     return directions
@@ -61,34 +62,40 @@ def sample_faces(generator: Generator, n: int, seed: int, eyes: Eyes) -> Faces:
 
 
 def choose_direction(
-    generator: Generator, faces: Faces, fits: dict[str, Tensor], name: str, eyes: Eyes, generator_sha256: str
+    generator: Generator, faces: Faces, fits: dict[str, Tensor], eyes: Eyes, draft: Direction, move: float
 ) -> Direction:
-    """Return the direction of one attribute that keeps the identity best and changes other attributes least.
+    """Return the direction for the attribute that ``draft`` is named after, one unit moving it by ``move``.
 
-    The fit is chosen with all layers edited, then the layers, then the fit for these layers. Every candidate is
-    calibrated to the same move on some of ``faces`` (which should not be those of the fits), the chosen one on all.
+    The fit is chosen with all layers edited, then the layers, then the fit for these layers: what keeps the identity
+    best and changes other attributes least. Every candidate is calibrated to the same move on some of ``faces`` (which
+    should not be those of the fits), the chosen one on all.
     """
     few = _part(faces, slice(SEARCH_FACES))
     w = faces.w_plus[:, 0]
     longest = (w - w.mean(0)).square().sum(1).mean().sqrt().item()
-
     tried: dict[tuple[str, tuple[int, int]], Direction] = {}
 
     def best_of(methods: Iterable[str], ranges: Iterable[tuple[int, int]]) -> Direction:
         for method, layers in product(methods, ranges):
             if (method, layers) not in tried:
-                vector = fits[method][eyes.names.index(name)]
-                draft = Direction(name, vector, generator_sha256, layers=layers, method=method)
-                tried[method, layers] = calibrate(generator, few, draft, eyes, MOVE, longest)
-        return max(tried.values(), key=_merit)
+                vector = fits[method][eyes.names.index(draft.name)]
+                candidate = replace(draft, vector=vector, layers=layers, method=method)
+                tried[method, layers] = calibrate(generator, few, candidate, eyes, move, longest)
+        return max(tried.values(), key=lambda direction: merit(direction, move))
 
     everywhere = (0, generator.n_latent)
     best = best_of(fits, [everywhere])
     best = best_of([best.method], layer_ranges(generator.n_latent))
     best = best_of(fits, [best.layers or everywhere])
-    best = calibrate(generator, faces, best, eyes, MOVE, longest)
-    log.info("%s: %s, layers %s, %s", name, best.method, best.layers, _say(best))
+    best = calibrate(generator, faces, best, eyes, move, longest)
+    log.info("%s: %s, layers %s, %s", best.name, best.method, best.layers, _say(best))
     return best
+
+
+def merit(direction: Direction, move: float) -> float:
+    """Identity kept, less side effects, less four times the share of the ``move`` that the direction falls short of."""
+    scores = direction.scores
+    return scores["identity_kept"] - scores["side_effect"] - 4 * max(0.0, 0.98 - scores["move"] / move)
 
 
 def fit_all(faces: Faces) -> dict[str, Tensor]:
@@ -120,11 +127,6 @@ def layer_ranges(n_latent: int) -> list[tuple[int, int]]:
 
 def _part(faces: Faces, rows: slice) -> Faces:
     return Faces(faces.w_plus[rows], faces.attributes[rows], faces.identity[rows])
-
-
-def _merit(direction: Direction) -> tuple[bool, float]:
-    scores = direction.scores
-    return scores["move"] >= 0.95 * MOVE, scores["identity_kept"] - scores["side_effect"]
 
 
 def _say(direction: Direction) -> str:

@@ -63,3 +63,17 @@ def test_identity_is_kept_where_nothing_but_the_attribute_moves(
 def test_a_direction_without_effect_says_so(world: Generator, eyes: Eyes, faces: Faces, colour: Direction) -> None:
     found = calibrate(world, faces, replace(colour, layers=(0, 3)), eyes, 0.5, longest=20.0)
     assert found.scores["move"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_move_that_only_a_middle_length_reaches_is_found(world: Generator, eyes: Eyes, faces: Faces) -> None:
+    class Overshooting(type(world)):  # type: ignore[misc]
+        """Reads the colour back to front beyond a point, as pictures far from the mean do."""
+
+        def synthesis(self, w_plus: torch.Tensor, noise: str = "const") -> torch.Tensor:
+            image = super().synthesis(w_plus, noise)
+            image[:, 0, 0, 1] -= 2 * ((w_plus[:, 3:6].mean(1) @ self.axes[1]).abs() - 0.6).clamp(0)
+            return image
+
+    direction = Direction("colour", world.axes[1], "0" * 64, layers=(3, 6))
+    found = calibrate(Overshooting(), faces, direction, eyes, 0.5, longest=10.0)
+    assert found.scores["move"] == pytest.approx(0.5, rel=0.05)

@@ -28,7 +28,8 @@ def faces(world: Generator, eyes: Eyes) -> Faces:
 @pytest.fixture(scope="module")
 def found(world: Generator, eyes: Eyes, faces: Faces) -> dict[str, Direction]:
     fits, others = training.fit_all(faces), training.sample_faces(world, 200, 1, eyes)
-    return {name: training.choose_direction(world, others, fits, name, eyes, "0" * 64) for name in NAMES}
+    drafts = [Direction(name, torch.empty(0), "0" * 64) for name in NAMES]
+    return {draft.name: training.choose_direction(world, others, fits, eyes, draft, 0.5) for draft in drafts}
 
 
 def test_the_world_is_hard_enough(faces: Faces) -> None:
@@ -85,11 +86,11 @@ def test_training_reads_params_and_writes_directions_and_metrics(
     models: ModelPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    section = {"samples": 60, "attributes": ["yaw"]}
+    section = {"samples": 60, "attributes": ["yaw"], "move": 0.4}
     Path("params.yaml").write_text(json.dumps({"models": models.model_dump(), "directions": section}))
     training.main()
     (yaw,) = load_directions(models.directions, models.generator).values()
-    assert (yaw.name, yaw.vector.shape) == ("yaw", (8,))
+    assert (yaw.name, yaw.vector.shape, yaw.unit) == ("yaw", (8,), "0.4 of the attribute's range")
     metrics = json.loads(Path("data/metrics/directions.json").read_text())
     assert metrics["yaw"]["move"] == pytest.approx(yaw.scores["move"], abs=1e-4)
     assert list_directions(models.directions)[0].method.split()[0] in FITS
