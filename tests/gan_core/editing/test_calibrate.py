@@ -71,9 +71,10 @@ def test_a_move_that_only_a_middle_length_reaches_is_found(world: Generator, eye
 
         def synthesis(self, w_plus: torch.Tensor, noise: str = "const") -> torch.Tensor:
             image = super().synthesis(w_plus, noise)
-            image[:, 0, 0, 1] -= 2 * ((w_plus[:, 3:6].mean(1) @ self.axes[1]).abs() - 0.6).clamp(0)
+            colour = w_plus[:, 3:6].mean(1) @ self.axes[1]
+            image[:, 0, 0, 1] = 0.5 + colour - 6 * colour.sign() * (colour.abs() - 0.6).clamp(0)
             return image
 
     direction = Direction("colour", world.axes[1], "0" * 64, layers=(3, 6))
-    found = calibrate(Overshooting(), faces, direction, eyes, 0.5, longest=10.0)
+    found = calibrate(Overshooting(), faces, direction, eyes, 0.5, longest=8.8)
     assert found.scores["move"] == pytest.approx(0.5, rel=0.05)
