@@ -117,9 +117,7 @@ def test_landmarks_lie_on_the_features(factors: torch.Tensor, portraits: Portrai
     for k, wanted in enumerate(names):
         x, y = points[:, k].long().unbind(-1)
         found = portraits.segmentation[rows, y, x]
-        allowed = torch.tensor(
-            [SEGMENTATION_LABELS.index(n) for n in (*wanted, "glasses", "hair")], dtype=torch.uint8
-        )
+        allowed = torch.tensor([SEGMENTATION_LABELS.index(n) for n in (*wanted, "glasses", "hair")], dtype=torch.uint8)
         assert torch.isin(found, allowed).all(), wanted
         assert (found == allowed[0]).float().mean() > 0.9, wanted
 
@@ -152,13 +150,9 @@ def test_aligning_a_wild_frame_gives_the_portrait(factors: torch.Tensor, portrai
         step = (torch.arange(64) + 0.5) / 32 - 1
         v, u = torch.meshgrid(step, step, indexing="ij")
         (a, b), (cx, cy) = axis[0].tolist(), centre[0].tolist()
-        grid = torch.stack(
-            [(cx + a * u - b * v) * 2 / width - 1, (cy + b * u + a * v) * 2 / height - 1], dim=-1
-        )
+        grid = torch.stack([(cx + a * u - b * v) * 2 / width - 1, (cy + b * u + a * v) * 2 / height - 1], dim=-1)
         frame = torch.from_numpy(item.image).permute(2, 0, 1)[None].float() / 255
-        aligned = F.grid_sample(
-            frame, grid[None], mode="bilinear", padding_mode="border", align_corners=False
-        )
+        aligned = F.grid_sample(frame, grid[None], mode="bilinear", padding_mode="border", align_corners=False)
         error = (aligned[0] - (portraits.image[row] + 1) / 2).square().mean()
         assert -10 * error.log10() > 22, row
 
