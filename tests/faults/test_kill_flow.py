@@ -29,7 +29,7 @@ class Runs:
         }
 
     def start(self, output: str) -> subprocess.Popen[str]:
-        command = [*COMMAND, self.source, output, "--set", "tune.steps=40", "--set", "run.workers=2"]
+        command = [*COMMAND, self.source, output, "--set", "tune.steps=15", "--set", "run.workers=2"]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, env=self.environment, start_new_session=True, **streams)  # type: ignore[call-overload,no-any-return]
 

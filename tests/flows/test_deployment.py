@@ -21,6 +21,7 @@ def prefect(prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "1")
+    monkeypatch.setenv("PWD", str(ROOT))  # as a shell in that folder has it
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("EDIT_DATASET_HOME", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
