@@ -10,7 +10,10 @@ import typer
 from gan_core.errors import ParamsError, UserError
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Align, encode, tune, edit and measure image datasets."
+    pretty_exceptions_show_locals=False,
+    no_args_is_help=True,
+    add_completion=False,
+    help="Align, encode, tune, edit and measure image datasets.",
 )
 server = typer.Typer(no_args_is_help=True, help="The project's own Prefect server and MLflow page.")
 directions = typer.Typer(no_args_is_help=True, help="The directions that edits move along.")

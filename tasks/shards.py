@@ -10,6 +10,7 @@ from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
 
 from gan_core.chain import build_stage
+from gan_core.data.receipts import ABSENT
 from gan_core.data.run_stage import run_stage
 from gan_core.data.stages import Stage
 from gan_core.runs import Job
@@ -93,4 +94,5 @@ def _sentence(done: Done, why: str) -> str:
     counts = f"{ok} ok, {sum(done['rows'].values()) - ok} failed"
     if done["skipped"]:
         return f"skipped, finished before: {counts}"
-    return f"{counts}, {ok / max(done['seconds'], 1e-9):.1f} images/s ({why})"
+    again = "" if why == ABSENT else f"; made again: {why}"
+    return f"{counts}, {ok / max(done['seconds'], 1e-9):.1f} images/s{again}"

@@ -16,6 +16,9 @@ from gan_core.data.atomic import remove, write_bytes
 from gan_core.data.urls import exists, hash_file, read_bytes
 from gan_core.errors import DataError
 
+ABSENT = "it is not there"
+"""Why a shard is made that was never made before."""
+
 
 class Receipt(BaseModel):
     """The record beside a shard, written last.
@@ -78,7 +81,7 @@ def valid_receipt(shard: str | Path, key: str | None = None) -> tuple[Receipt | 
     try:
         receipt = Receipt.model_validate_json(read_bytes(receipt_path(shard)))
     except FileNotFoundError:
-        return None, "it has no receipt" if exists(shard) else "it is not there"
+        return None, "it has no receipt" if exists(shard) else ABSENT
     except (ValidationError, UnicodeDecodeError):
         return None, "its receipt is damaged"
     if key is not None and receipt.key != key:
