@@ -261,7 +261,8 @@ def train(params: Params, report: Report) -> None:
     state_path = Path("data/training/generator.pt")
     state_path.parent.mkdir(parents=True, exist_ok=True)
     score = held_out_distance(load_portraits("held_out"), params.models)
-    generator = train_generator(params.train_generator, load_portraits("train"), state_path, report, score)
+    chosen = params.train_generator
+    generator = train_generator(chosen, load_portraits("train"), state_path, report, score)
     scores = score(generator)
     card = Card(
         kind="generator",
@@ -271,7 +272,7 @@ def train(params: Params, report: Report) -> None:
         made_by="python -m flows.train_models generator",
         licence="Apache-2.0",
         source="trained on the toy portraits of this project",
-        notes="paired warm-up on the renderer's factors, then the published adversarial losses",
+        notes=f"{chosen.paired_images} images of paired warm-up, {chosen.adversarial_images} of the adversarial game",
         extra=scores,
     )
     save_checkpoint(params.models.generator, generator.state_dict() | {"latent_avg": generator.latent_avg}, card)
