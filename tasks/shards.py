@@ -84,7 +84,7 @@ def _progress(say: Callable[[str], None], total: int) -> Callable[[int], None]:
         done, now = done + rows, time.monotonic()
         if done < total and now - last >= SAY_EVERY_S:
             last = now
-            say(f"{done} of {total} rows, {done / (now - begin):.1f} rows/s")
+            say(f"{done} of {total} rows, {done / (now - begin):.3g} rows/s")
 
     return progress
 
@@ -95,4 +95,4 @@ def _sentence(done: Done, why: str) -> str:
     if done["skipped"]:
         return f"skipped, finished before: {counts}"
     again = "" if why == ABSENT else f"; made again: {why}"
-    return f"{counts}, {ok / max(done['seconds'], 1e-9):.1f} images/s{again}"
+    return f"{counts}, {ok / max(done['seconds'], 1e-9):.3g} images/s{again}"

@@ -103,4 +103,4 @@ def test_progress_is_said_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> 
     for _ in range(6):
         now[0] += 8
         progress(2)
-    assert said == ["4 of 12 rows, 0.2 rows/s", "8 of 12 rows, 0.2 rows/s"]
+    assert said == ["4 of 12 rows, 0.25 rows/s", "8 of 12 rows, 0.25 rows/s"]
