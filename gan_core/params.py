@@ -59,11 +59,12 @@ class EncodeParams(Section):
 
 
 class TuneParams(Section):
-    """Pivotal tuning (Roich et al. 2021, eq. 2-5)."""
+    """Pivotal tuning (Roich et al. 2021, eq. 2-5) of the weights at ``min_resolution`` pixels and above (4: all)."""
 
     enabled: bool = True
     steps: Count = 60
     lr: Positive = 1e-3
+    min_resolution: Count = 4
     l2_weight: Weight = 1.0
     perceptual_weight: Weight = 1.0
     stop_perceptual: Weight = 0.0
@@ -172,6 +173,7 @@ class DirectionsParams(Section):
     samples: Count = 8_000
     attributes: list[str] = ["smile", "yaw", "hair_lightness"]
     move: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    refine_steps: Annotated[int, Field(ge=0)] = 0
     seed: int = 0
 
 

@@ -1,12 +1,13 @@
 """What every generator can do, whatever its family."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from gan_core.errors import ParamsError
 from gan_core.registry import Registry
 
 Noise = Literal["const", "random", "none"] | Sequence[Tensor]
@@ -35,6 +36,19 @@ class Generator(nn.Module, ABC):
     @abstractmethod
     def synthesis(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
         """``w_plus [B, n_latent, w_dim]`` -> images; ``noise`` maps may also be given, one tensor a layer."""
+
+    def tail(self, w_plus: Tensor, resolution: int) -> Callable[[], Tensor]:
+        """Return ``synthesis(w_plus)`` as a function of the weights at ``resolution`` pixels and above.
+
+        A family that can computes what lies below once; the others draw the whole image at each call.
+        """
+        return lambda: self.synthesis(w_plus)
+
+    def tail_parameters(self, resolution: int) -> dict[str, nn.Parameter]:
+        """Return the weights that act at ``resolution`` pixels and above, by name; all of them for 4 and less."""
+        if resolution > 4:
+            raise ParamsError(f"{self.family} can't tell its weights by resolution: use 4, which means all")
+        return dict(self.named_parameters())
 
     def broadcast(self, w: Tensor) -> Tensor:
         """``w [B, w_dim]`` -> ``w_plus [B, n_latent, w_dim]``."""

@@ -1,13 +1,17 @@
 """StyleGAN2 (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN")."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from gan_core.errors import ParamsError
 from gan_core.generators.base import GENERATORS, Generator, Noise
 from gan_core.generators.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
+
+Step = tuple[StyledConv | ToRGB, Tensor, Tensor | None]
+"""A layer with its style and its noise map."""
 
 
 def channel_table(size: int, channel_multiplier: int) -> dict[int, int]:
@@ -110,21 +114,50 @@ class StyleGAN2(Generator):
 
     def synthesis_from_styles(self, styles: Sequence[Tensor], noise: Noise = "const") -> Tensor:
         """S space (one tensor per entry of ``layers()``) -> images."""
-        batch = styles[0].shape[0]
-        maps = iter(self._noise_maps(batch, noise))
-        x = (
-            self.input.input.to(self.compute_dtype)
-            .expand(batch, -1, -1, -1)
-            .contiguous(memory_format=torch.channels_last)
-        )
-        image: Tensor | None = None
-        for (layer, _), style in zip(self.layers(), styles, strict=True):
-            if isinstance(layer, StyledConv):
-                x = layer(x, style, next(maps), self.conv_clamp)
-            else:
-                image = layer(x, style, image, self.conv_clamp)
+        _, image = self._advance(self._steps(styles, noise), self._constant(styles[0].shape[0]), None)
         assert image is not None
         return image.contiguous()
+
+    def tail(self, w_plus: Tensor, resolution: int) -> Callable[[], Tensor]:
+        first = self._first_layer(resolution)
+        if not first:
+            return super().tail(w_plus, resolution)
+        with torch.no_grad():
+            below = self._advance(self._steps(self.styles(w_plus), "const")[:first], self._constant(len(w_plus)), None)
+
+        def draw() -> Tensor:
+            _, image = self._advance(self._steps(self.styles(w_plus), "const")[first:], *below)
+            assert image is not None
+            return image.contiguous()
+
+        return draw
+
+    def tail_parameters(self, resolution: int) -> dict[str, nn.Parameter]:
+        first = self._first_layer(resolution)
+        kept = {id(p) for layer, _ in self.layers()[first:] for p in layer.parameters()}
+        return {name: p for name, p in self.named_parameters() if not first or id(p) in kept}
+
+    def _first_layer(self, resolution: int) -> int:
+        if resolution not in [2**i for i in range(int(math.log2(self.size)) + 1)]:
+            raise ParamsError(f"resolution {resolution}: this generator has the powers of two up to {self.size}")
+        return 0 if resolution <= 4 else 3 * int(math.log2(resolution)) - 7
+
+    def _constant(self, batch: int) -> Tensor:
+        start = self.input.input.to(self.compute_dtype).expand(batch, -1, -1, -1)
+        return start.contiguous(memory_format=torch.channels_last)
+
+    def _steps(self, styles: Sequence[Tensor], noise: Noise) -> list[Step]:
+        maps = iter(self._noise_maps(styles[0].shape[0], noise))
+        pairs = zip(self.layers(), styles, strict=True)
+        return [(layer, s, next(maps) if isinstance(layer, StyledConv) else None) for (layer, _), s in pairs]
+
+    def _advance(self, steps: Sequence[Step], x: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        for layer, style, noise in steps:
+            if isinstance(layer, StyledConv):
+                x = layer(x, style, noise, self.conv_clamp)
+            else:
+                image = layer(x, style, image, self.conv_clamp)
+        return x, image
 
     def _noise_maps(self, batch: int, noise: Noise) -> Sequence[Tensor | None]:
         constant: list[Tensor] = [getattr(self.noises, f"noise_{i}") for i in range(self.n_latent - 1)]

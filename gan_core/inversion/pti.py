@@ -53,19 +53,22 @@ def tune_pivots(
 def tune_pivot(
     generator: Generator, pivot: Tensor, target: Tensor, loss: Perceptual, params: TuneParams, seed: int = 0
 ) -> Tuned:
-    """Minimise eq. 2 (with ``params.locality_weight`` eq. 5) over all weights by Adam; ``generator`` stays as it is.
+    """Minimise eq. 2 (with ``params.locality_weight`` eq. 5) over weights by Adam; ``generator`` stays as it is.
 
+    The weights are those of ``params.min_resolution`` pixels and above; the authors tune all of them (4).
     ``pivot [1, n_latent, w_dim]`` is fixed; ``target [1, 3, H, W]`` in [-1, 1]; ``loss`` gives one distance a row.
     Stops after ``params.steps``, or before a step whose perceptual distance is at most ``params.stop_perceptual`` (if
     that is not 0).
     """
-    tuned = copy.deepcopy(generator).eval().requires_grad_(True)
-    optimiser = torch.optim.Adam(tuned.parameters(), params.lr)
+    tuned = copy.deepcopy(generator).eval().requires_grad_(False)
+    weights = [p.requires_grad_(True) for p in tuned.tail_parameters(params.min_resolution).values()]
+    optimiser = torch.optim.Adam(weights, params.lr, fused=True)
+    draw = tuned.tail(pivot, params.min_resolution)
     locality = Locality(generator, pivot, loss, params, seed) if params.locality_weight else None
     losses: list[Losses] = []
     while True:
         with torch.enable_grad():
-            image = tuned.synthesis(pivot)
+            image = draw()
             total, current = objective(image, target, loss, params)
             losses.append(current)
             reason = stop_reason(losses, params)

@@ -32,6 +32,7 @@ class TuneStage(Stage):
 
     name: ClassVar[str] = "tune"
     inputs: ClassVar[tuple[str, ...]] = ("align", "encode")
+    version: ClassVar[int] = 2
     fields: Sequence[pa.Field] = (
         pa.field("tuned", IMAGE),
         pa.field("delta", pa.binary()),

@@ -169,3 +169,10 @@ def test_near_pivot_is_at_the_distance_asked_for() -> None:
     code = near_pivot(pivot, w, 30.0)
     assert (code - pivot).norm().item() == pytest.approx(30, rel=1e-5)
     assert F.cosine_similarity((code - pivot).flatten(), (w - pivot).flatten(), dim=0).item() == pytest.approx(1)
+
+
+def test_only_the_weights_at_the_chosen_resolution_and_above_move() -> None:
+    result = tune(toy_target(), steps=60, lr=2e-2, min_resolution=16)
+    assert result.delta.keys() <= toy().tail_parameters(16).keys()
+    assert {name.split(".")[0] for name in result.delta} == {"convs", "to_rgbs"}
+    assert result.losses[-1].l2 < 0.7 * result.losses[0].l2
