@@ -25,7 +25,7 @@ from gan_core.checkpoints.store import load_generator, load_network
 from gan_core.data.images import encode_png, image_value, to_uint8
 from gan_core.data.stages import Rejected, Row, Stage
 from gan_core.data.toy import FACTOR_NAMES, FACTORS, render, sample_factors
-from gan_core.editing.plan import edit_column
+from gan_core.editing.kinds.direction import edit_column
 from gan_core.metrics.base import State
 from gan_core.metrics.frechet import FrechetInceptionDistance, frechet_distance, gather
 from gan_core.params import Params, load_params

@@ -1,10 +1,11 @@
 """Parameters of every flow and stage, read from ``params.yaml``: one file for DVC, Prefect and the library."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
 
 from gan_core.errors import ParamsError, near_matches
 
@@ -72,12 +73,34 @@ class TuneParams(Section):
     locality_alpha: Positive = 30.0
 
 
-class EditParams(Section):
-    """One edit: a direction applied at each strength (1 moves the attribute by half of its range)."""
+class EditSpec(Section):
+    """One entry of the edit plan; ``kind`` says what is done (one file each in ``gan_core/editing/kinds``)."""
 
+    kind: str = "direction"
+
+
+class EditParams(EditSpec):
+    """A direction at each strength (1 moves the attribute by half of its range); what an entry without a kind is."""
+
+    kind: Literal["direction"] = "direction"
     direction: str
     strengths: Annotated[list[float], Field(min_length=1)]
     layers: tuple[int, int] | None = None
+
+
+def edit_spec(kind: Any) -> type[EditSpec]:
+    """Return the section that an entry of this kind is checked by; raises ``ParamsError`` for an unknown kind."""
+    if kind == "direction":
+        return EditParams
+    spec: type[EditSpec] = import_module("gan_core.editing.kinds.base").EDIT_KINDS.get(kind).spec
+    return spec
+
+
+def _check_edit(value: Any) -> Any:
+    return edit_spec(value.get("kind", "direction")).model_validate(value) if isinstance(value, dict) else value
+
+
+Edit = Annotated[SerializeAsAny[EditSpec], BeforeValidator(_check_edit)]
 
 
 class MeasureParams(Section):
@@ -185,7 +208,7 @@ class Params(Section):
     align: AlignParams = AlignParams()
     encode: EncodeParams = EncodeParams()
     tune: TuneParams = TuneParams()
-    edits: list[EditParams] = []
+    edits: list[Edit] = []
     measure: MeasureParams = MeasureParams()
     track: TrackParams = TrackParams()
     portraits: PortraitsParams = PortraitsParams()
@@ -222,7 +245,7 @@ def check_params(values: dict[str, Any], where: str = "params") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise ParamsError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from None
+        raise ParamsError(f"{where}: " + "; ".join(_explain(e, values) for e in error.errors())) from None
 
 
 def _merge(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
@@ -240,14 +263,20 @@ def _merge(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
     return values | {head: value}
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, values: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         return f"{path}: {error['msg']} (got {error['input']!r})"
     *parents, key = error["loc"]
+    return f"unknown key {path}{near_matches(str(key), _section(parents, values).model_fields)}"
+
+
+def _section(path: list[str | int], values: Any) -> type[BaseModel]:
     model: Any = Params
-    for part in parents:
-        if isinstance(part, str):
-            annotation = model.model_fields[part].annotation
-            model = annotation if hasattr(annotation, "model_fields") else annotation.__args__[0]
-    return f"unknown key {path}{near_matches(str(key), model.model_fields)}"
+    for part in path:
+        values = values[part]
+        if path[0] == "edits":
+            model = edit_spec(values.get("kind", "direction")) if isinstance(values, dict) else model
+        elif isinstance(part, str):
+            model = model.model_fields[part].annotation
+    return model

@@ -25,7 +25,7 @@ def side_effect(shares: np.ndarray, wanted: int | None) -> np.ndarray:
 class AttributeChange(RowMetric):
     """Per edit, against the reconstruction it started from: ``<attribute>/<edit>`` and ``side_effect/<edit>``.
 
-    An edit whose direction is named after no attribute has the side effect only.
+    An edit whose target is no attribute has the side effect only.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -36,7 +36,7 @@ class AttributeChange(RowMetric):
     def columns(self) -> list[str]:
         names = []
         for edit in self.setting.edits:
-            names += [f"{edit.direction}/{edit.column}"] if edit.direction in self.extractor.names else []
+            names += [f"{edit.target}/{edit.column}"] if edit.target in self.extractor.names else []
             names.append(f"{SIDE_EFFECT}/{edit.column}")
         return names
 
@@ -50,8 +50,8 @@ class AttributeChange(RowMetric):
         for edit in self.setting.edits:
             shares = range_shares(before, self.extractor.values(pictures, edit.column).numpy())
             names = self.extractor.names
-            wanted = names.index(edit.direction) if edit.direction in names else None
+            wanted = names.index(edit.target) if edit.target in names else None
             if wanted is not None:
-                columns[f"{edit.direction}/{edit.column}"] = shares[:, wanted]
+                columns[f"{edit.target}/{edit.column}"] = shares[:, wanted]
             columns[f"{SIDE_EFFECT}/{edit.column}"] = side_effect(shares, wanted)
         return columns

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from gan_core.editing.plan import PlannedEdit
+from gan_core.editing.kinds.base import PlannedEdit
 from gan_core.params import MeasureParams, ModelPaths
 from gan_core.registry import Registry
 

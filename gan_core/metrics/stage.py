@@ -12,7 +12,7 @@ from gan_core.data.stages import Rejected, Row, Stage
 from gan_core.editing.plan import plan_edits
 from gan_core.metrics.base import ALIGNED, ENCODED, METRICS, TUNED, Columns, Metric, Pictures, Setting, States
 from gan_core.metrics.statistics import pack
-from gan_core.params import EditParams, MeasureParams, ModelPaths
+from gan_core.params import EditSpec, MeasureParams, ModelPaths
 
 COLUMNS = {ALIGNED: "image", ENCODED: "reconstruction", TUNED: "tuned"}
 MAX_PIXELS = 64_000_000
@@ -28,7 +28,7 @@ class MeasureStage(Stage):
     inputs: ClassVar[tuple[str, ...]] = ("align", "encode", "tune", "edit")
 
     def __init__(
-        self, params: MeasureParams, edits: Sequence[EditParams], models: ModelPaths, tuned: bool, batch_size: int = 32
+        self, params: MeasureParams, edits: Sequence[EditSpec], models: ModelPaths, tuned: bool, batch_size: int = 32
     ) -> None:
         self.setting = Setting(params, models, tuple(plan_edits(edits)), tuned)
         self.batch_size = batch_size

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from gan_core.editing.plan import PlannedEdit
+from gan_core.editing.kinds.base import PlannedEdit
 from gan_core.report.metrics import Score, explain_total, parse_score
 from gan_core.report.plots import histogram
 from gan_core.report.rows import Rows
@@ -77,9 +77,9 @@ def make_plots(rows: Rows, plan: list[PlannedEdit]) -> list[Plot]:
     plots = []
     for score in _inversion_scores(rows):
         plots.append(_plot(rows, score.meaning.label, score, {p: _sibling(score, p) for p in ("encoded", "tuned")}))
-    for direction in dict.fromkeys(edit.direction for edit in plan):
-        names = {e.column: f"{direction}/{e.column}" for e in plan if e.direction == direction}
-        plots.append(_plot(rows, f"Move of {direction.replace('_', ' ')}", parse_score(f"{direction}/"), names))
+    for target in dict.fromkeys(edit.target for edit in plan if edit.target):
+        names = {e.column: f"{target}/{e.column}" for e in plan if e.target == target}
+        plots.append(_plot(rows, f"Move of {target.replace('_', ' ')}", parse_score(f"{target}/"), names))
     return [plot for plot in plots if plot.svg]
 
 
@@ -121,7 +121,7 @@ def _change(score: Score, before: float, after: float) -> str:
 
 
 def _effect(rows: Rows, edit: PlannedEdit, layers: str) -> Effect:
-    move = rows.values.get(f"{edit.direction}/{edit.column}", np.empty(0))
+    move = rows.values.get(f"{edit.target}/{edit.column}", np.empty(0))
     side_effect = rows.values.get(f"side_effect/{edit.column}", np.empty(0))
     return Effect(
         edit.column,

@@ -3,8 +3,10 @@
 A new name needs one line in the table of its kind below: arguments that build a small instance.
 """
 
+import io
 import json
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gan_core.align.landmarks import LANDMARK_SOURCES
-from gan_core.checkpoints.store import Card, save_checkpoint
+from gan_core.checkpoints.store import Card, load_generator, save_checkpoint
 from gan_core.data.stages import Rejected
+from gan_core.editing.kinds.base import EDIT_KINDS
 from gan_core.editing.plan import plan_edits
+from gan_core.editing.stage import EditStage
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.generators.base import GENERATORS, Generator
 from gan_core.metrics.base import METRICS, Metric, Pictures, Setting, States
 from gan_core.metrics.extractors import EXTRACTORS
 from gan_core.metrics.networks import NETWORKS
-from gan_core.params import EditParams, MeasureParams, ModelPaths
+from gan_core.params import EditParams, MeasureParams, ModelPaths, check_params
 from gan_core.registry import Registry
 
 SMALL_GENERATORS: dict[str, dict[str, Any]] = {
@@ -38,6 +42,9 @@ SMALL_NETWORKS: dict[str, dict[str, Any]] = {
     "attributes": {"names": ["smile", "yaw"], "width": 8},
     "perceptual": {"channels": [4, 8, 8]},
     "landmarks": {"width": 8},
+}
+SMALL_EDITS: dict[str, dict[str, Any]] = {
+    "direction": {"direction": "smile", "strengths": [-1, 1]},
 }
 LANDMARK_NETWORKS: dict[str, str] = {"columns": "", "centre": "", "toy-net": "landmarks"}
 SPACES = {"z", "w", "w_plus", "s"}
@@ -170,6 +177,40 @@ class TestNetworks:
 
     def test_arguments(self, name: str) -> None:
         check_rebuilt(NETWORKS, name)
+
+
+@each(EDIT_KINDS)
+@pytest.mark.parametrize("tuned", [False, True])
+def test_edit_kinds_draw_each_row_apart(name: str, tuned: bool, tiny_models: dict[str, str]) -> None:
+    if name not in SMALL_EDITS:
+        pytest.fail(f"edit kind {name!r} has no small entry yet: add a line for it in {__file__}")
+    params = check_params({"edits": [SMALL_EDITS[name] | {"kind": name}]})
+    assert check_params(json.loads(params.model_dump_json())) == params
+    models = ModelPaths(**tiny_models)
+    stage = EditStage(params.edits, models, tuned, latents_of=lambda keys: rows_by_key(keys, models))
+    json.dumps(stage.identity())
+    keys = ["a.png", "b.png", "c.png"]
+    rows: list[Any] = [
+        {"key": key, "latent": latent.numpy(), "delta": b""}
+        for key, latent in zip(keys, rows_by_key(keys, models), strict=True)
+    ]
+    together = stage.process(rows)
+    for row, made in zip(rows, together, strict=True):
+        (alone,) = stage.process([row])
+        assert isinstance(made, dict) and isinstance(alone, dict)
+        assert list(made) == [field.name for field in stage.fields] == [picture.column for picture in stage.plan]
+        for column in made:
+            one, all_ = (
+                np.asarray(Image.open(io.BytesIO(cells[column]["bytes"]))).astype(int) for cells in (alone, made)
+            )
+            assert np.abs(one - all_).max() <= 1
+
+
+def rows_by_key(keys: Sequence[str], models: ModelPaths) -> Tensor:
+    """Return latents of the tiny generator that follow from the keys."""
+    generator = load_generator(models.generator)
+    streams = [torch.Generator().manual_seed(zlib.crc32(key.encode())) for key in keys]
+    return torch.stack([torch.randn(generator.n_latent, generator.w_dim, generator=stream) for stream in streams])
 
 
 @each(LANDMARK_SOURCES)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gan_core.editing.plan import edit_column, plan_edits
+from gan_core.editing.kinds.direction import edit_column
+from gan_core.editing.plan import plan_edits
 from gan_core.errors import ParamsError
 from gan_core.params import EditParams
 
@@ -21,7 +22,8 @@ def test_each_strength_becomes_one_edit_in_order() -> None:
     ]
     planned = plan_edits(edits)
     assert [e.column for e in planned] == ["smile@-1", "smile@+1", "yaw@+2"]
-    assert [e.layers for e in planned] == [None, None, (0, 3)]
+    assert [(e.target, e.strength) for e in planned] == [("smile", -1), ("smile", 1), ("yaw", 2)]
+    assert planned[2].spec is edits[1]
 
 
 def test_the_same_edit_twice_is_refused() -> None:

@@ -1,9 +1,9 @@
 """The edit stage renders the edits of a plan: right columns, right pictures, own generator for each tuned row."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +17,14 @@ from gan_core.data.receipts import content_key
 from gan_core.data.run_stage import run_stage
 from gan_core.data.shards import ShardWriter, latent_type, read_rows
 from gan_core.data.stages import Rejected, Row, Stage
-from gan_core.editing.directions import Direction, save_directions
+from gan_core.editing.directions import Direction, load_directions, save_directions
+from gan_core.editing.kinds.base import EDIT_KINDS, EditSetting, ImageEdit, PlannedEdit
 from gan_core.editing.stage import EditStage
 from gan_core.errors import ParamsError
+from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.delta import pack_delta
-from gan_core.params import EditParams, ModelPaths
+from gan_core.params import EditParams, EditSpec, ModelPaths, check_params
 
 PLAN = [EditParams(direction="smile", strengths=[-1, 1.5]), EditParams(direction="yaw", strengths=[1], layers=(0, 2))]
 COLUMNS = ["smile@-1", "smile@+1.5", "yaw@+1"]
@@ -55,6 +57,14 @@ def rows_of(w_plus: np.ndarray, deltas: Sequence[bytes] | None = None) -> list[R
     return [row | {"delta": delta} for row, delta in zip(rows, deltas, strict=True)] if deltas else rows
 
 
+def vector(models: ModelPaths, name: str) -> torch.Tensor:
+    return load_directions(models.directions, models.generator)[name].vector
+
+
+def in_layers(vector: torch.Tensor, first: int, last: int) -> torch.Tensor:
+    return vector * ((torch.arange(6) >= first) & (torch.arange(6) < last))[:, None]
+
+
 def pixels(cell: Row) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(cell["bytes"])))
 
@@ -70,7 +80,7 @@ def test_each_column_is_its_edit_rendered(models: ModelPaths) -> None:
     result = stage.process(rows_of(w_plus))
     assert [list(row) for row in result] == [COLUMNS] * 3
     expected = torch.from_numpy(w_plus)
-    expected[:, 2:6] += 1.5 * stage.directions["smile"].vector
+    expected[:, 2:6] += 1.5 * vector(models, "smile")
     for row, picture in zip(result, rendered(models, expected), strict=True):
         assert np.abs(pixels(row["smile@+1.5"]).astype(int) - picture).max() <= 1
 
@@ -78,7 +88,7 @@ def test_each_column_is_its_edit_rendered(models: ModelPaths) -> None:
 def test_layers_of_the_plan_reach_the_pictures(models: ModelPaths) -> None:
     stage = EditStage(PLAN, models, tuned=False)
     expected = torch.from_numpy(latents(1))
-    expected[:, :2] += stage.directions["yaw"].vector
+    expected[:, :2] += vector(models, "yaw")
     picture = pixels(stage.process(rows_of(latents(1)))[0]["yaw@+1"])
     assert np.abs(picture.astype(int) - rendered(models, expected)[0]).max() <= 1
 
@@ -88,7 +98,7 @@ def test_a_tuned_row_is_rendered_by_its_own_generator_and_the_next_is_not(models
     w_plus = np.repeat(latents(1), 3, axis=0)
     first, tuned, last = EditStage(PLAN, models, tuned=True).process(rows_of(w_plus, [b"", delta, b""]))
     assert first["smile@-1"]["bytes"] == last["smile@-1"]["bytes"]
-    plain = rendered(models, EditStage(PLAN, models, tuned=False).edit(torch.from_numpy(latents(1)))[0])[0]
+    plain = rendered(models, torch.from_numpy(latents(1)) - in_layers(vector(models, "smile"), 2, 6))[0]
     brighter = np.minimum(plain + 0.4 * 127.5, 255)
     assert np.abs(pixels(first["smile@-1"]).astype(int) - plain).max() <= 1
     assert np.abs(pixels(tuned["smile@-1"]) - brighter)[plain > 0].max() <= 2
@@ -152,6 +162,64 @@ def test_an_unknown_direction_is_refused_before_any_work(models: ModelPaths) -> 
 def test_layers_beyond_the_generator_are_refused_before_any_work(models: ModelPaths) -> None:
     with pytest.raises(ParamsError, match=r"layers \[2, 9\] of 'smile'"):
         EditStage([PLAN[0].model_copy(update={"layers": (2, 9)})], models, tuned=False)
+
+
+@pytest.fixture
+def negative() -> Iterator[None]:
+    """A kind of edit from elsewhere, that draws in its own way."""
+
+    class NegativeSpec(EditSpec):
+        kind: Literal["negative"] = "negative"
+        share: float = 1.0
+
+    class Negative(ImageEdit):
+        spec = NegativeSpec
+
+        def __init__(self, spec: NegativeSpec, setting: EditSetting) -> None:
+            self.share = spec.share
+
+        @classmethod
+        def plan(cls, spec: NegativeSpec) -> list[PlannedEdit]:
+            return [PlannedEdit(spec, f"negative@{spec.share:g}")]
+
+        def describe(self, picture: PlannedEdit) -> dict[str, Any]:
+            return {"share": self.share}
+
+        def draw(
+            self, generator: Generator, w_plus: torch.Tensor, rows: Sequence[Row], picture: PlannedEdit
+        ) -> torch.Tensor:
+            return -self.share * generator.synthesis(w_plus)
+
+    EDIT_KINDS.register("negative")(Negative)
+    yield
+    del EDIT_KINDS._items["negative"]
+
+
+@pytest.mark.usefixtures("negative")
+@pytest.mark.parametrize("tuned", [False, True])
+def test_another_kind_stands_in_the_same_plan(models: ModelPaths, tuned: bool) -> None:
+    params = check_params({"edits": [{"kind": "negative", "share": 0.5}, PLAN[0].model_dump()]})
+    assert [edit["kind"] for edit in params.model_dump()["edits"]] == ["negative", "direction"]
+    assert check_params(params.model_dump()) == params
+    stage = EditStage(params.edits, models, tuned)
+    assert [entry["column"] for entry in stage.identity()["plan"]] == ["negative@0.5", "smile@-1", "smile@+1.5"]
+    delta = pack_delta({"to_rgbs.1.bias": torch.full((1, 3, 1, 1), 0.4)})
+    plain, bright = stage.process(rows_of(np.repeat(latents(1), 2, axis=0), [b"", delta]))
+    drawn = load_generator(models.generator).synthesis(torch.from_numpy(latents(1)))
+    assert np.abs(pixels(plain["negative@0.5"]).astype(int) - to_uint8(-0.5 * drawn)[0]).max() <= 1
+    assert np.abs(pixels(bright["negative@0.5"]).astype(int) - to_uint8(-0.5 * (drawn + 0.4 * tuned))[0]).max() <= 1
+    alone = EditStage(PLAN[:1], models, tuned).process(rows_of(np.repeat(latents(1), 2, axis=0), [b"", delta]))[1]
+    assert bright["smile@-1"]["bytes"] == alone["smile@-1"]["bytes"]
+
+
+@pytest.mark.usefixtures("negative")
+def test_mistakes_in_another_kind_are_named(models: ModelPaths) -> None:
+    with pytest.raises(ParamsError, match=r"unknown key edits.1.shar; did you mean 'share'"):
+        check_params({"edits": [{"direction": "smile", "strengths": [1]}, {"kind": "negative", "shar": 1}]})
+    with pytest.raises(ParamsError, match=r"edits.0.share: .*valid number.*\(got 'all'\)"):
+        check_params({"edits": [{"kind": "negative", "share": "all"}]})
+    with pytest.raises(ParamsError, match="unknown edit kind 'negativ'; did you mean 'negative'"):
+        check_params({"edits": [{"kind": "negativ"}]})
 
 
 class FakeEncode(Stage):

@@ -1,0 +1,1 @@
+"""What an entry of the edit plan can be, one file a kind."""
