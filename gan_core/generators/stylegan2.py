@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from gan_core.errors import ParamsError
 from gan_core.generators.base import GENERATORS, Generator, Noise
 from gan_core.generators.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
-
-Step = tuple[StyledConv | ToRGB, Tensor, Tensor | None]
-"""A layer with its style and its noise map."""
+from gan_core.generators.walk import Branch, Features, Step, walk
 
 
 def channel_table(size: int, channel_multiplier: int) -> dict[int, int]:
@@ -114,23 +112,26 @@ class StyleGAN2(Generator):
 
     def synthesis_from_styles(self, styles: Sequence[Tensor], noise: Noise = "const") -> Tensor:
         """S space (one tensor per entry of ``layers()``) -> images."""
-        _, image = self._advance(self._steps(styles, noise), self._constant(styles[0].shape[0]), None)
-        assert image is not None
-        return image.contiguous()
+        return _finished(walk(self.branch(styles, noise)))
+
+    def branch(self, styles: Sequence[Tensor], noise: Noise = "const") -> Branch:
+        """This generator in one style, ready for a walk alone or together with another branch."""
+        batch = styles[0].shape[0]
+        maps = iter(self._noise_maps(batch, noise))
+        steps = [
+            Step(layer, style, next(maps) if isinstance(layer, StyledConv) else None, self.conv_clamp)
+            for (layer, _), style in zip(self.layers(), styles, strict=True)
+        ]
+        start = self.input.input.to(self.compute_dtype).expand(batch, -1, -1, -1)
+        return Branch(steps, Features(start.contiguous(memory_format=torch.channels_last)))
 
     def tail(self, w_plus: Tensor, resolution: int) -> Callable[[], Tensor]:
         first = self._first_layer(resolution)
         if not first:
             return super().tail(w_plus, resolution)
         with torch.no_grad():
-            below = self._advance(self._steps(self.styles(w_plus), "const")[:first], self._constant(len(w_plus)), None)
-
-        def draw() -> Tensor:
-            _, image = self._advance(self._steps(self.styles(w_plus), "const")[first:], *below)
-            assert image is not None
-            return image.contiguous()
-
-        return draw
+            below = walk(self.branch(self.styles(w_plus)), until=first)
+        return lambda: _finished(walk(self.branch(self.styles(w_plus)), at=below))
 
     def tail_parameters(self, resolution: int) -> dict[str, nn.Parameter]:
         first = self._first_layer(resolution)
@@ -142,23 +143,6 @@ class StyleGAN2(Generator):
             raise ParamsError(f"resolution {resolution}: this generator has the powers of two up to {self.size}")
         return 0 if resolution <= 4 else 3 * int(math.log2(resolution)) - 7
 
-    def _constant(self, batch: int) -> Tensor:
-        start = self.input.input.to(self.compute_dtype).expand(batch, -1, -1, -1)
-        return start.contiguous(memory_format=torch.channels_last)
-
-    def _steps(self, styles: Sequence[Tensor], noise: Noise) -> list[Step]:
-        maps = iter(self._noise_maps(styles[0].shape[0], noise))
-        pairs = zip(self.layers(), styles, strict=True)
-        return [(layer, s, next(maps) if isinstance(layer, StyledConv) else None) for (layer, _), s in pairs]
-
-    def _advance(self, steps: Sequence[Step], x: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        for layer, style, noise in steps:
-            if isinstance(layer, StyledConv):
-                x = layer(x, style, noise, self.conv_clamp)
-            else:
-                image = layer(x, style, image, self.conv_clamp)
-        return x, image
-
     def _noise_maps(self, batch: int, noise: Noise) -> Sequence[Tensor | None]:
         constant: list[Tensor] = [getattr(self.noises, f"noise_{i}") for i in range(self.n_latent - 1)]
         if noise == "const":
@@ -168,3 +152,8 @@ class StyleGAN2(Generator):
         if noise == "random":
             return [torch.randn(batch, *m.shape[1:], device=m.device) for m in constant]
         return list(noise)
+
+
+def _finished(at: Features) -> Tensor:
+    assert at.image is not None
+    return at.image.contiguous()

@@ -1,0 +1,132 @@
+"""The walk through the layers of a StyleGAN2 in S space: plain synthesis, or two branches blended layer by layer.
+
+Every operation of "StyleGAN of All Trades" (Chong et al. 2021, SOAT) is this walk with another rule: where, how much,
+which generator, which style.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gan_core.generators.layers import StyledConv, ToRGB
+
+Axis = Literal["horizontal", "vertical"]
+DIMENSION: dict[Axis, int] = {"horizontal": 3, "vertical": 2}
+Share = Callable[[int, int, int], float | Tensor]
+"""Called with a layer's index, height and width; what share of it comes from the second branch, 0 to 1.
+
+A float holds everywhere (at 0 and 1 only one branch is computed), ``[1 or B, 1, H, W]`` pixel by pixel.
+"""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Where a walk stands after ``done`` layers: ``x [B, C, H, W]`` and the image so far ``[B, 3, H, W]``."""
+
+    x: Tensor
+    image: Tensor | None = None
+    done: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A modulated layer with its style ``[B, C]``, its noise map and the bound of its activations."""
+
+    layer: StyledConv | ToRGB
+    style: Tensor
+    noise: Tensor | None
+    clamp: float | None
+
+    def size(self, at: Features) -> tuple[int, int]:
+        """Height and width of what the layer gives."""
+        height, width = at.x.shape[2:]
+        up = isinstance(self.layer, StyledConv) and self.layer.conv.blur is not None
+        return (2 * height, 2 * width) if up else (height, width)
+
+    def take(self, at: Features) -> Tensor:
+        """Evaluate the layer: the next ``x`` of a convolution, the next image of a ToRGB."""
+        if isinstance(self.layer, ToRGB):
+            return self.layer(at.x, self.style, at.image, self.clamp)
+        noise = self.noise if self.noise is None else fit_noise(self.noise, *self.size(at))
+        return self.layer(at.x, self.style, noise, self.clamp)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One generator in one style: a step for each of its layers, and the constant that it starts from."""
+
+    steps: Sequence[Step]
+    start: Features
+
+
+def nothing(layer: int, height: int, width: int) -> float:
+    """Share of a walk in which the second branch has no part."""
+    return 0.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How two branches become one picture.
+
+    ``share`` says how much of each layer is the second branch's; both get the same blended input. With ``join`` the
+    first layer's two results are set side by side instead. ``change`` is applied to the features after every layer.
+    """
+
+    share: Share = nothing
+    join: Axis | None = None
+    change: Callable[[Features], Features] = lambda at: at
+
+
+PLAIN = Rule()
+
+
+def walk(
+    first: Branch,
+    second: Branch | None = None,
+    rule: Rule = PLAIN,
+    at: Features | None = None,
+    until: int | None = None,
+) -> Features:
+    """Go through the layers from ``at`` (default: the first branch's start) until ``until`` are done (default: all)."""
+    at = at or first.start
+    for index in range(at.done, len(first.steps) if until is None else until):
+        step = first.steps[index]
+        result = step.take(at) if second is None else _blend(index, step, second.steps[index], rule, at)
+        if isinstance(step.layer, ToRGB):
+            at = rule.change(replace(at, image=result, done=index + 1))
+        else:
+            at = rule.change(replace(at, x=result, done=index + 1))
+    return at
+
+
+def _blend(index: int, first: Step, second: Step, rule: Rule, at: Features) -> Tensor:
+    if index == 0 and rule.join is not None:
+        return torch.cat([first.take(at), second.take(at)], DIMENSION[rule.join])
+    share = rule.share(index, *first.size(at))
+    if isinstance(share, Tensor):
+        one, other = first.take(at), second.take(at)
+        return torch.lerp(one, other, share.to(one))
+    if share in (0, 1):
+        return (second if share else first).take(at)
+    return torch.lerp(first.take(at), second.take(at), share)
+
+
+def fit_noise(noise: Tensor, height: int, width: int) -> Tensor:
+    """Widen a noise map ``[B, 1, h, w]`` to ``height`` and ``width``; one that fits is returned as it is.
+
+    As published: normal noise seeded by the new width (or height), with the stored map over its left and its right end.
+    At double width nothing but the map, twice, is left.
+    """
+    for axis, length in ((3, width), (2, height)):
+        known = noise.shape[axis]
+        if known != length:
+            shape = [*noise.shape[:axis], length, *noise.shape[axis + 1 :]]
+            wide = torch.randn(shape, generator=torch.Generator().manual_seed(length)).to(noise)
+            part = noise.narrow(axis, 0, min(known, length))
+            wide.narrow(axis, 0, part.shape[axis]).copy_(part)
+            wide.narrow(axis, length - part.shape[axis], part.shape[axis]).copy_(part)
+            noise = wide
+    return noise
