@@ -40,9 +40,11 @@ def _tune(params: Params, source: str) -> Stage:
 
 
 def _edit(params: Params, source: str) -> Stage:
+    from gan_core.editing.references import SourceLatents
     from gan_core.editing.stage import EditStage
 
-    return EditStage(params.edits, params.models, params.tune.enabled, params.run.batch_size)
+    latents_of = SourceLatents(source, lambda: [_align(params, source), _encode(params, source)])
+    return EditStage(params.edits, params.models, params.tune.enabled, params.run.batch_size, latents_of)
 
 
 def _measure(params: Params, source: str) -> Stage:
