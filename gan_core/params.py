@@ -142,6 +142,7 @@ class TrainGeneratorParams(Section):
     style_dim: Count = 128
     n_mlp: Count = 4
     channels: dict[int, int] = {4: 128, 8: 128, 16: 96, 32: 64, 64: 32}
+    discriminator_channels: dict[int, int] = {4: 128, 8: 128, 16: 64, 32: 32, 64: 16}
     batch_size: Count = 32
     paired_images: int = 400_000
     paired_lr: Positive = 2e-3
@@ -196,7 +197,7 @@ class DirectionsParams(Section):
     samples: Count = 8_000
     attributes: list[str] = ["smile", "yaw", "hair_lightness"]
     move: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    refine_steps: Annotated[int, Field(ge=0)] = 0
+    refine_steps: Annotated[int, Field(ge=0)] = 150
     seed: int = 0
 
 

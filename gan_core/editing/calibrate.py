@@ -83,13 +83,15 @@ def calibrate(
 ) -> Direction:
     """Scale a direction so that one unit changes its attribute by ``move`` (share of its range).
 
-    Grows the vector from a quarter of ``longest`` until the move is reached, then closes in by false position. A
-    direction that can't reach it comes back at the length that moves it furthest, with the scores of that.
+    Grows the vector from a quarter of ``longest`` (which limits each of its rows) until the move is reached, then closes
+    in by false position. A direction that can't reach it comes back at the length that moves it furthest, with the
+    scores of that.
     """
+    own_length = direction.vector.norm(dim=-1).max()
     tried = [(0.0, 0.0, direction)]
     length = longest / 4
     for _ in range(SEARCHES):
-        scaled = replace(direction, vector=direction.vector * (length / direction.vector.norm()))
+        scaled = replace(direction, vector=direction.vector * (length / own_length))
         scaled = replace(scaled, scores=score(generator, faces, scaled, eyes))
         tried.append((length, scaled.scores["move"], scaled))
         if abs(scaled.scores["move"] / move - 1) < 0.02 or (length == longest and scaled.scores["move"] < move):

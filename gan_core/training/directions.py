@@ -15,6 +15,7 @@ from gan_core.checkpoints.store import file_sha256, load_generator, load_network
 from gan_core.editing.calibrate import Eyes, Faces, calibrate, look
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.linear import FITS, Array
+from gan_core.editing.refine import refine
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
 from gan_core.params import DirectionsParams, ModelPaths, load_params
@@ -41,7 +42,7 @@ def train_directions(params: DirectionsParams, models: ModelPaths) -> list[Direc
     drafts = [Direction(name, torch.empty(0), file_sha256(models.generator), unit=unit) for name in params.attributes]
     held_out = min(SCORE_FACES, params.samples // 4)
     fits, faces = fit_all(_part(faces, slice(held_out, None))), _part(faces, slice(held_out))
-    directions = [choose_direction(generator, faces, fits, eyes, draft, params.move) for draft in drafts]
+    directions = [choose_direction(generator, faces, fits, eyes, draft, params) for draft in drafts]
     made_by = f"gan_core.training.directions, {params.samples} samples, seed {params.seed}"
     save_directions(models.directions, directions, made_by, {"attributes_sha256": file_sha256(models.attributes)})
     return directions
@@ -62,15 +63,15 @@ def sample_faces(generator: Generator, n: int, seed: int, eyes: Eyes) -> Faces:
 
 
 def choose_direction(
-    generator: Generator, faces: Faces, fits: dict[str, Tensor], eyes: Eyes, draft: Direction, move: float
+    generator: Generator, faces: Faces, fits: dict[str, Tensor], eyes: Eyes, draft: Direction, params: DirectionsParams
 ) -> Direction:
-    """Return the direction for the attribute that ``draft`` is named after, one unit moving it by ``move``.
+    """Return the direction for the attribute that ``draft`` is named after, one unit moving it by ``params.move``.
 
     The fit is chosen with all layers edited, then the layers, then the fit for these layers: what keeps the identity
-    best and changes other attributes least. Every candidate is calibrated to the same move on some of ``faces`` (which
-    should not be those of the fits), the chosen one on all.
+    best and changes other attributes least. The choice is then refined, and what is better on ``faces`` returned. Every
+    candidate is calibrated to the same move on some of ``faces`` (which should not be those of the fits).
     """
-    few = _part(faces, slice(SEARCH_FACES))
+    few, move = _part(faces, slice(SEARCH_FACES)), params.move
     w = faces.w_plus[:, 0]
     longest = (w - w.mean(0)).square().sum(1).mean().sqrt().item()
     tried: dict[tuple[str, tuple[int, int]], Direction] = {}
@@ -87,7 +88,11 @@ def choose_direction(
     best = best_of(fits, [everywhere])
     best = best_of([best.method], layer_ranges(generator.n_latent))
     best = best_of(fits, [best.layers or everywhere])
-    best = calibrate(generator, faces, best, eyes, move, longest)
+    finalists = [best]
+    if params.refine_steps:
+        finalists.append(refine(generator, best, eyes, move, params.refine_steps, params.seed))
+    finalists = [calibrate(generator, faces, direction, eyes, move, longest) for direction in finalists]
+    best = max(finalists, key=lambda direction: merit(direction, move))
     log.info("%s: %s, layers %s, %s", best.name, best.method, best.layers, _say(best))
     return best
 

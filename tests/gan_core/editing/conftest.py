@@ -36,8 +36,7 @@ class LinearWorld(Generator):
     def synthesis(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
         image = torch.zeros(len(w_plus), 3, 8, 8)
         for i, layers in enumerate(self.layers):
-            image[:, 0, 0, i] = 0.5 + w_plus[:, layers].mean(1) @ self.axes[i]
-        image[:, 0, 0] = image[:, 0, 0].clamp(0, 1)
+            image[:, 0, 0, i] = (0.5 + w_plus[:, layers].mean(1) @ self.axes[i]).clamp(0, 1)
         image[:, 1, 0, :6] = w_plus.mean(1) @ self.axes[3:9].T + 0.2
         return image
 

@@ -1,0 +1,58 @@
+"""Refining a direction by what its edits do to pictures."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from gan_core.editing.apply import check_layers
+from gan_core.editing.calibrate import Eyes, look, towards_room
+from gan_core.editing.directions import Direction
+from gan_core.generators.base import Generator
+
+BATCH = 16
+RATE = 0.05
+MOVE_WEIGHT = 20.0
+SIDE_EFFECT_WEIGHT = 2.0
+
+
+def refine(generator: Generator, direction: Direction, eyes: Eyes, move: float, steps: int, seed: int = 0) -> Direction:
+    """Learn a better vector ``[n_latent, w_dim]`` for the direction's layers, starting from its own.
+
+    Adam minimises ``20 (move - wanted)^2 + 2 side effect - identity kept`` over fresh samples of the generator, each
+    edited to the side where its attribute has room: the linear walk of Jahanian et al. 2020 (section 3.1), with the
+    identity kept. The result is the mean of the second half of the steps; ``scores`` are those of the start.
+    """
+    first, last = check_layers(direction.layers, generator.n_latent, direction.name)
+    vector = direction.vector.expand(generator.n_latent, -1)[first:last].clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([vector], RATE * direction.vector.square().mean().sqrt().item())
+    random = torch.Generator().manual_seed(seed)
+    mean = torch.zeros_like(vector)
+    for step in range(steps):
+        z = torch.randn(BATCH, generator.z_dim, generator=random)
+        loss = _loss(generator, z, vector, slice(first, last), eyes, eyes.names.index(direction.name), move)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        if step >= steps // 2:
+            mean += vector.detach() / (steps - steps // 2)
+    refined = torch.zeros(generator.n_latent, generator.w_dim)
+    refined[first:last] = mean
+    return replace(direction, vector=refined, space="w_plus", method=f"{direction.method}, refined")
+
+
+def _loss(
+    generator: Generator, z: Tensor, vector: Tensor, layers: slice, eyes: Eyes, column: int, move: float
+) -> Tensor:
+    with torch.no_grad():
+        w_plus = generator.broadcast(generator.mapping(z))
+    before = look(generator, w_plus, eyes)
+    signs = towards_room(before, column)
+    edited = w_plus.clone()
+    edited[:, layers] += signs[:, None, None] * vector
+    images = generator.synthesis(edited)
+    change = eyes.attributes(images) - before.attributes
+    others = [i for i in range(len(eyes.names)) if i != column]
+    short = (signs * change[:, column]).mean() - move
+    kept = (eyes.identity(images) * before.identity).sum(1).mean()
+    return MOVE_WEIGHT * short.square() + SIDE_EFFECT_WEIGHT * change[:, others].abs().mean() - kept
