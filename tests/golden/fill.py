@@ -17,7 +17,10 @@ SLOW_MAPPING = re.compile(r"(^|\.)(style\.\d+|mapping\.fc\d+)\.(weight|bias)$")
 
 
 def fill(key: str, shape: Sequence[int], salt: str = "public", rule: str = "plain") -> np.ndarray:
-    """Return the float32 array of ``key`` under a rule: ``plain``, ``he``, ``psp``, ``stylegan2`` or ``raw``."""
+    """Return the float32 array of ``key`` under a rule: ``plain``, ``he``, ``psp``, ``stylegan2``, ``soat`` or ``raw``.
+
+    ``soat`` is ``stylegan2`` with an image that stays inside the clamp of that program.
+    """
     stream = np.random.RandomState(zlib.crc32(f"{salt}:{key}".encode()))
     x = np.asarray(stream.standard_normal(tuple(shape)), dtype=np.float32)
     return np.asarray(x if rule == "raw" else _scaled(x, key, rule), dtype=np.float32)
@@ -58,7 +61,9 @@ def _scaled(x: np.ndarray, key: str, rule: str) -> np.ndarray:
         return 0.1 * x
     if name == "running_var":
         return 1 + 0.1 * np.abs(x)
-    if rule == "stylegan2":
+    if rule == "soat" and re.search(r"to_rgb.*conv\.weight$", key):
+        return 0.1 * x
+    if rule in ("stylegan2", "soat"):
         return _stylegan2(x, key, name)
     if name.endswith("bias"):
         return 0.1 * x

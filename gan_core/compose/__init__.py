@@ -1,0 +1,1 @@
+"""Compositions: new pictures from the features of several, with trained generators alone (SOAT, Chong et al. 2021)."""

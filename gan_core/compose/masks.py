@@ -1,0 +1,95 @@
+"""Where the second picture shows: boxes in shares of the image, ramps, and soft masks."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_core.errors import ParamsError
+from gan_core.generators.walk import Axis, Share
+
+FRAME = 256
+"""Side of the mask that boxes are drawn into, as published, whatever the size of the image."""
+
+
+class Box(NamedTuple):
+    """A rectangle in shares of the image's width and height, 0 to 1, whatever its size in pixels."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def check_box(box: Sequence[float]) -> Box:
+    """Return ``box`` as a ``Box``; raises ``ParamsError`` if it isn't four numbers, is empty or leaves the image."""
+    if len(box) != 4 or not all(math.isfinite(side) for side in box):
+        raise ParamsError(f"box {list(box)}: give left, top, width and height in shares of the image, 0 to 1")
+    left, top, width, height = box
+    if width <= 0 or height <= 0:
+        raise ParamsError(f"box {list(box)} is empty: give a width and a height above 0")
+    if min(left, top) < 0 or left + width > 1 + 1e-6 or top + height > 1 + 1e-6:
+        raise ParamsError(
+            f"box {list(box)} lies outside the image: left + width and top + height must be within 0 to 1"
+        )
+    return Box(left, top, width, height)
+
+
+def box_mask(boxes: Sequence[Sequence[float]]) -> Tensor:
+    """Draw boxes into a soft mask ``[1, 1, 256, 256]``, 1 inside; several boxes join by their maximum.
+
+    As published, each is blurred by a Gaussian whose kernel is about half of the box and whose sigma is the size of the
+    kernel, which makes it nearly a box filter. (The published script takes the first box only, and lets a side of 256
+    pixels wrap to 0.) Raises ``ParamsError`` for no box, or one that ``check_box`` refuses.
+    """
+    if not boxes:
+        raise ParamsError("no box: name at least one, or give a mask")
+    return torch.stack([_soft_box(check_box(box)) for box in boxes]).amax(0).clamp(max=1)
+
+
+def check_mask(mask: Tensor) -> Tensor:
+    """Return ``mask`` as ``[1 or B, 1, H, W]``; raises ``ParamsError`` if it is empty or leaves 0 to 1."""
+    if mask.ndim not in (2, 4) or (mask.ndim == 4 and mask.shape[1] != 1):
+        raise ParamsError(f"mask of shape {list(mask.shape)}: give [H, W] or [B, 1, H, W]")
+    if not mask.any():
+        raise ParamsError("the mask is empty: nothing would be taken from the reference")
+    if not (mask.min() >= 0 and mask.max() <= 1):
+        raise ParamsError("the mask must have values from 0 to 1")
+    return mask.float() if mask.ndim == 4 else mask.float()[None, None]
+
+
+def ramp(length: int, flat_ends: bool = True) -> Tensor:
+    """Rise from 0 to 1 over ``length`` values; with ``flat_ends`` the first and the last quarter stay at 0 and at 1."""
+    flat = length // 4 if flat_ends else 0
+    return torch.cat([torch.zeros(flat), torch.linspace(0, 1, length - 2 * flat), torch.ones(flat)])
+
+
+def ramp_along(axis: Axis, flat_ends: bool = True) -> Share:
+    """Return the share that rises with ``ramp`` from left to right (horizontal) or from top to bottom (vertical)."""
+
+    def share(layer: int, height: int, width: int) -> Tensor:
+        return ramp(width, flat_ends).view(1, 1, 1, -1) if axis == "horizontal" else ramp(height, flat_ends)[:, None]
+
+    return share
+
+
+def kernel_size(side: int) -> int:
+    """Return the width of the blur for a box ``side`` pixels long: half of it, made odd and no smaller than 1."""
+    half = side // 2
+    return half + half % 2 + 1
+
+
+def _soft_box(box: Box) -> Tensor:
+    left, top, width, height = (max(round(FRAME * share), i // 2) for i, share in enumerate(box))
+    mask = torch.zeros(1, 1, FRAME, FRAME)
+    mask[..., top : top + height, left : left + width] = 1
+    for vertical, size in ((True, kernel_size(height)), (False, kernel_size(width))):
+        offset = torch.arange(size) - (size - 1) / 2
+        taps = torch.exp(-0.5 * (offset / size).square())
+        kernel = (taps / taps.sum()).view(1, 1, -1, 1) if vertical else (taps / taps.sum()).view(1, 1, 1, -1)
+        pad = size // 2
+        mask = F.conv2d(F.pad(mask, (0, 0, pad, pad) if vertical else (pad, pad, 0, 0), mode="reflect"), kernel)
+    return mask
