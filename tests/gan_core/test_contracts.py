@@ -35,7 +35,8 @@ SMALL_GENERATORS: dict[str, dict[str, Any]] = {
     "stylegan2": {"size": 16, "style_dim": 32, "n_mlp": 2, "channels": {4: 16, 8: 16, 16: 8}},
 }
 SMALL_ENCODERS: dict[str, dict[str, Any]] = {
-    "psp": {"n_latent": 6, "style_dim": 32, "input_size": 32, "units": [1, 1, 1, 1], "width": 8},
+    name: {"n_latent": 6, "style_dim": 32, "input_size": 32, "units": [1, 1, 1, 1], "width": 8}
+    for name in ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer")
 }
 SMALL_NETWORKS: dict[str, dict[str, Any]] = {
     "identity": {"width": 8, "dim": 16},

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from gan_core.encoders.base import ENCODERS
-from gan_core.encoders.psp import GradualStyleEncoder, level_of
+from gan_core.encoders.psp import GradualStyleEncoder
+from gan_core.encoders.pyramid import level_of
 from gan_core.errors import ParamsError
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 

@@ -1,0 +1,95 @@
+"""The feature pyramid over IR-SE that pSp, e4e and Style Transformer read (Richardson et al. 2021, section 3.1)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.encoders.backbone import Units, body, group_ends, stem
+from gan_core.encoders.base import Encoder
+from gan_core.errors import ParamsError
+
+COARSE, MIDDLE = 3, 7
+Shape = int | Sequence[int]
+
+
+class BackboneEncoder(Encoder):
+    """An encoder over IR-SE, with the published state-dict names.
+
+    ``units`` (per group) and ``width`` (of the first group) shape the backbone: the published one is (3, 4, 14, 3) and
+    64. ``input_size`` is a side, or height and width: 256, or [192, 256] for cars. ``latent_avg [n_latent, style_dim]``
+    is set from the generator. Raises ``ParamsError`` for a size that can't be halved down to a vector.
+    """
+
+    space = "w_plus"
+
+    def __init__(
+        self, n_latent: int, style_dim: int, input_size: Shape, units: Units | Sequence[int], width: int, channels: int
+    ) -> None:
+        super().__init__()
+        self.input_shape = check_shape(input_size)
+        first, second, third, fourth = units
+        self.arguments = {
+            "n_latent": n_latent,
+            "style_dim": style_dim,
+            "input_size": input_size if isinstance(input_size, int) else list(input_size),
+            "units": [first, second, third, fourth],
+            "width": width,
+            "input_channels": channels,
+        }
+        self.n_latent, self.w_dim = n_latent, style_dim
+        self.taps = group_ends((first, second, third, fourth))[1:]
+        self.input_layer = stem(channels, width)
+        self.body = body((first, second, third, fourth), width)
+        self.register_buffer("latent_avg", torch.zeros(n_latent, style_dim), persistent=False)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the backbone's maps after its second, third and fourth group, fine to coarse."""
+        x = self.input_layer(images)
+        maps = []
+        for index, unit in enumerate(self.body):
+            x = unit(x)
+            if index in self.taps:
+                maps.append(x)
+        return maps
+
+
+class PyramidEncoder(BackboneEncoder):
+    """An encoder that reads three levels, all with ``8 width`` channels."""
+
+    def __init__(
+        self, n_latent: int, style_dim: int, input_size: Shape, units: Units | Sequence[int], width: int, channels: int
+    ) -> None:
+        super().__init__(n_latent, style_dim, input_size, units, width, channels)
+        self.latlayer1 = nn.Conv2d(4 * width, 8 * width, 1)
+        self.latlayer2 = nn.Conv2d(2 * width, 8 * width, 1)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Return the three levels that the styles read, coarse to fine, all with the same channels."""
+        fine, middle, coarse = self.features(images)
+        p2 = upsampled(coarse, middle) + self.latlayer1(middle)
+        p1 = upsampled(p2, fine) + self.latlayer2(fine)
+        return [coarse, p2, p1]
+
+
+def check_shape(size: Shape) -> tuple[int, int]:
+    """Return height and width; raises ``ParamsError`` if four groups and the maps can't halve them to a vector."""
+    height, width = (size, size) if isinstance(size, int) else (size[0], size[1])
+    longer, shorter = max(height, width), min(height, width)
+    if longer < 32 or longer & (longer - 1) or shorter % 16 or 2 * shorter < longer:
+        raise ParamsError(
+            f"input_size is {size}: encoders need a power of two, at least 32 (the shorter side of wide images: a "
+            "multiple of 16, at least half of it)"
+        )
+    return height, width
+
+
+def level_of(style: int) -> int:
+    """Which level of the pyramid a style reads: 0 coarse (styles 0-2), 1 middle (3-6), 2 fine (the rest)."""
+    return 0 if style < COARSE else 1 if style < MIDDLE else 2
+
+
+def upsampled(x: Tensor, like: Tensor) -> Tensor:
+    """Resize ``x`` to the height and width of ``like``, bilinear with aligned corners."""
+    return F.interpolate(x, like.shape[2:], mode="bilinear", align_corners=True)

@@ -1,0 +1,56 @@
+"""Style Transformer (Hu et al. 2022, "Style Transformer for Image Inversion and Editing", section 3)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.encoders.backbone import IR_SE_50, Units
+from gan_core.encoders.base import ENCODERS
+from gan_core.encoders.pyramid import PyramidEncoder, Shape
+from gan_core.encoders.transformer import DecoderLayer
+from gan_core.generators.layers import EqualLinear, PixelNorm
+
+
+@ENCODERS.register("style-transformer")
+class StyleTransformer(PyramidEncoder):
+    """Learnt queries that gather the styles from the three levels of the pyramid, coarse to fine.
+
+    The queries are vectors ``z`` seen through a mapping network, which starts as the generator's own and is trained
+    along (the published files keep it at ``decoder.style``; here it is ``style``). ``n_queries`` may exceed
+    ``n_latent``: the published network always has 18 and smaller generators take the first ones. The other arguments
+    are those of ``BackboneEncoder``.
+    """
+
+    name = "style-transformer"
+
+    def __init__(
+        self,
+        n_latent: int = 18,
+        style_dim: int = 512,
+        input_size: Shape = 256,
+        units: Units | Sequence[int] = IR_SE_50,
+        width: int = 64,
+        input_channels: int = 3,
+        n_mlp: int = 8,
+        n_queries: int | None = None,
+        heads: int = 4,
+    ) -> None:
+        super().__init__(n_latent, style_dim, input_size, units, width, input_channels)
+        self.arguments |= {"n_mlp": n_mlp, "n_queries": n_queries, "heads": heads}
+        self.z = nn.Parameter(torch.randn(1, n_queries or n_latent, style_dim))
+        layers = [EqualLinear(style_dim, style_dim, lr_mul=0.01, activate=True) for _ in range(n_mlp)]
+        self.style = nn.Sequential(PixelNorm(), *layers)
+        self.transformerlayer_coarse = DecoderLayer(style_dim, 8 * width, heads)
+        self.transformerlayer_medium = DecoderLayer(style_dim, 8 * width, heads)
+        self.transformerlayer_fine = DecoderLayer(style_dim, 8 * width, heads)
+
+    def queries(self) -> Tensor:
+        """The learnt starting styles ``[1, n_queries, style_dim]``, the same for every image."""
+        return self.style(self.z[0])[None]
+
+    def forward(self, images: Tensor) -> Tensor:
+        coarse, middle, fine = (level.flatten(2).transpose(1, 2) for level in self.pyramid(images))
+        codes = self.transformerlayer_coarse(self.queries().expand(len(images), -1, -1), coarse)
+        codes = self.transformerlayer_medium(codes, middle)
+        return self.transformerlayer_fine(codes, fine)[:, : self.n_latent]

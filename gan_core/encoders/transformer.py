@@ -1,0 +1,36 @@
+"""Post-norm decoder layers without positions, as Style Transformer uses them (Hu et al. 2022, section 3.2)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention of the queries, attention to a memory, and a small network; a norm after each sum.
+
+    ``forward(queries [B, Q, dim], memory [B, M, memory_dim])`` -> ``[B, Q, dim]``. The published layer has 4 heads, an
+    inner width of ``2 dim`` and ``memory_dim = dim``.
+    """
+
+    def __init__(self, dim: int = 512, memory_dim: int | None = None, heads: int = 4, dropout: float = 0.1) -> None:
+        super().__init__()
+        memory_dim = memory_dim or dim
+        self.self_attn = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(
+            dim, heads, dropout, kdim=memory_dim, vdim=memory_dim, batch_first=True
+        )
+        self.linear1 = nn.Linear(dim, 2 * dim)
+        self.linear2 = nn.Linear(2 * dim, dim)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+        x = self.attend_self(queries)
+        attended = self.multihead_attn(x, memory, memory, need_weights=False)[0]
+        x = self.norm2(x + self.dropout(attended))
+        inner = self.linear2(self.dropout(torch.relu(self.linear1(x))))
+        return self.norm3(x + self.dropout(inner))
+
+    def attend_self(self, queries: Tensor) -> Tensor:
+        """The first third of the layer, which knows nothing of the memory."""
+        attended = self.self_attn(queries, queries, queries, need_weights=False)[0]
+        return self.norm1(queries + self.dropout(attended))

@@ -1,0 +1,86 @@
+"""What the variants have in common and where they differ, on small networks."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from gan_core.encoders.base import ENCODERS, Encoder
+from gan_core.encoders.e4e import Encoder4Editing, stage_at
+from gan_core.errors import ParamsError
+
+SMALL: dict[str, Any] = {"n_latent": 10, "style_dim": 16, "input_size": 64, "units": [1, 1, 1, 1], "width": 4}
+VARIANTS = ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer")
+
+
+def small(name: str, **changes: Any) -> Encoder:
+    torch.manual_seed(0)
+    return ENCODERS.get(name)(**SMALL | changes).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_wide_images_give_codes_of_the_same_shape(name: str) -> None:
+    encoder = small(name, input_size=[48, 64])
+    assert encoder.input_shape == (48, 64)
+    assert encoder.input_size == 64
+    assert encoder.encode(torch.rand(2, 3, 96, 128)).shape == (2, 10, 16)
+    assert ENCODERS.get(name)(**encoder.arguments).input_shape == (48, 64)
+
+
+def test_the_frame_of_wide_images_is_the_middle() -> None:
+    rows = torch.arange(64.0)[None, None, :, None].expand(1, 3, 64, 64)
+    assert small("psp", input_size=[48, 64]).frame(rows)[0, 0, [0, -1], 0].tolist() == [8, 55]
+    assert torch.equal(small("psp").frame(rows), rows)
+
+
+@pytest.mark.parametrize("size", [[40, 64], [16, 64], [96, 96]])
+def test_sizes_that_do_not_fit_are_refused(size: list[int]) -> None:
+    with pytest.raises(ParamsError, match="input_size is "):
+        small("psp", input_size=size)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    encoder = small(name).train().requires_grad_(True)
+    (encoder(torch.randn(4, 3, 64, 64)) * torch.randn(4, 10, 16)).sum().backward()
+    assert [key for key, p in encoder.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_e4e_and_psp_share_names_but_not_meaning() -> None:
+    psp, e4e = small("psp"), small("e4e")
+    e4e.load_state_dict(psp.state_dict(), strict=True)
+    image = torch.rand(1, 3, 64, 64)
+    styles = psp(image)
+    torch.testing.assert_close(e4e(image)[:, 1:], styles[:, 1:] + styles[:, :1])
+    torch.testing.assert_close(e4e(image)[:, 0], styles[:, 0])
+
+
+def test_e4e_adds_offsets_stage_by_stage() -> None:
+    encoder = small("e4e")
+    assert isinstance(encoder, Encoder4Editing)
+    image, whole = torch.rand(1, 3, 64, 64), encoder(torch.zeros(1, 3, 64, 64))
+    for stage in (0, 4):
+        encoder.stage = stage
+        codes = encoder(torch.zeros(1, 3, 64, 64))
+        assert torch.equal(codes[:, stage + 1 :], codes[:, :1].expand(-1, 9 - stage, -1))
+        torch.testing.assert_close(codes[:, : stage + 1], whole[:, : stage + 1])
+    assert encoder(image).shape == (1, 10, 16)
+
+
+def test_one_style_is_one_style() -> None:
+    codes = small("psp-w")(torch.rand(2, 3, 64, 64))
+    assert torch.equal(codes, codes[:, :1].expand(-1, 10, -1))
+    assert not torch.equal(codes[0], codes[1])
+
+
+def test_style_transformer_takes_the_first_of_more_queries() -> None:
+    encoder = small("style-transformer", n_queries=18)
+    assert encoder(torch.rand(1, 3, 64, 64)).shape == (1, 10, 16)
+    assert encoder.queries().shape == (1, 18, 16)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("step", "stage"), [(0, 0), (19_999, 0), (20_000, 1), (21_999, 1), (22_000, 2), (52_000, 17), (90_000, 17)]
+)
+def test_the_progressive_schedule(step: int, stage: int) -> None:
+    assert stage_at(step, 18, 20_000, 2_000) == stage
