@@ -65,7 +65,10 @@ class TuneParams(Section):
     enabled: bool = True
     steps: Count = 60
     lr: Positive = 1e-3
+    lr_rampdown: Unit = 0.0
     min_resolution: Count = 4
+    batch_size: Count = 8
+    precision: Precision = "exact"
     l2_weight: Weight = 1.0
     perceptual_weight: Weight = 1.0
     stop_perceptual: Weight = 0.0
@@ -148,12 +151,13 @@ class TrainGeneratorParams(Section):
     paired_lr: Positive = 2e-3
     adversarial_images: int = 100_000
     lr: Positive = 5e-4
-    pair_weight: Weight = 5.0
+    discriminator_lr: Positive = 4e-3
+    pair_weight: Weight = 3.0
     feature_weight: Weight = 4.0
-    r1_gamma: Weight = 1.0
+    r1_gamma: Weight = 0.2
     r1_every: Count = 16
     path_length_weight: Weight = 2.0
-    path_length_every: Count = 4
+    path_length_every: Count = 8
     mixing: Unit = 0.5
     ema_images: Count = 10_000
     precision: Precision = "fast"

@@ -86,7 +86,7 @@ class GanState:
         torch.manual_seed(params.seed)
         generator = StyleGAN2(params.size, params.style_dim, params.n_mlp, channels=params.channels)
         _start_from_factors(generator)
-        discriminator = Discriminator(params.size, channels=params.channels)
+        discriminator = Discriminator(params.size, channels=params.discriminator_channels)
         for network in (generator, discriminator):
             set_precision(network, params.precision)
         return cls(
@@ -94,7 +94,7 @@ class GanState:
             copy.deepcopy(generator).eval().requires_grad_(False),
             discriminator,
             torch.optim.Adam(_parameter_groups(generator), params.paired_lr, betas=(0.9, 0.99)),
-            torch.optim.Adam(discriminator.parameters(), params.lr, betas=(0.0, 0.99)),
+            torch.optim.Adam(discriminator.parameters(), params.discriminator_lr, betas=(0.0, 0.99)),
         )
 
     def save(self, path: Path) -> None:
@@ -139,12 +139,9 @@ def train_generator(
     while state.seen < total:
         rows = torch.randint(len(portraits), (params.batch_size,)).numpy()
         real, z = portraits.images(rows), paired_latents(gaussian[rows], params.style_dim)
-        weight = 1 + params.feature_weight * portraits.features(rows)
-        adversarial = state.seen >= params.paired_images
+        pairs = Pairs(z, real, 1 + params.feature_weight * portraits.features(rows))
         _set_learning_rate(state, params)
-        if adversarial:
-            losses |= _discriminator_step(state, params, real)
-        losses |= _generator_step(state, params, Pairs(z, real, weight), adversarial)
+        losses |= _warm_up_step(state, pairs) if state.seen < params.paired_images else _game_step(state, params, pairs)
         _average(state, params)
         before, state.seen = state.seen, state.seen + params.batch_size
         if before // report_every != state.seen // report_every or state.seen >= total:
@@ -180,55 +177,67 @@ def _parameter_groups(generator: StyleGAN2) -> list[dict[str, Any]]:
 
 
 def _set_learning_rate(state: GanState, params: TrainGeneratorParams) -> None:
-    """Warm-up: momentum, and a cosine from ``paired_lr`` to 5 % of it. Game: no momentum and ``lr``, as published."""
+    """Warm-up: momentum, and a cosine from ``paired_lr`` to 5 % of it. Game: no momentum, the last third slowing down."""
     paired = state.seen < params.paired_images
     share = state.seen / max(params.paired_images, 1)
     warm = params.paired_lr * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * share)))
+    left = (params.paired_images + params.adversarial_images - state.seen) / max(params.adversarial_images, 1)
+    slowed = min(1.0, 3 * left)
     for group in state.generator_optimiser.param_groups:
-        group["lr"] = warm * group["share"] if paired else params.lr
+        group["lr"] = warm * group["share"] if paired else params.lr * slowed
         group["betas"] = (0.9 if paired else 0.0, 0.99)
+    for group in state.discriminator_optimiser.param_groups:
+        group["lr"] = params.discriminator_lr * slowed
 
 
-def _generator_step(state: GanState, params: TrainGeneratorParams, pairs: Pairs, adversarial: bool) -> dict[str, float]:
-    generator = state.generator
-    images = generator(pairs.z, noise="random" if adversarial else "none")
-    pair = pyramid_loss(images, pairs.image, pairs.weight)
-    loss, found = pair * (params.pair_weight if adversarial else 1.0), {"pair": pair}
-    if adversarial:
-        fakes = generator.synthesis(_mixed_codes(generator, params, len(images)), noise="random")
-        game = nonsaturating_generator_loss(state.discriminator(torch.cat([images, fakes])))
-        loss, found = loss + game, found | {"generator": game}
-        step = state.seen // params.batch_size
-        if params.path_length_weight and step % params.path_length_every == 0:
-            penalty = _path_length(state, max(params.batch_size // 2, 1))
-            loss = loss + params.path_length_weight * params.path_length_every * penalty
-            found |= {"path_length": penalty}
+def _warm_up_step(state: GanState, pairs: Pairs) -> dict[str, float]:
+    loss = pyramid_loss(state.generator(pairs.z, noise="none"), pairs.image, pairs.weight)
+    _step(state.generator_optimiser, loss, state.generator)
+    return {"pair": loss.item()}
+
+
+def _game_step(state: GanState, params: TrainGeneratorParams, pairs: Pairs) -> dict[str, float]:
+    """Let both players see the same pictures: those of the pairs or, a share ``mixing`` of the time, of mixed codes.
+
+    A picture of mixed codes has no portrait to be compared with, so the pair loss rests in these steps.
+    """
+    generator, step = state.generator, state.seen // params.batch_size
+    mixed = bool(torch.rand(()) < params.mixing)
+    w_plus = _mixed_codes(generator, len(pairs.z)) if mixed else generator.broadcast(generator.mapping(pairs.z))
+    images = generator.synthesis(w_plus, noise="random")
+    found = _discriminator_step(state, params, pairs.image, images.detach())
+    state.discriminator.requires_grad_(False)
+    loss = nonsaturating_generator_loss(state.discriminator(images))
+    found["generator"] = loss.item()
+    if not mixed:
+        pair = pyramid_loss(images, pairs.image, pairs.weight)
+        loss, found["pair"] = loss + params.pair_weight * pair, pair.item()
+    if params.path_length_weight and step % params.path_length_every == 0:
+        penalty = _path_length(state, max(params.batch_size // 2, 1))
+        loss, found["path_length"] = (
+            loss + params.path_length_weight * params.path_length_every * penalty,
+            penalty.item(),
+        )
     _step(state.generator_optimiser, loss, generator)
-    return {name: value.item() for name, value in found.items()}
+    return found
 
 
-def _discriminator_step(state: GanState, params: TrainGeneratorParams, real: Tensor) -> dict[str, float]:
-    discriminator = state.discriminator
-    with torch.no_grad():
-        fake = state.generator.synthesis(_mixed_codes(state.generator, params, len(real)), noise="random")
+def _discriminator_step(state: GanState, params: TrainGeneratorParams, real: Tensor, fake: Tensor) -> dict[str, float]:
+    discriminator = state.discriminator.requires_grad_(True)
     real_logits, fake_logits = discriminator(real), discriminator(fake)
     loss = logistic_discriminator_loss(real_logits, fake_logits)
-    found = {"discriminator": loss, "real_sign": real_logits.sign().mean()}
+    found = {"discriminator": loss.item(), "real_sign": real_logits.sign().mean().item()}
     if (state.seen // params.batch_size) % params.r1_every == 0:
         penalty = r1_penalty(discriminator, real)
-        loss = loss + params.r1_gamma / 2 * params.r1_every * penalty
-        found |= {"r1": penalty}
+        loss, found["r1"] = loss + params.r1_gamma / 2 * params.r1_every * penalty, penalty.item()
     _step(state.discriminator_optimiser, loss, discriminator)
-    return {name: value.item() for name, value in found.items()}
+    return found
 
 
-def _mixed_codes(generator: StyleGAN2, params: TrainGeneratorParams, batch: int) -> Tensor:
-    """Codes ``w_plus`` of random latents, with style mixing at a random layer for a share of the batches."""
-    w = generator.mapping(torch.randn(batch, generator.z_dim))
-    if torch.rand(()) >= params.mixing:
-        return generator.broadcast(w)
-    crossover = int(torch.randint(1, generator.n_latent, ()))
-    return generator.mix(w, generator.mapping(torch.randn(batch, generator.z_dim)), crossover)
+def _mixed_codes(generator: StyleGAN2, batch: int) -> Tensor:
+    """Codes ``w_plus`` of random latents, two of them mixed at a random layer."""
+    first, second = (generator.mapping(torch.randn(batch, generator.z_dim)) for _ in range(2))
+    return generator.mix(first, second, int(torch.randint(1, generator.n_latent, ())))
 
 
 def _path_length(state: GanState, batch: int) -> Tensor:
