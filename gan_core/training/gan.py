@@ -177,7 +177,7 @@ def _parameter_groups(generator: StyleGAN2) -> list[dict[str, Any]]:
 
 
 def _set_learning_rate(state: GanState, params: TrainGeneratorParams) -> None:
-    """Warm-up: momentum, and a cosine from ``paired_lr`` to 5 % of it. Game: no momentum, the last third slowing down."""
+    """Warm-up: momentum, a cosine from ``paired_lr`` to 5 %. Game: no momentum, slowing down in the last third."""
     paired = state.seen < params.paired_images
     share = state.seen / max(params.paired_images, 1)
     warm = params.paired_lr * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * share)))
