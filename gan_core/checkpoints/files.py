@@ -23,8 +23,8 @@ PLACEHOLDERS = {
     b"outs:": "a DVC pointer, not the file: name the path without `.dvc` and run `dvc pull`",
 }
 PICKLES = {
-    b"pk\x03\x04": "a PyTorch pickle: convert it once with gan_core.checkpoints.rosinality",
-    b"\x80": "a Python pickle, which is never opened here: convert it to safetensors first",
+    b"pk\x03\x04": "a PyTorch pickle: convert it with `edit-dataset checkpoints import`",
+    b"\x80": "a Python pickle, which is never opened here: convert it with `edit-dataset checkpoints import`",
 }
 
 

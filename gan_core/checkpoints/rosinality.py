@@ -1,34 +1,48 @@
 """StyleGAN2 ``.pt`` files of the rosinality layout, the format that most published weights and encoders use."""
 
-import argparse
-import re
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.files import Card, placeholder, save_checkpoint
-from gan_core.checkpoints.store import load_state, model_tensors
+from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.layouts import LAYOUTS, Layout, Part, generator_part
+from gan_core.checkpoints.store import load_state
+from gan_core.checkpoints.stored import loaded
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 
 State = dict[str, Tensor]
 
 
-def convert_rosinality(source: str | Path, target: str | Path, licence: str, network: str = "g_ema") -> str:
-    """Turn a ``.pt`` file into our safetensors with a card and return its sha256; raises ``CheckpointError``."""
-    generator = load_rosinality(source, network)
-    card = Card(
-        kind="generator",
-        name=generator.family,
-        arguments=generator.arguments,
-        space="w",
-        made_by="convert_rosinality",
-        licence=licence,
-        source=f"{Path(source).name}:{network}",
-    )
-    return save_checkpoint(target, model_tensors(generator), card, half=False)
+@LAYOUTS.register("rosinality")
+class RosinalityLayout(Layout):
+    """A dictionary with the generator's state dict under ``g_ema`` (or ``g``): converted weights or a training's."""
+
+    name: ClassVar[str] = "rosinality"
+    licence: ClassVar[str] = "NVIDIA Source Code License (non-commercial), if converted from NVIDIA's weights"
+
+    def recognises(self, value: Any) -> bool:
+        return _network(value) is not None
+
+    def facts(self, value: Any, where: str | Path) -> dict[str, Any]:
+        network = _network(value) or "g_ema"
+        arguments, state = infer_arguments(value[network], where), value[network]
+        return {
+            "family": "stylegan2",
+            "variant": "training checkpoint" if "g_optim" in value else "converted weights",
+            **arguments,
+            "n_latent": 2 * int(math.log2(arguments["size"])) - 2,
+            "latent_avg": "latent_avg" in value,
+            "noise_maps": any(key.startswith("noises.") for key in state),
+        }
+
+    def convert(self, value: Any, where: str | Path) -> list[Part]:
+        network = _network(value) or "g_ema"
+        wanted = {key: value[key] for key in (network, "latent_avg") if key in value}
+        return [generator_part(build_generator(loaded(wanted), where, network), network)]
 
 
 def load_rosinality(path: str | Path, network: str = "g_ema") -> StyleGAN2:
@@ -37,14 +51,18 @@ def load_rosinality(path: str | Path, network: str = "g_ema") -> StyleGAN2:
     Size, widths and depth follow from the shapes; optimisers and options are ignored. Noise maps that old files lack
     are drawn from a fixed seed, and a missing ``latent_avg`` is computed. Raises ``CheckpointError``.
     """
-    content = read_pickled_weights(path)
+    return build_generator(read_pickled_weights(path), path, network)
+
+
+def build_generator(content: dict[str, Any], where: str | Path, network: str = "g_ema") -> StyleGAN2:
+    """Build the generator from the loaded content of a file, as ``load_rosinality`` does."""
     if not isinstance(content.get(network), dict):
         present = ", ".join(key for key, value in content.items() if isinstance(value, dict)) or "nothing"
-        raise CheckpointError(f"{path} has no network {network!r}: it has {present}")
+        raise CheckpointError(f"{where} has no network {network!r}: it has {present}")
     state: State = content[network]
-    generator = StyleGAN2(**infer_arguments(state, path))
+    generator = StyleGAN2(**infer_arguments(state, where))
     average = content.get("latent_avg")
-    load_state(generator, _noise_maps(generator) | state | {"latent_avg": _average(average, generator)}, path)
+    load_state(generator, _noise_maps(generator) | state | {"latent_avg": _average(average, generator)}, where)
     if average is None:
         generator.latent_avg.copy_(generator.mean_latent())
     return generator.eval().requires_grad_(False)
@@ -64,19 +82,11 @@ def infer_arguments(state: State, where: str | Path = "the state dict") -> dict[
 
 
 def read_pickled_weights(path: str | Path) -> dict[str, Any]:
-    """Read a ``torch.save`` file that holds only tensors and plain values; nothing in it is ever executed.
+    """Read a file that holds a dictionary of tensors and plain values; nothing in it is ever executed.
 
-    ``argparse.Namespace`` is let through as a bag of values. Raises ``CheckpointError`` for anything else.
+    Objects such as ``argparse.Namespace`` become dictionaries. Raises ``CheckpointError`` for anything else.
     """
-    if not Path(path).is_file():
-        raise CheckpointError(f"no checkpoint at {path}: download it, or name the right path")
-    if meaning := placeholder(Path(path)):
-        raise CheckpointError(f"{path} is {meaning}")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(f"{path} is refused: {_why_refused(error)}") from None
+    content = open_checkpoint(path).load()
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of networks")
     return content
@@ -92,7 +102,10 @@ def _average(stored: Tensor | None, generator: StyleGAN2) -> Tensor:
     return torch.zeros_like(generator.latent_avg) if stored is None else stored.reshape(-1)
 
 
-def _why_refused(error: Exception) -> str:
-    if found := re.search(r"GLOBAL (\S+)", str(error)):
-        return f"it asks to run {found[1]}, so it is more than weights; don't open it elsewhere"
-    return "it is not a whole file of weights; download it again"
+def _network(value: Any) -> str | None:
+    """Which entry of a file is a generator of this layout."""
+    for name in ("g_ema", "g"):
+        state = value.get(name) if isinstance(value, dict) else None
+        if isinstance(state, dict) and "conv1.conv.weight" in state:
+            return name
+    return None

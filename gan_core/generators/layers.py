@@ -132,7 +132,7 @@ class StyledConv(nn.Module):
         if noise is not None:
             offset = offset + self.noise.weight * SQRT2 * noise
         y = F.leaky_relu(torch.addcmul(offset.to(y.dtype), y, scale), 0.2, inplace=True)
-        return y if clamp is None else y.clamp(-clamp * SQRT2, clamp * SQRT2)
+        return y if clamp is None else y.clamp(-clamp, clamp)
 
 
 class ToRGB(nn.Module):

@@ -32,6 +32,7 @@ class StyleGAN2(Generator):
 
     ``channels`` (resolution -> width) replaces the published table; ``conv_clamp`` is the ADA option. ``compute_dtype``
     decides the type of the convolutions (``gan_core.precision``); mapping, demodulation and the image stay float32.
+    ``classes`` makes it the conditional network of ADA, whose mapping takes a label beside ``z``.
     """
 
     family = "stylegan2"
@@ -45,6 +46,7 @@ class StyleGAN2(Generator):
         channel_multiplier: int = 2,
         channels: dict[int, int] | None = None,
         conv_clamp: float | None = None,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         table = {int(r): c for r, c in channels.items()} if channels else channel_table(size, channel_multiplier)
@@ -54,6 +56,7 @@ class StyleGAN2(Generator):
             "n_mlp": n_mlp,
             "channels": table,
             "conv_clamp": conv_clamp,
+            **({"classes": classes} if classes else {}),
         }
         self.size = size
         self.z_dim = self.w_dim = style_dim
@@ -61,8 +64,11 @@ class StyleGAN2(Generator):
         self.compute_dtype = torch.float32
         levels = range(3, int(math.log2(size)) + 1)
         self.n_latent = 2 * len(levels) + 2
+        self.classes = classes
+        self.embed = EqualLinear(classes, style_dim) if classes else None
+        widths = [style_dim * (2 if classes else 1), *[style_dim] * n_mlp]
         self.style = nn.Sequential(
-            PixelNorm(), *(EqualLinear(style_dim, style_dim, lr_mul=0.01, activate=True) for _ in range(n_mlp))
+            PixelNorm(), *(EqualLinear(n, style_dim, lr_mul=0.01, activate=True) for n in widths[:n_mlp])
         )
         self.input = ConstantInput(table[4])
         self.conv1 = StyledConv(table[4], table[4], style_dim)
@@ -80,7 +86,12 @@ class StyleGAN2(Generator):
             self.noises.register_buffer(f"noise_{i}", torch.randn(1, 1, resolution, resolution))
         self.register_buffer("latent_avg", torch.zeros(style_dim), persistent=False)
 
-    def mapping(self, z: Tensor) -> Tensor:
+    def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """``z [B, z_dim]`` -> ``w [B, w_dim]``; a conditional network takes ``labels [B, classes]`` (else class 0)."""
+        if self.embed is not None:
+            if labels is None:
+                labels = torch.eye(self.classes, device=z.device)[:1].expand(len(z), -1)
+            z = torch.cat([self.style[0](z), self.style[0](self.embed(labels))], 1)
         return self.style(z)
 
     def forward(self, z: Tensor, psi: float = 1.0, noise: Noise = "const") -> Tensor:

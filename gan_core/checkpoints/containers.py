@@ -1,0 +1,244 @@
+"""Which kind of file a checkpoint is, and where in it its values lie: torch zip and legacy files, pickles, safetensors.
+
+Nothing is loaded and nothing is run: what a file holds comes back as inert records and places of tensors.
+"""
+
+import json
+import math
+import mmap
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_core.checkpoints.allowed import STORAGES, Global
+from gan_core.checkpoints.files import placeholder
+from gan_core.checkpoints.pickles import PickleReader
+from gan_core.checkpoints.stored import Refused, Storage, loaded, place_tensor, row_major, stored_tensors
+from gan_core.errors import CheckpointError
+
+MAX_FILE_BYTES = 32 << 30
+MAX_INDEX_BYTES = 64 << 20
+MAX_ENTRIES = 100_000
+MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY_VERSION = 1001
+OTHER_FILES = {
+    (0, b"\x1f\x8b"): "a gzip archive: unpack it first",
+    (0, b"BZh"): "a bzip2 archive: unpack it first",
+    (0, b"7z\xbc\xaf"): "a 7z archive: unpack it first",
+    (0, b"Rar!"): "a RAR archive: unpack it first",
+    (257, b"ustar"): "a tar archive: unpack it first (PyTorch files of 2016 are tar too and must be saved again)",
+    (0, b"\x89HDF"): "an HDF5 file (Keras), which holds none of the networks known here",
+    (0, b"\x89PNG"): "a picture, not a checkpoint",
+    (0, b"\xff\xd8\xff"): "a picture, not a checkpoint",
+    (0, b"%PDF"): "a PDF document, not a checkpoint",
+    (0, b"PAR1"): "a Parquet file, not a checkpoint",
+    (0, b"\x93NUMPY"): "a numpy array, not a checkpoint",
+}
+SAFETENSORS_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds, its tensors still in it; ``container`` says which kind of file it is."""
+
+    path: Path
+    container: str
+    value: Any
+    metadata: dict[str, str]
+
+    def load(self) -> Any:
+        """Load all tensors; raises ``CheckpointError``."""
+        return _in_one_sentence(self.path, lambda: loaded(self.value))
+
+
+def open_checkpoint(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> Contents:
+    """Read the index of a checkpoint file of whatever kind; raises ``CheckpointError`` for anything else."""
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder: name the checkpoint file in it")
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}: download it, or name the right path")
+    if meaning := placeholder(path):
+        raise CheckpointError(f"{path} is {meaning}")
+    if path.stat().st_size > max_bytes:
+        raise CheckpointError(f"{path} is refused: it has more than {max_bytes >> 20} MiB")
+    return _in_one_sentence(path, lambda: _open(path))
+
+
+def _in_one_sentence(path: Path, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Refused as error:
+        raise CheckpointError(f"{path} is refused: {error}") from None
+    except (MemoryError, RecursionError):
+        raise CheckpointError(f"{path} is refused: it needs more memory than there is to be read") from None
+
+
+def _open(path: Path) -> Contents:
+    with open(path, "rb") as file:
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    for (offset, signature), meaning in OTHER_FILES.items():
+        if bytes(view[offset : offset + len(signature)]) == signature:
+            raise Refused(f"it is {meaning}")
+    metadata: dict[str, str] = {}
+    if bytes(view[:4]) == b"PK\x03\x04":
+        container, value = "torch zip file", _read_zip(path, view)
+    elif view[0] == 0x80:
+        container, value = _read_stream(view, nested=lambda inner: _read_stream(inner)[1])
+    elif bytes(view[8:9]) == b"{":
+        container, (value, metadata) = "safetensors", _read_safetensors(view)
+    else:
+        raise Refused(f"it begins with {bytes(view[:8])!r}, like no checkpoint: it is damaged or another kind of file")
+    written = sum(tensor.nbytes for tensor in stored_tensors(value))
+    if written > 2 * len(view) + MAX_INDEX_BYTES:
+        raise Refused(f"its tensors would fill {written >> 20} MiB, many times the file", unsafe=True)
+    return Contents(path, container, value, metadata)
+
+
+class _Places:
+    """Storages by key, as persistent ids ask for them; ``find`` gives the bytes of one that is new."""
+
+    def __init__(self, find: Callable[[Storage, str], memoryview | None]) -> None:
+        self.find = find
+        self.storages: dict[str, Storage] = {}
+
+    def __call__(self, persistent_id: Any) -> Storage:
+        kind, storage_type, key, _, count, *view = persistent_id
+        known = isinstance(storage_type, Global) and storage_type.name in STORAGES
+        if kind != "storage" or not known or type(count) is not int or count < 0 or not isinstance(key, str):
+            raise Refused("it refers to data in an unknown way")
+        if view and view[0] is not None:
+            raise Refused("its storages are views of others: save it again with a newer PyTorch")
+        dtype = STORAGES[storage_type.name]
+        if key not in self.storages:
+            self.storages[key] = Storage(dtype, count)
+            self.storages[key].view = self.find(self.storages[key], key)
+        if (self.storages[key].dtype, self.storages[key].count) != (dtype, count):
+            raise Refused("it describes one storage in two ways", unsafe=True)
+        return self.storages[key]
+
+
+def _read_zip(path: Path, view: memoryview) -> Any:
+    entries = _zip_entries(path, view)
+    index = next((name for name in entries if name.split("/", 1)[-1] == "data.pkl"), None)
+    if index is None:
+        raise Refused("it is a zip archive of other files, not a checkpoint: unpack it first")
+    prefix = index.removesuffix("data.pkl")
+    if any(name.startswith((f"{prefix}code/", f"{prefix}constants.pkl")) for name in entries):
+        raise Refused("it is a TorchScript program, which is code: name the plain weights instead")
+    if bytes(entries.get(f"{prefix}byteorder", b"little")) != b"little":
+        raise Refused("it was written on a big-endian machine: save it again on this kind")
+    if len(entries[index]) > MAX_INDEX_BYTES:
+        raise Refused(f"its index has more than {MAX_INDEX_BYTES >> 20} MiB", unsafe=True)
+
+    def find(storage: Storage, key: str) -> memoryview:
+        data = entries.get(f"{prefix}data/{key}")
+        if data is None or len(data) < storage.nbytes:
+            raise Refused(f"its storage {key[:20]} is missing or too short: download it again")
+        return data[: storage.nbytes]
+
+    return _only(entries[index], _Places(find))
+
+
+def _only(view: memoryview, places: _Places) -> Any:
+    reader = PickleReader(view, 0, places)
+    value = reader.read()
+    if reader.position != len(view):
+        raise Refused("its index is followed by something else", unsafe=True)
+    return value
+
+
+def _zip_entries(path: Path, view: memoryview) -> dict[str, memoryview]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, struct.error, OSError, NotImplementedError, EOFError) as error:
+        text = " ".join(str(error).split())[:80]
+        raise Refused(f"it is not a whole file ({text}): download it again") from None
+    if len(infos) > MAX_ENTRIES or len({info.filename for info in infos}) != len(infos):
+        raise Refused("it is a zip archive with far too many files, or two of one name", unsafe=True)
+    if any(info.compress_type or info.compress_size != info.file_size or info.flag_bits & 1 for info in infos):
+        raise Refused("its parts are compressed or encrypted, which PyTorch never does: unpack it first", unsafe=True)
+    if sum(info.file_size for info in infos) > len(view):
+        raise Refused("its parts overlap or are longer than the file", unsafe=True)
+    return {info.filename: _zip_data(info, view) for info in infos}
+
+
+def _zip_data(info: zipfile.ZipInfo, view: memoryview) -> memoryview:
+    header = view[info.header_offset : info.header_offset + 30]
+    if len(header) < 30 or bytes(header[:4]) != b"PK\x03\x04":
+        raise Refused("its parts are not where its index says: download it again")
+    begin = info.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
+    if begin + info.file_size > len(view):
+        raise Refused("it ends early: download it again")
+    return view[begin : begin + info.file_size]
+
+
+def _read_stream(view: memoryview, nested: Callable[[memoryview], Any] | None = None) -> tuple[str, Any]:
+    """A legacy torch file, or a plain pickle."""
+    first = PickleReader(view, 0, None, nested)
+    value = first.read()
+    if value != MAGIC or isinstance(value, bool):
+        if first.position != len(view):
+            raise Refused("it is a pickle followed by something else", unsafe=True)
+        return "pickle", value
+    return "legacy torch file", _read_legacy(view, first.position)
+
+
+def _read_legacy(view: memoryview, position: int) -> Any:
+    places = _Places(lambda _storage, _key: None)
+    values = []
+    for _ in range(4):  # protocol, machine, the content itself, keys of the storages
+        reader = PickleReader(view, position, places)
+        values.append(reader.read())
+        position = reader.position
+    version, machine, content, keys = values
+    if version != LEGACY_VERSION or not isinstance(machine, dict) or machine.get("little_endian") is not True:
+        raise Refused("it was written by an unknown PyTorch or on a big-endian machine")
+    if not isinstance(keys, list) or set(map(str, keys)) != places.storages.keys() or len(set(keys)) != len(keys):
+        raise Refused("it lists other tensors than it uses: download it again")
+    for key in keys:
+        storage = places.storages[key]
+        begin = position + 8
+        position = begin + storage.nbytes
+        if position > len(view) or struct.unpack("<q", view[begin - 8 : begin])[0] != storage.count:
+            raise Refused("it ends early or is damaged: download it again")
+        storage.view = view[begin:position]
+    return content
+
+
+def _read_safetensors(view: memoryview) -> tuple[dict[str, Any], dict[str, str]]:
+    length = struct.unpack("<Q", view[:8])[0]
+    if length > min(MAX_INDEX_BYTES, len(view) - 8):
+        raise Refused("its header is longer than the file: download it again")
+    try:
+        header = json.loads(bytes(view[8 : 8 + length]))
+        metadata = header.pop("__metadata__", {})
+        data = view[8 + length :]
+        return {key: _placed(entry, data) for key, entry in header.items()}, metadata
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Refused("its header is damaged: download it again") from None
+
+
+def _placed(entry: dict[str, Any], data: memoryview) -> Any:
+    begin, end = entry["data_offsets"]
+    dtype, shape = SAFETENSORS_TYPES[entry["dtype"]], tuple(entry["shape"])
+    if not 0 <= begin <= end <= len(data) or math.prod(shape) * dtype.itemsize != end - begin:
+        raise Refused("a tensor of it is not where its header says: download it again")
+    return place_tensor(Storage(dtype, math.prod(shape), data[begin:end]), 0, shape, row_major(shape))
