@@ -5,11 +5,12 @@ import logging
 from collections.abc import Callable
 
 from gan_core.params import Params, load_params
-from gan_core.training import encoder, gan
+from gan_core.training import cel, encoder, gan
 from gan_core.training.log import Report, TrainingLog
 from tasks.tracking import TrainingRun
 
-TRAINERS: dict[str, Callable[[Params, Report], None]] = {"generator": gan.train, "encoder": encoder.train}
+Trainer = Callable[[Params, Report], None]
+TRAINERS: dict[str, Trainer] = {"generator": gan.train, "cel": cel.train, "encoder": encoder.train}
 
 
 def train_model(name: str, params: Params) -> None:

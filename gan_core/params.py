@@ -40,6 +40,7 @@ class ModelPaths(Section):
     perceptual: str = "data/models/perceptual.safetensors"
     landmarks: str = "data/models/landmarks.safetensors"
     directions: str = "data/models/directions.safetensors"
+    second_generator: str = "data/models/generator-cel.safetensors"
 
 
 class AlignParams(Section):
@@ -164,6 +165,19 @@ class TrainGeneratorParams(Section):
     seed: int = 0
 
 
+class TrainCelParams(Section):
+    """The generator fine-tuned on cel-shaded portraits: mapping and modulation stay those of ``models.generator``."""
+
+    images: Count = 24_000
+    portraits: Count = 4_000
+    batch_size: Count = 16
+    lr: Positive = 2e-3
+    feature_weight: Weight = 3.0
+    ema_images: Count = 2_000
+    precision: Precision = "fast"
+    seed: int = 0
+
+
 class TrainEncoderParams(Section):
     """pSp on the toy portraits (Richardson et al. 2021, section 3.2)."""
 
@@ -219,6 +233,7 @@ class Params(Section):
     portraits: PortraitsParams = PortraitsParams()
     sample: SampleParams = SampleParams()
     train_generator: TrainGeneratorParams = TrainGeneratorParams()
+    train_cel: TrainCelParams = TrainCelParams()
     train_encoder: TrainEncoderParams = TrainEncoderParams()
     train_identity: TrainMeasureParams = TrainMeasureParams()
     train_attributes: TrainMeasureParams = TrainMeasureParams()
