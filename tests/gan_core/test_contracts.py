@@ -33,6 +33,10 @@ from gan_core.registry import Registry
 
 SMALL_GENERATORS: dict[str, dict[str, Any]] = {
     "stylegan2": {"size": 16, "style_dim": 32, "n_mlp": 2, "channels": {4: 16, 8: 16, 16: 8}},
+    "sngan": {"channels": [16, 16, 8], "image_channels": 1, "z_dim": 12},
+    "proggan": {"channels": [16, 16, 8], "z_dim": 16},
+    "biggan": {"width": 8, "classes": 4, "label": 2},
+    "biggan-deep": {"width": 16, "widths": [4, 4, 4, 4, 4, 4, 4, 2, 2, 2, 1], "classes": 4, "label": 2},
 }
 SMALL_ENCODERS: dict[str, dict[str, Any]] = {
     name: {"n_latent": 6, "style_dim": 32, "input_size": 32, "units": [1, 1, 1, 1], "width": 8}

@@ -1,0 +1,39 @@
+"""Generators without a mapping network: one latent, which is ``z`` itself."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gan_core.generators.base import Generator, Noise
+
+
+class UnmappedGenerator(Generator):
+    """A family that has no ``w``: ``w_plus [B, 1, z_dim]`` holds ``z``, times ``truncation`` where there is one.
+
+    A network that draws one channel gives it three times, so that images are ``[B, 3, size, size]`` for every family.
+    """
+
+    spaces: ClassVar[tuple[str, ...]] = ("z",)
+
+    def __init__(self, size: int, z_dim: int, truncation: float = 1.0) -> None:
+        super().__init__()
+        self.size = size
+        self.z_dim = self.w_dim = z_dim
+        self.n_latent = 1
+        self.truncation = truncation
+        self.register_buffer("latent_avg", torch.zeros(z_dim), persistent=False)
+
+    def mapping(self, z: Tensor) -> Tensor:
+        return self.truncation * z
+
+    def synthesis(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
+        if w_plus.shape[1:] != (1, self.z_dim):
+            raise ValueError(f"latents are {list(w_plus.shape)}, this generator needs [B, 1, {self.z_dim}]")
+        image = self.draw(w_plus[:, 0])
+        return image.expand(-1, 3, -1, -1) if image.shape[1] == 1 else image
+
+    @abstractmethod
+    def draw(self, z: Tensor) -> Tensor:
+        """``z [B, z_dim]`` -> images ``[B, channels, size, size]`` as the published network gives them."""
