@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows import checkpoints
 from gan_core.errors import ParamsError, UserError
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ server = typer.Typer(no_args_is_help=True, help="The project's own Prefect serve
 directions = typer.Typer(no_args_is_help=True, help="The directions that edits move along.")
 app.add_typer(server, name="server")
 app.add_typer(directions, name="directions")
+app.add_typer(checkpoints.app, name="checkpoints")
 
 ParamsFile = Annotated[str, typer.Option("--params", help="the parameter file")]
 Setting = Annotated[list[str] | None, typer.Option("--set", help="lay KEY=VALUE over the parameters; may be repeated")]
@@ -75,9 +77,16 @@ def import_(
     kind: Annotated[str | None, typer.Option(help="folder, tar or parquet; found out if not given")] = None,
 ) -> None:
     """Turn images into a dataset of shards."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     from gan_core.data.importers import import_dataset
 
-    typer.echo(import_dataset(source, destination, rows_per_shard, kind))
+    columns = SpinnerColumn(), TextColumn("{task.completed:,} images"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("import")
+        report = import_dataset(source, destination, rows_per_shard, kind, lambda rows: shown.advance(task, rows))
+    typer.echo(report)
 
 
 @app.command("list", epilog="Example: edit-dataset list encoders")
