@@ -2,7 +2,7 @@
 
 import logging
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +40,28 @@ def dvc_hashes(paths: Mapping[str, str]) -> dict[str, str]:
     except DvcException as error:
         _log.warning("DVC can't tell all versions: %s", error)
     return hashes
+
+
+def track(paths: Sequence[str]) -> list[str]:
+    """Have DVC track files as they are now, and return those that it does; outside of a DVC project it is none.
+
+    A file that a pipeline stage makes is that stage's and is left alone, with a warning.
+    """
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+
+    tracked = []
+    try:
+        with Repo() as repo:
+            for path in paths:
+                try:
+                    repo.add(path)
+                    tracked.append(path)
+                except DvcException as error:
+                    _log.warning("DVC doesn't track %s: %s", path, error)
+    except NotDvcRepoError:
+        return []
+    return tracked
 
 
 def _git(*arguments: str) -> str:

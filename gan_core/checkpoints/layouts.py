@@ -96,6 +96,8 @@ def import_checkpoint(source: str | Path, target: str | Path, licence: str | Non
     layout = find_layout(contents)
     try:
         parts = layout.convert(contents.value, source)
+        for part in parts:
+            check_finite(part.tensors)
     except Refused as error:
         raise CheckpointError(f"{source} is refused: {error}") from None
     origin: dict[str, Any] = {
@@ -110,6 +112,13 @@ def import_checkpoint(source: str | Path, target: str | Path, licence: str | Non
         card = Card(**origin, **bound, **part.card)
         written[str(path)] = save_checkpoint(path, part.tensors, card, half=False)
     return written
+
+
+def check_finite(tensors: State) -> None:
+    """Raise ``Refused`` for the first tensor with values that no network works with."""
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise Refused(f"{key} has NaN or infinite values")
 
 
 def generator_part(generator: Generator, of: str) -> Part:

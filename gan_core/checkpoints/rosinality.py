@@ -76,8 +76,10 @@ def infer_arguments(state: State, where: str | Path = "the state dict") -> dict[
         channels = {4: state["conv1.conv.weight"].shape[1]}
         channels |= {8 << j: state[f"convs.{2 * j}.conv.weight"].shape[1] for j in range(blocks)}
         style_dim = state["style.1.weight"].shape[0]
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{where} is not a rosinality StyleGAN2 generator: {error} not found") from None
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        raise CheckpointError(
+            f"{where} is not a rosinality StyleGAN2 generator: its keys or shapes differ ({error})"
+        ) from None
     return {"size": 4 << blocks, "style_dim": style_dim, "n_mlp": depth, "channels": channels}
 
 

@@ -77,16 +77,23 @@ def load_state(model: nn.Module, tensors: dict[str, Tensor], where: str | Path) 
     expected = model_tensors(model)
     missing = sorted(expected.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - expected.keys())
-    reshaped = [
-        f"{key} is {list(tensors[key].shape)} instead of {list(expected[key].shape)}"
-        for key in sorted(expected.keys() & tensors.keys())
-        if tensors[key].shape != expected[key].shape
-    ]
+    shared = sorted(expected.keys() & tensors.keys())
+    reshaped = [f"{key} is {other}" for key in shared if (other := _other_form(tensors[key], expected[key]))]
     if missing or unexpected or reshaped:
         raise CheckpointError(f"{where} doesn't fit {type(model).__name__}: {_mismatch(missing, unexpected, reshaped)}")
     with torch.no_grad():
         for key, tensor in expected.items():
             tensor.copy_(tensors[key])
+
+
+def _other_form(tensor: Any, expected: Tensor) -> str:
+    if not isinstance(tensor, Tensor):
+        return f"a {type(tensor).__name__} instead of a tensor"
+    if tensor.shape != expected.shape:
+        return f"{list(tensor.shape)} instead of {list(expected.shape)}"
+    if tensor.is_floating_point() != expected.is_floating_point():
+        return f"{tensor.dtype} instead of {expected.dtype}".replace("torch.", "")
+    return ""
 
 
 def _load(path: str | Path, kind: str, registry: Registry[Any], name: str | None) -> Any:

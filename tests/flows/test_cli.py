@@ -15,7 +15,7 @@ from gan_core.data.run_stage import run_stage
 from gan_core.params import load_params
 from gan_core.runs import begin_run, plan_run
 
-GROUPS = {"server": cli.server, "directions": cli.directions}
+GROUPS = {"server": cli.server, "directions": cli.directions, "checkpoints": cli.checkpoints.app}
 COMMANDS = [
     *([command.name or command.callback.__name__] for command in cli.app.registered_commands),
     *(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from tasks.versions import dvc_hashes, git_sha
+from tasks.versions import dvc_hashes, git_sha, track
 
 
 @pytest.fixture
@@ -45,8 +45,17 @@ def test_a_commit_says_whether_files_differ_from_it(repository: Path) -> None:
     assert git_sha() == f"{clean}-modified"
 
 
+def test_a_file_is_tracked_from_then_on(repository: Path) -> None:
+    (repository / "weights").write_text("w")
+    assert dvc_hashes({"weights": "weights"}) == {}
+    assert track(["weights", "nowhere"]) == ["weights"]
+    assert (repository / "weights.dvc").exists() and dvc_hashes({"weights": "weights"}) != {}
+
+
 def test_outside_of_git_and_dvc_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_sha() is None
     assert dvc_hashes({"dataset": "data"}) == {}
+    (tmp_path / "weights").write_text("w")
+    assert track(["weights"]) == []

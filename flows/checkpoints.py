@@ -1,0 +1,47 @@
+"""The commands ``edit-dataset checkpoints ...``: look into published weights and bring them into the model store."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Published weights: look into them, import them, fetch them.")
+STORE = "data/models"
+
+File = Annotated[str, typer.Argument(help="a .pt, .pth, .pkl or .safetensors file")]
+
+
+@app.command(epilog="Example: edit-dataset checkpoints inspect stylegan2-ffhq-config-f.pt")
+def inspect(file: File) -> None:
+    """Say what a checkpoint holds, without loading its tensors or running anything in it."""
+    from gan_core.checkpoints.layouts import inspect_checkpoint
+
+    for name, value in inspect_checkpoint(file).items():
+        typer.echo(f"{name:10} {_text(value)}")
+
+
+@app.command("import", epilog="Example: edit-dataset checkpoints import ffhq.pkl data/models/ffhq.safetensors")
+def import_(
+    file: File,
+    target: Annotated[str | None, typer.Argument(help="the file to write; in the model store if not given")] = None,
+    licence: Annotated[str | None, typer.Option(help="the terms you have it under, for the card")] = None,
+    track: Annotated[bool, typer.Option(help="track the result with DVC")] = True,
+) -> None:
+    """Convert a checkpoint to safetensors with a card, and track it with DVC where there is a DVC project."""
+    from gan_core.checkpoints.layouts import import_checkpoint
+
+    path = target or f"{STORE}/{Path(file).stem}.safetensors"
+    written = import_checkpoint(file, path, licence)
+    for name, sha256 in written.items():
+        typer.echo(f"{name}: sha256 {sha256}")
+    if track:
+        from tasks.versions import track as add
+
+        for name in add(list(written)):
+            typer.echo(f"{name}: tracked by DVC; `git add {name}.dvc`, then `dvc push`")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
+    return {True: "yes", False: "no", None: "none"}[value] if value is None or isinstance(value, bool) else str(value)

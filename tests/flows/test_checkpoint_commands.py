@@ -1,0 +1,38 @@
+"""``edit-dataset checkpoints``: what the commands print, and what they leave behind."""
+
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+from gan_core.checkpoints.store import load_generator
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_inspect_says_what_a_file_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["checkpoints", "inspect", str(GOLDEN / "ada-tiny.pkl")])
+    printed = capsys.readouterr().out
+    assert end.value.code == 0
+    for line in ("layout     ada", "family     stylegan2", "size       16", "n_latent   6", "conv_clamp none"):
+        assert line in printed
+    assert "non-commercial" in printed and "sha256     " in printed
+
+
+def test_import_writes_to_the_model_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["checkpoints", "import", str(GOLDEN / "ada-tiny.pkl"), "--licence", "mine"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("data/models/ada-tiny.safetensors: sha256 ")
+    assert load_generator("data/models/ada-tiny.safetensors").size == 16
+
+
+def test_a_refused_file_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["checkpoints", "import", str(GOLDEN / "malicious.pt"), "x.safetensors"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
