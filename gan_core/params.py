@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
@@ -178,21 +178,30 @@ class TrainCelParams(Section):
     seed: int = 0
 
 
-class TrainEncoderParams(Section):
-    """pSp on the toy portraits (Richardson et al. 2021, section 3.2)."""
+Term = Literal["l2", "perceptual", "identity", "w_norm", "latent", "delta", "adversarial"]
 
-    units: tuple[int, int, int, int] = (1, 2, 3, 2)
-    width: Count = 32
-    input_size: Count = 64
-    images: Count = 200_000
-    latent_images: int = 0
-    batch_size: Count = 32
-    lr: Positive = 1e-3
-    l2_weight: Weight = 1.0
-    perceptual_weight: Weight = 0.8
-    identity_weight: Weight = 0.1
-    w_norm_weight: Weight = 0.005
-    latent_weight: Weight = 0.1
+
+class TrainEncoderParams(Section):
+    """One encoder on the toy portraits; ``losses`` weighs the terms of ``gan_core.training.encoder_losses``.
+
+    ``network`` holds the architecture's own sizes. The ``progressive`` numbers, in images, are e4e's schedule of
+    stages (``every`` 0: all at once), the ``discriminator`` ones belong to the adversarial term.
+    """
+
+    network: dict[str, Any] = {"units": [1, 2, 3, 2], "width": 24, "input_size": 64}
+    images: Count = 22_000
+    latent_images: Annotated[int, Field(ge=0)] = 0
+    batch_size: Annotated[int, Field(ge=4)] = 16
+    optimiser: Literal["adamw", "ranger"] = "adamw"
+    lr: Positive = 2e-3
+    weight_decay: Weight = 0.0
+    clip: Positive = 5.0
+    ema_images: Positive = 4_000
+    losses: dict[Term, Weight] = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1, "w_norm": 0.005, "latent": 0.5}
+    progressive_start: Annotated[int, Field(ge=0)] = 0
+    progressive_every: Annotated[int, Field(ge=0)] = 0
+    discriminator_lr: Positive = 2e-4
+    r1_gamma: Weight = 10.0
     precision: Precision = "fast"
     seed: int = 0
 
@@ -234,7 +243,7 @@ class Params(Section):
     sample: SampleParams = SampleParams()
     train_generator: TrainGeneratorParams = TrainGeneratorParams()
     train_cel: TrainCelParams = TrainCelParams()
-    train_encoder: TrainEncoderParams = TrainEncoderParams()
+    train_encoder: dict[str, TrainEncoderParams] = {}
     train_identity: TrainMeasureParams = TrainMeasureParams()
     train_attributes: TrainMeasureParams = TrainMeasureParams()
     train_perceptual: TrainMeasureParams = TrainMeasureParams()
@@ -298,5 +307,5 @@ def _section(path: list[str | int], values: Any) -> type[BaseModel]:
         if path[0] == "edits":
             model = edit_spec(values.get("kind", "direction")) if isinstance(values, dict) else model
         elif isinstance(part, str):
-            model = model.model_fields[part].annotation
+            model = model.model_fields[part].annotation if hasattr(model, "model_fields") else get_args(model)[1]
     return model

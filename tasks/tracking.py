@@ -18,7 +18,7 @@ from gan_core.data.atomic import remove, write_bytes
 from gan_core.data.shards import BASE_NAMES
 from gan_core.data.urls import exists, join_url, read_bytes
 from gan_core.errors import UserError
-from gan_core.params import Params
+from gan_core.params import Params, Section
 from gan_core.runs import Job, flatten, load_run
 from gan_core.training.log import Report, tile
 from tasks.pictures import picture_grids, score_table
@@ -86,14 +86,22 @@ def sync(output: str) -> str | None:
 class TrainingRun:
     """A training report that goes to MLflow as well: losses and scores by images seen, and the newest pictures.
 
-    ``local`` is told first. While MLflow can't be reached it is warned about and training goes on; the run's id is kept
-    in ``folder``, so that resumed training goes on in the same run.
+    ``local`` is told first; ``section`` holds the parameters, by default ``train_<name>``. While MLflow can't be
+    reached it is warned about and training goes on; the run's id is kept in ``folder``, so that resumed training goes
+    on in the same run.
     """
 
-    def __init__(self, name: str, params: Params, local: Report, folder: Path = Path("data/training")) -> None:
+    def __init__(
+        self,
+        name: str,
+        params: Params,
+        local: Report,
+        section: Section | None = None,
+        folder: Path = Path("data/training"),
+    ) -> None:
         self.local = local
         self.name = name
-        chosen = getattr(params, f"train_{name}").model_dump(mode="json")
+        chosen = (section or getattr(params, f"train_{name}")).model_dump(mode="json")
         self.params = {key: str(value) for key, value in flatten(chosen).items()}
         self.experiment = f"{params.track.experiment}-training"
         self.uri = tracking_uri(params.track)

@@ -1,11 +1,14 @@
 """What every encoder can do, whatever its architecture."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from inspect import signature
+from typing import Any, ClassVar, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core.errors import ParamsError, near_matches
+from gan_core.generators.base import Generator
 from gan_core.registry import Registry
 
 
@@ -23,6 +26,19 @@ class Encoder(nn.Module, ABC):
     n_latent: int
     w_dim: int
     latent_avg: Tensor
+
+    @classmethod
+    def for_generator(cls, generator: Generator, **network: Any) -> Self:
+        """Build one that writes latents of ``generator`` and starts from its average; ``network`` has its own sizes.
+
+        Raises ``ParamsError`` for an argument that the architecture doesn't have.
+        """
+        known = list(signature(cls).parameters)
+        if unknown := [name for name in network if name not in known]:
+            raise ParamsError(f"encoder {cls.name!r} has no {unknown[0]!r}{near_matches(unknown[0], known)}")
+        encoder = cls(n_latent=generator.n_latent, style_dim=generator.w_dim, **network)
+        encoder.latent_avg.copy_(generator.latent_avg)
+        return encoder
 
     @property
     def input_size(self) -> int:

@@ -29,8 +29,9 @@ class Encoder4Editing(GradualStyleEncoder):
         units: Units | Sequence[int] = IR_SE_50,
         width: int = 64,
         input_channels: int = 3,
+        head_width: int | None = None,
     ) -> None:
-        super().__init__(n_latent, style_dim, input_size, units, width, input_channels)
+        super().__init__(n_latent, style_dim, input_size, units, width, input_channels, head_width)
         self.stage = n_latent - 1
 
     def forward(self, images: Tensor) -> Tensor:

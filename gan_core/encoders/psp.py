@@ -13,15 +13,15 @@ from gan_core.generators.layers import EqualLinear
 
 
 class MapToStyle(nn.Module):
-    """Halve a feature map ``[B, inputs, spatial, spatial]`` until one vector ``[B, style_dim]`` is left."""
+    """Halve a map ``[B, inputs, spatial, spatial]`` to a vector of ``width``, and map that to ``[B, style_dim]``."""
 
-    def __init__(self, inputs: int, style_dim: int, spatial: int) -> None:
+    def __init__(self, inputs: int, style_dim: int, spatial: int, width: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for step in range(int(math.log2(spatial))):
-            layers += [nn.Conv2d(style_dim if step else inputs, style_dim, 3, 2, 1), nn.LeakyReLU()]
+            layers += [nn.Conv2d(width if step else inputs, width, 3, 2, 1), nn.LeakyReLU()]
         self.convs = nn.Sequential(*layers)
-        self.linear = EqualLinear(style_dim, style_dim)
+        self.linear = EqualLinear(width, style_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.convs(x).flatten(1))
@@ -31,8 +31,8 @@ class MapToStyle(nn.Module):
 class GradualStyleEncoder(PyramidEncoder):
     """A feature pyramid over IR-SE and one small network per style, with the published state-dict names.
 
-    Styles 0-2 read the coarsest of the three levels, 3-6 the middle one, the rest the finest. The arguments are those
-    of ``BackboneEncoder``.
+    Styles 0-2 read the coarsest of the three levels, 3-6 the middle one, the rest the finest. ``head_width`` is the
+    inner width of these networks, as published ``style_dim``; the other arguments are those of ``BackboneEncoder``.
     """
 
     name = "psp"
@@ -45,10 +45,13 @@ class GradualStyleEncoder(PyramidEncoder):
         units: Units | Sequence[int] = IR_SE_50,
         width: int = 64,
         input_channels: int = 3,
+        head_width: int | None = None,
     ) -> None:
         super().__init__(n_latent, style_dim, input_size, units, width, input_channels)
+        self.arguments |= {"head_width": head_width}
         self.styles = nn.ModuleList(
-            MapToStyle(8 * width, style_dim, self.input_size // (16 >> level_of(i))) for i in range(n_latent)
+            MapToStyle(8 * width, style_dim, self.input_size // (16 >> level_of(i)), head_width or style_dim)
+            for i in range(n_latent)
         )
 
     def forward(self, images: Tensor) -> Tensor:

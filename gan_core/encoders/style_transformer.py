@@ -1,6 +1,7 @@
 """Style Transformer (Hu et al. 2022, "Style Transformer for Image Inversion and Editing", section 3)."""
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from gan_core.encoders.backbone import IR_SE_50, Units
 from gan_core.encoders.base import ENCODERS
 from gan_core.encoders.pyramid import PyramidEncoder, Shape
 from gan_core.encoders.transformer import DecoderLayer
+from gan_core.errors import ParamsError
+from gan_core.generators.base import Generator
 from gan_core.generators.layers import EqualLinear, PixelNorm
 
 
@@ -44,6 +47,16 @@ class StyleTransformer(PyramidEncoder):
         self.transformerlayer_coarse = DecoderLayer(style_dim, 8 * width, heads)
         self.transformerlayer_medium = DecoderLayer(style_dim, 8 * width, heads)
         self.transformerlayer_fine = DecoderLayer(style_dim, 8 * width, heads)
+
+    @classmethod
+    def for_generator(cls, generator: Generator, **network: Any) -> Self:
+        """Also takes over the generator's mapping network; raises ``ParamsError`` for one of another make."""
+        mapping = getattr(generator, "style", None)
+        if not isinstance(mapping, nn.Sequential) or generator.z_dim != generator.w_dim:
+            raise ParamsError(f"style-transformer needs a StyleGAN2 mapping network, {generator.family!r} has none")
+        encoder = super().for_generator(generator, **network | {"n_mlp": len(mapping) - 1})
+        encoder.style.load_state_dict(mapping.state_dict())
+        return encoder
 
     def queries(self) -> Tensor:
         """The learnt starting styles ``[1, n_queries, style_dim]``, the same for every image."""

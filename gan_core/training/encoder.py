@@ -1,140 +1,135 @@
-"""pSp on the toy portraits (Richardson et al. 2021, section 3.2): from an image through the generator back to itself.
+"""Every encoder on the toy portraits, by one loop: from an image through the generator back to itself.
 
-``python -m gan_core.training.encoder`` trains what ``params.yaml`` asks for and resumes where it was stopped;
-``python -m flows.train_models encoder`` does the same with its course in MLflow.
+``python -m gan_core.training.encoder psp`` trains the variant as ``train_encoder.psp`` of ``params.yaml`` asks and
+resumes where it was stopped; ``python -m flows.train_models encoder psp`` does the same with its course in MLflow.
 """
 
-import copy
 import json
 import logging
-import os
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from gan_core.checkpoints.store import Card, file_sha256, model_tensors, save_checkpoint
-from gan_core.encoders.base import ENCODERS, Encoder
+from gan_core.encoders.base import Encoder
+from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.params import ModelPaths, Params, TrainEncoderParams, load_params
+from gan_core.params import Params, TrainEncoderParams, load_params
 from gan_core.precision import set_precision
+from gan_core.training.encoder_losses import Losses, active_latents, discriminator_loss, invert, latent_loss, weigh
+from gan_core.training.encoder_state import EncoderState, move_average
 from gan_core.training.log import Report, TrainingLog
 from gan_core.training.portraits import PortraitSet, load_portraits
-from gan_core.training.reconstruction import Batch, Judges, draw_batch, evaluate, inversion_loss, latent_loss
+from gan_core.training.reconstruction import Batch, Judges, draw_batch, evaluate
 from gan_core.training.schedule import warm_cosine
 
-Loss = Callable[[Encoder, TrainEncoderParams, Judges, Batch], tuple[Tensor, dict[str, float]]]
-
 SAMPLED = 4
+"""One in this many pictures of a batch is the generator's, so that its latents are known."""
 SAVE_SECONDS = 90
-HALF_LIFE = 4000
-STATE = Path("data/training/encoder.pt")
-SCORES = Path("data/metrics/encoder.json")
-
-
-@dataclass
-class EncoderState:
-    """Everything that training resumes from."""
-
-    encoder: Encoder
-    average: Encoder
-    optimiser: torch.optim.Adam
-    key: str
-    seen: int = 0
-
-    @classmethod
-    def create(cls, params: TrainEncoderParams, generator: Generator) -> "EncoderState":
-        """Build a fresh encoder for ``generator``, starting from its average latent.
-
-        ``key`` follows from the parameters and the generator's weights: work of others is never taken up.
-        """
-        torch.manual_seed(params.seed)
-        shape = {"n_latent": generator.n_latent, "style_dim": generator.w_dim, "input_size": params.input_size}
-        encoder = ENCODERS.get("psp")(**shape, units=params.units, width=params.width)  # type: ignore[call-arg]
-        encoder.latent_avg.copy_(generator.latent_avg)
-        encoder = encoder.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = torch.optim.Adam(encoder.parameters(), params.lr, betas=(0.9, 0.99))
-        average = copy.deepcopy(encoder).eval().requires_grad_(False)
-        weights = sum(value.double().abs().sum().item() for value in model_tensors(generator).values())
-        return cls(encoder, average, optimiser, key=f"{params.model_dump_json()} {weights!r}")
-
-    def save(self, path: Path) -> None:
-        """Write atomically: a kill leaves the previous file."""
-        parts = {name: getattr(self, name).state_dict() for name in ("encoder", "average", "optimiser")}
-        temporary = path.with_suffix(".tmp")
-        torch.save(parts | {"seen": self.seen, "key": self.key}, temporary)
-        os.replace(temporary, path)
-
-    def load(self, path: Path) -> None:
-        """Continue from a file written by ``save``, if there is one for the same parameters and generator."""
-        parts = torch.load(path, weights_only=True) if path.exists() else {}
-        if parts.get("key") != self.key:
-            return
-        for name in ("encoder", "average", "optimiser"):
-            getattr(self, name).load_state_dict(parts[name])
-        self.seen = parts["seen"]
+VALIDATED = 128
+R1_EVERY = 16
+FOLDER = Path("data/training")
+SCORES = Path("data/metrics")
 
 
 def train_encoder(
+    variant: str,
     params: TrainEncoderParams,
     judges: Judges,
     portraits: PortraitSet,
+    held_out: PortraitSet,
     state_path: Path,
     report: Report,
     report_every: int = 5_000,
 ) -> Encoder:
-    """Train (or go on training) and return the averaged encoder.
+    """Train (or go on training) and return the averaged encoder that was best on held-out portraits.
 
-    ``state_path`` is rewritten about every 90 seconds. Batch i follows from ``params.seed`` and i alone. ``report`` is
-    called every ``report_every`` images with the last losses and pairs of held-in portraits and reconstructions.
+    ``state_path`` is rewritten about every 90 seconds. Batch i follows from ``params.seed`` and i alone. Every
+    ``report_every`` images the average is scored on the first held-out portraits, and ``report`` is called with the
+    last losses, these scores (``held_out/...``) and pairs of held-out portraits and reconstructions.
     """
     set_precision(judges.generator, params.precision)
-    state = EncoderState.create(params, judges.generator)
+    state = EncoderState.create(variant, params, judges.generator)
     state.load(state_path)
     saved = time.monotonic()
     while state.seen < params.images:
-        stream = torch.Generator().manual_seed(params.seed * 1_000_003 + state.seen)
-        warm_up = state.seen < params.latent_images
-        sampled = params.batch_size if warm_up else params.batch_size // SAMPLED
-        batch = draw_batch(portraits, judges.generator, params.batch_size, sampled, stream)
-        losses = train_step(state, params, judges, batch, latent_loss if warm_up else inversion_loss)
+        losses = train_step(state, params, judges, portraits)
         before, state.seen = state.seen, state.seen + params.batch_size
         if before // report_every != state.seen // report_every or state.seen >= params.images:
-            report(state.seen, losses, reconstruction_grid(state.average, judges.generator, portraits))
+            scores = validate(state, params, judges, held_out)
+            report(state.seen, losses | scores, reconstruction_grid(state.average, judges.generator, held_out))
         if time.monotonic() - saved > SAVE_SECONDS or state.seen >= params.images:
             state.save(state_path)
             saved = time.monotonic()
     set_precision(judges.generator, "exact")
-    return state.average
+    return state.best_average()
 
 
 def train_step(
-    state: EncoderState, params: TrainEncoderParams, judges: Judges, batch: Batch, loss: Loss
+    state: EncoderState, params: TrainEncoderParams, judges: Judges, portraits: PortraitSet
 ) -> dict[str, float]:
-    """Take one step of Adam (warm-up, then cosine) and move the average; return the losses."""
+    """Take one step (warm-up, then cosine) and move the average; return the losses.
+
+    Until ``latent_images`` were seen only the latents of the generator's own pictures are learnt.
+    """
+    torch.manual_seed(params.seed * 1_000_003 + state.seen)  # for dropout
+    stream = torch.Generator().manual_seed(params.seed * 1_000_003 + state.seen)
+    warm_up = state.seen < params.latent_images
+    sampled = params.batch_size if warm_up else params.batch_size // SAMPLED
+    batch = draw_batch(portraits, judges.generator, params.batch_size, sampled, stream)
+    state.set_stage(params)
     step, steps = state.seen // params.batch_size, -(-params.images // params.batch_size)
     for group in state.optimiser.param_groups:
         group["lr"] = params.lr * warm_cosine(step, steps)
-    total, losses = loss(state.encoder, params, judges, batch)
+    total, losses = (
+        latent_loss(state.encoder, params, judges, batch) if warm_up else _play(state, params, judges, batch)
+    )
     state.optimiser.zero_grad(set_to_none=True)
     total.backward()
-    nn.utils.clip_grad_norm_(state.encoder.parameters(), 5.0, error_if_nonfinite=True)
+    nn.utils.clip_grad_norm_(state.encoder.parameters(), params.clip, error_if_nonfinite=True)
     state.optimiser.step()
-    move_average(state.average, state.encoder, 0.5 ** (params.batch_size / min(HALF_LIFE, max(state.seen * 0.1, 1))))
+    half_life = min(params.ema_images, max(state.seen * 0.1, 1))
+    move_average(state.average, state.encoder, 0.5 ** (params.batch_size / half_life))
     return losses
 
 
-@torch.no_grad()
-def move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move every floating tensor of ``average``, statistics of the batch normalisation included, towards ``model``."""
-    for slow, fast in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if slow.is_floating_point():
-            slow.lerp_(fast, 1 - decay)
-        else:
-            slow.copy_(fast)
+def _play(state: EncoderState, params: TrainEncoderParams, judges: Judges, batch: Batch) -> Losses:
+    """The weighted losses of a batch; the latent discriminator, if there is one, takes its own step first."""
+    inverted = invert(state.encoder, params, judges, batch, state.discriminator)
+    found: dict[str, float] = {}
+    if state.discriminator is not None and state.discriminator_optimiser is not None:
+        step = state.seen // params.batch_size
+        stream = torch.Generator().manual_seed(params.seed * 1_000_003 + state.seen + 1)
+        with torch.no_grad():
+            z = torch.randn(len(batch.images), judges.generator.z_dim, generator=stream)
+            real = judges.generator.mapping(z)
+        r1_weight = 0.5 * params.r1_gamma * R1_EVERY if step % R1_EVERY == 0 else 0.0
+        fake = active_latents(inverted.codes, inverted.stage)
+        loss = discriminator_loss(state.discriminator, real, fake, r1_weight)
+        state.discriminator_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        state.discriminator_optimiser.step()
+        found["discriminator"] = loss.item()
+    total, losses = weigh(inverted, params.losses)
+    return total, losses | found
+
+
+def validate(
+    state: EncoderState, params: TrainEncoderParams, judges: Judges, held_out: PortraitSet
+) -> dict[str, float]:
+    """Score the average on held-out portraits and keep it if it is the best by the weighted losses of pictures."""
+    scores = evaluate(state.average, judges, held_out, VALIDATED)
+    weights = params.losses
+    parts = {
+        "l2": scores["mse"],
+        "perceptual": scores[judges.perceptual.name],
+        "identity": 1 - scores["identity_toy"],
+    }
+    state.keep_best(sum(weights.get(name, 0.0) * value for name, value in parts.items()))
+    return {f"held_out/{name}": value for name, value in scores.items()}
 
 
 @torch.no_grad()
@@ -145,34 +140,53 @@ def reconstruction_grid(encoder: Encoder, generator: Generator, portraits: Portr
     return torch.cat([torch.cat(pair) for pair in zip(images.split(8), drawn.split(8), strict=True)])
 
 
-def store_encoder(encoder: Encoder, models: ModelPaths, params: TrainEncoderParams, scores: dict[str, float]) -> str:
+def variant_path(params: Params, variant: str) -> Path:
+    """Where a trained variant lies: ``models.encoder`` for the one that ``encode`` names, else beside it by name."""
+    path = Path(params.models.encoder)
+    return path if variant == params.encode.encoder else path.with_name(f"{variant}.safetensors")
+
+
+def variant_params(params: Params, variant: str) -> TrainEncoderParams:
+    """The section of a variant; raises ``ParamsError`` with near matches."""
+    if variant not in params.train_encoder:
+        raise ParamsError(f"train_encoder has no section {variant!r}{near_matches(variant, params.train_encoder)}")
+    return params.train_encoder[variant]
+
+
+def store_encoder(
+    encoder: Encoder, path: Path, generator: str, params: TrainEncoderParams, scores: dict[str, float]
+) -> str:
     """Write the encoder with a card that binds it to its generator and holds its scores; return the file's sha256."""
     card = Card(
         kind="encoder",
         name=encoder.name,
         arguments=encoder.arguments,
         space=encoder.space,
-        generator_sha256=file_sha256(models.generator),
-        made_by="python -m flows.train_models encoder",
+        generator_sha256=file_sha256(generator),
+        made_by=f"python -m flows.train_models encoder {encoder.name}",
         licence="Apache-2.0",
         source="trained on the toy portraits of this project",
         extra={"held_out": scores, "params": params.model_dump()},
     )
-    return save_checkpoint(models.encoder, model_tensors(encoder), card)
+    return save_checkpoint(path, model_tensors(encoder), card)
 
 
-def train(params: Params, report: Report) -> None:
-    """Train the encoder of ``params``, or go on where it was stopped; score it on the held-out portraits; store it."""
+def train(params: Params, report: Report, variant: str = "psp") -> None:
+    """Train a variant, or go on where it was stopped; score it on the held-out portraits; store it."""
+    chosen = variant_params(params, variant)
     judges = Judges.load(params.models)
-    STATE.parent.mkdir(parents=True, exist_ok=True)
-    encoder = train_encoder(params.train_encoder, judges, load_portraits("train"), STATE, report)
-    scores = evaluate(encoder, judges, load_portraits("held_out"))
-    store_encoder(encoder, params.models, params.train_encoder, scores)
-    SCORES.parent.mkdir(parents=True, exist_ok=True)
-    SCORES.write_text(json.dumps(scores, indent=2) + "\n")
-    STATE.unlink()
+    state_path = FOLDER / f"encoder-{variant}.pt"
+    state_path.parent.mkdir(parents=True, exist_ok=True)
+    held_out = load_portraits("held_out")
+    encoder = train_encoder(variant, chosen, judges, load_portraits("train"), held_out, state_path, report)
+    scores = evaluate(encoder, judges, held_out)
+    store_encoder(encoder, variant_path(params, variant), params.models.generator, chosen, scores)
+    SCORES.mkdir(parents=True, exist_ok=True)
+    (SCORES / f"{variant}.json").write_text(json.dumps(scores, indent=2) + "\n")
+    state_path.unlink()
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train(load_params(), TrainingLog("encoder"))
+    chosen_variant = sys.argv[1] if len(sys.argv) > 1 else "psp"
+    train(load_params(), TrainingLog(f"encoder-{chosen_variant}"), chosen_variant)

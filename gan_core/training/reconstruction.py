@@ -1,4 +1,4 @@
-"""What an encoder learns from: batches with known latents among them, the loss of pSp, and scores on portraits."""
+"""What an encoder learns from: batches with known latents among them, judges of pictures, and scores on portraits."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from gan_core.checkpoints.store import load_generator, load_network
 from gan_core.encoders.base import Encoder
 from gan_core.generators.base import Generator
 from gan_core.metrics.perceptual import PerceptualLoss, load_perceptual
-from gan_core.params import ModelPaths, TrainEncoderParams
+from gan_core.params import ModelPaths
 from gan_core.training.portraits import PortraitSet
 
 
@@ -72,47 +72,15 @@ def resample(images: Tensor, stream: torch.Generator) -> Tensor:
     return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def latent_loss(
-    encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch
-) -> tuple[Tensor, dict[str, float]]:
-    """The error of the known latents, in variances: learnt without running the generator backwards."""
-    images = batch.images[: len(batch.w)].contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16, enabled=params.precision == "fast"):
-        codes = encoder.encode(images)
-    loss = (codes - judges.generator.broadcast(batch.w)).square().mean() / judges.latent_variance
-    return loss, {"latent": loss.item()}
-
-
-def inversion_loss(
-    encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch
-) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum of L2, LPIPS, identity, w-norm (as in pSp) and the error of the known latents, in variances."""
-    images = batch.images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16, enabled=params.precision == "fast"):
-        codes = encoder.encode(images)
-    drawn = judges.generator.synthesis(codes)
-    with torch.autocast("cpu", torch.bfloat16, enabled=params.precision == "fast"):
-        perceptual = judges.perceptual(drawn, images).mean()
-        with torch.no_grad():
-            source = judges.identity(images)
-        identity = 1 - (judges.identity(drawn) * source).sum(1).mean()
-    known = judges.generator.broadcast(batch.w)
-    terms = {
-        "l2": (drawn - images).square().mean(),
-        "perceptual": perceptual,
-        "identity": identity,
-        "w_norm": (codes - encoder.latent_avg).flatten(1).norm(dim=1).mean(),
-        "latent": (codes[: len(known)] - known).square().mean() / judges.latent_variance,
-    }
-    total = torch.stack([getattr(params, f"{name}_weight") * term for name, term in terms.items()]).sum()
-    return total, {name: term.item() for name, term in terms.items()}
-
-
 @torch.no_grad()
-def evaluate(encoder: Encoder, judges: Judges, portraits: PortraitSet) -> dict[str, float]:
-    """Mean scores over all portraits of a set: mse and psnr on [-1, 1] (peak 2), lpips_toy, identity_toy."""
+def evaluate(encoder: Encoder, judges: Judges, portraits: PortraitSet, count: int | None = None) -> dict[str, float]:
+    """Mean scores over the first ``count`` portraits (all by default).
+
+    mse and psnr on [-1, 1] (peak 2), the perceptual distance by its name, and identity_toy.
+    """
+    count = min(count or len(portraits), len(portraits))
     sums = torch.zeros(4, dtype=torch.float64)
-    for rows in torch.arange(len(portraits)).split(32):
+    for rows in torch.arange(count).split(32):
         images = portraits.images(rows.numpy())
         drawn = judges.generator.synthesis(encoder.encode(images)).clamp(-1, 1)
         mse = (drawn - images).square().mean((1, 2, 3)).double()
@@ -120,4 +88,4 @@ def evaluate(encoder: Encoder, judges: Judges, portraits: PortraitSet) -> dict[s
         psnr = 10 * torch.log10(4 / mse)
         sums += torch.stack([mse.sum(), psnr.sum(), judges.perceptual(drawn, images).sum(), cosine.sum()])
     names = ("mse", "psnr", judges.perceptual.name, "identity_toy")
-    return dict(zip(names, (sums / len(portraits)).tolist(), strict=True))
+    return dict(zip(names, (sums / count).tolist(), strict=True))

@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from gan_core.errors import ParamsError
-from gan_core.params import Params, check_params, load_params
+from gan_core.params import Params, TrainEncoderParams, check_params, load_params
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +36,9 @@ def test_the_projects_own_file_states_every_section() -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert list(values) == list(Params.model_fields)
     for name, section in values.items():
-        if isinstance(section, dict):
+        if name == "train_encoder":
+            assert all(set(TrainEncoderParams.model_fields) == set(variant) for variant in section.values())
+        elif isinstance(section, dict):
             unstated = set(type(getattr(Params(), name)).model_fields) - set(section)
             assert unstated <= {"rendered"}, f"{name}: only some networks have pictures of their own"
     assert [edit.direction for edit in load_params(ROOT / "params.yaml").edits] == ["smile", "yaw", "hair_lightness"]
@@ -69,6 +71,8 @@ def test_overrides_lie_over_the_file(written: Path, overrides: dict[str, Any], s
         ({"tune": {"lr": "fast"}}, r"tune.lr: .*\(got 'fast'\)"),
         ({"run": {"precision": "double"}}, r"run.precision: .*'exact' or 'fast'"),
         ({"edits": [{"direction": "smile", "strengths": []}]}, r"edits.0.strengths: .*at least 1 item"),
+        ({"train_encoder": {"psp": {"imges": 5}}}, r"unknown key train_encoder.psp.imges; did you mean 'images'"),
+        ({"train_encoder": {"psp": {"losses": {"lpips": 1}}}}, r"train_encoder.psp.losses.lpips.*'perceptual'"),
         ({"train_generator": {"mixing": 1.5}}, r"train_generator.mixing: .*less than or equal to 1"),
     ],
 )

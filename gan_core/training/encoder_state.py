@@ -1,0 +1,111 @@
+"""Everything that the training of an encoder resumes from."""
+
+import copy
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.checkpoints.store import model_tensors
+from gan_core.encoders.base import ENCODERS, Encoder
+from gan_core.encoders.e4e import LatentDiscriminator, stage_at
+from gan_core.generators.base import Generator
+from gan_core.params import TrainEncoderParams
+from gan_core.training.ranger import Ranger
+
+
+@dataclass
+class EncoderState:
+    """An encoder in training, its running average, and the best average so far.
+
+    ``key`` follows from the parameters and the generator's weights: work of others is never taken up.
+    """
+
+    encoder: Encoder
+    average: Encoder
+    optimiser: torch.optim.Optimizer
+    key: str
+    discriminator: LatentDiscriminator | None = None
+    discriminator_optimiser: torch.optim.Optimizer | None = None
+    seen: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_score: float = math.inf
+
+    @classmethod
+    def create(cls, variant: str, params: TrainEncoderParams, generator: Generator) -> "EncoderState":
+        """Build a fresh encoder for ``generator``; raises ``ParamsError`` for a ``network`` that can't be built."""
+        torch.manual_seed(params.seed)
+        encoder = ENCODERS.get(variant).for_generator(generator, **params.network)
+        encoder = encoder.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        average = copy.deepcopy(encoder).eval().requires_grad_(False)
+        weights = sum(value.double().abs().sum().item() for value in model_tensors(generator).values())
+        key = f"{variant} {params.model_dump_json()} {weights!r}"
+        state = cls(encoder, average, build_optimiser(encoder, params), key)
+        if params.losses.get("adversarial"):
+            state.discriminator = LatentDiscriminator(generator.w_dim)
+            rate = params.discriminator_lr
+            state.discriminator_optimiser = torch.optim.Adam(state.discriminator.parameters(), rate, (0.9, 0.99))
+        return state
+
+    def set_stage(self, params: TrainEncoderParams) -> None:
+        """Let an encoder with progressive stages use those that are due."""
+        if hasattr(self.encoder, "stage"):
+            start, every = params.progressive_start, params.progressive_every
+            last = self.encoder.n_latent - 1
+            stage = stage_at(self.seen, last + 1, start, every) if every else last
+            self.encoder.stage = self.average.stage = stage  # type: ignore[assignment]
+
+    def keep_best(self, score: float) -> None:
+        """Remember the average if ``score`` is the lowest so far."""
+        if score < self.best_score:
+            self.best_score = score
+            self.best = {name: value.clone() for name, value in self.average.state_dict().items()}
+
+    def best_average(self) -> Encoder:
+        """The best average, all its stages in use; the latest one if none was ever scored."""
+        if self.best:
+            self.average.load_state_dict(self.best)
+        if hasattr(self.average, "stage"):
+            self.average.stage = self.average.n_latent - 1  # type: ignore[assignment]
+        return self.average
+
+    def save(self, path: Path) -> None:
+        """Write atomically: a kill leaves the previous file."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        plain = {"seen": self.seen, "key": self.key, "best": self.best, "best_score": self.best_score}
+        temporary = path.with_suffix(".tmp")
+        torch.save(parts | plain, temporary)
+        os.replace(temporary, path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a file written by ``save``, if there is one for the same parameters and generator."""
+        stored = torch.load(path, weights_only=True) if path.exists() else {}
+        if stored.get("key") != self.key:
+            return
+        for name, part in self._parts().items():
+            part.load_state_dict(stored[name])
+        self.seen, self.best, self.best_score = stored["seen"], stored["best"], stored["best_score"]
+
+    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        names = ("encoder", "average", "optimiser", "discriminator", "discriminator_optimiser")
+        return {name: part for name in names if (part := getattr(self, name)) is not None}
+
+
+def build_optimiser(encoder: Encoder, params: TrainEncoderParams) -> torch.optim.Optimizer:
+    """Build the optimiser that the parameters name."""
+    if params.optimiser == "ranger":
+        return Ranger(encoder.parameters(), params.lr, weight_decay=params.weight_decay)
+    return torch.optim.AdamW(encoder.parameters(), params.lr, (0.9, 0.99), weight_decay=params.weight_decay)
+
+
+@torch.no_grad()
+def move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move every floating tensor of ``average``, statistics of the batch normalisation included, towards ``model``."""
+    for slow, fast in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if slow.is_floating_point():
+            slow.lerp_(fast, 1 - decay)
+        else:
+            slow.copy_(fast)
