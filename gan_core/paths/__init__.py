@@ -1,0 +1,1 @@
+"""Paths through latent space that change one thing of a picture: linear, warped and curvilinear models of them."""

@@ -1,0 +1,114 @@
+"""Curvilinear paths by a continuous flow (Aoshima and Matsubara 2023; the network of Grathwohl et al. 2019)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.paths.base import PATHS, Straightening
+from gan_core.paths.solver import dormand_prince, runge_kutta
+
+END = 0.1
+
+
+class ConcatSquash(nn.Module):
+    """``(W x + b) sigmoid(g t + c) + h t``."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self._layer = nn.Linear(inputs, outputs)
+        self._hyper_bias = nn.Linear(1, outputs, bias=False)
+        self._hyper_gate = nn.Linear(1, outputs)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return self._layer(x) * torch.sigmoid(self._hyper_gate(t)) + self._hyper_bias(t)
+
+
+class Field(nn.Module):
+    """``dx/dt = h(t, x)``: ConcatSquash layers with tanh in between, ``widths[0]`` to ``widths[-1]``."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        pairs = zip(widths[:-1], widths[1:], strict=True)  # noqa: RUF007
+        self.layers = nn.ModuleList(ConcatSquash(before, after) for before, after in pairs)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        for i, layer in enumerate(self.layers):
+            x = layer(t, torch.tanh(x) if i else x)
+        return x
+
+
+class Wrapped(nn.Module):
+    """A module under the attribute name that the published state dict has."""
+
+    def __init__(self, **parts: nn.Module) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+
+@PATHS.register("curvilinear")
+class Curvilinear(Straightening):
+    """``f`` carries a point from time 0 to 0.1 along a learnt field; state-dict names of DeCurvEd.
+
+    ``steps`` of Runge-Kutta each way, or steps as small as ``tolerance`` asks (1e-5 in the published code).
+    """
+
+    name = "curvilinear"
+
+    def __init__(
+        self,
+        dim: int,
+        count: int | None = None,
+        hidden: Sequence[int] | None = None,
+        steps: int = 8,
+        tolerance: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.dim, self.count = dim, count or dim
+        widths = list(hidden) if hidden is not None else [dim] * 5
+        self.steps, self.tolerance = steps, tolerance
+        self.arguments = {
+            "dim": dim,
+            "count": self.count,
+            "hidden": widths,
+            "steps": steps,
+            "tolerance": tolerance,
+        }
+        function = Wrapped(diffeq=Field([dim, *widths, dim]))
+        function.register_buffer("_num_evals", torch.tensor(0.0))
+        self.chain = nn.ModuleList([Wrapped(odefunc=function)])
+
+    @property
+    def field(self) -> Field:
+        """``h``."""
+        return self.get_submodule("chain.0.odefunc.diffeq")  # type: ignore[return-value]
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self._solve(self._slope, codes, 0.0, END)
+
+    def inverse(self, coordinates: Tensor) -> Tensor:
+        return self._solve(self._slope, coordinates, END, 0.0)
+
+    def inverse_and_log_volume(self, coordinates: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
+        """``z``, and the trace along the way estimated with one probe (Grathwohl et al. 2019, section 3.1)."""
+        learning = torch.is_grad_enabled()
+
+        def slope(t: float, state: Tensor) -> Tensor:
+            with torch.enable_grad():
+                x = state[:, :-1] if state.requires_grad else state[:, :-1].detach().requires_grad_(True)
+                y = self._slope(t, x)
+                (product,) = torch.autograd.grad(y, x, probe, create_graph=learning)
+            return torch.cat([y if learning else y.detach(), -(product * probe).sum(1, keepdim=True)], 1)
+
+        start = torch.cat([coordinates, torch.zeros_like(coordinates[:, :1])], 1)
+        end = self._solve(slope, start, END, 0.0)
+        return end[:, :-1], end[:, -1]
+
+    def _slope(self, t: float, x: Tensor) -> Tensor:
+        return self.field(torch.full((1,), t, dtype=x.dtype, device=x.device), x)
+
+    def _solve(self, slope: object, x: Tensor, start: float, end: float) -> Tensor:
+        if self.tolerance is None:
+            return runge_kutta(slope, x, start, end, self.steps)  # type: ignore[arg-type]
+        return dormand_prince(slope, x, start, end, self.tolerance)  # type: ignore[arg-type]

@@ -1,0 +1,53 @@
+"""Warped paths (Tzelepis et al. 2021): steps along the normalised gradients of learnt sums of radial functions."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.paths.base import PATHS, PathModel
+
+
+@PATHS.register("warped")
+class Warped(PathModel):
+    """``f_k(z) = sum_i alpha_i exp(-gamma_k |z - s_i|^2)`` with ``2 dipoles`` supports a path (section 3.1).
+
+    A move follows the unit gradient in steps of at most ``step``, which are of equal length. State-dict names of
+    WarpedGANSpace. Moves along two paths don't commute; several at once are made in the order of the paths.
+    """
+
+    name = "warped"
+    commutes = False
+
+    def __init__(self, dim: int, count: int | None = None, dipoles: int = 32, step: float = 0.2) -> None:
+        super().__init__()
+        self.dim, self.count = dim, count or dim
+        self.arguments = {"dim": dim, "count": self.count, "dipoles": dipoles, "step": step}
+        self.dipoles, self.step = dipoles, step
+        radii = 1 + 3 * torch.arange(self.count) / self.count
+        one = F.normalize(torch.randn(self.count, dipoles, dim), dim=2) * radii[:, None, None]
+        self.SUPPORT_SETS = nn.Parameter(torch.stack([one, -one], 2).flatten(1))
+        self.ALPHAS = nn.Parameter(torch.tensor([1.0, -1.0]).repeat(self.count, dipoles), requires_grad=False)
+        self.LOGGAMMA = nn.Parameter(torch.full((self.count, 1), -math.log(dim)))
+
+    def direction(self, codes: Tensor, paths: Tensor) -> Tensor:
+        """Unit gradient of ``f_k`` at ``codes [B, dim]`` for ``paths [B]``.
+
+        The largest exponent is taken out before the exponential: it cancels, and far from all supports the gradient
+        doesn't underflow as it does in the published code.
+        """
+        supports = self.SUPPORT_SETS.view(self.count, 2 * self.dipoles, self.dim)[paths]
+        away = codes[:, None] - supports
+        exponent = -self.LOGGAMMA[paths].exp() * away.square().sum(2)
+        weight = self.ALPHAS[paths] * torch.exp(exponent - exponent.amax(1, keepdim=True).detach())
+        return F.normalize(-(weight[:, :, None] * away).sum(1), dim=1, eps=1e-30)
+
+    def move(self, codes: Tensor, paths: Tensor, amounts: Tensor) -> Tensor:
+        self.check(codes, paths)
+        counts = (amounts.abs() / self.step - 1e-4).ceil().clamp_min(1)
+        step = (amounts / counts)[:, None]
+        for i in range(int(counts.max()) if len(counts) else 0):
+            step = torch.where(counts[:, None] > i, step, 0.0)
+            codes = codes + step * self.direction(codes, paths)
+        return codes
