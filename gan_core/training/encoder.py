@@ -17,7 +17,7 @@ from gan_core.checkpoints.store import Card, file_sha256, model_tensors, save_ch
 from gan_core.encoders.base import Encoder
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.params import Params, TrainEncoderParams, load_params
+from gan_core.params import Params, Term, TrainEncoderParams, load_params
 from gan_core.precision import set_precision
 from gan_core.training.encoder_losses import Losses, active_latents, discriminator_loss, invert, latent_loss, weigh
 from gan_core.training.encoder_state import EncoderState, move_average
@@ -122,13 +122,12 @@ def validate(
 ) -> dict[str, float]:
     """Score the average on held-out portraits and keep it if it is the best by the weighted losses of pictures."""
     scores = evaluate(state.average, judges, held_out, VALIDATED)
-    weights = params.losses
-    parts = {
+    parts: dict[Term, float] = {
         "l2": scores["mse"],
         "perceptual": scores[judges.perceptual.name],
         "identity": 1 - scores["identity_toy"],
     }
-    state.keep_best(sum(weights.get(name, 0.0) * value for name, value in parts.items()))
+    state.keep_best(sum(params.losses.get(name, 0.0) * value for name, value in parts.items()))
     return {f"held_out/{name}": value for name, value in scores.items()}
 
 

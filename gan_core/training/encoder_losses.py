@@ -1,6 +1,6 @@
 """The losses of inversion: a table of terms, weighed by ``losses`` in ``params.yaml``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gan_core.encoders.base import Encoder
 from gan_core.encoders.e4e import delta_norms
-from gan_core.params import TrainEncoderParams
+from gan_core.params import Term, TrainEncoderParams
 from gan_core.training.reconstruction import Batch, Judges
 
 Losses = tuple[Tensor, dict[str, float]]
@@ -73,7 +73,7 @@ def adversarial(x: Inverted) -> Tensor:
     return F.softplus(-x.discriminator(active_latents(x.codes, x.stage))).mean()
 
 
-TERMS: dict[str, Callable[[Inverted], Tensor]] = {
+TERMS: dict[Term, Callable[[Inverted], Tensor]] = {
     "l2": l2,
     "perceptual": perceptual,
     "identity": identity,
@@ -105,11 +105,11 @@ def encode(encoder: Encoder, images: Tensor, fast: bool) -> Tensor:
         return encoder.encode(images.contiguous(memory_format=torch.channels_last))
 
 
-def weigh(inverted: Inverted, weights: dict[str, float]) -> Losses:
+def weigh(inverted: Inverted, weights: Mapping[Term, float]) -> Losses:
     """Return the weighted sum of the terms with a weight above 0, and each term by name."""
     terms = {name: TERMS[name](inverted) for name, weight in weights.items() if weight}
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-    return total, {name: term.item() for name, term in terms.items()}
+    return total, {str(name): term.item() for name, term in terms.items()}
 
 
 def latent_loss(encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch) -> Losses:
