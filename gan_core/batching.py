@@ -15,11 +15,19 @@ def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int = CH
     Convolutions and matrix products take other kernels, and round otherwise, for other batch sizes; with one shape for
     all, results are the same to the bit for any ``B`` and any order. Needs a function that treats rows alike.
     """
+    (results,) = in_chunks_each(lambda chunk: (function(chunk),), rows, size)
+    return results
+
+
+def in_chunks_each(
+    function: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor, size: int = CHUNK
+) -> tuple[Tensor, ...]:
+    """Do as ``in_chunks`` for a function that gives several tensors, all of them rows first."""
     results = []
     for chunk in rows.split(size):
         filled = torch.cat([chunk, chunk[-1:].expand(size - len(chunk), *chunk.shape[1:])])
-        results.append(function(filled)[: len(chunk)])
-    return torch.cat(results)
+        results.append(tuple(part[: len(chunk)] for part in function(filled)))
+    return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
 
 
 @contextmanager

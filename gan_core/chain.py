@@ -6,9 +6,6 @@ from gan_core.data.stages import Stage
 from gan_core.params import Params
 from gan_core.precision import keep_freed_memory
 
-TOLD_TOGETHER = 4
-"""Rows that are tuned between two signs of progress: tuning takes seconds a row."""
-
 Builder = Callable[[Params, str], Stage]
 
 
@@ -41,7 +38,7 @@ def _encode(params: Params, source: str) -> Stage:
 def _tune(params: Params, source: str) -> Stage:
     from gan_core.inversion.stage import TuneStage
 
-    return TuneStage(params.tune, params.models, min(params.run.batch_size, TOLD_TOGETHER))
+    return TuneStage(params.tune, params.models)
 
 
 def _edit(params: Params, source: str) -> Stage:

@@ -1,7 +1,7 @@
 """What every generator can do, whatever its family."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -37,14 +37,18 @@ class Generator(nn.Module, ABC):
     def synthesis(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
         """``w_plus [B, n_latent, w_dim]`` -> images; ``noise`` maps may also be given, one tensor a layer."""
 
-    def tail(self, w_plus: Tensor, resolution: int) -> Callable[[], Tensor]:
-        """Return ``synthesis(w_plus)`` as a function of the weights at ``resolution`` pixels and above.
+    def lower(self, w_plus: Tensor, resolution: int, noise: Noise = "const") -> tuple[Tensor, ...]:
+        """Return what ``synthesis(w_plus)`` has computed below ``resolution`` pixels, rows first.
 
-        A family that can computes what lies below once; the others draw the whole image at each call.
+        Nothing in a family that can't stop there: ``upper`` then draws the whole image.
         """
-        return lambda: self.synthesis(w_plus)
+        return ()
 
-    def tail_parameters(self, resolution: int) -> dict[str, nn.Parameter]:
+    def upper(self, below: tuple[Tensor, ...], w_plus: Tensor, resolution: int, noise: Noise = "const") -> Tensor:
+        """Finish what ``lower`` has begun: images ``[B, 3, size, size]``; ``torch.func.vmap`` goes through it."""
+        return self.synthesis(w_plus, noise)
+
+    def upper_parameters(self, resolution: int) -> dict[str, nn.Parameter]:
         """Return the weights that act at ``resolution`` pixels and above, by name; all of them for 4 and less."""
         if resolution > 4:
             raise ParamsError(f"{self.family} can't tell its weights by resolution: use 4, which means all")

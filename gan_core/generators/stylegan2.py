@@ -1,7 +1,7 @@
 """StyleGAN2 (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN")."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -134,17 +134,25 @@ class StyleGAN2(Generator):
             for (layer, _), style in zip(self.layers(), styles, strict=True)
         ]
         start = self.input.input.to(self.compute_dtype).expand(batch, -1, -1, -1)
-        return Branch(steps, Features(start.contiguous(memory_format=torch.channels_last)))
+        start = start.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last, in a way that vmap knows
+        return Branch(steps, Features(start))
 
-    def tail(self, w_plus: Tensor, resolution: int) -> Callable[[], Tensor]:
+    def lower(self, w_plus: Tensor, resolution: int, noise: Noise = "const") -> tuple[Tensor, ...]:
         first = self._first_layer(resolution)
         if not first:
-            return super().tail(w_plus, resolution)
-        with torch.no_grad():
-            below = walk(self.branch(self.styles(w_plus)), until=first)
-        return lambda: _finished(walk(self.branch(self.styles(w_plus)), at=below))
+            return ()
+        below = walk(self.branch(self.styles(w_plus), noise), until=first)
+        assert below.image is not None
+        return below.x, below.image
 
-    def tail_parameters(self, resolution: int) -> dict[str, nn.Parameter]:
+    def upper(self, below: tuple[Tensor, ...], w_plus: Tensor, resolution: int, noise: Noise = "const") -> Tensor:
+        if not below:
+            return self.synthesis(w_plus, noise)
+        x, image = below
+        start = Features(x, image, self._first_layer(resolution))
+        return _finished(walk(self.branch(self.styles(w_plus), noise), at=start))
+
+    def upper_parameters(self, resolution: int) -> dict[str, nn.Parameter]:
         first = self._first_layer(resolution)
         kept = {id(p) for layer, _ in self.layers()[first:] for p in layer.parameters()}
         return {name: p for name, p in self.named_parameters() if not first or id(p) in kept}

@@ -1,46 +1,65 @@
-"""Keep a tuned generator as it was around the pivot (Roich et al. 2021, eq. 3-4)."""
+"""Keep tuned generators as they were around their pivots (Roich et al. 2021, eq. 3-4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from gan_core.batching import in_chunks, in_chunks_each
 from gan_core.generators.base import Generator
-from gan_core.params import TuneParams
+from gan_core.inversion.weights import RowWeights
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 PSI = 0.5
+CHUNK = 4
+"""Codes that are drawn by the frozen generator at once."""
 
 
-def near_pivot(pivot: Tensor, w: Tensor, alpha: float) -> Tensor:
-    """Go ``alpha`` from ``pivot [1, n_latent, w_dim]`` towards ``w`` (same shape): eq. 3, the norm over all entries."""
-    direction = w - pivot
-    return pivot + alpha * direction / direction.norm()
+def near_pivot(pivots: Tensor, w_plus: Tensor, alpha: float) -> Tensor:
+    """Go ``alpha`` from each of ``pivots [B, n_latent, w_dim]`` towards ``w_plus``: eq. 3, norms over whole rows."""
+    direction = w_plus - pivots
+    return pivots + alpha * direction / direction.flatten(1).norm(dim=1)[:, None, None]
 
 
 class Locality:
-    """Distance between the frozen and the tuned generator at a fresh random code near the pivot.
+    """Distance between the frozen and the tuned generators at a fresh random code near each pivot, ``[rows]``.
 
-    Codes are truncated by 0.5 and images drawn without noise, as the authors do. Calling it draws the next sample of
-    the stream ``seed``.
+    Codes are truncated by 0.5 and images drawn without noise, as the authors do. Each call draws the next sample of
+    every row's own stream, seeded by ``seeds``.
     """
 
-    def __init__(self, generator: Generator, pivot: Tensor, loss: Perceptual, params: TuneParams, seed: int) -> None:
+    def __init__(
+        self, generator: Generator, pivots: Tensor, loss: Perceptual, alpha: float, seeds: Sequence[int]
+    ) -> None:
         self.generator = generator
-        self.pivot = pivot
+        self.pivots = pivots
         self.loss = loss
-        self.params = params
-        self.stream = torch.Generator().manual_seed(seed)
+        self.alpha = alpha
+        self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def __call__(self, tuned: Generator) -> Tensor:
-        z = torch.randn(1, self.generator.z_dim, generator=self.stream).to(self.pivot.device)
-        return self.params.locality_weight * self.distance(tuned, z)
-
-    def distance(self, tuned: Generator, z: Tensor) -> Tensor:
-        """Eq. 4 at the code of ``z [1, z_dim]``: mean squared error plus perceptual distance."""
+    def __call__(self, weights: RowWeights) -> Tensor:
+        draws = [torch.randn(1, self.generator.z_dim, generator=stream) for stream in self.streams]
+        codes = self.codes(torch.cat(draws).to(self.pivots.device))
         with torch.no_grad():
-            w = self.generator.broadcast(self.generator.truncate(self.generator.mapping(z), PSI))
-            code = near_pivot(self.pivot, w, self.params.locality_alpha)
-            before = self.generator.synthesis(code, noise="none")
-        after = tuned.synthesis(code, noise="none")
-        return (after - before).square().mean() + self.loss(before, after).mean()
+            *below, before = in_chunks_each(lambda part: self._draw(part, weights.resolution), codes, CHUNK)
+        return self.distance(before, weights.draw(tuple(below), codes, "none"))
+
+    @torch.no_grad()
+    def codes(self, z: Tensor) -> Tensor:
+        """``z [B, z_dim]`` -> a code near each pivot, ``[B, n_latent, w_dim]``."""
+        w = in_chunks(self.generator.mapping, z, CHUNK)
+        return near_pivot(self.pivots, self.generator.broadcast(self.generator.truncate(w, PSI)), self.alpha)
+
+    def _draw(self, codes: Tensor, resolution: int) -> tuple[Tensor, ...]:
+        """Draw with the frozen generator: what lies below ``resolution``, then the images."""
+        below = self.generator.lower(codes, resolution, "none")
+        return *below, self.generator.upper(below, codes, resolution, "none")
+
+    def distance(self, before: Tensor, after: Tensor) -> Tensor:
+        """Eq. 4 for pairs of images ``[B, 3, H, W]``: mean squared error plus perceptual distance, ``[B]``."""
+        return (after - before).square().mean((1, 2, 3)) + self.loss(before, after)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with ``rows`` alone; one that is named twice is doubled."""
+        self.pivots = self.pivots[rows]
+        self.streams = [self.streams[row].clone_state() for row in rows]

@@ -1,16 +1,20 @@
-"""Pivotal tuning (Roich et al. 2021): bend the generator until it draws one image at its pivot."""
+"""Pivotal tuning (Roich et al. 2021): bend the generator until it draws one image at its pivot, many images at once."""
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from gan_core.batching import in_chunks_each
 from gan_core.generators.base import Generator
-from gan_core.inversion.locality import Locality, Perceptual
+from gan_core.inversion.locality import CHUNK, Locality, Perceptual
+from gan_core.inversion.weights import RowWeights
 from gan_core.params import TuneParams
+from gan_core.precision import set_precision
 
 StopReason = Literal["steps", "perceptual", "diverged"]
 
@@ -21,6 +25,13 @@ class Losses(NamedTuple):
     total: float
     l2: float
     perceptual: float
+
+
+class Budget(NamedTuple):
+    """What one image may spend: steps, and the learning rate that it starts with."""
+
+    steps: int
+    lr: float
 
 
 @dataclass(frozen=True)
@@ -39,71 +50,153 @@ class Tuned:
     stop_reason: StopReason
 
 
-def tune_pivots(
-    generator: Generator, pivots: Tensor, targets: Tensor, loss: Perceptual, params: TuneParams, seeds: list[int]
-) -> list[Tuned]:
-    """Tune a copy of ``generator`` to every row of ``pivots [B, n_latent, w_dim]`` and ``targets [B, 3, H, W]``.
-
-    ``seeds`` decide the samples of the locality term, one stream a row.
-    """
-    rows = zip(pivots.split(1), targets.split(1), seeds, strict=True)
-    return [tune_pivot(generator, pivot, target, loss, params, seed) for pivot, target, seed in rows]
-
-
 def tune_pivot(
     generator: Generator, pivot: Tensor, target: Tensor, loss: Perceptual, params: TuneParams, seed: int = 0
 ) -> Tuned:
-    """Minimise eq. 2 (with ``params.locality_weight`` eq. 5) over weights by Adam; ``generator`` stays as it is.
+    """Tune to one image, ``pivot [1, n_latent, w_dim]`` and ``target [1, 3, H, W]``; see ``tune_pivots``."""
+    return tune_pivots(generator, pivot, target, loss, params, [seed])[0]
 
-    The weights are those of ``params.min_resolution`` pixels and above; the authors tune all of them (4).
-    ``pivot [1, n_latent, w_dim]`` is fixed; ``target [1, 3, H, W]`` in [-1, 1]; ``loss`` gives one distance a row.
-    Stops after ``params.steps``, or before a step whose perceptual distance is at most ``params.stop_perceptual`` (if
-    that is not 0).
+
+def tune_pivots(
+    generator: Generator,
+    pivots: Tensor,
+    targets: Tensor,
+    loss: Perceptual,
+    params: TuneParams,
+    seeds: Sequence[int],
+    budgets: Sequence[Budget] | None = None,
+) -> list[Tuned]:
+    """Minimise eq. 2 (with ``params.locality_weight`` eq. 5) by Adam for every row; ``generator`` stays as it is.
+
+    Each row has weights of its own: those of ``params.min_resolution`` pixels and above (the authors tune all, 4).
+    ``pivots [B, n_latent, w_dim]`` are fixed; ``targets [B, 3, H, W]`` in [-1, 1]; ``loss`` gives one distance a row;
+    ``seeds`` decide the samples of the locality term. A row stops after its steps, or before a step whose perceptual
+    distance is at most ``params.stop_perceptual`` (if that is not 0); the rest go on without it. ``budgets`` replaces
+    ``params.steps`` and ``params.lr``, row by row. Rows change each other by rounding only (see the tests).
     """
-    tuned = copy.deepcopy(generator).eval().requires_grad_(False)
-    weights = [p.requires_grad_(True) for p in tuned.tail_parameters(params.min_resolution).values()]
-    optimiser = torch.optim.Adam(weights, params.lr, fused=True)
-    draw = tuned.tail(pivot, params.min_resolution)
-    locality = Locality(generator, pivot, loss, params, seed) if params.locality_weight else None
-    losses: list[Losses] = []
-    while True:
-        with torch.enable_grad():
-            image = draw()
-            total, current = objective(image, target, loss, params)
-            losses.append(current)
-            reason = stop_reason(losses, params)
-            if reason:
-                break
-            optimiser.zero_grad()
-            (total + locality(tuned) if locality else total).backward()
-        optimiser.step()
-    return _outcome(generator, tuned, pivot, image.detach(), losses, reason)
+    budgets = budgets or [Budget(params.steps, params.lr)] * len(pivots)
+    return _Tuning(generator, pivots, targets, loss, params, seeds, budgets).run()
 
 
-def objective(image: Tensor, target: Tensor, loss: Perceptual, params: TuneParams) -> tuple[Tensor, Losses]:
-    """Weighted sum of mean squared error and perceptual distance, with its terms."""
-    l2 = (image - target).square().mean()
-    perceptual = loss(image, target).mean() if params.perceptual_weight or params.stop_perceptual else torch.zeros(())
+def objective(images: Tensor, targets: Tensor, loss: Perceptual, params: TuneParams) -> tuple[Tensor, list[Losses]]:
+    """Weighted sum of mean squared error and perceptual distance for each row ``[B]``, with its terms."""
+    l2 = (images - targets).square().flatten(1).mean(1)
+    needed = params.perceptual_weight or params.stop_perceptual
+    perceptual = loss(images, targets) if needed else torch.zeros_like(l2)
     total = params.l2_weight * l2 + params.perceptual_weight * perceptual
-    return total, Losses(total.item(), l2.item(), perceptual.item())
+    terms = torch.stack([total, l2, perceptual], 1).detach().tolist()
+    return total, [Losses(*row) for row in terms]
 
 
-def stop_reason(losses: list[Losses], params: TuneParams) -> StopReason | None:
+def stop_reason(losses: list[Losses], steps: int, threshold: float) -> StopReason | None:
     """Say why to stop before the next step, or ``None`` to go on."""
     if not math.isfinite(losses[-1].total):
         return "diverged"
-    if params.stop_perceptual and losses[-1].perceptual <= params.stop_perceptual:
+    if threshold and losses[-1].perceptual <= threshold:
         return "perceptual"
-    return "steps" if len(losses) > params.steps else None
+    return "steps" if len(losses) > steps else None
 
 
-def _outcome(
-    generator: Generator, tuned: Generator, pivot: Tensor, image: Tensor, losses: list[Losses], reason: StopReason
-) -> Tuned:
-    steps = len(losses) - 1
-    if reason == "diverged" or losses[-1].total > losses[0].total:
-        with torch.no_grad():
-            return Tuned({}, generator.synthesis(pivot), steps, losses, "diverged")
-    pairs = zip(generator.named_parameters(), tuned.parameters(), strict=True)
-    moved = {name: after.detach() - before.detach() for (name, before), after in pairs}
-    return Tuned({name: delta for name, delta in moved.items() if delta.any()}, image, steps, losses, reason)
+def learning_rate(budget: Budget, step: int, rampdown: float) -> float:
+    """The rate of step ``step`` (from 0): constant, then down to 0 as a cosine over the last ``rampdown`` of all."""
+    left = 1 - step / budget.steps
+    return budget.lr * (0.5 - 0.5 * math.cos(math.pi * min(1.0, left / rampdown))) if rampdown else budget.lr
+
+
+class _Tuning:
+    """A batch on its way: the rows still being tuned, their weights, and what is known of each.
+
+    Convolutions round otherwise for one row than for several, so a row that is alone is accompanied by itself.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        pivots: Tensor,
+        targets: Tensor,
+        loss: Perceptual,
+        params: TuneParams,
+        seeds: Sequence[int],
+        budgets: Sequence[Budget],
+    ) -> None:
+        self.generator, self.pivots, self.targets = generator, pivots, targets
+        self.loss, self.params, self.budgets = loss, params, list(budgets)
+        self.rows = list(range(len(pivots)))
+        self.losses: list[list[Losses]] = [[] for _ in self.rows]
+        self.found: dict[int, Tuned] = {}
+        worker = _in_precision(generator, params)
+        places = _accompanied(self.rows)
+        self.codes, self.wanted = pivots[places], targets[places]
+        self.below = _lower(worker, self.codes, params.min_resolution)
+        self.weights = RowWeights(worker, params.min_resolution, len(places))
+        self.locality: Locality | None = None
+        if params.locality_weight:
+            streams = [seeds[place] for place in places]
+            self.locality = Locality(worker, self.codes, loss, params.locality_alpha, streams)
+
+    @torch.enable_grad()
+    def run(self) -> list[Tuned]:
+        while True:
+            images = self.weights.draw(self.below, self.codes)
+            totals, terms = objective(images, self.wanted, self.loss, self.params)
+            going = self._judge(images.detach(), terms)
+            if not going:
+                break
+            self._move(totals, going)
+        return [self.found[row] for row in range(len(self.pivots))]
+
+    def _judge(self, images: Tensor, terms: list[Losses]) -> list[int]:
+        """Note the losses, put away the rows that stop here, and return the places of the others."""
+        going = []
+        for place, row in enumerate(self.rows):
+            self.losses[row].append(terms[place])
+            reason = stop_reason(self.losses[row], self.budgets[row].steps, self.params.stop_perceptual)
+            if reason:
+                self.found[row] = self._outcome(place, row, images[place : place + 1], reason)
+            else:
+                going.append(place)
+        return going
+
+    def _move(self, totals: Tensor, going: list[int]) -> None:
+        totals[going].sum().backward()
+        if len(going) < len(self.rows):
+            self._compact(going)
+        if self.locality:
+            (self.params.locality_weight * self.locality(self.weights).sum()).backward()
+        rows = _accompanied(self.rows)
+        rates = [learning_rate(self.budgets[r], len(self.losses[r]) - 1, self.params.lr_rampdown) for r in rows]
+        self.weights.step(torch.tensor(rates))
+
+    def _compact(self, going: list[int]) -> None:
+        """Drop the rows that have stopped."""
+        self.rows = [self.rows[place] for place in going]
+        places = _accompanied(going)
+        self.codes, self.wanted = self.codes[places], self.wanted[places]
+        self.below = tuple(part[places] for part in self.below)
+        self.weights.keep(places)
+        if self.locality:
+            self.locality.keep(places)
+
+    def _outcome(self, place: int, row: int, image: Tensor, reason: StopReason) -> Tuned:
+        losses = self.losses[row]
+        if reason == "diverged" or losses[-1].total > losses[0].total:
+            with torch.no_grad():
+                image = self.generator.synthesis(self.pivots[row : row + 1])
+            return Tuned({}, image, len(losses) - 1, losses, "diverged")
+        return Tuned(self.weights.delta(place), image, len(losses) - 1, losses, reason)
+
+
+def _in_precision(generator: Generator, params: TuneParams) -> Generator:
+    """A copy of the generator that convolves in ``params.precision``."""
+    worker = copy.deepcopy(generator).eval().requires_grad_(False)
+    set_precision(worker, params.precision)
+    return worker
+
+
+@torch.no_grad()
+def _lower(generator: Generator, codes: Tensor, resolution: int) -> tuple[Tensor, ...]:
+    return in_chunks_each(lambda part: generator.lower(part, resolution), codes, CHUNK)
+
+
+def _accompanied(places: list[int]) -> list[int]:
+    return places * 2 if len(places) == 1 else places

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gan_core.batching import in_chunks, one_thread
+from gan_core.batching import in_chunks, in_chunks_each, one_thread
 
 
 @pytest.mark.parametrize("rows", [1, 4, 5, 9])
@@ -23,3 +23,10 @@ def test_the_number_of_threads_comes_back_even_after_an_error() -> None:
         assert torch.get_num_threads() == 1
         raise RuntimeError("stop")
     assert torch.get_num_threads() == before
+
+
+def test_several_results_are_put_together_each_for_itself() -> None:
+    values = torch.arange(15.0).view(5, 3)
+    doubled, sums = in_chunks_each(lambda chunk: (2 * chunk, chunk.sum(1)), values, size=2)
+    assert torch.equal(doubled, 2 * values) and torch.equal(sums, values.sum(1))
+    assert in_chunks_each(lambda chunk: (), values) == ()

@@ -1,0 +1,78 @@
+"""One set of weights an image: B changes of one generator, held side by side and moved by one optimiser."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from gan_core.generators.base import Generator, Noise
+
+
+class RowWeights:
+    """``rows`` copies of the generator's weights at ``resolution`` pixels and above, ``[rows, ...]`` each, with Adam.
+
+    What lies below is shared and frozen. ``generator`` itself is never changed.
+    """
+
+    def __init__(self, generator: Generator, resolution: int, rows: int) -> None:
+        self.generator = generator
+        self.resolution = resolution
+        base = {name: weight.detach() for name, weight in generator.upper_parameters(resolution).items()}
+        self.base = base
+        self.values = {name: weight.expand(rows, *weight.shape).clone() for name, weight in base.items()}
+        for value in self.values.values():
+            value.requires_grad_(True)
+        self.optimiser = torch.optim.Adam(self.values.values(), fused=True)
+        self._part = _Upper(generator, resolution)
+
+    def draw(self, below: tuple[Tensor, ...], w_plus: Tensor, noise: Noise = "const") -> Tensor:
+        """Draw row i of ``w_plus [rows, n_latent, w_dim]``, begun by ``Generator.lower``, with the weights of row i.
+
+        Gives images ``[rows, 3, size, size]``; noise is the stored maps or none.
+        """
+
+        def one(values: dict[str, Tensor], below: tuple[Tensor, ...], code: Tensor) -> Tensor:
+            named = {f"generator.{name}": value for name, value in values.items()}
+            return functional_call(self._part, named, (tuple(part[None] for part in below), code[None], noise))[0]
+
+        return vmap(one)(self.values, below, w_plus)
+
+    def step(self, rates: Tensor) -> None:
+        """Take one step of Adam (Kingma & Ba 2015, defaults) with the learning rates ``[rows]``, and drop gradients."""
+        highest = float(rates.max())
+        self.optimiser.param_groups[0]["lr"] = highest
+        before = None if (rates == highest).all() else [value.detach().clone() for value in self.values.values()]
+        self.optimiser.step()
+        with torch.no_grad():
+            for value, old in zip(self.values.values(), before or [], strict=False):
+                share = (rates / highest).to(value).view(-1, *[1] * (value.ndim - 1))
+                value.copy_(torch.lerp(old, value, share))
+        self.optimiser.zero_grad()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with ``rows`` alone: weights, gradients and the optimiser's moments of the others are dropped."""
+        for name, old in self.values.items():
+            value = old.detach()[rows].requires_grad_(True)
+            value.grad = None if old.grad is None else old.grad[rows]
+            state = self.optimiser.state.pop(old, {})
+            self.optimiser.state[value] = {key: v if key == "step" else v[rows] for key, v in state.items()}
+            self.values[name] = value
+        self.optimiser.param_groups[0]["params"] = list(self.values.values())
+
+    def delta(self, row: int) -> dict[str, Tensor]:
+        """Return what has moved in one row: parameter name -> its weights minus the generator's."""
+        moved = {name: value.detach()[row] - self.base[name] for name, value in self.values.items()}
+        return {name: difference for name, difference in moved.items() if difference.any()}
+
+
+class _Upper(nn.Module):
+    """The upper part of a generator as a module of its own, which ``functional_call`` needs."""
+
+    def __init__(self, generator: Generator, resolution: int) -> None:
+        super().__init__()
+        self.generator = generator
+        self.resolution = resolution
+
+    def forward(self, below: tuple[Tensor, ...], w_plus: Tensor, noise: Noise) -> Tensor:
+        return self.generator.upper(below, w_plus, self.resolution, noise)
