@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PREFECT_CLI_PROMPT := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install data demo test test-slow lint ui clean
+.PHONY: help install data demo test test-slow lint up down ui clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -48,6 +48,12 @@ lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+up: data  ## start Prefect, MLflow and a worker, and deploy the flows
+	@$(BIN)/edit-dataset server up
+
+down: $(STAMP)  ## stop exactly those; what they know stays
+	@$(BIN)/edit-dataset server down
 
 ui: $(STAMP)  ## start the Prefect and the MLflow user interface
 	$(BIN)/edit-dataset server start

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import checkpoints
+from flows import checkpoints, operations
 from gan_core.errors import ParamsError, UserError
 
 app = typer.Typer(
@@ -16,11 +16,12 @@ app = typer.Typer(
     add_completion=False,
     help="Align, encode, tune, edit and measure image datasets.",
 )
-server = typer.Typer(no_args_is_help=True, help="The project's own Prefect server and MLflow page.")
+server = typer.Typer(no_args_is_help=True, help="The project's own Prefect server, MLflow page and worker.")
 directions = typer.Typer(no_args_is_help=True, help="The directions that edits move along.")
 app.add_typer(server, name="server")
 app.add_typer(directions, name="directions")
 app.add_typer(checkpoints.app, name="checkpoints")
+operations.add_commands(app, server)
 
 ParamsFile = Annotated[str, typer.Option("--params", help="the parameter file")]
 Setting = Annotated[list[str] | None, typer.Option("--set", help="lay KEY=VALUE over the parameters; may be repeated")]
@@ -39,11 +40,13 @@ class Listed(StrEnum):
 class ServiceName(StrEnum):
     """What ``edit-dataset server`` starts and stops."""
 
+    worker = "worker"
     prefect = "prefect"
     mlflow = "mlflow"
 
 
-Services = Annotated[list[ServiceName] | None, typer.Argument(help="which of the two; both if none is named")]
+PAGES = [ServiceName.prefect, ServiceName.mlflow]
+Services = Annotated[list[ServiceName] | None, typer.Argument(help="which of them; both pages if none is named")]
 
 
 @app.command(epilog="Example: edit-dataset run data/sample runs/demo --set tune.steps=30")
@@ -138,7 +141,9 @@ def start(names: Services = None) -> None:
     """Start Prefect's server and MLflow's page, or find them running."""
     from flows import servers
 
-    for name in names or list(ServiceName):
+    for name in names or PAGES:
+        if name == ServiceName.worker:
+            servers.use_prefect_server(typer.echo)
         typer.echo(f"{name}: {servers.start(name).url}")
         if name == ServiceName.prefect:
             typer.echo(f"  for prefect commands: export PREFECT_API_URL={servers.start(name).url}/api")

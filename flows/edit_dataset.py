@@ -35,6 +35,13 @@ def edit_dataset(
     """Align, encode, tune, edit and measure every shard of ``source`` into ``output``; return the metrics.
 
     Finished shards are skipped by their receipts. Everything is checked before anything is written: ``UserError``.
+
+    Args:
+        source: The dataset: a folder or fsspec URL of Parquet shards.
+        output: The run's folder or URL; a run that is there already goes on where it ended.
+        params_file: The parameter file, one section a stage.
+        overrides: Laid over the parameter file, such as {"tune.steps": 30, "encode.encoder": "e4e"}.
+        update: Redo what differs from the run in the output folder, instead of refusing.
     """
     started = time.time()
     job = plan_run(source, output, params_file, overrides, update)

@@ -1,4 +1,4 @@
-"""The local Prefect server and MLflow UI of a project folder: start, find again, and stop exactly those."""
+"""The Prefect server, worker and MLflow server of a project folder: start, find again, and stop exactly those."""
 
 import fcntl
 import json
@@ -11,7 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
@@ -26,17 +26,27 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Service:
-    """A program that serves a web page: its command (``{port}`` is filled in), first port and health path."""
+    """A program with a web page: its command, first port, health path and environment, ``{port}`` being filled in."""
 
     command: str
     port: int
     health: str
+    environment: dict[str, str] = field(default_factory=dict)
 
 
-STORE = "--backend-store-uri sqlite:///mlflow.db --artifacts-destination mlartifacts"
+POOL = "local"
+WORKER_PAGE = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": "{port}"}
 SERVICES = {
     "prefect": Service("prefect server start --host 127.0.0.1 --port {port}", 4200, "/api/health"),
-    "mlflow": Service(f"mlflow server --workers 1 --host 127.0.0.1 --port {{port}} {STORE}", 5000, "/health"),
+    "mlflow": Service(
+        "mlflow server --workers 1 --host 127.0.0.1 --port {port} --artifacts-destination mlartifacts", 5000, "/health"
+    ),
+    "worker": Service(
+        f"prefect worker start --pool {POOL} --type process --name {POOL} --with-healthcheck",
+        8080,
+        "/health",
+        WORKER_PAGE | {"PREFECT_WORKER_QUERY_SECONDS": "2"},
+    ),
 }
 
 
@@ -65,6 +75,7 @@ def quiet_environment() -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_BACKEND_STORE_URI": "sqlite:///mlflow.db",
         "DVC_NO_ANALYTICS": "1",
         "NO_PROXY": "127.0.0.1,localhost",
     }
@@ -79,6 +90,33 @@ def use_prefect_server(say: Callable[[str], object] = lambda _: None) -> str:
             say("starting a Prefect server for this project (about 10 s)")
         os.environ["PREFECT_API_URL"] = start("prefect").url + "/api"
     return os.environ["PREFECT_API_URL"]
+
+
+def up(say: Callable[[str], object] = lambda _: None) -> str:
+    """Start both servers and the worker, deploy the flows of ``prefect.yaml``, and return Prefect's API address.
+
+    With ``PREFECT_API_URL`` set the worker serves that server, and none is started. ``prefect.toml`` then points the
+    ``prefect`` commands of this folder at the server. Raises ``UserError``.
+    """
+    address = use_prefect_server(say)
+    Path("prefect.toml").write_text(f'# Written by `make up`, removed by `make down`.\n[api]\nurl = "{address}"\n')
+    say(f"prefect: {address.removesuffix('/api')}")
+    say(f"mlflow: {start('mlflow').url}")
+    start("worker")
+    deploy = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    reply = subprocess.run(deploy, env=os.environ | {"PWD": os.getcwd()}, capture_output=True, text=True)
+    if reply.returncode:
+        raise UserError(f"the flows could not be deployed: {' '.join((reply.stdout + reply.stderr).split())[-400:]}")
+    say(f"worker: serves the work pool {POOL!r}; `prefect deployment ls` lists what it can run")
+    return address
+
+
+def down(say: Callable[[str], object] = lambda _: None) -> None:
+    """Stop what ``up`` has started, the worker first; what they know stays in ``.prefect`` and ``mlflow.db``."""
+    for name in reversed(SERVICES):
+        running = stop(name)
+        say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
+    Path("prefect.toml").unlink(missing_ok=True)
 
 
 def find(name: str) -> Running | None:
@@ -125,11 +163,15 @@ def _launch(name: str) -> Running:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=quiet_environment(),
+            env=_environment(service, port),
         )
     running = Running(process.pid, command, port)
     (FOLDER / f"{name}.json").write_text(json.dumps(asdict(running)))
     return running
+
+
+def _environment(service: Service, port: int) -> dict[str, str]:
+    return quiet_environment() | {name: value.format(port=port) for name, value in service.environment.items()}
 
 
 def _wait(name: str, running: Running) -> bool:

@@ -1,5 +1,6 @@
 """What the five stage tasks share: one stage over one shard, networks loaded once, infrastructure retried."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,16 @@ class Done(TypedDict):
     output_sha256: str
     seconds: float
     skipped: bool
+
+
+class WithoutSuccess(logging.Filter):
+    """Drops the engine's "Finished in state Completed()": a task has said more about itself; failures stay."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.getMessage() != "Finished in state Completed()"
+
+
+logging.getLogger("prefect.task_runs").addFilter(WithoutSuccess())
 
 
 def is_infrastructure(task: Any, run: Any, state: Any) -> bool:

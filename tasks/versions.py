@@ -2,9 +2,17 @@
 
 import logging
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from gan_core.errors import UserError
 
 _log = logging.getLogger(__name__)
+DVC = [sys.executable, "-m", "dvc"]
+
+
+class DvcBusyError(UserError):
+    """Another DVC command holds the project's lock: try again when it has ended."""
 
 
 def git_sha() -> str | None:
@@ -62,6 +70,29 @@ def track(paths: Sequence[str]) -> list[str]:
     except NotDvcRepoError:
         return []
     return tracked
+
+
+def reproduce(stage: str, say: Callable[[str], object] = _log.info) -> None:
+    """Run ``dvc repro STAGE`` and tell each line that it writes.
+
+    Raises ``DvcBusyError`` while another DVC command is at work here, and ``UserError`` when the stage fails.
+    """
+    lines = []
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen([*DVC, "repro", stage], **streams) as process:  # type: ignore[call-overload]
+        for line in process.stdout:
+            if line := line.strip():
+                lines.append(line)
+                say(line)
+    if process.returncode:
+        _explain(stage, lines)
+
+
+def _explain(stage: str, lines: list[str]) -> None:
+    if any("nable to acquire lock" in line or "is busy" in line for line in lines):
+        raise DvcBusyError(f"{stage}: another DVC command is at work in this folder; wait for it to end")
+    said = next((line for line in reversed(lines) if line.startswith("ERROR")), (lines or ["no output"])[-1])
+    raise UserError(f"{stage} failed: {said}")
 
 
 def _git(*arguments: str) -> str:

@@ -1,60 +1,97 @@
-"""``prefect deployment run edit-dataset/local`` for real: a server, a work pool, a worker, and what it made."""
+"""Deployments for real: ``make up``, a run by the worker, ``make down``, and everything still known afterwards."""
 
+import json
 import os
-import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
+import yaml
+from prefect import Flow
+from prefect.utilities.callables import parameter_schema
 
+from flows import servers
 from gan_core.data.receipts import Receipt
 
 ROOT = Path(__file__).parents[2]
+DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"])
+def test_each_deployment_has_a_form_that_explains_its_parameters(deployment: dict[str, Any]) -> None:
+    file, _, name = deployment["entrypoint"].partition(":")
+    flow: Flow[Any, Any] = getattr(import_module(file.removesuffix(".py").replace("/", ".")), name)
+    fields = parameter_schema(flow).properties
+    assert deployment["description"] and deployment["work_pool"]["name"] in ("local", "shards")
+    assert deployment.get("parameters", {}).keys() <= fields.keys()
+    assert [name for name, field in fields.items() if not field.get("description")] == []
+    for name, value in deployment.get("parameters", {}).items():
+        assert flow.validate_parameters({**_required(flow), name: value})[name] is not None
 
 
 @pytest.fixture
-def prefect(prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The Prefect command line, pointed at the test server."""
-    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "1")
-    monkeypatch.setenv("PWD", str(ROOT))  # as a shell in that folder has it
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("EDIT_DATASET_HOME", str(ROOT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return [sys.executable, "-m", "prefect", "--no-prompt"]
+def up(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project folder with its servers and worker up; they are stopped in the end."""
+    for name in ("flows", "tasks", "gan_core", "prefect.yaml"):
+        (project / name).symlink_to(ROOT / name)
+    monkeypatch.setattr(servers, "FOLDER", project / ".servers")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())
+        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
+            os.environ.pop(name, None)
+        os.environ |= {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
+        servers.up()
+        try:
+            yield project
+        finally:
+            servers.down()
 
 
-@pytest.fixture
-def worker(prefect: list[str], project: Path) -> Iterator[None]:
-    """A work pool and a worker that serves it."""
-    subprocess.run([*prefect, "work-pool", "create", "local", "--type", "process"], check=True)
-    with (project / "worker.log").open("wb") as log:
-        command = [*prefect, "worker", "start", "--pool", "local"]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    yield
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    os.killpg(process.pid, signal.SIGTERM)
-    for left in psutil.wait_procs(family, timeout=20)[1]:
-        left.kill()
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_worker_runs_a_deployment_and_a_restart_forgets_nothing(up: Path, tiny_dataset: str) -> None:
+    given = {"source": tiny_dataset, "output": "out", "overrides": '{"tune.enabled": false}'}
+    reply = _prefect("deployment", "run", "edit-dataset/local", "--watch", *_parameters(given))
+    assert reply.returncode == 0, reply.stdout + reply.stderr + (up / ".servers/worker.log").read_text()
 
-
-@pytest.mark.timeout(900)
-def test_a_worker_runs_the_deployment(prefect: list[str], worker: None, project: Path, tiny_dataset: str) -> None:
-    subprocess.run([*prefect, "deploy", "--name", "local"], cwd=ROOT, check=True)
-    output = project / "out"
-    parameters = {"source": tiny_dataset, "output": output, "params_file": project / "params.yaml"}
-    given = [part for name, value in parameters.items() for part in ("-p", f"{name}={value}")]
-    quick = ["-p", 'overrides={"tune.enabled": false}']
-    command = [*prefect, "deployment", "run", "edit-dataset/local", "--watch", *given, *quick]
-    reply = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=800)
-
-    assert reply.returncode == 0, reply.stdout + reply.stderr + (project / "worker.log").read_text()
-    assert "edit-dataset" in reply.stdout
-    receipts = [Receipt.model_validate_json(path.read_text()) for path in output.glob("*/*.receipt.json")]
+    receipts = [Receipt.model_validate_json(path.read_text()) for path in (up / "out").glob("*/*.receipt.json")]
     assert sorted(receipt.stage for receipt in receipts) == sorted(["align", "encode", "edit", "measure"] * 3)
     assert {sum(receipt.rows.values()) for receipt in receipts} == {2, 3}
-    assert (output / "report.html").is_file() and (output / "tracking.json").is_file()
+    assert (up / "out/report.html").is_file() and (up / "out/tracking.json").is_file()
+
+    services = {name: servers.find(name) for name in servers.SERVICES}
+    assert all(services.values())
+    servers.down()
+    assert not any(servers.find(name) for name in servers.SERVICES) and not (up / "prefect.toml").exists()
+    os.environ.pop("PREFECT_API_URL")
+    address = servers.up()
+    states = {run["name"]: run["state_type"] for run in _ask(f"{address}/flow_runs/filter")}
+    assert states["out"] == "COMPLETED"
+    assert {d["name"] for d in _ask(f"{address}/deployments/filter")} == {d["name"] for d in DEPLOYMENTS}
+
+
+def _required(flow: Flow[Any, Any]) -> dict[str, Any]:
+    """Give each parameter without a default the value that a deployment has for it."""
+    given = {name: value for d in DEPLOYMENTS for name, value in d.get("parameters", {}).items()}
+    return {name: given[name] for name in parameter_schema(flow).required}
+
+
+def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=800)
+
+
+def _parameters(given: dict[str, str]) -> list[str]:
+    return [part for name, value in given.items() for part in ("-p", f"{name}={value}")]
+
+
+def _ask(url: str) -> list[dict[str, Any]]:
+    request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        found: list[dict[str, Any]] = json.loads(reply.read())
+    return found

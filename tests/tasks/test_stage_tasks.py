@@ -1,5 +1,6 @@
 """The stage tasks: what they return, what they skip, and what is tried again."""
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,3 +105,12 @@ def test_progress_is_said_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> 
         now[0] += 8
         progress(2)
     assert said == ["4 of 12 rows, 0.25 rows/s", "8 of 12 rows, 0.25 rows/s"]
+
+
+def test_the_console_shows_failures_but_not_that_each_task_was_completed() -> None:
+    lines = ("3 ok, 1 failed", "Finished in state Completed()", "Finished in state Failed('no room')")
+    record = logging.getLogger("prefect.task_runs").makeRecord
+    shown = [
+        line for line in lines if logging.getLogger("prefect.task_runs").filter(record("", 20, "", 0, line, (), None))
+    ]
+    assert shown == ["3 ok, 1 failed", "Finished in state Failed('no room')"]

@@ -1,12 +1,16 @@
 """Versions of code and data: the commit, and DVC's hashes of what it tracks."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from dvc.repo import Repo
 
-from tasks.versions import dvc_hashes, git_sha, track
+from gan_core.errors import UserError
+from tasks import versions
+from tasks.versions import DvcBusyError, dvc_hashes, git_sha, reproduce, track
 
 
 @pytest.fixture
@@ -50,6 +54,25 @@ def test_a_file_is_tracked_from_then_on(repository: Path) -> None:
     assert dvc_hashes({"weights": "weights"}) == {}
     assert track(["weights", "nowhere"]) == ["weights"]
     assert (repository / "weights.dvc").exists() and dvc_hashes({"weights": "weights"}) != {}
+
+
+def test_a_stage_is_made_once_and_its_failure_is_told_in_one_line(repository: Path) -> None:
+    stages = {"good": {"cmd": "echo made > good", "outs": ["good"]}, "bad": {"cmd": "exit 3"}}
+    (repository / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    told: list[str] = []
+    reproduce("good", told.append)
+    assert (repository / "good").read_text() == "made\n" and (repository / "dvc.lock").exists()
+    assert any("Running stage 'good'" in line for line in told)
+    with pytest.raises(UserError, match="bad failed: ERROR: failed to reproduce 'bad'") as e:
+        reproduce("bad", told.append)
+    assert not isinstance(e.value, DvcBusyError)
+
+
+def test_another_dvc_command_at_work_is_told_from_a_failure(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "ERROR: Unable to acquire lock. Most likely another DVC process is running or was terminated abruptly."
+    monkeypatch.setattr(versions, "DVC", [sys.executable, "-c", f"import sys; print({said!r}); sys.exit(255)"])
+    with pytest.raises(DvcBusyError, match="another DVC command is at work"):
+        reproduce("good", lambda _: None)
 
 
 def test_outside_of_git_and_dvc_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

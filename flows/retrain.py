@@ -1,0 +1,51 @@
+"""Train models as DVC's stages: what is up to date is left alone, and ``dvc.lock`` says what was made from what."""
+
+from typing import Literal
+
+from prefect import flow, get_run_logger, task
+
+from tasks.versions import DvcBusyError, reproduce
+
+Model = Literal[
+    "train-generator",
+    "train-cel",
+    "train-network@identity",
+    "train-network@attributes",
+    "train-network@perceptual",
+    "train-network@landmarks",
+    "train-encoder@psp",
+    "train-encoder@e4e",
+    "train-encoder@style-transformer",
+    "train-encoder@psp-w",
+    "train-encoder@psp-w-plus",
+    "fit-directions",
+]
+
+
+def is_busy(task: object, run: object, state: object) -> bool:
+    """Tell whether DVC only was at work elsewhere: then trying again helps, after a failed training it doesn't."""
+    return isinstance(getattr(state, "data", None), DvcBusyError)
+
+
+@task(
+    name="train",
+    task_run_name="{stage}",
+    retries=20,
+    retry_delay_seconds=30,
+    retry_condition_fn=is_busy,
+    persist_result=False,
+)
+def train(stage: str) -> None:
+    """Make what one stage of ``dvc.yaml`` makes, unless it is up to date."""
+    reproduce(stage, get_run_logger().info)
+
+
+@flow(name="train-models", flow_run_name="{models}")
+def train_models(models: list[Model]) -> None:
+    """Train models of ``dvc.yaml`` one after the other; each stage's own dependencies are made before it.
+
+    Args:
+        models: Stages of dvc.yaml, such as train-encoder@psp; what is up to date is not trained again.
+    """
+    for stage in models:
+        train(stage)
