@@ -50,6 +50,7 @@ SMALL_NETWORKS: dict[str, dict[str, Any]] = {
 }
 SMALL_EDITS: dict[str, dict[str, Any]] = {
     "direction": {"direction": "smile", "strengths": [-1, 1]},
+    "mix": {"latent_mask": [5, 6], "alpha": 0.7, "pictures": 2},
 }
 LANDMARK_NETWORKS: dict[str, str] = {"columns": "", "centre": "", "toy-net": "landmarks"}
 SPACES = {"z", "w", "w_plus", "s"}
