@@ -39,6 +39,7 @@ class ModelPaths(Section):
     attributes: str = "data/models/attributes.safetensors"
     perceptual: str = "data/models/perceptual.safetensors"
     landmarks: str = "data/models/landmarks.safetensors"
+    inception: str = "data/models/inception.safetensors"
     directions: str = "data/models/directions.safetensors"
     second_generator: str = "data/models/generator-cel.safetensors"
 

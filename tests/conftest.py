@@ -30,7 +30,8 @@ NETWORK_ARGUMENTS: dict[str, dict[str, Any]] = {
 def write_models(folder: Path, seed: int = 0) -> dict[str, str]:
     """Write one checkpoint of each kind for a generator of 64 pixels, and return their paths by name in ``models``."""
     paths = {
-        name: str(folder / f"{name}.safetensors") for name in (*NETWORK_ARGUMENTS, "generator", "encoder", "directions")
+        name: str(folder / f"{name}.safetensors")
+        for name in (*NETWORK_ARGUMENTS, "generator", "encoder", "directions", "inception")
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -41,6 +42,7 @@ def write_models(folder: Path, seed: int = 0) -> dict[str, str]:
         _save(paths["encoder"], encoder, "encoder", "psp", space="w_plus", generator_sha256=sha256)
         for name, arguments in NETWORK_ARGUMENTS.items():
             _save(paths[name], NETWORKS.get(name)(**arguments), "network", name)
+        _save(paths["inception"], NETWORKS.get("inception-fid")(thin=32, size=80), "network", "inception-fid")
         directions = [Direction(name, torch.randn(W_DIM), sha256) for name in ("smile", "yaw")]
     save_directions(paths["directions"], directions, made_by="tests")
     return paths

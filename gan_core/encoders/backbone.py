@@ -22,9 +22,9 @@ class SqueezeExcite(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """BN, conv, PReLU, conv of the given stride, BN, gate; added to a shortcut, with nothing after the sum."""
+    """BN, conv, PReLU, conv of the given stride, BN, gate (unless not ``gated``); added to a shortcut, then nothing."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, gated: bool = True) -> None:
         super().__init__()
         self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
         if inputs != outputs:
@@ -37,7 +37,7 @@ class ResidualUnit(nn.Module):
             nn.PReLU(outputs),
             nn.Conv2d(outputs, outputs, 3, stride, 1, bias=False),
             nn.BatchNorm2d(outputs),
-            SqueezeExcite(outputs),
+            *([SqueezeExcite(outputs)] if gated else []),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,14 +49,14 @@ def stem(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
 
 
-def body(units: Units, width: int) -> nn.Sequential:
+def body(units: Units, width: int, gated: bool = True) -> nn.Sequential:
     """Build four groups of units, each halving the size first; widths are ``width`` times 1, 2, 4 and 8."""
     layers: list[nn.Module] = []
     inputs = width
     for group, count in enumerate(units):
         outputs = width << group
-        layers.append(ResidualUnit(inputs, outputs, 2))
-        layers += [ResidualUnit(outputs, outputs, 1) for _ in range(count - 1)]
+        layers.append(ResidualUnit(inputs, outputs, 2, gated))
+        layers += [ResidualUnit(outputs, outputs, 1, gated) for _ in range(count - 1)]
         inputs = outputs
     return nn.Sequential(*layers)
 

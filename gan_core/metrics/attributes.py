@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from gan_core.metrics.base import ENCODED, METRICS, TUNED, Columns, Pictures, RowMetric, Setting
-from gan_core.metrics.extractors import ToyAttributes
+from gan_core.metrics.face_attributes import load_attributes
 
 SIDE_EFFECT = "side_effect"
 
@@ -25,19 +25,20 @@ def side_effect(shares: np.ndarray, wanted: int | None) -> np.ndarray:
 class AttributeChange(RowMetric):
     """Per edit, against the reconstruction it started from: ``<attribute>/<edit>`` and ``side_effect/<edit>``.
 
-    An edit whose target is no attribute has the side effect only.
+    An edit whose target is no attribute has the side effect only. With a published regressor its name is part of the
+    columns: ``age_fairface/<edit>``.
     """
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self.extractor = ToyAttributes(setting.models)
+        self.extractor = load_attributes(setting.models)
 
     @property
     def columns(self) -> list[str]:
         names = []
         for edit in self.setting.edits:
-            names += [f"{edit.target}/{edit.column}"] if edit.target in self.extractor.names else []
-            names.append(f"{SIDE_EFFECT}/{edit.column}")
+            names += [self._column(edit.target, edit.column)] if edit.target in self.extractor.names else []
+            names.append(self._column(SIDE_EFFECT, edit.column))
         return names
 
     def identity(self) -> dict[str, Any]:
@@ -52,6 +53,9 @@ class AttributeChange(RowMetric):
             names = self.extractor.names
             wanted = names.index(edit.target) if edit.target in names else None
             if wanted is not None:
-                columns[f"{edit.target}/{edit.column}"] = shares[:, wanted]
-            columns[f"{SIDE_EFFECT}/{edit.column}"] = side_effect(shares, wanted)
+                columns[self._column(edit.target, edit.column)] = shares[:, wanted]
+            columns[self._column(SIDE_EFFECT, edit.column)] = side_effect(shares, wanted)
         return columns
+
+    def _column(self, name: str, picture: str) -> str:
+        return f"{name}{self.extractor.suffix}/{picture}"

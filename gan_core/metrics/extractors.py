@@ -48,6 +48,7 @@ class ToyAttributes(Extractor):
     """The penultimate layer of the toy attribute regressor."""
 
     name = "toy-attr"
+    suffix: ClassVar[str] = ""
 
     def __init__(self, models: ModelPaths) -> None:
         super().__init__(models)

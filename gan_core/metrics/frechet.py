@@ -1,6 +1,6 @@
 """FID: the Frechet distance between Gaussians fitted to the features of two sets (Heusel et al. 2017, eq. 6)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,8 +17,6 @@ from gan_core.metrics.base import (
     TooFewError,
 )
 from gan_core.metrics.extractors import EXTRACTORS
-
-EXTRACTOR = "toy-attr"
 
 
 def gather(features: np.ndarray) -> State:
@@ -63,9 +61,11 @@ class FrechetInceptionDistance(Metric):
     Left out while there are no more rows than features: the fitted covariance would be singular.
     """
 
+    features: ClassVar[str] = "toy-attr"
+
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self.extractor = EXTRACTORS.get(EXTRACTOR)(setting.models)
+        self.extractor = EXTRACTORS.get(self.features)(setting.models)
 
     def identity(self) -> dict[str, Any]:
         return self.extractor.identity()
@@ -88,3 +88,17 @@ class FrechetInceptionDistance(Metric):
             else:
                 summary.values[f"fid/{name}"] = frechet_distance(states[f"{extractor}/{ALIGNED}"], state)
         return summary
+
+
+@METRICS.register("fid-inception")
+class PublishedFid(FrechetInceptionDistance):
+    """``fid/inception/<picture>``: the published FID, images resized as pytorch-fid does."""
+
+    features = "inception"
+
+
+@METRICS.register("fid-inception-clean")
+class CleanFid(FrechetInceptionDistance):
+    """``fid/inception-clean/<picture>``: the published FID, images resized as clean-fid does (Parmar et al. 2022)."""
+
+    features = "inception-clean"

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import in_chunks
-from gan_core.checkpoints.store import file_sha256, load_network
+from gan_core.checkpoints.store import file_sha256, load_network, read_card
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, Pictures, RowMetric, Setting
 
-EXTRACTOR = "toy"
+TOY = "identity"
 
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
@@ -21,16 +21,19 @@ def cosine(x: Tensor, y: Tensor) -> Tensor:
 class IdentitySimilarity(RowMetric):
     """Cosine with the aligned image, of each reconstruction and each edit: ``identity_toy/<picture>`` in [-1, 1].
 
-    The dataset's numbers are called ``identity/toy/<picture>``.
+    With another embedder in ``models.identity`` its name stands for ``toy``, such as ``arcface-ir-se50``. The dataset's
+    numbers are called ``identity/toy/<picture>``.
     """
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self.embed = load_network(setting.models.identity, "identity")
+        name = read_card(setting.models.identity).name
+        self.embed = load_network(setting.models.identity, name)
+        self.extractor = "toy" if name == TOY else name
 
     @property
     def columns(self) -> list[str]:
-        return [f"identity_{EXTRACTOR}/{picture}" for picture in self.setting.pictures]
+        return [f"identity_{self.extractor}/{picture}" for picture in self.setting.pictures]
 
     def identity(self) -> dict[str, Any]:
         return {"identity_sha256": file_sha256(self.setting.models.identity)}

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate, relu, softmax
 from gan_core.registry import Registry
 
 SIZE = 64
-NETWORKS: Registry[type[nn.Module]] = Registry("network")
+NETWORKS: Registry[type[nn.Module]] = Registry("network", "gan_core.metrics")
 
 
 def resize(images: Tensor, size: int = SIZE) -> Tensor:

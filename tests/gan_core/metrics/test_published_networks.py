@@ -1,0 +1,181 @@
+"""Published measuring networks: their layouts, their numbers, and what metrics call them."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.checkpoints.files import Card, save_checkpoint
+from gan_core.metrics.base import METRICS, Setting
+from gan_core.metrics.faces import FaceEmbedder, face_crop
+from gan_core.metrics.inception import InceptionFid, clean_input, clean_resize, legacy_input
+from gan_core.metrics.networks import NETWORKS
+from gan_core.metrics.resnet import BasicBlock, Bottleneck, ResNet
+from gan_core.metrics.torchvision_shim import declare_operators
+from gan_core.params import MeasureParams, ModelPaths
+from tests.golden.fill import fill, fill_state, golden, keys, relative_error
+
+LISTINGS = {
+    "arcface-ir-se50": "arcface_ir_se50_112",
+    "curricularface-ir101": "curricularface_ir101_112",
+    "moco-resnet50": "moco_resnet50",
+    "fairface": "attr_fairface_resnet34_18",
+    "hopenet": "attr_hopenet_resnet50_66bins",
+    "celeba-5": "attr_celeba5_talk_to_edit_resnet50",
+}
+MOCO = "module.encoder_q."
+
+
+def clipped_noise(name: str, *shape: int) -> Tensor:
+    return torch.from_numpy(np.clip(0.5 * fill(f"input:{name}", shape, rule="raw"), -1, 1))
+
+
+def smooth(name: str, cell: int) -> Tensor:
+    coarse = torch.from_numpy(0.7 * fill(f"input:{name}", (2, 3, 256 // cell, 256 // cell), rule="raw"))
+    return F.interpolate(coarse, scale_factor=cell, mode="bilinear", align_corners=False).clamp(-1, 1)
+
+
+@cache
+def filled(name: str, rule: str = "psp") -> nn.Module:
+    """Return the network with weights that follow from its published names."""
+    state = {key.removeprefix(MOCO): value for key, value in fill_state(keys(LISTINGS[name]), rule=rule).items()}
+    network = NETWORKS.get(name)()
+    missing, unexpected = network.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=False)
+    assert not unexpected and all(key.endswith("num_batches_tracked") for key in missing)
+    return network.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_the_names_and_shapes_are_the_published_ones(name: str) -> None:
+    with torch.device("meta"):
+        network = NETWORKS.get(name)()
+    published = {key.removeprefix(MOCO): shape for key, shape in keys(LISTINGS[name]).items()}
+    assert {key: list(value.shape) for key, value in network.state_dict().items()} == published
+
+
+@pytest.mark.slow
+def test_arcface_gives_the_published_embeddings() -> None:
+    expected, _ = golden("arcface-ir-se50")
+    network = filled("arcface-ir-se50")
+    assert isinstance(network, FaceEmbedder)
+    assert relative_error(network.embed(clipped_noise("x", 3, 3, 112, 112)), expected["embedding"]) < 1e-4
+    coarse = clipped_noise("face256", 2, 3, 256, 256)[:, :, ::4, ::4]
+    face = 2 * F.interpolate(coarse, scale_factor=4, mode="bilinear", align_corners=False)
+    assert relative_error(network(face), expected["embedding_256"]) < 1e-4
+
+
+@pytest.mark.slow
+def test_the_identity_loss_of_psp_is_one_minus_our_cosine() -> None:
+    expected, _ = golden("id-loss-geometry")
+    network, y = filled("arcface-ir-se50"), smooth("y", 16)
+    embedded = network(y), network(0.7 * y + 0.3 * smooth("y_hat", 8))
+    assert relative_error(embedded[0], expected["embedding_y"]) < 1e-4
+    assert relative_error(embedded[1], expected["embedding_y_hat"]) < 1e-4
+    assert float((1 - (embedded[0] * embedded[1]).sum(1)).mean()) == pytest.approx(float(expected["loss"]), rel=1e-4)
+
+
+def test_faces_are_cut_out_as_published() -> None:
+    expected, _ = golden("id-loss-geometry")
+    assert relative_error(face_crop(smooth("y", 16))[0, :, ::4, ::4], expected["pooled"]) < 1e-4
+
+
+@pytest.mark.slow
+def test_curricularface_gives_the_published_embeddings() -> None:
+    expected, _ = golden("curricularface-ir101")
+    network = filled("curricularface-ir101")
+    assert isinstance(network, FaceEmbedder)
+    assert relative_error(network.embed(clipped_noise("x", 2, 3, 112, 112)), expected["embedding"]) < 1e-4
+
+
+@pytest.mark.slow
+def test_moco_gives_the_published_features() -> None:
+    expected, _ = golden("id-loss-geometry")
+    features = filled("moco-resnet50", "he")(smooth("y", 16))
+    assert relative_error(features[:, ::8], expected["moco_features_y"]) < 1e-4
+
+
+@pytest.mark.parametrize(("block", "theirs"), [(BasicBlock, "resnet34"), (Bottleneck, "resnet50")])
+def test_residual_networks_equal_torchvisions(block: type[BasicBlock], theirs: str) -> None:
+    declare_operators()
+    from torchvision.models.resnet import BasicBlock as TheirBasic
+    from torchvision.models.resnet import Bottleneck as TheirBottleneck
+    from torchvision.models.resnet import ResNet as TheirResNet
+
+    torch.manual_seed(0)
+    published = TheirResNet(TheirBasic if theirs == "resnet34" else TheirBottleneck, [1, 2, 1, 1]).eval()
+    ours = ResNet(block, (1, 2, 1, 1)).eval()
+    published.fc = nn.Identity()
+    ours.load_state_dict(published.state_dict())
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.pooled(images), published(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_inception_equals_torchvisions_with_the_pooling_of_fid(monkeypatch: pytest.MonkeyPatch) -> None:
+    declare_operators()
+    from torchvision.models import inception
+
+    torch.manual_seed(0)
+    published = inception.inception_v3(weights=None, num_classes=1008, aux_logits=False, init_weights=False).eval()
+    published.fc, published.dropout = nn.Identity(), nn.Identity()
+    real = F.avg_pool2d
+
+    def pool(x: Tensor, *shape: int, **options: int) -> Tensor:
+        return real(x, *shape, **options, count_include_pad=False)
+
+    monkeypatch.setattr(inception.F, "avg_pool2d", pool)
+    last = published.Mixed_7c
+    calls = last._forward
+
+    def forward(x: Tensor) -> list[Tensor]:
+        with monkeypatch.context() as patch:
+            patch.setattr(inception.F, "avg_pool2d", lambda y, **o: F.max_pool2d(y, 3, 1, 1))
+            return calls(x)
+
+    monkeypatch.setattr(last, "_forward", forward)
+    ours = InceptionFid().eval()
+    ours.load_state_dict(published.state_dict())
+    images = torch.randn(1, 3, 299, 299)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), published(images), rtol=1e-4, atol=1e-5)
+
+
+def pattern(height: int, width: int) -> np.ndarray:
+    """Return the test image of the golden file, ``uint8 [H, W, 3]``."""
+    y, x, c = np.ogrid[:height, :width, :3]
+
+    def triangle(t: np.ndarray, period: np.ndarray) -> np.ndarray:
+        return np.abs(t % (2 * period) - period) * 255 // period
+
+    return ((triangle(x + y // 2, 37 + 11 * c) + triangle(3 * y - x, 53 + 7 * c)) // 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("side", [64, 299, 400])
+def test_images_are_resized_as_published(side: int) -> None:
+    expected, _ = golden("fid-preprocessing")
+    pixels = pattern(side, side)
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+    name = f"{side}x{side}"
+    assert relative_error(clean_resize(pixels)[::5, ::5], expected[f"clean_{name}"]) < 1e-4
+    clean = clean_input(images)[0].permute(1, 2, 0)
+    assert relative_error(clean[::10, ::10], expected[f"clean_input_{name}"]) < 1e-4
+    assert relative_error(legacy_input(images)[0, :, ::10, ::10], expected[f"pytorch_fid_input_{name}"]) < 1e-4
+
+
+def test_metrics_carry_the_name_of_what_measured(tmp_path: Path, tiny_models: dict[str, str]) -> None:
+    paths = dict(tiny_models)
+    for entry, name in (("identity", "arcface-ir-se50"), ("attributes", "fairface")):
+        network = NETWORKS.get(name)(width=4)
+        card = Card(kind="network", name=name, arguments=network.arguments, made_by="", licence="", source="")
+        paths[entry] = str(tmp_path / f"{name}.safetensors")
+        save_checkpoint(paths[entry], network.state_dict(), card)
+    setting = Setting(MeasureParams(), ModelPaths(**paths), tuned=False)
+    assert METRICS.get("identity")(setting).columns == ["identity_arcface-ir-se50/encoded"]
+    assert METRICS.get("identity")(setting).dataset_name("identity_arcface-ir-se50/x") == "identity/arcface-ir-se50/x"
+    assert METRICS.get("attributes")(setting).extractor.names == ["gender", "age"]
+    assert METRICS.get("attributes")(setting)._column("age", "e") == "age_fairface/e"
