@@ -1,7 +1,7 @@
 """The degradation of pSp's super-resolution: bicubic reduction, then back to the size that the encoder sees.
 
-The filter is the cubic one with a = -0.5 (Keys 1981, eq. 4), stretched by the factor and sampled at 4 f taps. A factor of
-1 is no identity: its taps are -1/16, 9/16, 9/16, -1/16, half a pixel to the side, as in the published code.
+The filter is the cubic one with a = -0.5 (Keys 1981, eq. 4), stretched by the factor and sampled at 4 f taps. A factor
+of 1 is no identity: its taps are -1/16, 9/16, 9/16, -1/16, half a pixel to the side, as in the published code.
 """
 
 import numpy as np
