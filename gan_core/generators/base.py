@@ -37,6 +37,10 @@ class Generator(nn.Module, ABC):
     def synthesis(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
         """``w_plus [B, n_latent, w_dim]`` -> images; ``noise`` maps may also be given, one tensor a layer."""
 
+    def noise_sizes(self) -> list[int]:
+        """Return the side of each noise map in pixels, in the order that ``synthesis`` takes them."""
+        return []
+
     def lower(self, w_plus: Tensor, resolution: int, noise: Noise = "const") -> tuple[Tensor, ...]:
         """Return what ``synthesis(w_plus)`` has computed below ``resolution`` pixels, rows first.
 

@@ -137,6 +137,9 @@ class StyleGAN2(Generator):
         start = start.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last, in a way that vmap knows
         return Branch(steps, Features(start))
 
+    def noise_sizes(self) -> list[int]:
+        return [2 ** ((i + 5) // 2) for i in range(self.n_latent - 1)]
+
     def lower(self, w_plus: Tensor, resolution: int, noise: Noise = "const") -> tuple[Tensor, ...]:
         first = self._first_layer(resolution)
         if not first:

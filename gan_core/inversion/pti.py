@@ -12,6 +12,7 @@ from torch import Tensor
 from gan_core.batching import in_chunks_each
 from gan_core.generators.base import Generator
 from gan_core.inversion.locality import CHUNK, Locality, Perceptual
+from gan_core.inversion.schedule import ramp
 from gan_core.inversion.weights import RowWeights
 from gan_core.params import TuneParams
 from gan_core.precision import set_precision
@@ -99,8 +100,7 @@ def stop_reason(losses: list[Losses], steps: int, threshold: float) -> StopReaso
 
 def learning_rate(budget: Budget, step: int, rampdown: float) -> float:
     """The rate of step ``step`` (from 0): constant, then down to 0 as a cosine over the last ``rampdown`` of all."""
-    left = 1 - step / budget.steps
-    return budget.lr * (0.5 - 0.5 * math.cos(math.pi * min(1.0, left / rampdown))) if rampdown else budget.lr
+    return budget.lr * ramp(step / budget.steps, rampdown)
 
 
 class _Tuning:

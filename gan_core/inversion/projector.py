@@ -1,0 +1,163 @@
+"""Optimisation of latents: the W or W+ code, and the noise, that draw an image (Karras et al. 2020, appendix D)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_core.generators.base import Generator
+from gan_core.inversion.locality import Perceptual
+from gan_core.inversion.schedule import ramp
+
+Space = Literal["w", "w_plus"]
+RAMPDOWN, RAMPUP, NOISE_RAMP, NOISE_SHARE = 0.25, 0.05, 0.75, 0.05
+LARGEST = 256
+TOGETHER = 4
+"""Rows are filled up to a multiple of this, as convolutions round otherwise for fewer of them."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a projection does; the defaults are rosinality's, ``PTI`` those of pivotal tuning.
+
+    ``samples`` are drawn for the mean latent that it starts from. ``unbiased`` decides how noise maps are brought to
+    unit size after each step: by their standard deviation, or (ADA) by their root mean square.
+    """
+
+    space: Space = "w"
+    steps: int = 1000
+    lr: float = 0.1
+    samples: int = 10_000
+    perceptual_weight: float = 1.0
+    l2_weight: float = 0.0
+    noise_weight: float = 1e5
+    unbiased: bool = True
+
+
+PTI = Recipe(steps=450, lr=0.01, samples=600, unbiased=False)
+
+
+class StepLosses(NamedTuple):
+    """The losses before a step, ``[B]`` each: the whole objective and its unweighted terms."""
+
+    total: Tensor
+    perceptual: Tensor
+    l2: Tensor
+    noise: Tensor
+
+
+class Projection:
+    """Latents and noise maps of B images under way.
+
+    ``targets [B, 3, size, size]`` in [-1, 1]; ``start`` is the mean latent ``[w_dim]`` and ``deviation`` the spread of
+    latents around it; ``noise`` has a map ``[B, 1, r, r]`` a layer. Rows change each other by rounding only.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        targets: Tensor,
+        loss: Perceptual,
+        recipe: Recipe,
+        start: Tensor,
+        deviation: float,
+        noise: Sequence[Tensor],
+    ) -> None:
+        codes = generator.n_latent if recipe.space == "w_plus" else 1
+        self.generator, self.loss, self.recipe, self.deviation = generator, loss, recipe, deviation
+        self.targets = shrink(targets)
+        self.latents = start.expand(len(targets), codes, -1).clone().requires_grad_(True)
+        self.noise = [part.clone().requires_grad_(True) for part in noise]
+        self.optimiser = torch.optim.Adam([self.latents, *self.noise], recipe.lr, fused=True)
+
+    @property
+    def w_plus(self) -> Tensor:
+        """The latents so far, ``[B, n_latent, w_dim]``."""
+        return self.latents.detach().expand(-1, self.generator.n_latent, -1)
+
+    def step(self, t: float, jitter: Tensor) -> StepLosses:
+        """Take the step at ``t`` of the way (0 to 1), with ``jitter`` (of the latents' shape) as unit noise on them."""
+        self.optimiser.param_groups[0]["lr"] = self.recipe.lr * ramp(t, RAMPDOWN, RAMPUP)
+        with torch.enable_grad():
+            losses = self._losses(self.latents + jitter * self.deviation * jitter_share(t))
+            self.optimiser.zero_grad()
+            losses.total.sum().backward()
+        self.optimiser.step()
+        with torch.no_grad():
+            for part in self.noise:
+                part.copy_(normalise(part, self.recipe.unbiased))
+        return StepLosses(*(term.detach() for term in losses))
+
+    def _losses(self, latents: Tensor) -> StepLosses:
+        recipe = self.recipe
+        images = self.generator.synthesis(latents.expand(-1, self.generator.n_latent, -1), self.noise)
+        images = shrink(images)
+        l2 = (images - self.targets).square().flatten(1).mean(1)
+        perceptual = self.loss(images, self.targets) if recipe.perceptual_weight else torch.zeros_like(l2)
+        noise = sum((noise_regulariser(part) for part in self.noise), torch.zeros_like(l2))
+        total = recipe.perceptual_weight * perceptual + recipe.l2_weight * l2 + recipe.noise_weight * noise
+        return StepLosses(total, perceptual, l2, noise)
+
+
+@torch.no_grad()
+def project(
+    generator: Generator, targets: Tensor, loss: Perceptual, recipe: Recipe, seeds: Sequence[int]
+) -> tuple[Tensor, list[Tensor]]:
+    """Project ``targets [B, 3, size, size]`` in [-1, 1] -> ``w_plus [B, n_latent, w_dim]`` and the noise maps.
+
+    ``seeds`` decide each row's own noise; rows are projected together, and filled up to a multiple of ``TOGETHER``.
+    """
+    rows = [*range(len(targets)), *[len(targets) - 1] * (-len(targets) % TOGETHER)]
+    streams = [torch.Generator().manual_seed(seeds[row]) for row in rows]
+
+    def draw(*shape: int) -> Tensor:
+        return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(targets.device)
+
+    mean, deviation = latent_statistics(generator, recipe.samples)
+    noise = [draw(1, size, size) for size in generator.noise_sizes()]
+    under_way = Projection(generator, targets[rows], loss, recipe, mean, deviation, noise)
+    for step in range(recipe.steps):
+        under_way.step(step / recipe.steps, draw(*under_way.latents.shape[1:]))
+    return under_way.w_plus[: len(targets)], [part.detach()[: len(targets)] for part in under_way.noise]
+
+
+@torch.no_grad()
+def latent_statistics(generator: Generator, samples: int, seed: int = 123) -> tuple[Tensor, float]:
+    """Return the mean ``[w_dim]`` of ``samples`` mapped latents and the root of their mean squared distance to it."""
+    z = torch.randn(samples, generator.z_dim, generator=torch.Generator().manual_seed(seed))
+    w = generator.mapping(z.to(generator.latent_avg.device))
+    mean = w.mean(0)
+    return mean, float((w - mean).square().sum().div(samples).sqrt())
+
+
+def jitter_share(t: float) -> float:
+    """Size of the noise on the latents, in their own deviations."""
+    return float(NOISE_SHARE * max(0.0, 1 - t / NOISE_RAMP) ** 2)
+
+
+def noise_regulariser(noise: Tensor) -> Tensor:
+    """Squared correlation of a map ``[B, 1, r, r]`` with itself shifted by one, over its pyramid down to 8: ``[B]``."""
+    total = noise.new_zeros(len(noise))
+    while True:
+        for axis in (3, 2):
+            total = total + (noise * noise.roll(1, axis)).mean((1, 2, 3)).square()
+        if noise.shape[2] <= 8:
+            return total
+        noise = F.avg_pool2d(noise, 2)
+
+
+def normalise(noise: Tensor, unbiased: bool) -> Tensor:
+    """Bring each map ``[B, 1, r, r]`` to mean 0 and unit size, see ``Recipe``."""
+    centred = noise - noise.mean((1, 2, 3), keepdim=True)
+    if unbiased:
+        return centred / noise.std((1, 2, 3), keepdim=True)
+    return centred * centred.square().mean((1, 2, 3), keepdim=True).rsqrt()
+
+
+def shrink(images: Tensor) -> Tensor:
+    """Average images down to 256 pixels where they are larger, as both published projectors compare them."""
+    factor = images.shape[2] // LARGEST
+    return F.avg_pool2d(images, factor) if factor > 1 else images
