@@ -179,7 +179,9 @@ class TrainCelParams(Section):
     seed: int = 0
 
 
-Term = Literal["l2", "perceptual", "identity", "w_norm", "latent", "delta", "adversarial"]
+Term = Literal[
+    "l2", "perceptual", "l2_crop", "perceptual_crop", "identity", "w_norm", "latent", "delta", "adversarial"
+]
 
 
 class TrainEncoderParams(Section):

@@ -23,7 +23,7 @@ from gan_core.training.encoder_losses import Losses, active_latents, discriminat
 from gan_core.training.encoder_state import EncoderState, move_average
 from gan_core.training.log import Report, TrainingLog
 from gan_core.training.portraits import PortraitSet, load_portraits
-from gan_core.training.reconstruction import Batch, Judges, draw_batch, evaluate
+from gan_core.training.reconstruction import INVERSION, Batch, Judges, Lesson, evaluate
 from gan_core.training.schedule import warm_cosine
 
 SAMPLED = 4
@@ -44,23 +44,29 @@ def train_encoder(
     state_path: Path,
     report: Report,
     report_every: int = 5_000,
+    lesson: Lesson = INVERSION,
+    start: Encoder | None = None,
 ) -> Encoder:
     """Train (or go on training) and return the averaged encoder that was best on held-out portraits.
 
     ``state_path`` is rewritten about every 90 seconds. Batch i follows from ``params.seed`` and i alone. Every
     ``report_every`` images the average is scored on the first held-out portraits, and ``report`` is called with the
-    last losses, these scores (``held_out/...``) and pairs of held-out portraits and reconstructions.
+    last losses, these scores (``held_out/...``) and pairs of held-out portraits and reconstructions. ``lesson`` is what
+    is learnt, and ``start`` an encoder whose weights are begun with.
     """
     set_precision(judges.generator, params.precision)
     state = EncoderState.create(variant, params, judges.generator)
+    if start is not None:
+        state.begin_from(start)
     state.load(state_path)
     saved = time.monotonic()
     while state.seen < params.images:
-        losses = train_step(state, params, judges, portraits)
+        losses = train_step(state, params, judges, portraits, lesson)
         before, state.seen = state.seen, state.seen + params.batch_size
         if before // report_every != state.seen // report_every or state.seen >= params.images:
-            scores = validate(state, params, judges, held_out)
-            report(state.seen, losses | scores, reconstruction_grid(state.average, judges.generator, held_out))
+            scores = validate(state, params, judges, held_out, lesson)
+            pictures = reconstruction_grid(state.average, judges.generator, held_out, lesson=lesson)
+            report(state.seen, losses | scores, pictures)
         if time.monotonic() - saved > SAVE_SECONDS or state.seen >= params.images:
             state.save(state_path)
             saved = time.monotonic()
@@ -69,7 +75,11 @@ def train_encoder(
 
 
 def train_step(
-    state: EncoderState, params: TrainEncoderParams, judges: Judges, portraits: PortraitSet
+    state: EncoderState,
+    params: TrainEncoderParams,
+    judges: Judges,
+    portraits: PortraitSet,
+    lesson: Lesson = INVERSION,
 ) -> dict[str, float]:
     """Take one step (warm-up, then cosine) and move the average; return the losses.
 
@@ -79,7 +89,7 @@ def train_step(
     stream = torch.Generator().manual_seed(params.seed * 1_000_003 + state.seen)
     warm_up = state.seen < params.latent_images
     sampled = params.batch_size if warm_up else params.batch_size // SAMPLED
-    batch = draw_batch(portraits, judges.generator, params.batch_size, sampled, stream)
+    batch = lesson.draw(portraits, judges.generator, params.batch_size, sampled, stream)
     state.set_stage(params)
     step, steps = state.seen // params.batch_size, -(-params.images // params.batch_size)
     for group in state.optimiser.param_groups:
@@ -118,10 +128,14 @@ def _play(state: EncoderState, params: TrainEncoderParams, judges: Judges, batch
 
 
 def validate(
-    state: EncoderState, params: TrainEncoderParams, judges: Judges, held_out: PortraitSet
+    state: EncoderState,
+    params: TrainEncoderParams,
+    judges: Judges,
+    held_out: PortraitSet,
+    lesson: Lesson = INVERSION,
 ) -> dict[str, float]:
     """Score the average on held-out portraits and keep it if it is the best by the weighted losses of pictures."""
-    scores = evaluate(state.average, judges, held_out, VALIDATED)
+    scores = evaluate(state.average, judges, held_out, VALIDATED, lesson)
     parts: dict[Term, float] = {
         "l2": scores["mse"],
         "perceptual": scores[judges.perceptual.name],
@@ -132,11 +146,17 @@ def validate(
 
 
 @torch.no_grad()
-def reconstruction_grid(encoder: Encoder, generator: Generator, portraits: PortraitSet, count: int = 16) -> Tensor:
-    """The first ``count`` portraits, each row of eight followed by its reconstructions, ``[2 count, 3, H, W]``."""
-    images = portraits.images(torch.arange(count).numpy())
-    drawn = generator.synthesis(encoder.encode(images))
-    return torch.cat([torch.cat(pair) for pair in zip(images.split(8), drawn.split(8), strict=True)])
+def reconstruction_grid(
+    encoder: Encoder, generator: Generator, portraits: PortraitSet, count: int = 16, lesson: Lesson = INVERSION
+) -> Tensor:
+    """The first ``count`` portraits as the encoder sees them, each row of eight followed by what is drawn.
+
+    ``[2 count, 3, H, W]``
+    """
+    batch = lesson.show(portraits, torch.arange(count).numpy())
+    drawn = generator.synthesis(encoder.encode(batch.seen))
+    seen = lesson.visible(batch.seen)
+    return torch.cat([torch.cat(pair) for pair in zip(seen.split(8), drawn.split(8), strict=True)])
 
 
 def variant_path(params: Params, variant: str) -> Path:

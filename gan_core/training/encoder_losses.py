@@ -43,6 +43,23 @@ def perceptual(x: Inverted) -> Tensor:
         return x.judges.perceptual(x.drawn, x.batch.images).mean()
 
 
+def face(images: Tensor) -> Tensor:
+    """Cut FFHQ-aligned images ``[B, C, S, S]`` to the face: rows 35-222 and columns 32-219 of 256 (pSp)."""
+    top, bottom, left, right = (round(edge * images.shape[-1] / 256) for edge in (35, 223, 32, 220))
+    return images[..., top:bottom, left:right]
+
+
+def l2_crop(x: Inverted) -> Tensor:
+    """Mean square of the difference in the face."""
+    return (face(x.drawn) - face(x.batch.images)).square().mean()
+
+
+def perceptual_crop(x: Inverted) -> Tensor:
+    """LPIPS of the face alone."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=x.fast):
+        return x.judges.perceptual(face(x.drawn), face(x.batch.images)).mean()
+
+
 def identity(x: Inverted) -> Tensor:
     """One minus the cosine of the embeddings of ``models.identity``."""
     with torch.autocast("cpu", torch.bfloat16, enabled=x.fast):
@@ -76,6 +93,8 @@ def adversarial(x: Inverted) -> Tensor:
 TERMS: dict[Term, Callable[[Inverted], Tensor]] = {
     "l2": l2,
     "perceptual": perceptual,
+    "l2_crop": l2_crop,
+    "perceptual_crop": perceptual_crop,
     "identity": identity,
     "w_norm": w_norm,
     "latent": latent,
@@ -93,7 +112,7 @@ def invert(
     encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch, discriminator: nn.Module | None
 ) -> Inverted:
     """Encode a batch and draw it again."""
-    codes = encode(encoder, batch.images, params.precision == "fast")
+    codes = encode(encoder, batch.seen, params.precision == "fast")
     drawn = encoder.frame(judges.generator.synthesis(codes))
     stage = getattr(encoder, "stage", encoder.n_latent - 1)
     return Inverted(batch, codes, drawn, encoder, judges, stage, discriminator, params.precision == "fast")
@@ -114,7 +133,7 @@ def weigh(inverted: Inverted, weights: Mapping[Term, float]) -> Losses:
 
 def latent_loss(encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch) -> Losses:
     """The error of the known latents, in variances: learnt without running the generator backwards."""
-    codes = encode(encoder, batch.images[: len(batch.w)], params.precision == "fast")
+    codes = encode(encoder, batch.seen[: len(batch.w)], params.precision == "fast")
     loss = (codes - judges.generator.broadcast(batch.w)).square().mean() / judges.latent_variance
     return loss, {"latent": loss.item()}
 

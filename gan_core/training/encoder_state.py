@@ -50,6 +50,16 @@ class EncoderState:
             state.discriminator_optimiser = torch.optim.Adam(state.discriminator.parameters(), rate, (0.9, 0.99))
         return state
 
+    @torch.no_grad()
+    def begin_from(self, trained: Encoder) -> None:
+        """Start from the weights of another encoder, wherever names and shapes are the same."""
+        tensors = model_tensors(trained)
+        for model in (self.encoder, self.average):
+            for name, value in model_tensors(model).items():
+                if name in tensors and tensors[name].shape == value.shape:
+                    value.copy_(tensors[name])
+        self.key += f" from {sum(value.double().abs().sum().item() for value in tensors.values())!r}"
+
     def set_stage(self, params: TrainEncoderParams) -> None:
         """Let an encoder with progressive stages use those that are due."""
         if hasattr(self.encoder, "stage"):

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
 
@@ -43,10 +45,40 @@ class Judges:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images ``[B, 3, S, S]``; the first ``len(w)`` of them were drawn from the codes ``w [S, w_dim]``."""
+    """Images ``[B, 3, S, S]``; the first ``len(w)`` of them were drawn from the codes ``w [S, w_dim]``.
+
+    ``inputs [B, C, S, S]`` is what the encoder sees, where that isn't the images that are to come out.
+    """
 
     images: Tensor
     w: Tensor
+    inputs: Tensor | None = None
+
+    @property
+    def seen(self) -> Tensor:
+        """What the encoder sees."""
+        return self.images if self.inputs is None else self.inputs
+
+
+class Lesson:
+    """What an encoder learns to do; this one is inversion, from a picture back to itself."""
+
+    def draw(
+        self, portraits: PortraitSet, generator: Generator, size: int, sampled: int, stream: torch.Generator
+    ) -> Batch:
+        """Draw a batch to learn from, ``sampled`` of it pictures of the generator."""
+        return draw_batch(portraits, generator, size, sampled, stream)
+
+    def show(self, portraits: PortraitSet, rows: NDArray[np.int64]) -> Batch:
+        """Return the given portraits as a batch to be scored by, always the same."""
+        return Batch(portraits.images(rows), torch.zeros(0))
+
+    def visible(self, inputs: Tensor) -> Tensor:
+        """What the encoder sees ``[B, C, S, S]`` as pictures ``[B, 3, S, S]``."""
+        return inputs
+
+
+INVERSION = Lesson()
 
 
 def draw_batch(portraits: PortraitSet, generator: Generator, size: int, sampled: int, stream: torch.Generator) -> Batch:
@@ -73,16 +105,19 @@ def resample(images: Tensor, stream: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(encoder: Encoder, judges: Judges, portraits: PortraitSet, count: int | None = None) -> dict[str, float]:
-    """Mean scores over the first ``count`` portraits (all by default).
+def evaluate(
+    encoder: Encoder, judges: Judges, portraits: PortraitSet, count: int | None = None, lesson: Lesson = INVERSION
+) -> dict[str, float]:
+    """Mean scores over the first ``count`` portraits (all by default) of what ``lesson`` asks for.
 
     mse and psnr on [-1, 1] (peak 2), the perceptual distance by its name, and identity_toy.
     """
     count = min(count or len(portraits), len(portraits))
     sums = torch.zeros(4, dtype=torch.float64)
     for rows in torch.arange(count).split(32):
-        images = portraits.images(rows.numpy())
-        drawn = judges.generator.synthesis(encoder.encode(images)).clamp(-1, 1)
+        batch = lesson.show(portraits, rows.numpy())
+        images = batch.images
+        drawn = judges.generator.synthesis(encoder.encode(batch.seen)).clamp(-1, 1)
         mse = (drawn - images).square().mean((1, 2, 3)).double()
         cosine = (judges.identity(drawn) * judges.identity(images)).sum(1)
         psnr = 10 * torch.log10(4 / mse)
