@@ -5,34 +5,47 @@ import logging
 from collections.abc import Callable
 
 from gan_core.params import Params, load_params
-from gan_core.training import cel, encoder, gan
+from gan_core.paths.fit import JOB_NAMES, find_job, fit_paths
+from gan_core.training import cel, encoder, gan, sngan
 from gan_core.training.log import Report, TrainingLog
 from tasks.tracking import TrainingRun
 
 Trainer = Callable[[Params, Report], None]
-TRAINERS: dict[str, Trainer] = {"generator": gan.train, "cel": cel.train}
+TRAINERS: dict[str, Trainer] = {"generator": gan.train, "cel": cel.train, "digits": sngan.train}
 
 
 def train_model(name: str, params: Params) -> None:
     """Train one model, or go on where it was stopped, and store it."""
-    TRAINERS[name](params, TrainingRun(name, params, TrainingLog(name)))
+    run = TrainingRun(name, params, TrainingLog(name))
+    TRAINERS[name](params, run)
+    run.close()
 
 
 def train_encoder(variant: str, params: Params) -> None:
     """Train one variant of the encoder, or go on where it was stopped, and store it."""
     name, section = f"encoder-{variant}", encoder.variant_params(params, variant)
-    encoder.train(params, TrainingRun(name, params, TrainingLog(name), section), variant)
+    run = TrainingRun(name, params, TrainingLog(name), section)
+    encoder.train(params, run, variant)
+    run.close()
+
+
+def train_paths(name: str, params: Params) -> None:
+    """Fit the paths of the job ``name``, or go on where it was stopped, and store them."""
+    job = find_job(name, params)
+    fit_paths(job, TrainingRun(name, params, TrainingLog(name), job.params))
 
 
 def main() -> None:
     """Train the named model with ``params.yaml``."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=sorted([*TRAINERS, "encoder"]))
+    parser.add_argument("name", choices=sorted([*TRAINERS, "encoder", *JOB_NAMES]))
     parser.add_argument("variant", nargs="?", default="psp", help="a section of train_encoder in params.yaml")
     chosen = parser.parse_args()
     if chosen.name == "encoder":
         train_encoder(chosen.variant, load_params())
+    elif chosen.name in JOB_NAMES:
+        train_paths(chosen.name, load_params())
     else:
         train_model(chosen.name, load_params())
 

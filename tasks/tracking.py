@@ -114,6 +114,15 @@ class TrainingRun:
         except Exception as error:
             logging.getLogger(__name__).warning("not logged to %s: %s", self.uri, str(error).splitlines()[0])
 
+    def close(self) -> None:
+        """Mark the run as finished, so that the next training of this name begins a run of its own."""
+        try:
+            if self.kept.exists():
+                _client(self.uri).set_terminated(self.kept.read_text(), "FINISHED")
+        except Exception as error:
+            logging.getLogger(__name__).warning("not logged to %s: %s", self.uri, str(error).splitlines()[0])
+        self.kept.unlink(missing_ok=True)
+
     def _log(self, seen: int, metrics: dict[str, float], pictures: "Tensor") -> None:
         client = _client(self.uri)
         if not self.kept.exists():

@@ -1,0 +1,42 @@
+"""A training's course in MLflow: one run a training, whatever interrupts it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from gan_core.params import TrainEncoderParams, load_params
+from gan_core.training.log import TrainingLog
+from tasks.tracking import TrainingRun
+
+PICTURES = torch.zeros(2, 3, 8, 8)
+
+
+def training(folder: Path, name: str = "encoder-psp") -> TrainingRun:
+    return TrainingRun(name, load_params(), TrainingLog(name, folder), TrainEncoderParams(images=48), folder)
+
+
+def test_a_resumed_training_goes_on_in_its_run_and_the_next_has_its_own(project: Path) -> None:
+    folder = project / "training"
+    training(folder)(16, {"l2": 0.5, "held_out/mse": 0.4}, PICTURES)
+    resumed = training(folder)
+    resumed(32, {"l2": 0.25}, PICTURES)
+    client, run_id = MlflowClient(resumed.uri), resumed.kept.read_text()
+    assert [(m.step, m.value) for m in client.get_metric_history(run_id, "l2")] == [(16, 0.5), (32, 0.25)]
+    run = client.get_run(run_id)
+    assert (run.data.params["images"], run.info.run_name) == ("48", "encoder-psp")
+    resumed.close()
+    assert client.get_run(run_id).info.status == "FINISHED"
+    another = training(folder)
+    another(16, {"l2": 0.5}, PICTURES)
+    assert another.kept.read_text() != run_id
+
+
+def test_no_server_does_not_stop_a_training(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = training(project / "training")
+    run.uri = "http://127.0.0.1:9"
+    run(16, {"l2": 0.5}, PICTURES)
+    run.close()
+    assert "not logged to http://127.0.0.1:9" in caplog.text
+    assert (project / "training" / "encoder-psp.jsonl").read_text().count("\n") == 1
