@@ -62,9 +62,19 @@ class EncodeParams(Section):
 
 
 class TuneParams(Section):
-    """Pivotal tuning (Roich et al. 2021, eq. 2-5) of the weights at ``min_resolution`` pixels and above (4: all)."""
+    """Pivotal tuning (Roich et al. 2021, eq. 2-5) of the weights at ``min_resolution`` pixels and above (4: all).
+
+    ``pivot`` says where the latent comes from: the encoder, or an optimisation of ``pivot_steps`` into W or W+.
+    ``persist`` says what is kept of a tuned generator: a quantised difference, a float32 one (``full``), or nothing, and
+    the tune stage draws the edits itself. With ``shared`` the rows of a batch share one generator.
+    """
 
     enabled: bool = True
+    pivot: Literal["encoder", "w", "w_plus"] = "encoder"
+    pivot_steps: Count = 450
+    pivot_lr: Positive = 0.01
+    persist: Literal["none", "delta", "full"] = "delta"
+    shared: bool = False
     steps: Count = 60
     lr: Positive = 1e-3
     lr_rampdown: Unit = 0.0
@@ -106,6 +116,44 @@ def _check_edit(value: Any) -> Any:
 
 
 Edit = Annotated[SerializeAsAny[EditSpec], BeforeValidator(_check_edit)]
+
+
+class CompositionSpec(Section):
+    """One entry of the composition plan; ``operation`` says what is done (files in ``gan_core/compose/kinds``).
+
+    ``keys`` are groups of sources; ``count`` more are drawn at random from ``seed``, ``group`` sources each (0: the
+    fewest that the operation takes). ``name`` tells entries of one operation apart.
+    """
+
+    operation: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
+    keys: list[list[str]] = []
+    count: Annotated[int, Field(ge=0)] = 0
+    group: Annotated[int, Field(ge=0)] = 0
+    seed: int = 0
+
+
+def composition_spec(operation: Any) -> type[CompositionSpec]:
+    """Return the section that an entry of this operation is checked by; raises ``ParamsError`` for an unknown one."""
+    if not isinstance(operation, str):
+        return CompositionSpec
+    spec: type[CompositionSpec] = import_module("gan_core.compose.base").OPERATIONS.get(operation).spec
+    return spec
+
+
+def _check_composition(value: Any) -> Any:
+    return composition_spec(value.get("operation")).model_validate(value) if isinstance(value, dict) else value
+
+
+Composition = Annotated[SerializeAsAny[CompositionSpec], BeforeValidator(_check_composition)]
+
+
+class ComposeParams(Section):
+    """What ``compose-dataset`` draws; ``psi`` truncates the codes of seeds."""
+
+    psi: Unit = 0.7
+    rows_per_shard: Count = 100
+    plan: list[Composition] = []
 
 
 class MeasureParams(Section):
@@ -231,6 +279,45 @@ class DirectionsParams(Section):
     seed: int = 0
 
 
+class PathsParams(Section):
+    """Paths learnt without labels (``gan_core.paths``), then named after the attributes that they change.
+
+    They run through ``space`` of the generator, in its ``rank`` leading principal axes (the whole space for null);
+    amounts are in standard deviations there. ``models`` holds arguments of single path models, by name. Strength 1 moves
+    an attribute by ``move`` of its range.
+    """
+
+    space: str = "w"
+    rank: Count | None = 16
+    count: Count | None = None
+    models: dict[str, dict[str, Any]] = {}
+    steps: Count = 600
+    batch_size: Count = 8
+    lr: Positive = 1e-3
+    path_lr: Positive = 1e-3
+    amounts: tuple[Positive, Positive] = (0.5, 3.0)
+    amount_weight: Weight = 0.25
+    volume_weight: Weight = 1.0
+    reconstructor: str = "lenet"
+    reconstructor_size: Count | None = None
+    rank_codes: Count = 24
+    attributes: list[str] = ["smile", "yaw", "hair_lightness", "hair_length"]
+    move: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    seed: int = 0
+
+
+class TrainDigitsParams(Section):
+    """A small SNGAN on scikit-learn's digits (Miyato et al. 2018): hinge loss, spectral norm, averaged weights."""
+
+    channels: list[int] = [48, 32, 32]
+    z_dim: Count = 16
+    steps: Count = 1500
+    batch_size: Count = 32
+    lr: Positive = 4e-4
+    ema_steps: Count = 200
+    seed: int = 0
+
+
 class Params(Section):
     """Everything in ``params.yaml``."""
 
@@ -240,6 +327,7 @@ class Params(Section):
     encode: EncodeParams = EncodeParams()
     tune: TuneParams = TuneParams()
     edits: list[Edit] = []
+    compose: ComposeParams = ComposeParams()
     measure: MeasureParams = MeasureParams()
     track: TrackParams = TrackParams()
     portraits: PortraitsParams = PortraitsParams()
@@ -252,6 +340,11 @@ class Params(Section):
     train_perceptual: TrainMeasureParams = TrainMeasureParams()
     train_landmarks: TrainMeasureParams = TrainMeasureParams()
     directions: DirectionsParams = DirectionsParams()
+    train_paths: PathsParams = PathsParams()
+    train_digits: TrainDigitsParams = TrainDigitsParams()
+    train_digit_paths: PathsParams = PathsParams(
+        space="z", rank=None, reconstructor_size=32, attributes=["ink", "slant", "width"]
+    )
 
 
 def load_params(path: str | Path = "params.yaml", overrides: dict[str, Any] | None = None) -> Params:
@@ -309,6 +402,8 @@ def _section(path: list[str | int], values: Any) -> type[BaseModel]:
         values = values[part]
         if path[0] == "edits":
             model = edit_spec(values.get("kind", "direction")) if isinstance(values, dict) else model
+        elif isinstance(values, dict) and "operation" in values:
+            model = composition_spec(values["operation"])
         elif isinstance(part, str):
             model = model.model_fields[part].annotation if hasattr(model, "model_fields") else get_args(model)[1]
     return model

@@ -37,7 +37,7 @@ class Card(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["generator", "encoder", "network", "directions"]
+    kind: Literal["generator", "encoder", "network", "directions", "paths"]
     name: str
     arguments: dict[str, Any] = {}
     space: str | None = None

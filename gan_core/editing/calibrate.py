@@ -67,14 +67,17 @@ def score(generator: Generator, faces: Faces, direction: Direction, eyes: Eyes) 
     """
     column = eyes.names.index(direction.name)
     signs = towards_room(faces, column)
-    edited = edit_each(generator, faces, direction, signs, eyes)
-    change = edited.attributes - faces.attributes
-    others = [i for i in range(len(eyes.names)) if i != column]
-    side_effect = change[:, others].abs().mean().item() if others else 0.0
+    return compare(faces, edit_each(generator, faces, direction, signs, eyes), column, signs)
+
+
+def compare(before: Faces, after: Faces, column: int, signs: Tensor) -> dict[str, float]:
+    """Score a move of the attribute ``column`` that went up or down by ``signs [B]``; see ``score``."""
+    change = after.attributes - before.attributes
+    others = [i for i in range(change.shape[1]) if i != column]
     return {
         "move": (signs * change[:, column]).mean().item(),
-        "side_effect": side_effect,
-        "identity_kept": (edited.identity * faces.identity).sum(1).mean().item(),
+        "side_effect": change[:, others].abs().mean().item() if others else 0.0,
+        "identity_kept": (after.identity * before.identity).sum(1).mean().item(),
     }
 
 
@@ -83,22 +86,37 @@ def calibrate(
 ) -> Direction:
     """Scale a direction so that one unit changes its attribute by ``move`` (share of its range).
 
-    Grows the vector from a quarter of ``longest`` (which limits each of its rows) until the move is reached, then closes
-    in by false position. A direction that can't reach it comes back at the length that moves it furthest, with the
-    scores of that.
+    A direction that can't reach it comes back at the length that moves it furthest, with the scores of that.
+    ``longest`` limits each row of the vector.
     """
     own_length = direction.vector.norm(dim=-1).max()
-    tried = [(0.0, 0.0, direction)]
+
+    def scaled(length: float) -> Direction:
+        return replace(direction, vector=direction.vector * (length / own_length))
+
+    length, scores = search_length(lambda length: score(generator, faces, scaled(length), eyes), move, longest)
+    return replace(scaled(length), scores=scores)
+
+
+def search_length(
+    score_at: Callable[[float], dict[str, float]], move: float, longest: float
+) -> tuple[float, dict[str, float]]:
+    """Find the length whose score ``move`` is the one wanted, with its scores.
+
+    Grows from a quarter of ``longest`` until the move is reached, then closes in by false position. Where it can't be
+    reached, the length that moves furthest.
+    """
+    tried: list[tuple[float, float, dict[str, float]]] = []
     length = longest / 4
     for _ in range(SEARCHES):
-        scaled = replace(direction, vector=direction.vector * (length / own_length))
-        scaled = replace(scaled, scores=score(generator, faces, scaled, eyes))
-        tried.append((length, scaled.scores["move"], scaled))
-        if abs(scaled.scores["move"] / move - 1) < 0.02 or (length == longest and scaled.scores["move"] < move):
+        scores = score_at(length)
+        tried.append((length, scores["move"], scores))
+        if abs(scores["move"] / move - 1) < 0.02 or (length == longest and scores["move"] < move):
             break
-        length = _next_length([(a, b) for a, b, _ in tried], move, longest)
-    reached = [item for item in tried[1:] if item[1] >= 0.98 * move]
-    return min(reached, key=itemgetter(0))[2] if reached else max(tried[1:], key=itemgetter(1))[2]
+        length = _next_length([(0.0, 0.0), *((a, b) for a, b, _ in tried)], move, longest)
+    reached = [item for item in tried if item[1] >= 0.98 * move]
+    length, _, scores = min(reached, key=itemgetter(0)) if reached else max(tried, key=itemgetter(1))
+    return length, scores
 
 
 def _next_length(tried: list[tuple[float, float]], move: float, longest: float) -> float:

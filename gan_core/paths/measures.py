@@ -1,0 +1,98 @@
+"""Measures of edits (Aoshima and Matsubara 2023, section 5): do they commute, what else changes, who is it after."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gan_core.editing.calibrate import Eyes, Faces, towards_room
+from gan_core.generators.base import Generator
+from gan_core.paths.naming import look_at
+from gan_core.paths.stored import SemanticPaths
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured: paths, and codes ``[B, width]`` with what their pictures show."""
+
+    paths: SemanticPaths
+    generator: Generator
+    eyes: Eyes
+    codes: Tensor
+    start: Faces
+
+    @classmethod
+    def of(cls, paths: SemanticPaths, generator: Generator, eyes: Eyes, codes: Tensor) -> "Bench":
+        """Look at the codes once."""
+        return cls(paths, generator, eyes, codes, look_at(paths, generator, codes, eyes))
+
+    def signs(self, name: str) -> Tensor:
+        """Which way each code has room to move, ``[B]`` of +1 and -1."""
+        return towards_room(self.start, self.eyes.names.index(name))
+
+    def edited(self, *moves: tuple[str, Tensor]) -> Faces:
+        """Look at the codes after moves one after the other, each by strengths ``[B]``."""
+        codes = self.codes
+        for name, strengths in moves:
+            codes = self.paths.edit(codes, {name: strengths})
+        return look_at(self.paths, self.generator, codes, self.eyes)
+
+    def change(self, faces: Faces, name: str, since: Faces | None = None) -> Tensor:
+        """Absolute change of an attribute since the start (or ``since``), ``[B]``, in shares of its range."""
+        column = self.eyes.names.index(name)
+        return (faces.attributes[:, column] - (since or self.start).attributes[:, column]).abs()
+
+
+@torch.no_grad()
+def commutativity_errors(bench: Bench, first: str, second: str, strength: float = 1.0) -> dict[str, Tensor]:
+    """How far two edits are from commuting, in % of the attribute's own mean change by its edit, ``[B]`` each.
+
+    ``order/<attribute>``: its difference between first-then-second and second-then-first. ``undo/<attribute>``: its
+    difference from the start after first, second, minus first, minus second.
+    """
+    one, two = (first, strength * bench.signs(first)), (second, strength * bench.signs(second))
+    forward, backward = bench.edited(one, two), bench.edited(two, one)
+    undone = bench.edited(one, two, (first, -one[1]), (second, -two[1]))
+    errors = {}
+    for name, move in ((first, one), (second, two)):
+        own = bench.change(bench.edited(move), name).mean()
+        errors[f"order/{name}"] = 100 * bench.change(forward, name, since=backward) / own
+        errors[f"undo/{name}"] = 100 * bench.change(undone, name) / own
+    return errors
+
+
+@torch.no_grad()
+def changes(bench: Bench, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Mean absolute change ``[edits, names]`` of every named attribute by every edit, and identity errors.
+
+    Identity errors ``[edits, B]`` are ``100 (1 - cosine)`` with the start. Edits and attributes in the order of
+    ``bench.paths.named``.
+    """
+    rows, lost = [], []
+    for name in bench.paths.named:
+        faces = bench.edited((name, strength * bench.signs(name)))
+        rows.append(torch.stack([bench.change(faces, other).mean() for other in bench.paths.named]))
+        lost.append(100 * (1 - (faces.identity * bench.start.identity).sum(1)))
+    return torch.stack(rows), torch.stack(lost)
+
+
+def side_effect_matrix(mean_changes: Tensor) -> Tensor:
+    """Change of attribute l by the edit of k, in % of its change by its own edit: 100 on the diagonal."""
+    return 100 * mean_changes / mean_changes.diagonal()[None, :]
+
+
+@torch.no_grad()
+def round_trip(paths: SemanticPaths, codes: Tensor, longest: float) -> dict[str, float]:
+    """Largest errors of codes ``[B, width]`` moved along two paths of their own by up to ``longest`` each.
+
+    ``undone``: moved and moved back. ``commutator``: first-then-second against second-then-first. In the frame's units.
+    """
+    stream = torch.Generator().manual_seed(0)
+    first, second = (torch.randint(paths.model.count, (len(codes),), generator=stream) for _ in range(2))
+    one, two = (longest * (2 * torch.rand(len(codes), generator=stream) - 1) for _ in range(2))
+    start, move = paths.frame.coordinates(codes), paths.model.move
+    forward, backward = move(move(start, first, one), second, two), move(move(start, second, two), first, one)
+    return {
+        "undone": (move(move(start, first, one), first, -one) - start).abs().max().item(),
+        "commutator": (forward - backward).abs().max().item(),
+    }

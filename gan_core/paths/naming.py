@@ -1,0 +1,124 @@
+"""Names for learnt paths: which path changes which attribute, and how long one unit of it is.
+
+The ranking is that of WarpedGANSpace (Tzelepis et al. 2021, section 4.2): how an attribute goes along with the place on
+the path, per path (``corr``), and as a share of all that the path changes (``corr_l1``).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from gan_core.editing.calibrate import Eyes, Faces, compare, look, search_length, towards_room
+from gan_core.generators.base import Generator
+from gan_core.paths.space import codes_to_w_plus, sample_codes
+from gan_core.paths.stored import NamedPath, SemanticPaths
+
+PLACES = (-1.0, -0.5, 0.5, 1.0)
+CALIBRATION_CODES = 64
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Scores ``[count, attributes]`` of every path: ``slope`` is the change per standard deviation of the place.
+
+    ``corr`` is its size, ``corr_l1`` that divided by the sum over the path's attributes and identity.
+    """
+
+    names: tuple[str, ...]
+    slope: Tensor
+    identity: Tensor
+
+    @property
+    def corr(self) -> Tensor:
+        return self.slope.abs()
+
+    @property
+    def corr_l1(self) -> Tensor:
+        return self.corr / (self.corr.sum(1, keepdim=True) + self.identity[:, None]).clamp_min(1e-12)
+
+    def best(self, wanted: Sequence[str]) -> dict[str, int]:
+        """Give each wanted attribute a path of its own: the largest sum of ``corr`` times ``corr_l1``."""
+        columns = [self.names.index(name) for name in wanted]
+        merit = (self.corr * self.corr_l1)[:, columns].numpy()
+        paths, places = linear_sum_assignment(-merit)
+        return {wanted[int(place)]: int(path) for path, place in zip(paths, places, strict=True)}
+
+
+def look_at(paths: SemanticPaths, generator: Generator, codes: Tensor, eyes: Eyes) -> Faces:
+    """Draw codes ``[B, width]`` and read their attributes and identities."""
+    return look(generator, codes_to_w_plus(generator, paths.space, codes), eyes)
+
+
+@torch.no_grad()
+def rank_paths(
+    paths: SemanticPaths, generator: Generator, eyes: Eyes, n: int, longest: float, seed: int = 0
+) -> Ranking:
+    """Walk ``n`` codes along every path, ``longest`` each way, and score what goes along."""
+    codes = sample_codes(generator, paths.space, n, torch.Generator().manual_seed(seed))
+    start = look_at(paths, generator, codes, eyes)
+    slopes, identities = [], []
+    places = torch.tensor(PLACES)
+    for path in range(paths.model.count):
+        seen = [_walked(paths, generator, codes, path, place * longest, eyes) for place in PLACES]
+        change = torch.stack([faces.attributes - start.attributes for faces in seen])
+        slopes.append(_slope(change, places).mean(0))
+        lost = torch.stack([1 - (faces.identity * start.identity).sum(1) for faces in seen])
+        identities.append(_slope(lost[:, :, None], places.abs()).mean().abs())
+    return Ranking(eyes.names, torch.stack(slopes), torch.stack(identities))
+
+
+@torch.no_grad()
+def name_path(
+    paths: SemanticPaths,
+    generator: Generator,
+    eyes: Eyes,
+    name: str,
+    path: int,
+    sign: float,
+    move: float,
+    longest: float,
+) -> NamedPath:
+    """Calibrate one path: the amount that moves ``name`` by ``move`` of its range, on fresh codes."""
+    codes = sample_codes(generator, paths.space, CALIBRATION_CODES, torch.Generator().manual_seed(1 + path))
+    start = look_at(paths, generator, codes, eyes)
+    column = eyes.names.index(name)
+    signs = towards_room(start, column)
+
+    def score_at(length: float) -> dict[str, float]:
+        which = torch.full((len(codes),), path)
+        moved = paths.move(codes, which, sign * signs * length)
+        return compare(start, look_at(paths, generator, moved, eyes), column, signs)
+
+    unit, scores = search_length(score_at, move, longest)
+    return NamedPath(path, sign * unit, scores["move"], (-1.0, 1.0), scores)
+
+
+def name_paths(
+    paths: SemanticPaths,
+    generator: Generator,
+    eyes: Eyes,
+    ranking: Ranking,
+    wanted: Sequence[str],
+    move: float,
+    longest: float,
+) -> Mapping[str, NamedPath]:
+    """Give each wanted attribute its best path, calibrated; the names are kept in ``paths.named`` and returned."""
+    for name, path in ranking.best(wanted).items():
+        sign = float(np.sign(ranking.slope[path, ranking.names.index(name)].item())) or 1.0
+        paths.named[name] = name_path(paths, generator, eyes, name, path, sign, move, longest)
+    return paths.named
+
+
+def _walked(paths: SemanticPaths, generator: Generator, codes: Tensor, path: int, amount: float, eyes: Eyes) -> Faces:
+    which, amounts = torch.full((len(codes),), path), torch.full((len(codes),), amount)
+    return look_at(paths, generator, paths.move(codes, which, amounts), eyes)
+
+
+def _slope(values: Tensor, places: Tensor) -> Tensor:
+    """Covariance of ``values [P, B, A]`` with ``places [P]`` over the spread of these, ``[B, A]``."""
+    away = places - places.mean()
+    return (values * away[:, None, None]).mean(0) / away.square().mean().sqrt()
