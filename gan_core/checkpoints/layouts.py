@@ -44,6 +44,10 @@ class Layout(ABC):
     name: ClassVar[str]
     licence: ClassVar[str] = UNKNOWN_LICENCE
 
+    def terms(self, value: Any) -> str:
+        """Licence of a recognised file, as far as its content tells."""
+        return self.licence
+
     @abstractmethod
     def recognises(self, value: Any) -> bool:
         """Tell whether a file's content is of this layout, by its keys alone."""
@@ -81,7 +85,11 @@ def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
         card = Card.model_validate_json(contents.metadata["card"]).model_dump(exclude_defaults=True)
         return about | {"layout": "edit-dataset", **{key: value for key, value in card.items() if key != "extra"}}
     layout = find_layout(contents)
-    return about | {"layout": layout.name, **layout.facts(contents.value, path), "licence": layout.licence}
+    return about | {
+        "layout": layout.name,
+        **layout.facts(contents.value, path),
+        "licence": layout.terms(contents.value),
+    }
 
 
 def import_checkpoint(source: str | Path, target: str | Path, licence: str | None = None) -> dict[str, str]:
@@ -102,7 +110,7 @@ def import_checkpoint(source: str | Path, target: str | Path, licence: str | Non
         raise CheckpointError(f"{source} is refused: {error}") from None
     origin: dict[str, Any] = {
         "made_by": f"edit-dataset checkpoints import ({layout.name})",
-        "licence": licence or layout.licence,
+        "licence": licence or layout.terms(contents.value),
         "source": f"{contents.path.name}, sha256 {hash_file(contents.path)}",
     }
     written: dict[str, str] = {}

@@ -126,8 +126,9 @@ class FaceAttributes:
     def __init__(self, models: ModelPaths, name: str) -> None:
         self.models = models
         self.suffix = f"_{name}"
-        self.network: Any = load_network(models.attributes, name)
-        self.names: list[str] = list(self.network.names)
+        network: Any = load_network(models.attributes, name)
+        self.network: FaceRegressor = network
+        self.names = list(self.network.names)
 
     def identity(self) -> dict[str, Any]:
         """Hash of the network."""

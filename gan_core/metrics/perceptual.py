@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gan_core.checkpoints.store import load_network
+from gan_core.checkpoints.store import load_network, read_card
 from gan_core.errors import CheckpointError
-from gan_core.metrics.trunks import load_trunk
+from gan_core.metrics.trunks import IMPORTED, load_trunk
 
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -75,7 +75,7 @@ def load_perceptual(path: str | Path) -> PerceptualLoss:
     Published trunks take the linear weights that the installed ``lpips`` package carries; the toy trunk weighs all
     channels of a map, and all maps, alike. Raises ``CheckpointError``.
     """
-    if str(path).endswith(".safetensors"):
+    if str(path).endswith(".safetensors") and not read_card(path).name.startswith(IMPORTED):
         trunk = load_network(path, "perceptual")
         channels: tuple[int, ...] = trunk.channels  # type: ignore[assignment]
         return PerceptualLoss("lpips_toy", trunk, [torch.full((c,), 1 / len(channels)) for c in channels], False)

@@ -1,16 +1,21 @@
 """The image networks under LPIPS, cut into slices and named as the ``lpips`` package names them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.layouts import state_of
+from gan_core.checkpoints.stored import StoredTensor, loaded
 from gan_core.errors import CheckpointError
 from gan_core.registry import Registry
 
 Layers = list[nn.Module]
+CONVOLUTION = re.compile(r"^(?:features|(?:net\.)?slice\d+)\.(\d+\..+)$")
+IMPORTED = "lpips-"
 TRUNKS: Registry[Callable[[], "SlicedTrunk"]] = Registry("perceptual trunk")
 
 
@@ -97,35 +102,30 @@ def squeezenet() -> SlicedTrunk:
 def load_trunk(path: str | Path) -> tuple[str, SlicedTrunk]:
     """Read a trunk's weights (torchvision's classifier, or a whole ``lpips`` state dict) and tell which trunk it is.
 
-    Raises ``CheckpointError`` if the file is missing, unsafe to open, or holds none of the registered trunks.
+    A file that was imported (safetensors) is read too. Raises ``CheckpointError`` if the file is missing, unsafe to
+    open, or holds none of the registered trunks.
     """
-    convolutions = _convolutions(_read(path), path)
+    if not Path(path).is_file():
+        raise CheckpointError(f"no perceptual trunk at {path}: name the file in models.perceptual")
+    state = state_of(open_checkpoint(path).value)
+    found = find_trunk(state or {})
+    if state is None or found is None:
+        raise CheckpointError(
+            f"{path} holds none of the trunks {', '.join(TRUNKS.names())}: name the weights of one of them"
+        )
+    name, theirs = found
+    trunk = TRUNKS.get(name)()
+    trunk.load_state_dict(loaded({key: state[other] for key, other in theirs.items()}))
+    return name, trunk.eval().requires_grad_(False)
+
+
+def find_trunk(state: Mapping[str, StoredTensor]) -> tuple[str, dict[str, str]] | None:
+    """Which trunk a state dict holds, and for each of our keys the one that it has there."""
+    theirs = {match[1]: key for key in state if (match := CONVOLUTION.match(key))}
     for name, build in TRUNKS:
-        trunk = build()
-        state = trunk.state_dict()
-        renamed = {re.sub(r"^slice\d+\.", "", key): key for key in state}
-        if {k: state[r].shape for k, r in renamed.items()} == {k: t.shape for k, t in convolutions.items()}:
-            trunk.load_state_dict({renamed[k]: t for k, t in convolutions.items()})
-            return name, trunk.eval().requires_grad_(False)
-    raise CheckpointError(
-        f"{path} holds none of the trunks {', '.join(TRUNKS.names())}: name the weights of one of them"
-    )
-
-
-def _read(path: str | Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"no perceptual trunk at {path}: name the file in models.perceptual") from None
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is not a plain PyTorch state dict ({reason}): save only its tensors") from None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds a {type(state).__name__}, not a state dict: save only its tensors")
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
-
-
-def _convolutions(state: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
-    """Weights by torchvision index, from keys ``features.{i}...`` or ``net.slice{k}.{i}...``."""
-    pattern = re.compile(r"^(?:features|(?:net\.)?slice\d+)\.(\d+\..+)$")
-    return {match[1]: tensor for key, tensor in state.items() if (match := pattern.match(key))}
+        ours = {key: re.sub(r"^slice\d+\.", "", key) for key in build().state_dict()}
+        if set(ours.values()) != set(theirs):
+            continue
+        if all(tensor.shape == state[theirs[ours[key]]].shape for key, tensor in build().state_dict().items()):
+            return name, {key: theirs[short] for key, short in ours.items()}
+    return None

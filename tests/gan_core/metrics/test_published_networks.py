@@ -126,7 +126,7 @@ def test_inception_equals_torchvisions_with_the_pooling_of_fid(monkeypatch: pyte
     real = F.avg_pool2d
 
     def pool(x: Tensor, *shape: int, **options: int) -> Tensor:
-        return real(x, *shape, **options, count_include_pad=False)
+        return real(x, *shape, **(options | {"count_include_pad": False}))
 
     monkeypatch.setattr(inception.F, "avg_pool2d", pool)
     last = published.Mixed_7c
