@@ -7,8 +7,11 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="Published weights: look into them, import them, fetch them.")
 STORE = "data/models"
+FOLDER = "data/checkpoints"
 
 File = Annotated[str, typer.Argument(help="a .pt, .pth, .pkl or .safetensors file")]
+
+Folder = Annotated[str, typer.Option(help="where downloaded files are")]
 
 
 @app.command(epilog="Example: edit-dataset checkpoints inspect stylegan2-ffhq-config-f.pt")
@@ -39,6 +42,31 @@ def import_(
 
         for name in add(list(written)):
             typer.echo(f"{name}: tracked by DVC; `git add {name}.dvc`, then `dvc push`")
+
+
+@app.command("list", epilog="Example: edit-dataset checkpoints list")
+def list_(folder: Folder = FOLDER) -> None:
+    """List published checkpoints: what each is, its terms, how it comes here, and whether it is here."""
+    from gan_core.checkpoints.sources import SOURCES
+
+    for name, source in SOURCES.items():
+        here = "here" if (Path(folder) / source.file).exists() else "fetch" if source.url else "by hand"
+        typer.echo(f"{name:24} {here:8} {source.what} ({source.file}); {source.licence}; {source.page}")
+
+
+@app.command(epilog="Example: edit-dataset checkpoints fetch inception")
+def fetch(
+    name: Annotated[str, typer.Argument(help="a name from `edit-dataset checkpoints list`")], folder: Folder = FOLDER
+) -> None:
+    """Download a published checkpoint and check its hash; run again to go on after an interruption."""
+    from gan_core.checkpoints import sources
+
+    fetched = sources.fetch(name, folder)
+    typer.echo(f"{fetched.path}: sha256 {fetched.sha256}")
+    typer.echo(f"terms: {sources.find_source(name).licence}")
+    if not fetched.verified:
+        typer.echo("its publisher states no sha256, so this is not verified: compare it with a copy you trust")
+    typer.echo(f"next: edit-dataset checkpoints import {fetched.path}")
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,238 @@
+"""Where published checkpoints come from: by name, with their terms, and fetched so that an interruption costs little.
+
+Weights are never part of this project. Some places hand files to programs, others (Google Drive) only to people: for
+these, and without a network, the error says which file to put where.
+"""
+
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan_core.checkpoints.files import placeholder
+from gan_core.errors import CheckpointError, near_matches
+
+FOLDER = "data/checkpoints"
+CHUNK = 1 << 20
+TIMEOUT_S = 30
+NVIDIA = "NVIDIA Source Code License: non-commercial"
+FFHQ = "code MIT; trained on FFHQ and NVIDIA's network: non-commercial"
+FACES = "code MIT; trained on faces collected for research: non-commercial"
+ADA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained"
+DRIVE = "https://drive.google.com/file/d"
+E4E = "https://raw.githubusercontent.com/omertov/encoder4editing/main/editings"
+TORCHVISION = "BSD-3-Clause; trained on ImageNet: non-commercial research"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One published file. ``url`` is empty where only people can download it, from ``page``.
+
+    ``sha256`` is what its publisher states, often only the first digits (in the file's name); empty if nothing.
+    """
+
+    file: str
+    what: str
+    licence: str
+    page: str
+    url: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that is here now; ``verified`` against what its publisher states."""
+
+    path: Path
+    sha256: str
+    verified: bool
+
+
+SOURCES: dict[str, Source] = {
+    **{
+        f"stylegan2-ada-{name}": Source(f"{name}.pkl", what, NVIDIA, ADA, f"{ADA}/{name}.pkl")
+        for name, what in {
+            "ffhq": "StyleGAN2, faces, 1024 px",
+            "metfaces": "StyleGAN2, painted faces, 1024 px",
+            "afhqcat": "StyleGAN2, cats, 512 px",
+            "afhqdog": "StyleGAN2, dogs, 512 px",
+            "afhqwild": "StyleGAN2, wild animals, 512 px",
+            "cifar10": "StyleGAN2, ten classes, 32 px",
+        }.items()
+    },
+    "stylegan2-ffhq": Source(
+        "stylegan2-ffhq-config-f.pt",
+        "StyleGAN2, faces, 1024 px, rosinality layout",
+        NVIDIA,
+        f"{DRIVE}/1EM87UquaoQmk17Q8d5kYIAHqu0dkYqdT",
+    ),
+    "psp-ffhq": Source(
+        "psp_ffhq_encode.pt", "pSp inversion, with its generator", FFHQ, f"{DRIVE}/1bMTNWkh5LArlaWSc_wa8VKyq2V42T2z0"
+    ),
+    "psp-frontalize": Source(
+        "psp_ffhq_frontalization.pt", "pSp frontalisation", FFHQ, f"{DRIVE}/1_S4THAzXb-97DbpXmanjHtXRyKxqjARv"
+    ),
+    "psp-sketch": Source(
+        "psp_celebs_sketch_to_face.pt", "pSp sketch to face", FFHQ, f"{DRIVE}/1lB7wk7MwtdxL-LL4Z_T76DuCfk00aSXA"
+    ),
+    "psp-segmentation": Source(
+        "psp_celebs_seg_to_face.pt", "pSp segmentation to face", FFHQ, f"{DRIVE}/1VpEKc6E6yG3xhYuZ0cq8D2_1CbT0Dstz"
+    ),
+    "psp-super-resolution": Source(
+        "psp_celebs_super_resolution.pt", "pSp super-resolution", FFHQ, f"{DRIVE}/1ZpmSXBpJ9pFEov6-jjQstAlfYbkebECu"
+    ),
+    "e4e-ffhq": Source(
+        "e4e_ffhq_encode.pt", "e4e inversion, with its generator", FFHQ, f"{DRIVE}/1cUv_reLE6k3604or78EranS7XzuVMWeO"
+    ),
+    "e4e-cars": Source("e4e_cars_encode.pt", "e4e for cars", FFHQ, f"{DRIVE}/17faPqBce2m1AQeLCLHUVXaDfxMRU2QcV"),
+    "e4e-horse": Source("e4e_horse_encode.pt", "e4e for horses", FFHQ, f"{DRIVE}/1TkLLnuX86B_BMo2ocYD0kX9kWh53rUVX"),
+    "e4e-church": Source(
+        "e4e_church_encode.pt", "e4e for churches", FFHQ, f"{DRIVE}/1-L0ZdnQLwtdy6-A_Ccgq5uNJGTqE7qBa"
+    ),
+    "style-transformer": Source(
+        "style_transformer_ffhq.pt",
+        "Style Transformer, with its generator",
+        "no licence stated: all rights reserved",
+        "https://github.com/sapphire497/style-transformer",
+    ),
+    "arcface": Source("model_ir_se50.pth", "ArcFace IR-SE-50", FACES, f"{DRIVE}/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn"),
+    "curricularface": Source(
+        "CurricularFace_Backbone.pth", "CurricularFace IR-101", FACES, f"{DRIVE}/1f4IwVa2-Bn9vWLwB-bUwm53U_MlvinAj"
+    ),
+    "moco": Source(
+        "moco_v2_800ep_pretrain.pth.tar",
+        "MoCo v2 ResNet-50",
+        "CC BY-NC 4.0: non-commercial",
+        "https://github.com/facebookresearch/moco",
+        "https://dl.fbaipublicfiles.com/moco/moco_checkpoints/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar",
+    ),
+    "inception": Source(
+        "pt_inception-2015-12-05-6726825d.pth",
+        "Inception for FID",
+        "Apache-2.0",
+        "https://github.com/mseitzer/pytorch-fid",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "6726825d",
+    ),
+    **{
+        name: Source(
+            file, what, TORCHVISION, "https://pytorch.org/vision", f"https://download.pytorch.org/models/{file}", digits
+        )
+        for name, file, what, digits in (
+            ("lpips-alex", "alexnet-owt-7be5be79.pth", "AlexNet trunk of LPIPS", "7be5be79"),
+            ("lpips-vgg", "vgg16-397923af.pth", "VGG-16 trunk of LPIPS", "397923af"),
+            ("lpips-squeeze", "squeezenet1_1-b8a52dc0.pth", "SqueezeNet trunk of LPIPS", "b8a52dc0"),
+        )
+    },
+    "fairface": Source(
+        "fairface_alldata_4race_20191111.pt",
+        "FairFace: gender and age",
+        "CC BY 4.0",
+        "https://github.com/dchen236/FairFace",
+    ),
+    "hopenet": Source(
+        "hopenet_alpha2.pkl",
+        "Hopenet: yaw, pitch, roll",
+        "code Apache-2.0; trained on 300W-LP",
+        "https://github.com/natanielruiz/deep-head-pose",
+    ),
+    "celeba-5": Source(
+        "eval_predictor.pth.tar",
+        "Talk-to-Edit: five CelebA attributes",
+        "trained on CelebA: non-commercial research",
+        "https://github.com/yumingj/Talk-to-Edit",
+    ),
+    "biggan-deep-128": Source(
+        "biggan-deep-128-pytorch_model.bin",
+        "BigGAN-deep, ImageNet, 128 px",
+        "code MIT; trained on ImageNet: non-commercial research",
+        "https://github.com/huggingface/pytorch-pretrained-BigGAN",
+        "https://s3.amazonaws.com/models.huggingface.co/biggan/biggan-deep-128-pytorch_model.bin",
+    ),
+    **{
+        f"direction-{name}": Source(
+            f"{name}.pt",
+            f"InterFaceGAN direction {name}, StyleGAN2 FFHQ",
+            "code MIT; made from NVIDIA's network: non-commercial",
+            "https://github.com/omertov/encoder4editing",
+            f"{E4E}/interfacegan_directions/{name}.pt",
+        )
+        for name in ("age", "smile", "pose")
+    },
+    "ganspace-ffhq": Source(
+        "ffhq_pca.pt",
+        "GANSpace components, StyleGAN2 FFHQ",
+        "code MIT; made from NVIDIA's network: non-commercial",
+        "https://github.com/omertov/encoder4editing",
+        f"{E4E}/ganspace_pca/ffhq_pca.pt",
+    ),
+}
+
+
+def find_source(name: str) -> Source:
+    """Look a source up; raises ``CheckpointError`` with near matches."""
+    if name not in SOURCES:
+        raise CheckpointError(f"no source is called {name!r}{near_matches(name, SOURCES)}")
+    return SOURCES[name]
+
+
+def fetch(name: str, folder: str | Path = FOLDER) -> Fetched:
+    """Download a file by its name, going on where an earlier attempt ended, and check it.
+
+    A file that is there already is only checked. Raises ``CheckpointError`` that says what to do by hand where there is
+    no network, no address for programs, or another file than expected.
+    """
+    source = find_source(name)
+    path = Path(folder) / source.file
+    if not path.exists():
+        if not source.url:
+            raise CheckpointError(f"{name} is handed to people only: {by_hand(source, path)}")
+        _download(source, path)
+    return _checked(source, path)
+
+
+def by_hand(source: Source, path: Path) -> str:
+    """What a person does to get a file."""
+    return (
+        f"open {source.url or source.page}, save the file as {path}, and run `edit-dataset checkpoints import {path}`"
+    )
+
+
+def _download(source: Source, path: Path) -> None:
+    part = path.with_name(path.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(source.url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply, open(part, "ab") as file:
+            if have and reply.status != 206:  # the place sends it from the beginning again
+                file.truncate(0)
+            while data := reply.read(CHUNK):
+                file.write(data)
+            expected = reply.headers.get("Content-Length")
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # 416: nothing is left to send
+            raise CheckpointError(f"{source.url} answers {error.code}: {by_hand(source, path)}") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split())
+        raise CheckpointError(f"{source.url} can't be reached ({reason}): {by_hand(source, path)}") from None
+    else:
+        got = part.stat().st_size - (have if reply.status == 206 else 0)
+        if expected is not None and got < int(expected):
+            raise CheckpointError(f"{source.url} ended early: run the command again, it goes on from {part}")
+    if meaning := placeholder(part):
+        part.unlink()
+        raise CheckpointError(f"{source.url} is {meaning}; {by_hand(source, path)}")
+    part.replace(path)
+
+
+def _checked(source: Source, path: Path) -> Fetched:
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if source.sha256 and not found.startswith(source.sha256):
+        raise CheckpointError(
+            f"{path} has sha256 {found}, its publisher states {source.sha256}...: remove it and fetch it again"
+        )
+    return Fetched(path, found, bool(source.sha256))
