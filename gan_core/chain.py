@@ -38,10 +38,18 @@ def _encode(params: Params, source: str) -> Stage:
 def _tune(params: Params, source: str) -> Stage:
     from gan_core.inversion.stage import TuneStage
 
-    return TuneStage(params.tune, params.models)
+    edits = _drawing(params, source) if params.tune.persist == "none" else None
+    return TuneStage(params.tune, params.models, edits)
 
 
 def _edit(params: Params, source: str) -> Stage:
+    from gan_core.editing.drawn import DrawnEditStage
+
+    edits = _drawing(params, source)
+    return DrawnEditStage(edits) if params.tune.enabled and params.tune.persist == "none" else edits
+
+
+def _drawing(params: Params, source: str) -> Stage:
     from gan_core.editing.references import SourceLatents
     from gan_core.editing.stage import EditStage
 

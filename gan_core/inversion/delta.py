@@ -1,4 +1,4 @@
-"""Differences of weights, small enough for a column: int8 with one scale an output channel."""
+"""Differences of weights for a column: int8 with one scale an output channel, or float32."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,14 +30,24 @@ def pack_delta(delta: Mapping[str, Tensor]) -> bytes:
     return save(packed) if packed else b""
 
 
+def pack_full(delta: Mapping[str, Tensor]) -> bytes:
+    """Return weight differences as float32 safetensors, without loss; no differences give empty bytes."""
+    whole = {name: difference.detach().float().cpu().contiguous() for name, difference in delta.items()}
+    return save(whole) if whole else b""
+
+
 def unpack_delta(data: bytes) -> dict[str, Tensor]:
-    """Turn packed bytes back into float32 differences by parameter name; raises ``DataError`` if they are damaged."""
+    """Turn bytes of ``pack_delta`` or ``pack_full`` back into float32 differences by parameter name.
+
+    Raises ``DataError`` if they are damaged.
+    """
     if not data:
         return {}
     try:
         packed = load(data)
+        whole = {key: value for key, value in packed.items() if ":" not in key}
         names = [key.removesuffix(":steps") for key in packed if key.endswith(":steps")]
-        return {name: _restored(packed[f"{name}:steps"], packed[f"{name}:scale"]) for name in names}
+        return whole | {name: _restored(packed[f"{name}:steps"], packed[f"{name}:scale"]) for name in names}
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise DataError(f"a weight delta can't be read ({error}): run the tune stage again") from None
 

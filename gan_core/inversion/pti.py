@@ -124,7 +124,7 @@ class _Tuning:
         self.rows = list(range(len(pivots)))
         self.losses: list[list[Losses]] = [[] for _ in self.rows]
         self.found: dict[int, Tuned] = {}
-        worker = _in_precision(generator, params)
+        worker = in_precision(generator, params)
         places = _accompanied(self.rows)
         self.codes, self.wanted = pivots[places], targets[places]
         self.below = _lower(worker, self.codes, params.min_resolution)
@@ -186,7 +186,7 @@ class _Tuning:
         return Tuned(self.weights.delta(place), image, len(losses) - 1, losses, reason)
 
 
-def _in_precision(generator: Generator, params: TuneParams) -> Generator:
+def in_precision(generator: Generator, params: TuneParams) -> Generator:
     """A copy of the generator that convolves in ``params.precision``."""
     worker = copy.deepcopy(generator).eval().requires_grad_(False)
     set_precision(worker, params.precision)

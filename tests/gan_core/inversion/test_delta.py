@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gan_core.errors import DataError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.inversion.delta import apply_delta, pack_delta, unpack_delta
+from gan_core.inversion.delta import apply_delta, pack_delta, pack_full, unpack_delta
 
 
 def toy(width: int = 8) -> StyleGAN2:
@@ -87,3 +87,10 @@ def test_a_delta_of_another_generator_is_refused_before_anything_changes() -> No
     with pytest.raises(DataError, match="of another generator"), apply_delta(generator, packed):
         pass
     assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
+
+
+def test_whole_differences_come_back_to_the_bit() -> None:
+    delta = random_delta(toy())
+    restored = unpack_delta(pack_full(delta))
+    assert restored.keys() == delta.keys() and all(torch.equal(restored[name], delta[name]) for name in delta)
+    assert pack_full({}) == b"" and len(pack_full(delta)) > 1.5 * len(pack_delta(delta))

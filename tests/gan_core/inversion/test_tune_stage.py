@@ -5,13 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
+from gan_core.chain import build_stage
 from gan_core.data.images import decode_image, encode_png, image_value, to_uint8
 from gan_core.data.stages import Rejected, Row
 from gan_core.encoders.stage import EncodeStage
 from gan_core.errors import ParamsError
 from gan_core.inversion.delta import apply_delta
 from gan_core.inversion.stage import TuneStage, row_seed
-from gan_core.params import EncodeParams, ModelPaths, TuneParams
+from gan_core.params import EncodeParams, ModelPaths, Params, TuneParams
 
 PARAMS = TuneParams(steps=8, lr=1e-2, locality_weight=0.01)
 
@@ -68,6 +69,52 @@ def test_a_constant_and_a_noise_image_end_with_a_status(stage: TuneStage, encode
     rows = [encoded_rows[0] | {"image": image} for image in images]
     for result in stage.process(rows):
         assert result["stop_reason"] in {"steps", "diverged"} and np.isfinite(result["loss"])
+
+
+@pytest.mark.parametrize(("pivot", "same"), [("w", True), ("w_plus", False)])
+def test_a_pivot_can_be_optimised(models: ModelPaths, encoded_rows: list[Row], pivot: str, same: bool) -> None:
+    stage = TuneStage(TuneParams(steps=2, pivot=pivot, pivot_steps=4), models)
+    assert "latent" in {field.name for field in stage.fields}
+    (result,) = stage.process(encoded_rows[:1])
+    latent = result["latent"]
+    assert latent.shape == encoded_rows[0]["latent"].shape and not np.allclose(latent, encoded_rows[0]["latent"])
+    assert np.array_equal(latent, np.broadcast_to(latent[:1], latent.shape)) is same
+    with torch.no_grad(), apply_delta(stage.generator, result["delta"]) as generator:
+        drawn = to_uint8(generator.synthesis(torch.from_numpy(latent)[None].contiguous()))[0]
+    assert np.abs(drawn - pixels(result["tuned"])).max() <= 1
+
+
+def test_rows_of_a_batch_can_share_a_generator(models: ModelPaths, encoded_rows: list[Row]) -> None:
+    stage = TuneStage(PARAMS.model_copy(update={"shared": True}), models)
+    first, second = stage.process(encoded_rows[:2])
+    assert first["delta"] == second["delta"] != b"" and first["tuned"] != second["tuned"]
+    for row, result in zip(encoded_rows[:2], (first, second), strict=True):
+        target = pixels(row["image"])
+        assert (
+            np.square(pixels(result["tuned"]) - target).mean()
+            < np.square(pixels(row["reconstruction"]) - target).mean()
+        )
+
+
+def test_whole_weights_can_be_kept(stage: TuneStage, models: ModelPaths, encoded_rows: list[Row]) -> None:
+    (small,) = stage.process(encoded_rows[:1])
+    (whole,) = TuneStage(PARAMS.model_copy(update={"persist": "full"}), models).process(encoded_rows[:1])
+    assert len(whole["delta"]) > 2 * len(small["delta"])
+    assert np.abs(pixels(whole["tuned"]) - pixels(small["tuned"])).max() <= 2
+
+
+def test_edits_are_drawn_at_once_where_no_weights_are_kept(models: ModelPaths, encoded_rows: list[Row]) -> None:
+    tune = PARAMS.model_dump() | {"precision": "exact"}
+    params = Params(models=models, edits=[{"direction": "smile", "strengths": [1]}], tune=tune | {"persist": "none"})
+    tuned, edited = build_stage("tune", params, ""), build_stage("edit", params, "")
+    (columns,) = tuned.process(encoded_rows[:1])
+    assert columns["delta"] == b"" and columns.keys() == {field.name for field in tuned.fields}
+    (drawn,) = edited.process([encoded_rows[0] | columns])
+    kept = params.model_copy(update={"tune": params.tune.model_copy(update={"persist": "delta"})})
+    (with_delta,) = build_stage("tune", kept, "").process(encoded_rows[:1])
+    (again,) = build_stage("edit", kept, "").process([encoded_rows[0] | with_delta])
+    assert drawn == again
+    assert edited.identity() != build_stage("edit", kept, "").identity()
 
 
 def test_locality_samples_follow_the_key(stage: TuneStage, encoded_rows: list[Row]) -> None:

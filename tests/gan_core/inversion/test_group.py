@@ -1,0 +1,58 @@
+"""One tuned generator for several images."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.inversion.group import tune_group
+from gan_core.inversion.pti import tune_pivot
+from gan_core.params import TuneParams
+from tests.golden.fill import fill, relative_error
+
+PARAMS = TuneParams(steps=20, lr=5e-3)
+
+
+def toy(seed: int = 0) -> StyleGAN2:
+    torch.manual_seed(seed)
+    return StyleGAN2(16, 8, 2, channels={4: 8, 8: 8, 16: 8}).eval().requires_grad_(False)
+
+
+def raw(key: str, *shape: int) -> Tensor:
+    return torch.from_numpy(fill(f"input:{key}", shape, rule="raw"))
+
+
+def pooled_difference(images: Tensor, targets: Tensor) -> Tensor:
+    return F.avg_pool2d(images - targets, 4).abs().mean((1, 2, 3))
+
+
+def two() -> tuple[Tensor, Tensor]:
+    return raw("pivot", 2, 6, 8), toy(1).synthesis(raw("other", 2, 6, 8)).clamp(-1, 1)
+
+
+def test_one_difference_brings_all_images_nearer() -> None:
+    pivots, targets = two()
+    first, second = tune_group(toy(), pivots, targets, pooled_difference, PARAMS, [0, 1])
+    assert first.delta is second.delta and (first.steps, first.stop_reason) == (20, "steps")
+    assert first.losses[-1].l2 < 0.7 * first.losses[0].l2 and second.losses[-1].l2 < 0.7 * second.losses[0].l2
+    generator = toy()
+    for name, delta in first.delta.items():
+        generator.get_parameter(name).add_(delta)
+    torch.testing.assert_close(generator.synthesis(pivots[1:]), second.image, rtol=1e-3, atol=1e-3)
+
+
+def test_a_group_of_one_is_tuned_like_one_image() -> None:
+    pivots, targets = two()
+    params = PARAMS.model_copy(update={"locality_weight": 0.1, "locality_alpha": 3.0, "min_resolution": 8})
+    (grouped,) = tune_group(toy(), pivots[:1], targets[:1], pooled_difference, params, [7])
+    alone = tune_pivot(toy(), pivots[:1], targets[:1], pooled_difference, params, 7)
+    assert relative_error([step.total for step in grouped.losses], [step.total for step in alone.losses]) < 1e-2
+
+
+def test_a_group_that_diverges_keeps_the_generator() -> None:
+    pivots, targets = two()
+    wild = PARAMS.model_copy(update={"lr": 1e6, "steps": 3})
+    results = tune_group(toy(), pivots, targets, pooled_difference, wild, [0, 1])
+    assert {result.stop_reason for result in results} == {"diverged"}
+    assert all(result.delta == {} for result in results)
+    torch.testing.assert_close(results[0].image, toy().synthesis(pivots[:1]))
