@@ -1,5 +1,6 @@
 """Applying a direction to latents."""
 
+import torch
 from torch import Tensor
 
 from gan_core.editing.directions import Direction
@@ -9,7 +10,8 @@ from gan_core.errors import ParamsError
 def apply_edit(w_plus: Tensor, direction: Direction, strength: float, layers: tuple[int, int] | None = None) -> Tensor:
     """Move ``w_plus [B, n_latent, w_dim]`` by ``strength`` units of ``direction`` in ``layers`` (first, past the last).
 
-    ``layers`` defaults to the direction's own, and that to all. The rest of the latents is returned as it was. Raises
+    ``layers`` defaults to the direction's own, and that to all. The rest of the latents is returned as it was. A
+    direction with an ``origin`` brings latents to a place; where they are is read from the first of them. Raises
     ``ParamsError`` for layers that the latents don't have or a direction of another width.
     """
     first, last = check_layers(layers or direction.layers, w_plus.shape[1], direction.name)
@@ -19,8 +21,12 @@ def apply_edit(w_plus: Tensor, direction: Direction, strength: float, layers: tu
             f"direction {direction.name!r} is {list(vector.shape)}, latents are {list(w_plus.shape[1:])}: "
             "it was made for another generator"
         )
+    moves = torch.full((len(w_plus), 1, 1), strength, dtype=w_plus.dtype, device=w_plus.device)
+    if direction.origin is not None:
+        along = vector if vector.dim() == 1 else vector[0]
+        moves = moves - (w_plus[:, :1] @ along[:, None] / along.square().sum() - direction.origin)
     edited = w_plus.clone()
-    edited[:, first:last] += strength * vector.expand(w_plus.shape[1:])[first:last]
+    edited[:, first:last] += moves * vector.expand(w_plus.shape[1:])[first:last]
     return edited
 
 

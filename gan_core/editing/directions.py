@@ -18,6 +18,9 @@ class Direction:
     ``vector`` is ``[w_dim]`` or ``[n_latent, w_dim]`` and is one ``unit`` long: strength 1 adds it once. ``range``
     holds the lowest and highest strength that it was measured at. ``layers`` (first, past the last) are the latents
     that it is added to unless an edit says otherwise; ``None`` means all. ``scores`` were measured when it was made.
+
+    Strengths are relative to where a latent is, unless ``origin`` is given: then they are places along the direction,
+    ``<latent, vector> / |vector|^2 - origin``, to which latents are brought.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Direction:
     range: tuple[float, float] = (-1.0, 1.0)
     layers: tuple[int, int] | None = None
     method: str = ""
+    origin: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
 
 

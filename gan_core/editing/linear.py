@@ -25,6 +25,26 @@ def boundary_directions(w: Array, labels: Array) -> Array:
     return np.stack([condition(normals[i], np.delete(normals, i, axis=0)) for i in range(len(normals))])
 
 
+def svm_direction(w: Array, scores: Array, share: float = 0.2, penalty: float = 1.0) -> Array:
+    """Unit normal ``[w_dim]`` between the codes of the highest and the lowest ``share`` of ``scores [N]``.
+
+    A linear support vector machine with squared hinge loss, InterFaceGAN's way to find a boundary (Shen et al. 2020,
+    section 3.1).
+    """
+    low, high = np.quantile(scores, [share, 1 - share])
+    chosen = (scores <= low) | (scores >= high)
+    x, signs = w[chosen], np.where(scores[chosen] >= high, 1.0, -1.0)
+
+    def loss(parameters: Array) -> tuple[float, Array]:
+        weights, bias = parameters[:-1], parameters[-1]
+        short = np.maximum(0.0, 1 - signs * (x @ weights + bias))
+        slope = -2 * penalty * signs * short
+        value = 0.5 * weights @ weights + penalty * (short**2).sum()
+        return value, np.append(weights + x.T @ slope, slope.sum())
+
+    return _unit(minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x[:-1])
+
+
 def condition(normal: Array, others: Array) -> Array:
     """Remove from ``normal [w_dim]`` its projection on the span of ``others [K, w_dim]``; unit length."""
     if len(others):

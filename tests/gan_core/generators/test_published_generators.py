@@ -1,11 +1,14 @@
 """SNGAN, ProgGAN and BigGAN against the published implementations, with weights filled from their keys."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.layouts import import_checkpoint, inspect_checkpoint
+from gan_core.checkpoints.store import load_generator
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.biggan import BigGAN
 from gan_core.generators.biggan_deep import BigGANDeep, TruncatedNorm
@@ -152,3 +155,27 @@ def test_a_latent_of_another_shape_is_refused() -> None:
     assert math.prod(generator.synthesis(torch.zeros(2, 1, 4)).shape) == 2 * 3 * 8 * 8
     with pytest.raises(ValueError, match=r"needs \[B, 1, 4\]"):
         generator.synthesis(torch.zeros(2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "family", "licence"), [(None, "sngan", "none stated"), ("generator_smooth", "proggan", "CC BY-NC")]
+)
+def test_published_files_are_recognised_and_imported(
+    tmp_path: Path, wrapped: str | None, family: str, licence: str
+) -> None:
+    torch.manual_seed(0)
+    if wrapped is None:
+        state = dict(SNGAN((8, 8), 1, 4).state_dict())
+    else:
+        ours = ProgGAN((8, 4), 6).state_dict()
+        state = {f"layer{i}.weight": ours[f"features.{i}.conv.weight"] for i in range(4)}
+        state |= {f"layer{i}.bias": ours[f"features.{i}.wscale.b"] for i in range(4)}
+        state |= {"output1.weight": ours["output.conv.weight"], "output1.bias": ours["output.wscale.b"]}
+        state |= {"lod": torch.zeros(())}
+    torch.save(state if wrapped is None else {wrapped: state, "step": 3}, tmp_path / "published.pt")
+    about = inspect_checkpoint(tmp_path / "published.pt")
+    assert (about["layout"], about["family"]) == ("gan-families", family)
+    assert licence in about["licence"]
+    import_checkpoint(tmp_path / "published.pt", tmp_path / "ours.safetensors")
+    generator = load_generator(tmp_path / "ours.safetensors")
+    assert (generator.family, generator.size) == (family, 8)

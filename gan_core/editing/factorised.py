@@ -1,0 +1,60 @@
+"""Directions from weights or codes alone: SeFa, closed-form factorisation, and the principal components of GANSpace."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_core.errors import ParamsError
+from gan_core.generators.base import Generator
+from gan_core.generators.layers import StyledConv
+from gan_core.generators.proggan import ProgGAN
+from gan_core.generators.stylegan2 import StyleGAN2
+
+
+@torch.no_grad()
+def sefa(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, largest first, and unit eigenvectors (rows) of ``A A'``, ``A`` all weights ``[C_i, d]`` side by side.
+
+    Each channel's weight is scaled to unit length first (Shen and Zhou 2021, section 3.2 and the published code).
+    """
+    a = torch.cat([weight / weight.norm(dim=1, keepdim=True) for weight in weights]).double()
+    values, vectors = torch.linalg.eigh(a.t() @ a)
+    return values.flip(0).float(), vectors.flip(1).t().float()
+
+
+def sefa_weights(generator: Generator, layers: Sequence[int] | None = None) -> list[Tensor]:
+    """The weights ``[C_i, d]`` that turn latents into styles.
+
+    For StyleGAN2 those of the convolutions that read the latents ``layers`` (default all), and for the last latent of
+    the last ToRGB. For ProgGAN the first convolution, which has no layers to choose. Raises ``ParamsError`` for others.
+    """
+    if isinstance(generator, ProgGAN):
+        weight = generator.features[0].conv.weight  # type: ignore[union-attr]
+        return [weight.flip(2, 3).permute(1, 0, 2, 3).flatten(1).t()]  # type: ignore[operator]
+    if not isinstance(generator, StyleGAN2):
+        raise ParamsError(f"{generator.family} has no weights that SeFa could factorise: stylegan2 and proggan do")
+    convolutions = [layer for layer, _ in generator.layers() if isinstance(layer, StyledConv)]
+    modulated: list[Any] = [*convolutions, generator.layers()[-1][0]]
+    chosen = range(len(modulated)) if layers is None else layers
+    return [modulated[i].conv.modulation.weight for i in chosen]
+
+
+@torch.no_grad()
+def closed_form(generator: StyleGAN2) -> tuple[Tensor, Tensor]:
+    """Singular values and directions (rows) of all stacked modulation weights, as rosinality factorises them.
+
+    Of the ToRGB layers only the first is in the stack, as in the published script.
+    """
+    layers = [layer for layer, _ in generator.layers() if isinstance(layer, StyledConv)]
+    stacked = torch.cat([layer.conv.modulation.weight for layer in [*layers, generator.to_rgb1]]).double()
+    _, values, directions = torch.linalg.svd(stacked, full_matrices=False)
+    return values.float(), directions.float()
+
+
+def principal_directions(codes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean ``[d]``, unit components ``[count, d]`` and their deviations (Härkönen et al. 2020, section 2.1)."""
+    mean = codes.mean(0)
+    _, spread, components = torch.linalg.svd((codes - mean).double(), full_matrices=False)
+    return mean, components[:count].float(), (spread[:count] / (len(codes) - 1) ** 0.5).float()

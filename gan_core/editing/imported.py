@@ -1,0 +1,137 @@
+"""Directions that others have made: the files of InterFaceGAN, e4e and PTI, GANSpace and closed-form factorisation.
+
+Nothing is unpickled. What a file doesn't say (which generator, which space, how strengths are meant) is asked for.
+"""
+
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.editing.directions import Direction
+from gan_core.errors import CheckpointError, ParamsError
+
+BOUNDARY = re.compile(r"^(?:[a-z0-9]+_[a-z0-9]+_)?(?P<name>.+?)(?:_w)?_boundary$")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a file of directions doesn't say.
+
+    ``generator_sha256`` is the hash of the generator it was made for, ``space`` the space of its vectors. ``absolute``
+    strengths are places that latents are brought to; relative ones are added. ``component`` chooses from files with
+    many, ``layers`` (first, past the last) where the direction acts. ``name`` replaces the one from the file's name.
+    """
+
+    generator_sha256: str
+    space: str = "w"
+    absolute: bool = False
+    component: int | None = None
+    layers: tuple[int, int] | None = None
+    name: str | None = None
+
+
+def read_direction(path: str | Path, source: Source) -> Direction:
+    """Read one direction from a published file; raises ``CheckpointError`` or ``ParamsError`` in one sentence.
+
+    ``.npy``: a vector ``[d]``, ``[1, d]``, ``[L, d]`` or ``[1, L, d]``, added as it is. ``.npz`` of GANSpace and the
+    dictionary ``mean``, ``comp``, ``std`` of e4e: component times its deviation, so that strengths are sigmas.
+    ``.pt`` with ``eigvec``: a column. Other ``.pt``: a vector as above.
+    """
+    path = Path(path)
+    content = _read(path)
+    if isinstance(content, dict):
+        vector, mean = _component(content, source, path)
+    else:
+        vector, mean = _vector(content, path), None
+    if not vector.isfinite().all() or vector.norm() == 0:
+        raise CheckpointError(f"{path} has a direction of zeros or with NaN: it is damaged")
+    return Direction(
+        source.name or _name(path, source),
+        vector,
+        source.generator_sha256,
+        space="w_plus" if vector.dim() == 2 else source.space,
+        unit="one sigma" if mean is not None else "the length in the file",
+        layers=source.layers,
+        method=f"imported from {path.name}",
+        origin=_origin(vector, mean) if source.absolute else None,
+    )
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise CheckpointError(f"no directions at {path}: name the file")
+    if path.suffix == ".npy":
+        return torch.from_numpy(_plain(path))
+    if path.suffix == ".npz":
+        return {key: torch.from_numpy(value) for key, value in _plain(path).items()}
+    content = open_checkpoint(path).load()
+    if isinstance(content, Tensor) or (
+        isinstance(content, dict) and any(isinstance(v, Tensor) for v in content.values())
+    ):
+        return content
+    raise CheckpointError(
+        f"{path} holds {type(content).__name__}, not a tensor: no direction file known here is like it"
+    )
+
+
+def _plain(path: Path) -> Any:
+    try:
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return stored.astype(np.float32)
+        with stored:
+            return {key: stored[key].astype(np.float32) for key in stored.files if stored[key].dtype.kind in "fiu"}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        if "pickle" in str(error):
+            raise CheckpointError(f"{path} is refused: it holds pickled objects, which are never opened here") from None
+        raise CheckpointError(f"{path} is not a whole numpy file ({error})") from None
+
+
+def _component(content: dict[str, Any], source: Source, path: Path) -> tuple[Tensor, Tensor | None]:
+    """One component in sigmas with the mean of its space, or a column of a factorisation, which has none."""
+    if "eigvec" in content:
+        columns = content["eigvec"].float()
+        return columns[:, _index(source, columns.shape[1], path)], None
+    names = ("comp", "std", "mean") if "comp" in content else ("lat_comp", "lat_stdev", "lat_mean")
+    if missing := [name for name in names if name not in content]:
+        raise CheckpointError(f"{path} has no {', '.join(missing)}: it is neither GANSpace nor a factorisation")
+    components, spread, mean = (content[name].float() for name in names)
+    components = components.reshape(len(components), -1)
+    index = _index(source, len(components), path)
+    return components[index] * spread.flatten()[index], mean.flatten()
+
+
+def _index(source: Source, count: int, path: Path) -> int:
+    if source.component is None or not 0 <= source.component < count:
+        raise ParamsError(f"{path} has {count} components: choose one from 0 to {count - 1} (not {source.component})")
+    return source.component
+
+
+def _vector(content: Tensor, path: Path) -> Tensor:
+    vector = content.detach().float()
+    while vector.dim() > 1 and len(vector) == 1:
+        vector = vector[0]
+    if vector.dim() not in (1, 2):
+        raise CheckpointError(
+            f"{path} is {list(content.shape)}, not a direction [d], [1, d], [layers, d] or [1, layers, d]"
+        )
+    return vector
+
+
+def _origin(vector: Tensor, mean: Tensor | None) -> float:
+    along = vector if vector.dim() == 1 else vector[0]
+    return 0.0 if mean is None else float(mean @ along / along.square().sum())
+
+
+def _name(path: Path, source: Source) -> str:
+    if source.component is not None:
+        return f"{path.stem}-{source.component}"
+    found = BOUNDARY.match(path.stem)
+    return found["name"] if found else path.stem
