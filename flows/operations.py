@@ -1,7 +1,11 @@
-"""The operator's commands: bring the servers up and down."""
+"""The operator's commands: bring the servers up and down, register encoders, compare nights."""
+
+import os
+from typing import Annotated
 
 import typer
 
+MOVED_EXIT_CODE = 3
 UP = "Example: edit-dataset server up"
 DOWN = "Example: edit-dataset server down"
 
@@ -22,7 +26,49 @@ def down() -> None:
     servers.down(typer.echo)
 
 
+def reevaluate(
+    datasets: Annotated[list[str] | None, typer.Argument(help="folders or URLs of shards")] = None,
+    output: Annotated[str, typer.Option(help="where the nights' runs, history and page are")] = "runs/nightly",
+    params: Annotated[str, typer.Option("--params", help="the parameter file")] = "params.yaml",
+    date: Annotated[str, typer.Option(help="the night's date, such as 2026-11-21; today's if not given")] = "",
+    accept: Annotated[bool, typer.Option("--accept", help="take tonight's numbers as the new usual ones")] = False,
+) -> None:
+    """Measure every registered encoder on the datasets and compare with the nights before; exit code 3 if one moved."""
+    from flows.servers import use_prefect_server
+
+    typer.echo(f"Prefect: {use_prefect_server(typer.echo).removesuffix('/api')}")
+    from flows.reevaluate import MOVED, reevaluate_nightly
+
+    ended = reevaluate_nightly(datasets or ["data/sample"], output, params, date=date, accept=accept, return_state=True)
+    typer.echo(f"{ended.name}: {ended.message}")
+    typer.echo(f"page: {output}/report.html")
+    if not ended.is_completed():
+        raise typer.Exit(MOVED_EXIT_CODE if ended.name == MOVED else 1)
+
+
+def register(
+    path: Annotated[str, typer.Argument(help="the checkpoint of an encoder")],
+    name: Annotated[str | None, typer.Option(help="its name in the registry; the architecture's if not given")] = None,
+    alias: Annotated[list[str] | None, typer.Option(help="such as champion; may be repeated")] = None,
+    params: Annotated[str, typer.Option("--params", help="the parameter file: track.uri is used")] = "params.yaml",
+) -> None:
+    """Make a checkpoint the newest version of an encoder in MLflow's registry; nights measure the newest versions."""
+    from flows.servers import quiet_environment
+
+    os.environ |= quiet_environment()
+    from gan_core.checkpoints.files import read_card
+    from gan_core.params import load_params
+    from tasks.record import tracking_uri
+    from tasks.tracking import register_encoder
+
+    uri = tracking_uri(load_params(params).track)
+    made = register_encoder(name or read_card(path).name, path, uri, alias or [])
+    typer.echo(f"{made.name} version {made.version}: {made.path}, sha256 {made.sha256[:12]}")
+
+
 def add_commands(app: typer.Typer, server: typer.Typer) -> None:
     """Put the commands into the command line."""
+    app.command(epilog="Example: edit-dataset reevaluate data/sample --output runs/nightly")(reevaluate)
+    app.command(epilog="Example: edit-dataset register data/models/e4e.safetensors --alias champion")(register)
     server.command(epilog=UP)(up)
     server.command(epilog=DOWN)(down)

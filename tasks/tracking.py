@@ -8,16 +8,20 @@ import json
 import logging
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prefect import get_run_logger
 
+from gan_core.checkpoints.files import file_sha256, read_card
 from gan_core.data.atomic import remove, write_bytes
 from gan_core.data.shards import BASE_NAMES
-from gan_core.data.urls import exists, join_url, read_bytes
-from gan_core.errors import UserError
+from gan_core.data.urls import base_name, exists, join_url, read_bytes
+from gan_core.errors import CheckpointError, UserError
+from gan_core.nightly.history import Entry
 from gan_core.params import Params, Section
 from gan_core.runs import Job, flatten, load_run
 from gan_core.training.log import Report, tile
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TRACKED = "tracking.json"
+ENCODER = {"kind": "encoder"}
 MAX_TABLE_ROWS = 20_000
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -81,6 +86,99 @@ def sync(output: str) -> str | None:
     write_bytes(join_url(output, TRACKED), json.dumps(tracked, indent=1).encode())
     remove(join_url(output, PENDING))
     return run_id
+
+
+class Registered(NamedTuple):
+    """The newest version of an encoder in MLflow's registry; ``encoder`` is the architecture of what is at ``path``."""
+
+    name: str
+    version: str
+    encoder: str
+    path: str
+    sha256: str
+
+
+def register_encoder(name: str, path: str, uri: str, aliases: Sequence[str] = ()) -> Registered:
+    """Make the checkpoint at ``path`` the newest version of ``name``, unless it is; return that version.
+
+    Its card becomes the description and the tags. Raises ``CheckpointError`` for a file that is no encoder's, and
+    ``TrackingError``.
+    """
+    card, sha256 = read_card(path), file_sha256(path)
+    if card.kind != "encoder":
+        raise CheckpointError(f"{path} is a {card.kind}, not an encoder: name the file of an encoder")
+    known = {encoder.name: encoder for encoder in registered_encoders(uri)}.get(name)
+    with _told(uri):
+        client = _client(uri)
+        if known is None:
+            client.create_registered_model(name, tags=ENCODER)
+        if known is None or known.sha256 != sha256:
+            tags = {
+                "encoder": card.name,
+                "path": path,
+                "sha256": sha256,
+                "generator_sha256": card.generator_sha256 or "",
+            }
+            source = path if "://" in path else f"dvc:///{path}"
+            made = client.create_model_version(name, source, tags=tags, description=card.model_dump_json(indent=1))
+            known = Registered(name, str(made.version), card.name, path, sha256)
+        for alias in aliases:
+            client.set_registered_model_alias(name, alias, known.version)
+    return known
+
+
+def registered_encoders(uri: str) -> list[Registered]:
+    """Return the newest version of every registered encoder, by name; raises ``TrackingError``."""
+    found = []
+    with _told(uri):
+        client = _client(uri)
+        for model in client.search_registered_models("tags.kind = 'encoder'"):
+            version = max(
+                client.search_model_versions(f"name='{model.name}'"), key=lambda v: int(v.version), default=None
+            )
+            if version is not None:
+                tags = version.tags
+                found.append(
+                    Registered(model.name, str(version.version), tags["encoder"], tags["path"], tags["sha256"])
+                )
+    return sorted(found)
+
+
+def track_nights(experiment: str, uri: str, nights: Sequence[Entry]) -> None:
+    """Log nights to MLflow, one run for each encoder on each dataset, with the date (20261121) as the step.
+
+    A night with findings tags its run: ``finding`` says what moved, or ``none``. Raises ``TrackingError``.
+    """
+    with _told(uri):
+        client = _client(uri)
+        experiment_id = _experiment(client, uri, experiment)
+        for night in nights:
+            name = f"{night.encoder} · {base_name(night.dataset)}"
+            run_id = _standing_run(client, experiment_id, name)
+            values = {name: measured.value for name, measured in night.measured.items()}
+            when = round(datetime.fromisoformat(f"{night.date}T12:00+00:00").timestamp() * 1000)
+            _log_metrics(client, run_id, values, when, step=int(night.date.replace("-", "")))
+            said = "; ".join(str(finding) for finding in night.findings) or "none"
+            for key, value in {"finding": said, "night": night.date, "encoder.version": night.version}.items():
+                client.set_tag(run_id, key, value[:5000])
+            client.set_terminated(run_id, "FINISHED", end_time=round(time.time() * 1000))
+
+
+def _standing_run(client: "MlflowClient", experiment_id: str, name: str) -> str:
+    found = client.search_runs([experiment_id], f"attributes.run_name = '{name}'", max_results=1)
+    return str((found[0] if found else client.create_run(experiment_id, run_name=name)).info.run_id)
+
+
+@contextmanager
+def _told(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow raises into a ``TrackingError`` of one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise TrackingError(f"MLflow at {uri} can't be used: {said}") from error
 
 
 class TrainingRun:

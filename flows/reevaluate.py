@@ -1,0 +1,157 @@
+"""Every registered encoder on every published dataset, measured anew each night and compared with the nights before."""
+
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.edit_dataset import edit_dataset
+from gan_core.data.urls import base_name, join_url, open_fs
+from gan_core.errors import DataError, ParamsError
+from gan_core.nightly.evidence import gather
+from gan_core.nightly.history import Entry, Finding, add_night, read_history, write_history
+from gan_core.nightly.page import write_page
+from gan_core.params import TrackParams, load_params
+from gan_core.runs import load_run
+from tasks.record import tracking_uri
+from tasks.tracking import Registered, TrackingError, registered_encoders, track_nights
+
+MOVED = "Moved"
+
+
+@flow(name="reevaluate-nightly", flow_run_name="nightly {output}")
+def reevaluate_nightly(
+    datasets: list[str],
+    output: str = "runs/nightly",
+    params_file: str = "params.yaml",
+    overrides: dict[str, Any] | None = None,
+    date: str = "",
+    timezone: str = "UTC",
+    accept: bool = False,
+) -> State[list[Finding]]:
+    """Measure every registered encoder on every dataset; what moved beyond its noise fails the run by name ``Moved``.
+
+    Shards and noise of earlier nights are used again where nothing has changed; speed is measured anew. Without MLflow
+    the encoders of the night before are measured, and what could not be logged is logged by the next night.
+
+    Args:
+        datasets: The datasets, folders or URLs of shards, such as data/sample.
+        output: Where the nights' runs, their history and the page with the time series are.
+        params_file: The parameter file; its tuning and edits are left out.
+        overrides: Laid over the parameter file, such as {"measure.swd_images": 512}.
+        date: The night's date, such as 2026-11-21; today's if empty. A night that is repeated replaces itself.
+        timezone: The time zone whose date today is.
+        accept: Take tonight's numbers as the new usual ones instead of raising what has moved.
+    """
+    track = load_params(params_file, overrides).track
+    night, history = date or today(timezone), read_history(output)
+    states = [
+        measure(encoder, dataset, place, params_file, overrides, night, return_state=True)
+        for dataset in datasets
+        for encoder in encoders_of(track, history)
+        for place in [join_url(output, base_name(dataset), encoder.name)]
+    ]
+    tonight: list[Entry] = [state.result() for state in states if state.is_completed()]
+    history, findings = add_night(history, [entry.model_copy(update={"accepted": accept}) for entry in tonight])
+    history = log_nights(track, history)
+    write_history(output, history)
+    if history:
+        show_night(history, night, write_page(output, history))
+    return conclude(states, [] if accept else findings)
+
+
+def conclude(states: list[State[Entry]], findings: list[Finding]) -> State[list[Finding]]:
+    """Return how the night ends: something moved, something could not be measured, or all is as usual."""
+    broken = [state.message or "" for state in states if not state.is_completed()]
+    said = [str(finding) for finding in findings] + [f"not measured: {message}" for message in broken]
+    if findings or broken:
+        return Failed(name=MOVED if findings else "Incomplete", message="; ".join(said), data=findings)
+    return Completed(message=f"{len(states)} measured, nothing has moved", data=findings)
+
+
+@task(name="measure", task_run_name="{encoder.name} on {dataset}", persist_result=False)
+def measure(
+    encoder: Registered, dataset: str, output: str, params_file: str, overrides: dict[str, Any] | None, night: str
+) -> Entry:
+    """Run one encoder over one dataset, reusing what is there, and return the night's numbers."""
+    chosen = {"models.encoder": encoder.path, "encode.encoder": encoder.encoder, "tune.enabled": False, "edits": []}
+    edit_dataset(dataset, output, params_file, (overrides or {}) | chosen, update=True)
+    job = load_run(output)
+    sha256 = job.identities["encode"]["encoder_sha256"]
+    if sha256 != encoder.sha256:
+        raise DataError(
+            f"{encoder.path} is not what was registered as {encoder.name} {encoder.version}: `dvc checkout`"
+        )
+    measured = gather(job)
+    told = ", ".join(f"{name} {number.value:.4g}" for name, number in measured.items())
+    get_run_logger().info("%s", told)
+    return Entry(
+        date=night,
+        encoder=encoder.name,
+        dataset=dataset,
+        version=encoder.version,
+        path=f"{encoder.encoder}:{encoder.path}",
+        sha256=sha256,
+        measured=measured,
+    )
+
+
+def encoders_of(track: TrackParams, history: list[Entry]) -> list[Registered]:
+    """Return the registered encoders, without MLflow those of the last night; raises ``UserError`` without any."""
+    try:
+        found = registered_encoders(tracking_uri(track))
+    except TrackingError as error:
+        get_run_logger().warning("%s; the encoders of the last night are measured", error)
+        last = max((entry.date for entry in history), default="")
+        found = sorted({_registered(entry) for entry in history if entry.date == last})
+    if not found:
+        raise ParamsError("no encoder is registered: `edit-dataset register data/models/encoder.safetensors`")
+    return found
+
+
+def _registered(entry: Entry) -> Registered:
+    architecture, _, path = entry.path.partition(":")
+    return Registered(entry.encoder, entry.version, architecture, path, entry.sha256)
+
+
+def log_nights(track: TrackParams, history: list[Entry]) -> list[Entry]:
+    """Log what isn't logged yet; return the history with that noted. MLflow that is down is warned about."""
+    waiting = [entry for entry in history if not entry.tracked]
+    try:
+        track_nights(f"{track.experiment}-nightly", tracking_uri(track), waiting)
+    except TrackingError as error:
+        get_run_logger().warning("%s; the next night logs this one too", error)
+        return history
+    return [entry.model_copy(update={"tracked": True}) for entry in history]
+
+
+def show_night(history: list[Entry], night: str, page: str) -> None:
+    """Put tonight's numbers and findings into Prefect's artifacts."""
+    tonight = [entry for entry in history if entry.date == night]
+    rows = [
+        {
+            "encoder": e.encoder,
+            "dataset": e.dataset,
+            "metric": name,
+            "value": f"{m.value:.4g}",
+            "noise": f"{m.noise:.2g}",
+        }
+        for e in tonight
+        for name, m in e.measured.items()
+    ]
+    create_table_artifact(rows, key="nightly-numbers", description=f"Night of {night}")
+    found = [f"- {finding}" for entry in tonight for finding in entry.findings] or ["Nothing has moved."]
+    text = "\n".join([f"## Night of {night}", *found, "", f"Time series: `{open_fs(page)[1]}`"])
+    create_markdown_artifact(text, key="nightly-findings", description=f"What moved in the night of {night}")
+
+
+def today(timezone: str) -> str:
+    """Return today's date in a time zone; raises ``ParamsError`` for an unknown one."""
+    try:
+        return datetime.now(ZoneInfo(timezone)).date().isoformat()
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ParamsError(f"timezone {timezone!r} is not known: write one such as Europe/Berlin") from None

@@ -1,0 +1,116 @@
+"""Nights for real: nothing is done twice, a worse encoder is found and said everywhere, and MLflow may be down."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.logging import disable_run_logger
+from typer.testing import CliRunner
+
+from flows import cli, reevaluate
+from flows.reevaluate import conclude, encoders_of, log_nights, reevaluate_nightly, today
+from gan_core.checkpoints.store import load_checkpoint, save_checkpoint
+from gan_core.errors import ParamsError
+from gan_core.nightly.history import Entry, Finding, Measured, read_history
+from gan_core.params import load_params
+from tasks.tracking import Registered, TrackingError, register_encoder
+from tests.conftest import write_dataset
+
+pytestmark = pytest.mark.usefixtures("on_server")
+FID = "fid/toy-attr/encoded"
+
+
+def entry(day: str = "2026-11-20", **more: object) -> Entry:
+    """A night of one encoder."""
+    measured = {FID: Measured(value=9.0, noise=0.3)}
+    return Entry(date=day, encoder="psp", dataset="ds", path="psp:models/e.safetensors", sha256="aa", measured=measured)
+
+
+def spoil(path: str, into: Path) -> str:
+    """Write the encoder at ``path`` with a third of its weights gone, as a file of its own."""
+    tensors, card = load_checkpoint(path)
+    torch.manual_seed(0)
+    worse = {name: t * (torch.rand(t.shape) > 0.33) if t.is_floating_point() else t for name, t in tensors.items()}
+    save_checkpoint(into, worse, card)
+    return str(into)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_worse_encoder_is_found_and_an_unchanged_night_does_nothing_twice(
+    project: Path, tiny_models: dict[str, str]
+) -> None:
+    dataset, uri = write_dataset(project / "ds", (24, 24)), load_params().track.uri
+    register_encoder("nightly-psp", tiny_models["encoder"], uri)
+    nights = CliRunner()
+    assert nights.invoke(cli.app, ["reevaluate", dataset, "--date", "2026-11-18"]).exit_code == 0
+    written = {str(p): p.stat().st_mtime_ns for p in Path("runs/nightly").rglob("*.parquet")}
+    assert nights.invoke(cli.app, ["reevaluate", dataset, "--date", "2026-11-19"]).exit_code == 0
+    assert {str(p): p.stat().st_mtime_ns for p in Path("runs/nightly").rglob("*.parquet")} == written
+
+    register_encoder("nightly-psp", spoil(tiny_models["encoder"], project / "worse.safetensors"), uri)
+    ended = nights.invoke(cli.app, ["reevaluate", dataset, "--date", "2026-11-20"])
+    assert ended.exit_code == 3 and f"nightly-psp on {dataset}: {FID} is" in ended.output
+    last = read_history("runs/nightly")[-1]
+    assert (last.date, last.version, last.tracked) == ("2026-11-20", "2", True)
+    assert FID in {finding.metric for finding in last.findings}
+    assert "Something has moved" in Path("runs/nightly/report.html").read_text()
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(f"{load_params().track.experiment}-nightly")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert FID in run.data.tags["finding"]
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, FID)]
+    assert steps == [20261118, 20261119, 20261120]
+    with get_client(sync_client=True) as prefect:
+        texts = [str(a.data) for a in prefect.read_artifacts() if a.key == "nightly-findings"]
+    assert any(FID in text for text in texts) and any("Nothing has moved" in text for text in texts)
+
+
+def test_a_night_says_what_moved_before_what_could_not_be_measured() -> None:
+    moved = Finding(encoder="psp", dataset="ds", metric=FID, value=14, usual=9, band=2)
+    broken = reevaluate.Failed(message="no shards")
+    ended = conclude([reevaluate.Completed(), broken], [moved])
+    assert (ended.name, ended.is_failed()) == ("Moved", True)
+    assert ended.message == f"{moved}; not measured: no shards"
+    assert conclude([broken], []).name == "Incomplete"
+    assert conclude([reevaluate.Completed()], []).is_completed()
+
+
+def test_one_dataset_that_is_missing_does_not_hide_the_others(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reevaluate, "encoders_of", lambda *_: [Registered("psp", "1", "psp", "e", "aa")])
+    monkeypatch.setattr(reevaluate, "edit_dataset", lambda source, *_, **__: Path(source).mkdir())
+    monkeypatch.setattr(reevaluate, "load_run", lambda _: reevaluate.Entry)
+    monkeypatch.setattr(reevaluate.Entry, "identities", {"encode": {"encoder_sha256": "aa"}}, raising=False)
+    monkeypatch.setattr(reevaluate, "gather", lambda _: {FID: Measured(value=9, noise=0.3)})
+    ended = reevaluate_nightly(["missing/deeper", "there"], "nights", date="2026-11-20", return_state=True)
+    assert ended.name == "Incomplete" and "missing/deeper" in ended.message
+    assert [e["dataset"] for e in json.loads(Path("nights/history.json").read_text())] == ["there"]
+
+
+def test_without_mlflow_the_last_encoders_are_measured_and_logged_later(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: object) -> None:
+        raise TrackingError("MLflow can't be used: no route")
+
+    track = load_params().track
+    with disable_run_logger(), monkeypatch.context() as patch:
+        patch.setattr(reevaluate, "registered_encoders", down)
+        patch.setattr(reevaluate, "track_nights", down)
+        history = [entry("2026-11-19"), entry()]
+        assert encoders_of(track, history) == [Registered("psp", "", "psp", "models/e.safetensors", "aa")]
+        assert log_nights(track, history) == history
+        with pytest.raises(ParamsError, match="no encoder is registered: `edit-dataset register"):
+            encoders_of(track, [])
+    with disable_run_logger():
+        assert [night.tracked for night in log_nights(track, history)] == [True, True]
+
+
+def test_the_date_is_that_of_the_time_zone() -> None:
+    assert today("UTC") <= today("Pacific/Kiritimati")
+    with pytest.raises(ParamsError, match="'Mars/Base' is not known"):
+        today("Mars/Base")

@@ -1,0 +1,102 @@
+"""Nights: what is raised and what isn't, the file that keeps them, and their page."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan_core.errors import DataError
+from gan_core.metrics.noise import bootstrap_error, mean_of
+from gan_core.nightly.history import Entry, Finding, Measured, add_night, read_history, write_history
+from gan_core.nightly.page import render_nights
+
+FID, IDENTITY, SPEED = "fid/toy-attr/encoded", "identity/toy/encoded", "images_per_s"
+
+
+def night(day: int, encoder: str = "psp", **values: tuple[float, float]) -> Entry:
+    """One night of November with FID, identity and speed as (value, noise)."""
+    names = {"fid": FID, "identity": IDENTITY, "speed": SPEED}
+    measured = {names[n]: Measured(value=value, noise=noise) for n, (value, noise) in values.items()}
+    return Entry(date=f"2026-11-{day:02d}", encoder=encoder, dataset="sample", measured=measured)
+
+
+def run_nights(entries: list[Entry]) -> tuple[list[Entry], list[tuple[str, Finding]]]:
+    """Judge one night after the other; returns the history and all findings with their dates."""
+    history: list[Entry] = []
+    found = []
+    for entry in entries:
+        history, findings = add_night(history, [entry])
+        found += [(entry.date, finding) for finding in findings]
+    return history, found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_twenty_nights_of_fresh_rows_and_no_change_raise_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    nights = []
+    for day in range(1, 21):
+        rows, speed = rng.normal(0.7, 0.1, 200), rng.normal(40, 3)
+        identity = (float(rows.mean()), bootstrap_error(mean_of(rows), len(rows)))
+        nights.append(night(day, identity=identity, fid=(float(rng.normal(9, 0.3)), 0.3), speed=(speed, 0.5)))
+    assert run_nights(nights)[1] == []
+
+
+def test_the_same_rows_and_the_same_encoder_raise_nothing_however_small_the_noise() -> None:
+    assert run_nights([night(day, fid=(9.0, 0.0)) for day in range(1, 21)])[1] == []
+
+
+def test_a_worse_encoder_is_found_every_night_until_it_is_accepted() -> None:
+    good = [night(day, fid=(9.0, 0.3), identity=(0.7, 0.01)) for day in range(1, 16)]
+    bad = [night(day, fid=(14.0, 0.4), identity=(0.5, 0.01)) for day in range(16, 19)]
+    history, found = run_nights([*good, *bad])
+    assert [(day, f.metric) for day, f in found] == [(f"2026-11-{d}", m) for d in (16, 17, 18) for m in (FID, IDENTITY)]
+    assert all(finding.worse for _, finding in found)
+    assert str(found[0][1]) == "psp on sample: fid/toy-attr/encoded is 14, usual is 9 ± 1.7: worse"
+    accepted = [*history[:-1], history[-1].model_copy(update={"accepted": True})]
+    assert add_night(accepted, [night(19, fid=(14.0, 0.4), identity=(0.5, 0.01))])[1] == []
+
+
+def test_a_better_number_is_said_to_be_better_and_noise_hides_a_small_change() -> None:
+    usual = [night(day, fid=(9.0, 0.3)) for day in range(1, 8)]
+    _, ((_, better),) = run_nights([*usual, night(8, fid=(5.0, 0.3))])
+    assert not better.worse and "better" in str(better)
+    assert run_nights([*usual, night(8, fid=(9.9, 0.3))])[1] == []
+    _, ((_, faster),) = run_nights(
+        [*(night(d, speed=(40 + d % 2, 0.1)) for d in range(1, 15)), night(15, speed=(90, 1))]
+    )
+    assert not faster.worse
+
+
+def test_speed_is_judged_only_when_its_spread_is_known() -> None:
+    slow = night(9, speed=(10.0, 0.5))
+    few = [night(day, speed=(40.0 + day % 3, 0.5)) for day in range(3, 9)]
+    assert run_nights([*few, slow])[1] == []
+    enough = [night(day, speed=(40.0 + day % 3, 0.5)) for day in range(1, 9)]
+    _, ((_, finding),) = run_nights([*enough, slow])
+    assert finding.metric == SPEED and finding.worse
+
+
+def test_series_are_judged_apart_and_a_repeated_night_replaces_itself() -> None:
+    history, _ = run_nights([night(1, fid=(9.0, 0.3)), night(1, "e4e", fid=(20.0, 0.3)), night(2, fid=(9.1, 0.3))])
+    history, found = add_night(history, [night(2, fid=(9.0, 0.3)), night(2, "e4e", fid=(20.1, 0.3))])
+    assert found == [] and len(history) == 4
+    assert [e.measured[FID].value for e in history if e.date == "2026-11-02"] == [9.0, 20.1]
+
+
+def test_the_history_outlives_the_process_and_damage_is_told(tmp_path: Path) -> None:
+    entries = [night(2, fid=(9.0, 0.3)), night(1, fid=(9.0, 0.3))]
+    write_history(str(tmp_path), entries)
+    assert read_history(str(tmp_path)) == entries[::-1]
+    (tmp_path / "history.json").write_text("[{")
+    with pytest.raises(DataError, match=r"history\.json is damaged: move it away"):
+        read_history(str(tmp_path))
+
+
+def test_the_page_shows_every_series_and_marks_what_moved() -> None:
+    nights = [night(day, fid=(9.0 + day % 2 / 10, 0.3), speed=(40.0, 1.0)) for day in range(1, 8)]
+    page = render_nights(run_nights(nights)[0])
+    assert "Nothing has moved" in page and 'class="found"' not in page and page.count('class="dot"') == 14
+    page = render_nights(run_nights([*nights, night(8, fid=(20.0, 0.3), speed=(40.0, 1.0))])[0])
+    assert "Something has moved" in page and page.count('class="found"') == 1
+    assert "fid/toy-attr/encoded is 20, usual is 9.1" in page and 'class="band"' in page
+    assert "psp on sample" in page and "<script" not in page
