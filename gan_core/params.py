@@ -41,6 +41,7 @@ class ModelPaths(Section):
     landmarks: str = "data/models/landmarks.safetensors"
     inception: str = "data/models/inception.safetensors"
     directions: str = "data/models/directions.safetensors"
+    paths: str = "data/models/paths-curvilinear.safetensors"
     second_generator: str = "data/models/generator-cel.safetensors"
 
 

@@ -16,6 +16,9 @@ from gan_core.editing.directions import Direction, save_directions
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.metrics.networks import NETWORKS
+from gan_core.paths.base import PATHS
+from gan_core.paths.space import Frame
+from gan_core.paths.stored import NamedPath, SemanticPaths, save_paths
 
 W_DIM = 16
 ABOUT = {"made_by": "tests", "licence": "Apache-2.0", "source": "random weights"}
@@ -31,7 +34,7 @@ def write_models(folder: Path, seed: int = 0) -> dict[str, str]:
     """Write one checkpoint of each kind for a generator of 64 pixels, and return their paths by name in ``models``."""
     paths = {
         name: str(folder / f"{name}.safetensors")
-        for name in (*NETWORK_ARGUMENTS, "generator", "encoder", "directions", "inception")
+        for name in (*NETWORK_ARGUMENTS, "generator", "encoder", "directions", "inception", "paths")
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -45,6 +48,9 @@ def write_models(folder: Path, seed: int = 0) -> dict[str, str]:
         _save(paths["inception"], NETWORKS.get("inception-fid")(thin=32, size=80), "network", "inception-fid")
         directions = [Direction(name, torch.randn(W_DIM), sha256) for name in ("smile", "yaw")]
     save_directions(paths["directions"], directions, made_by="tests")
+    moves = SemanticPaths(PATHS.get("curvilinear")(dim=6), Frame(W_DIM, 6), "w", sha256)  # type: ignore[call-arg]
+    moves.named = {"smile": NamedPath(2, 3.0, 0.5), "yaw": NamedPath(4, -3.0, 0.5)}
+    save_paths(paths["paths"], moves, made_by="tests")
     return paths
 
 

@@ -15,7 +15,7 @@ from gan_core.generators.stylegan2 import StyleGAN2
 
 @torch.no_grad()
 def sefa(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, largest first, and unit eigenvectors (rows) of ``A A'``, ``A`` all weights ``[C_i, d]`` side by side.
+    """Eigenvalues, largest first, and unit eigenvectors (rows) of ``A A'``, ``A`` all ``[C_i, d]`` side by side.
 
     Each channel's weight is scaled to unit length first (Shen and Zhou 2021, section 3.2 and the published code).
     """
@@ -47,7 +47,7 @@ def closed_form(generator: StyleGAN2) -> tuple[Tensor, Tensor]:
 
     Of the ToRGB layers only the first is in the stack, as in the published script.
     """
-    layers = [layer for layer, _ in generator.layers() if isinstance(layer, StyledConv)]
+    layers: list[Any] = [layer for layer, _ in generator.layers() if isinstance(layer, StyledConv)]
     stacked = torch.cat([layer.conv.modulation.weight for layer in [*layers, generator.to_rgb1]]).double()
     _, values, directions = torch.linalg.svd(stacked, full_matrices=False)
     return values.float(), directions.float()

@@ -56,6 +56,7 @@ SMALL_NETWORKS: dict[str, dict[str, Any]] = {
     "celeba-5": {"width": 4},
 }
 SMALL_EDITS: dict[str, dict[str, Any]] = {
+    "path": {"moves": {"smile": 1, "yaw": -0.5}, "scales": [-1, 1]},
     "direction": {"direction": "smile", "strengths": [-1, 1]},
     "mix": {"latent_mask": [5, 6], "alpha": 0.7, "pictures": 2},
 }

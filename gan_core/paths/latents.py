@@ -1,0 +1,39 @@
+"""Moving what generators take, ``w_plus``, along paths that run through codes of a space."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from gan_core.errors import ParamsError
+from gan_core.generators.base import Generator
+from gan_core.paths.stored import SemanticPaths
+
+
+def check_latents(paths: SemanticPaths, generator: Generator) -> None:
+    """Raise ``ParamsError`` if latents ``w_plus`` of this generator can't be moved along these paths."""
+    if paths.space == "z" and generator.n_latent > 1:
+        raise ParamsError(
+            f"these paths run through z, and latents of {generator.family} are in w_plus: choose paths in w or w_plus"
+        )
+    rows = generator.n_latent if paths.space == "w_plus" else 1
+    if paths.frame.axes.shape[1] != rows * generator.w_dim:
+        raise ParamsError(
+            f"these paths run through codes of {paths.frame.axes.shape[1]} numbers, and this generator's have "
+            f"{rows * generator.w_dim}: they were made for another one"
+        )
+
+
+def move_latents(
+    paths: SemanticPaths, w_plus: Tensor, strengths: Mapping[str, float], layers: tuple[int, int] | None = None
+) -> Tensor:
+    """Move ``w_plus [B, n_latent, w_dim]`` along named paths.
+
+    Paths in ``w`` (and in ``z`` of a generator whose one latent it is) move each latent of ``layers`` (first, past the
+    last; all by default) by itself: for equal latents that is the move of ``w``. Paths in ``w_plus`` move all together.
+    """
+    if paths.space == "w_plus":
+        return paths.edit(w_plus.flatten(1), strengths).view_as(w_plus)
+    first, last = layers or (0, w_plus.shape[1])
+    moved = paths.edit(w_plus[:, first:last].flatten(0, 1), strengths).unflatten(0, (len(w_plus), last - first))
+    return torch.cat([w_plus[:, :first], moved, w_plus[:, last:]], 1)
