@@ -72,6 +72,29 @@ def run(
     typer.echo(f"report: {output}/report.html")
 
 
+@app.command(epilog="Example: edit-dataset compose runs/demo runs/compositions")
+def compose(
+    source: Annotated[str, typer.Argument(help="a run, shards with latents, or seeds:NUMBER")] = "runs/demo",
+    output: Annotated[str, typer.Argument(help="the run's folder or URL")] = "runs/compositions",
+    params: ParamsFile = "params.yaml",
+    settings: Setting = None,
+    update: Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")] = False,
+) -> None:
+    """Draw the compositions of `compose.plan`; finished shards are skipped."""
+    from flows.servers import use_prefect_server
+    from gan_core.compose.job import plan_compositions
+
+    overrides = dict(_parse(text) for text in settings or [])
+    job, _, _ = plan_compositions(source, output, params, overrides, update)
+    typer.echo(f"{output}: {sum(job.rows.values())} compositions in {len(job.shards)} shards")
+    address = use_prefect_server(typer.echo)
+    typer.echo(f"Prefect: {address.removesuffix('/api')} (`edit-dataset server stop` ends a local one)")
+    from flows.compose_dataset import compose_dataset
+
+    compose_dataset(source, output, params, overrides, update)
+    typer.echo(f"report: {output}/report.html")
+
+
 @app.command("import", epilog="Example: edit-dataset import ~/photos data/photos --rows-per-shard 500")
 def import_(
     source: Annotated[str, typer.Argument(help="a folder of images, of WebDataset tars or of Parquet files")],

@@ -122,13 +122,13 @@ Edit = Annotated[SerializeAsAny[EditSpec], BeforeValidator(_check_edit)]
 class CompositionSpec(Section):
     """One entry of the composition plan; ``operation`` says what is done (files in ``gan_core/compose/kinds``).
 
-    ``keys`` are groups of sources; ``count`` more are drawn at random from ``seed``, ``group`` sources each (0: the
+    ``sources`` are groups of keys; ``count`` more are drawn at random from ``seed``, ``group`` sources each (0: the
     fewest that the operation takes). ``name`` tells entries of one operation apart.
     """
 
     operation: str
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
-    keys: list[list[str]] = []
+    sources: list[list[str]] = []
     count: Annotated[int, Field(ge=0)] = 0
     group: Annotated[int, Field(ge=0)] = 0
     seed: int = 0

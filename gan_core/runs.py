@@ -52,17 +52,22 @@ def plan_run(
     """
     params = load_params(params_file, overrides)
     rows = {base_name(shard): _count_rows(shard) for shard in list_shards(source)}
-    _check_folder(source, output)
+    check_folder(source, output)
     from gan_core.chain import build_stage, stage_names
 
     identities = {name: build_stage(name, params, source).identity() for name in stage_names(params)}
     job = Job(params, source, output, rows, json.loads(json.dumps(identities)))
+    check_changes(job, update)
+    return job
+
+
+def check_changes(job: Job, update: bool = False) -> None:
+    """Raise ``ParamsError`` if the output holds a run with other parameters or networks, unless ``update`` is given."""
     changes = [] if update else list(_changes(job))
     if changes:
         raise ParamsError(
-            f"{output} holds another run ({_few(changes)}): choose another output folder, or redo it with --update"
+            f"{job.output} holds another run ({_few(changes)}): choose another output folder, or redo it with --update"
         )
-    return job
 
 
 def begin_run(job: Job) -> None:
@@ -104,7 +109,8 @@ def _count_rows(shard: str) -> int:
     return rows
 
 
-def _check_folder(source: str, output: str) -> None:
+def check_folder(source: str, output: str) -> None:
+    """Raise ``DataError`` if the output overlaps the source, is a file, or is full of something else."""
     (fs, root), (_, taken) = open_fs(output), open_fs(source)
     if f"{root}/".startswith(f"{taken}/") or f"{taken}/".startswith(f"{root}/"):
         raise DataError(

@@ -12,6 +12,8 @@ from prefect import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
+from gan_core.compose.job import is_composition
+from gan_core.compose.plan import PLAN
 from gan_core.data.atomic import write_bytes
 from gan_core.data.urls import base_name, exists, hash_file, join_url, read_bytes
 from gan_core.params import TrackParams
@@ -84,7 +86,8 @@ def write_record(output: str, record: Record) -> None:
 
 def _used_params(job: Job) -> dict[str, str]:
     values: dict[str, Any] = job.params.model_dump(mode="json")
-    used = {name: values[name] for name in ("run", "models", *job.stages, "edits") if name in values}
+    planned = () if is_composition(job) else ("edits",)
+    used = {name: values[name] for name in ("run", "models", *job.stages, *planned) if name in values}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten(used).items()}
 
 
@@ -93,7 +96,8 @@ def _dataset_digest(job: Job, hashes: Mapping[str, str]) -> str:
     known = hashes.get("dataset", "")
     if known and not known.endswith("-modified"):
         return known
-    shards = [hash_file(join_url(job.source, shard)) for shard in job.shards]
+    folder = join_url(job.output, PLAN) if is_composition(job) else job.source
+    shards = [hash_file(join_url(folder, shard)) for shard in job.shards]
     return hashlib.sha256("".join(shards).encode()).hexdigest()[:32]
 
 

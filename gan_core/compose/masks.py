@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_core.errors import ParamsError
+from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.walk import Axis, Share
 
 FRAME = 256
 """Side of the mask that boxes are drawn into, as published, whatever the size of the image."""
+
+PARTS = ("eyes", "nose", "mouth", "hair", "face")
+MIDDLE = ((0.39, 0.47), (0.61, 0.47), (0.5, 0.6), (0.42, 0.71), (0.58, 0.71))
 
 
 class Box(NamedTuple):
@@ -36,6 +39,28 @@ def check_box(box: Sequence[float]) -> Box:
             f"box {list(box)} lies outside the image: left + width and top + height must be within 0 to 1"
         )
     return Box(left, top, width, height)
+
+
+def named_box(name: str, points: Tensor | None = None) -> Box:
+    """Return the box of a part of the face from five landmarks ``[5, 2]`` in shares of the image.
+
+    Without points those of a face in the middle are taken. Parts are measured by the distances between the eyes and
+    from them to the mouth, and are cut off at the image's sides. Raises ``ParamsError`` for an unknown name.
+    """
+    if name not in PARTS:
+        raise ParamsError(f"unknown box {name!r}{near_matches(name, PARTS)}")
+    left, right, nose, first, last = (points if points is not None else torch.tensor(MIDDLE)).tolist()
+    apart, eyes_y, mouth_y = right[0] - left[0], (left[1] + right[1]) / 2, (first[1] + last[1]) / 2
+    down = mouth_y - eyes_y
+    sides = {
+        "eyes": (left[0] - 0.5 * apart, eyes_y - 0.45 * apart, right[0] + 0.5 * apart, eyes_y + 0.25 * apart),
+        "nose": (nose[0] - 0.35 * apart, eyes_y + 0.2 * down, nose[0] + 0.35 * apart, nose[1] + 0.25 * down),
+        "mouth": (first[0] - 0.25 * apart, mouth_y - 0.3 * down, last[0] + 0.25 * apart, mouth_y + 0.35 * down),
+        "hair": (left[0] - 1.1 * apart, 0.0, right[0] + 1.1 * apart, eyes_y - 0.4 * apart),
+        "face": (left[0] - 0.6 * apart, eyes_y - 0.6 * apart, right[0] + 0.6 * apart, mouth_y + 0.6 * down),
+    }
+    x0, y0, x1, y1 = (min(max(side, 0.0), 1.0) for side in sides[name])
+    return check_box((x0, y0, x1 - x0, y1 - y0))
 
 
 def box_mask(boxes: Sequence[Sequence[float]]) -> Tensor:

@@ -1,6 +1,7 @@
 """Panoramas of any number of pictures, streamed pair by pair (SOAT, section "panorama")."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,34 +35,66 @@ def smooth_z(z: Tensor, sigma: float = SIGMA) -> Tensor:
     return (soft / _rms(soft)).to(z)
 
 
+@dataclass
+class Seams:
+    """What is seen at the joins of a panorama, gathered strip by strip.
+
+    Both strips at a join know one more column than they show: the other's first or last. So the ``step`` across joins
+    can be held against the ``usual`` one at the same place of a picture that isn't cut, and ``mismatch`` is how far the
+    two drawings of one column differ. All are sums of mean absolute differences.
+    """
+
+    step: float = 0.0
+    usual: float = 0.0
+    mismatch: float = 0.0
+
+    @property
+    def ratio(self) -> float | None:
+        """Step across the joins over the usual one: 1 is no seam; ``None`` without a join."""
+        return self.step / self.usual if self.usual else None
+
+    def add(self, before: Tensor, after: Tensor, half: int, dimension: int) -> None:
+        """Look at the join between two neighbouring pair images, each cut ``half`` a picture from its end."""
+        length = before.shape[dimension]
+        left, over = (before.select(dimension, length - half + k) for k in (-1, 0))
+        under, right = (after.select(dimension, half + k) for k in (-1, 0))
+        self.step += float((right - left).abs().mean())
+        self.usual += float((over - left).abs().mean() + (right - under).abs().mean()) / 2
+        self.mismatch += float((over - right).abs().mean() + (left - under).abs().mean()) / 2
+
+
 def panorama_strips(
-    generator: StyleGAN2, w_plus: Tensor, axis: Axis = "horizontal", wrap: bool = False
+    generator: StyleGAN2, w_plus: Tensor, axis: Axis = "horizontal", wrap: bool = False, seams: Seams | None = None
 ) -> Iterator[Tensor]:
     """Yield a panorama of ``w_plus [n, n_latent, w_dim]`` in strips ``[1, 3, H, W]`` to be set one after the other.
 
-    Each strip is one walk of a pair; nothing else is held. In all they are ``n`` pictures long; with ``wrap`` the end
-    goes over into the beginning. Raises ``ParamsError`` for fewer than two pictures.
+    Each strip is one walk of a pair; only the one before is held, for ``seams``. In all they are ``n`` pictures long;
+    with ``wrap`` the end goes over into the beginning. Raises ``ParamsError`` for fewer than two pictures.
     """
     if len(w_plus) < 2:
         raise ParamsError(f"a panorama of {len(w_plus)}: give at least 2 pictures")
     size, half, dimension = generator.size, generator.size // 2, DIMENSION[axis]
     pairs = len(w_plus) if wrap else len(w_plus) - 1
-    before = generator.styles(w_plus[:1])
+    style, earlier = generator.styles(w_plus[:1]), None
     for i in range(pairs):
-        after = generator.styles(w_plus[(i + 1) % len(w_plus)][None])
-        image = join(generator.branch(before), generator.branch(after), axis)
+        following = generator.styles(w_plus[(i + 1) % len(w_plus)][None])
+        image = join(generator.branch(style), generator.branch(following), axis)
+        if seams is not None and earlier is not None:
+            seams.add(earlier, image, half, dimension)
         first = 0 if i == 0 and not wrap else half
         last = 2 * size if i == pairs - 1 and not wrap else 2 * size - half
         yield image.narrow(dimension, first, last - first)
-        before = after
+        style, earlier = following, image
 
 
-def panorama(generator: StyleGAN2, w_plus: Tensor, axis: Axis = "horizontal", wrap: bool = False) -> Tensor:
+def panorama(
+    generator: StyleGAN2, w_plus: Tensor, axis: Axis = "horizontal", wrap: bool = False, seams: Seams | None = None
+) -> Tensor:
     """Return the panorama of ``panorama_strips`` whole, ``[1, 3, H, W]``.
 
     With ``wrap`` it begins in the middle of the first picture, where the end of the last strip meets it.
     """
-    return torch.cat(list(panorama_strips(generator, w_plus, axis, wrap)), DIMENSION[axis])
+    return torch.cat(list(panorama_strips(generator, w_plus, axis, wrap, seams)), DIMENSION[axis])
 
 
 def seam_score(image: Tensor, joins: Sequence[int], axis: Axis = "horizontal") -> float:

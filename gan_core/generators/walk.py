@@ -67,6 +67,11 @@ def nothing(layer: int, height: int, width: int) -> float:
     return 0.0
 
 
+def unchanged(at: Features) -> Features:
+    """Leave the features as they are."""
+    return at
+
+
 @dataclass(frozen=True)
 class Rule:
     """How two branches become one picture.
@@ -77,7 +82,7 @@ class Rule:
 
     share: Share = nothing
     join: Axis | None = None
-    change: Callable[[Features], Features] = lambda at: at
+    change: Callable[[Features], Features] = unchanged
 
 
 PLAIN = Rule()

@@ -39,15 +39,17 @@ def read_strips(job: Job, lines: Iterable[Line], stages: Iterable[str]) -> Strip
     return strips
 
 
-def to_data_url(data: bytes | None, max_pixels: int) -> str | None:
+def to_data_url(
+    data: bytes | None, max_pixels: int, largest: int = LARGEST_SIDE, lossless: int = LOSSLESS_SIDE
+) -> str | None:
     """Decode, shrink and encode again (PNG when small, else JPEG), so that nothing else of a file reaches the page."""
     try:
         image = decode_image(data, max_pixels)
     except ImageError:
         return None
-    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((largest, largest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    if max(image.size) <= LOSSLESS_SIDE:
+    if max(image.size) <= lossless:
         kind = "png"
         image.save(buffer, "PNG", compress_level=3)
     else:

@@ -8,9 +8,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from gan_core.compose.job import is_composition
 from gan_core.data.atomic import write_bytes
 from gan_core.data.urls import base_name, join_url
 from gan_core.editing.plan import plan_edits
+from gan_core.report.gallery import gallery
 from gan_core.report.metrics import Meaning, parse_score
 from gan_core.report.numbers import make_plots, make_tiles, measure_effects, measure_gains
 from gan_core.report.pictures import Strips, read_strips
@@ -48,8 +50,15 @@ def write_report(output: str) -> str:
     """
     job = load_run(output)
     path = join_url(output, REPORT)
-    write_bytes(path, render(job).encode())
+    page = render_gallery(job) if is_composition(job) else render(job)
+    write_bytes(path, page.encode())
     return path
+
+
+def render_gallery(job: Job) -> str:
+    """Return the page about a finished run that composed."""
+    template = _environment().get_template("gallery.html.j2")
+    return template.render(name=base_name(job.output), job=job, stages=summarise_stages(job), **gallery(job))
 
 
 def render(job: Job) -> str:

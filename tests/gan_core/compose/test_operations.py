@@ -15,7 +15,7 @@ from gan_core.compose.operations import (
     transfer,
     translate,
 )
-from gan_core.compose.panorama import joins_of, panorama, panorama_strips, seam_score, smooth, smooth_z
+from gan_core.compose.panorama import Seams, joins_of, panorama, panorama_strips, seam_score, smooth, smooth_z
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Branch, Rule, fit_noise, walk
@@ -131,9 +131,17 @@ def test_a_panorama_is_made_pair_by_pair(small: StyleGAN2, monkeypatch: pytest.M
     assert styled == [1, 1, 1]
 
 
-def test_strips_of_equal_pictures_meet_without_a_seam(small: StyleGAN2) -> None:
-    image = panorama(small, codes(small, 1).expand(4, -1, -1))
-    assert seam_score(image, joins_of(4, 32)) < 1.3
+def test_the_seams_of_equal_pictures_are_those_of_one_picture(small: StyleGAN2) -> None:
+    seams, nothing = Seams(), Seams()
+    image = panorama(small, codes(small, 1).expand(4, -1, -1), seams=seams)
+    assert seams.ratio is not None and 0.8 < seams.ratio < 1.2
+    panorama(small, codes(small, 2), seams=nothing)
+    assert nothing.ratio is None
+    left, right = torch.zeros(1, 3, 4, 8), torch.full((1, 3, 4, 8), 0.5)
+    left[..., 4:] = torch.linspace(0, 0.3, 4)
+    seams = Seams()
+    seams.add(left, right, 2, 3)
+    assert (seams.step, seams.usual) == (pytest.approx(0.4), pytest.approx(0.05))
     broken = torch.cat([image[..., :48], image[..., 48:] + 3], 3)
     assert seam_score(broken, [48]) > 3
 

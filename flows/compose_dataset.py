@@ -1,0 +1,47 @@
+"""plan → compose: new pictures from the latents of a dataset, or from seeds."""
+
+import time
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.ledger import collect, show
+from gan_core.compose.job import begin_compositions, plan_compositions, summarise_compositions
+from gan_core.report import write_report
+from tasks.compose import compose
+from tasks.shards import Done
+from tasks.tracking import track
+
+
+@flow(name="compose-dataset", flow_run_name="{output}")
+def compose_dataset(
+    source: str = "runs/demo",
+    output: str = "runs/compositions",
+    params_file: str = "params.yaml",
+    overrides: dict[str, Any] | None = None,
+    update: bool = False,
+) -> dict[str, float]:
+    """Draw the compositions of ``compose.plan`` from ``source`` into ``output``; return the mean scores.
+
+    ``source`` is a run that has encoded a dataset, a folder of shards with latents, or ``seeds:NUMBER``. Finished
+    shards are skipped by their receipts. Everything is checked before anything is written: ``UserError``.
+
+    Args:
+        source: A run that has encoded a dataset, a folder of shards with latents, or seeds:NUMBER.
+        output: The run's folder or URL; a run that is there already goes on where it ended.
+        params_file: The parameter file; the section compose holds the plan.
+        overrides: Laid over the parameter file, such as {"compose.plan": [...]}.
+        update: Redo what differs from the run in the output folder, instead of refusing.
+    """
+    started = time.time()
+    job, planned, sources = plan_compositions(source, output, params_file, overrides, update)
+    begin_compositions(job, planned, sources)
+    pool: ThreadPoolTaskRunner[Done] = ThreadPoolTaskRunner(max_workers=job.params.run.workers)
+    with pool as runner:
+        done = collect(job, [runner.submit(compose, {"job": job, "shard": shard}) for shard in job.shards])
+    metrics = summarise_compositions(job)
+    write_report(job.output)
+    show(job, done, metrics)
+    track(job, done, metrics, started)
+    return metrics

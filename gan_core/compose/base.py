@@ -1,0 +1,104 @@
+"""What every operation of a composition plan says and does."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.align.landmarks import LETTERBOX_SIZE
+from gan_core.checkpoints.store import file_sha256, load_generator, read_card
+from gan_core.errors import CheckpointError, ParamsError
+from gan_core.generators.base import Generator
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.generators.walk import Branch
+from gan_core.params import CompositionSpec, ModelPaths
+from gan_core.registry import Registry
+
+SCORES = ("seam", "outside_change")
+"""Columns that an operation may score its pictures in."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One picture ``[1, 3, H, W]`` in [-1, 1], and numbers about it by columns of ``SCORES``."""
+
+    image: Tensor
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+class Operation(ABC):
+    """One entry of ``compose.plan``, ready to be applied.
+
+    ``spec`` is its section of the parameters with ``operation: Literal[<name>]``; it takes ``fewest`` to ``most``
+    sources (``None``: any number). The constructor loads what it needs and raises ``UserError`` for what can't be done.
+    """
+
+    spec: ClassVar[type[CompositionSpec]]
+    fewest: ClassVar[int] = 2
+    most: ClassVar[int | None] = 2
+
+    def __init__(self, spec: Any, models: ModelPaths) -> None:
+        self.models = models
+
+    @abstractmethod
+    def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
+        """Compose ``w_plus [n, n_latent, w_dim]`` of the sources, in order."""
+
+    def files(self) -> dict[str, str]:
+        """Hashes of the files that it reads beside the generator, by a name."""
+        return {}
+
+
+OPERATIONS: Registry[type[Operation]] = Registry("operation", "gan_core.compose.kinds")
+
+
+def branch(generator: StyleGAN2, w_plus: Tensor) -> Branch:
+    """Return a generator in the style of one code ``[n_latent, w_dim]``."""
+    return generator.branch(generator.styles(w_plus[None]))
+
+
+def check_composer(generator: Generator, where: str) -> StyleGAN2:
+    """Return a generator that can compose; raises ``CheckpointError`` for a family without style space."""
+    if not isinstance(generator, StyleGAN2):
+        raise CheckpointError(f"{where} is a {generator.family} generator: compositions need a stylegan2")
+    return generator
+
+
+def load_second(models: ModelPaths) -> StyleGAN2:
+    """Load ``models.second_generator``; raises ``CheckpointError`` unless it was fine-tuned from the first."""
+    cards = [read_card(path) for path in (models.generator, models.second_generator)]
+    layouts = [{name: card.arguments.get(name) for name in ("size", "style_dim", "channels")} for card in cards]
+    if layouts[0] != layouts[1]:
+        raise CheckpointError(
+            f"{models.generator} and {models.second_generator} do not share a layout ({layouts[0]} and {layouts[1]}): "
+            "name a generator and its fine-tuned copy"
+        )
+    made_for, first = cards[1].generator_sha256, file_sha256(models.generator)
+    if made_for not in (None, first):
+        raise CheckpointError(
+            f"{models.second_generator} was fine-tuned from the generator {str(made_for)[:12]}, not from "
+            f"{models.generator} ({first[:12]}): train it again (`dvc repro train-cel`) or choose that made from it"
+        )
+    return check_composer(load_generator(models.second_generator), models.second_generator)
+
+
+def find_landmarks(network: nn.Module, image: Tensor) -> Tensor:
+    """Return five points ``[5, 2]`` of a picture ``[1, 3, S, S]`` in shares of its sides, as the landmark network sees.
+
+    Raises ``ParamsError`` where it sees no face.
+    """
+    presence, points = network(F.interpolate(image, (LETTERBOX_SIZE, LETTERBOX_SIZE), mode="area"))
+    if presence.item() < 0:
+        raise ParamsError("boxes by name need a face, and the landmark network sees none: give boxes as numbers")
+    return points[0]
+
+
+def check_number(operation: type[Operation], name: str, n: int) -> None:
+    """Raise ``ParamsError`` unless an operation takes ``n`` sources."""
+    if n < operation.fewest or (operation.most is not None and n > operation.most):
+        most = "or more" if operation.most is None else f"to {operation.most}"
+        takes = str(operation.fewest) if operation.fewest == operation.most else f"{operation.fewest} {most}"
+        raise ParamsError(f"compose: {name} takes {takes} sources, not {n}: change its sources or group")

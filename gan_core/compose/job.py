@@ -1,0 +1,107 @@
+"""A run that composes: everything is checked, and its plan written down, before anything is drawn."""
+
+import json
+from collections import Counter, defaultdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gan_core.checkpoints.store import file_sha256, load_generator
+from gan_core.compose.base import SCORES, check_composer
+from gan_core.compose.plan import Planned, plan_groups, write_plan
+from gan_core.compose.sources import Sources, open_sources
+from gan_core.compose.stage import ComposeStage
+from gan_core.data.atomic import write_bytes
+from gan_core.data.receipts import require_receipt
+from gan_core.data.shards import open_shard, shard_name
+from gan_core.data.urls import join_url
+from gan_core.metrics.summary import SUMMARY_FILE
+from gan_core.params import load_params
+from gan_core.runs import Job, begin_run, check_changes, check_folder
+
+STAGES = ("compose",)
+
+
+def plan_compositions(
+    source: str,
+    output: str,
+    params_file: str = "params.yaml",
+    overrides: dict[str, Any] | None = None,
+    update: bool = False,
+) -> tuple[Job, dict[str, list[Planned]], Sources]:
+    """Check parameters, networks, sources and output folder; nothing is written.
+
+    Returns the job, the planned pictures by shard, and where their codes come from. Raises ``UserError`` for the first
+    thing that is wrong.
+    """
+    params = load_params(params_file, overrides)
+    models, chosen = params.models, params.compose
+    generator = check_composer(load_generator(models.generator), models.generator)
+    sources = open_sources(source, generator, file_sha256(models.generator), chosen.psi)
+    planned = plan_groups(chosen.plan, sources)
+    check_folder(source, output)
+    size = chosen.rows_per_shard
+    shards = {shard_name(i // size): planned[i : i + size] for i in range(0, len(planned), size)}
+    identity = json.loads(json.dumps(ComposeStage(chosen, models).identity()))
+    job = Job(params, source, output, {name: len(rows) for name, rows in shards.items()}, {"compose": identity})
+    check_changes(job, update)
+    return job, shards, sources
+
+
+def begin_compositions(job: Job, shards: dict[str, list[Planned]], sources: Sources) -> None:
+    """Write ``run.json`` and the plan, first removing shards of an earlier run that this one no longer has."""
+    begin_run(job)
+    write_plan(job.output, shards, job.params.compose.plan, sources)
+
+
+def summarise_compositions(job: Job) -> dict[str, float]:
+    """Write ``summary.json`` with the mean of each score by entry (``seam/panorama``), and return its metrics."""
+    scores: defaultdict[str, list[float]] = defaultdict(list)
+    rows: dict[str, int] = {}
+    for shard in job.shards:
+        url = join_url(job.output, "compose", shard)
+        for status, count in require_receipt(url, "run the compose stage again").rows.items():
+            rows[status] = rows.get(status, 0) + count
+        with open_shard(url) as file:
+            table = file.read(columns=["name", *SCORES])
+        for score in SCORES:
+            for name, value in zip(table["name"].to_pylist(), table[score].to_pylist(), strict=True):
+                if value is not None:
+                    scores[f"{score}/{name}"].append(value)
+    metrics = {name: float(np.mean(values)) for name, values in sorted(scores.items())}
+    summary = {"metrics": metrics, "omitted": {}, "rows": dict(sorted(rows.items()))}
+    write_bytes(join_url(job.output, SUMMARY_FILE), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+    return metrics
+
+
+def is_composition(job: Job) -> bool:
+    """Say whether a run composed, rather than edited."""
+    return job.stages == STAGES
+
+
+def read_compositions(job: Job, limit: int) -> dict[str, list[dict[str, Any]]]:
+    """Return the first ``limit`` finished rows of each entry by its name; only their pictures are read."""
+    found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for shard in job.shards:
+        room = {name: limit - len(rows) for name, rows in found.items()}
+        with open_shard(join_url(job.output, "compose", shard)) as file:
+            wanted = []
+            for i, name in enumerate(file.read(columns=["name"])["name"].to_pylist()):
+                if name and room.setdefault(name, limit) > 0:
+                    room[name] -= 1
+                    wanted.append(i)
+            for row in file.read().take(pa.array(wanted, pa.int64())).to_pylist():
+                found[row["name"]].append(row)
+    return dict(found)
+
+
+def count_failures(job: Job) -> dict[tuple[str, str], int]:
+    """Return how many rows failed by status and reason."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for shard in job.shards:
+        with open_shard(join_url(job.output, "compose", shard)) as file:
+            table = file.read(columns=["status", "reason"])
+        pairs = zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)
+        counts.update(pair for pair in pairs if pair[0] != "ok")
+    return dict(counts)

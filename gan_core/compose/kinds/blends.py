@@ -1,0 +1,56 @@
+"""Two sources in one picture, and one source drawn out to twice its length."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from gan_core.compose.base import OPERATIONS, Drawing, Operation, branch
+from gan_core.compose.operations import Stretch, extend, interpolate, join
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.generators.walk import Axis
+from gan_core.params import CompositionSpec, ModelPaths
+
+
+class InterpolateSpec(CompositionSpec):
+    """``extended`` sets the two side by side in a picture of double length instead of within one square."""
+
+    operation: Literal["interpolate"] = "interpolate"
+    axis: Axis = "vertical"
+    extended: bool = False
+
+
+@OPERATIONS.register("interpolate")
+class Interpolate(Operation):
+    """One source turns into the other, from top to bottom or from left to right."""
+
+    spec = InterpolateSpec
+
+    def __init__(self, spec: InterpolateSpec, models: ModelPaths) -> None:
+        super().__init__(spec, models)
+        self.axis, self.mix = spec.axis, join if spec.extended else interpolate
+
+    def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
+        return Drawing(self.mix(branch(generator, w_plus[0]), branch(generator, w_plus[1]), self.axis))
+
+
+class ExtendSpec(CompositionSpec):
+    """``mode`` is how the features of 8 pixels are enlarged."""
+
+    operation: Literal["extend"] = "extend"
+    axis: Axis = "horizontal"
+    mode: Stretch = "stretch"
+
+
+@OPERATIONS.register("extend")
+class Extend(Operation):
+    """One source, drawn out to twice its width or height."""
+
+    spec = ExtendSpec
+    fewest = most = 1
+
+    def __init__(self, spec: ExtendSpec, models: ModelPaths) -> None:
+        super().__init__(spec, models)
+        self.axis, self.mode = spec.axis, spec.mode
+
+    def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
+        return Drawing(extend(branch(generator, w_plus[0]), self.mode, self.axis))

@@ -1,0 +1,38 @@
+"""Panoramas of any number of sources."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from gan_core.compose.base import OPERATIONS, Drawing, Operation
+from gan_core.compose.panorama import SIGMA, Seams, panorama, smooth
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.generators.walk import Axis
+from gan_core.params import CompositionSpec, ModelPaths, Weight
+
+
+class PanoramaSpec(CompositionSpec):
+    """``smoothing`` is the sigma along the codes (0 shows the seams), ``wrap`` lets the end meet the beginning."""
+
+    operation: Literal["panorama"] = "panorama"
+    axis: Axis = "horizontal"
+    smoothing: Weight = SIGMA
+    wrap: bool = False
+
+
+@OPERATIONS.register("panorama")
+class Panorama(Operation):
+    """All sources in one scene, pair by pair; the longer the group, the longer the picture."""
+
+    spec = PanoramaSpec
+    most = None
+
+    def __init__(self, spec: PanoramaSpec, models: ModelPaths) -> None:
+        super().__init__(spec, models)
+        self.chosen = spec
+
+    def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
+        codes = smooth(w_plus, self.chosen.smoothing, generator.latent_avg) if self.chosen.smoothing else w_plus
+        seams = Seams()
+        image = panorama(generator, codes, self.chosen.axis, self.chosen.wrap, seams)
+        return Drawing(image, {} if seams.ratio is None else {"seam": seams.ratio})

@@ -1,0 +1,100 @@
+"""Parts of a second source, or of the second generator, put into the first."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from gan_core.checkpoints.store import file_sha256, load_network
+from gan_core.compose.base import OPERATIONS, Drawing, Operation, branch, find_landmarks, load_second
+from gan_core.compose.masks import Box, box_mask, check_box, named_box
+from gan_core.compose.operations import POSE_ALL, POSE_PUBLISHED, picture, swap_patches, transfer
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.generators.walk import walk
+from gan_core.params import CompositionSpec, ModelPaths, Unit
+
+POSES: dict[str, tuple[int, ...]] = {"published": POSE_PUBLISHED, "all": POSE_ALL, "none": ()}
+INSIDE, OUTSIDE = 0.5, 0.02
+
+
+class TransferSpec(CompositionSpec):
+    """``boxes`` are ``[left, top, width, height]`` in shares, or names: eyes, nose, mouth, hair, face.
+
+    ``translated`` takes the part from the second generator, with one source in its own style (local translation).
+    """
+
+    operation: Literal["transfer"] = "transfer"
+    boxes: Annotated[list[str | list[float]], Field(min_length=1)]
+    pose: Literal["published", "all", "none"] = "published"
+    last_layer: Annotated[int, Field(ge=0)] = 9
+    alpha: Unit = 1.0
+    translated: bool = False
+
+
+@OPERATIONS.register("transfer")
+class Transfer(Operation):
+    """What the boxes cover comes from the second source; the pose and all else stay the first's."""
+
+    spec = TransferSpec
+    fewest = 1
+
+    def __init__(self, spec: TransferSpec, models: ModelPaths) -> None:
+        super().__init__(spec, models)
+        self.chosen = spec
+        self.second = load_second(models) if spec.translated else None
+        self.named = any(isinstance(box, str) for box in spec.boxes)
+        self.landmarks = load_network(models.landmarks, "landmarks") if self.named else None
+        for box in spec.boxes:
+            named_box(box) if isinstance(box, str) else check_box(box)
+
+    def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
+        source, reference = branch(generator, w_plus[0]), branch(self.second or generator, w_plus[-1])
+        before, chosen = picture(walk(source)), self.chosen
+        mask = box_mask(self._boxes(before))
+        after = transfer(source, reference, mask, chosen.alpha, chosen.last_layer, POSES[chosen.pose])
+        return Drawing(after, {"outside_change": outside_change(before, after, mask)})
+
+    def files(self) -> dict[str, str]:
+        files = {"second_generator": file_sha256(self.models.second_generator)} if self.second else {}
+        return files | ({"landmarks": file_sha256(self.models.landmarks)} if self.named else {})
+
+    def _boxes(self, image: Tensor) -> list[Sequence[float]]:
+        if self.landmarks is None:
+            return [box for box in self.chosen.boxes if not isinstance(box, str)]
+        points = find_landmarks(self.landmarks, image)
+        return [named_box(box, points) if isinstance(box, str) else box for box in self.chosen.boxes]
+
+
+def outside_change(before: Tensor, after: Tensor, mask: Tensor) -> float:
+    """Mean change of pixels that a mask leaves alone (below 2 %, dilated) over that of those it covers (above half)."""
+    change = (after - before).abs().mean(1, keepdim=True)
+    soft = F.interpolate(mask, change.shape[2:], mode="bilinear", align_corners=False)
+    outside = F.max_pool2d(soft, 5, stride=1, padding=2) < OUTSIDE
+    return float(change[outside].mean() / change[soft > INSIDE].mean().clamp_min(1e-6)) if outside.any() else 0.0
+
+
+class SwapSpec(CompositionSpec):
+    """``into`` and ``out_of`` are ``[left, top, width, height]`` in shares of the image."""
+
+    operation: Literal["swap"] = "swap"
+    into: list[float]
+    out_of: list[float]
+    back: Literal["reference", "source", "nothing"] = "reference"
+
+
+@OPERATIONS.register("swap")
+class Swap(Operation):
+    """A rectangle of the second source's features of 16 pixels, copied into the first."""
+
+    spec = SwapSpec
+
+    def __init__(self, spec: SwapSpec, models: ModelPaths) -> None:
+        super().__init__(spec, models)
+        self.chosen = spec
+        self.boxes: tuple[Box, Box] = (check_box(spec.into), check_box(spec.out_of))
+
+    def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
+        source, reference = branch(generator, w_plus[0]), branch(generator, w_plus[1])
+        return Drawing(swap_patches(source, reference, *self.boxes, back=self.chosen.back))

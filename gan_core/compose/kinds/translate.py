@@ -1,0 +1,43 @@
+"""Translation of a source into the style of a second generator."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gan_core.checkpoints.store import file_sha256
+from gan_core.compose.base import OPERATIONS, Drawing, Operation, branch, load_second
+from gan_core.compose.operations import check_layouts, translate
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.params import CompositionSpec, ModelPaths, Unit
+
+
+class TranslateSpec(CompositionSpec):
+    """Each of ``alphas`` gives one square, side by side; the first ``kept_layers`` style layers stay the source's."""
+
+    operation: Literal["translate"] = "translate"
+    alphas: list[Unit] = Field([0.7], min_length=1)
+    kept_layers: Annotated[int, Field(ge=0)] = 6
+
+
+@OPERATIONS.register("translate")
+class Translate(Operation):
+    """The source drawn more and more by the second generator, in its own style or in that of the second source."""
+
+    spec = TranslateSpec
+    fewest = 1
+
+    def __init__(self, spec: TranslateSpec, models: ModelPaths) -> None:
+        super().__init__(spec, models)
+        self.chosen = spec
+        self.second = load_second(models)
+
+    def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
+        source, reference = branch(generator, w_plus[0]), branch(self.second, w_plus[-1])
+        check_layouts(source, reference)
+        kept = min(self.chosen.kept_layers, len(source.steps))
+        return Drawing(torch.cat([translate(source, reference, alpha, kept) for alpha in self.chosen.alphas], 3))
+
+    def files(self) -> dict[str, str]:
+        return {"second_generator": file_sha256(self.models.second_generator)}

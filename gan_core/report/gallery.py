@@ -1,0 +1,98 @@
+"""The page about a run that composed: one strip of pictures for each entry of its plan."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gan_core.compose.base import OPERATIONS, SCORES
+from gan_core.compose.job import count_failures, read_compositions
+from gan_core.compose.plan import entry_name
+from gan_core.compose.stage import INPUTS_SHOWN, describe_entry
+from gan_core.data.images import decode_image
+from gan_core.metrics.summary import load_summary
+from gan_core.report.numbers import Tile
+from gan_core.report.pictures import to_data_url
+from gan_core.runs import Job
+
+SHOWN = 4
+LARGEST_SIDE, LOSSLESS_SIDE = 1536, 768
+SMALL = 160
+MEANINGS = {
+    "seam": "step across the joins over that at the same place of uncut pictures; 1 is no seam",
+    "outside_change": "change outside of the boxes as a share of the change inside",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture as the page shows it: its address and its width there in pixels."""
+
+    url: str
+    width: int
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One composition: what it was made of, what came out, and its scores in words."""
+
+    key: str
+    sources: str
+    inputs: Shown | None
+    image: Shown | None
+    scores: list[str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the plan with some of its compositions."""
+
+    name: str
+    operation: str
+    sentence: str
+    settings: str
+    compositions: list[Composed]
+
+
+def gallery(job: Job) -> dict[str, Any]:
+    """Return what the template ``gallery.html.j2`` shows of a finished run."""
+    found = read_compositions(job, SHOWN)
+    entries = [_entry(spec, found.get(entry_name(spec), []), job) for spec in job.params.compose.plan]
+    return {"entries": entries, "tiles": list(_tiles(job)), "failures": count_failures(job)}
+
+
+def _entry(spec: Any, rows: list[dict[str, Any]], job: Job) -> Entry:
+    sentence = " ".join((OPERATIONS.get(spec.operation).__doc__ or "").split("\n\n")[0].split())
+    shown = [_composed(row, job.params.align.max_pixels) for row in rows]
+    return Entry(entry_name(spec), spec.operation, sentence, describe_entry(spec.model_dump(mode="json")), shown)
+
+
+def _composed(row: dict[str, Any], max_pixels: int) -> Composed:
+    more = len(row["sources"]) - INPUTS_SHOWN
+    sources = ", ".join(row["sources"][:INPUTS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    scores = [f"{score.replace('_', ' ')} {row[score]:.2f}" for score in SCORES if row[score] is not None]
+    return Composed(
+        row["key"],
+        sources,
+        _shown(row["inputs"]["bytes"], max_pixels),
+        _shown(row["image"]["bytes"], max_pixels),
+        scores,
+    )
+
+
+def _shown(data: bytes, max_pixels: int) -> Shown | None:
+    url = to_data_url(data, max_pixels, LARGEST_SIDE, LOSSLESS_SIDE)
+    if url is None:
+        return None
+    width, height = decode_image(data, max_pixels).size
+    return Shown(url, 2 * width if min(width, height) < SMALL else width)
+
+
+def _tiles(job: Job) -> Iterator[Tile]:
+    summary = load_summary(job.output)
+    failed = sum(summary["rows"].values()) - summary["rows"].get("ok", 0)
+    yield Tile("Compositions", f"{summary['rows'].get('ok', 0):,}", f"Drawn from {job.source}.")
+    if failed:
+        yield Tile("Turned away", f"{failed:,}", "Each with its reason, below.")
+    for name, value in summary["metrics"].items():
+        score, _, entry = name.partition("/")
+        yield Tile(f"{score.replace('_', ' ').capitalize()} · {entry}", f"{value:.2f}", f"Mean {MEANINGS[score]}.")
