@@ -41,6 +41,7 @@ class ModelPaths(Section):
     landmarks: str = "data/models/landmarks.safetensors"
     inception: str = "data/models/inception.safetensors"
     directions: str = "data/models/directions.safetensors"
+    latent_edits: str = "data/models/latent-edits.safetensors"
     paths: str = "data/models/paths-curvilinear.safetensors"
     second_generator: str = "data/models/generator-cel.safetensors"
 
@@ -258,6 +259,22 @@ class TrainEncoderParams(Section):
     seed: int = 0
 
 
+class LatentEditsParams(Section):
+    """The classifier of latents, and a block for each attribute of ``blocks`` that can be taken from a reference."""
+
+    samples: Annotated[int, Field(ge=64)] = 6_000
+    hidden: Annotated[list[int], Field(min_length=1)] = [512, 128]
+    embedding: Count = 32
+    heads: Count = 4
+    blocks: list[str] = ["smile", "yaw", "hair_lightness", "glasses"]
+    batch_size: Count = 128
+    classifier_steps: Count = 1_500
+    block_steps: Count = 600
+    lr: Positive = 1e-3
+    weight_decay: Weight = 0.0
+    seed: int = 0
+
+
 class TrainMeasureParams(Section):
     """The toy networks that measure: one budget for each; ``rendered`` pictures are drawn for this network alone."""
 
@@ -341,6 +358,7 @@ class Params(Section):
     train_perceptual: TrainMeasureParams = TrainMeasureParams()
     train_landmarks: TrainMeasureParams = TrainMeasureParams()
     directions: DirectionsParams = DirectionsParams()
+    train_latent_edits: LatentEditsParams = LatentEditsParams()
     train_paths: PathsParams = PathsParams()
     train_digits: TrainDigitsParams = TrainDigitsParams()
     train_digit_paths: PathsParams = PathsParams(

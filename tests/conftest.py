@@ -13,6 +13,7 @@ from gan_core.data.sample import FIELDS, _make_row
 from gan_core.data.shards import ShardWriter, shard_name
 from gan_core.data.toy import ATTRIBUTES
 from gan_core.editing.directions import Direction, save_directions
+from gan_core.editing.latent_editor import LatentEditor, save_editor
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.metrics.networks import NETWORKS
@@ -34,7 +35,7 @@ def write_models(folder: Path, seed: int = 0) -> dict[str, str]:
     """Write one checkpoint of each kind for a generator of 64 pixels, and return their paths by name in ``models``."""
     paths = {
         name: str(folder / f"{name}.safetensors")
-        for name in (*NETWORK_ARGUMENTS, "generator", "encoder", "directions", "inception", "paths")
+        for name in (*NETWORK_ARGUMENTS, "generator", "encoder", "directions", "latent_edits", "inception", "paths")
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -46,8 +47,10 @@ def write_models(folder: Path, seed: int = 0) -> dict[str, str]:
         for name, arguments in NETWORK_ARGUMENTS.items():
             _save(paths[name], NETWORKS.get(name)(**arguments), "network", name)
         _save(paths["inception"], NETWORKS.get("inception-fid")(thin=32, size=80), "network", "inception-fid")
+        editor = LatentEditor(ATTRIBUTES, ["smile", "yaw"], generator.n_latent, W_DIM, (16, 8), 4, heads=2)
         directions = [Direction(name, torch.randn(W_DIM), sha256) for name in ("smile", "yaw")]
     save_directions(paths["directions"], directions, made_by="tests")
+    save_editor(paths["latent_edits"], editor, paths["generator"], {})
     moves = SemanticPaths(PATHS.get("curvilinear")(dim=6), Frame(W_DIM, 6), "w", sha256)  # type: ignore[call-arg]
     moves.named = {"smile": NamedPath(2, 3.0, 0.5), "yaw": NamedPath(4, -3.0, 0.5)}
     save_paths(paths["paths"], moves, made_by="tests")

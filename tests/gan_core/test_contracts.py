@@ -58,6 +58,8 @@ SMALL_NETWORKS: dict[str, dict[str, Any]] = {
 SMALL_EDITS: dict[str, dict[str, Any]] = {
     "path": {"moves": {"smile": 1, "yaw": -0.5}, "scales": [-1, 1]},
     "direction": {"direction": "smile", "strengths": [-1, 1]},
+    "label": {"attribute": "smile", "target": "on"},
+    "reference": {"attribute": "smile", "reference": ["a.png", "x.png"]},
     "mix": {"latent_mask": [5, 6], "alpha": 0.7, "pictures": 2},
 }
 LANDMARK_NETWORKS: dict[str, str] = {"columns": "", "centre": "", "toy-net": "landmarks"}

@@ -1,0 +1,68 @@
+"""The classifier and the blocks learn what the eyes see, on a generator with random weights."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan_core.checkpoints.store import load_generator, read_card
+from gan_core.editing.calibrate import Eyes
+from gan_core.editing.latent_editor import load_editor, save_editor
+from gan_core.errors import ParamsError
+from gan_core.generators.base import Generator
+from gan_core.params import LatentEditsParams, ModelPaths
+from gan_core.training.latent_edits import label_samples, score, train_editor
+
+PARAMS = LatentEditsParams(
+    samples=384,
+    hidden=[32, 16],
+    embedding=4,
+    heads=2,
+    blocks=["red"],
+    batch_size=64,
+    classifier_steps=250,
+    block_steps=200,
+)
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_models: dict[str, str]) -> Generator:
+    return load_generator(tiny_models["generator"])
+
+
+def colours(images: Tensor) -> Tensor:
+    """How red and how green a picture is, spread over 0 to 1."""
+    return (8 * images.mean((2, 3))[:, :2] + 0.5).sigmoid()
+
+
+EYES = Eyes(("red", "green"), colours, lambda images: images.flatten(1)[:, :4])
+
+
+def test_samples_are_labelled_and_half_are_mixed(generator: Generator) -> None:
+    samples = label_samples(generator, EYES, 64, seed=0)
+    shares = colours(generator.synthesis(samples.w_plus))
+    torch.testing.assert_close(samples.shares, shares, rtol=1e-4, atol=1e-4)
+    mixed = [not torch.equal(row, row[:1].expand_as(row)) for row in samples.w_plus]
+    assert mixed == [False, True] * 32
+
+
+def test_classifier_and_block_learn(
+    generator: Generator, tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    editor, held_out = train_editor(PARAMS, generator, EYES)
+    scores = score(editor, generator, EYES, held_out)
+    for name in ("red", "green"):
+        assert scores[name]["agreement"] > 0.8, scores
+        assert min(scores[name]["flips_on"], scores[name]["flips_off"]) > 0.8, scores
+    assert scores["red"]["way"] > 0.2, scores
+    assert "way" not in scores["green"]
+    path = tmp_path_factory.mktemp("editor") / "editor.safetensors"
+    save_editor(path, editor, tiny_models["generator"], {"held_out": scores})
+    again = load_editor(path, tiny_models["generator"])
+    torch.testing.assert_close(again.logits(held_out.w_plus), editor.logits(held_out.w_plus), rtol=0.02, atol=0.02)
+    assert read_card(path).extra["held_out"] == scores
+    assert ModelPaths().latent_edits.endswith("latent-edits.safetensors")
+
+
+def test_a_block_for_an_unknown_attribute_is_refused(generator: Generator) -> None:
+    with pytest.raises(ParamsError, match="unknown attribute 'blue'"):
+        train_editor(PARAMS.model_copy(update={"blocks": ["blue"]}), generator, EYES)
