@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gan_core.params import Params, load_params
 from gan_core.paths.fit import JOB_NAMES, find_job, fit_paths
-from gan_core.training import cel, encoder, gan, sngan
+from gan_core.training import cel, encoder, gan, sngan, translation
 from gan_core.training.log import Report, TrainingLog
 from tasks.tracking import TrainingRun
 
@@ -29,6 +29,14 @@ def train_encoder(variant: str, params: Params) -> None:
     run.close()
 
 
+def train_translation(task: str, params: Params) -> None:
+    """Train the encoder of one translation task, or go on where it was stopped, and store it."""
+    name, section = f"translate-{task}", translation.task_settings(params, task)
+    run = TrainingRun(name, params, TrainingLog(name), section)
+    translation.train(params, run, task)
+    run.close()
+
+
 def train_paths(name: str, params: Params) -> None:
     """Fit the paths of the job ``name``, or go on where it was stopped, and store them."""
     job = find_job(name, params)
@@ -39,11 +47,13 @@ def main() -> None:
     """Train the named model with ``params.yaml``."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=sorted([*TRAINERS, "encoder", *JOB_NAMES]))
-    parser.add_argument("variant", nargs="?", default="psp", help="a section of train_encoder in params.yaml")
+    parser.add_argument("name", choices=sorted([*TRAINERS, "encoder", "translation", *JOB_NAMES]))
+    parser.add_argument("variant", nargs="?", default="psp", help="a section of train_encoder or train_translation")
     chosen = parser.parse_args()
     if chosen.name == "encoder":
         train_encoder(chosen.variant, load_params())
+    elif chosen.name == "translation":
+        train_translation(chosen.variant, load_params())
     elif chosen.name in JOB_NAMES:
         train_paths(chosen.name, load_params())
     else:

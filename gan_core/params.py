@@ -44,6 +44,7 @@ class ModelPaths(Section):
     latent_edits: str = "data/models/latent-edits.safetensors"
     paths: str = "data/models/paths-curvilinear.safetensors"
     second_generator: str = "data/models/generator-cel.safetensors"
+    segmenter: str = "data/models/segmenter.safetensors"
 
 
 class AlignParams(Section):
@@ -275,6 +276,17 @@ class LatentEditsParams(Section):
     seed: int = 0
 
 
+class TrainTranslationParams(TrainEncoderParams):
+    """The encoder of one translation task; ``start``: from the weights of the inversion encoder where they fit.
+
+    ``factors`` are what super-resolution reduces by, ``masks`` what inpainting hides.
+    """
+
+    start: bool = True
+    factors: Annotated[list[Count], Field(min_length=1)] = [8]
+    masks: Annotated[list[str], Field(min_length=1)] = ["box"]
+
+
 class TrainMeasureParams(Section):
     """The toy networks that measure: one budget for each; ``rendered`` pictures are drawn for this network alone."""
 
@@ -353,10 +365,12 @@ class Params(Section):
     train_generator: TrainGeneratorParams = TrainGeneratorParams()
     train_cel: TrainCelParams = TrainCelParams()
     train_encoder: dict[str, TrainEncoderParams] = {}
+    train_translation: dict[str, TrainTranslationParams] = {}
     train_identity: TrainMeasureParams = TrainMeasureParams()
     train_attributes: TrainMeasureParams = TrainMeasureParams()
     train_perceptual: TrainMeasureParams = TrainMeasureParams()
     train_landmarks: TrainMeasureParams = TrainMeasureParams()
+    train_segmenter: TrainMeasureParams = TrainMeasureParams()
     directions: DirectionsParams = DirectionsParams()
     train_latent_edits: LatentEditsParams = LatentEditsParams()
     train_paths: PathsParams = PathsParams()

@@ -22,17 +22,25 @@ def stages() -> dict[str, dict[str, Any]]:
     for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
         if "foreach" not in stage:
             found[name] = stage
-        for key, item in stage.get("foreach", {}).items():
-            text = json.dumps(stage["do"]).replace("${key}", key).replace("${item}", item)
-            found[f"{name}@{key}"] = json.loads(text)
+        each = stage.get("foreach", {})
+        for key, item in each.items() if isinstance(each, dict) else zip(each, each, strict=True):
+            found[f"{name}@{key}"] = json.loads(expand(json.dumps(stage["do"]), key, item))
     return found
+
+
+def expand(text: str, key: str, item: Any) -> str:
+    """Put the key and the item, or its parts, of a ``foreach`` where DVC puts them."""
+    parts = {f"${{item.{name}}}": value for name, value in item.items()} if isinstance(item, dict) else {"${item}": item}
+    for name, value in ({"${key}": key} | parts).items():
+        text = text.replace(name, value)
+    return text
 
 
 @pytest.mark.parametrize("name", stages())
 def test_a_stage_names_what_exists(name: str) -> None:
     stage, outputs = stages()[name], {out for other in stages().values() for out in other.get("outs", [])}
     assert [dep for dep in stage["deps"] if dep not in outputs and not (ROOT / dep).exists()] == []
-    assert set(stage["params"]) <= set(Params.model_fields)
+    assert {name.partition(".")[0] for name in stage.get("params", [])} <= set(Params.model_fields)
     commands = [stage["cmd"]] if isinstance(stage["cmd"], str) else stage["cmd"]
     for command in commands:
         python, minus_m, module = command.split()[:3]

@@ -14,6 +14,7 @@ from gan_core.training.augment import augment
 from gan_core.training.landmark_learner import LandmarkLearner
 from gan_core.training.learner import HELD_OUT_SEED, Batch, Learner, Scores, embed
 from gan_core.training.measure_data import IDENTITY_COLUMNS, render_identities, whiten
+from gan_core.training.segmenter_learner import SegmenterLearner
 
 ATTRIBUTE_COLUMNS = [FACTOR_NAMES.index(name) for name in ATTRIBUTES]
 MILD, HARSH = {"share": 0.25, "strength": 0.5}, {"share": 0.65, "strength": 1.0}
@@ -154,5 +155,6 @@ def attribute_values(factors: np.ndarray) -> Tensor:
 
 
 LEARNERS: dict[str, type[Learner]] = {
-    learner.name: learner for learner in (IdentityLearner, AttributeLearner, PerceptualLearner, LandmarkLearner)
+    learner.name: learner
+    for learner in (IdentityLearner, AttributeLearner, PerceptualLearner, LandmarkLearner, SegmenterLearner)
 }

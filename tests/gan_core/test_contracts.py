@@ -47,6 +47,7 @@ SMALL_NETWORKS: dict[str, dict[str, Any]] = {
     "attributes": {"names": ["smile", "yaw"], "width": 8},
     "perceptual": {"channels": [4, 8, 8]},
     "landmarks": {"width": 8},
+    "segmenter": {"width": 8},
     "arcface-ir-se50": {"width": 4},
     "curricularface-ir101": {"width": 4},
     "moco-resnet50": {"width": 2},

@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from gan_core.errors import ParamsError
-from gan_core.params import Params, TrainEncoderParams, check_params, load_params
+from gan_core.params import Params, TrainEncoderParams, TrainTranslationParams, check_params, load_params
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +38,8 @@ def test_the_projects_own_file_states_every_section() -> None:
     for name, section in values.items():
         if name == "train_encoder":
             assert all(set(TrainEncoderParams.model_fields) == set(variant) for variant in section.values())
+        elif name == "train_translation":
+            assert all(set(TrainTranslationParams.model_fields) == set(task) for task in section.values())
         elif isinstance(section, dict):
             unstated = set(type(getattr(Params(), name)).model_fields) - set(section)
             assert unstated <= {"rendered"}, f"{name}: only some networks have pictures of their own"

@@ -1,0 +1,72 @@
+"""What inpainting hides, by name; every shape follows from a random stream."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_core.errors import ParamsError
+from gan_core.registry import Registry
+
+Mask = Callable[[int, torch.Generator], Tensor]
+MASKS: Registry[Mask] = Registry("mask")
+"""Functions of a side in pixels and a stream to ``[side, side]`` bool, true where the picture is hidden."""
+
+
+def draw_mask(name: str, side: int, stream: torch.Generator) -> Tensor:
+    """Draw the mask ``name``, ``[side, side]`` bool; raises ``ParamsError`` for an unknown one."""
+    return MASKS.get(name)(side, stream)
+
+
+def hide(images: Tensor, hidden: Tensor) -> Tensor:
+    """Images ``[B, 3, H, W]`` with mid-grey (0) where ``hidden [H, W]`` is true.
+
+    Raises ``ParamsError`` for a mask that leaves nothing to see, or of another size.
+    """
+    if hidden.shape != images.shape[2:]:
+        raise ParamsError(f"the mask has {list(hidden.shape)} pixels, the picture {list(images.shape[2:])}")
+    if hidden.all():
+        raise ParamsError("the mask covers the whole picture: leave something to see")
+    return images.masked_fill(hidden, 0.0)
+
+
+def fill_box(side: int, left: int, top: int, width: int, height: int) -> Tensor:
+    """A mask ``[side, side]`` that hides one box."""
+    mask = torch.zeros(side, side, dtype=torch.bool)
+    mask[top : top + height, left : left + width] = True
+    return mask
+
+
+@MASKS.register("centre")
+def centre(side: int, stream: torch.Generator) -> Tensor:
+    """The middle, half as wide and half as high as the picture."""
+    return fill_box(side, side // 4, side // 4, side // 2, side // 2)
+
+
+@MASKS.register("box")
+def box(side: int, stream: torch.Generator) -> Tensor:
+    """A box somewhere, each side a quarter to a half of the picture's."""
+    width, height = torch.randint(side // 4, side // 2 + 1, (2,), generator=stream).tolist()
+    left = int(torch.randint(side - width + 1, (), generator=stream))
+    top = int(torch.randint(side - height + 1, (), generator=stream))
+    return fill_box(side, left, top, width, height)
+
+
+@MASKS.register("half")
+def half(side: int, stream: torch.Generator) -> Tensor:
+    """One half: left, right, upper or lower."""
+    mask = fill_box(side, 0, 0, side // 2, side)
+    return mask.rot90(int(torch.randint(4, (), generator=stream)))
+
+
+@MASKS.register("strokes")
+def strokes(side: int, stream: torch.Generator) -> Tensor:
+    """Three broad strokes across the picture."""
+    ends = torch.rand(3, 2, 2, generator=stream)
+    along = torch.linspace(0, 1, 2 * side)[:, None]
+    points = torch.cat([a + (b - a) * along for a, b in ends]).mul(side - 1).round().long()
+    thin = torch.zeros(side, side)
+    thin[points[:, 1], points[:, 0]] = 1
+    width = side // 16 * 2 + 1
+    return F.max_pool2d(thin[None, None], width, stride=1, padding=width // 2)[0, 0] > 0

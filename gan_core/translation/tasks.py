@@ -1,0 +1,67 @@
+"""The tasks of pSp as a table of settings: what the encoder sees, what it is judged by, and who draws.
+
+The weights are the published ones (Richardson et al. 2021, appendix A, and the code's own configuration); those that
+the toy encoders are trained with are in ``train_translation`` of ``params.yaml``. The published code has no inpainting:
+the paper shows it, and its weights here are those of super-resolution.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from gan_core.errors import ParamsError, near_matches
+from gan_core.params import Params, Term
+
+Weights = Mapping[Term, float]
+INVERSION: Weights = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1}
+WITHOUT_IDENTITY: Weights = {"l2": 1.0, "perceptual": 0.8, "w_norm": 0.005}
+WITH_IDENTITY: Weights = {**WITHOUT_IDENTITY, "identity": 0.1}
+
+
+@dataclass(frozen=True)
+class TranslationTask:
+    """One row of the table.
+
+    ``sees`` is a name of ``gan_core.translation.inputs``. With ``apart`` source and target are mirrored independently
+    of each other, so that no side of the face is told by the target. ``decoder`` names the generator in ``models``.
+    """
+
+    name: str
+    sees: str
+    losses: Weights
+    apart: bool = False
+    decoder: Literal["generator", "second_generator"] = "generator"
+
+
+FRONTALISATION: Weights = {
+    "l2": 0.001,
+    "perceptual": 0.08,
+    "l2_crop": 0.01,
+    "perceptual_crop": 0.8,
+    "identity": 1.0,
+    "w_norm": 0.005,
+}
+TASKS: dict[str, TranslationTask] = {
+    task.name: task
+    for task in (
+        TranslationTask("inversion", "picture", INVERSION),
+        TranslationTask("frontalisation", "picture", FRONTALISATION, apart=True),
+        TranslationTask("sketch", "sketch", WITHOUT_IDENTITY),
+        TranslationTask("segmentation", "labels", WITHOUT_IDENTITY),
+        TranslationTask("super-resolution", "low-resolution", WITH_IDENTITY),
+        TranslationTask("inpainting", "masked", WITH_IDENTITY),
+        TranslationTask("toonify", "picture", INVERSION, decoder="second_generator"),
+    )
+}
+
+
+def find_task(name: str) -> TranslationTask:
+    """Return a task; raises ``ParamsError`` with near matches."""
+    if name not in TASKS:
+        raise ParamsError(f"unknown translation task {name!r}{near_matches(name, TASKS)}")
+    return TASKS[name]
+
+
+def decoder_path(params: Params, task: TranslationTask) -> str:
+    """Where the generator lies that draws for a task."""
+    return str(getattr(params.models, task.decoder))

@@ -1,0 +1,129 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gan_core.data.images import ImageError, encode_png, image_value, to_tensor, to_uint8
+from gan_core.data.toy import SEGMENTATION_LABELS, Portraits, render, sample_factors
+from gan_core.errors import ParamsError
+from gan_core.translation.inputs import INPUTS, check_factors, draw_sketch, mirror_labels, one_hot
+from gan_core.translation.masks import MASKS, draw_mask, hide
+
+CLASSES = len(SEGMENTATION_LABELS)
+
+
+@pytest.fixture(scope="module")
+def portraits() -> Portraits:
+    return render(sample_factors(range(3)))
+
+
+def stream(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def cell(pixels: np.ndarray) -> dict[str, Any]:
+    return image_value(encode_png(pixels), "")
+
+
+@pytest.mark.parametrize("name", INPUTS.names())
+def test_what_is_made_has_the_channels_and_follows_from_the_stream(name: str, portraits: Portraits) -> None:
+    transform = INPUTS.get(name)(factors=(2, 8), masks=("box", "strokes"))
+    made = [transform.make(portraits.image[0], portraits.segmentation[0], stream(seed)).tensor for seed in (1, 1, 3)]
+    assert made[0].shape == (transform.channels, 64, 64) and made[0].dtype == torch.float32
+    assert torch.equal(made[0], made[1])
+    assert (name in ("low-resolution", "masked")) == (not torch.equal(made[0], made[2]))
+    shown = transform.show(made[0][None])
+    assert shown.shape == (1, 3, 64, 64) and shown.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", ["picture", "labels", "sketch"])
+def test_what_is_read_is_what_was_made(name: str, portraits: Portraits) -> None:
+    transform = INPUTS.get(name)()
+    image = to_tensor(list(to_uint8(portraits.image)))[0]
+    made = transform.make(image, portraits.segmentation[0], stream()).tensor
+    stored = {
+        "picture": to_uint8(image[None])[0],
+        "labels": portraits.segmentation[0].numpy()[..., None].repeat(3, 2),
+        "sketch": (made[0] * 255).byte().numpy()[..., None].repeat(3, 2) if name == "sketch" else None,
+    }[name]
+    assert stored is not None
+    assert torch.allclose(transform.read({"x": cell(stored)}, "x", 64).tensor, made, atol=1 / 255)
+
+
+def test_the_sketch_is_nearly_the_renderers(portraits: Portraits) -> None:
+    ours = draw_sketch(portraits.segmentation)
+    assert ours.shape == portraits.sketch.shape
+    assert set(ours.unique().tolist()) == {0.0, 1.0}
+    near = torch.nn.functional.max_pool2d(1 - portraits.sketch, 3, stride=1, padding=1) > 0
+    assert (near | (ours == 1)).float().mean() > 0.99, "each line lies on or next to one of the renderer's"
+
+
+def test_a_one_hot_map_has_one_class_a_pixel(portraits: Portraits) -> None:
+    maps = one_hot(portraits.segmentation)
+    assert maps.shape == (3, CLASSES, 64, 64)
+    assert torch.equal(maps.sum(1), torch.ones(3, 64, 64))
+    assert torch.equal(maps.argmax(1), portraits.segmentation.long())
+
+
+def test_mirrored_labels_are_those_of_the_mirrored_head(portraits: Portraits) -> None:
+    labels = portraits.segmentation
+    mirrored = mirror_labels(labels)
+    left, right = (SEGMENTATION_LABELS.index(name) for name in ("left_eye", "right_eye"))
+    assert torch.equal(mirrored == left, (labels == right).flip(-1))
+    assert torch.equal(mirror_labels(mirrored), labels)
+
+
+def test_a_small_picture_tells_its_factor() -> None:
+    transform = INPUTS.get("low-resolution")()
+    seen = transform.read({"x": cell(np.full((8, 8, 3), 90, np.uint8))}, "x", 64)
+    assert (seen.factor, seen.tensor.shape) == (8, (3, 64, 64))
+    with pytest.raises(ImageError, match="bad_size: a small picture of 24x24 pixels: its side must divide 64"):
+        transform.read({"x": cell(np.zeros((24, 24, 3), np.uint8))}, "x", 64)
+
+
+@pytest.mark.parametrize("name", MASKS.names())
+def test_masks_hide_a_part_and_follow_from_the_stream(name: str) -> None:
+    first, again = draw_mask(name, 64, stream(2)), draw_mask(name, 64, stream(2))
+    assert first.shape == (64, 64) and first.dtype == torch.bool
+    assert torch.equal(first, again)
+    assert 0.03 < first.float().mean() < 0.7
+
+
+def test_hiding_leaves_the_rest_as_it_was() -> None:
+    images, hidden = torch.rand(2, 3, 64, 64) + 0.1, draw_mask("box", 64, stream())
+    seen = hide(images, hidden)
+    assert not seen[:, :, hidden].any()
+    assert torch.equal(seen[:, :, ~hidden], images[:, :, ~hidden])
+
+
+BAD: dict[str, tuple[str, dict[str, np.ndarray], str]] = {
+    "an unknown class": ("labels", {"x": np.full((64, 64, 3), CLASSES, np.uint8)}, "bad_labels: .*class 13.*0 to 12"),
+    "a coloured label map": ("labels", {"x": np.eye(64, dtype=np.uint8)[..., None] * [1, 2, 3]}, "bad_labels: .*grey"),
+    "a wide label map": ("labels", {"x": np.zeros((32, 64, 3), np.uint8)}, "bad_size: 64x32.*square"),
+    "a wide picture": ("picture", {"x": np.zeros((32, 64, 3), np.uint8)}, "bad_size: 64x32.*aligned, square"),
+    "a mask over everything": (
+        "masked",
+        {"x": np.zeros((64, 64, 3), np.uint8), "mask": np.full((64, 64, 3), 255, np.uint8)},
+        "bad_mask: the mask covers the whole picture",
+    ),
+    "no mask": ("masked", {"x": np.zeros((64, 64, 3), np.uint8)}, "empty"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_rows_fault_is_said_in_one_sentence(case: str) -> None:
+    name, pixels, reason = BAD[case]
+    with pytest.raises(ImageError, match=reason):
+        INPUTS.get(name)().read({column: cell(p.astype(np.uint8)) for column, p in pixels.items()}, "x", 64)
+
+
+def test_a_parameters_fault_is_said_in_one_sentence() -> None:
+    with pytest.raises(ParamsError, match="unknown mask 'bx'; did you mean 'box'"):
+        draw_mask("bx", 64, stream())
+    with pytest.raises(ParamsError, match="the factor 6 doesn't divide 64x64"):
+        check_factors([2, 6], 64)
+    with pytest.raises(ParamsError, match="covers the whole picture"):
+        hide(torch.zeros(1, 3, 4, 4), torch.ones(4, 4, dtype=torch.bool))
+    with pytest.raises(ParamsError, match=r"the mask has \[4, 4\] pixels, the picture \[8, 8\]"):
+        hide(torch.zeros(1, 3, 8, 8), torch.zeros(4, 4, dtype=torch.bool))
