@@ -1,0 +1,129 @@
+"""Held-out portraits at the encoder's pivots, and what is measured of their tuned pictures and edits."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_core.checkpoints.store import load_encoder, load_generator
+from gan_core.data.images import to_tensor, to_uint8
+from gan_core.data.toy import FACTOR_NAMES, FACTORS, render, sample_factors
+from gan_core.editing.apply import apply_edit
+from gan_core.editing.calibrate import Eyes
+from gan_core.editing.directions import find_direction, load_directions
+from gan_core.generators.base import Generator
+from gan_core.inversion.delta import apply_delta
+from gan_core.metrics.perceptual import PerceptualLoss, load_perceptual
+from gan_core.params import Params
+from gan_core.training.directions import network_eyes
+
+EDITS = ("smile", "yaw", "hair_lightness")
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """B held-out portraits with all that judges them; ``images [B, 3, H, W]`` in [-1, 1], ``pivots`` in W+."""
+
+    params: Params
+    generator: Generator
+    loss: PerceptualLoss
+    eyes: Eyes
+    factors: Tensor
+    images: Tensor
+    pivots: Tensor
+
+
+@torch.no_grad()
+def held_out_portraits(params: Params, count: int) -> Portraits:
+    """Render ``count`` portraits that nothing was trained on, and encode them."""
+    models = params.models
+    generator = load_generator(models.generator)
+    encoder = load_encoder(models.encoder, params.encode.encoder, models.generator)
+    factors = sample_factors(range(params.portraits.held_out_seed, params.portraits.held_out_seed + count))
+    images = to_tensor(list(to_uint8(render(factors).image)))
+    loss, eyes = load_perceptual(models.perceptual), network_eyes(models)
+    return Portraits(params, generator, loss, eyes, factors, images, encoder.encode(images))
+
+
+@torch.no_grad()
+def quality(portraits: Portraits, drawn: Tensor) -> dict[str, float]:
+    """Mean scores of pictures ``[B, 3, H, W]`` against the portraits: mse and psnr in [-1, 1], lpips, identity."""
+    drawn, wanted = drawn.clamp(-1, 1), portraits.images[: len(drawn)]
+    errors = (drawn - wanted).square().flatten(1).mean(1)
+    identity = F.cosine_similarity(portraits.eyes.identity(drawn), portraits.eyes.identity(wanted))
+    return {
+        "mse": errors.mean().item(),
+        "psnr": (10 * torch.log10(4 / errors)).mean().item(),
+        "lpips": portraits.loss(drawn, wanted).mean().item(),
+        "identity": identity.mean().item(),
+    }
+
+
+@torch.no_grad()
+def drawn_by(portraits: Portraits, deltas: Sequence[bytes]) -> Tensor:
+    """Draw each portrait's pivot with its own weights, ``[B, 3, H, W]``."""
+    images = []
+    for pivot, delta in zip(portraits.pivots.split(1), deltas, strict=False):
+        with apply_delta(portraits.generator, delta) as generator:
+            images.append(generator.synthesis(pivot))
+    return torch.cat(images)
+
+
+def sides(portraits: Portraits, name: str) -> Tensor:
+    """Return +1 where the portrait's true ``name`` has room above, else -1, ``[B]``."""
+    column = FACTOR_NAMES.index(name)
+    middle = (FACTORS[column].low + FACTORS[column].high) / 2
+    return torch.where(portraits.factors[:, column] < middle, 1.0, -1.0)
+
+
+@torch.no_grad()
+def edited_by(portraits: Portraits, deltas: Sequence[bytes], name: str) -> Tensor:
+    """Draw each portrait edited by one unit of ``name``, to the side where its attribute has room."""
+    models = portraits.params.models
+    direction = find_direction(load_directions(models.directions, models.generator), name)
+    images = []
+    for pivot, delta, side in zip(portraits.pivots.split(1), deltas, sides(portraits, name).tolist(), strict=False):
+        with apply_delta(portraits.generator, delta) as generator:
+            images.append(generator.synthesis(apply_edit(pivot, direction, side)))
+    return torch.cat(images)
+
+
+@torch.no_grad()
+def editability(portraits: Portraits, deltas: Sequence[bytes]) -> dict[str, float]:
+    """The smallest over the edits of the attribute's mean move (share of its range), and of identity kept.
+
+    Identity kept is the mean identity with the portrait after the edit over that before it.
+    """
+    eyes, before = portraits.eyes, drawn_by(portraits, deltas).clamp(-1, 1)
+    wanted = eyes.identity(portraits.images[: len(before)])
+    start = F.cosine_similarity(eyes.identity(before), wanted).mean()
+    moves, kept = [], []
+    for name in EDITS:
+        after = edited_by(portraits, deltas, name).clamp(-1, 1)
+        change = (eyes.attributes(after) - eyes.attributes(before))[:, eyes.names.index(name)]
+        moves.append((change * sides(portraits, name)[: len(after)]).mean().item())
+        kept.append((F.cosine_similarity(eyes.identity(after), wanted).mean() / start).item())
+    return {"move": min(moves), "identity_kept": min(kept)}
+
+
+class Meter:
+    """CPU seconds of this process, and its highest resident memory in MB above the start, of a ``with`` block."""
+
+    def __enter__(self) -> "Meter":
+        Path("/proc/self/clear_refs").write_text("5")
+        self.resident, self.started = status_mb("VmRSS"), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.process_time() - self.started
+        self.peak_mb = status_mb("VmHWM") - self.resident
+
+
+def status_mb(field: str) -> float:
+    """Return a size from this process's status, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
