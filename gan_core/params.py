@@ -144,11 +144,12 @@ def composition_spec(operation: Any) -> type[CompositionSpec]:
     return spec
 
 
-def _check_composition(value: Any) -> Any:
+def check_composition(value: Any) -> Any:
+    """Turn a dictionary into the section of its operation; raises ``ParamsError`` for an unknown operation."""
     return composition_spec(value.get("operation")).model_validate(value) if isinstance(value, dict) else value
 
 
-Composition = Annotated[SerializeAsAny[CompositionSpec], BeforeValidator(_check_composition)]
+Composition = Annotated[SerializeAsAny[CompositionSpec], BeforeValidator(check_composition)]
 
 
 class ComposeParams(Section):

@@ -26,7 +26,7 @@ from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.params import Params, TrainCelParams
 from gan_core.precision import set_precision
-from gan_core.training.encoder import move_average
+from gan_core.training.encoder_state import move_average
 from gan_core.training.gan import paired_latents, sample_grid
 from gan_core.training.gan_scores import held_out_distance
 from gan_core.training.log import Report
