@@ -25,6 +25,12 @@ def services(folder: str) -> Iterator[None]:
             stop("prefect")
 
 
-def print_result(**values: float) -> None:
+def print_result(**values: float | dict[str, float]) -> None:
     """Print the line that programs read: ``RESULT {"key": value, ...}``, four significant digits each."""
-    print("RESULT " + json.dumps({name: float(f"{value:.4g}") for name, value in values.items()}), flush=True)
+    print("RESULT " + json.dumps({name: _rounded(value) for name, value in values.items()}), flush=True)
+
+
+def _rounded(value: float | dict[str, float]) -> float | dict[str, float]:
+    if isinstance(value, dict):
+        return {name: float(f"{number:.4g}") for name, number in value.items()}
+    return float(f"{value:.4g}")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import checkpoints, operations
+from flows.directions import app as directions
 from gan_core.errors import ParamsError, UserError
 
 app = typer.Typer(
@@ -17,7 +18,6 @@ app = typer.Typer(
     help="Align, encode, tune, edit and measure image datasets.",
 )
 server = typer.Typer(no_args_is_help=True, help="The project's own Prefect server, MLflow page and worker.")
-directions = typer.Typer(no_args_is_help=True, help="The directions that edits move along.")
 app.add_typer(server, name="server")
 app.add_typer(directions, name="directions")
 app.add_typer(checkpoints.app, name="checkpoints")
@@ -122,12 +122,6 @@ def list_(what: Listed, params: ParamsFile = "params.yaml") -> None:
 
     for line in menu(what, params):
         typer.echo(line)
-
-
-@directions.command("list", epilog="Example: edit-dataset directions list")
-def list_directions(params: ParamsFile = "params.yaml") -> None:
-    """List the directions of the project's file, with their units and how they were made."""
-    list_(Listed.directions, params)
 
 
 @app.command(epilog="Example: edit-dataset inspect runs/demo")

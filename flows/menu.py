@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from gan_core.params import load_params
@@ -30,7 +31,8 @@ def menu(what: str, params_file: str) -> Iterator[str]:
 def _directions(params_file: str) -> Iterator[str]:
     from gan_core.editing.directions import list_directions
 
-    for direction in list_directions(load_params(params_file).models.directions):
+    models = load_params(params_file).models
+    for direction in list_directions(models.directions):
         low, high = direction.range
         layers = "all layers" if direction.layers is None else "layers {} to {}".format(*direction.layers)
         scores = ", ".join(f"{name} {value:.3g}" for name, value in direction.scores.items())
@@ -38,3 +40,7 @@ def _directions(params_file: str) -> Iterator[str]:
             f"{direction.name:16} {direction.space}, {layers}, strengths {low:g} to {high:g} (1 = {direction.unit}); "
             f"{direction.method or 'no method noted'}{'; ' + scores if scores else ''}"
         )
+    if Path(models.paths).is_file():
+        from gan_core.paths.stored import describe_named, load_paths
+
+        yield from describe_named(load_paths(models.paths))

@@ -5,7 +5,7 @@ Nothing is unpickled. What a file doesn't say (which generator, which space, how
 
 import re
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from gan_core.checkpoints.containers import open_checkpoint
-from gan_core.editing.directions import Direction
+from gan_core.checkpoints.store import file_sha256, load_generator
+from gan_core.editing.apply import check_layers
+from gan_core.editing.directions import Direction, find_direction, list_directions, save_directions
 from gan_core.errors import CheckpointError, ParamsError
+from gan_core.generators.base import Generator
 
 BOUNDARY = re.compile(r"^(?:[a-z0-9]+_[a-z0-9]+_)?(?P<name>.+?)(?:_w)?_boundary$")
 
@@ -135,3 +138,53 @@ def _name(path: Path, source: Source) -> str:
         return f"{path.stem}-{source.component}"
     found = BOUNDARY.match(path.stem)
     return found["name"] if found else path.stem
+
+
+def import_direction(
+    source: str | Path, target: str | Path, generator_path: str | Path, told: Source, any_generator: bool = False
+) -> Direction:
+    """Add the direction of a file to the directions file ``target`` of a generator, and return it.
+
+    ``told`` needs no hash. Raises ``UserError`` for a vector that the generator's latents don't fit, a space that it
+    doesn't have, and, unless ``any_generator``, a file of ours that was made for another generator.
+    """
+    sha256 = file_sha256(generator_path)
+    told = replace(told, generator_sha256=sha256)
+    direction = (
+        _ours(source, told, any_generator) if str(source).endswith(".safetensors") else read_direction(source, told)
+    )
+    _check_fit(direction, load_generator(generator_path))
+    kept = list_directions(target) if Path(target).is_file() else []
+    if other := [d.name for d in kept if d.generator_sha256 != sha256]:
+        raise CheckpointError(
+            f"{target} holds {other[0]!r} for another generator than {generator_path}: name another file"
+        )
+    save_directions(
+        target, [d for d in kept if d.name != direction.name] + [direction], "edit-dataset directions import"
+    )
+    return direction
+
+
+def _ours(source: str | Path, told: Source, any_generator: bool) -> Direction:
+    directions = {direction.name: direction for direction in list_directions(source)}
+    found = find_direction(directions, told.name or next(iter(directions)))
+    if found.generator_sha256 != told.generator_sha256 and not any_generator:
+        raise CheckpointError(
+            f"{source} was made for the generator {found.generator_sha256[:12]}, not for this one "
+            f"({told.generator_sha256[:12]}): say --any-generator if you mean it"
+        )
+    return replace(found, generator_sha256=told.generator_sha256)
+
+
+def _check_fit(direction: Direction, generator: Generator) -> None:
+    if direction.space not in generator.spaces:
+        raise ParamsError(f"{generator.family} has no space {direction.space!r}: it has {', '.join(generator.spaces)}")
+    if direction.space == "z" and generator.n_latent > 1:
+        raise ParamsError("this direction is in z, and edits move w_plus: a z direction on w codes gives nonsense")
+    shapes = [(generator.w_dim,), (generator.n_latent, generator.w_dim)]
+    if tuple(direction.vector.shape) not in shapes:
+        raise ParamsError(
+            f"{direction.name} is {list(direction.vector.shape)}, latents of this generator are {list(shapes[1])}: "
+            "it was made for another one"
+        )
+    check_layers(direction.layers, generator.n_latent, direction.name)

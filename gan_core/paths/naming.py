@@ -45,7 +45,8 @@ class Ranking:
         columns = [self.names.index(name) for name in wanted]
         merit = (self.corr * self.corr_l1)[:, columns].numpy()
         paths, places = linear_sum_assignment(-merit)
-        return {wanted[int(place)]: int(path) for path, place in zip(paths, places, strict=True)}
+        found = {wanted[int(place)]: int(path) for path, place in zip(paths, places, strict=True)}
+        return {name: found[name] for name in wanted if name in found}
 
 
 def look_at(paths: SemanticPaths, generator: Generator, codes: Tensor, eyes: Eyes) -> Faces:

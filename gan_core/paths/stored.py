@@ -72,6 +72,20 @@ class SemanticPaths(nn.Module):
         return self.named[name]
 
 
+def describe_named(paths: SemanticPaths) -> list[str]:
+    """One line for each named path: its number, space, range and scores, and whether the order of moves counts."""
+    order = "any order" if paths.model.commutes else "the order of moves counts"
+    lines = []
+    for name, named in paths.named.items():
+        low, high = named.range
+        scores = ", ".join(f"{key} {value:.3g}" for key, value in named.scores.items())
+        lines.append(
+            f"{name:16} {paths.model.name} path {named.path} in {paths.space}, {order}, strengths {low:g} to {high:g}; "
+            f"{scores}"
+        )
+    return lines
+
+
 def save_paths(
     path: str | Path, paths: SemanticPaths, made_by: str, licence: str = "Apache-2.0", extra: Mapping[str, Any] = {}
 ) -> str:

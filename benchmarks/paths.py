@@ -1,0 +1,198 @@
+"""Linear, warped and curvilinear paths side by side: ``python -m benchmarks.paths``.
+
+For the portraits (StyleGAN2, paths in w) and the digits (SNGAN, paths in z), over 200 codes that nothing was fitted on,
+each edited to the side where its attribute has room, every method by what moves the attribute equally far:
+
+* commutativity error of a pair (k, l), per attribute, in % of the attribute's own mean change by its edit. ``order``:
+  the attribute after k then l against after l then k. ``undo``: after k, l, minus k, minus l against the start;
+* side effects: the change of attribute l by the edit of k, in % of its change by its own edit (100 on the diagonal);
+* identity error: 100 (1 - cosine) of the identity embeddings before and after. Of digits: how much the belief which
+  digit it is has changed.
+
+Printed as mean ± standard deviation over codes (of a mean over codes: over attributes). ``roundtrip`` is the largest
+``|f^-1(f(z)) - z|`` and ``commutator`` the largest difference of two orders, over 1,000 codes moved by up to 3 units of
+the longest path, in float32 and in the frame's standard deviations. ``edit_time_ratio``: 64 edits of three attributes
+in w (d = 512, the published network) against drawing these 64 at 256 px. ``--pictures`` writes a strip per world.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import print_result
+from gan_core.checkpoints.files import read_card
+from gan_core.checkpoints.store import load_generator
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.params import load_params
+from gan_core.paths.base import Straightening
+from gan_core.paths.fit import METHODS, find_job
+from gan_core.paths.flow import Curvilinear
+from gan_core.paths.measures import Bench, changes, commutativity_errors, round_trip, side_effect_matrix
+from gan_core.paths.space import codes_to_w_plus, sample_codes
+from gan_core.paths.stored import SemanticPaths, load_paths
+from gan_core.training.log import tile
+
+WORLDS = {"portraits": "paths", "digits": "digit-paths"}
+SEED = 77
+EXACT_CODES = 1000
+STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+EDITS, DRAWN = 64, 4
+
+
+def load_world(world: str) -> dict[str, tuple[SemanticPaths, float]]:
+    """Return the paths of every method that was trained, and the seconds that took; units are made equally long."""
+    params = load_params()
+    found = {}
+    for method in METHODS:
+        job = find_job(f"{WORLDS[world]}-{method}", params)
+        if job.target.is_file():
+            seconds = read_card(job.target).extra["scores"]["train_seconds"]
+            found[method] = (load_paths(job.target, job.generator_path), seconds)
+    if not found:
+        raise SystemExit(f"no paths of {world} in data/models: train them with `dvc repro`")
+    match_lengths([paths for paths, _ in found.values()])
+    return found
+
+
+def match_lengths(methods: list[SemanticPaths]) -> None:
+    """Shorten units, so that one unit of an attribute moves it as far as with the method that moves it least."""
+    for name in methods[0].named:
+        least = min(paths.named[name].move for paths in methods)
+        for paths in methods:
+            named = paths.named[name]
+            paths.named[name] = replace(named, unit=named.unit * least / named.move, move=least)
+
+
+def compare(world: str, count: int) -> dict[str, dict[str, float]]:
+    """Measure and print all methods of a world; return means in % by measure and method."""
+    methods = load_world(world)
+    job = find_job(f"{WORLDS[world]}-linear", load_params())
+    generator = load_generator(job.generator_path)
+    eyes = job.eyes(generator)
+    means: dict[str, dict[str, float]] = {key: {} for key in ("commutativity", "undo", "side_effects", "identity")}
+    for method, (paths, seconds) in methods.items():
+        codes = sample_codes(generator, paths.space, count, torch.Generator().manual_seed(SEED))
+        bench = Bench.of(paths, generator, eyes, codes)
+        print(f"\n{world}, {method} ({paths.model.name}), {count} codes, trained in {seconds:.0f} s")
+        means["commutativity"][method], means["undo"][method] = print_commutativity(bench)
+        means["side_effects"][method], means["identity"][method] = print_changes(bench)
+    return means
+
+
+def print_commutativity(bench: Bench) -> tuple[float, float]:
+    """Print a line a pair; return the means of both forms."""
+    every: dict[str, list[Tensor]] = {"order": [], "undo": []}
+    for first, second in combinations(bench.paths.named, 2):
+        errors = commutativity_errors(bench, first, second)
+        for key, error in errors.items():
+            every[key.split("/")[0]].append(error)
+        shown = (f"{key} {error.mean():.3f} ± {error.std():.3f}" for key, error in errors.items())
+        print(f"  commutativity error, %  {first} and {second}: {', '.join(shown)}")
+    return tuple(torch.stack(every[key]).mean().item() for key in ("order", "undo"))  # type: ignore[return-value]
+
+
+def print_changes(bench: Bench) -> tuple[float, float]:
+    """Print the side-effect matrix and the identity errors; return the means (off the diagonal, over attributes)."""
+    moved, lost = changes(bench)
+    matrix, names = side_effect_matrix(moved), list(bench.paths.named)
+    print(f"  side effects, %         {'':16} {' '.join(f'{name:>15}' for name in names)}")
+    for name, row in zip(names, matrix, strict=True):
+        print(f"  {'':23} {name:16} {' '.join(f'{value:15.1f}' for value in row)}")
+    others = matrix[~torch.eye(len(names), dtype=torch.bool)]
+    print(f"  side effects, %         mean of the others {others.mean():.1f} ± {others.std():.1f}")
+    shown = (f"{name} {row.mean():.1f} ± {row.std():.1f}" for name, row in zip(names, lost, strict=True))
+    print(f"  identity error, %       {', '.join(shown)}; mean {lost.mean():.1f}", flush=True)
+    return others.mean().item(), lost.mean().item()
+
+
+@torch.no_grad()
+def exactness(world: str) -> dict[str, float]:
+    """Print the round trip and the commutator of every method; return those of the curvilinear flow."""
+    kept = {}
+    for method, (paths, _) in load_world(world).items():
+        generator = load_generator(find_job(f"{WORLDS[world]}-{method}", load_params()).generator_path)
+        codes = sample_codes(generator, paths.space, EXACT_CODES, torch.Generator().manual_seed(SEED + 1))
+        found = round_trip(paths, codes, 3 * max(abs(named.unit) for named in paths.named.values()))
+        if isinstance(paths.model, Straightening):
+            start = paths.frame.coordinates(codes)
+            found["roundtrip"] = (paths.model.inverse(paths.model(start)) - start).abs().max().item()
+        print(f"{world}, {method}: " + ", ".join(f"{name} {value:.1e}" for name, value in found.items()), flush=True)
+        if method == "curvilinear":
+            kept = found
+    return kept
+
+
+@torch.no_grad()
+def edit_time_ratio() -> float:
+    """Print how long 64 edits take by either solver, and 64 pictures; return the ratio for fixed steps."""
+    torch.manual_seed(0)
+    codes, generator = torch.randn(EDITS, 512), StyleGAN2(256).eval()
+    amounts = torch.zeros(EDITS, 512)
+    amounts[:, :3] = torch.tensor([3.0, -2.0, 1.0])
+    flow = Curvilinear(512)
+    latents = generator.broadcast(codes[:DRAWN]).contiguous()
+    times = {"steps": seconds(lambda: flow.move_all(codes, amounts), 3)}
+    flow.tolerance = 1e-5
+    times["tolerance 1e-5"] = seconds(lambda: flow.move_all(codes, amounts), 3)
+    drawing = seconds(lambda: generator.synthesis(latents), 2) * EDITS / DRAWN
+    for name, value in times.items():
+        print(
+            f"{EDITS} edits in w (512), {name}: {value:.2f} s, {value / drawing:.3f} of drawing them ({drawing:.1f} s)"
+        )
+    return times["steps"] / drawing
+
+
+def seconds(work: Callable[[], Tensor], rounds: int) -> float:
+    """Return the shortest wall time of a call."""
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+@torch.no_grad()
+def draw_strips(world: str, target: Path, row: int = 0) -> None:
+    """Write one picture: for every attribute a row a method, one code from end to end."""
+    methods = load_world(world)
+    job = find_job(f"{WORLDS[world]}-linear", load_params())
+    generator, rows = load_generator(job.generator_path), []
+    for name in next(iter(methods.values()))[0].named:
+        for paths, _ in methods.values():
+            code = sample_codes(generator, paths.space, row + 1, torch.Generator().manual_seed(SEED))[row:]
+            moved = paths.edit(code.expand(len(STRENGTHS), -1), {name: torch.tensor(STRENGTHS)})
+            rows.append(generator.synthesis(codes_to_w_plus(generator, paths.space, moved)))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tile(torch.cat(rows), len(STRENGTHS) * len(methods)).save(target)
+    print(
+        f"{target}: a row an attribute ({', '.join(next(iter(methods.values()))[0].named)}); "
+        f"in it {', '.join(methods)}, strengths {STRENGTHS[0]:+g} to {STRENGTHS[-1]:+g}"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--codes", type=int, default=200)
+    parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
+    parser.add_argument("--pictures", type=Path, help="a folder for the strips")
+    options = parser.parse_args()
+    results: dict[str, float | dict[str, float]] = {}
+    for world in options.worlds:
+        prefix = "" if world == options.worlds[0] else f"{world}_"
+        results |= {prefix + key: value for key, value in compare(world, options.codes).items()}
+        results |= {prefix + key: value for key, value in exactness(world).items() if key != "undone"}
+        if options.pictures is not None:
+            draw_strips(world, options.pictures / f"paths-{world}.png")
+    print_result(**results, edit_time_ratio=edit_time_ratio())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The commands ``edit-dataset directions ...``: what edits can move along, fitted here or made by others."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="The directions and paths that edits move along.")
+
+ParamsFile = Annotated[str, typer.Option("--params", help="the parameter file")]
+PathsFile = Annotated[str | None, typer.Option("--file", help="a file of paths; models.paths if not given")]
+
+
+@app.command("list", epilog="Example: edit-dataset directions list")
+def list_directions(params: ParamsFile = "params.yaml") -> None:
+    """List the directions of the project's file, and its paths if there are any, with units and scores."""
+    from flows.menu import menu
+
+    for line in menu("directions", params):
+        typer.echo(line)
+
+
+@app.command(epilog="Example: edit-dataset directions fit curvilinear data/models/mine.safetensors")
+def fit(
+    model: Annotated[str, typer.Argument(help="a path model, such as orthogonal, warped or curvilinear")],
+    target: Annotated[str, typer.Argument(help="where the paths are written")],
+    params: ParamsFile = "params.yaml",
+) -> None:
+    """Learn paths of `models.generator` as `train_paths` says, name them, and store them; resumes."""
+    from gan_core.params import load_params
+    from gan_core.paths.fit import fit_paths, network_job
+    from gan_core.paths.stored import describe_named
+    from gan_core.training.log import TrainingLog
+    from tasks.tracking import TrainingRun
+
+    loaded = load_params(params)
+    job = network_job(model, loaded.train_paths, loaded.models, Path(target))
+    name = job.target.stem
+    paths = fit_paths(job, TrainingRun(name, loaded, TrainingLog(name), job.params))
+    for line in describe_named(paths):
+        typer.echo(line)
+
+
+@app.command(epilog="Example: edit-dataset directions rank --top 3")
+def rank(
+    file: PathsFile = None,
+    top: Annotated[int, typer.Option(min=1, help="paths to show for each attribute")] = 3,
+    params: ParamsFile = "params.yaml",
+) -> None:
+    """Rank all paths of a file by what they change: corr, and corr_l1 as a share of all that the path changes."""
+    from gan_core.checkpoints.store import load_generator
+    from gan_core.params import load_params
+    from gan_core.paths.naming import rank_paths
+    from gan_core.paths.stored import load_paths
+    from gan_core.training.directions import network_eyes
+
+    loaded = load_params(params)
+    paths = load_paths(file or loaded.models.paths, loaded.models.generator)
+    section = loaded.train_paths
+    generator, eyes = load_generator(loaded.models.generator), network_eyes(loaded.models)
+    ranking = rank_paths(paths, generator, eyes, section.rank_codes, section.amounts[1], section.seed)
+    for column, name in enumerate(ranking.names):
+        best = ranking.corr[:, column].argsort(descending=True)[:top].tolist()
+        found = (f"{k}: {ranking.slope[k, column]:+.3f}, l1 {ranking.corr_l1[k, column]:.2f}" for k in best)
+        typer.echo(f"{name:16} {'; '.join(found)}")
+
+
+@app.command(epilog="Example: edit-dataset directions show smile smile.png")
+def show(
+    name: Annotated[str, typer.Argument(help="a path's name, or with --direction that of a direction")],
+    picture: Annotated[str, typer.Argument(help="the PNG to write")],
+    file: PathsFile = None,
+    direction: Annotated[bool, typer.Option("--direction", help="show a direction of models.directions")] = False,
+    rows: Annotated[int, typer.Option(min=1, help="how many latents, one a row")] = 4,
+    params: ParamsFile = "params.yaml",
+) -> None:
+    """Draw a strip: some latents, each at seven strengths from end to end."""
+    from gan_core.params import load_params
+    from gan_core.paths.pictures import direction_strip, path_strip
+    from gan_core.training.log import tile
+
+    models = load_params(params).models
+    if direction:
+        images = direction_strip(models.directions, models.generator, name, rows)
+    else:
+        images = path_strip(file or models.paths, models.generator, name, rows)
+    tile(images, len(images) // rows).save(picture)
+    typer.echo(picture)
+
+
+@app.command("import", epilog="Example: edit-dataset directions import age.pt mine.safetensors --space w")
+def import_(
+    source: Annotated[str, typer.Argument(help="a direction file: .npy, .npz, .pt, or one of ours")],
+    target: Annotated[str, typer.Argument(help="the directions file to write, or to add to")],
+    space: Annotated[str, typer.Option(help="the space that its vectors are in: z, w or w_plus")],
+    absolute: Annotated[bool, typer.Option("--absolute/--relative", help="strengths are places, or moves")] = False,
+    component: Annotated[int | None, typer.Option(help="which of several components")] = None,
+    layers: Annotated[tuple[int, int] | None, typer.Option(help="latents that move: first, and past the last")] = None,
+    name: Annotated[str | None, typer.Option(help="what the direction is called here")] = None,
+    any_generator: Annotated[bool, typer.Option("--any-generator", help="take what was made for another one")] = False,
+    params: ParamsFile = "params.yaml",
+) -> None:
+    """Add a direction that others have made to a file of directions of `models.generator`."""
+    from gan_core.editing.imported import Source, import_direction
+    from gan_core.params import load_params
+
+    generator = load_params(params).models.generator
+    told = Source("", space, absolute, component, layers, name)
+    direction = import_direction(source, target, generator, told, any_generator)
+    places = "places" if direction.origin is not None else "moves"
+    typer.echo(f"{direction.name}: {direction.space}, strengths are {places}, 1 = {direction.unit}; in {target}")

@@ -1,0 +1,41 @@
+"""Strips of pictures: latents at several strengths of one edit, to be looked at."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gan_core.checkpoints.store import load_generator
+from gan_core.editing.apply import apply_edit
+from gan_core.editing.directions import find_direction, load_directions
+from gan_core.generators.base import Generator
+from gan_core.paths.latents import check_latents, move_latents
+from gan_core.paths.stored import load_paths
+
+COLUMNS = 7
+
+
+def path_strip(file: str | Path, generator_path: str | Path, name: str, rows: int, seed: int = 0) -> Tensor:
+    """``rows`` latents along the named path of a file, ``[rows * COLUMNS, 3, H, W]``; raises ``UserError``."""
+    generator, paths = load_generator(generator_path), load_paths(file, generator_path)
+    check_latents(paths, generator)
+    return traversal(generator, lambda w, t: move_latents(paths, w, {name: t}), paths.find(name).range, rows, seed)
+
+
+def direction_strip(file: str | Path, generator_path: str | Path, name: str, rows: int, seed: int = 0) -> Tensor:
+    """The same along a direction."""
+    direction = find_direction(load_directions(file, generator_path), name)
+    generator = load_generator(generator_path)
+    return traversal(generator, lambda w, t: apply_edit(w, direction, t), direction.range, rows, seed)
+
+
+@torch.no_grad()
+def traversal(
+    generator: Generator, move: Callable[[Tensor, float], Tensor], ends: tuple[float, float], rows: int, seed: int = 0
+) -> Tensor:
+    """Draw ``rows`` latents moved by ``COLUMNS`` strengths between ``ends``: a row of pictures each."""
+    z = torch.randn(rows, generator.z_dim, generator=torch.Generator().manual_seed(seed))
+    w_plus = generator.broadcast(generator.mapping(z))
+    columns = [generator.synthesis(move(w_plus, t)) for t in torch.linspace(*ends, COLUMNS).tolist()]
+    return torch.stack(columns, 1).flatten(0, 1)
