@@ -13,6 +13,7 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["exact", "fast"]
 
 
@@ -81,6 +82,7 @@ class TuneParams(Section):
     steps: Count = 60
     lr: Positive = 1e-3
     lr_rampdown: Unit = 0.0
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     min_resolution: Count = 4
     batch_size: Count = 8
     precision: Precision = "exact"

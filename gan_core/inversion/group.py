@@ -22,7 +22,7 @@ def tune_group(
     results share one ``delta``, empty if the group's summed objective ends above its start.
     """
     worker, rows = in_precision(generator, params), range(len(pivots))
-    weights = RowWeights(worker, params.min_resolution, 1)
+    weights = RowWeights(worker, params.min_resolution, 1, params.betas)
     with torch.no_grad():
         below = [worker.lower(pivot, params.min_resolution) for pivot in pivots.split(1)]
     around = [Locality(worker, pivots[[r]], loss, params.locality_alpha, [seeds[r]]) for r in rows]

@@ -128,7 +128,7 @@ class _Tuning:
         places = _accompanied(self.rows)
         self.codes, self.wanted = pivots[places], targets[places]
         self.below = _lower(worker, self.codes, params.min_resolution)
-        self.weights = RowWeights(worker, params.min_resolution, len(places))
+        self.weights = RowWeights(worker, params.min_resolution, len(places), params.betas)
         self.locality: Locality | None = None
         if params.locality_weight:
             streams = [seeds[place] for place in places]

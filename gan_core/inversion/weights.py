@@ -15,7 +15,9 @@ class RowWeights:
     What lies below is shared and frozen. ``generator`` itself is never changed.
     """
 
-    def __init__(self, generator: Generator, resolution: int, rows: int) -> None:
+    def __init__(
+        self, generator: Generator, resolution: int, rows: int, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> None:
         self.generator = generator
         self.resolution = resolution
         base = {name: weight.detach() for name, weight in generator.upper_parameters(resolution).items()}
@@ -23,7 +25,7 @@ class RowWeights:
         self.values = {name: weight.expand(rows, *weight.shape).clone() for name, weight in base.items()}
         for value in self.values.values():
             value.requires_grad_(True)
-        self.optimiser = torch.optim.Adam(self.values.values(), fused=True)
+        self.optimiser = torch.optim.Adam(self.values.values(), betas=betas, fused=True)
         self._part = _Upper(generator, resolution)
 
     def draw(self, below: tuple[Tensor, ...], w_plus: Tensor, noise: Noise = "const") -> Tensor:
@@ -39,7 +41,7 @@ class RowWeights:
         return vmap(one)(self.values, below, w_plus)
 
     def step(self, rates: Tensor) -> None:
-        """Take one step of Adam (Kingma & Ba 2015, defaults) with the learning rates ``[rows]``, and drop gradients."""
+        """Take one step of Adam (Kingma & Ba 2015) with the learning rates ``[rows]``, and drop gradients."""
         highest = float(rates.max())
         self.optimiser.param_groups[0]["lr"] = highest
         before = None if (rates == highest).all() else [value.detach().clone() for value in self.values.values()]

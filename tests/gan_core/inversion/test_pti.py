@@ -183,6 +183,12 @@ def test_the_rate_falls_at_the_end_only() -> None:
     assert learning_rate(budget, 87, 0.25) == pytest.approx(0.5 * (0.5 - 0.5 * math.cos(math.pi * 0.52)))
 
 
+def test_the_decays_of_adam_reach_the_optimiser() -> None:
+    usual, other = tune(toy_target(), steps=4), tune(toy_target(), steps=4, betas=(0.5, 0.9))
+    assert other.losses[1].total == pytest.approx(usual.losses[1].total, rel=1e-5)
+    assert abs(other.losses[3].total - usual.losses[3].total) > 1e-3
+
+
 def test_the_fast_precision_stays_near_the_exact_one() -> None:
     exact, fast = tune(toy_target(), steps=20), tune(toy_target(), steps=20, precision="fast")
     assert fast.losses[-1].l2 == pytest.approx(exact.losses[-1].l2, rel=0.05)
