@@ -49,9 +49,10 @@ class ModelPaths(Section):
 
 
 class AlignParams(Section):
-    """FFHQ alignment: where landmarks come from and the sizes in pixels."""
+    """FFHQ alignment: where landmarks come from, which of several faces counts, and the sizes in pixels."""
 
     landmarks: str = "columns"
+    faces: Literal["largest", "only"] = "largest"
     size: Count = 64
     transform_size: Count = 256
     enable_padding: bool = True

@@ -21,18 +21,22 @@ from gan_core.errors import DataError
 from gan_core.registry import Registry
 
 LETTERBOX_SIZE = 64
+SECOND_LOOK = 1.3
+"""Half of the second look's square, in widths of the face: the nearest that the network was trained on."""
 
 
 class LandmarkSource(ABC):
     """Finds the landmarks of one face per image; built once per worker with the path of a checkpoint (may be unused).
 
-    ``virtual`` points stand for a square and for no face: they are not stored, and nothing is padded.
+    ``virtual`` points stand for a square and for no face: they are not stored, and nothing is padded. ``faces`` says
+    what a detector does where it sees several: take the ``largest``, or reject the image unless it is the ``only`` one.
     """
 
     virtual: ClassVar[bool] = False
 
-    def __init__(self, checkpoint: str = "") -> None:
+    def __init__(self, checkpoint: str = "", faces: str = "largest") -> None:
         self.checkpoint = checkpoint
+        self.faces = faces
 
     @abstractmethod
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
@@ -93,17 +97,31 @@ class NetworkLandmarks(LandmarkSource):
         return load_network(self.checkpoint, "landmarks")
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
-        """Detect the face; a presence logit below 0 is ``no_face``."""
+        """Detect the face, then look again at where it is; a presence logit below 0 at first is ``no_face``."""
+        presence, points = self._look(image)
+        if presence < 0:
+            return Rejected("no_face", f"the landmark network sees no face (presence logit {presence:.2f})")
+        left, top, right, bottom = window(points)
+        again, nearer = self._look(image.crop((left, top, right, bottom)))
+        return nearer + np.array([left, top]) if again > 0 else points
+
+    def _look(self, image: Image.Image) -> tuple[float, Points]:
         box = Letterbox.fit(*image.size)
         with torch.inference_mode():
             presence, points = self.network(to_tensor([box.apply(image)]))
-        if presence.item() < 0:
-            return Rejected("no_face", f"the landmark network sees no face (presence logit {presence.item():.2f})")
-        return box.restore(points[0].double().numpy())
+        return presence.item(), box.restore(points[0].double().numpy())
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint's hash."""
         return {"landmarks_sha256": file_sha256(self.checkpoint)}
+
+
+def window(points: Points, reach: float = SECOND_LOOK) -> tuple[int, int, int, int]:
+    """The square around landmarks ``[5, 2]`` that a second look takes in: left, top, right, bottom in whole pixels."""
+    middle, spread = points.mean(axis=0), float(np.ptp(points, axis=0).max())
+    half = max(round(reach * spread), 1)
+    left, top = (round(edge) for edge in (middle - half).tolist())
+    return left, top, left + 2 * half, top + 2 * half
 
 
 @dataclass(frozen=True)

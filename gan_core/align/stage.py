@@ -23,7 +23,7 @@ class AlignStage(Stage):
 
     Adds ``image`` (PNG, ``params.size`` squared), ``landmarks`` [5][2] and ``quad`` [4][2] (top left, bottom left,
     bottom right, top right), both in pixels of the decoded, upright source image. Rows are rejected as ``no_face``,
-    ``degenerate_landmarks``, ``tiny_face``, ``out_of_frame`` or with a status of ``decode_image``.
+    ``many_faces``, ``degenerate_landmarks``, ``tiny_face``, ``out_of_frame`` or with a status of ``decode_image``.
     """
 
     name: ClassVar[str] = "align"
@@ -38,7 +38,7 @@ class AlignStage(Stage):
         self.source = source
         self.params = params
         self.batch_size = batch_size
-        self.landmark_source = LANDMARK_SOURCES.get(params.landmarks)(checkpoint)
+        self.landmark_source = LANDMARK_SOURCES.get(params.landmarks)(checkpoint, params.faces)
 
     def identity(self) -> dict[str, Any]:
         """The parameters and, where a network finds the landmarks, its hash."""

@@ -63,7 +63,8 @@ SMALL_EDITS: dict[str, dict[str, Any]] = {
     "reference": {"attribute": "smile", "reference": ["a.png", "x.png"]},
     "mix": {"latent_mask": [5, 6], "alpha": 0.7, "pictures": 2},
 }
-LANDMARK_NETWORKS: dict[str, str] = {"columns": "", "centre": "", "toy-net": "landmarks"}
+LANDMARK_NETWORKS: dict[str, str] = {"columns": "", "centre": "", "toy-net": "landmarks", "table": "table"}
+LANDMARK_NETWORKS |= {"dlib-5": "", "dlib-68": ""}
 SPACES = {"z", "w", "w_plus", "s"}
 BATCH = 3
 
@@ -234,6 +235,8 @@ def rows_by_key(keys: Sequence[str], models: ModelPaths) -> Tensor:
 def test_landmark_sources_find_points_or_say_why_not(name: str, tmp_path: Path) -> None:
     if name not in LANDMARK_NETWORKS:
         pytest.fail(f"landmark source {name!r}: add a line for it, with the network it loads, in {__file__}")
+    if name.startswith("dlib"):
+        pytest.importorskip("dlib", reason="dlib is not installed: pip install '.[align]'")
     source = LANDMARK_SOURCES.get(name)(_checkpoint(LANDMARK_NETWORKS[name], tmp_path))
     row = {"key": "a.png", "landmarks": np.array([[20, 30], [44, 30], [32, 40], [24, 50], [40, 50]], np.float32)}
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
@@ -325,6 +328,9 @@ def gathered(metric: Metric, setting: Setting, first: int, end: int) -> States:
 def _checkpoint(network: str, folder: Path) -> str:
     if not network:
         return ""
+    if network == "table":
+        (folder / "list.txt").write_text("1\nx y\na.png 20 30 44 30 32 40 24 50 40 50\n")
+        return str(folder / "list.txt")
     model = small(NETWORKS, network)
     card = Card(kind="network", name=network, arguments=model.arguments, made_by="a test", licence="", source="")
     save_checkpoint(folder / "network.safetensors", model.state_dict(), card)

@@ -16,6 +16,7 @@ from gan_core.align.landmarks import (
     LandmarkSource,
     Letterbox,
     NetworkLandmarks,
+    window,
 )
 from gan_core.align.quad import check_landmarks, face_square
 from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
@@ -25,6 +26,21 @@ from gan_core.errors import DataError
 from gan_core.metrics.networks import NETWORKS
 
 FIVE = [[20.0, 30.0], [40.0, 30.0], [30.0, 40.0], [23.0, 52.0], [37.0, 52.0]]
+
+
+class ScriptedNetwork(nn.Module):
+    """Gives prepared answers, one a look, and keeps what it was shown."""
+
+    def __init__(self, *answers: tuple[float, float]) -> None:
+        super().__init__()
+        self.answers = list(answers)
+        self.shown: list[Tensor] = []
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        self.shown.append(frames)
+        presence, shift = self.answers[len(self.shown) - 1]
+        points = torch.tensor([[0.45, 0.45], [0.55, 0.45], [0.5, 0.5], [0.47, 0.55], [0.53, 0.55]])
+        return torch.tensor([presence]), points[None] + shift
 
 
 class FixedNetwork(nn.Module):
@@ -48,7 +64,7 @@ def picture(width: int, height: int, value: int = 200) -> Image.Image:
     return Image.new("RGB", (width, height), (value, value, value))
 
 
-@pytest.mark.parametrize("name", LANDMARK_SOURCES.names())
+@pytest.mark.parametrize("name", ["centre", "columns", "toy-net"])
 def test_contract(name: str, checkpoint: str) -> None:
     source: LandmarkSource = LANDMARK_SOURCES.get(name)(checkpoint)
     image, row = picture(90, 60), {"key": "a", "landmarks": FIVE}
@@ -106,8 +122,31 @@ def test_centre_crops_the_largest_square_exactly(width: int, height: int) -> Non
 def test_network_points_are_in_pixels_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     source = NetworkLandmarks()
     monkeypatch.setitem(vars(source), "network", FixedNetwork())
-    points = source.landmarks(picture(128, 64), {})
+    _, points = source._look(picture(128, 64))
     np.testing.assert_allclose(points[:2], [[31.5, 31.5], [95.5, 31.5]])  # 16 and 48 of 64, twice as large, bars cut
+
+
+def test_a_second_look_at_the_face_counts_where_it_sees_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = picture(640, 640)
+    once, twice = ScriptedNetwork((1.0, 0.0), (-1.0, 0.1)), ScriptedNetwork((1.0, 0.0), (1.0, 0.1))
+    found = []
+    for network in (once, twice):
+        source = NetworkLandmarks()
+        monkeypatch.setitem(vars(source), "network", network)
+        found.append(source.landmarks(image, {}))
+        assert len(network.shown) == 2
+    left, top, right, bottom = window(found[0])
+    assert right - left == bottom - top == 2 * round(1.3 * 64)
+    np.testing.assert_allclose(found[0].mean(axis=0), [319.5, 319.5], atol=1e-4)
+    shifted = found[0].mean(axis=0) + 0.1 * (right - left)
+    np.testing.assert_allclose(found[1].mean(axis=0), shifted, atol=1.0)
+
+
+def test_a_second_look_may_reach_beyond_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, network = NetworkLandmarks(), ScriptedNetwork((1.0, 0.42), (1.0, 0.0))
+    monkeypatch.setitem(vars(source), "network", network)
+    assert np.isfinite(source.landmarks(picture(90, 60), {})).all()
+    assert network.shown[1][0, :, 60, 60].tolist() == [-1, -1, -1]
 
 
 def test_network_below_zero_is_no_face(monkeypatch: pytest.MonkeyPatch) -> None:
