@@ -22,12 +22,14 @@ INSIDE, OUTSIDE = 0.5, 0.02
 class TransferSpec(CompositionSpec):
     """``boxes`` are ``[left, top, width, height]`` in shares, or names: eyes, nose, mouth, hair, face.
 
-    ``translated`` takes the part from the second generator, with one source in its own style (local translation).
+    ``pose`` says which of the first layers stay the source's: ``published`` forgets the first convolution, and so lets
+    the reference's pose through. ``translated`` takes the part from the second generator, with one source in its own
+    style (local translation).
     """
 
     operation: Literal["transfer"] = "transfer"
     boxes: Annotated[list[str | list[float]], Field(min_length=1)]
-    pose: Literal["published", "all", "none"] = "published"
+    pose: Literal["published", "all", "none"] = "all"
     last_layer: Annotated[int, Field(ge=0)] = 9
     alpha: Unit = 1.0
     translated: bool = False

@@ -11,7 +11,7 @@ from PIL import Image
 from gan_core.checkpoints.store import load_generator
 from gan_core.compose.base import branch
 from gan_core.compose.masks import box_mask
-from gan_core.compose.operations import transfer
+from gan_core.compose.operations import POSE_ALL, transfer
 from gan_core.data.images import encode_png, image_value, to_uint8
 from gan_core.data.stages import Row
 from gan_core.editing.stage import EditStage
@@ -45,7 +45,9 @@ def test_a_part_of_the_reference_is_put_into_every_row(models: ModelPaths) -> No
     made = stage(models, TRANSFER).process(rows(3))
     generator = load_generator(models.generator)
     with torch.no_grad():
-        expected = transfer(branch(generator, latent(1)), branch(generator, latent(9)), box_mask([BOX]))
+        expected = transfer(
+            branch(generator, latent(1)), branch(generator, latent(9)), box_mask([BOX]), pose_layers=POSE_ALL
+        )
     assert np.abs(pixels(made[1]["transfer"]).astype(int) - to_uint8(expected)[0]).max() <= 1
     alone = stage(models, TRANSFER).process(rows(3)[1:2])[0]
     assert alone["transfer"]["bytes"] == made[1]["transfer"]["bytes"]

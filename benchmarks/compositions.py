@@ -1,0 +1,243 @@
+"""What compositions cost and how good they are: ``python -m benchmarks.compositions``.
+
+Speed: images a second of each operation in ``exact`` and ``fast`` against the plain two-pass formulation (every layer
+evaluated for both branches, float32), all taking turns. ``seam``: the mean step across the joins of panoramas over the
+mean step elsewhere; as joins lie in the middle of faces, where steps are large, ``seam_uncut`` holds them against the
+same place of pictures that aren't cut. ``mismatch`` is how far the two drawings of a column at a join differ, in such
+steps. ``outside_change``: how much pixels change that
+lie more than an eighth of the picture from what the mask covers, over the change inside it. ``structure_drift``: the
+largest of the mean changes of yaw, pitch and smile by the attribute regressor, in shares of their ranges, between
+source and translation. ``style_monotone``: 1 if the distance to the cel-shaded set falls with every step of alpha.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.harness import print_result
+from gan_core.checkpoints.store import load_generator, load_network
+from gan_core.compose.base import check_composer, find_landmarks, load_second
+from gan_core.compose.kinds.transfer import OUTSIDE, POSES
+from gan_core.compose.masks import box_mask, named_box
+from gan_core.compose.operations import extend, interpolate, join, swap_patches, transfer, translate
+from gan_core.compose.panorama import Seams, joins_of, panorama, seam_score, smooth
+from gan_core.data.cel import render_cel
+from gan_core.data.toy import render, sample_factors
+from gan_core.generators import walk as walking
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.generators.walk import Branch, Features, Rule, Step
+from gan_core.metrics.extractors import EXTRACTORS
+from gan_core.metrics.frechet import frechet_distance, gather
+from gan_core.metrics.perceptual import load_perceptual
+from gan_core.params import Params, load_params
+from gan_core.precision import keep_freed_memory, set_precision
+
+BATCH = 8
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STRUCTURE = ("yaw", "pitch", "smile")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The networks that are looked at, and the parameters that name them."""
+
+    params: Params
+    first: StyleGAN2
+    second: StyleGAN2
+
+    @classmethod
+    def load(cls) -> "Setting":
+        """Load what ``params.yaml`` names."""
+        params = load_params()
+        path = params.models.generator
+        return cls(params, check_composer(load_generator(path), path), load_second(params.models))
+
+    def codes(self, count: int, seed: int = 0) -> Tensor:
+        """Truncated codes ``[count, n_latent, w_dim]``."""
+        z = torch.randn(count, self.first.z_dim, generator=torch.Generator().manual_seed(seed))
+        return self.first.broadcast(self.first.truncate(self.first.mapping(z), self.params.compose.psi)).contiguous()
+
+
+def branch(generator: StyleGAN2, w_plus: Tensor) -> Branch:
+    """Return a generator in the styles of several codes."""
+    return generator.branch(generator.styles(w_plus))
+
+
+def two_passes(index: int, first: Step, second: Step, rule: Rule, at: Features) -> Tensor:
+    """Blend as published: both branches are evaluated in every layer, whatever their shares."""
+    one, other = first.take(at), second.take(at)
+    if index == 0 and rule.join is not None:
+        return torch.cat([one, other], walking.DIMENSION[rule.join])
+    share = rule.share(index, *first.size(at))
+    return (1 - share) * one + share * other
+
+
+@contextmanager
+def formulation(setting: Setting, name: str) -> Iterator[None]:
+    """Compute in ``exact``, in ``fast``, or in ``plain``: exact, in two passes."""
+    for generator in (setting.first, setting.second):
+        set_precision(generator, "fast" if name == "fast" else "exact")
+    with patch.object(walking, "_blend", two_passes if name == "plain" else walking._blend):
+        yield
+    for generator in (setting.first, setting.second):
+        set_precision(generator, "exact")
+
+
+def operations(setting: Setting) -> dict[str, Callable[[], Tensor]]:
+    """Return a batch of each operation, to be called."""
+    g, h, w = setting.first, setting.second, setting.codes(BATCH)
+    other, mask = w.roll(1, 0), box_mask([named_box("eyes")])
+    return {
+        "panorama": lambda: panorama(g, w),
+        "interpolate": lambda: interpolate(branch(g, w), branch(g, other)),
+        "join": lambda: join(branch(g, w), branch(g, other)),
+        "extend": lambda: extend(branch(g, w), "reflect"),
+        "translate": lambda: translate(branch(g, w), branch(h, other)),
+        "transfer": lambda: transfer(branch(g, w), branch(g, other), mask),
+        "swap": lambda: swap_patches(branch(g, w), branch(g, other), (0.25, 0.25, 0.25, 0.25), (0.5, 0.25, 0.25, 0.25)),
+    }
+
+
+def seconds(setting: Setting, name: str, work: Callable[[], Tensor]) -> float:
+    """Return the wall time of one call in a formulation."""
+    with formulation(setting, name):
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+
+def print_speeds(setting: Setting, rounds: int) -> dict[str, float]:
+    """Print images a second of each operation and return the medians of the ratios to the plain formulation."""
+    names = ("plain", "exact", "fast")
+    ratios: dict[str, list[float]] = {"exact": [], "fast": []}
+    for operation, work in operations(setting).items():
+        for name in names:
+            seconds(setting, name, work)
+        times = [{name: seconds(setting, name, work) for name in names} for _ in range(rounds)]
+        speed = {name: BATCH / statistics.median(t[name] for t in times) for name in names}
+        for name, found in ratios.items():
+            found.append(statistics.median(t["plain"] / t[name] for t in times))
+        print(f"{operation:12} images/s: " + ", ".join(f"{name} {speed[name]:7.1f}" for name in names))
+    return {f"{name}_ratio": statistics.median(found) for name, found in ratios.items()}
+
+
+def measure_seams(setting: Setting, count: int) -> dict[str, float]:
+    """Draw ``count`` panoramas of 8 pictures with and without smoothing; return how visible their joins are."""
+    found: dict[str, float] = {}
+    for name, sigma in (("smoothed", 0.7), ("raw", 0.0)):
+        seams, literal = Seams(), []
+        for seed in range(count):
+            codes = setting.codes(8, 100 + seed)
+            codes = smooth(codes, sigma, setting.first.latent_avg) if sigma else codes
+            image = panorama(setting.first, codes, seams=seams)
+            literal.append(seam_score(image, joins_of(8, setting.first.size)))
+        found[f"seam_{name}"] = float(np.mean(literal))
+        found[f"seam_uncut_{name}"] = seams.ratio or float("nan")
+        found[f"mismatch_{name}"] = seams.mismatch / seams.usual
+    for name, value in found.items():
+        print(f"{name:20} {value:.4f}")
+    return found
+
+
+def measure_transfer(setting: Setting, count: int) -> dict[str, float]:
+    """Transfer parts between unaligned pairs, for each way of aligning the pose; return what is printed."""
+    g, models = setting.first, setting.params.models
+    landmarks = load_network(models.landmarks, "landmarks")
+    perceptual = load_perceptual(models.perceptual)
+    found: dict[str, list[float]] = {}
+    for seed in range(count):
+        w = setting.codes(2, 1000 + seed)
+        source, reference = branch(g, w[:1]), branch(g, w[1:])
+        before = g.synthesis(w[:1]).clamp(-1, 1)
+        points = find_landmarks(landmarks, before)
+        for part in ("eyes", "mouth"):
+            mask = box_mask([named_box(part, points)])
+            outside, inside = regions(mask, g.size)
+            for pose, layers in POSES.items():
+                after = transfer(source, reference, mask, pose_layers=layers)
+                change = (after - before).abs().mean(1, keepdim=True)
+                found.setdefault(f"{part}/{pose}", []).append(float(change[outside].mean() / change[inside].mean()))
+                rest = torch.where(outside, after, before)
+                found.setdefault(f"{part}/{pose}/lpips", []).append(float(perceptual(rest, before)))
+    means = {name: float(np.mean(values)) for name, values in found.items()}
+    for name in (name for name in means if not name.endswith("lpips")):
+        print(f"transfer {name}: outside {means[name]:.4f} of inside, LPIPS outside {means[name + '/lpips']:.5f}")
+    best = [means[f"{part}/all"] for part in ("eyes", "mouth")]
+    free = [means[f"{part}/none"] for part in ("eyes", "mouth")]
+    return {"outside_change": float(np.mean(best)), "outside_change_unaligned": float(np.mean(free))}
+
+
+def regions(mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the pixels beyond a margin of an eighth of the picture around a mask, and those it covers above half."""
+    soft = F.interpolate(mask, (size, size), mode="bilinear", align_corners=False)
+    margin = size // 8
+    return F.max_pool2d(soft, 2 * margin + 1, 1, margin) < OUTSIDE, soft > 0.5
+
+
+def measure_translation(setting: Setting, count: int) -> dict[str, float]:
+    """Translate in the source's own style and in that of references; return drift of structure and style distances."""
+    regressor = load_network(setting.params.models.attributes, "attributes")
+    columns = [list(regressor.names).index(name) for name in STRUCTURE]  # type: ignore[arg-type]
+
+    def read(images: Tensor) -> Tensor:
+        return regressor(images.clamp(-1, 1))[:, columns] / 2  # from [-1, 1] to shares of the range
+
+    w = setting.codes(count, 5)
+    source = read(setting.first.synthesis(w))
+    drifts = {}
+    for name, codes in (("its own style", w), ("the style of another", w.roll(1, 0))):
+        drift = (read(translate(branch(setting.first, w), branch(setting.second, codes))) - source).abs().mean(0)
+        drifts[name] = float(drift.max())
+        print(f"drift in {name}: " + ", ".join(f"{n} {d:.3f}" for n, d in zip(STRUCTURE, drift.tolist(), strict=True)))
+    factors = sample_factors(range(9_000_000, 9_000_000 + count))
+    instrument = (read(render_cel(factors)) - read(render(factors).image)).abs().mean(0)
+    print("the regressor itself, on renderings in both styles: " + ", ".join(f"{d:.3f}" for d in instrument.tolist()))
+    distances = style_distances(setting, w, render_cel(sample_factors(range(9_000_000, 9_000_000 + 2 * count))))
+    print("distance to the cel-shaded set by alpha: " + ", ".join(f"{d:.3f}" for d in distances))
+    falls = all(after < before for before, after in pairwise(distances))
+    return {
+        "structure_drift": drifts["its own style"],
+        "structure_drift_reference": drifts["the style of another"],
+        "style_monotone": float(falls),
+    }
+
+
+def style_distances(setting: Setting, w_plus: Tensor, cel: Tensor) -> list[float]:
+    """Return the Fréchet distance of translations to ``cel [N, 3, H, W]`` at each of ``ALPHAS``."""
+    extractor = EXTRACTORS.get("toy-attr")(setting.params.models)
+    real = gather(extractor.features(cel).numpy())
+    source, own = branch(setting.first, w_plus), branch(setting.second, w_plus)
+    made: Sequence[Tensor] = [translate(source, own, alpha) for alpha in ALPHAS]
+    return [frechet_distance(real, gather(extractor.features(images).numpy())) for images in made]
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--panoramas", type=int, default=12)
+    parser.add_argument("--pairs", type=int, default=48)
+    parser.add_argument("--portraits", type=int, default=512)
+    options = parser.parse_args()
+    keep_freed_memory()
+    setting = Setting.load()
+    speeds = print_speeds(setting, options.rounds)
+    seams = measure_seams(setting, options.panoramas)
+    transfers = measure_transfer(setting, options.pairs)
+    translation = measure_translation(setting, options.portraits)
+    print_result(**seams, **transfers, **translation, **speeds)
+
+
+if __name__ == "__main__":
+    main()
