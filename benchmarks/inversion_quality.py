@@ -5,9 +5,13 @@ strength to the side where its attribute has room (its true value decides: + in 
 upper). ``attribute_move`` is the smallest over the three edits of the mean move that the attribute regressor sees, as a
 share of the range; ``identity_kept`` is the smallest of the mean identity score after the edit over that before it.
 ``fid_floor_multiple`` is the distance of generated to held-out portraits over that of held-out to other held-out ones.
+
+``--images N --skip-fid`` is the quick form; ``--set tune.lr=0.003`` (again and again) tries other parameters;
+``tune_seconds`` are CPU seconds an image.
 """
 
 import argparse
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, reduce
@@ -16,6 +20,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
+import yaml
 from pandas import DataFrame
 from torch import Tensor
 
@@ -37,10 +42,12 @@ FLOOR_IMAGES, FLOOR_BATCH, FLOOR_FIRST = 2048, 128, 100_000
 
 
 @cache
-def chain() -> tuple[Params, list[Stage]]:
+def chain(changes: tuple[str, ...]) -> tuple[Params, list[Stage]]:
     """Return the parameters, with each edit to both sides, and the stages that they build; once a process."""
     edits = [{"direction": name, "strengths": [-1.0, 1.0]} for name in EDITS]
-    params = load_params(overrides={"edits": edits, "tune.enabled": True})
+    pairs = (change.split("=", 1) for change in changes)
+    overrides = {key: yaml.safe_load(value) for key, value in pairs}
+    params = load_params(overrides={"edits": edits, "tune.enabled": True} | overrides)
     return params, [build_stage(name, params, "") for name in STAGES]
 
 
@@ -50,29 +57,38 @@ def held_out(first: int, count: int) -> Tensor:
     return sample_factors(range(seed, seed + count))
 
 
-def examine(first: int, count: int) -> list[Row]:
+def examine(first: int, count: int, changes: tuple[str, ...]) -> list[Row]:
     """Take held-out portraits through the stages; return their scores and true factors."""
     factors = held_out(first, count)
     rows: list[Row] = [
         {"key": f"portrait-{first + i}", "image": image_value(encode_png(pixels), "")}
         for i, pixels in enumerate(to_uint8(render(factors).image))
     ]
-    stages = chain()[1]
+    stages = chain(changes)[1]
+    seconds = {}
     for stage in stages:
-        for row, columns in zip(rows, stage.process(rows), strict=True):
+        started = time.process_time()
+        results = stage.process(rows)
+        seconds[stage.name] = (time.process_time() - started) / count
+        for row, columns in zip(rows, results, strict=True):
             if isinstance(columns, Rejected):
                 raise RuntimeError(f"{stage.name} refuses {row['key']}: {columns.reason}")
             row |= columns
-    scores = [{field.name: float(row[field.name]) for field in stages[-1].fields} for row in rows]
+    fields = stages[-1].fields
+    scores = [{f.name: float(row[f.name]) for f in fields} | {"tune_seconds": seconds["tune"]} for row in rows]
     truth = [dict(zip(FACTOR_NAMES, values, strict=True)) for values in factors.tolist()]
     return [score | true for score, true in zip(scores, truth, strict=True)]
 
 
-def examine_all(pool: ProcessPoolExecutor, images: int) -> Iterator[Row]:
+def examine_all(pool: ProcessPoolExecutor, images: int, changes: tuple[str, ...]) -> Iterator[Row]:
     """Examine all portraits, saying how far it is."""
-    for number, rows in enumerate(pool.map(examine, range(0, images, BATCH), repeat(BATCH))):
+    starts = range(0, images, BATCH)
+    counts = [min(BATCH, images - first) for first in starts]
+    done = 0
+    for rows in pool.map(examine, starts, counts, repeat(changes)):
         yield from rows
-        print(f"\r{(number + 1) * BATCH} of {images} portraits", end="", flush=True)
+        done += len(rows)
+        print(f"\r{done} of {images} portraits", end="", flush=True)
     print()
 
 
@@ -124,10 +140,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--skip-fid", action="store_true")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     with ProcessPoolExecutor(options.processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        multiple = floor_multiple(pool)
-        rows = DataFrame(list(examine_all(pool, options.images)))
+        multiple = {} if options.skip_fid else {"fid_floor_multiple": floor_multiple(pool)}
+        rows = DataFrame(list(examine_all(pool, options.images, tuple(options.set))))
     mean = rows.mean()
     for name in ("mse", "psnr", "lpips_toy", "identity_toy"):
         print(f"{name:13} encoded {mean[f'{name}/encoded']:8.4f}   tuned {mean[f'{name}/tuned']:8.4f}")
@@ -141,7 +159,8 @@ def main() -> None:
         identity_tuned=mean["identity_toy/tuned"],
         attribute_move=edits["move"].min(),
         identity_kept=edits["identity_kept"].min(),
-        fid_floor_multiple=multiple,
+        tune_seconds=mean["tune_seconds"],
+        **multiple,
     )
 
 
