@@ -26,6 +26,48 @@ def down() -> None:
     servers.down(typer.echo)
 
 
+def status(
+    folder: Annotated[str, typer.Argument(help="a run, or a folder with runs in it")] = "runs",
+) -> None:
+    """Say what became of runs: shards by state, rows by reason, and what is not logged yet."""
+    from flows.status import describe_runs
+
+    for line in describe_runs(folder):
+        typer.echo(line)
+
+
+def retry_failed(
+    output: Annotated[str, typer.Argument(help="a run's folder or URL")],
+    reason: Annotated[str, typer.Option(help="the status of the rows, such as no_face")],
+    params: Annotated[str, typer.Option("--params", help="the parameter file")] = "params.yaml",
+    only_withdraw: Annotated[bool, typer.Option("--no-run", help="only mark the shards; run them later")] = False,
+) -> None:
+    """Make the shards again that have rows with this reason, from the stage that turned them away."""
+    from flows.status import withdraw
+    from gan_core.runs import load_run
+
+    taken = withdraw(output, reason)
+    typer.echo(f"{len(taken)} shards are made again: {', '.join(taken[:4])}{' ...' if len(taken) > 4 else ''}")
+    if not only_withdraw:
+        from flows.servers import use_prefect_server
+
+        use_prefect_server(typer.echo)
+        from flows.edit_dataset import edit_dataset
+
+        edit_dataset(load_run(output).source, output, params, update=True)
+        status(output)
+
+
+def doctor(
+    params: Annotated[str, typer.Option("--params", help="the parameter file")] = "params.yaml",
+) -> None:
+    """Check versions, devices, servers, disk and checkpoints, and say how to mend what is wrong; exit code 1 then."""
+    from flows.doctor import report
+
+    if not report(typer.echo, params):
+        raise typer.Exit(1)
+
+
 def reevaluate(
     datasets: Annotated[list[str] | None, typer.Argument(help="folders or URLs of shards")] = None,
     output: Annotated[str, typer.Option(help="where the nights' runs, history and page are")] = "runs/nightly",
@@ -70,5 +112,8 @@ def add_commands(app: typer.Typer, server: typer.Typer) -> None:
     """Put the commands into the command line."""
     app.command(epilog="Example: edit-dataset reevaluate data/sample --output runs/nightly")(reevaluate)
     app.command(epilog="Example: edit-dataset register data/models/e4e.safetensors --alias champion")(register)
+    app.command(epilog="Example: edit-dataset status runs")(status)
+    app.command(epilog="Example: edit-dataset retry-failed runs/demo --reason no_face")(retry_failed)
+    app.command(epilog="Example: edit-dataset doctor")(doctor)
     server.command(epilog=UP)(up)
     server.command(epilog=DOWN)(down)

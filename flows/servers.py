@@ -130,6 +130,11 @@ def find(name: str) -> Running | None:
     return running if same else None
 
 
+def answers(name: str, running: Running) -> bool:
+    """Tell whether a service says that it is well."""
+    return _answers(running.url + SERVICES[name].health)
+
+
 def start(name: str) -> Running:
     """Return the running service, or start it in a session of its own; returns when it answers, else ``UserError``."""
     with _locked():
@@ -178,7 +183,7 @@ def _wait(name: str, running: Running) -> bool:
     """Wait until the service answers; False if it ends instead, for instance because its port was taken meanwhile."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and find(name) is not None:
-        if _listens(running) and _answers(running.url + SERVICES[name].health):
+        if _listens(running) and answers(name, running):
             return True
         time.sleep(0.2)
     return False

@@ -1,0 +1,97 @@
+"""The operator's commands: what became of a run, failed rows tried again, and what is wrong with a set-up."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from flows import doctor, servers
+from flows.doctor import Check, examine
+from flows.status import DAMAGED, DONE, WAITING, WRITING, describe_runs, find_runs, read_state, withdraw
+from gan_core.chain import build_stage
+from gan_core.data.run_stage import run_stage
+from gan_core.errors import DataError
+from gan_core.params import load_params
+from gan_core.runs import Job, begin_run, plan_run
+
+QUICK = {"tune.enabled": False, "edits": []}
+
+
+@pytest.fixture
+def job(project: Path, tiny_dataset: str) -> Job:
+    """A run with aligned shards, the first of them encoded."""
+    job = plan_run(tiny_dataset, "runs/a", overrides=QUICK)
+    begin_run(job)
+    align = build_stage("align", job.params, tiny_dataset)
+    for shard in job.shards:
+        run_stage(align, shard, job.output)
+    run_stage(build_stage("encode", job.params, tiny_dataset), job.shards[0], job.output)
+    return job
+
+
+def test_status_tells_shards_by_state_and_rows_by_reason(job: Job) -> None:
+    Path("runs/a/align/shard-00002.parquet").write_bytes(b"spoiled")
+    Path("runs/a/encode/.shard-00001.parquet.lock").touch()
+    state = read_state("runs/a")
+    assert state.shards["align"] == Counter({DONE: 2, DAMAGED: 1})
+    assert state.shards["encode"] == Counter({DONE: 1, WRITING: 1, WAITING: 1})
+    assert state.rows == Counter({("ok", "align"): 3, ("ok", "encode"): 2, ("not_an_image", "align"): 1})
+    Path("runs/a/pending.json").touch()
+    lines = list(describe_runs("runs"))
+    assert lines[0] == f"runs/a: {job.source}, 3 of 12 shards, not finished: run it again to go on"
+    assert "  align    1 damaged, 2 finished" in lines
+    assert "  rows     5 ok, 1 not_an_image (align), 2 not begun" in lines
+    assert "  MLflow   not logged yet: `edit-dataset sync runs/a`" in lines
+    assert find_runs("runs/a") == ["runs/a"]
+
+
+def test_no_run_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no run in .*: make one with `edit-dataset run SOURCE"):
+        find_runs(str(tmp_path))
+
+
+def test_failed_rows_are_made_again_with_their_shards_and_no_others(job: Job) -> None:
+    before = {str(p): p.stat().st_mtime_ns for p in Path("runs/a").rglob("*.parquet")}
+    assert withdraw("runs/a", "not_an_image") == [
+        f"{stage}/shard-00000.parquet" for stage in ("align", "encode", "edit", "measure")
+    ]
+    state = read_state("runs/a")
+    assert state.shards["align"] == Counter({DONE: 2, DAMAGED: 1})
+    align = build_stage("align", job.params, job.source)
+    made = [run_stage(align, shard, job.output) for shard in job.shards]
+    assert [receipt.reused for receipt in made] == [False, True, True]
+    assert {path for path, when in before.items() if Path(path).stat().st_mtime_ns != when} == {
+        "runs/a/align/shard-00000.parquet"
+    }
+
+
+def test_a_reason_that_no_row_has_is_refused_with_the_ones_there_are(job: Job) -> None:
+    with pytest.raises(DataError, match="no row of runs/a is 'no_image'; did you mean 'not_an_image'"):
+        withdraw("runs/a", "no_image")
+
+
+def test_doctor_finds_nothing_wrong_with_a_good_set_up(project: Path) -> None:
+    (project / "params.yaml").write_text(
+        json.dumps({"models": load_params().models.model_dump() | {"second_generator": load_params().models.generator}})
+    )
+    assert [check for check in examine() if not check.fine] == []
+
+
+def test_doctor_says_how_to_mend_what_is_wrong(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoiled = project / "spoiled.safetensors"
+    spoiled.write_bytes(b"not a checkpoint")
+    models = load_params().models.model_dump() | {"encoder": str(spoiled), "identity": "gone.safetensors"}
+    (project / "params.yaml").write_text(json.dumps({"models": models}))
+    monkeypatch.setattr(doctor, "SMALLEST_DISK_GB", 1e9)
+    monkeypatch.setitem(doctor.RANGES, "prefect", ("2", "3"))
+    monkeypatch.setattr(servers, "find", lambda name: servers.Running(1, [], 9) if name == "mlflow" else None)
+    wrong = {check.name: check for check in examine() if not check.fine}
+    assert wrong.keys() >= {"prefect", "disk", "mlflow", "models.encoder", "models.identity"}
+    assert wrong["prefect"].mend == "pip install -e . -c constraints.txt"
+    assert wrong["models.identity"].mend == "dvc pull gone.safetensors"
+    assert "does not answer" in wrong["mlflow"].found and "server stop mlflow" in wrong["mlflow"].mend
+    told: list[str] = []
+    assert doctor.report(lambda line: told.append(str(line))) is False
+    assert any(line.startswith("FAIL models.identity") for line in told)
+    assert isinstance(wrong["disk"], Check)
