@@ -16,11 +16,12 @@ from tasks.align import align
 from tasks.edit import edit
 from tasks.encode import encode
 from tasks.measure import measure
+from tasks.paste import paste
 from tasks.shards import Done
 from tasks.tracking import track
 from tasks.tune import tune
 
-CHAIN = {"align": align, "encode": encode, "tune": tune, "edit": edit, "measure": measure}
+CHAIN = {"align": align, "encode": encode, "tune": tune, "edit": edit, "paste": paste, "measure": measure}
 SHARDS_PER_WORKER = 4
 
 

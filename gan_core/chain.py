@@ -10,8 +10,9 @@ Builder = Callable[[Params, str], Stage]
 
 
 def stage_names(params: Params) -> tuple[str, ...]:
-    """Return the stages of a run in order; ``tune`` is left out when it is switched off."""
-    return tuple(name for name in STAGES if name != "tune" or params.tune.enabled)
+    """Return the stages of a run in order; ``tune`` and ``paste`` are left out when they are switched off."""
+    off = {"tune": not params.tune.enabled, "paste": not params.paste.enabled}
+    return tuple(name for name in STAGES if not off.get(name))
 
 
 def build_stage(name: str, params: Params, source: str) -> Stage:
@@ -57,6 +58,12 @@ def _drawing(params: Params, source: str) -> Stage:
     return EditStage(params.edits, params.models, params.tune.enabled, params.run.batch_size, latents_of)
 
 
+def _paste(params: Params, source: str) -> Stage:
+    from gan_core.align.paste_stage import PasteStage
+
+    return PasteStage(source, params.paste, params.edits, params.align.max_pixels)
+
+
 def _measure(params: Params, source: str) -> Stage:
     from gan_core.metrics.stage import MeasureStage
 
@@ -69,6 +76,13 @@ def _compose(params: Params, source: str) -> Stage:
     return ComposeStage(params.compose, params.models)
 
 
-OTHER_STAGES: dict[str, Builder] = {"compose": _compose}
+OTHER_STAGES: dict[str, Builder] = {"compose": _compose, "translate": _translate}
 """Stages of flows beside the chain."""
-STAGES: dict[str, Builder] = {"align": _align, "encode": _encode, "tune": _tune, "edit": _edit, "measure": _measure}
+STAGES: dict[str, Builder] = {
+    "align": _align,
+    "encode": _encode,
+    "tune": _tune,
+    "edit": _edit,
+    "paste": _paste,
+    "measure": _measure,
+}

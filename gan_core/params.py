@@ -163,6 +163,33 @@ class ComposeParams(Section):
     plan: list[Composition] = []
 
 
+class TranslateParams(Section):
+    """What ``translate-dataset`` does: a task of ``gan_core.translation.tasks`` over the column ``column``.
+
+    With ``made`` that column holds pictures that inputs are made of (reduced by one of ``factors``, hidden by one of
+    ``masks``, drawn from the label maps in ``labels``), else the inputs themselves, and ``truth`` may name the pictures.
+    ``variants`` are edits of the latents, such as style mixing. An empty ``encoder`` means the project's own.
+    """
+
+    task: str = "super-resolution"
+    encoder: str = ""
+    align: bool = False
+    column: str = "image"
+    made: bool = True
+    truth: str = ""
+    labels: str = "labels"
+    factors: Annotated[list[Count], Field(min_length=1)] = [8]
+    masks: Annotated[list[str], Field(min_length=1)] = ["box"]
+    variants: list[Edit] = []
+
+
+class PasteParams(Section):
+    """Whether edited faces return into their photographs; ``feather``: the soft edge, as a share of the square."""
+
+    enabled: bool = False
+    feather: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+
+
 class MeasureParams(Section):
     """Which metrics are computed, and the sample that the distribution metrics use."""
 
@@ -362,6 +389,8 @@ class Params(Section):
     tune: TuneParams = TuneParams()
     edits: list[Edit] = []
     compose: ComposeParams = ComposeParams()
+    translate: TranslateParams = TranslateParams()
+    paste: PasteParams = PasteParams()
     measure: MeasureParams = MeasureParams()
     track: TrackParams = TrackParams()
     portraits: PortraitsParams = PortraitsParams()

@@ -27,6 +27,7 @@ class AlignStage(Stage):
     """
 
     name: ClassVar[str] = "align"
+    version: ClassVar[int] = 2
     inputs: ClassVar[tuple[str, ...]] = ("source",)
     fields: Sequence[pa.Field] = (
         pa.field("image", IMAGE),

@@ -142,8 +142,10 @@ def _join(rows: Sequence[Row], inputs: dict[str, str]) -> Row:
     if len({row["key"] for row in rows}) > 1:
         raise DataError(f"{', '.join(inputs.values())} hold different keys in one place: run their stages again")
     joined: Row = {}
-    for row in rows:
+    for name, row in zip(inputs, rows, strict=True):
         joined |= row
+        if name == "source":  # its image gives way to the aligned one, which has the same name
+            joined["source/image"] = row.get("image")
     first_fault = next((row for row in rows if row["status"] != "ok"), rows[-1])
     return joined | {name: first_fault[name] for name in BASE_NAMES}
 

@@ -1,0 +1,69 @@
+"""Put a face that was cut out, and edited, back into its photograph."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from gan_core.align.quad import Points
+
+
+def paste_face(photo: Image.Image, face: Image.Image, quad: ArrayLike, feather: float = 0.1) -> Image.Image:
+    """Return ``photo`` with ``face`` laid on the square ``quad`` [4, 2] (top left, bottom left, bottom and top right).
+
+    ``feather`` is the width of the soft edge inside the square, as a share of its side (0: a hard one). Pixels outside
+    of the square keep their values to the bit; so does what of the square lies outside of the photograph.
+    """
+    corners = np.asarray(quad, dtype=np.float64)
+    left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int).tolist()
+    right, bottom = np.minimum(np.ceil(corners.max(axis=0)) + 1, photo.size).astype(int).tolist()
+    pasted = photo.copy()
+    if left >= right or top >= bottom:
+        return pasted
+    y, x = np.mgrid[top:bottom, left:right]
+    across, down = _place(corners, np.stack([x, y], axis=-1))
+    mask = feathered(across, down, feather)[..., None]
+    drawn = _draw(face, corners, (left, top, right - left, bottom - top))
+    before = np.asarray(photo.crop((left, top, right, bottom)), dtype=np.float64)
+    blended = np.where(mask > 0, np.rint(before + mask * (drawn - before)), before)
+    pasted.paste(Image.fromarray(blended.clip(0, 255).astype(np.uint8)), (left, top))
+    return pasted
+
+
+def feathered(across: NDArray[np.float64], down: NDArray[np.float64], feather: float) -> NDArray[np.float64]:
+    """Weight of the face at places (0 to 1 within the square): 0 outside, 1 inside the edge, a smooth step between."""
+    depth = np.minimum(np.minimum(across, 1 - across), np.minimum(down, 1 - down))
+    if feather <= 0:
+        return (depth > 0).astype(np.float64)
+    step = np.clip(depth / feather, 0, 1)
+    return step * step * (3 - 2 * step)
+
+
+def _place(corners: Points, pixels: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where pixels ``[..., 2]`` lie in the square, as shares of its side from its top left corner."""
+    side_across, side_down = corners[3] - corners[0], corners[1] - corners[0]
+    from_corner = pixels - corners[0]
+    length = side_across @ side_across
+    return from_corner @ side_across / length, from_corner @ side_down / length
+
+
+def _draw(face: Image.Image, corners: Points, box: tuple[int, int, int, int]) -> NDArray[np.float64]:
+    """The face in the pixels of ``box`` (left, top, width, height), reduced first where the square is the smaller."""
+    left, top, width, height = box
+    side_across, side_down = corners[3] - corners[0], corners[1] - corners[0]
+    side = float(np.hypot(*side_across))
+    size = min(face.width, max(round(side), 1))
+    if size < face.width:
+        face = face.resize((size, size), Image.Resampling.LANCZOS)
+    scale = size / side**2
+    # Pillow asks, for the middle of an output pixel (edges at whole numbers), where it is in the face
+    origin = np.array([left, top]) - corners[0] - 0.5
+    a, b = side_across * scale
+    d, e = side_down * scale
+    matrix = (a, b, origin @ side_across * scale, d, e, origin @ side_down * scale)
+    margin = 2
+    padded = Image.fromarray(np.pad(np.asarray(face), ((margin, margin), (margin, margin), (0, 0)), "edge"))
+    shifted = (matrix[0], matrix[1], matrix[2] + margin, matrix[3], matrix[4], matrix[5] + margin)
+    drawn = padded.transform((width, height), Image.Transform.AFFINE, shifted, Image.Resampling.BICUBIC)
+    return np.asarray(drawn, dtype=np.float64)
