@@ -95,6 +95,29 @@ def compose(
     typer.echo(f"report: {output}/report.html")
 
 
+@app.command(epilog="Example: edit-dataset translate data/translation-sample runs/sketches --set translate.task=sketch")
+def translate(
+    source: Annotated[str, typer.Argument(help="a dataset: a folder or URL of shards")] = "data/translation-sample",
+    output: Annotated[str, typer.Argument(help="the run's folder or URL")] = "runs/translations",
+    params: ParamsFile = "params.yaml",
+    settings: Setting = None,
+    update: Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")] = False,
+) -> None:
+    """Translate a dataset by the task of `translate`; finished shards are skipped."""
+    from flows.servers import use_prefect_server
+    from gan_core.translation.job import plan_translation
+
+    overrides = dict(_parse(text) for text in settings or [])
+    job = plan_translation(source, output, params, overrides, update)
+    typer.echo(f"{output}: {job.params.translate.task} of {sum(job.rows.values())} rows in {len(job.shards)} shards")
+    address = use_prefect_server(typer.echo)
+    typer.echo(f"Prefect: {address.removesuffix('/api')} (`edit-dataset server stop` ends a local one)")
+    from flows.translate_dataset import translate_dataset
+
+    translate_dataset(source, output, params, overrides, update)
+    typer.echo(f"report: {output}/report.html")
+
+
 @app.command("import", epilog="Example: edit-dataset import ~/photos data/photos --rows-per-shard 500")
 def import_(
     source: Annotated[str, typer.Argument(help="a folder of images, of WebDataset tars or of Parquet files")],

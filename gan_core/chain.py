@@ -70,6 +70,12 @@ def _measure(params: Params, source: str) -> Stage:
     return MeasureStage(params.measure, params.edits, params.models, params.tune.enabled, params.run.batch_size)
 
 
+def _translate(params: Params, source: str) -> Stage:
+    from gan_core.translation.job import build_translation
+
+    return build_translation(params, source, lambda: _align(params, source))
+
+
 def _compose(params: Params, source: str) -> Stage:
     from gan_core.compose.stage import ComposeStage
 

@@ -466,7 +466,7 @@ def _section(path: list[str | int], values: Any) -> type[BaseModel]:
     model: Any = Params
     for part in path:
         values = values[part]
-        if path[0] == "edits":
+        if path[0] == "edits" or path[1:2] == ["variants"]:
             model = edit_spec(values.get("kind", "direction")) if isinstance(values, dict) else model
         elif isinstance(values, dict) and "operation" in values:
             model = composition_spec(values["operation"])

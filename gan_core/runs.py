@@ -1,7 +1,7 @@
 """A run over a dataset: what it will do is checked as a whole before anything is written."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +44,11 @@ def plan_run(
     params_file: str = "params.yaml",
     overrides: dict[str, Any] | None = None,
     update: bool = False,
+    stages: Callable[[Params], tuple[str, ...]] | None = None,
 ) -> Job:
     """Check parameters, dataset, networks and output folder; nothing is written.
+
+    ``stages`` names the stages of a flow other than ``edit-dataset``.
 
     Raises ``UserError`` for the first thing that is wrong, and unless ``update`` is given also when ``output`` holds a
     run with other parameters, networks or source.
@@ -55,7 +58,7 @@ def plan_run(
     check_folder(source, output)
     from gan_core.chain import build_stage, stage_names
 
-    identities = {name: build_stage(name, params, source).identity() for name in stage_names(params)}
+    identities = {name: build_stage(name, params, source).identity() for name in (stages or stage_names)(params)}
     job = Job(params, source, output, rows, json.loads(json.dumps(identities)))
     check_changes(job, update)
     return job

@@ -19,7 +19,9 @@ from gan_core.report.pictures import Strips, read_strips
 from gan_core.report.rows import Line, Rows, read_rows_of
 from gan_core.report.stages import summarise_stages
 from gan_core.report.totals import read_totals
+from gan_core.report.translations import translation_gallery
 from gan_core.runs import Job, load_run
+from gan_core.translation.job import is_translation
 
 REPORT = "report.html"
 
@@ -50,9 +52,22 @@ def write_report(output: str) -> str:
     """
     job = load_run(output)
     path = join_url(output, REPORT)
-    page = render_gallery(job) if is_composition(job) else render(job)
+    page = _page(job)
     write_bytes(path, page.encode())
     return path
+
+
+def _page(job: Job) -> str:
+    if is_translation(job):
+        return render_translations(job)
+    return render_gallery(job) if is_composition(job) else render(job)
+
+
+def render_translations(job: Job) -> str:
+    """Return the page about a finished run that translated."""
+    template = _environment().get_template("translations.html.j2")
+    shown = translation_gallery(job)
+    return template.render(name=base_name(job.output), job=job, stages=summarise_stages(job), **shown)
 
 
 def render_gallery(job: Job) -> str:

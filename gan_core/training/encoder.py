@@ -139,6 +139,8 @@ def validate(
     parts: dict[Term, float] = {
         "l2": scores["mse"],
         "perceptual": scores[judges.perceptual.name],
+        "l2_crop": scores["mse"],
+        "perceptual_crop": scores[judges.perceptual.name],
         "identity": 1 - scores["identity_toy"],
     }
     state.keep_best(sum(params.losses.get(name, 0.0) * value for name, value in parts.items()))

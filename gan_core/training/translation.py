@@ -25,7 +25,7 @@ from gan_core.training.log import Report, TrainingLog
 from gan_core.training.portraits import PortraitSet, load_portraits
 from gan_core.training.reconstruction import Batch, Judges, Lesson, evaluate, resample
 from gan_core.translation.inputs import INPUTS, InputTransform, mirror_labels
-from gan_core.translation.tasks import TASKS, TranslationTask, decoder_path, find_task
+from gan_core.translation.tasks import TASKS, TranslationTask, decoder_path, find_task, translator_path
 
 ARCHITECTURE = "psp"
 
@@ -93,12 +93,6 @@ def build_lesson(params: Params, task: TranslationTask, settings: TrainTranslati
     transform = INPUTS.get(task.sees)(settings.factors, settings.masks)
     segmenter = load_network(params.models.segmenter, "segmenter") if transform.from_labels else None
     return TranslationLesson(task, transform, segmenter)
-
-
-def translator_path(params: Params, task: str) -> Path:
-    """Where a task's encoder lies: beside the encoder of inversion, which is the task ``inversion`` itself."""
-    path = Path(params.models.encoder)
-    return path if task == "inversion" else path.with_name(f"translate-{task}.safetensors")
 
 
 def task_settings(params: Params, task: str) -> TrainTranslationParams:

@@ -7,6 +7,7 @@ the paper shows it, and its weights here are those of super-resolution.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from gan_core.errors import ParamsError, near_matches
@@ -65,3 +66,9 @@ def find_task(name: str) -> TranslationTask:
 def decoder_path(params: Params, task: TranslationTask) -> str:
     """Where the generator lies that draws for a task."""
     return str(getattr(params.models, task.decoder))
+
+
+def translator_path(params: Params, task: str) -> Path:
+    """Where a task's encoder lies: beside the encoder of inversion, which is the task ``inversion`` itself."""
+    path = Path(params.models.encoder)
+    return path if task == "inversion" else path.with_name(f"translate-{task}.safetensors")

@@ -23,10 +23,9 @@ from gan_core.training.translation import (
     build_lesson,
     task_settings,
     train_task,
-    translator_path,
 )
 from gan_core.translation.inputs import INPUTS, mirror_labels
-from gan_core.translation.tasks import TASKS, decoder_path
+from gan_core.translation.tasks import TASKS, decoder_path, translator_path
 from tests.conftest import ABOUT
 
 ROOT = Path(__file__).parents[3]

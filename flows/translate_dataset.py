@@ -1,0 +1,61 @@
+"""(align →) translate: one of pSp's image-to-image tasks over a dataset, by an encoder and a frozen generator."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from prefect import flow
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.ledger import collect, show
+from gan_core.report import write_report
+from gan_core.runs import Job, begin_run
+from gan_core.translation.job import plan_translation, summarise_translation
+from tasks.align import align
+from tasks.shards import Done
+from tasks.tracking import track
+from tasks.translate import translate
+
+TASKS = {"align": align, "translate": translate}
+
+
+@flow(name="translate-dataset", flow_run_name="{output}")
+def translate_dataset(
+    source: str = "data/translation-sample",
+    output: str = "runs/translations",
+    params_file: str = "params.yaml",
+    overrides: dict[str, Any] | None = None,
+    update: bool = False,
+) -> dict[str, float]:
+    """Translate every shard of ``source`` into ``output`` by the task of ``translate``; return the mean scores.
+
+    Finished shards are skipped by their receipts. Everything is checked before anything is written: ``UserError``.
+
+    Args:
+        source: The dataset: pictures, sketches, label maps or small pictures, in the column that `translate` names.
+        output: The run's folder or URL; a run that is there already goes on where it ended.
+        params_file: The parameter file; `translate` says what is done.
+        overrides: Laid over the parameter file, such as {"translate.task": "sketch", "translate.made": false}.
+        update: Redo what differs from the run in the output folder, instead of refusing.
+    """
+    started = time.time()
+    job = plan_translation(source, output, params_file, overrides, update)
+    begin_run(job)
+    pool: ThreadPoolTaskRunner[Done] = ThreadPoolTaskRunner(max_workers=job.params.run.workers)
+    with pool as runner:
+        done = collect(job, list(submit_shards(job, runner)))
+    metrics = summarise_translation(job)
+    write_report(job.output)
+    show(job, done, metrics)
+    track(job, done, metrics, started)
+    return metrics
+
+
+def submit_shards(job: Job, runner: ThreadPoolTaskRunner[Done]) -> Iterator[PrefectFuture[Done]]:
+    """Send each shard through its stages, one after the other."""
+    for shard in job.shards:
+        last: list[PrefectFuture[Done]] = []
+        for stage in job.stages:
+            last = [runner.submit(TASKS[stage], {"job": job, "shard": shard}, wait_for=last)]
+            yield from last

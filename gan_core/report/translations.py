@@ -1,0 +1,61 @@
+"""The page about a run that translated: its totals, and rows as input, output, variants and truth."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gan_core.editing.plan import plan_edits
+from gan_core.metrics.summary import load_summary
+from gan_core.report.numbers import Tile
+from gan_core.report.pictures import NAMES, Strips, read_strips
+from gan_core.report.rows import Line, read_rows_of
+from gan_core.runs import Job
+from gan_core.translation.job import STAGE
+from gan_core.translation.scores import SCORES
+from gan_core.translation.stage import INPUT, OUTPUT
+
+TRUTH = "truth"
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One row: its key, its pictures by name in order, and its scores in words."""
+
+    key: str
+    pictures: dict[str, str]
+    scores: list[str]
+
+
+def translation_gallery(job: Job) -> dict[str, Any]:
+    """Return what the template ``translations.html.j2`` shows of a finished run."""
+    rows, settings = read_rows_of(job), job.params.translate
+    strips = read_strips(job, rows.sample, ("source", *job.stages))
+    failed: dict[tuple[str, str], int] = {}
+    for line in rows.failed:
+        failed[line.status, line.reason] = failed.get((line.status, line.reason), 0) + 1
+    return {
+        "task": settings.task,
+        "tiles": list(_tiles(job)),
+        "translations": [_translation(line, strips, job) for line in rows.sample],
+        "meanings": {name: SCORES[name].sentence for name in rows.values if name in SCORES},
+        "failures": failed,
+        "failed": rows.total - rows.ok,
+    }
+
+
+def _translation(line: Line, strips: Strips, job: Job) -> Translation:
+    found, settings = strips[line.shard, line.position], job.params.translate
+    variants = [picture.column for picture in plan_edits(settings.variants)]
+    column = settings.column if settings.made else settings.truth
+    truth = "aligned" if settings.align else NAMES.get(("source", column), column)
+    names = {name: name for name in (INPUT, OUTPUT, *variants)} | {TRUTH: truth}
+    pictures = {shown: found[name] for shown, name in names.items() if name in found}
+    return Translation(line.key, pictures, [f"{name} {value:.3g}" for name, value in line.scores.items()])
+
+
+def _tiles(job: Job) -> Iterator[Tile]:
+    summary = load_summary(job.output)
+    yield Tile("Translated", f"{summary['rows'].get('ok', 0):,}", f"Rows of {job.source}, by {STAGE}.")
+    for name, value in summary["metrics"].items():
+        score, _, factor = name.partition("/")
+        yield Tile(name, f"{value:.3g}", f"Mean {SCORES[score].sentence}{', reduced by ' + factor if factor else ''}.")

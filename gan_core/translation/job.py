@@ -1,0 +1,87 @@
+"""A run that translates: its stages, its checks before anything is written, and its totals."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gan_core.data.atomic import write_bytes
+from gan_core.data.receipts import require_receipt
+from gan_core.data.shards import open_shard
+from gan_core.data.stages import Stage
+from gan_core.data.urls import join_url
+from gan_core.editing.references import SourceLatents
+from gan_core.metrics.summary import SUMMARY_FILE
+from gan_core.params import Params
+from gan_core.runs import Job, plan_run
+from gan_core.translation.scores import SCORES
+from gan_core.translation.stage import FACTOR, TranslateStage
+from gan_core.translation.tasks import translator_path
+
+STAGE = "translate"
+
+
+def translation_stages(params: Params) -> tuple[str, ...]:
+    """Return the stages of a run that translates, in order."""
+    return ("align", STAGE) if params.translate.align else (STAGE,)
+
+
+def build_translation(params: Params, source: str, align: Callable[[], Stage]) -> TranslateStage:
+    """Build the stage with its networks; ``align`` builds the stage that rows referred to are aligned by."""
+    plain = params.model_copy(update={"translate": params.translate.model_copy(update={"variants": []})})
+
+    def stages() -> list[Stage]:
+        return [*([align()] if params.translate.align else []), build_translation(plain, source, align)]
+
+    path = params.translate.encoder or str(translator_path(params, params.translate.task))
+    size = params.run.batch_size
+    return TranslateStage(params.translate, params.models, path, source, size, SourceLatents(source, stages))
+
+
+def plan_translation(
+    source: str,
+    output: str,
+    params_file: str = "params.yaml",
+    overrides: dict[str, Any] | None = None,
+    update: bool = False,
+) -> Job:
+    """Check parameters, dataset, networks and output folder as ``plan_run`` does; nothing is written."""
+    return plan_run(source, output, params_file, overrides, update, translation_stages)
+
+
+def is_translation(job: Job) -> bool:
+    """Say whether a run translated."""
+    return STAGE in job.stages
+
+
+def summarise_translation(job: Job) -> dict[str, float]:
+    """Write ``summary.json`` with the mean of each score, super-resolution's by factor too; return its metrics.
+
+    A score that no row has is left out, and named there as omitted. Raises ``DataError`` for an unfinished shard.
+    """
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    rows: dict[str, int] = {}
+    for shard in job.shards:
+        url = join_url(job.output, STAGE, shard)
+        for status, count in require_receipt(url, "run the translate stage again").rows.items():
+            rows[status] = rows.get(status, 0) + count
+        for name, factor, value in _read_scores(url):
+            values[name].append(value)
+            if job.params.translate.task == "super-resolution":
+                values[f"{name}/x{factor}"].append(value)
+    metrics = {name: float(np.mean(found)) for name, found in sorted(values.items())}
+    omitted = {} if metrics else {"all": "no row was translated"}
+    summary = {"metrics": metrics, "omitted": omitted, "rows": dict(sorted(rows.items()))}
+    write_bytes(join_url(job.output, SUMMARY_FILE), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+    return metrics
+
+
+def _read_scores(url: str) -> list[tuple[str, int, float]]:
+    with open_shard(url) as file:
+        names = [name for name in file.schema_arrow.names if name in SCORES]
+        columns = file.read(columns=[FACTOR, *names]).to_pydict()
+    factors = columns.pop(FACTOR)
+    pairs = [(name, factor, value) for name in names for factor, value in zip(factors, columns[name], strict=True)]
+    return [(name, factor, value) for name, factor, value in pairs if value is not None]

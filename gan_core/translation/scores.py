@@ -1,0 +1,164 @@
+"""How well each task was done, row by row: scores that fit the task, by name."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.batching import in_chunks
+from gan_core.checkpoints.store import file_sha256, load_network
+from gan_core.data.toy import FACTORS
+from gan_core.metrics.perceptual import PerceptualLoss, load_perceptual
+from gan_core.metrics.pixel import mse, psnr
+from gan_core.metrics.segmenter import count_overlaps, mean_iou
+from gan_core.params import ModelPaths
+from gan_core.translation.degradations import reduce_bicubic
+from gan_core.translation.inputs import Seen, draw_sketch
+
+YAW = max(factor.high for factor in FACTORS if factor.name == "yaw")
+NETWORKS = ("identity", "attributes", "segmenter")
+NEAR = 1
+"""Lines agree that are no further apart than this, in pixels."""
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A batch after translation: ``output`` and its ``variants``, all ``[B, 3, S, S]``, and what they came from.
+
+    ``inputs [B, C, S, S]`` is what the encoder saw, ``truth`` the picture that it was made of, if that is known.
+    """
+
+    seen: Sequence[Seen]
+    inputs: Tensor
+    output: Tensor
+    variants: Sequence[Tensor]
+    truth: Tensor | None
+
+
+class Scorer:
+    """The networks that scores need, each loaded once, and the scores of a batch."""
+
+    def __init__(self, names: Sequence[str], models: ModelPaths) -> None:
+        self.names, self.models = tuple(names), models
+        wanted = {network for name in self.names for network in SCORES[name].networks}
+        self.networks: dict[str, nn.Module] = {n: load_network(getattr(models, n), n) for n in wanted if n in NETWORKS}
+        self.distance: PerceptualLoss | None = load_perceptual(models.perceptual) if "perceptual" in wanted else None
+        self.files = {f"{name}_sha256": file_sha256(getattr(models, name)) for name in sorted(wanted)}
+
+    def score(self, x: Translated) -> dict[str, list[float | None]]:
+        """Scores of each row, ``None`` where a row lacks what a score needs."""
+        found: dict[str, list[float | None]] = {}
+        for name in self.names:
+            if SCORES[name].needs_truth and x.truth is None:
+                found[name] = [None] * len(x.seen)
+            else:
+                found[name] = SCORES[name].compute(self, x).double().tolist()
+        return found
+
+    def lpips(self, x: Tensor, y: Tensor) -> Tensor:
+        """Perceptual distance ``[B]``."""
+        assert self.distance is not None
+        distance = self.distance
+        return in_chunks(lambda pair: distance(*pair.unbind(1)), torch.stack([x, y], 1))
+
+    def cosine(self, x: Tensor, y: Tensor) -> Tensor:
+        """Cosine of the identity embeddings ``[B]``."""
+        embed = self.networks["identity"]
+        return (in_chunks(embed, x) * in_chunks(embed, y)).sum(1)
+
+    def degrees(self, x: Tensor) -> Tensor:
+        """How far heads are turned to either side, in degrees ``[B]``, as the attribute regressor sees it."""
+        regressor: Any = self.networks["attributes"]
+        return in_chunks(regressor, x)[:, regressor.names.index("yaw")].abs() * YAW
+
+    def label(self, x: Tensor) -> Tensor:
+        """Label ids ``[B, S, S]`` that the segmenter sees."""
+        return in_chunks(lambda images: self.networks["segmenter"](images).argmax(1), x)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of a row: how it is computed, ``[B]``, the networks that it takes, and what it says."""
+
+    compute: Callable[[Scorer, Translated], Tensor]
+    sentence: str
+    networks: tuple[str, ...] = ()
+    needs_truth: bool = False
+
+
+def truth_of(x: Translated) -> Tensor:
+    """The picture that inputs were made of, which a score with ``needs_truth`` always has."""
+    assert x.truth is not None
+    return x.truth
+
+
+def label_agreement(scorer: Scorer, x: Translated) -> Tensor:
+    """Mean IoU of each row between the label map that was given and that of the output."""
+    pairs = zip(scorer.label(x.output), x.inputs.argmax(1), strict=True)
+    return torch.tensor([mean_iou(count_overlaps(*pair)) for pair in pairs])
+
+
+def edge_agreement(scorer: Scorer, x: Translated) -> Tensor:
+    """F1 of the lines that were given and the borders in the output, a pixel of distance allowed."""
+    drawn, given = draw_sketch(scorer.label(x.output)) < 0.5, x.inputs < 0.5
+    precision, recall = _share_near(drawn, given), _share_near(given, drawn)
+    return 2 * precision * recall / (precision + recall).clamp(min=1e-9)
+
+
+def _share_near(lines: Tensor, others: Tensor) -> Tensor:
+    around = F.max_pool2d(others.float(), 2 * NEAR + 1, stride=1, padding=NEAR)
+    return (lines * around).sum((1, 2, 3)) / lines.sum((1, 2, 3)).clamp(min=1)
+
+
+def data_consistency(scorer: Scorer, x: Translated) -> Tensor:
+    """PSNR between output and input, both reduced by the row's factor."""
+    rows = zip(x.output, x.inputs, (seen.factor for seen in x.seen), strict=True)
+    small = [[reduce_bicubic(picture[None], factor) for picture in (out, given)] for out, given, factor in rows]
+    return torch.cat([psnr(out.clamp(-1, 1), given) for out, given in small])
+
+
+def hidden_error(scorer: Scorer, x: Translated, hidden: bool = True) -> Tensor:
+    """Mean square of the difference from the truth where the mask hides, or where it doesn't."""
+    masks = torch.stack([seen.hidden if seen.hidden is not None else torch.zeros(()) for seen in x.seen]).bool()
+    inside = masks if hidden else ~masks
+    error = (x.output - truth_of(x)).square().mean(1)
+    return (error * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+
+
+def diversity(scorer: Scorer, x: Translated) -> Tensor:
+    """Mean perceptual distance between any two of a row's variants."""
+    pairs = [scorer.lpips(one, other) for one, other in combinations(x.variants, 2)]
+    return torch.stack(pairs).mean(0)
+
+
+SCORES: dict[str, Score] = {
+    "mse": Score(lambda s, x: mse(x.output, truth_of(x)), "mean squared error on [-1, 1]", needs_truth=True),
+    "psnr": Score(lambda s, x: psnr(x.output, truth_of(x)), "PSNR with the truth, dB", needs_truth=True),
+    "lpips": Score(
+        lambda s, x: s.lpips(x.output, truth_of(x)), "perceptual distance to the truth", ("perceptual",), True
+    ),
+    "identity": Score(
+        lambda s, x: s.cosine(x.output, truth_of(x)), "cosine of the identity embeddings", ("identity",), True
+    ),
+    "yaw_before": Score(lambda s, x: s.degrees(x.inputs), "turn of the head that came in, degrees", ("attributes",)),
+    "yaw_after": Score(lambda s, x: s.degrees(x.output), "turn of the head that came out, degrees", ("attributes",)),
+    "mean_iou": Score(label_agreement, "mean IoU of the label map given and that of the output", ("segmenter",)),
+    "edges": Score(edge_agreement, "F1 of the lines given and the borders in the output", ("segmenter",)),
+    "consistency": Score(data_consistency, "PSNR of output and input after reduction by the factor, dB"),
+    "mse_hidden": Score(hidden_error, "squared error where the mask hides", needs_truth=True),
+    "mse_shown": Score(lambda s, x: hidden_error(s, x, False), "squared error where it doesn't", needs_truth=True),
+    "diversity": Score(diversity, "mean perceptual distance between two variants", ("perceptual",)),
+}
+SCORES_OF: dict[str, tuple[str, ...]] = {
+    "inversion": ("mse", "psnr", "lpips", "identity"),
+    "frontalisation": ("identity", "yaw_before", "yaw_after"),
+    "sketch": ("edges", "lpips"),
+    "segmentation": ("mean_iou", "lpips"),
+    "super-resolution": ("psnr", "lpips", "identity", "consistency"),
+    "inpainting": ("mse_hidden", "mse_shown", "lpips", "identity"),
+    "toonify": ("identity",),
+}

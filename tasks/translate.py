@@ -1,0 +1,12 @@
+"""Translate one shard by the task of the run."""
+
+from prefect import task
+
+from gan_core.runs import Job
+from tasks.shards import ONE_SHARD, Done, run_one_shard
+
+
+@task(name="translate", task_run_name="translate {shard}", **ONE_SHARD)
+def translate(job: Job, shard: str) -> Done:
+    """Translate one shard; a finished shard is skipped by its receipt."""
+    return run_one_shard("translate", job, shard)
