@@ -42,7 +42,7 @@ WORLDS = {"portraits": "paths", "digits": "digit-paths"}
 SEED = 77
 EXACT_CODES = 1000
 STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
-EDITS, DRAWN = 64, 4
+EDITS, DRAWN, SHOWN = 64, 4, 64
 
 
 def load_world(world: str) -> dict[str, tuple[SemanticPaths, float]]:
@@ -170,7 +170,8 @@ def draw_strips(world: str, target: Path, row: int = 0) -> None:
             moved = paths.edit(code.expand(len(STRENGTHS), -1), {name: torch.tensor(STRENGTHS)})
             rows.append(generator.synthesis(codes_to_w_plus(generator, paths.space, moved)))
     target.parent.mkdir(parents=True, exist_ok=True)
-    tile(torch.cat(rows), len(STRENGTHS) * len(methods)).save(target)
+    images = torch.nn.functional.interpolate(torch.cat(rows), scale_factor=float(max(1, SHOWN // generator.size)))
+    tile(images, len(STRENGTHS) * len(methods)).save(target)
     print(
         f"{target}: a row an attribute ({', '.join(next(iter(methods.values()))[0].named)}); "
         f"in it {', '.join(methods)}, strengths {STRENGTHS[0]:+g} to {STRENGTHS[-1]:+g}"

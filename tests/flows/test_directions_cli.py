@@ -63,7 +63,7 @@ def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.Capture
     assert [line.split()[0] for line in reply.splitlines()] == ["smile", "yaw"]
     assert set(load_paths("mine.safetensors", models(project)["generator"]).named) == {"smile", "yaw"}
     assert set(json.loads(Path("data/metrics/mine.json").read_text())) == {"smile", "yaw", "scores"}
-    assert "unknown path model 'wraped'; did you mean 'warped'?" in refused(
+    assert "unknown path model 'wraped'; did you mean 'warped'" in refused(
         capsys, "directions", "fit", "wraped", "x.safetensors"
     )
 

@@ -1,5 +1,6 @@
 """Edits along learnt paths: one attribute or several at once, by any registered path model."""
 
+import logging
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ from gan_core.errors import ParamsError
 from gan_core.params import EditSpec
 from gan_core.paths.latents import check_latents, move_latents
 from gan_core.paths.stored import load_paths
+
+log = logging.getLogger(__name__)
 
 
 class PathSpec(EditSpec):
@@ -34,8 +37,8 @@ class PathSpec(EditSpec):
 class PathEdit(LatentEdit):
     """``{kind: path, moves: {smile: 1, yaw: -0.5}}``: column ``smile+yaw@path+1``.
 
-    Where the model commutes the order of ``moves`` has no effect; otherwise they are made in the order given, and the
-    edit's description holds that order.
+    Where the model commutes the order of ``moves`` has no effect; otherwise they are made in the order given, which the
+    edit's description holds and a warning says.
     """
 
     spec = PathSpec
@@ -51,6 +54,9 @@ class PathEdit(LatentEdit):
             for scale in spec.scales:
                 self.paths.find(name, scale * strength)
         self.name, self._file = f"paths {file}", file_sha256(file)
+        if len(spec.moves) > 1 and not self.paths.model.commutes:
+            order = ", then ".join(spec.moves)
+            log.warning("edits: moves along %s paths don't commute: %s, in this order", self.paths.model.name, order)
 
     @classmethod
     def plan(cls, spec: PathSpec) -> list[PlannedEdit]:

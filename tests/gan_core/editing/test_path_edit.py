@@ -57,10 +57,14 @@ def test_equal_latents_move_as_their_w_and_layers_are_kept_to(models: ModelPaths
     assert (some[:, 2:5] - latents()[:, 2:5]).norm(dim=2).min() > 1
 
 
-def test_the_order_of_moves_counts_only_where_paths_do_not_commute(models: ModelPaths, tmp_path: Path) -> None:
+def test_the_order_of_moves_counts_only_where_paths_do_not_commute(
+    models: ModelPaths, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     one, other = {"smile": 1.0, "yaw": -0.5}, {"yaw": -0.5, "smile": 1.0}
     for file, matters in ((models.paths, False), (stored(models, tmp_path, "warped", "w", 16, dipoles=4), True)):
+        caplog.clear()
         first, second = (built(models, moves=moves, file=file) for moves in (one, other))
+        assert ("along warped paths don't commute: smile, then yaw, in this order" in caplog.text) == matters
         pictures = [PathEdit.plan(PathSpec(moves=moves))[0] for moves in (one, other)]
         descriptions = [kind.describe(p) for kind, p in zip((first, second), pictures, strict=True)]
         assert (descriptions[0] != descriptions[1]) == descriptions[0]["in_order"] == matters
