@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from inspect import signature
 from typing import Any, ClassVar, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,7 +16,8 @@ from gan_core.registry import Registry
 class Encoder(nn.Module, ABC):
     """A network from aligned images to latents of one generator.
 
-    ``input_shape`` is the height and width of its input, ``input_size`` the larger of them. ``arguments`` are the
+    ``input_shape`` is the height and width of its input, ``input_size`` the larger of them, ``input_dtype`` the type
+    that it computes in (``gan_core.encoders.fast``). ``arguments`` are the
     constructor's own, kept so that a checkpoint card can rebuild the module.
     """
 
@@ -26,6 +28,7 @@ class Encoder(nn.Module, ABC):
     n_latent: int
     w_dim: int
     latent_avg: Tensor
+    input_dtype: torch.dtype = torch.float32
 
     @classmethod
     def for_generator(cls, generator: Generator, **network: Any) -> Self:
@@ -56,6 +59,8 @@ class Encoder(nn.Module, ABC):
         """
         if images.shape[2:] != self.input_shape:
             images = F.interpolate(images, self.input_shape, mode="bilinear", align_corners=False, antialias=True)
+        if self.input_dtype != images.dtype:
+            images = images.to(self.input_dtype, memory_format=torch.channels_last)
         return self(images).float() + self.latent_avg
 
     def frame(self, images: Tensor) -> Tensor:

@@ -64,6 +64,6 @@ class StyleTransformer(PyramidEncoder):
 
     def forward(self, images: Tensor) -> Tensor:
         coarse, middle, fine = (level.flatten(2).transpose(1, 2) for level in self.pyramid(images))
-        codes = self.transformerlayer_coarse(self.queries().expand(len(images), -1, -1), coarse)
+        codes = self.transformerlayer_coarse(self.queries().to(coarse.dtype).expand(len(images), -1, -1), coarse)
         codes = self.transformerlayer_medium(codes, middle)
         return self.transformerlayer_fine(codes, fine)[:, : self.n_latent]
