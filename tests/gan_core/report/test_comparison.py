@@ -1,0 +1,64 @@
+"""The comparison's columns, ranks and champion."""
+
+import pytest
+
+from gan_core.report.comparison import Comparison, draw_comparison, numbers_of
+
+METRICS = {
+    "mse/encoded": 0.02,
+    "mse/tuned": 0.001,
+    "lpips_toy/encoded": 0.1,
+    "identity/toy/encoded": 0.3,
+    "identity/toy/smile@+1": 0.7,
+    "fid/toy-attr/encoded": 2.0,
+    "fid/toy-attr/smile@+1": 3.0,
+    "fid/toy-attr/yaw@+1": 5.0,
+    "swd/mean/encoded": 20.0,
+}
+
+
+def test_columns_come_from_the_encoder_alone() -> None:
+    found = numbers_of(METRICS, {"parameters": 5.0})
+    wanted = {
+        "mse": 0.02,
+        "lpips": 0.1,
+        "identity": 0.3,
+        "fid": 2.0,
+        "swd": 20.0,
+        "fid of edits": 4.0,
+        "parameters": 5.0,
+    }
+    assert found == wanted
+
+
+def test_what_a_run_left_out_is_absent() -> None:
+    assert numbers_of({"mse/encoded": 0.5}, {}) == {"mse": 0.5}
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    return Comparison(
+        {
+            "psp": {"mse": 0.02, "identity": 0.5, "fid": 3.0, "parameters": 4.0},
+            "e4e": {"mse": 0.03, "identity": 0.4, "parameters": 3.0},
+            "wide": {"mse": 0.02, "identity": 0.6, "fid": 1.0, "parameters": 9.0},
+        }
+    )
+
+
+def test_ranks_are_over_the_columns_that_all_have(comparison: Comparison) -> None:
+    assert comparison.columns == ["mse", "identity", "parameters"]
+    assert comparison.ranks == {"psp": 1.75, "e4e": 3.0, "wide": 1.25}
+    assert comparison.champion == "wide"
+    assert [row["encoder"] for row in comparison.rows()] == ["wide", "psp", "e4e"]
+
+
+def test_of_equal_ones_the_smaller_wins() -> None:
+    same = {"mse": 0.1, "parameters": 9.0}
+    assert Comparison({"large": same, "small": same | {"parameters": 1.0}}).champion == "small"
+
+
+def test_the_chart_has_a_panel_a_column(comparison: Comparison) -> None:
+    figure = draw_comparison(comparison)
+    assert [axes.get_title().split("\n")[0] for axes in figure.axes] == comparison.columns
+    assert [len(axes.patches) for axes in figure.axes] == [3, 3, 3]
