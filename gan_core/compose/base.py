@@ -1,7 +1,7 @@
 """What every operation of a composition plan says and does."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -46,6 +46,10 @@ class Operation(ABC):
     @abstractmethod
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
         """Compose ``w_plus [n, n_latent, w_dim]`` of the sources, in order."""
+
+    def given(self, boxes: Sequence[Sequence[float]] | None) -> "Operation":
+        """Return this operation for a row that brings boxes of its own along; most have no use for them."""
+        return self
 
     def files(self) -> dict[str, str]:
         """Hashes of the files that it reads beside the generator, by a name."""

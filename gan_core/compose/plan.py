@@ -24,6 +24,7 @@ FIELDS = (
     pa.field("operation", pa.string()),
     pa.field("sources", pa.list_(pa.string())),
     pa.field("codes", pa.binary()),
+    pa.field("boxes", pa.list_(pa.list_(pa.float64()))),
 )
 
 
@@ -59,6 +60,8 @@ def _expand(entry: int, spec: CompositionSpec, sources: Sources) -> Iterator[Pla
     groups = [tuple(group) for group in spec.sources] + list(_random_groups(spec, operation.fewest, sources))
     if not groups:
         raise ParamsError(f"compose: {name} has no sources: name some, or give a count of random groups")
+    if column := getattr(spec, "column", ""):
+        sources.boxes(column)
     for index, group in enumerate(groups):
         check_number(operation, name, len(group))
         for key in group:
@@ -112,4 +115,9 @@ def _row(planned: Planned, plan: Sequence[CompositionSpec], sources: Sources, co
     broken = [key for key in planned.sources if key in sources.failed]
     if broken:
         return row | {"status": "bad_source", "reason": f"{broken[0]} is {sources.failed[broken[0]]}"}
+    column, first = getattr(plan[planned.entry], "column", ""), planned.sources[0]
+    if column:
+        row["boxes"] = sources.boxes(column).get(first)
+        if not row["boxes"]:
+            return row | {"status": "bad_source", "reason": f"{first} has no boxes in the column {column}"}
     return row | {"codes": torch.stack([codes[key] for key in planned.sources]).numpy().astype("<f4").tobytes()}

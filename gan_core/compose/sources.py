@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +26,10 @@ class Sources(ABC):
     @abstractmethod
     def latents(self, keys: Sequence[str]) -> dict[str, Tensor]:
         """Latents ``[n_latent, w_dim]`` of the given usable keys."""
+
+    def boxes(self, column: str) -> dict[str, list[list[float]]]:
+        """Boxes by key from a column of the dataset; raises ``ParamsError`` where there is none."""
+        raise ParamsError(f"compose: seeds have no column {column!r}: give boxes")
 
     def check(self, key: str) -> None:
         """Raise ``ParamsError`` with near matches for a key that isn't there."""
@@ -60,6 +66,8 @@ class Encoded(Sources):
     """The encoded rows of a run, or of a folder of shards with a column ``latent``."""
 
     def __init__(self, source: str, generator_sha256: str) -> None:
+        self.dataset = source
+        self._boxes: dict[str, dict[str, list[list[float]]]] = {}
         if exists(join_url(source, RUN_FILE)):
             made_for = load_run(source).identities.get("encode", {}).get("generator")
             if made_for not in (None, generator_sha256):
@@ -67,7 +75,7 @@ class Encoded(Sources):
                     f"{source} was encoded for the generator {str(made_for)[:12]}, not for that of models.generator "
                     f"({generator_sha256[:12]}): run it again or name the generator that it was made with"
                 )
-            source = join_url(source, "encode")
+            self.dataset, source = load_run(source).source, join_url(source, "encode")
         self.shards = list_shards(source)
         self.keys, self.failed = [], {}
         for shard in self.shards:
@@ -85,6 +93,19 @@ class Encoded(Sources):
             for rows in read_rows(shard, ["key", "latent"]):
                 found |= {row["key"]: torch.from_numpy(row["latent"]) for row in rows if row["key"] in wanted}
         return found
+
+    def boxes(self, column: str) -> dict[str, list[list[float]]]:
+        if column not in self._boxes:
+            shards = list_shards(self.dataset)
+            rows = (row for shard in shards for part in read_rows(shard, ["key", column]) for row in part)
+            self._boxes[column] = {row["key"]: _box_list(row[column]) for row in rows if row[column] is not None}
+        return self._boxes[column]
+
+
+def _box_list(cell: Any) -> list[list[float]]:
+    """A box, or a list of boxes."""
+    boxes = np.asarray(cell if len(cell) and np.ndim(cell[0]) else [cell], dtype=np.float64)
+    return [[float(side) for side in box] for box in boxes]
 
 
 def open_sources(source: str, generator: Generator, generator_sha256: str, psi: float) -> Sources:

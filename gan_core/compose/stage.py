@@ -60,7 +60,7 @@ class ComposeStage(Stage):
             return [self._compose(row) for row in rows]
 
     def _compose(self, row: Row) -> Row | Rejected:
-        generator, operation = self.generator, self.operations[row["entry"]]
+        generator, operation = self.generator, self.operations[row["entry"]].given(row["boxes"])
         codes = np.frombuffer(row["codes"], "<f4").reshape(-1, generator.n_latent, generator.w_dim)
         w_plus = torch.from_numpy(codes.copy())
         if not w_plus.isfinite().all():

@@ -1,5 +1,6 @@
 """Parts of a second source, or of the second generator, put into the first."""
 
+import copy
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from gan_core.checkpoints.store import file_sha256, load_network
 from gan_core.compose.base import OPERATIONS, Drawing, Operation, branch, find_landmarks, load_second
 from gan_core.compose.masks import Box, box_mask, check_box, named_box
 from gan_core.compose.operations import POSE_ALL, POSE_PUBLISHED, picture, swap_patches, transfer
+from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import walk
 from gan_core.params import CompositionSpec, ModelPaths, Unit
@@ -22,13 +24,16 @@ INSIDE, OUTSIDE = 0.5, 0.02
 class TransferSpec(CompositionSpec):
     """``boxes`` are ``[left, top, width, height]`` in shares, or names: eyes, nose, mouth, hair, face.
 
+    ``column`` of the dataset has them row by row instead, in shares of the aligned picture.
+
     ``pose`` says which of the first layers stay the source's: ``published`` forgets the first convolution, and so lets
     the reference's pose through. ``translated`` takes the part from the second generator, with one source in its own
     style (local translation).
     """
 
     operation: Literal["transfer"] = "transfer"
-    boxes: Annotated[list[str | list[float]], Field(min_length=1)]
+    boxes: list[str | list[float]] = Field([])
+    column: str = ""
     pose: Literal["published", "all", "none"] = "all"
     last_layer: Annotated[int, Field(ge=0)] = 9
     alpha: Unit = 1.0
@@ -46,6 +51,8 @@ class Transfer(Operation):
         super().__init__(spec, models)
         self.chosen = spec
         self.second = load_second(models) if spec.translated else None
+        if bool(spec.boxes) == bool(spec.column):
+            raise ParamsError("compose: transfer takes either boxes or a column that has them, and needs one of them")
         self.named = any(isinstance(box, str) for box in spec.boxes)
         self.landmarks = load_network(models.landmarks, "landmarks") if self.named else None
         for box in spec.boxes:
@@ -57,6 +64,13 @@ class Transfer(Operation):
         mask = box_mask(self._boxes(before))
         after = transfer(source, reference, mask, chosen.alpha, chosen.last_layer, POSES[chosen.pose])
         return Drawing(after, {"outside_change": outside_change(before, after, mask)})
+
+    def given(self, boxes: Sequence[Sequence[float]] | None) -> Operation:
+        if boxes is None:
+            return self
+        placed = copy.copy(self)
+        placed.chosen = self.chosen.model_copy(update={"boxes": [list(box) for box in boxes]})
+        return placed
 
     def files(self) -> dict[str, str]:
         files = {"second_generator": file_sha256(self.models.second_generator)} if self.second else {}

@@ -16,7 +16,7 @@ from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.params import CompositionSpec, EditSpec, check_composition
 
-PLAN_ONLY = ("sources", "count", "group", "seed")
+PLAN_ONLY = ("sources", "count", "group", "seed", "column")
 
 
 class ComposeEditSpec(EditSpec):

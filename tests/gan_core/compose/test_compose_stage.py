@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import yaml
@@ -118,9 +119,7 @@ def test_another_plan_needs_update(plan: dict[str, Any]) -> None:
 
 
 def encoded(folder: Path, n_latent: int = 10, w_dim: int = 16) -> str:
-    with ShardWriter(
-        folder / "shard-00000.parquet", [__import__("pyarrow").field("latent", latent_type(n_latent, w_dim))]
-    ) as writer:
+    with ShardWriter(folder / "shard-00000.parquet", [pa.field("latent", latent_type(n_latent, w_dim))]) as writer:
         for i in range(6):
             latent = np.random.default_rng(i).standard_normal((n_latent, w_dim)).astype(np.float32)
             ok = {"key": f"k{i}", "status": "ok", "reason": "", "stage": "encode", "latent": latent}
@@ -139,6 +138,31 @@ def test_rows_of_an_encoded_dataset_are_taken_and_failed_ones_said(plan: dict[st
     assert all("k2" not in row["sources"] for row in drawn)
     found = read_compositions(plan_compositions(source, "out", overrides={"compose.plan": entries})[0], 2)
     assert [row["key"] for row in found["interpolate"]] == ["interpolate/00000", "interpolate/00002"]
+
+
+def test_boxes_come_from_a_column(plan: dict[str, Any], tmp_path: Path) -> None:
+    fields = [pa.field("latent", latent_type(10, 16)), pa.field("part", pa.list_(pa.float64()))]
+    with ShardWriter(tmp_path / "boxed/shard-00000.parquet", fields) as writer:
+        for key, part in (
+            ("a", [0.1, 0.1, 0.3, 0.3]),
+            ("b", [0.5, 0.5, 0.4, 0.4]),
+            ("c", None),
+            ("d", [0.5, 0.5, 9, 1]),
+        ):
+            latent = np.random.default_rng(0).standard_normal((10, 16)).astype(np.float32)
+            writer.write([{"key": key, "status": "ok", "reason": "", "stage": "x", "latent": latent, "part": part}])
+    pairs = [["a", "b"], ["b", "a"], ["c", "a"], ["d", "a"]]
+    run(str(tmp_path / "boxed"), compose__plan=[{"operation": "transfer", "column": "part", "sources": pairs}])
+    made = rows()
+    assert [row["status"] for row in made] == ["ok", "ok", "bad_source", "bad_composition"]
+    assert made[0]["outside_change"] is not None
+    assert made[2]["reason"] == "c has no boxes in the column part"
+    assert "lies outside the image" in made[3]["reason"]
+    with pytest.raises(ParamsError, match="seeds have no column 'part'"):
+        run("seeds:4", "seeded", compose__plan=[{"operation": "transfer", "column": "part", "count": 1}])
+    with pytest.raises(DataError, match="has no column prt"):
+        run(str(tmp_path / "boxed"), "other", compose__plan=[{"operation": "transfer", "column": "prt", "count": 1}])
+    assert not Path("other").exists() and not Path("seeded").exists()
 
 
 def test_a_local_translation_takes_one_source_and_the_second_generator(plan: dict[str, Any]) -> None:
@@ -163,6 +187,7 @@ def test_a_local_translation_takes_one_source_and_the_second_generator(plan: dic
         ([{"operation": "panorama", "grop": 3}], r"unknown key compose.plan.0.grop; did you mean 'group'"),
         ([{"operation": "transfer", "boxes": [[0.5, 0, 0.9, 1]], "count": 1}], "lies outside the image"),
         ([{"operation": "transfer", "boxes": ["eye"], "count": 1}], "unknown box 'eye'; did you mean 'eyes'"),
+        ([{"operation": "transfer", "count": 1}], "either boxes or a column"),
         ([{"operation": "translate", "alphas": [2.0], "count": 1}], "alphas"),
     ],
 )
