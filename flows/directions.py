@@ -109,3 +109,23 @@ def import_(
     direction = import_direction(source, target, generator, told, any_generator)
     places = "places" if direction.origin is not None else "moves"
     typer.echo(f"{direction.name}: {direction.space}, strengths are {places}, 1 = {direction.unit}; in {target}")
+
+
+@app.command(epilog="Example: edit-dataset directions factorise sefa sefa.safetensors --count 5")
+def factorise(
+    method: Annotated[str, typer.Argument(help="sefa, closed-form or pca")],
+    target: Annotated[str, typer.Argument(help="the directions file to write")],
+    count: Annotated[int, typer.Option(min=1, help="how many directions")] = 5,
+    layers: Annotated[tuple[int, int] | None, typer.Option(help="latents: first, and past the last")] = None,
+    params: ParamsFile = "params.yaml",
+) -> None:
+    """Find directions of `models.generator` from its weights or codes alone."""
+    from gan_core.checkpoints.store import file_sha256, load_generator
+    from gan_core.editing.directions import save_directions
+    from gan_core.editing.factorised import factorise
+    from gan_core.params import load_params
+
+    path = load_params(params).models.generator
+    directions = factorise(load_generator(path), file_sha256(path), method, count, layers)
+    save_directions(target, directions, f"edit-dataset directions factorise {method}")
+    typer.echo(f"{target}: {', '.join(direction.name for direction in directions)}, 1 = {directions[0].unit}")

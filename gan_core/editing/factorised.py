@@ -1,16 +1,19 @@
 """Directions from weights or codes alone: SeFa, closed-form factorisation, and the principal components of GANSpace."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gan_core.errors import ParamsError
+from gan_core.editing.directions import Direction
+from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
 from gan_core.generators.layers import StyledConv
 from gan_core.generators.proggan import ProgGAN
 from gan_core.generators.stylegan2 import StyleGAN2
+
+SAMPLES = 10_000
 
 
 @torch.no_grad()
@@ -58,3 +61,48 @@ def principal_directions(codes: Tensor, count: int) -> tuple[Tensor, Tensor, Ten
     mean = codes.mean(0)
     _, spread, components = torch.linalg.svd((codes - mean).double(), full_matrices=False)
     return mean, components[:count].float(), (spread[:count] / (len(codes) - 1) ** 0.5).float()
+
+
+@torch.no_grad()
+def factorise(
+    generator: Generator, generator_sha256: str, method: str, count: int, layers: tuple[int, int] | None = None
+) -> list[Direction]:
+    """The ``count`` leading directions by ``sefa``, ``closed-form`` or ``pca``, named ``<method>-<number>``.
+
+    ``layers`` (first, past the last) are those that SeFa factorises, and where the directions act. Components of the
+    principal analysis are one standard deviation of 10,000 codes long, the others of unit length.
+
+    Raises ``ParamsError`` for an unknown method or a generator that it can't factorise.
+    """
+    if method not in METHODS:
+        raise ParamsError(f"unknown way to factorise {method!r}{near_matches(method, METHODS)}")
+    rows = METHODS[method](generator, count, None if layers is None else range(*layers))
+    unit = "one sigma" if method == "pca" else "a unit vector"
+    space = "w" if "w" in generator.spaces else "z"
+    return [
+        Direction(f"{method}-{i}", row.clone(), generator_sha256, space, unit, layers=layers, method=method)
+        for i, row in enumerate(rows)
+    ]
+
+
+def _sefa(generator: Generator, count: int, layers: Sequence[int] | None) -> Tensor:
+    return sefa(sefa_weights(generator, layers))[1][:count]
+
+
+def _closed_form(generator: Generator, count: int, layers: Sequence[int] | None) -> Tensor:
+    if not isinstance(generator, StyleGAN2):
+        raise ParamsError(f"{generator.family} has no modulation weights: closed-form needs a StyleGAN2")
+    return closed_form(generator)[1][:count]
+
+
+def _pca(generator: Generator, count: int, layers: Sequence[int] | None) -> Tensor:
+    z = torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(0))
+    _, components, spread = principal_directions(generator.mapping(z), count)
+    return components * spread[:, None]
+
+
+METHODS: dict[str, Callable[[Generator, int, Sequence[int] | None], Tensor]] = {
+    "sefa": _sefa,
+    "closed-form": _closed_form,
+    "pca": _pca,
+}

@@ -100,3 +100,16 @@ def test_import_of_what_another_generator_has_must_be_told(
     arguments = ["directions", "import", settings["models"]["directions"], "mine.safetensors", "--space", "w"]
     assert "say --any-generator if you mean it" in refused(capsys, *arguments, "--name", "yaw")
     assert "yaw: w" in answered(capsys, *arguments, "--name", "yaw", "--any-generator")
+
+
+def test_factorise_writes_the_leading_directions(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for method, unit in (("sefa", "a unit vector"), ("closed-form", "a unit vector"), ("pca", "one sigma")):
+        reply = answered(capsys, "directions", "factorise", method, f"{method}.safetensors", "--count", "3")
+        assert reply.strip() == f"{method}.safetensors: {method}-0, {method}-1, {method}-2, 1 = {unit}"
+        vectors = np.stack([d.vector.numpy() for d in list_directions(f"{method}.safetensors")])
+        lengths = np.linalg.norm(vectors, axis=1)
+        assert np.allclose(vectors / lengths[:, None] @ (vectors / lengths[:, None]).T, np.eye(3), atol=1e-4)
+        assert (np.diff(lengths) < 0).all() if method == "pca" else np.allclose(lengths, 1, atol=1e-4)
+    assert "unknown way to factorise 'sfa'; did you mean 'sefa'?" in refused(
+        capsys, "directions", "factorise", "sfa", "x.safetensors"
+    )
