@@ -1,0 +1,115 @@
+"""A folder of mixed files, as photographs come: import and alignment account for every one of them."""
+
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_core.align.paste import paste_face
+from gan_core.align.quad import face_square
+from gan_core.align.stage import AlignStage
+from gan_core.data.images import decode_image
+from gan_core.data.importers import import_dataset
+from gan_core.data.run_stage import run_stage
+from gan_core.data.shards import list_shards, read_rows
+from gan_core.data.stages import Row
+from gan_core.data.urls import base_name
+from gan_core.params import AlignParams
+
+PARAMS = AlignParams(landmarks="dlib-68", size=128, transform_size=256, max_pixels=4_000_000)
+COUNT = 200
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Image.Image:
+    pytest.importorskip("dlib", reason="dlib is not installed: pip install '.[align]'")
+    data = pytest.importorskip("skimage.data", reason="the portrait comes with scikit-image, which is not installed")
+    return Image.fromarray(data.astronaut()).crop((90, 10, 350, 270))
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def turned(portrait: Image.Image) -> bytes:
+    """Return a JPEG that lies on its side, with the EXIF tag that says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(portrait.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
+
+
+def several(portrait: Image.Image) -> bytes:
+    """Return a picture of two heads, the larger one on the right."""
+    wide = Image.new("RGB", (480, 270), (90, 90, 90))
+    wide.paste(portrait.resize((180, 180)), (0, 40))
+    wide.paste(portrait, (210, 5))
+    return encoded(wide, "JPEG", quality=95)
+
+
+def kinds(portrait: Image.Image) -> dict[str, tuple[bytes, str]]:
+    """Return each kind of file by the name's beginning: its bytes, and the status that it must end with."""
+    plain, empty = encoded(portrait, "JPEG", quality=95), Image.new("RGB", (200, 150), (120, 130, 90))
+    return {
+        "plain.jpg": (plain, "ok"),
+        "turned.jpg": (turned(portrait), "ok"),
+        "several.jpg": (several(portrait), "ok"),
+        "cmyk.jpg": (encoded(portrait.convert("CMYK"), "JPEG", quality=95), "ok"),
+        "animated.gif": (
+            encoded(portrait, "GIF", save_all=True, append_images=[empty.resize(portrait.size)], duration=50),
+            "ok",
+        ),
+        "nobody.png": (encoded(empty, "PNG"), "no_face"),
+        "cut.jpg": (plain[: len(plain) // 2], "truncated"),
+        "huge.png": (encoded(Image.new("1", (3000, 2000)), "PNG"), "too_many_pixels"),
+        "page.jpg": (b"<!doctype html><html>not found</html>", "not_an_image"),
+        "empty.png": (b"", "empty"),
+    }
+
+
+def aligned(source: Path, work: Path) -> list[Row]:
+    import_dataset(str(source), str(work / "data"), 100)
+    rows: list[Row] = []
+    for shard in list_shards(str(work / "data")):
+        stage = AlignStage(str(work / "data"), PARAMS, batch_size=8)
+        run_stage(stage, base_name(shard), str(work / "run"))
+        rows += [row for part in read_rows(f"{work}/run/align/{base_name(shard)}") for row in part]
+    return rows
+
+
+@pytest.mark.slow
+def test_two_hundred_mixed_files_are_all_accounted_for(portrait: Image.Image, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    made = list(kinds(portrait).items())
+    expected: dict[str, str] = {}
+    for index in range(COUNT):
+        name, (data, status) = made[index % len(made)]
+        key = f"{index:03}-{name}"
+        (tmp_path / "files" / key).write_bytes(data)
+        expected[key] = status
+    rows = aligned(tmp_path / "files", tmp_path)
+    assert {row["key"]: row["status"] for row in rows} == expected and len(rows) == COUNT
+    assert Counter(row["status"] for row in rows)["ok"] == COUNT / 2
+    crops = {row["key"][4:]: decode_image(row["image"]["bytes"], 10**6) for row in rows if row["status"] == "ok"}
+    for name in ("turned.jpg", "cmyk.jpg", "animated.gif", "several.jpg"):
+        difference = np.abs(np.asarray(crops[name], np.float64) - np.asarray(crops["plain.jpg"])).mean()
+        assert difference < 16, name  # the same face: turned, in other colours, beside a smaller one
+
+
+def test_the_portrait_comes_back_into_its_photograph(portrait: Image.Image, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    portrait.save(tmp_path / "files" / "portrait.png")
+    (row,) = aligned(tmp_path / "files", tmp_path)
+    face = decode_image(row["image"]["bytes"], 10**6)
+    quad = np.array(list(row["quad"]))
+    np.testing.assert_allclose(face_square(np.array(list(row["landmarks"]))).corners, quad, atol=0.01)
+    back = np.asarray(paste_face(portrait, face, quad)).astype(int)
+    before = np.asarray(portrait).astype(int)
+    assert np.abs(back - before).mean() < 3  # the crop is smaller than its square, so some sharpness is lost
+    grey = np.asarray(paste_face(portrait, Image.new("RGB", face.size, (128, 128, 128)), quad)).astype(int)
+    changed = (grey != before).any(axis=2)
+    assert 0.1 < changed.mean() < 0.9 and not changed[:2].any() and not changed[:, :2].any()
