@@ -37,6 +37,7 @@ def test_sngan_mnist() -> None:
     assert torch.equal(colour[:, 0], colour[:, 2])
 
 
+@pytest.mark.slow
 def test_sngan_anime() -> None:
     expected, _ = golden("sngan-anime")
     generator = build_published(filled("sngan_anime"))
