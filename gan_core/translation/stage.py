@@ -85,17 +85,21 @@ class TranslateStage(Stage):
         made = iter(self._translate(good) if good else [])
         return [found if isinstance(found, Rejected) else next(made) for found in read]
 
+    def see(self, row: Row) -> Seen:
+        """What the encoder sees of a row, read or made, as its key has it; raises ``ImageError`` for a bad cell."""
+        side, column = self.generator.size, "image" if self.params.align else self.params.column
+        if not self.params.made:
+            return self.transform.read(row, column, side)
+        labels = label_cell(row, self.params.labels, side) if self.transform.from_labels else None
+        stream = torch.Generator().manual_seed(row_seed(f"translate/{row['key']}"))
+        return self.transform.make(picture_cell(row, column, side), labels, stream)
+
     def _read(self, row: Row) -> tuple[Seen, Tensor | None] | Rejected:
         """What the encoder sees of a row, and the truth if it is known."""
         side, column = self.generator.size, "image" if self.params.align else self.params.column
+        name = column if self.params.made else self.params.truth
         try:
-            if not self.params.made:
-                truth = picture_cell(row, self.params.truth, side) if self.params.truth else None
-                return self.transform.read(row, column, side), truth
-            image = picture_cell(row, column, side)
-            labels = label_cell(row, self.params.labels, side) if self.transform.from_labels else None
-            stream = torch.Generator().manual_seed(row_seed(f"translate/{row['key']}"))
-            return self.transform.make(image, labels, stream), image
+            return self.see(row), picture_cell(row, name, side) if name else None
         except ImageError as error:
             return Rejected(error.status, error.reason)
         except ParamsError as error:

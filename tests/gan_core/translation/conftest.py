@@ -26,15 +26,16 @@ def write_translators(folder: Path) -> dict[str, str]:
     models |= {"second_generator": models["generator"], "segmenter": str(folder / "segmenter.safetensors")}
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        card = Card(kind="network", name="segmenter", arguments={"width": 8}, **ABOUT)
+        about: dict[str, Any] = ABOUT
+        card = Card(kind="network", name="segmenter", arguments={"width": 8}, **about)
         save_checkpoint(models["segmenter"], Segmenter(8).state_dict(), card)
         generator, params = load_generator(models["generator"]), Params(models=ModelPaths(**models))
         for task in TASKS.values():
             encoder = GradualStyleEncoder.for_generator(
                 generator, input_size=64, units=(1, 1, 1, 1), width=8, input_channels=INPUTS.get(task.sees)().channels
             )
-            about = {"space": "w_plus", "generator_sha256": file_sha256(models["generator"])}
-            card = Card(kind="encoder", name="psp", arguments=encoder.arguments, **ABOUT, **about)
+            own = about | {"space": "w_plus", "generator_sha256": file_sha256(models["generator"])}
+            card = Card(kind="encoder", name="psp", arguments=encoder.arguments, **own)
             save_checkpoint(translator_path(params, task.name), model_tensors(encoder), card)
     return models
 

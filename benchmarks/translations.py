@@ -1,0 +1,201 @@
+"""How well pSp's tasks are done on portraits that nothing was trained on: ``python -m benchmarks.translations``.
+
+256 held-out toy portraits go through the stage of each task, with three variants each. Beside it stands what a user
+would try first: bicubic enlargement (super-resolution), the training portrait with the nearest input (sketch,
+segmentation, inpainting), the plain inversion encoder (frontalisation, and toonify through the same swapped generator).
+``truth`` scores the portraits themselves, which tells how far the measuring networks can be trusted. IoU is the mean
+over rows of the mean over the classes that occur in either map.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.harness import print_result
+from gan_core.batching import in_chunks
+from gan_core.chain import build_stage
+from gan_core.checkpoints.store import load_encoder
+from gan_core.data.images import encode_png, image_value
+from gan_core.data.stages import Row
+from gan_core.params import Params, load_params
+from gan_core.training.portraits import PortraitSet, load_portraits
+from gan_core.translation.degradations import reduce_bicubic
+from gan_core.translation.inputs import Seen
+from gan_core.translation.scores import Translated
+from gan_core.translation.stage import TranslateStage
+from gan_core.translation.tasks import TASKS, translator_path
+
+Draw = Callable[[Sequence[Seen]], Tensor]
+Baseline = Callable[[TranslateStage, PortraitSet, Params], Draw]
+BATCH = 32
+SIDE = 16
+"""Inputs are compared at this size in pixels to find the nearest."""
+FACTORS = [2, 4, 8, 16, 32]
+HEADLINES = {
+    "frontalisation": ("yaw_after", -1),
+    "sketch": ("edges", 1),
+    "segmentation": ("mean_iou", 1),
+    "super-resolution": ("lpips", -1),
+    "inpainting": ("mse_hidden", -1),
+    "toonify": ("identity", 1),
+}
+"""The score that a task is to beat its baseline in, and which way is better."""
+
+
+def make_rows(portraits: PortraitSet, numbers: Sequence[int]) -> list[Row]:
+    """Turn held-out portraits into rows of a dataset, label maps as grey values."""
+    labels = portraits.segmentation
+    return [
+        {
+            "key": f"held-out-{i}",
+            "image": image_value(encode_png(np.asarray(portraits.image[i])), ""),
+            "labels": image_value(encode_png(np.asarray(labels[i])[..., None].repeat(3, 2)), ""),
+        }
+        for i in numbers
+    ]
+
+
+def enlarge(stage: TranslateStage, portraits: PortraitSet, params: Params) -> Draw:
+    """Reduce again what was seen, and enlarge it bicubically."""
+
+    def draw(seen: Sequence[Seen]) -> Tensor:
+        size = stage.generator.size
+        small = [reduce_bicubic(one.tensor[None], one.factor) for one in seen]
+        return torch.cat([F.interpolate(x, (size, size), mode="bicubic").clamp(-1, 1) for x in small])
+
+    return draw
+
+
+def find_nearest(stage: TranslateStage, portraits: PortraitSet, params: Params) -> Draw:
+    """Return the training portraits whose inputs, small, are nearest; what a mask hides isn't compared."""
+    candidates = small_inputs(stage, portraits)
+
+    def draw(seen: Sequence[Seen]) -> Tensor:
+        found = []
+        for one in seen:
+            hidden = torch.zeros(one.tensor.shape[1:]) if one.hidden is None else one.hidden.float()
+            compared = F.adaptive_avg_pool2d(hidden[None], SIDE) == 0
+            own = F.adaptive_avg_pool2d(one.tensor, SIDE)
+            found.append(int(((candidates - own) * compared).square().sum((1, 2, 3)).argmin()))
+        return portraits.images(np.array(found))
+
+    return draw
+
+
+def invert(stage: TranslateStage, portraits: PortraitSet, params: Params) -> Draw:
+    """Take the inversion encoder instead, and the task's generator."""
+    encoder = load_encoder(params.models.encoder, params.encode.encoder, params.models.generator)
+
+    def draw(seen: Sequence[Seen]) -> Tensor:
+        latents = in_chunks(encoder.encode, torch.stack([one.tensor for one in seen]))
+        return in_chunks(stage.generator.synthesis, latents).clamp(-1, 1)
+
+    return draw
+
+
+def small_inputs(stage: TranslateStage, portraits: PortraitSet) -> Tensor:
+    """Whole inputs of all training portraits, small, ``[N, C, 16, 16]``; nothing is hidden of them."""
+    parts = []
+    for rows in torch.arange(len(portraits)).split(512):
+        inputs = portraits.images(rows.numpy())
+        if stage.transform.from_labels:
+            labels = torch.from_numpy(np.array(portraits.segmentation[rows.numpy()]))
+            made = [stage.transform.make(*pair, torch.Generator()) for pair in zip(inputs, labels, strict=True)]
+            inputs = torch.stack([one.tensor for one in made])
+        parts.append(F.adaptive_avg_pool2d(inputs, SIDE))
+    return torch.cat(parts)
+
+
+BASELINES: dict[str, tuple[str, Baseline]] = {
+    "frontalisation": ("plain inversion", invert),
+    "sketch": ("nearest training portrait", find_nearest),
+    "segmentation": ("nearest training portrait", find_nearest),
+    "super-resolution": ("bicubic", enlarge),
+    "inpainting": ("nearest training portrait", find_nearest),
+    "toonify": ("plain inversion, decoder swapped", invert),
+}
+
+
+def task_params(task: str, params: Params) -> Params:
+    """Return the parameters with this task over pictures, at every factor and mask that it was trained with."""
+    trained = params.train_translation[task]
+    chosen = {"task": task, "made": True, "align": False, "column": "image", "labels": "labels", "truth": ""}
+    drawn = {"factors": FACTORS if task == "super-resolution" else [8], "masks": trained.masks}
+    return params.model_copy(update={"translate": params.translate.model_copy(update=chosen | drawn)})
+
+
+@torch.no_grad()
+def examine(task: str, params: Params, held_out: PortraitSet, train: PortraitSet, images: int) -> dict[str, float]:
+    """Return the mean scores of a task, of its baseline (``baseline/...``) and of the truth (``truth/...``)."""
+    stage = build_stage("translate", task_params(task, params), "")
+    assert isinstance(stage, TranslateStage)
+    sums: dict[str, list[float]] = {}
+    baseline = BASELINES[task][1](stage, train, params)
+    for numbers in torch.arange(images).split(BATCH):
+        rows = make_rows(held_out, numbers.tolist())
+        made = stage.process(rows)
+        seen = [stage.see(row) for row in rows]
+        truth = held_out.images(numbers.numpy())
+        inputs = torch.stack([one.tensor for one in seen])
+        others = {"baseline": baseline(seen), "truth": truth}
+        for name in stage.scorer.names:
+            sums.setdefault(name, []).extend(float(row[name]) for row in made if isinstance(row, dict))
+        for who, output in others.items():
+            scores = stage.scorer.score(Translated(seen, inputs, output, [output, output], truth))
+            for name, values in scores.items():
+                sums.setdefault(f"{who}/{name}", []).extend(value for value in values if value is not None)
+        if task == "super-resolution":
+            _by_factor(sums, made, seen)
+    return {name: float(np.mean(values)) for name, values in sums.items() if values}
+
+
+def _by_factor(sums: dict[str, list[float]], made: Sequence[object], seen: Sequence[Seen]) -> None:
+    for row, one in zip(made, seen, strict=True):
+        for name in ("psnr", "lpips"):
+            if isinstance(row, dict):
+                sums.setdefault(f"{name}/x{one.factor}", []).append(float(row[name]))
+
+
+def describe(task: str, found: dict[str, float]) -> list[str]:
+    """Return the lines about a task: each score, its baseline's and the truth's, and which is better."""
+    headline, sign = HEADLINES[task]
+    lines = [f"{task} (baseline: {BASELINES[task][0]})"]
+    for name, value in found.items():
+        if name.partition("/")[0] not in ("baseline", "truth"):
+            others = [
+                f"{who} {found[f'{who}/{name}']:.4g}" for who in ("baseline", "truth") if f"{who}/{name}" in found
+            ]
+            lines.append(f"  {name:14} {value:.4g}  {', '.join(others)}")
+    gain = sign * (found[headline] - found[f"baseline/{headline}"])
+    lines.append(f"  {headline}: {'beats' if gain > 0 else 'does not beat'} the baseline, by {gain:.4g}")
+    return lines
+
+
+def main() -> None:
+    """Measure every task whose encoder is there, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--task", action="append", choices=sorted(BASELINES))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args()
+    params = load_params(overrides=dict(text.split("=", 1) for text in options.set))
+    held_out, train = load_portraits("held_out"), load_portraits("train")
+    results: dict[str, float | dict[str, float]] = {}
+    for task in options.task or [name for name in TASKS if name in BASELINES]:
+        if not Path(translator_path(params, task)).exists():
+            print(f"{task}: no encoder at {translator_path(params, task)}, train it with `dvc repro`")
+            continue
+        found = examine(task, params, held_out, train, options.images)
+        print("\n".join(describe(task, found)), flush=True)
+        results[task.replace("-", "_")] = {name.replace("/", "_"): value for name, value in found.items()}
+    print_result(**results)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
