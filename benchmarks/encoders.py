@@ -34,7 +34,8 @@ def build(name: str) -> Encoder:
             gain = 100.0 if key.startswith(MAPPING) else 1.0 if key.endswith(".linear.weight") or key == "z" else None
             value.normal_().mul_(gain if gain is not None else value[0].numel() ** -0.5)
         else:
-            value.fill_(1.0 if key.endswith("running_var") or key.endswith("weight") else 0.0)
+            scale = 0.2 if key.endswith(".res_layer.4.weight") else 1.0  # or the maps grow from unit to unit
+            value.fill_(scale if key.endswith(("running_var", "weight")) else 0.0)
     return encoder
 
 

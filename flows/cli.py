@@ -59,9 +59,15 @@ def run(
 ) -> None:
     """Run the whole flow over a dataset; finished shards are skipped."""
     from flows.servers import use_prefect_server
+    from gan_core.params import load_params
     from gan_core.runs import plan_run
 
-    overrides = dict(_parse(text) for text in settings or [])
+    overrides: dict[str, Any] | None = dict(_parse(text) for text in settings or [])
+    if load_params(params, overrides).encode.encoder == "champion":
+        use_prefect_server(typer.echo)
+        from flows.champion import resolve_encoder
+
+        overrides = resolve_encoder(params, overrides)
     job = plan_run(source, output, params, overrides, update)
     typer.echo(f"{output}: {sum(job.rows.values())} rows in {len(job.shards)} shards: {' → '.join(job.stages)}")
     address = use_prefect_server(typer.echo)
@@ -70,6 +76,25 @@ def run(
 
     edit_dataset(source, output, params, overrides, update)
     typer.echo(f"report: {output}/report.html")
+
+
+@app.command("compare-encoders", epilog="Example: edit-dataset compare-encoders data/sample --variant e4e")
+def compare(
+    source: Annotated[str, typer.Argument(help="a dataset: a folder or URL of shards")] = "data/sample",
+    output: Annotated[str, typer.Argument(help="the folder of the runs")] = "runs/encoders",
+    variant: Annotated[list[str] | None, typer.Option(help="may be repeated; all that are there if not given")] = None,
+    params: ParamsFile = "params.yaml",
+    settings: Setting = None,
+) -> None:
+    """Run the flow once for each encoder, compare them in MLflow, and name the best `champion`."""
+    from flows.servers import use_prefect_server
+
+    overrides = dict(_parse(text) for text in settings or [])
+    use_prefect_server(typer.echo)
+    from flows.compare_encoders import COMPARISON, compare_encoders
+
+    compare_encoders(source, output, variant, params, overrides)
+    typer.echo(f"table: {output}/{COMPARISON}; the best is encode.encoder=champion now")
 
 
 @app.command(epilog="Example: edit-dataset compose runs/demo runs/compositions")

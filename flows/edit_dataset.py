@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.champion import resolve_encoder
 from flows.ledger import collect, show
 from gan_core.metrics.summary import summarise
 from gan_core.report import write_report
@@ -45,6 +46,7 @@ def edit_dataset(
         update: Redo what differs from the run in the output folder, instead of refusing.
     """
     started = time.time()
+    overrides = resolve_encoder(params_file, overrides)
     job = plan_run(source, output, params_file, overrides, update)
     begin_run(job)
     pool: ThreadPoolTaskRunner[Done] = ThreadPoolTaskRunner(max_workers=job.params.run.workers)

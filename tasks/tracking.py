@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -20,9 +20,10 @@ from gan_core.checkpoints.files import file_sha256, read_card
 from gan_core.data.atomic import remove, write_bytes
 from gan_core.data.shards import BASE_NAMES
 from gan_core.data.urls import base_name, exists, join_url, read_bytes
-from gan_core.errors import CheckpointError, UserError
+from gan_core.errors import CheckpointError, ParamsError, UserError
 from gan_core.nightly.history import Entry
 from gan_core.params import Params, Section
+from gan_core.report.comparison import RULE, Comparison, draw_comparison
 from gan_core.runs import Job, flatten, load_run
 from gan_core.training.log import Report, tile
 from tasks.pictures import picture_grids, score_table
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TRACKED = "tracking.json"
+CHAMPION = "champion"
 ENCODER = {"kind": "encoder"}
 MAX_TABLE_ROWS = 20_000
 QUIET = {
@@ -142,6 +144,50 @@ def registered_encoders(uri: str) -> list[Registered]:
                     Registered(model.name, str(version.version), tags["encoder"], tags["path"], tags["sha256"])
                 )
     return sorted(found)
+
+
+def crown(encoder: Registered, uri: str) -> None:
+    """Give one version the alias ``champion``, and take it from every other encoder; raises ``TrackingError``."""
+    with _told(uri):
+        client = _client(uri)
+        for model in client.search_registered_models("tags.kind = 'encoder'"):
+            if model.name != encoder.name and CHAMPION in model.aliases:
+                client.delete_registered_model_alias(model.name, CHAMPION)
+        client.set_registered_model_alias(encoder.name, CHAMPION, encoder.version)
+
+
+def champion(uri: str) -> Registered:
+    """Return the encoder with the alias ``champion``; raises ``ParamsError`` if there is none, ``TrackingError``."""
+    with _told(uri):
+        client = _client(uri)
+        for model in client.search_registered_models("tags.kind = 'encoder'"):
+            if CHAMPION in model.aliases:
+                version = client.get_model_version_by_alias(model.name, CHAMPION)
+                tags = version.tags
+                return Registered(model.name, str(version.version), tags["encoder"], tags["path"], tags["sha256"])
+    raise ParamsError("encode.encoder: no champion yet; run `edit-dataset compare-encoders`, or name an encoder")
+
+
+def track_comparison(experiment: str, uri: str, name: str, comparison: Comparison, children: Mapping[str, str]) -> str:
+    """Log a comparison as the parent of the runs in the folders ``children``; return its run's id.
+
+    It holds the table (``comparison.json``), the chart, each encoder's numbers as ``<column>/<encoder>``, and the rule.
+    Raises ``TrackingError``.
+    """
+    with _told(uri):
+        client = _client(uri)
+        tags = {"champion": comparison.champion, "rule": RULE, "git.sha": git_sha()}
+        run_id = client.create_run(_experiment(client, uri, experiment), run_name=name, tags=tags).info.run_id
+        values = {f"{c}/{n}".replace(" ", "_"): v for n, row in comparison.encoders.items() for c, v in row.items()}
+        _log_metrics(client, run_id, values, when=round(time.time() * 1000), step=0)
+        rows = comparison.rows()
+        client.log_table(run_id, {column: [row[column] for row in rows] for column in rows[0]}, "comparison.json")
+        client.log_figure(run_id, draw_comparison(comparison), "comparison.png")
+        for folder in children.values():
+            if exists(path := join_url(folder, TRACKED)):
+                client.set_tag(json.loads(read_bytes(path))["run_id"], "mlflow.parentRunId", run_id)
+        client.set_terminated(run_id, "FINISHED")
+    return str(run_id)
 
 
 def track_nights(experiment: str, uri: str, nights: Sequence[Entry]) -> None:

@@ -1,0 +1,114 @@
+"""The trained encoders side by side on held-out toy portraits: ``python -m benchmarks.encoder_variants``.
+
+Every variant of ``train_encoder`` whose checkpoint is there, without tuning: MSE, LPIPS, identity, FID and SWD of the
+reconstructions with their standard errors (bootstrap over the portraits), FID of the edits of ``params.yaml`` that move
+along a direction, parameters and images a second. The rule is that of ``edit-dataset compare-encoders``.
+"""
+
+import argparse
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.harness import print_result
+from gan_core.checkpoints.store import load_encoder, load_network
+from gan_core.data.images import to_uint8
+from gan_core.editing.apply import apply_edit
+from gan_core.editing.directions import find_direction, load_directions
+from gan_core.encoders.base import Encoder
+from gan_core.encoders.cost import encoder_cost
+from gan_core.metrics.noise import Statistic, bootstrap_error, frechet_of, mean_of, sliced_of
+from gan_core.params import EditParams, Params, load_params
+from gan_core.report.comparison import RULE, Comparison
+from gan_core.training.encoder import variant_path
+from gan_core.training.portraits import load_portraits
+from gan_core.training.reconstruction import Judges
+
+BATCH = 32
+
+
+@torch.inference_mode()
+def reconstruct(encoder: Encoder, judges: Judges, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents and pictures of all images, some at a time."""
+    latents = torch.cat([encoder.encode(part) for part in images.split(BATCH)])
+    return latents, draw(judges, latents)
+
+
+@torch.inference_mode()
+def draw(judges: Judges, latents: Tensor) -> Tensor:
+    """Pictures ``[N, 3, H, W]`` in [-1, 1] of latents."""
+    return torch.cat([judges.generator.synthesis(part).clamp(-1, 1) for part in latents.split(BATCH)])
+
+
+@torch.inference_mode()
+def features(network: torch.nn.Module, images: Tensor) -> np.ndarray:
+    """Features of the attribute network, which FID compares."""
+    return np.concatenate([network.features(part).numpy() for part in images.split(BATCH)])  # type: ignore[operator]
+
+
+@torch.inference_mode()
+def statistics_of(judges: Judges, network: torch.nn.Module, images: Tensor, drawn: Tensor) -> dict[str, Statistic]:
+    """Each number of the reconstructions as a function of how often each portrait is drawn."""
+    pairs = list(zip(images.split(BATCH), drawn.split(BATCH), strict=True))
+    lpips = torch.cat([judges.perceptual(b, a) for a, b in pairs])
+    cosine = torch.cat([(judges.identity(a) * judges.identity(b)).sum(1) for a, b in pairs])
+    return {
+        "mse": mean_of((images - drawn).square().mean((1, 2, 3)).double().numpy()),
+        "lpips": mean_of(lpips.double().numpy()),
+        "identity": mean_of(cosine.double().numpy()),
+        "fid": frechet_of(features(network, images), features(network, drawn)),
+        "swd": sliced_of(to_uint8(images), to_uint8(drawn)),
+    }
+
+
+def edits_fid(params: Params, judges: Judges, network: torch.nn.Module, latents: Tensor, before: np.ndarray) -> float:
+    """Mean FID of the pictures edited along directions against the portraits."""
+    directions = load_directions(params.models.directions, params.models.generator)
+    distances = []
+    for spec in params.edits:
+        for strength in spec.strengths if isinstance(spec, EditParams) else ():
+            direction = find_direction(directions, spec.direction)  # type: ignore[attr-defined]
+            edited = draw(judges, apply_edit(latents, direction, strength))
+            distances.append(frechet_of(before, features(network, edited))(np.ones(len(before), np.int64)))
+    return float(np.mean(distances))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--portraits", type=int, default=512)
+    parser.add_argument("--resamples", type=int, default=50)
+    options = parser.parse_args()
+    params = load_params()
+    judges, network = Judges.load(params.models), load_network(params.models.attributes, "attributes")
+    held_out = load_portraits("held_out")
+    images = held_out.images(np.arange(min(options.portraits, len(held_out))))
+    every = np.ones(len(images), np.int64)
+    found: dict[str, dict[str, float]] = {}
+    for variant in params.train_encoder:
+        path = variant_path(params, variant)
+        if not path.is_file():
+            print(f"{variant}: not trained, {path} is missing", flush=True)
+            continue
+        encoder = load_encoder(path, variant, params.models.generator)
+        latents, drawn = reconstruct(encoder, judges, images)
+        statistics = statistics_of(judges, network, images, drawn)
+        values = {name: statistic(every) for name, statistic in statistics.items()}
+        errors = {name: bootstrap_error(s, len(images), options.resamples) for name, s in statistics.items()}
+        values["fid of edits"] = edits_fid(params, judges, network, latents, features(network, images))
+        found[variant] = values | encoder_cost(str(path), params.models.generator)
+        said = [
+            f"{name} {value:.4g}" + (f" ±{errors[name]:.2g}" if name in errors else "")
+            for name, value in values.items()
+        ]
+        print(f"{variant:18} {', '.join(said)}, {found[variant]['parameters'] / 1e6:.2f} M", flush=True)
+    comparison = Comparison(found)
+    for row in comparison.rows():
+        print(f"{row['encoder']:18} mean rank {row['mean rank']:.2f}", flush=True)
+    print(f"champion: {comparison.champion}. {RULE}", flush=True)
+    print_result(**found)
+
+
+if __name__ == "__main__":
+    main()

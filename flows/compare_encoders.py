@@ -1,0 +1,86 @@
+"""The same dataset through every encoder: one run each under one parent, a table, a chart, and a champion."""
+
+import json
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+
+from flows.edit_dataset import edit_dataset
+from gan_core.data.atomic import write_bytes
+from gan_core.data.urls import base_name, join_url
+from gan_core.encoders.cost import encoder_cost
+from gan_core.errors import ParamsError
+from gan_core.params import Params, load_params
+from gan_core.report.comparison import RULE, Comparison, Numbers, numbers_of
+from gan_core.training.encoder import variant_path
+from tasks.record import tracking_uri
+from tasks.tracking import TrackingError, crown, register_encoder, track_comparison
+
+COMPARISON = "comparison.json"
+
+
+@flow(name="compare-encoders", flow_run_name="{output}")
+def compare_encoders(
+    source: str = "data/sample",
+    output: str = "runs/encoders",
+    variants: list[str] | None = None,
+    params_file: str = "params.yaml",
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Numbers]:
+    """Run the pipeline once for each variant, without tuning; register the encoders and name the best ``champion``.
+
+    The numbers are also written to ``OUTPUT/comparison.json``. MLflow that is down is warned about.
+
+    Args:
+        source: The dataset: a folder or fsspec URL of Parquet shards.
+        output: The folder of the runs, one below it for each variant.
+        variants: Sections of train_encoder in the parameter file; all that are trained if none is named.
+        params_file: The parameter file.
+        overrides: Laid over the parameter file, such as {"measure.swd_images": 512}.
+    """
+    params = load_params(params_file, overrides)
+    paths = {variant: str(variant_path(params, variant)) for variant in variants or trained_variants(params)}
+    numbers = {}
+    for variant, path in paths.items():
+        chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False}
+        metrics = edit_dataset(source, join_url(output, variant), params_file, (overrides or {}) | chosen, update=True)
+        numbers[variant] = numbers_of(metrics, measure_cost(path, params.models.generator))
+    comparison = Comparison(numbers)
+    write_comparison(output, comparison)
+    log_comparison(params, base_name(source), output, comparison, paths)
+    return numbers
+
+
+def trained_variants(params: Params) -> list[str]:
+    """Return the variants whose checkpoints are there; raises ``ParamsError`` if there is none."""
+    found = [variant for variant in params.train_encoder if variant_path(params, variant).is_file()]
+    if not found:
+        raise ParamsError("no encoder is trained: `dvc pull` or `dvc repro train-encoder`")
+    return found
+
+
+@task(name="cost", task_run_name="cost of {path}", persist_result=False)
+def measure_cost(path: str, generator: str) -> dict[str, float]:
+    """Measure parameters, speed and memory."""
+    return encoder_cost(path, generator)
+
+
+def write_comparison(output: str, comparison: Comparison) -> None:
+    """Write the table and the champion to ``OUTPUT/comparison.json`` and to Prefect's artifacts."""
+    written = {"champion": comparison.champion, "rule": RULE, "encoders": comparison.rows()}
+    write_bytes(join_url(output, COMPARISON), (json.dumps(written, indent=1) + "\n").encode())
+    rows = [{k: v if isinstance(v, str) else f"{v:.4g}" for k, v in row.items()} for row in comparison.rows()]
+    create_table_artifact(rows, key="encoders", description=f"Champion: {comparison.champion}. {RULE}")
+
+
+def log_comparison(params: Params, dataset: str, output: str, comparison: Comparison, paths: dict[str, str]) -> None:
+    """Register the encoders, give the best its alias, and put table and chart into a parent run of their runs."""
+    uri = tracking_uri(params.track)
+    children = {variant: join_url(output, variant) for variant in paths}
+    try:
+        versions = {variant: register_encoder(variant, path, uri) for variant, path in paths.items()}
+        crown(versions[comparison.champion], uri)
+        track_comparison(params.track.experiment, uri, f"encoders · {dataset}", comparison, children)
+    except TrackingError as error:
+        get_run_logger().warning("%s; the numbers are in %s", error, join_url(output, COMPARISON))

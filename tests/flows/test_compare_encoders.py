@@ -1,0 +1,71 @@
+"""Encoders side by side for real: runs under one parent, a champion, and a run that asks for it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from flows import cli, compare_encoders
+from gan_core.checkpoints.store import Card, file_sha256, load_generator, model_tensors, save_checkpoint
+from gan_core.encoders.base import ENCODERS
+from gan_core.params import load_params
+from gan_core.runs import load_run
+from tasks.tracking import champion
+from tests.conftest import write_dataset
+
+pytestmark = pytest.mark.usefixtures("on_server")
+NETWORK = {"input_size": 64, "units": [1, 1, 1, 1], "width": 8}
+
+
+def write_encoder(path: Path, variant: str, generator: str) -> None:
+    torch.manual_seed(1)
+    encoder = ENCODERS.get(variant).for_generator(load_generator(generator), **NETWORK)
+    card = Card(
+        kind="encoder",
+        name=variant,
+        arguments=encoder.arguments,
+        generator_sha256=file_sha256(generator),
+        made_by="tests",
+        licence="none",
+        source="random",
+    )
+    save_checkpoint(path, model_tensors(encoder), card)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_runs_have_one_parent_and_the_best_is_the_champion(
+    project: Path, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = {"parameters": 1000.0, "images_per_s": 50.0, "peak_mb": 20.0}
+    monkeypatch.setattr(compare_encoders, "encoder_cost", lambda path, generator: cost)
+    dataset = write_dataset(project / "ds", (6,))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    for variant in ("psp", "e4e"):
+        write_encoder(project / f"{variant}.safetensors", variant, tiny_models["generator"])
+    params["models"] = tiny_models | {"encoder": str(project / "psp.safetensors")}
+    params |= {"train_encoder": {"psp": {}, "e4e": {}, "psp-w": {}}, "edits": []}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    done = CliRunner().invoke(cli.app, ["compare-encoders", dataset, "runs/both"], catch_exceptions=False)
+    assert done.exit_code == 0
+    written = json.loads(Path("runs/both/comparison.json").read_text())
+    assert {row["encoder"] for row in written["encoders"]} == {"psp", "e4e"}
+    assert all({"mse", "lpips", "parameters", "images_per_s", "peak_mb"} <= set(row) for row in written["encoders"])
+
+    track = load_params().track
+    client = MlflowClient(track.uri)
+    experiment = client.get_experiment_by_name(track.experiment)
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if run.data.tags.get("champion")]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(run.info.run_name.split(" ")[0] for run in children) == ["e4e", "psp"]
+    assert {"comparison.json", "comparison.png"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert champion(track.uri).name == written["champion"] == parent.data.tags["champion"]
+
+    asked = ["run", dataset, "runs/best", "--set", "encode.encoder=champion", "--set", "tune.enabled=false"]
+    assert CliRunner().invoke(cli.app, asked, catch_exceptions=False).exit_code == 0
+    assert load_run("runs/best").params.encode.encoder == written["champion"]
