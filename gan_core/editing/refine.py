@@ -12,14 +12,14 @@ from gan_core.generators.base import Generator
 
 BATCH = 16
 RATE = 0.05
-MOVE_WEIGHT = 20.0
-SIDE_EFFECT_WEIGHT = 2.0
+MOVE_WEIGHT = 10.0
+SIDE_EFFECT_WEIGHT = 1.0
 
 
 def refine(generator: Generator, direction: Direction, eyes: Eyes, move: float, steps: int, seed: int = 0) -> Direction:
     """Learn a better vector ``[n_latent, w_dim]`` for the direction's layers, starting from its own.
 
-    Adam minimises ``20 (move - wanted)^2 + 2 side effect - identity kept`` over fresh samples of the generator, each
+    Adam minimises ``10 (move - wanted)^2 + side effect - identity kept`` over fresh samples of the generator, each
     edited to the side where its attribute has room: the linear walk of Jahanian et al. 2020 (section 3.1), with the
     identity kept. The result is the mean of the second half of the steps; ``scores`` are those of the start.
     """
