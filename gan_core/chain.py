@@ -33,7 +33,7 @@ def _align(params: Params, source: str) -> Stage:
 def _encode(params: Params, source: str) -> Stage:
     from gan_core.encoders.stage import EncodeStage
 
-    return EncodeStage(params.encode, params.models, params.run.batch_size)
+    return EncodeStage(params.encode, params.models, params.run.batch_size, params.run.precision)
 
 
 def _tune(params: Params, source: str) -> Stage:

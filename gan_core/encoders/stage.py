@@ -12,21 +12,25 @@ from gan_core.checkpoints.store import file_sha256, load_encoder, load_generator
 from gan_core.data.images import decode_image, encode_png, image_value, to_tensor, to_uint8
 from gan_core.data.shards import IMAGE, latent_type
 from gan_core.data.stages import Rejected, Row, Stage
-from gan_core.params import EncodeParams, ModelPaths
+from gan_core.encoders.fast import prepare_fast
+from gan_core.params import EncodeParams, ModelPaths, Precision
+from gan_core.precision import set_precision
 
 
 class EncodeStage(Stage):
     """Encodes each aligned image and draws its reconstruction.
 
     Adds ``latent`` [n_latent][w_dim] (the average latent included) and ``reconstruction`` (PNG of the generator's
-    size). A row is rejected as ``bad_latent`` where numbers aren't finite. Raises ``CheckpointError`` for an encoder
-    that was made for another generator.
+    size). With ``precision`` fast both networks convolve in bfloat16. A row is rejected as ``bad_latent`` where numbers
+    aren't finite. Raises ``CheckpointError`` for an encoder that was made for another generator.
     """
 
     name: ClassVar[str] = "encode"
     inputs: ClassVar[tuple[str, ...]] = ("align",)
 
-    def __init__(self, params: EncodeParams, models: ModelPaths, batch_size: int = 32) -> None:
+    def __init__(
+        self, params: EncodeParams, models: ModelPaths, batch_size: int = 32, precision: Precision = "exact"
+    ) -> None:
         self.batch_size = batch_size
         self.encoder = load_encoder(models.encoder, params.encoder, models.generator)
         self.generator = load_generator(models.generator)
@@ -36,6 +40,10 @@ class EncodeStage(Stage):
         )
         hashes = {"encoder_sha256": file_sha256(models.encoder), "generator_sha256": file_sha256(models.generator)}
         self._identity = {"params": params.model_dump(), **hashes}
+        if precision == "fast":
+            prepare_fast(self.encoder)
+            set_precision(self.generator, precision)
+            self._identity["precision"] = precision
 
     def identity(self) -> dict[str, Any]:
         """The encoder's name and the hashes of both checkpoints."""

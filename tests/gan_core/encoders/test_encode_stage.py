@@ -9,6 +9,7 @@ from PIL import Image
 from gan_core.checkpoints.store import load_checkpoint, load_encoder, load_generator, save_checkpoint
 from gan_core.data.images import to_uint8
 from gan_core.data.stages import Rejected, Row
+from gan_core.encoders.fast import TOLERANCE
 from gan_core.encoders.stage import EncodeStage, aligned_images
 from gan_core.errors import CheckpointError
 from gan_core.params import EncodeParams, ModelPaths
@@ -68,6 +69,17 @@ def test_the_identity_follows_the_checkpoints(stage: EncodeStage, models: ModelP
     other = EncodeStage(EncodeParams(), models.model_copy(update={"encoder": str(tmp_path / "e")}))
     assert other.identity().keys() == stage.identity().keys()
     assert other.identity() != stage.identity()
+
+
+def test_fast_precision_is_other_work_with_nearly_the_same_latents(
+    stage: EncodeStage, models: ModelPaths, aligned_rows: list[Row]
+) -> None:
+    fast = EncodeStage(EncodeParams(), models, precision="fast")
+    assert fast.identity() != stage.identity()
+    exact, near = (np.stack([row["latent"] for row in s.process(aligned_rows)]) for s in (stage, fast))
+    assert near.dtype == np.float32
+    offsets = exact - stage.encoder.latent_avg.numpy()
+    assert 0 < np.sqrt(np.square(near - exact).mean()) < TOLERANCE * np.sqrt(np.square(offsets).mean())
 
 
 def test_an_encoder_of_another_generator_is_refused(models: ModelPaths, tmp_path: Path) -> None:
