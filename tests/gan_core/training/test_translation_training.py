@@ -46,7 +46,8 @@ def params(tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 
     network = Segmenter(8)
     path = tmp_path_factory.mktemp("segmenter") / "segmenter.safetensors"
-    save_checkpoint(path, network.state_dict(), Card(kind="network", name="segmenter", arguments={"width": 8}, **ABOUT))
+    about: dict[str, Any] = ABOUT
+    save_checkpoint(path, network.state_dict(), Card(kind="network", name="segmenter", arguments={"width": 8}, **about))
     models = tiny_models | {"segmenter": str(path), "second_generator": tiny_models["generator"]}
     base: dict[str, Any] = {"network": NETWORK, "images": 16, "batch_size": 8, "precision": "exact"}
     tasks = {
