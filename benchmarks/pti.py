@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--loop-steps", type=int, default=350)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=110)
     parser.add_argument("--stop", type=float, default=0.0)
     parser.add_argument("--precision", default="fast", choices=["exact", "fast"])
     parser.add_argument("--scaled", type=int, default=0)
