@@ -2,11 +2,9 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
 
 from gan_core.align.quad import Points
 
-CROP_SIZE = 112
 REFERENCE: Points = np.array(
     [
         [38.29459953, 51.69630051],
@@ -32,15 +30,6 @@ def similarity(points: ArrayLike, reference: ArrayLike = REFERENCE, reflection: 
         mirrored = np.array([[-1], [1]]) * _fit(source, target * (-1, 1))
         best = min(best, mirrored, key=lambda matrix: _error(matrix, source, target))
     return best
-
-
-def warp_face(image: Image.Image, points: ArrayLike, size: int = CROP_SIZE) -> Image.Image:
-    """Cut the face with these five landmarks out of an RGB image, bilinearly; outside of the image it is black."""
-    matrix = similarity(points) * (size / CROP_SIZE)
-    linear = np.linalg.inv(matrix[:, :2])
-    shift = 0.5 - linear @ (matrix[:, 2] + 0.5)  # Pillow's pixel centres are at halves
-    coefficients = np.column_stack([linear, shift]).flatten().tolist()
-    return image.transform((size, size), Image.Transform.AFFINE, tuple(coefficients), Image.Resampling.BILINEAR)
 
 
 def _fit(source: Points, target: Points) -> Points:

@@ -1,6 +1,5 @@
 """Published weights of measuring networks: recognised by a few of their keys, kept under their published names."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,12 +18,15 @@ RESEARCH = "code MIT; trained on data for research only, so not for commercial u
 
 @dataclass(frozen=True)
 class Network:
-    """How the published file of one of our networks is known: ``marks`` are key -> shape, ``kept`` the keys we want."""
+    """How the published file of one of our networks is known: ``marks`` are key -> shape.
+
+    Only keys that begin with ``prefix`` are kept, without it, and none that begin with ``dropped``.
+    """
 
     marks: dict[str, tuple[int, ...]]
     licence: str
-    kept: Callable[[str], bool] = lambda key: True
     prefix: str = ""
+    dropped: str | None = None
 
 
 PUBLISHED: dict[str, Network] = {
@@ -37,13 +39,13 @@ PUBLISHED: dict[str, Network] = {
     "moco-resnet50": Network(
         {f"{MOCO}conv1.weight": (64, 3, 7, 7), f"{MOCO}layer4.2.conv3.weight": (2048, 512, 1, 1)},
         "CC BY-NC 4.0 (Meta), non-commercial",
-        lambda key: key.startswith(MOCO) and not key.startswith(f"{MOCO}fc"),
         MOCO,
+        f"{MOCO}fc",
     ),
     "inception-fid": Network(
         {"fc.weight": (1008, 2048), "Mixed_7c.branch1x1.conv.weight": (320, 2048, 1, 1)},
         "Apache-2.0 (pytorch-fid's port of Google's network)",
-        lambda key: not key.startswith("fc."),
+        dropped="fc.",
     ),
     "fairface": Network({"fc.weight": (18, 512), "layer4.2.conv2.weight": (512, 512, 3, 3)}, "CC BY 4.0 (FairFace)"),
     "hopenet": Network({"fc_yaw.weight": (66, 2048)}, "code Apache-2.0; trained on 300W-LP, whose terms are its own"),
@@ -112,7 +114,9 @@ def known_network(state: dict[str, StoredTensor] | None) -> str | None:
 
 def renamed(state: State, network: Network) -> State:
     """What we keep of a published state dict, under our names."""
-    return {key.removeprefix(network.prefix): value for key, value in state.items() if network.kept(key)}
+    wanted = {key: value for key, value in state.items() if key.startswith(network.prefix)}
+    dropped = [key for key in wanted if network.dropped is not None and key.startswith(network.dropped)]
+    return {key.removeprefix(network.prefix): value for key, value in wanted.items() if key not in dropped}
 
 
 def old_counters(expected: State, state: State) -> State:

@@ -1,14 +1,19 @@
 """Who is in a photograph: ArcFace IR-SE-50 and CurricularFace IR-101, with their published state-dict names.
 
-Both take faces of 112 x 112. From an FFHQ-aligned image they cut the square that the pSp identity loss cuts; the
-similarity to five landmarks that pSp's metric script uses instead is in ``gan_core.align.similarity``.
+Both take faces of 112 x 112. From an FFHQ-aligned image they cut the square that the pSp identity loss cuts. The metric
+script of pSp lays five landmarks, detected in each picture, on reference points instead: CurricularFace's metric here
+does so with the landmarks of the row's alignment, for all pictures of the row.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core.align.similarity import similarity
 from gan_core.encoders.backbone import IR_SE_50, Units, body, stem
 from gan_core.metrics.networks import NETWORKS, resize
 
@@ -22,9 +27,33 @@ def face_crop(images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(resize(images, ALIGNED_SIZE)[:, :, ROWS, COLUMNS], FACE_SIZE)
 
 
-class FaceEmbedder(nn.Module):
-    """FFHQ-aligned images ``[B, 3, S, S]`` in [-1, 1] -> unit vectors ``[B, 512]``."""
+def warp_faces(images: Tensor, points: Sequence[np.ndarray | None]) -> Tensor:
+    """Images ``[B, 3, S, S]`` with landmarks ``[5, 2]`` each -> ``[B, 3, 112, 112]``, laid on the reference points.
 
+    Bilinear, after reducing to about the face's size; a row without landmarks is cut as ``face_crop`` does.
+    """
+    faces = [face_crop(images[i : i + 1]) if p is None else _warp(images[i : i + 1], p) for i, p in enumerate(points)]
+    return torch.cat(faces)
+
+
+def _warp(image: Tensor, points: np.ndarray) -> Tensor:
+    matrix = similarity(points, reflection=False)
+    reduced = max(round(image.shape[-1] * min(float(np.hypot(*matrix[:, 0])), 1.0)), 1)
+    factor = reduced / image.shape[-1]
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+    rows, columns = np.mgrid[:FACE_SIZE, :FACE_SIZE]
+    places = np.stack([columns, rows, np.ones_like(rows)], axis=-1) @ inverse.T
+    grid = torch.from_numpy(((places + 0.5) * factor / reduced * 2 - 1)[None]).to(image)
+    return F.grid_sample(resize(image, reduced), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+class FaceEmbedder(nn.Module):
+    """FFHQ-aligned images ``[B, 3, S, S]`` in [-1, 1] -> unit vectors ``[B, 512]``.
+
+    ``by_landmarks``: its metric lays five landmarks on the reference points, where the landmarks are known.
+    """
+
+    by_landmarks: ClassVar[bool] = False
     units: ClassVar[Units]
     gated: ClassVar[bool]
     affine: ClassVar[bool]
@@ -67,3 +96,4 @@ class CurricularFace(FaceEmbedder):
     units = (3, 13, 30, 3)
     gated = False
     affine = False
+    by_landmarks = True

@@ -8,6 +8,7 @@ from torch import Tensor
 from gan_core.batching import in_chunks
 from gan_core.checkpoints.store import file_sha256, load_network, read_card
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, Pictures, RowMetric, Setting
+from gan_core.metrics.faces import FaceEmbedder, warp_faces
 
 TOY = "identity"
 
@@ -40,9 +41,15 @@ class IdentitySimilarity(RowMetric):
 
     @torch.no_grad()
     def score(self, pictures: Pictures) -> Columns:
-        source = in_chunks(self.embed, pictures[ALIGNED])
-        scores = (cosine(source, in_chunks(self.embed, pictures[p])).numpy() for p in self.setting.pictures)
+        source = self._embed(pictures, ALIGNED)
+        scores = (cosine(source, self._embed(pictures, p)).numpy() for p in self.setting.pictures)
         return dict(zip(self.columns, scores, strict=True))
+
+    def _embed(self, pictures: Pictures, picture: str) -> Tensor:
+        network = self.embed
+        if isinstance(network, FaceEmbedder) and network.by_landmarks and pictures.points:
+            return in_chunks(network.embed, warp_faces(pictures[picture], pictures.points))
+        return in_chunks(network, pictures[picture])
 
     def dataset_name(self, column: str) -> str:
         return column.replace("_", "/", 1)

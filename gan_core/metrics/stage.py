@@ -66,7 +66,8 @@ class MeasureStage(Stage):
     def _pictures(self, rows: Sequence[Row]) -> Pictures:
         names = (ALIGNED, *self.setting.pictures)
         images = {name: _decode(rows, COLUMNS.get(name, name)) for name in names}
-        return Pictures(images, [row["key"] for row in rows])
+        size = images[ALIGNED].shape[-1]
+        return Pictures(images, [row["key"] for row in rows], points=[landmarks_in_crop(row, size) for row in rows])
 
     @staticmethod
     def _broken(columns: Columns, row: int) -> str:
@@ -80,3 +81,13 @@ class MeasureStage(Stage):
 
 def _decode(rows: Sequence[Row], column: str) -> Tensor:
     return to_tensor([decode_image(row[column]["bytes"], MAX_PIXELS) for row in rows])
+
+
+def landmarks_in_crop(row: Row, size: int) -> np.ndarray | None:
+    """A row's landmarks ``[5, 2]`` in pixels of its aligned image, the first pixel's centre at (0, 0); None without."""
+    if row.get("landmarks") is None:
+        return None
+    points, quad = (np.array(list(row[name]), dtype=np.float64) for name in ("landmarks", "quad"))
+    sides = np.stack([quad[3] - quad[0], quad[1] - quad[0]])
+    shares = (points - quad[0]) @ sides.T / np.square(sides).sum(axis=1)
+    return shares * size - 0.5

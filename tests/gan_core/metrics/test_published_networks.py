@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core.align.quad import FaceSquare
+from gan_core.align.similarity import REFERENCE
 from gan_core.checkpoints.files import Card, save_checkpoint
-from gan_core.metrics.base import METRICS, Setting
-from gan_core.metrics.faces import FaceEmbedder, face_crop
+from gan_core.metrics.base import METRICS, Pictures, Setting
+from gan_core.metrics.faces import FaceEmbedder, face_crop, warp_faces
 from gan_core.metrics.inception import InceptionFid, clean_input, clean_resize, legacy_input
 from gan_core.metrics.networks import NETWORKS
 from gan_core.metrics.resnet import BasicBlock, Bottleneck, ResNet
+from gan_core.metrics.stage import landmarks_in_crop
 from gan_core.metrics.torchvision_shim import declare_operators
 from gan_core.params import MeasureParams, ModelPaths
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
@@ -179,3 +182,41 @@ def test_metrics_carry_the_name_of_what_measured(tmp_path: Path, tiny_models: di
     assert METRICS.get("identity")(setting).dataset_name("identity_arcface-ir-se50/x") == "identity/arcface-ir-se50/x"
     assert METRICS.get("attributes")(setting).extractor.names == ["gender", "age"]
     assert METRICS.get("attributes")(setting)._column("age", "e") == "age_fairface/e"
+
+
+def test_faces_are_laid_on_their_landmarks() -> None:
+    points = REFERENCE * 1.9 + (25, 12)
+    image = torch.full((1, 3, 256, 256), -1.0)
+    for x, y in points.round().astype(int):
+        image[..., y - 3 : y + 4, x - 3 : x + 4] = 1.0
+    face = warp_faces(torch.cat([image, image]), [points.round(), None])
+    assert face.shape == (2, 3, 112, 112) and torch.equal(face[1:], face_crop(image))
+    light = face[0, 0].numpy() + 1
+    for x, y in REFERENCE:
+        window = light[int(y) - 4 : int(y) + 6, int(x) - 4 : int(x) + 6]
+        rows, columns = np.indices(window.shape)
+        assert abs((columns * window).sum() / window.sum() + int(x) - 4 - x) < 0.6
+        assert abs((rows * window).sum() / window.sum() + int(y) - 4 - y) < 0.6
+
+
+def test_landmarks_follow_the_crop() -> None:
+    square = FaceSquare(np.array([90.0, 70.0]), np.array([30.0, 16.0]))
+    row = {"quad": square.corners.tolist(), "landmarks": [square.centre.tolist(), square.corners[0].tolist()]}
+    np.testing.assert_allclose(landmarks_in_crop(row, 64), [[31.5, 31.5], [-0.5, -0.5]], atol=1e-9)
+    assert landmarks_in_crop({"quad": row["quad"], "landmarks": None}, 64) is None
+
+
+def test_curricularface_compares_faces_by_their_landmarks(tmp_path: Path, tiny_models: dict[str, str]) -> None:
+    network = NETWORKS.get("curricularface-ir101")(width=4)
+    name = "curricularface-ir101"
+    card = Card(kind="network", name=name, arguments=network.arguments, made_by="", licence="", source="")
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, network.state_dict(), card)
+    metric = METRICS.get("identity")(
+        Setting(MeasureParams(), ModelPaths(**(tiny_models | {"identity": str(path)})), tuned=False)
+    )
+    images = {"aligned": torch.rand(1, 3, 64, 64) * 2 - 1, "encoded": torch.rand(1, 3, 64, 64) * 2 - 1}
+    with_points = metric.score(Pictures(images, ["a"], points=[REFERENCE * 0.5]))
+    without = metric.score(Pictures(images, ["a"]))
+    assert list(with_points) == ["identity_curricularface-ir101/encoded"]
+    assert with_points != without
