@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PREFECT_CLI_PROMPT := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install data demo test test-slow lint up down ui clean
+.PHONY: help install data demo test test-slow test-faults lint up down ui clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -43,6 +43,9 @@ test: data  ## run the tests (minutes)
 
 test-slow: data  ## run the slow tests: kills, servers, gold at full size
 	$(BIN)/pytest -m slow --durations=15
+
+test-faults: data  ## run what kills, corrupts and fills: processes, workers, disks
+	$(BIN)/pytest tests/faults --durations=15
 
 lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .

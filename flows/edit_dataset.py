@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 from prefect import flow
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.champion import resolve_encoder
 from flows.ledger import collect, show
+from flows.runners import Runner, make_runner
 from gan_core.metrics.summary import summarise
 from gan_core.report import write_report
 from gan_core.runs import Job, begin_run, plan_run
@@ -49,9 +50,11 @@ def edit_dataset(
     overrides = resolve_encoder(params_file, overrides)
     job = plan_run(source, output, params_file, overrides, update)
     begin_run(job)
-    pool: ThreadPoolTaskRunner[Done] = ThreadPoolTaskRunner(max_workers=job.params.run.workers)
-    with pool as runner:
-        done = collect(job, list(submit_shards(job, runner)))
+    if job.params.run.deployment:
+        done = import_module("flows.batches").hand_out(job)
+    else:
+        with make_runner(job.params.run) as runner:
+            done = collect(job, list(submit_shards(job, runner)))
     metrics = summarise(job.output)
     write_report(job.output)
     show(job, done, metrics)
@@ -59,7 +62,7 @@ def edit_dataset(
     return metrics
 
 
-def submit_shards(job: Job, runner: ThreadPoolTaskRunner[Done]) -> Iterator[PrefectFuture[Done]]:
+def submit_shards(job: Job, runner: Runner) -> Iterator[PrefectFuture[Done]]:
     """Send each shard through its chain of stages, a few shards for each worker at a time.
 
     Stage after stage within such a group: workers seldom wait for a shard's previous stage, and early shards end early.

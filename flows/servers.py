@@ -34,7 +34,7 @@ class Service:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-POOL = "local"
+POOL, SHARDS_POOL = "local", "shards"
 WORKER_PAGE = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": "{port}"}
 SERVICES = {
     "prefect": Service("prefect server start --host 127.0.0.1 --port {port}", 4200, "/api/health"),
@@ -103,12 +103,17 @@ def up(say: Callable[[str], object] = lambda _: None) -> str:
     say(f"prefect: {address.removesuffix('/api')}")
     say(f"mlflow: {start('mlflow').url}")
     start("worker")
-    deploy = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    reply = subprocess.run(deploy, env=os.environ | {"PWD": os.getcwd()}, capture_output=True, text=True)
+    _prefect("work-pool", "create", SHARDS_POOL, "--type", "process")  # fails where it is there already, and may
+    reply = _prefect("deploy", "--all")
     if reply.returncode:
         raise UserError(f"the flows could not be deployed: {' '.join((reply.stdout + reply.stderr).split())[-400:]}")
     say(f"worker: serves the work pool {POOL!r}; `prefect deployment ls` lists what it can run")
     return address
+
+
+def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    return subprocess.run(command, env=os.environ | {"PWD": os.getcwd()}, capture_output=True, text=True)
 
 
 def down(say: Callable[[str], object] = lambda _: None) -> None:

@@ -23,6 +23,7 @@ from tasks.versions import dvc_hashes, git_sha
 
 PENDING = "pending.json"
 DEFAULT_URI = "sqlite:///mlflow.db"
+ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI")
 
 
 class Record(BaseModel):
@@ -53,12 +54,22 @@ def make_record(job: Job, digest: str, metrics: Mapping[str, float], started: fl
     """Gather what is to be logged; ``started`` is in seconds since 1970."""
     hashes = dvc_hashes({"dataset": job.source, **job.params.models.model_dump()})
     dataset = {"name": base_name(job.source), "source": job.source, "digest": _dataset_digest(job, hashes)}
-    tags = {"dataset.digest": dataset["digest"], "git.sha": git_sha(), "prefect.flow_run_id": flow_run.id}
+    commit = git_sha()
+    tags = {
+        "dataset.digest": dataset["digest"],
+        "git.sha": commit,
+        "prefect.flow_run_id": flow_run.id,
+        "mlflow.user": os.environ.get("USER", ""),
+        "mlflow.source.name": str(flow_run.flow_name or "edit-dataset"),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": (commit or "").removesuffix("-modified"),
+        "mlflow.note.content": _note(job),
+    }
     return Record(
         digest=digest,
         uri=tracking_uri(job.params.track),
         experiment=job.params.track.experiment,
-        name=" · ".join([job.params.encode.encoder, dataset["name"], time.strftime("%Y-%m-%d", time.gmtime(started))]),
+        name=_name(job, started),
         started=started,
         ended=time.time(),
         params=_used_params(job),
@@ -69,8 +80,8 @@ def make_record(job: Job, digest: str, metrics: Mapping[str, float], started: fl
 
 
 def tracking_uri(params: TrackParams) -> str:
-    """Return where to log: the parameter, else ``MLFLOW_TRACKING_URI``, else the project's own file."""
-    return params.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    """Return where to log: the parameter, else ``MLFLOW_TRACKING_URI``, else the store of the project's own server."""
+    return params.uri or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), DEFAULT_URI)
 
 
 def read_record(output: str) -> Record | None:
@@ -82,6 +93,18 @@ def read_record(output: str) -> Record | None:
 def write_record(output: str, record: Record) -> None:
     """Write down what is to be logged."""
     write_bytes(join_url(output, PENDING), record.model_dump_json(indent=1).encode())
+
+
+def _name(job: Job, started: float) -> str:
+    """Encoder, dataset, output and day: what tells runs apart in MLflow's table."""
+    places = [job.params.encode.encoder, base_name(job.source), base_name(job.output)]
+    return " · ".join([*dict.fromkeys(places), time.strftime("%Y-%m-%d", time.gmtime(started))])
+
+
+def _note(job: Job) -> str:
+    """The run's description: where its output and its report are, and its page in Prefect."""
+    page = f" [Prefect run]({flow_run.ui_url})." if flow_run.ui_url else ""
+    return f"Output: `{job.output}`, report: `{join_url(job.output, 'report.html')}`.{page}"
 
 
 def _used_params(job: Job) -> dict[str, str]:

@@ -361,10 +361,12 @@ def _log_rows(client: "MlflowClient", run_id: str, job: Job) -> None:
     client.log_table(run_id, table.iloc[:MAX_TABLE_ROWS].astype(texts), "rows.json")
     for name, grid in picture_grids(job, job.params.track.grid_rows).items():
         client.log_image(run_id, grid, key=f"faces/{name}", step=0)
+        client.log_image(run_id, grid, artifact_file=f"faces-{name}.png")
 
 
 def _artifact_folder(uri: str) -> str | None:
-    """Beside an SQLite file; a server knows its own place."""
-    if not uri.startswith("sqlite:///"):
+    """Beside an SQLite file, for another database in this folder; a server knows its own place."""
+    if uri.startswith("http"):
         return None
-    return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
+    folder = Path(uri.removeprefix("sqlite:///")).absolute().parent if uri.startswith("sqlite:///") else Path.cwd()
+    return (folder / "mlartifacts").as_uri()

@@ -120,13 +120,18 @@ def judge(entry: Entry, history: Sequence[Entry], tests: int) -> Iterator[Findin
     window = trailing(history, entry)
     for name, now in entry.measured.items():
         earlier = [night.measured[name] for night in window if name in night.measured]
-        if len(earlier) < (NIGHTS_FOR_SPEED if name == SPEED else 1):
+        if len(earlier) < nights_needed(name):
             continue
         usual, band = usual_and_band(name, now, earlier, tests)
         if abs(now.value - usual) > band:
             yield Finding(
                 encoder=entry.encoder, dataset=entry.dataset, metric=name, value=now.value, usual=usual, band=band
             )
+
+
+def nights_needed(name: str) -> int:
+    """Return how many nights must have come before for a number to be judged."""
+    return NIGHTS_FOR_SPEED if name == SPEED else 1
 
 
 def trailing(history: Sequence[Entry], entry: Entry) -> list[Entry]:

@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from gan_core.data.atomic import write_bytes
 from gan_core.data.urls import join_url
-from gan_core.nightly.history import Entry, Finding, by_series, trailing, usual_and_band
+from gan_core.nightly.history import Entry, Finding, by_series, nights_needed, trailing, usual_and_band
 from gan_core.report.plots import ticks
 
 PAGE = "report.html"
@@ -88,7 +88,7 @@ def _point(entry: Entry, name: str, history: Sequence[Entry]) -> Point:
     earlier = [night.measured[name] for night in trailing(history, entry) if name in night.measured]
     found = any(finding.metric == name for finding in entry.findings)
     day = date.fromisoformat(entry.date).toordinal()
-    if len(earlier) < 2:
+    if len(earlier) < nights_needed(name):
         return Point(day, now.value, None, None, found)
     usual, band = usual_and_band(name, now, earlier, tests)
     return Point(day, now.value, usual - band, usual + band, found)

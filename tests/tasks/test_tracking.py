@@ -13,10 +13,10 @@ from prefect.logging import disable_run_logger
 
 from gan_core.data.images import encode_png, image_value
 from gan_core.data.shards import IMAGE, ShardWriter
-from gan_core.params import load_params
+from gan_core.params import TrackParams, load_params
 from gan_core.runs import Job, begin_run
 from tasks import tracking
-from tasks.record import read_record
+from tasks.record import read_record, tracking_uri
 from tasks.shards import Done
 
 METRICS = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile@+1": 0.9, "swd/smile@-0.5": 3.0, "bad/score": float("nan")}
@@ -67,6 +67,9 @@ def test_a_run_carries_params_metrics_tags_and_its_dataset(job: Job) -> None:
     (used,) = run.inputs.dataset_inputs
     assert used.dataset.digest == run.data.tags["dataset.digest"]
     assert len(used.dataset.digest) == 32
+    assert run.info.run_name == "psp · dataset0 · out · 2023-11-14"
+    assert run.data.tags["mlflow.note.content"] == "Output: `out`, report: `out/report.html`."
+    assert run.data.tags["mlflow.source.name"] == "edit-dataset"
 
 
 def test_pictures_and_rows_have_steady_names(job: Job) -> None:
@@ -77,6 +80,8 @@ def test_pictures_and_rows_have_steady_names(job: Job) -> None:
     assert [line[2] for line in rows["data"]] == ["ok", "not_an_image", "ok"]
     names = sorted(f.path for f in client.list_artifacts(run_id, "images") if f.path.endswith(".png"))
     assert [name.split("+")[0] for name in names] == ["images/faces~sample", "images/faces~worst"]
+    shown = {f.path for f in client.list_artifacts(run_id) if f.path.endswith(".png")}
+    assert shown == {"faces-sample.png", "faces-worst.png"}
     with Image.open(client.download_artifacts(run_id, names[1])) as grid:
         assert grid.size == (2 * 96, 14 + 2 * 96)
 
@@ -123,3 +128,16 @@ def test_an_address_where_nobody_answers_is_an_error_in_one_line(job: Job, monke
     ) as e:
         tracking.sync("out")
     assert "\n" not in str(e.value)
+
+
+def test_where_to_log_is_the_parameter_the_address_or_the_servers_own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI"):
+        monkeypatch.delenv(name, raising=False)
+    assert tracking_uri(TrackParams()) == "sqlite:///mlflow.db"
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql://db/mlflow")
+    assert tracking_uri(TrackParams()) == "postgresql://db/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    assert tracking_uri(TrackParams()) == "http://elsewhere"
+    assert tracking_uri(TrackParams(uri="http://named")) == "http://named"
+    assert tracking._artifact_folder("postgresql://db/mlflow") == (Path.cwd() / "mlartifacts").as_uri()
+    assert tracking._artifact_folder("http://elsewhere") is None

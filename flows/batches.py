@@ -1,0 +1,169 @@
+"""A run over several hosts: batches of shards are child runs of a deployment, and a dead worker loses only its batch.
+
+The hosts share the storage and the server's address, and nothing else: a child says that it lives by a small file
+beside the run, and what it has finished lies there with receipts.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from prefect import flow, get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.deployments import run_deployment
+from prefect.runtime import flow_run
+from prefect.states import Crashed
+
+from flows.edit_dataset import submit_shards
+from flows.ledger import collect
+from flows.runners import make_runner
+from gan_core.data.atomic import remove, write_bytes
+from gan_core.data.receipts import Receipt, receipt_path, require_receipt
+from gan_core.data.urls import exists, join_url, read_bytes
+from gan_core.errors import DataError
+from gan_core.runs import Job, load_run
+from tasks.shards import Done
+
+ALIVE = "alive"
+BEAT_S = 5.0
+SILENCE_S = 60.0
+CLAIMED_S = 300.0
+POLL_S = 2.0
+TRIES = 3
+
+
+@dataclass
+class Batch:
+    """Some shards of a run, the child run that has them now, and how often they have been handed out.
+
+    ``since`` is when its state or its sign of life last changed, by this machine's own clock.
+    """
+
+    shards: list[str]
+    run_id: UUID
+    tries: int = 1
+    since: float = field(default_factory=time.monotonic)
+    state: str = ""
+    beat: bytes = b""
+
+
+@flow(name="edit-shards", flow_run_name="{output} {shards[0]} …")
+def edit_shards(output: str, shards: list[str]) -> None:
+    """Take some shards of a run through all its stages; edit-dataset hands them out by ``run.deployment``.
+
+    Args:
+        output: The folder or URL of a run that has begun; its run.json says what is done.
+        shards: The names of the shards, such as shard-00000.parquet.
+    """
+    job = load_run(output)
+    part = replace(job, rows={shard: job.rows[shard] for shard in shards})
+    with beating(beat_path(output, str(flow_run.id))), make_runner(job.params.run) as runner:
+        collect(part, list(submit_shards(part, runner)))
+
+
+def hand_out(job: Job) -> list[Done]:
+    """Spread the shards of a run over child runs and wait for all; return what was done, in order.
+
+    A child that crashed, or that has said nothing for ``SILENCE_S``, is given up, and another one goes on with its
+    batch, ``TRIES`` times in all. Raises ``DataError`` for batches that failed, when the others have ended.
+    """
+    say, before = get_run_logger().info, dict(_receipts(job))
+    size = job.params.run.shards_per_batch
+    batches = [_start(job, list(job.shards[i : i + size])) for i in range(0, len(job.shards), size)]
+    say("%d batches of at most %d shards handed out to %s", len(batches), size, job.params.run.deployment)
+    failed: list[str] = []
+    while batches:
+        time.sleep(POLL_S)
+        batches = [kept for batch in batches if (kept := _follow(job, batch, failed)) is not None]
+    if failed:
+        raise DataError(f"finished shards are kept, run again to go on; {len(failed)} batches failed: {failed[0]}")
+    return [_done(job, stage, shard, before) for stage in job.stages for shard in job.shards]
+
+
+def beat_path(output: str, run_id: str) -> str:
+    """Return the file by which a child run says that it lives."""
+    return join_url(output, ALIVE, run_id)
+
+
+@contextmanager
+def beating(path: str, every: float = BEAT_S) -> Iterator[None]:
+    """Write the time into ``path`` again and again until the block ends, then remove it."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.is_set():
+            write_bytes(path, str(time.time()).encode())
+            ended.wait(every)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        remove(path)
+
+
+def _start(job: Job, shards: list[str]) -> Batch:
+    parameters = {"output": job.output, "shards": shards}
+    child: FlowRun = run_deployment(job.params.run.deployment, parameters=parameters, timeout=0)  # type: ignore[assignment]
+    return Batch(shards, child.id)
+
+
+def _follow(job: Job, batch: Batch, failed: list[str]) -> Batch | None:
+    """Look at a batch: the same one while it goes on, another run of it if its child is lost, None when it ended."""
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(batch.run_id).state
+        if state is not None and _lost(job, batch, state):
+            lost: State = Crashed(message=f"its worker said nothing more while the run was {state.name.lower()}")
+            client.set_flow_run_state(batch.run_id, lost, force=True)
+            state = lost
+    if state is None or not state.is_final():
+        return batch
+    return None if state.is_completed() else _after_failure(job, batch, state, failed)
+
+
+def _after_failure(job: Job, batch: Batch, state: State, failed: list[str]) -> Batch | None:
+    remove(beat_path(job.output, str(batch.run_id)))
+    logger, name = get_run_logger(), f"{batch.shards[0]} and {len(batch.shards) - 1} more"
+    if state.is_crashed() and batch.tries < TRIES:
+        logger.warning("the worker of %s is lost (%s): handed out again", name, state.message)
+        return replace(_start(job, batch.shards), tries=batch.tries + 1)
+    failed.append(f"{name}: {state.message}")
+    return None
+
+
+def _lost(job: Job, batch: Batch, state: State, now: Callable[[], float] = time.monotonic) -> bool:
+    """Tell whether a child that was claimed never began, or has not renewed its file for too long."""
+    path = beat_path(job.output, str(batch.run_id))
+    beat = read_bytes(path) if exists(path) else b""
+    if (state.name, beat) != (batch.state, batch.beat):
+        batch.state, batch.beat, batch.since = state.name, beat, now()
+    patience = SILENCE_S if state.is_running() else CLAIMED_S
+    return (state.is_running() or state.is_pending()) and now() - batch.since > patience
+
+
+def _receipts(job: Job) -> Iterator[tuple[tuple[str, str], bytes]]:
+    for stage in job.stages:
+        for shard in job.shards:
+            path = receipt_path(join_url(job.output, stage, shard))
+            if exists(path):
+                yield (stage, shard), read_bytes(path)
+
+
+def _done(job: Job, stage: str, shard: str, before: dict[tuple[str, str], bytes]) -> Done:
+    receipt: Receipt = require_receipt(join_url(job.output, stage, shard), "run it again")
+    earlier = before.get((stage, shard))
+    return Done(
+        stage=stage,
+        shard=shard,
+        rows=receipt.rows,
+        output_sha256=receipt.output_sha256,
+        seconds=receipt.seconds,
+        skipped=earlier is not None and Receipt.model_validate_json(earlier) == receipt,
+    )

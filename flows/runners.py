@@ -1,0 +1,39 @@
+"""Where the tasks of a run are executed: threads, processes of this host, or the processes of a Dask cluster."""
+
+from importlib import import_module
+from typing import Any
+
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from gan_core.errors import ParamsError
+from gan_core.params import RunParams
+
+Runner = TaskRunner[Any]
+
+
+def make_runner(params: RunParams) -> Runner:
+    """Return the runner that ``run.runner`` names, with ``run.workers`` places; raises ``ParamsError`` without Dask.
+
+    Every place loads its networks once and keeps them. A Dask cluster that is there already (``run.dask_address``) has
+    as many places as it has.
+    """
+    if params.runner == "processes":
+        return ProcessPoolTaskRunner(max_workers=params.workers)
+    if params.runner == "dask":
+        return _dask(params)
+    return ThreadPoolTaskRunner(max_workers=params.workers)
+
+
+def _dask(params: RunParams) -> Runner:
+    try:
+        runner = import_module("prefect_dask").DaskTaskRunner
+    except ImportError:
+        raise ParamsError(
+            "run.runner is dask, which is not installed: pip install -e '.[dask]' -c constraints.txt"
+        ) from None
+    if params.dask_address:
+        found: Runner = runner(address=params.dask_address)
+        return found
+    places = {"n_workers": params.workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    own: Runner = runner(cluster_kwargs=places | {"host": "127.0.0.1"})
+    return own

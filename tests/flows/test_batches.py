@@ -1,0 +1,114 @@
+"""Batches handed out: signs of life, lost ones handed out again, failed ones told, and receipts as the result."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.logging import disable_run_logger
+from prefect.states import Completed, Crashed, Failed, Pending, Running, Scheduled
+
+from flows import batches
+from flows.batches import Batch, _follow, _lost, beat_path, beating
+from gan_core.params import Params
+from gan_core.runs import Job
+
+JOB = Job(Params(), "ds", "out", {"shard-00000.parquet": 3}, {"align": {}})
+
+
+def batch(**more: Any) -> Batch:
+    """A batch of one shard that some child run has."""
+    return Batch(["shard-00000.parquet"], uuid4(), **more)
+
+
+def test_a_child_that_renews_its_file_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = batch(since=0.0)
+    path = Path(beat_path("out", str(mine.run_id)))
+    with beating(str(path), every=0.01):
+        while not path.exists():
+            pass
+        assert not _lost(JOB, mine, Running(), lambda: 1000.0)
+        assert mine.since == 1000.0
+    assert not path.exists()
+    path.write_text("old")
+    assert not _lost(JOB, mine, Running(), lambda: 2000.0)
+    assert not _lost(JOB, mine, Running(), lambda: 2000.0 + batches.SILENCE_S)
+    assert _lost(JOB, mine, Running(), lambda: 2001.0 + batches.SILENCE_S)
+
+
+def test_a_child_may_wait_for_a_worker_for_ever_but_not_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine, later = batch(), 1e6
+    assert not _lost(JOB, mine, Scheduled(), lambda: 0.0)
+    assert not _lost(JOB, mine, Scheduled(), lambda: later)
+    assert not _lost(JOB, mine, Pending(), lambda: later)
+    assert not _lost(JOB, mine, Pending(), lambda: later + batches.CLAIMED_S)
+    assert not _lost(JOB, mine, Running(), lambda: later + 2 * batches.CLAIMED_S)
+    mine.state = "Pending"
+    assert _lost(JOB, mine, Pending(), lambda: later + 4 * batches.CLAIMED_S)
+
+
+@pytest.mark.parametrize(
+    ("state", "kept", "started", "failed"),
+    [
+        (Pending(), True, 0, 0),
+        (Running(), True, 0, 0),
+        (Completed(), False, 0, 0),
+        (Crashed(message="killed"), True, 1, 0),
+        (Failed(message="DataError: spoiled"), False, 0, 1),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_only_lost_batches_are_handed_out_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: Any, kept: bool, started: int, failed: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun: list[list[str]] = []
+
+    def start(job: Job, shards: list[str]) -> Batch:
+        begun.append(shards)
+        return batch()
+
+    monkeypatch.setattr(batches, "_start", start)
+    answering(monkeypatch, state)
+    said: list[str] = []
+    with disable_run_logger():
+        after = _follow(JOB, batch(), said)
+    assert (after is not None, len(begun), len(said)) == (kept, started, failed)
+    assert after is None or after.tries == 1 + started
+
+
+def test_a_silent_child_is_given_up_and_after_three_times_its_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changed = answering(monkeypatch, Running())
+    said: list[str] = []
+    with disable_run_logger():
+        assert _follow(JOB, batch(since=-1e9, state="Running", tries=batches.TRIES), said) is None
+    assert [state.name for state in changed] == ["Crashed"]
+    assert said == ["shard-00000.parquet and 0 more: its worker said nothing more while the run was running"]
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, state: Any) -> list[Any]:
+    """Let the server answer with this state; returns the states that it is told."""
+    told: list[Any] = []
+
+    class Client:
+        def __enter__(self) -> "Client":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def read_flow_run(self, _: object) -> SimpleNamespace:
+            return SimpleNamespace(state=state)
+
+        def set_flow_run_state(self, _: object, state: Any, force: bool) -> None:
+            told.append(state)
+
+    monkeypatch.setattr(batches, "get_client", lambda **_: Client())
+    return told
