@@ -113,7 +113,7 @@ def add_commands(app: typer.Typer, server: typer.Typer) -> None:
     app.command(epilog="Example: edit-dataset reevaluate data/sample --output runs/nightly")(reevaluate)
     app.command(epilog="Example: edit-dataset register data/models/e4e.safetensors --alias champion")(register)
     app.command(epilog="Example: edit-dataset status runs")(status)
-    app.command(epilog="Example: edit-dataset retry-failed runs/demo --reason no_face")(retry_failed)
+    app.command("retry-failed", epilog="Example: edit-dataset retry-failed runs/demo --reason no_face")(retry_failed)
     app.command(epilog="Example: edit-dataset doctor")(doctor)
     server.command(epilog=UP)(up)
     server.command(epilog=DOWN)(down)
