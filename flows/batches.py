@@ -120,7 +120,7 @@ def _follow(job: Job, batch: Batch, failed: list[str]) -> Batch | None:
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(batch.run_id).state
         if state is not None and _lost(job, batch, state):
-            lost: State = Crashed(message=f"its worker said nothing more while the run was {state.name.lower()}")
+            lost: State = Crashed(message=f"its worker said nothing more while the run was {str(state.name).lower()}")
             client.set_flow_run_state(batch.run_id, lost, force=True)
             state = lost
     if state is None or not state.is_final():
@@ -142,8 +142,9 @@ def _lost(job: Job, batch: Batch, state: State, now: Callable[[], float] = time.
     """Tell whether a child that was claimed never began, or has not renewed its file for too long."""
     path = beat_path(job.output, str(batch.run_id))
     beat = read_bytes(path) if exists(path) else b""
-    if (state.name, beat) != (batch.state, batch.beat):
-        batch.state, batch.beat, batch.since = state.name, beat, now()
+    name = str(state.name)
+    if (name, beat) != (batch.state, batch.beat):
+        batch.state, batch.beat, batch.since = name, beat, now()
     patience = SILENCE_S if state.is_running() else CLAIMED_S
     return (state.is_running() or state.is_pending()) and now() - batch.since > patience
 
