@@ -15,16 +15,7 @@ Model = Literal[
     "train-network@landmarks",
     "train-network@segmenter",
     "train-encoder@psp",
-    "train-encoder@e4e",
     "train-encoder@style-transformer",
-    "train-encoder@psp-w",
-    "train-encoder@psp-w-plus",
-    "train-translation@frontalisation",
-    "train-translation@sketch",
-    "train-translation@segmentation",
-    "train-translation@super-resolution",
-    "train-translation@inpainting",
-    "train-translation@toonify",
     "fit-directions",
 ]
 
