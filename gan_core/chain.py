@@ -70,13 +70,19 @@ def _measure(params: Params, source: str) -> Stage:
     return MeasureStage(params.measure, params.edits, params.models, params.tune.enabled, params.run.batch_size)
 
 
+def _translate(params: Params, source: str) -> Stage:
+    from gan_core.translation.job import build_translation
+
+    return build_translation(params, source, lambda: _align(params, source))
+
+
 def _compose(params: Params, source: str) -> Stage:
     from gan_core.compose.stage import ComposeStage
 
     return ComposeStage(params.compose, params.models)
 
 
-OTHER_STAGES: dict[str, Builder] = {"compose": _compose}
+OTHER_STAGES: dict[str, Builder] = {"compose": _compose, "translate": _translate}
 """Stages of flows beside the chain."""
 STAGES: dict[str, Builder] = {
     "align": _align,

@@ -74,6 +74,10 @@ class RunParams(Section):
     workers: Count = 2
     batch_size: Count = 32
     precision: Precision = "exact"
+    runner: Literal["threads", "processes", "dask"] = "threads"
+    dask_address: str = ""
+    deployment: str = ""
+    shards_per_batch: Count = 8
 
 
 class ModelPaths(Section):
