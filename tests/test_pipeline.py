@@ -30,7 +30,8 @@ def stages() -> dict[str, dict[str, Any]]:
 
 def expand(text: str, key: str, item: Any) -> str:
     """Put the key and the item, or its parts, of a ``foreach`` where DVC puts them."""
-    parts = {f"${{item.{name}}}": value for name, value in item.items()} if isinstance(item, dict) else {"${item}": item}
+    named = item if isinstance(item, dict) else {}
+    parts = {f"${{item.{name}}}": value for name, value in named.items()} or {"${item}": item}
     for name, value in ({"${key}": key} | parts).items():
         text = text.replace(name, value)
     return text
