@@ -156,8 +156,9 @@ def import_(
 
     from gan_core.data.importers import import_dataset
 
+    console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.completed:,} images"), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         task = shown.add_task("import")
         report = import_dataset(source, destination, rows_per_shard, kind, lambda rows: shown.advance(task, rows))
     typer.echo(report)

@@ -47,10 +47,10 @@ def test_good_input_would_go_on(project: Path, tiny_dataset: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("encode.encoder=pssp", "unknown encoder 'pssp'; did you mean 'psp'?"),
+        ("encode.encoder=pssp", "unknown encoder 'pssp'; did you mean 'psp' or 'psp-w'?"),
         ("align.landmarks=column", "did you mean 'columns'?"),
         ("measure.metrics=[fids]", "did you mean 'fid'?"),
-        ("tune.step=3", "unknown key tune.step; did you mean 'steps'?"),
+        ("tune.step=3", "unknown key tune.step; did you mean 'steps' or 'pivot_steps'?"),
         ("tune.steps=0", "tune.steps: "),
         ("edits=[{direction: smiel, strengths: [1]}]", "did you mean 'smile'?"),
         ("edits=[{direction: smile, strengths: [1, 1]}]", "smile@+1"),

@@ -63,6 +63,7 @@ SMALL_EDITS: dict[str, dict[str, Any]] = {
     "label": {"attribute": "smile", "target": "on"},
     "reference": {"attribute": "smile", "reference": ["a.png", "x.png"]},
     "mix": {"latent_mask": [5, 6], "alpha": 0.7, "pictures": 2},
+    "compose": {"apply": {"operation": "transfer", "boxes": [[0.3, 0.6, 0.4, 0.2]]}, "references": ["x.png"]},
 }
 LANDMARK_NETWORKS: dict[str, str] = {"columns": "", "centre": "", "toy-net": "landmarks", "table": "table"}
 LANDMARK_NETWORKS |= {"dlib-5": "", "dlib-68": ""}
