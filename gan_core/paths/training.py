@@ -4,7 +4,6 @@ Voynov and Babenko 2020 (section 3.1); the penalty on the volume is of Aoshima a
 its spaces, any registered path model.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from gan_core.paths.reconstructor import RECONSTRUCTORS, Reconstructor
 from gan_core.paths.space import Frame, check_space, code_width, codes_to_w_plus, sample_codes
 from gan_core.paths.stored import SemanticPaths
 from gan_core.training.log import Report
+from gan_core.training.state import Parts, fingerprint, load_state, save_state
 
 FRAME_SAMPLES = 4096
 SAVE_EVERY = 100
@@ -62,26 +62,21 @@ class PathState:
             {"params": [p for p in model.parameters() if p.requires_grad], "lr": params.path_lr},
             {"params": list(reconstructor.parameters()), "lr": params.lr},
         ]
-        weights = sum(value.double().abs().sum().item() for value in model_tensors(generator).values())
         paths = SemanticPaths(model, frame, params.space, generator_sha256)
-        key = f"{name} {params.model_dump_json()} {weights!r}"
+        key = f"{name} {params.model_dump_json()} {fingerprint(model_tensors(generator))!r}"
         return cls(paths, reconstructor, torch.optim.Adam([g for g in groups if g["params"]]), key)
 
     def save(self, path: Path) -> None:
-        """Write atomically: a kill leaves the previous file."""
-        parts = {name: getattr(self, name).state_dict() for name in ("paths", "reconstructor", "optimiser")}
-        temporary = path.with_suffix(".tmp")
-        torch.save(parts | {"step": self.step, "key": self.key}, temporary)
-        os.replace(temporary, path)
+        """Write everything to ``path``."""
+        save_state(path, self._parts(), step=self.step, key=self.key)
 
     def load(self, path: Path) -> None:
         """Continue from a file written by ``save``, if there is one for the same parameters and generator."""
-        parts = torch.load(path, weights_only=True) if path.exists() else {}
-        if parts.get("key") != self.key:
-            return
-        for name in ("paths", "reconstructor", "optimiser"):
-            getattr(self, name).load_state_dict(parts[name])
-        self.step = parts["step"]
+        if stored := load_state(path, self._parts(), self.key):
+            self.step = stored["step"]
+
+    def _parts(self) -> Parts:
+        return {"paths": self.paths, "reconstructor": self.reconstructor, "optimiser": self.optimiser}
 
 
 def train_paths(state: PathState, params: PathsParams, generator: Generator, state_path: Path, report: Report) -> None:

@@ -9,7 +9,6 @@ script plays an adversarial game. Frozen mapping and modulation keep one S space
 import copy
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.params import Params, TrainCelParams
 from gan_core.precision import set_precision
-from gan_core.training.encoder_state import move_average
 from gan_core.training.gan import paired_latents, sample_grid
 from gan_core.training.gan_scores import held_out_distance
 from gan_core.training.log import Report
@@ -41,6 +39,7 @@ from gan_core.training.portraits import (
     renderer_sha256,
 )
 from gan_core.training.schedule import warm_cosine
+from gan_core.training.state import Parts, fingerprint, load_state, move_average, save_state
 
 FROZEN = ("style", "modulation")
 SAVE_SECONDS = 30
@@ -68,24 +67,20 @@ class CelState:
         set_precision(generator, params.precision)
         free = [parameter for parameter in generator.parameters() if parameter.requires_grad]
         optimiser = torch.optim.Adam(free, params.lr, betas=(0.9, 0.99))
-        weights = sum(value.double().abs().sum().item() for value in model_tensors(base).values())
+        weights = fingerprint(model_tensors(base))
         return cls(generator, average, optimiser, key=f"{params.model_dump_json()} {weights!r}")
 
     def save(self, path: Path) -> None:
-        """Write atomically: a kill leaves the previous file."""
-        parts = {name: getattr(self, name).state_dict() for name in ("generator", "average", "optimiser")}
-        temporary = path.with_suffix(".tmp")
-        torch.save(parts | {"seen": self.seen, "key": self.key}, temporary)
-        os.replace(temporary, path)
+        """Write everything to ``path``."""
+        save_state(path, self._parts(), seen=self.seen, key=self.key)
 
     def load(self, path: Path) -> None:
         """Continue from a file written by ``save``, if there is one for the same parameters and generator."""
-        parts = torch.load(path, weights_only=True) if path.exists() else {}
-        if parts.get("key") != self.key:
-            return
-        for name in ("generator", "average", "optimiser"):
-            getattr(self, name).load_state_dict(parts[name])
-        self.seen = parts["seen"]
+        if stored := load_state(path, self._parts(), self.key):
+            self.seen = stored["seen"]
+
+    def _parts(self) -> Parts:
+        return {"generator": self.generator, "average": self.average, "optimiser": self.optimiser}
 
 
 def train_cel(

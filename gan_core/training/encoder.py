@@ -20,11 +20,12 @@ from gan_core.generators.base import Generator
 from gan_core.params import Params, Term, TrainEncoderParams, load_params
 from gan_core.precision import set_precision
 from gan_core.training.encoder_losses import Losses, active_latents, discriminator_loss, invert, latent_loss, weigh
-from gan_core.training.encoder_state import EncoderState, move_average
+from gan_core.training.encoder_state import EncoderState
 from gan_core.training.log import Report, TrainingLog
 from gan_core.training.portraits import PortraitSet, load_portraits
 from gan_core.training.reconstruction import INVERSION, Batch, Judges, Lesson, evaluate
 from gan_core.training.schedule import warm_cosine
+from gan_core.training.state import move_average
 
 SAMPLED = 4
 """One in this many pictures of a batch is the generator's, so that its latents are known."""

@@ -2,12 +2,11 @@
 
 import copy
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_core.checkpoints.store import model_tensors
 from gan_core.encoders.base import ENCODERS, Encoder
@@ -15,6 +14,7 @@ from gan_core.encoders.e4e import LatentDiscriminator, stage_at
 from gan_core.generators.base import Generator
 from gan_core.params import TrainEncoderParams
 from gan_core.training.ranger import Ranger
+from gan_core.training.state import Parts, fingerprint, load_state, save_state
 
 
 @dataclass
@@ -41,8 +41,7 @@ class EncoderState:
         encoder = ENCODERS.get(variant).for_generator(generator, **params.network)
         encoder = encoder.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(encoder).eval().requires_grad_(False)
-        weights = sum(value.double().abs().sum().item() for value in model_tensors(generator).values())
-        key = f"{variant} {params.model_dump_json()} {weights!r}"
+        key = f"{variant} {params.model_dump_json()} {fingerprint(model_tensors(generator))!r}"
         state = cls(encoder, average, build_optimiser(encoder, params), key)
         if params.losses.get("adversarial"):
             state.discriminator = LatentDiscriminator(generator.w_dim)
@@ -58,7 +57,7 @@ class EncoderState:
             for name, value in model_tensors(model).items():
                 if name in tensors and tensors[name].shape == value.shape:
                     value.copy_(tensors[name])
-        self.key += f" from {sum(value.double().abs().sum().item() for value in tensors.values())!r}"
+        self.key += f" from {fingerprint(tensors)!r}"
 
     def set_stage(self, params: TrainEncoderParams) -> None:
         """Let an encoder with progressive stages use those that are due."""
@@ -83,23 +82,16 @@ class EncoderState:
         return self.average
 
     def save(self, path: Path) -> None:
-        """Write atomically: a kill leaves the previous file."""
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        plain = {"seen": self.seen, "key": self.key, "best": self.best, "best_score": self.best_score}
-        temporary = path.with_suffix(".tmp")
-        torch.save(parts | plain, temporary)
-        os.replace(temporary, path)
+        """Write everything to ``path``."""
+        best = {"best": self.best, "best_score": self.best_score}
+        save_state(path, self._parts(), seen=self.seen, key=self.key, **best)
 
     def load(self, path: Path) -> None:
         """Continue from a file written by ``save``, if there is one for the same parameters and generator."""
-        stored = torch.load(path, weights_only=True) if path.exists() else {}
-        if stored.get("key") != self.key:
-            return
-        for name, part in self._parts().items():
-            part.load_state_dict(stored[name])
-        self.seen, self.best, self.best_score = stored["seen"], stored["best"], stored["best_score"]
+        if stored := load_state(path, self._parts(), self.key):
+            self.seen, self.best, self.best_score = stored["seen"], stored["best"], stored["best_score"]
 
-    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+    def _parts(self) -> Parts:
         names = ("encoder", "average", "optimiser", "discriminator", "discriminator_optimiser")
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
@@ -109,13 +101,3 @@ def build_optimiser(encoder: Encoder, params: TrainEncoderParams) -> torch.optim
     if params.optimiser == "ranger":
         return Ranger(encoder.parameters(), params.lr, weight_decay=params.weight_decay)
     return torch.optim.AdamW(encoder.parameters(), params.lr, (0.9, 0.99), weight_decay=params.weight_decay)
-
-
-@torch.no_grad()
-def move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move every floating tensor of ``average``, statistics of the batch normalisation included, towards ``model``."""
-    for slow, fast in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if slow.is_floating_point():
-            slow.lerp_(fast, 1 - decay)
-        else:
-            slow.copy_(fast)

@@ -37,6 +37,7 @@ from gan_core.training.losses import (
     r1_penalty,
 )
 from gan_core.training.portraits import PortraitSet, gaussian_from_factors, load_portraits
+from gan_core.training.state import Parts, load_state, move_average, save_state
 
 SAVE_SECONDS = 90
 
@@ -98,20 +99,15 @@ class GanState:
         )
 
     def save(self, path: Path) -> None:
-        """Write atomically: a kill leaves the previous file."""
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        temporary = path.with_suffix(".tmp")
-        torch.save(parts | {"seen": self.seen, "mean_length": self.mean_length}, temporary)
-        temporary.replace(path)
+        """Write everything to ``path``."""
+        save_state(path, self._parts(), seen=self.seen, mean_length=self.mean_length)
 
     def load(self, path: Path) -> None:
-        """Continue from a file written by ``save``."""
-        parts = torch.load(path, weights_only=True)
-        for name, part in self._parts().items():
-            part.load_state_dict(parts[name])
-        self.seen, self.mean_length = parts["seen"], parts["mean_length"]
+        """Continue from a file written by ``save``, if there is one."""
+        if stored := load_state(path, self._parts()):
+            self.seen, self.mean_length = stored["seen"], stored["mean_length"]
 
-    def _parts(self) -> dict[str, Any]:
+    def _parts(self) -> Parts:
         names = ("generator", "average", "discriminator", "generator_optimiser", "discriminator_optimiser")
         return {name: getattr(self, name) for name in names}
 
@@ -130,8 +126,7 @@ def train_generator(
     losses and what ``score`` finds.
     """
     state = GanState.create(params)
-    if state_path.exists():
-        state.load(state_path)
+    state.load(state_path)
     total = params.paired_images + params.adversarial_images
     gaussian = gaussian_from_factors(torch.from_numpy(portraits.factors.copy()))
     saved = time.monotonic()
@@ -256,13 +251,10 @@ def _step(optimiser: torch.optim.Optimizer, loss: Tensor, network: nn.Module) ->
     optimiser.step()
 
 
-@torch.no_grad()
 def _average(state: GanState, params: TrainGeneratorParams) -> None:
     """Exponential moving average with a half-life of ``ema_images``, shorter while little was seen."""
     half_life = min(params.ema_images, max(state.seen * 0.05, 1))
-    decay = 0.5 ** (params.batch_size / half_life)
-    for slow, fast in zip(state.average.parameters(), state.generator.parameters(), strict=True):
-        slow.lerp_(fast, 1 - decay)
+    move_average(state.average, state.generator, 0.5 ** (params.batch_size / half_life))
 
 
 def train(params: Params, report: Report) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import os
 import shutil
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from gan_core.training.learner import Learner, Scores
 from gan_core.training.measure_learners import LEARNERS
 from gan_core.training.portraits import FOLDER, load_portraits
 from gan_core.training.schedule import warm_cosine
+from gan_core.training.state import load_state, save_state
 
 SAVE_EVERY_S = 60.0
 log = logging.getLogger(__name__)
@@ -54,20 +54,12 @@ def take_step(learner: Learner, optimiser: torch.optim.Optimizer, rate: float, r
 
 def keep(learner: Learner, optimiser: torch.optim.Optimizer, step: int, path: Path) -> None:
     """Store what ``resume`` needs, whole or not at all."""
-    state = {"learner": learner.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
-    temporary = path.with_suffix(".new")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    save_state(path, {"learner": learner, "optimiser": optimiser}, step=step)
 
 
 def resume(learner: Learner, optimiser: torch.optim.Optimizer, path: Path) -> int:
     """Restore what ``keep`` stored and return the next step; 0 if there is nothing."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    learner.load_state_dict(state["learner"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
+    return int(load_state(path, {"learner": learner, "optimiser": optimiser}).get("step", 0))
 
 
 def store(learner: Learner, scores: Scores, path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -13,8 +12,8 @@ from gan_core.checkpoints.store import Card, model_tensors, save_checkpoint
 from gan_core.generators.sngan import SNGAN
 from gan_core.params import Params, TrainDigitsParams
 from gan_core.paths.digits import Digits, digit_eyes, load_digits
-from gan_core.training.encoder import move_average
 from gan_core.training.log import Report
+from gan_core.training.state import Parts, load_state, move_average, save_state
 
 TARGET = Path("data/models/digits.safetensors")
 SCORES = Path("data/metrics/digits.json")
@@ -41,8 +40,6 @@ class Discriminator(nn.Module):
 class GameState:
     """Both players, the averaged generator and their optimisers: everything that training resumes from."""
 
-    PARTS = ("generator", "average", "discriminator", "generator_optimiser", "discriminator_optimiser")
-
     def __init__(self, params: TrainDigitsParams) -> None:
         torch.manual_seed(params.seed)
         self.generator = SNGAN(params.channels, image_channels=1, z_dim=params.z_dim).train()
@@ -55,18 +52,17 @@ class GameState:
         self.step = 0
 
     def save(self, path: Path) -> None:
-        """Write atomically: a kill leaves the previous file."""
-        parts = {name: getattr(self, name).state_dict() for name in self.PARTS}
-        torch.save(parts | {"step": self.step, "key": self.key}, path.with_suffix(".tmp"))
-        os.replace(path.with_suffix(".tmp"), path)
+        """Write everything to ``path``."""
+        save_state(path, self._parts(), step=self.step, key=self.key)
 
     def load(self, path: Path) -> None:
         """Continue from a file written by ``save``, if there is one for the same parameters."""
-        parts = torch.load(path, weights_only=True) if path.exists() else {}
-        if parts.get("key") == self.key:
-            for name in self.PARTS:
-                getattr(self, name).load_state_dict(parts[name])
-            self.step = parts["step"]
+        if stored := load_state(path, self._parts(), self.key):
+            self.step = stored["step"]
+
+    def _parts(self) -> Parts:
+        names = ("generator", "average", "discriminator", "generator_optimiser", "discriminator_optimiser")
+        return {name: getattr(self, name) for name in names}
 
 
 def train_digits(params: TrainDigitsParams, digits: Digits, state_path: Path, report: Report) -> SNGAN:

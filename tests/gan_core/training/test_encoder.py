@@ -16,9 +16,10 @@ from gan_core.params import ModelPaths, TrainEncoderParams, load_params
 from gan_core.training import encoder as training
 from gan_core.training.encoder import store_encoder, train_encoder, variant_params, variant_path
 from gan_core.training.encoder_losses import TERMS, Inverted, discriminator_loss, invert, latent_loss, weigh
-from gan_core.training.encoder_state import EncoderState, move_average
+from gan_core.training.encoder_state import EncoderState
 from gan_core.training.portraits import PortraitSet
 from gan_core.training.reconstruction import Batch, Judges, draw_batch, evaluate, resample
+from gan_core.training.state import move_average
 from tests.golden.fill import fill, fill_state, golden, relative_error
 
 ROOT = Path(__file__).parents[3]
