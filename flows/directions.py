@@ -1,44 +1,94 @@
 """The commands ``edit-dataset directions ...``: what edits can move along, fitted here or made by others."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gan_core.params import Params
 
 app = typer.Typer(no_args_is_help=True, help="The directions and paths that edits move along.")
 
 ParamsFile = Annotated[str, typer.Option("--params", help="the parameter file")]
 PathsFile = Annotated[str | None, typer.Option("--file", help="a file of paths; models.paths if not given")]
+EitherFile = Annotated[
+    str | None, typer.Option("--file", help="a file of paths or directions; those of `models` if none")
+]
 
 
 @app.command("list", epilog="Example: edit-dataset directions list")
-def list_directions(params: ParamsFile = "params.yaml") -> None:
+def list_directions(file: EitherFile = None, params: ParamsFile = "params.yaml") -> None:
     """List the directions of the project's file, and its paths if there are any, with units and scores."""
-    from flows.menu import menu
+    from flows.menu import list_file, menu
 
-    for line in menu("directions", params):
+    for line in menu("directions", params) if file is None else list_file(file):
         typer.echo(line)
 
 
-@app.command(epilog="Example: edit-dataset directions fit curvilinear data/models/mine.safetensors")
+@app.command(epilog="Example: edit-dataset directions fit svm mine.safetensors --attribute smile --free-of yaw")
 def fit(
-    model: Annotated[str, typer.Argument(help="a path model, such as orthogonal, warped or curvilinear")],
-    target: Annotated[str, typer.Argument(help="where the paths are written")],
+    method: Annotated[str, typer.Argument(help="a path model (such as curvilinear), svm, sefa, closed-form or pca")],
+    target: Annotated[str, typer.Argument(help="where paths or directions are written")],
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="svm: what to fit; `directions.attributes` if none")
+    ] = None,
+    free_of: Annotated[list[str] | None, typer.Option(help="svm: an attribute that must not change with it")] = None,
+    count: Annotated[int, typer.Option(min=1, help="sefa, closed-form, pca: how many directions")] = 5,
+    layers: Annotated[tuple[int, int] | None, typer.Option(help="the same: latents, first and past the last")] = None,
     params: ParamsFile = "params.yaml",
 ) -> None:
-    """Learn paths of `models.generator` as `train_paths` says, name them, and store them; resumes."""
+    """Find what edits can move along in `models.generator`.
+
+    A path model is learnt as `train_paths` says and named (it resumes); svm fits boundaries of attributes to
+    `directions.samples` latents; sefa, closed-form and pca need the generator alone.
+    """
+    from gan_core.editing.factorised import METHODS
+    from gan_core.errors import ParamsError, near_matches
     from gan_core.params import load_params
+    from gan_core.paths.base import PATHS
+
+    loaded = load_params(params)
+    if method == "svm":
+        lines = _fit_svm(target, attribute or loaded.directions.attributes, free_of or [], loaded)
+    elif method in METHODS:
+        lines = _factorise(method, target, count, layers, loaded)
+    elif method in PATHS.names():
+        lines = _fit_paths(method, target, loaded)
+    else:
+        raise ParamsError(f"no way to fit {method!r}{near_matches(method, ['svm', *METHODS, *PATHS.names()])}")
+    for line in lines:
+        typer.echo(line)
+
+
+def _fit_paths(model: str, target: str, params: "Params") -> list[str]:
     from gan_core.paths.fit import fit_paths, network_job
     from gan_core.paths.stored import describe_named
     from gan_core.training.log import TrainingLog
     from tasks.tracking import TrainingRun
 
-    loaded = load_params(params)
-    job = network_job(model, loaded.train_paths, loaded.models, Path(target))
+    job = network_job(model, params.train_paths, params.models, Path(target))
     name = job.target.stem
-    paths = fit_paths(job, TrainingRun(name, loaded, TrainingLog(name), job.params))
-    for line in describe_named(paths):
-        typer.echo(line)
+    return describe_named(fit_paths(job, TrainingRun(name, params, TrainingLog(name), job.params)))
+
+
+def _fit_svm(target: str, attributes: list[str], free_of: list[str], params: "Params") -> list[str]:
+    from gan_core.editing.directions import describe_direction
+    from gan_core.training.boundaries import fit_boundaries
+
+    directions = fit_boundaries(target, attributes, free_of, params.directions, params.models)
+    return [describe_direction(direction) for direction in directions]
+
+
+def _factorise(method: str, target: str, count: int, layers: tuple[int, int] | None, params: "Params") -> list[str]:
+    from gan_core.checkpoints.store import file_sha256, load_generator
+    from gan_core.editing.directions import describe_direction, save_directions
+    from gan_core.editing.factorised import factorise
+
+    path = params.models.generator
+    directions = factorise(load_generator(path), file_sha256(path), method, count, layers)
+    save_directions(target, directions, f"edit-dataset directions fit {method}")
+    return [describe_direction(direction) for direction in directions]
 
 
 @app.command(epilog="Example: edit-dataset directions rank --top 3")
@@ -69,9 +119,10 @@ def rank(
 def show(
     name: Annotated[str, typer.Argument(help="a path's name, or with --direction that of a direction")],
     picture: Annotated[str, typer.Argument(help="the PNG to write")],
-    file: PathsFile = None,
-    direction: Annotated[bool, typer.Option("--direction", help="show a direction of models.directions")] = False,
+    file: EitherFile = None,
+    direction: Annotated[bool, typer.Option("--direction", help="show a direction, not a path")] = False,
     rows: Annotated[int, typer.Option(min=1, help="how many latents, one a row")] = 4,
+    ends: Annotated[tuple[float, float] | None, typer.Option(help="strengths from and to; else as measured")] = None,
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Draw a strip: some latents, each at seven strengths from end to end."""
@@ -81,9 +132,9 @@ def show(
 
     models = load_params(params).models
     if direction:
-        images = direction_strip(models.directions, models.generator, name, rows)
+        images = direction_strip(file or models.directions, models.generator, name, rows, ends)
     else:
-        images = path_strip(file or models.paths, models.generator, name, rows)
+        images = path_strip(file or models.paths, models.generator, name, rows, ends)
     tile(images, len(images) // rows).save(picture)
     typer.echo(picture)
 
@@ -101,31 +152,11 @@ def import_(
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Add a direction that others have made to a file of directions of `models.generator`."""
+    from gan_core.editing.directions import describe_direction
     from gan_core.editing.imported import Source, import_direction
     from gan_core.params import load_params
 
     generator = load_params(params).models.generator
     told = Source("", space, absolute, component, layers, name)
     direction = import_direction(source, target, generator, told, any_generator)
-    places = "places" if direction.origin is not None else "moves"
-    typer.echo(f"{direction.name}: {direction.space}, strengths are {places}, 1 = {direction.unit}; in {target}")
-
-
-@app.command(epilog="Example: edit-dataset directions factorise sefa sefa.safetensors --count 5")
-def factorise(
-    method: Annotated[str, typer.Argument(help="sefa, closed-form or pca")],
-    target: Annotated[str, typer.Argument(help="the directions file to write")],
-    count: Annotated[int, typer.Option(min=1, help="how many directions")] = 5,
-    layers: Annotated[tuple[int, int] | None, typer.Option(help="latents: first, and past the last")] = None,
-    params: ParamsFile = "params.yaml",
-) -> None:
-    """Find directions of `models.generator` from its weights or codes alone."""
-    from gan_core.checkpoints.store import file_sha256, load_generator
-    from gan_core.editing.directions import save_directions
-    from gan_core.editing.factorised import factorise
-    from gan_core.params import load_params
-
-    path = load_params(params).models.generator
-    directions = factorise(load_generator(path), file_sha256(path), method, count, layers)
-    save_directions(target, directions, f"edit-dataset directions factorise {method}")
-    typer.echo(f"{target}: {', '.join(direction.name for direction in directions)}, 1 = {directions[0].unit}")
+    typer.echo(describe_direction(direction))

@@ -28,19 +28,20 @@ def menu(what: str, params_file: str) -> Iterator[str]:
         yield f"{entry:16} {first}"
 
 
+def list_file(path: str | Path) -> Iterator[str]:
+    """Yield one line for each direction or path of a file; raises ``UserError`` if it holds neither."""
+    from gan_core.checkpoints.files import read_card
+    from gan_core.editing.directions import describe_direction, list_directions
+    from gan_core.paths.stored import describe_named, load_paths
+
+    if read_card(path).kind == "paths":
+        yield from describe_named(load_paths(path))
+    else:
+        yield from map(describe_direction, list_directions(path))
+
+
 def _directions(params_file: str) -> Iterator[str]:
-    from gan_core.editing.directions import list_directions
-
     models = load_params(params_file).models
-    for direction in list_directions(models.directions):
-        low, high = direction.range
-        layers = "all layers" if direction.layers is None else "layers {} to {}".format(*direction.layers)
-        scores = ", ".join(f"{name} {value:.3g}" for name, value in direction.scores.items())
-        yield (
-            f"{direction.name:16} {direction.space}, {layers}, strengths {low:g} to {high:g} (1 = {direction.unit}); "
-            f"{direction.method or 'no method noted'}{'; ' + scores if scores else ''}"
-        )
+    yield from list_file(models.directions)
     if Path(models.paths).is_file():
-        from gan_core.paths.stored import describe_named, load_paths
-
-        yield from describe_named(load_paths(models.paths))
+        yield from list_file(models.paths)

@@ -90,6 +90,18 @@ def find_direction(directions: Mapping[str, Direction], name: str) -> Direction:
     return directions[name]
 
 
+def describe_direction(direction: Direction) -> str:
+    """One line: name, space, layers, strengths, how it was made and its scores."""
+    low, high = direction.range
+    layers = "all layers" if direction.layers is None else "layers {} to {}".format(*direction.layers)
+    strengths = "strengths" if direction.origin is None else "places"
+    scores = ", ".join(f"{name} {value:.3g}" for name, value in direction.scores.items())
+    return (
+        f"{direction.name:16} {direction.space}, {layers}, {strengths} {low:g} to {high:g} (1 = {direction.unit}); "
+        f"{direction.method or 'no method noted'}{'; ' + scores if scores else ''}"
+    )
+
+
 def _describe(direction: Direction) -> dict[str, Any]:
     return {key: getattr(direction, key) for key in _DESCRIBED}
 

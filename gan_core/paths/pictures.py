@@ -16,18 +16,26 @@ from gan_core.paths.stored import load_paths
 COLUMNS = 7
 
 
-def path_strip(file: str | Path, generator_path: str | Path, name: str, rows: int, seed: int = 0) -> Tensor:
-    """``rows`` latents along the named path of a file, ``[rows * COLUMNS, 3, H, W]``; raises ``UserError``."""
+def path_strip(
+    file: str | Path, generator_path: str | Path, name: str, rows: int, ends: tuple[float, float] | None = None
+) -> Tensor:
+    """``rows`` latents along the named path of a file, ``[rows * COLUMNS, 3, H, W]``; raises ``UserError``.
+
+    From one of ``ends`` to the other, which default to the strengths that the path was measured at.
+    """
     generator, paths = load_generator(generator_path), load_paths(file, generator_path)
     check_latents(paths, generator)
-    return traversal(generator, lambda w, t: move_latents(paths, w, {name: t}), paths.find(name).range, rows, seed)
+    ends = ends or paths.find(name).range
+    return traversal(generator, lambda w, t: move_latents(paths, w, {name: t}), ends, rows)
 
 
-def direction_strip(file: str | Path, generator_path: str | Path, name: str, rows: int, seed: int = 0) -> Tensor:
+def direction_strip(
+    file: str | Path, generator_path: str | Path, name: str, rows: int, ends: tuple[float, float] | None = None
+) -> Tensor:
     """The same along a direction."""
     direction = find_direction(load_directions(file, generator_path), name)
     generator = load_generator(generator_path)
-    return traversal(generator, lambda w, t: apply_edit(w, direction, t), direction.range, rows, seed)
+    return traversal(generator, lambda w, t: apply_edit(w, direction, t), ends or direction.range, rows)
 
 
 @torch.no_grad()

@@ -63,9 +63,11 @@ def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.Capture
     assert [line.split()[0] for line in reply.splitlines()] == ["smile", "yaw"]
     assert set(load_paths("mine.safetensors", models(project)["generator"]).named) == {"smile", "yaw"}
     assert set(json.loads(Path("data/metrics/mine.json").read_text())) == {"smile", "yaw", "scores"}
-    assert "unknown path model 'wraped'; did you mean 'warped'" in refused(
+    assert "no way to fit 'wraped'; did you mean 'warped'" in refused(
         capsys, "directions", "fit", "wraped", "x.safetensors"
     )
+    lines = answered(capsys, "directions", "list", "--file", "mine.safetensors").splitlines()
+    assert [line.split()[1] for line in lines] == ["orthogonal", "orthogonal"]
 
 
 def test_import_adds_what_fits_and_refuses_the_rest(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +75,7 @@ def test_import_adds_what_fits_and_refuses_the_rest(project: Path, capsys: pytes
     np.save("wide.npy", np.ones((1, 512)))
     file = "stylegan2_ffhq_age_w_boundary.npy"
     reply = answered(capsys, "directions", "import", file, "mine.safetensors", "--space", "w", "--layers", "2", "6")
-    assert "age: w, strengths are moves" in reply
+    assert "layers 2 to 6, strengths -1 to 1" in reply
     answered(capsys, "directions", "import", file, "mine.safetensors", "--space", "w", "--absolute", "--name", "old")
     age, old = list_directions("mine.safetensors")
     assert (age.name, age.layers, age.origin, old.origin) == ("age", (2, 6), None, 0.0)
@@ -99,17 +101,53 @@ def test_import_of_what_another_generator_has_must_be_told(
     (project / "params.yaml").write_text(yaml.safe_dump(settings))
     arguments = ["directions", "import", settings["models"]["directions"], "mine.safetensors", "--space", "w"]
     assert "say --any-generator if you mean it" in refused(capsys, *arguments, "--name", "yaw")
-    assert "yaw: w" in answered(capsys, *arguments, "--name", "yaw", "--any-generator")
+    assert "yaw              w, all layers" in answered(capsys, *arguments, "--name", "yaw", "--any-generator")
 
 
-def test_factorise_writes_the_leading_directions(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for method, unit in (("sefa", "a unit vector"), ("closed-form", "a unit vector"), ("pca", "one sigma")):
-        reply = answered(capsys, "directions", "factorise", method, f"{method}.safetensors", "--count", "3")
-        assert reply.strip() == f"{method}.safetensors: {method}-0, {method}-1, {method}-2, 1 = {unit}"
-        vectors = np.stack([d.vector.numpy() for d in list_directions(f"{method}.safetensors")])
-        lengths = np.linalg.norm(vectors, axis=1)
-        assert np.allclose(vectors / lengths[:, None] @ (vectors / lengths[:, None]).T, np.eye(3), atol=1e-4)
-        assert (np.diff(lengths) < 0).all() if method == "pca" else np.allclose(lengths, 1, atol=1e-4)
-    assert "unknown way to factorise 'sfa'; did you mean 'sefa'?" in refused(
-        capsys, "directions", "factorise", "sfa", "x.safetensors"
+@pytest.mark.parametrize(
+    ("method", "unit"), [("sefa", "a unit vector"), ("closed-form", "a unit vector"), ("pca", "one sigma")]
+)
+def test_fit_finds_the_leading_factors(
+    project: Path, capsys: pytest.CaptureFixture[str], method: str, unit: str
+) -> None:
+    lines = answered(capsys, "directions", "fit", method, "mine.safetensors", "--count", "3").splitlines()
+    assert [line.split()[0] for line in lines] == [f"{method}-{i}" for i in range(3)]
+    assert all(f"1 = {unit}" in line for line in lines)
+    vectors = np.stack([d.vector.numpy() for d in list_directions("mine.safetensors")])
+    lengths = np.linalg.norm(vectors, axis=1)
+    assert np.allclose(vectors / lengths[:, None] @ (vectors / lengths[:, None]).T, np.eye(3), atol=1e-4)
+    assert (np.diff(lengths) < 0).all() if method == "pca" else np.allclose(lengths, 1, atol=1e-4)
+    answered(
+        capsys,
+        "directions",
+        "show",
+        f"{method}-1",
+        "s.png",
+        "--direction",
+        "--file",
+        "mine.safetensors",
+        "--ends",
+        "-3",
+        "3",
+    )
+    assert Image.open("s.png").size == (7 * 64, 4 * 64)
+
+
+def test_fit_finds_boundaries_free_of_others(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = yaml.safe_load((project / "params.yaml").read_text()) | {"directions": {"samples": 40}}
+    (project / "params.yaml").write_text(yaml.safe_dump(settings))
+
+    def fitted(*options: str) -> dict[str, np.ndarray]:
+        answered(capsys, "directions", "fit", "svm", "mine.safetensors", *options)
+        found = {d.name: d.vector.numpy().astype(float) for d in list_directions("mine.safetensors")}
+        return {name: vector / np.linalg.norm(vector) for name, vector in found.items()}
+
+    plain = fitted("--attribute", "smile", "--attribute", "yaw")
+    free = fitted("--attribute", "smile", "--free-of", "yaw", "--free-of", "smile")
+    assert abs(plain["smile"] @ plain["yaw"]) > 1e-3
+    assert abs(free["smile"] @ plain["yaw"]) < 1e-5
+    (direction,) = list_directions("mine.safetensors")
+    assert direction.method == "svm free of yaw"
+    assert "did you mean 'smile'" in refused(
+        capsys, "directions", "fit", "svm", "x.safetensors", "--attribute", "smile", "--free-of", "smyle"
     )
