@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -41,10 +40,8 @@ def test_help_comes_without_loading_anything_heavy() -> None:
         "except SystemExit: pass\n"
         "print([m for m in ('torch', 'prefect', 'mlflow', 'dvc', 'pyarrow', 'pandas') if m in sys.modules])"
     )
-    begin = time.perf_counter()
     reply = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert reply.stdout.splitlines()[-1] == "[]"
-    assert time.perf_counter() - begin < 10
 
 
 @pytest.mark.parametrize(
