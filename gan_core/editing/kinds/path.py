@@ -24,9 +24,11 @@ class PathSpec(EditSpec):
     """``moves`` gives each attribute its strength; one picture for each of ``scales``, all strengths times it.
 
     ``file`` replaces ``models.paths``; ``layers`` (first, past the last) are the latents that move, all by default.
+    ``name`` tells pictures apart that move the same attributes, by another model or in another order.
     """
 
     kind: Literal["path"] = "path"
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z][\w-]*$")] = "path"
     moves: Annotated[dict[str, float], Field(min_length=1)]
     scales: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0,)
     file: str | None = None
@@ -61,8 +63,8 @@ class PathEdit(LatentEdit):
     @classmethod
     def plan(cls, spec: PathSpec) -> list[PlannedEdit]:
         target = next(iter(spec.moves)) if len(spec.moves) == 1 else ""
-        name = "+".join(sorted(spec.moves))
-        return [PlannedEdit(spec, f"{name}@path{scale:+g}", target, scale) for scale in spec.scales]
+        moves = "+".join(sorted(spec.moves))
+        return [PlannedEdit(spec, f"{moves}@{spec.name}{scale:+g}", target, scale) for scale in spec.scales]
 
     def describe(self, picture: PlannedEdit) -> dict[str, Any]:
         spec: Any = picture.spec

@@ -45,6 +45,10 @@ def test_columns_and_targets() -> None:
     plan = plan_edits([PathSpec(moves={"yaw": 1.0, "smile": 0.5}, scales=[-1, 0.5]), PathSpec(moves={"smile": 1.0})])
     assert [p.column for p in plan] == ["smile+yaw@path-1", "smile+yaw@path+0.5", "smile@path+1"]
     assert [p.target for p in plan] == ["", "", "smile"]
+    both = [PathSpec(moves={"smile": 1.0}), PathSpec(moves={"smile": 1.0}, name="warped", file="w.safetensors")]
+    assert [p.column for p in plan_edits(both)] == ["smile@path+1", "smile@warped+1"]
+    with pytest.raises(ValueError, match="name"):
+        PathSpec(moves={"smile": 1.0}, name="a/b")
 
 
 def test_equal_latents_move_as_their_w_and_layers_are_kept_to(models: ModelPaths) -> None:
