@@ -13,6 +13,7 @@ from gan_core.align.quad import FaceSquare
 from gan_core.align.similarity import REFERENCE
 from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.metrics.base import METRICS, Pictures, Setting
+from gan_core.metrics.face_attributes import CelebaFive, FairFace, Hopenet
 from gan_core.metrics.faces import FaceEmbedder, face_crop, warp_faces
 from gan_core.metrics.inception import InceptionFid, clean_input, clean_resize, legacy_input
 from gan_core.metrics.networks import NETWORKS
@@ -99,6 +100,23 @@ def test_moco_gives_the_published_features() -> None:
     expected, _ = golden("id-loss-geometry")
     features = filled("moco-resnet50", "he")(smooth("y", 16))
     assert relative_error(features[:, ::8], expected["moco_features_y"]) < 1e-4
+
+
+@pytest.mark.slow
+def test_attribute_regressors_give_the_published_outputs() -> None:
+    expected, _ = golden("attribute-regressors")
+    coarse = torch.from_numpy(fill("input:attr", (2, 3, 28, 28), rule="raw"))
+    x = F.interpolate(coarse, scale_factor=8, mode="bilinear", align_corners=False)
+    fairface, hopenet, celeba = (filled(name, "plain") for name in ("fairface", "hopenet", "celeba-5"))
+    assert isinstance(fairface, FairFace) and isinstance(hopenet, Hopenet) and isinstance(celeba, CelebaFive)
+    logits = torch.from_numpy(expected["fairface_logits"])
+    assert relative_error(fairface.fc(fairface.pooled(x)), logits) < 1e-4
+    groups = torch.linspace(-1, 1, 9)
+    wanted = torch.stack([2 * logits[:, 7:9].softmax(1)[:, 1] - 1, logits[:, 9:].softmax(1) @ groups], 1)
+    torch.testing.assert_close(fairface.values(fairface.pooled(x)), wanted, rtol=0, atol=1e-4)
+    assert relative_error(hopenet.degrees(hopenet.pooled(x)), expected["hopenet_degrees"]) < 1e-4
+    classes = torch.from_numpy(expected["celeba5_logits"]).softmax(2) @ torch.linspace(-1, 1, 6)
+    torch.testing.assert_close(celeba.values(celeba.pooled(x)), classes, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("block", "theirs"), [(BasicBlock, "resnet34"), (Bottleneck, "resnet50")])
