@@ -18,9 +18,9 @@ from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from flows.edit_dataset import submit_shards
+from flows.edit_dataset import CHAIN
 from flows.ledger import collect
-from flows.runners import make_runner
+from flows.runners import make_runner, submit_shards
 from gan_core.data.atomic import remove, write_bytes
 from gan_core.data.receipts import Receipt, receipt_path, require_receipt
 from gan_core.data.urls import exists, join_url, read_bytes
@@ -62,7 +62,7 @@ def edit_shards(output: str, shards: list[str]) -> None:
     job = load_run(output)
     part = replace(job, rows={shard: job.rows[shard] for shard in shards})
     with beating(beat_path(output, str(flow_run.id))), make_runner(job.params.run) as runner:
-        collect(part, list(submit_shards(part, runner)))
+        collect(part, list(submit_shards(part, runner, CHAIN)))
 
 
 def hand_out(job: Job) -> list[Done]:

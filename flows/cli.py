@@ -58,11 +58,11 @@ def run(
     update: Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")] = False,
 ) -> None:
     """Run the whole flow over a dataset; finished shards are skipped."""
-    from flows.servers import use_prefect_server
+    from flows.servers import connect, use_prefect_server
     from gan_core.params import load_params
     from gan_core.runs import plan_run
 
-    overrides: dict[str, Any] | None = dict(_parse(text) for text in settings or [])
+    overrides: dict[str, Any] | None = _overrides(settings)
     if load_params(params, overrides).encode.encoder == "champion":
         use_prefect_server(typer.echo)
         from flows.champion import resolve_encoder
@@ -70,8 +70,7 @@ def run(
         overrides = resolve_encoder(params, overrides)
     job = plan_run(source, output, params, overrides, update)
     typer.echo(f"{output}: {sum(job.rows.values())} rows in {len(job.shards)} shards: {' → '.join(job.stages)}")
-    address = use_prefect_server(typer.echo)
-    typer.echo(f"Prefect: {address.removesuffix('/api')} (`edit-dataset server stop` ends a local one)")
+    connect(typer.echo)
     from flows.edit_dataset import edit_dataset
 
     edit_dataset(source, output, params, overrides, update)
@@ -87,10 +86,10 @@ def compare(
     settings: Setting = None,
 ) -> None:
     """Run the flow once for each encoder, compare them in MLflow, and name the best `champion`."""
-    from flows.servers import use_prefect_server
+    from flows.servers import connect
 
-    overrides = dict(_parse(text) for text in settings or [])
-    use_prefect_server(typer.echo)
+    overrides = _overrides(settings)
+    connect(typer.echo)
     from flows.compare_encoders import COMPARISON, compare_encoders
 
     compare_encoders(source, output, variant, params, overrides)
@@ -106,14 +105,13 @@ def compose(
     update: Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")] = False,
 ) -> None:
     """Draw the compositions of `compose.plan`; finished shards are skipped."""
-    from flows.servers import use_prefect_server
+    from flows.servers import connect
     from gan_core.compose.job import plan_compositions
 
-    overrides = dict(_parse(text) for text in settings or [])
+    overrides = _overrides(settings)
     job, _, _ = plan_compositions(source, output, params, overrides, update)
     typer.echo(f"{output}: {sum(job.rows.values())} compositions in {len(job.shards)} shards")
-    address = use_prefect_server(typer.echo)
-    typer.echo(f"Prefect: {address.removesuffix('/api')} (`edit-dataset server stop` ends a local one)")
+    connect(typer.echo)
     from flows.compose_dataset import compose_dataset
 
     compose_dataset(source, output, params, overrides, update)
@@ -129,14 +127,13 @@ def translate(
     update: Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")] = False,
 ) -> None:
     """Translate a dataset by the task of `translate`; finished shards are skipped."""
-    from flows.servers import use_prefect_server
+    from flows.servers import connect
     from gan_core.translation.job import plan_translation
 
-    overrides = dict(_parse(text) for text in settings or [])
+    overrides = _overrides(settings)
     job = plan_translation(source, output, params, overrides, update)
     typer.echo(f"{output}: {job.params.translate.task} of {sum(job.rows.values())} rows in {len(job.shards)} shards")
-    address = use_prefect_server(typer.echo)
-    typer.echo(f"Prefect: {address.removesuffix('/api')} (`edit-dataset server stop` ends a local one)")
+    connect(typer.echo)
     from flows.translate_dataset import translate_dataset
 
     translate_dataset(source, output, params, overrides, update)
@@ -242,6 +239,10 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+
+
+def _overrides(settings: list[str] | None) -> dict[str, Any]:
+    return dict(_parse(text) for text in settings or [])
 
 
 def _parse(text: str) -> tuple[str, Any]:

@@ -4,13 +4,12 @@ import time
 from typing import Any
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.ledger import collect, show
+from flows.runners import make_runner, submit_shards
 from gan_core.compose.job import begin_compositions, plan_compositions, summarise_compositions
 from gan_core.report import write_report
 from tasks.compose import compose
-from tasks.shards import Done
 from tasks.tracking import track
 
 
@@ -37,9 +36,8 @@ def compose_dataset(
     started = time.time()
     job, planned, sources = plan_compositions(source, output, params_file, overrides, update)
     begin_compositions(job, planned, sources)
-    pool: ThreadPoolTaskRunner[Done] = ThreadPoolTaskRunner(max_workers=job.params.run.workers)
-    with pool as runner:
-        done = collect(job, [runner.submit(compose, {"job": job, "shard": shard}) for shard in job.shards])
+    with make_runner(job.params.run) as runner:
+        done = collect(job, list(submit_shards(job, runner, {"compose": compose})))
     metrics = summarise_compositions(job)
     write_report(job.output)
     show(job, done, metrics)

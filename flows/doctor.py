@@ -13,8 +13,6 @@ from gan_core.errors import CheckpointError, UserError
 from gan_core.params import ModelPaths, Params, load_params
 
 SMALLEST_DISK_GB = 2.0
-FETCHED = {"inception"}
-"""Published networks that only some metrics want."""
 RANGES = {
     "torch": ("2.13", "2.14"),
     "prefect": ("3.8.8", "3.10"),
@@ -89,13 +87,14 @@ def _service(name: str) -> Check:
 
 
 def _checkpoints(params: Params) -> Iterator[Check]:
+    from gan_core.checkpoints.sources import SOURCES
     from tasks.versions import dvc_hashes
 
     paths = params.models.model_dump()
     recorded = dvc_hashes({name: path for name, path in paths.items() if Path(path).exists()})
     for name in ModelPaths.model_fields:
-        if name in FETCHED and not Path(paths[name]).exists():
-            continue
+        if name in SOURCES and not Path(paths[name]).exists():
+            continue  # a published network, that only some metrics want
         yield _checkpoint(f"models.{name}", paths[name], recorded.get(name, ""))
 
 

@@ -1,30 +1,26 @@
 """align → encode → tune → edit → measure: a sharded image dataset, edited and measured."""
 
 import time
-from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 from prefect import flow
-from prefect.futures import PrefectFuture
 
 from flows.champion import resolve_encoder
 from flows.ledger import collect, show
-from flows.runners import Runner, make_runner
+from flows.runners import make_runner, submit_shards
 from gan_core.metrics.summary import summarise
 from gan_core.report import write_report
-from gan_core.runs import Job, begin_run, plan_run
+from gan_core.runs import begin_run, plan_run
 from tasks.align import align
 from tasks.edit import edit
 from tasks.encode import encode
 from tasks.measure import measure
 from tasks.paste import paste
-from tasks.shards import Done
 from tasks.tracking import track
 from tasks.tune import tune
 
 CHAIN = {"align": align, "encode": encode, "tune": tune, "edit": edit, "paste": paste, "measure": measure}
-SHARDS_PER_WORKER = 4
 
 
 @flow(name="edit-dataset", flow_run_name="{output}")
@@ -54,24 +50,9 @@ def edit_dataset(
         done = import_module("flows.batches").hand_out(job)
     else:
         with make_runner(job.params.run) as runner:
-            done = collect(job, list(submit_shards(job, runner)))
+            done = collect(job, list(submit_shards(job, runner, CHAIN)))
     metrics = summarise(job.output)
     write_report(job.output)
     show(job, done, metrics)
     track(job, done, metrics, started)
     return metrics
-
-
-def submit_shards(job: Job, runner: Runner) -> Iterator[PrefectFuture[Done]]:
-    """Send each shard through its chain of stages, a few shards for each worker at a time.
-
-    Stage after stage within such a group: workers seldom wait for a shard's previous stage, and early shards end early.
-    """
-    group = SHARDS_PER_WORKER * job.params.run.workers
-    for first in range(0, len(job.shards), group):
-        last: dict[str, PrefectFuture[Done]] = {}
-        for stage in job.stages:
-            for shard in job.shards[first : first + group]:
-                wait_for = [last[shard]] if shard in last else None
-                last[shard] = runner.submit(CHAIN[stage], {"job": job, "shard": shard}, wait_for=wait_for)
-                yield last[shard]

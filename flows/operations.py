@@ -49,9 +49,9 @@ def retry_failed(
     taken = withdraw(output, reason)
     typer.echo(f"{len(taken)} shards are made again: {', '.join(taken[:4])}{' ...' if len(taken) > 4 else ''}")
     if not only_withdraw:
-        from flows.servers import use_prefect_server
+        from flows.servers import connect
 
-        use_prefect_server(typer.echo)
+        connect(typer.echo)
         from flows.edit_dataset import edit_dataset
 
         edit_dataset(load_run(output).source, output, params, update=True)
@@ -76,9 +76,9 @@ def reevaluate(
     accept: Annotated[bool, typer.Option("--accept", help="take tonight's numbers as the new usual ones")] = False,
 ) -> None:
     """Measure every registered encoder on the datasets and compare with the nights before; exit code 3 if one moved."""
-    from flows.servers import use_prefect_server
+    from flows.servers import connect
 
-    typer.echo(f"Prefect: {use_prefect_server(typer.echo).removesuffix('/api')}")
+    connect(typer.echo)
     from flows.reevaluate import MOVED, reevaluate_nightly
 
     ended = reevaluate_nightly(datasets or ["data/sample"], output, params, date=date, accept=accept, return_state=True)

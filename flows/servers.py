@@ -92,6 +92,13 @@ def use_prefect_server(say: Callable[[str], object] = lambda _: None) -> str:
     return os.environ["PREFECT_API_URL"]
 
 
+def connect(say: Callable[[str], object]) -> str:
+    """Do as ``use_prefect_server``, and say where the server's page is; return its API address."""
+    address = use_prefect_server(say)
+    say(f"Prefect: {address.removesuffix('/api')} (`edit-dataset server stop` ends a local one)")
+    return address
+
+
 def up(say: Callable[[str], object] = lambda _: None) -> str:
     """Start both servers and the worker, deploy the flows of ``prefect.yaml``, and return Prefect's API address.
 

@@ -1,19 +1,16 @@
 """(align →) translate: one of pSp's image-to-image tasks over a dataset, by an encoder and a frozen generator."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from prefect import flow
-from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.ledger import collect, show
+from flows.runners import make_runner, submit_shards
 from gan_core.report import write_report
-from gan_core.runs import Job, begin_run
+from gan_core.runs import begin_run
 from gan_core.translation.job import plan_translation, summarise_translation
 from tasks.align import align
-from tasks.shards import Done
 from tasks.tracking import track
 from tasks.translate import translate
 
@@ -42,20 +39,10 @@ def translate_dataset(
     started = time.time()
     job = plan_translation(source, output, params_file, overrides, update)
     begin_run(job)
-    pool: ThreadPoolTaskRunner[Done] = ThreadPoolTaskRunner(max_workers=job.params.run.workers)
-    with pool as runner:
-        done = collect(job, list(submit_shards(job, runner)))
+    with make_runner(job.params.run) as runner:
+        done = collect(job, list(submit_shards(job, runner, TASKS)))
     metrics = summarise_translation(job)
     write_report(job.output)
     show(job, done, metrics)
     track(job, done, metrics, started)
     return metrics
-
-
-def submit_shards(job: Job, runner: ThreadPoolTaskRunner[Done]) -> Iterator[PrefectFuture[Done]]:
-    """Send each shard through its stages, one after the other."""
-    for shard in job.shards:
-        last: list[PrefectFuture[Done]] = []
-        for stage in job.stages:
-            last = [runner.submit(TASKS[stage], {"job": job, "shard": shard}, wait_for=last)]
-            yield from last

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gan_core.checkpoints.sources import SOURCES
 from gan_core.params import Params, load_params
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +52,7 @@ def test_a_stage_names_what_exists(name: str) -> None:
 
 def test_every_checkpoint_of_the_parameters_has_a_stage_or_is_fetched() -> None:
     outputs = {out for stage in stages().values() for out in stage.get("outs", [])}
-    models = load_params(ROOT / "params.yaml").models.model_dump(exclude={"inception"})
+    models = load_params(ROOT / "params.yaml").models.model_dump(exclude=set(SOURCES))
     assert set(models.values()) <= outputs
 
 

@@ -12,11 +12,10 @@ from gan_core.compose.base import SCORES, check_composer
 from gan_core.compose.plan import Planned, plan_groups, write_plan
 from gan_core.compose.sources import Sources, open_sources
 from gan_core.compose.stage import ComposeStage
-from gan_core.data.atomic import write_bytes
-from gan_core.data.receipts import require_receipt
 from gan_core.data.shards import open_shard, shard_name
 from gan_core.data.urls import join_url
-from gan_core.metrics.summary import SUMMARY_FILE
+from gan_core.metrics.base import Summary
+from gan_core.metrics.summary import count_rows, write_summary
 from gan_core.params import load_params
 from gan_core.runs import Job, begin_run, check_changes, check_folder
 
@@ -58,21 +57,17 @@ def begin_compositions(job: Job, shards: dict[str, list[Planned]], sources: Sour
 def summarise_compositions(job: Job) -> dict[str, float]:
     """Write ``summary.json`` with the mean of each score by entry (``seam/panorama``), and return its metrics."""
     scores: defaultdict[str, list[float]] = defaultdict(list)
-    rows: dict[str, int] = {}
-    for shard in job.shards:
-        url = join_url(job.output, "compose", shard)
-        for status, count in require_receipt(url, "run the compose stage again").rows.items():
-            rows[status] = rows.get(status, 0) + count
+    shards = [join_url(job.output, "compose", shard) for shard in job.shards]
+    rows = count_rows(shards, "compose")
+    for url in shards:
         with open_shard(url) as file:
             table = file.read(columns=["name", *SCORES])
         for score in SCORES:
             for name, value in zip(table["name"].to_pylist(), table[score].to_pylist(), strict=True):
                 if value is not None:
                     scores[f"{score}/{name}"].append(value)
-    metrics = {name: float(np.mean(values)) for name, values in sorted(scores.items())}
-    summary = {"metrics": metrics, "omitted": {}, "rows": dict(sorted(rows.items()))}
-    write_bytes(join_url(job.output, SUMMARY_FILE), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
-    return metrics
+    means = {name: float(np.mean(values)) for name, values in scores.items()}
+    return write_summary(job.output, Summary(means), rows)
 
 
 def is_composition(job: Job) -> bool:

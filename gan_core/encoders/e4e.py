@@ -1,43 +1,29 @@
 """encoder4editing (Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation", sections 4 and 5)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from gan_core.encoders.backbone import IR_SE_50, Units
 from gan_core.encoders.base import ENCODERS
 from gan_core.encoders.psp import GradualStyleEncoder
-from gan_core.encoders.pyramid import Shape, level_of
+from gan_core.encoders.pyramid import level_of
 
 
 @ENCODERS.register("e4e")
 class Encoder4Editing(GradualStyleEncoder):
     """The modules and names of pSp, read as one style for all latents and an offset for each latent but the first.
 
-    ``stage`` is the last offset that is added: 0 gives one style for all, ``n_latent - 1`` (the default) all offsets.
-    It belongs to training and is in no checkpoint.
+    ``stage`` is the last offset that is added: 0 gives one style for all, None (the default) all offsets. It belongs to
+    training and is in no checkpoint.
     """
 
     name = "e4e"
-
-    def __init__(
-        self,
-        n_latent: int = 18,
-        style_dim: int = 512,
-        input_size: Shape = 256,
-        units: Units | Sequence[int] = IR_SE_50,
-        width: int = 64,
-        input_channels: int = 3,
-        head_width: int | None = None,
-    ) -> None:
-        super().__init__(n_latent, style_dim, input_size, units, width, input_channels, head_width)
-        self.stage = n_latent - 1
+    stage: int | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         levels = self.pyramid(images)
         first = self.styles[0](levels[0])
-        codes = [first, *(first + self.styles[i](levels[level_of(i)]) for i in range(1, self.stage + 1))]
+        last = self.n_latent - 1 if self.stage is None else self.stage
+        codes = [first, *(first + self.styles[i](levels[level_of(i)]) for i in range(1, last + 1))]
         return torch.stack(codes + [first] * (self.n_latent - len(codes)), dim=1)
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from gan_core.data.atomic import write_bytes
@@ -18,13 +19,10 @@ SUMMARY_FILE = "summary.json"
 def summarise(output: str) -> dict[str, float]:
     """Merge the measured shards of the run in ``output``, write ``summary.json`` there and return its metrics.
 
-    The file has ``metrics`` (finite numbers by name, such as ``fid/toy-attr/tuned``), ``omitted`` (reasons by name) and
-    ``rows`` (counts by status). Raises ``DataError`` for a shard that was not measured to the end.
+    Raises ``DataError`` for a shard that was not measured to the end.
     """
     shards = list_shards(join_url(output, "measure"))
-    rows: Counter[str] = Counter()
-    for shard in shards:
-        rows.update(require_receipt(shard, "run the measure stage again").rows)
+    rows = count_rows(shards, "measure")
     merged = merge_all(read_statistics(shard) for shard in shards)
     total = Summary()
     for name in METRICS.names():
@@ -34,13 +32,30 @@ def summarise(output: str) -> dict[str, float]:
             total.omitted |= part.omitted
     if not merged:
         total.omitted["all"] = "no row was measured"
+    return write_summary(output, total, rows)
+
+
+def count_rows(shards: Iterable[str], stage: str) -> Counter[str]:
+    """Add up the rows of a stage's shards by status; raises ``DataError`` for one that is not finished."""
+    rows: Counter[str] = Counter()
+    for shard in shards:
+        rows.update(require_receipt(shard, f"run the {stage} stage again").rows)
+    return rows
+
+
+def write_summary(output: str, total: Summary, rows: Counter[str]) -> dict[str, float]:
+    """Write ``summary.json`` and return its metrics.
+
+    The file has ``metrics`` (finite numbers by name, such as ``fid/toy-attr/tuned``), ``omitted`` (reasons by name) and
+    ``rows`` (counts by status).
+    """
     summary = _finite(total) | {"rows": dict(sorted(rows.items()))}
     write_bytes(join_url(output, SUMMARY_FILE), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
     return dict(summary["metrics"])
 
 
 def load_summary(output: str) -> dict[str, Any]:
-    """Return what ``summarise`` wrote; raises ``FileNotFoundError`` before that."""
+    """Return what ``write_summary`` wrote; raises ``FileNotFoundError`` before that."""
     summary: dict[str, Any] = json.loads(read_bytes(join_url(output, SUMMARY_FILE)))
     return summary
 

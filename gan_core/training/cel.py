@@ -20,6 +20,7 @@ import torch
 from gan_core.checkpoints.store import Card, file_sha256, load_generator, model_tensors, save_checkpoint
 from gan_core.data import cel
 from gan_core.data.cel import render_cel
+from gan_core.data.images import to_uint8
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
@@ -57,13 +58,14 @@ class CelState:
 
     @classmethod
     def create(cls, params: TrainCelParams, base: Generator) -> "CelState":
-        """Copy ``base`` and free what may change: all but mapping and modulation. Raises ``CheckpointError``."""
+        """Copy ``base`` and free all but mapping, modulation and its first layers. Raises ``CheckpointError``."""
         if not isinstance(base, StyleGAN2):
             raise CheckpointError(f"a {base.family} generator can't be given a second style: name a stylegan2")
         average = copy.deepcopy(base).eval().requires_grad_(False)
         generator = copy.deepcopy(base)
+        held = first_layers(generator, params.kept_layers)
         for name, parameter in generator.named_parameters():
-            parameter.requires_grad_(not any(part in name for part in FROZEN))
+            parameter.requires_grad_(id(parameter) not in held and not any(part in name for part in FROZEN))
         set_precision(generator, params.precision)
         free = [parameter for parameter in generator.parameters() if parameter.requires_grad]
         optimiser = torch.optim.Adam(free, params.lr, betas=(0.9, 0.99))
@@ -81,6 +83,12 @@ class CelState:
 
     def _parts(self) -> Parts:
         return {"generator": self.generator, "average": self.average, "optimiser": self.optimiser}
+
+
+def first_layers(generator: StyleGAN2, count: int) -> set[int]:
+    """Identities of the parameters of the first ``count`` layers, with those of the constant that they start from."""
+    modules = [generator.input, *(layer for layer, _ in generator.layers()[:count])] if count else []
+    return {id(parameter) for module in modules for parameter in module.parameters()}
 
 
 def train_cel(
@@ -141,8 +149,7 @@ def ensure_cel(folder: Path, portraits: PortraitSet) -> PortraitSet:
         folder.mkdir(parents=True, exist_ok=True)
         note.unlink(missing_ok=True)
         parts = torch.from_numpy(portraits.factors.copy()).split(BATCH)
-        pixels = [(render_cel(part) * 127.5 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1) for part in parts]
-        np.save(folder / "image.npy", torch.cat(pixels).numpy())
+        np.save(folder / "image.npy", np.concatenate([to_uint8(render_cel(part)) for part in parts]))
         note.write_text(json.dumps(made_from))
     return PortraitSet(np.load(folder / "image.npy", mmap_mode="r"), portraits.segmentation, portraits.factors)
 

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+import numpy as np
 from PIL import Image
 from torch import Tensor
+
+from gan_core.data.images import to_uint8
 
 Report = Callable[[int, dict[str, float], Tensor], None]
 """Called with (images seen, metrics, pictures ``[N, 3, H, W]`` in [-1, 1])."""
@@ -20,10 +22,10 @@ def tile(images: Tensor, columns: int = 8) -> Image.Image:
     """Lay images ``[N, 3, H, W]`` in [-1, 1] out in rows of ``columns``; the last row is filled with black."""
     count, _, height, width = images.shape
     rows = -(-count // columns)
-    pixels = torch.zeros(rows * columns, height, width, 3, dtype=torch.uint8)
-    pixels[:count] = (images * 127.5 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1)
-    grid = pixels.view(rows, columns, height, width, 3).transpose(1, 2).reshape(rows * height, columns * width, 3)
-    return Image.fromarray(grid.numpy())
+    pixels = np.zeros((rows * columns, height, width, 3), np.uint8)
+    pixels[:count] = to_uint8(images)
+    grid = pixels.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
+    return Image.fromarray(grid.reshape(rows * height, columns * width, 3))
 
 
 class TrainingLog:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan_core.data import toy
+from gan_core.data.images import to_uint8
 from gan_core.data.toy import FACTORS, SEGMENTATION_LABELS, render, sample_factors
 from gan_core.errors import DataError
 from gan_core.params import PortraitsParams, load_params
@@ -73,8 +74,7 @@ def render_portraits(folder: Path, count: int, seed: int) -> None:
 def _render_batch(folder: Path, start: int) -> None:
     rows = slice(start, start + BATCH)
     portraits = render(torch.from_numpy(np.load(folder / "factors.npy", mmap_mode="r")[rows].copy()))
-    pixels = (portraits.image * 127.5 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1)
-    np.load(folder / "image.npy", mmap_mode="r+")[rows] = pixels.numpy()
+    np.load(folder / "image.npy", mmap_mode="r+")[rows] = to_uint8(portraits.image)
     np.load(folder / "segmentation.npy", mmap_mode="r+")[rows] = portraits.segmentation.numpy()
 
 

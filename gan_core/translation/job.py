@@ -1,19 +1,17 @@
 """A run that translates: its stages, its checks before anything is written, and its totals."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from gan_core.data.atomic import write_bytes
-from gan_core.data.receipts import require_receipt
 from gan_core.data.shards import open_shard
 from gan_core.data.stages import Stage
 from gan_core.data.urls import join_url
 from gan_core.editing.references import SourceLatents
-from gan_core.metrics.summary import SUMMARY_FILE
+from gan_core.metrics.base import Summary
+from gan_core.metrics.summary import count_rows, write_summary
 from gan_core.params import Params
 from gan_core.runs import Job, plan_run
 from gan_core.translation.scores import SCORES
@@ -62,20 +60,15 @@ def summarise_translation(job: Job) -> dict[str, float]:
     A score that no row has is left out, and named there as omitted. Raises ``DataError`` for an unfinished shard.
     """
     values: defaultdict[str, list[float]] = defaultdict(list)
-    rows: dict[str, int] = {}
-    for shard in job.shards:
-        url = join_url(job.output, STAGE, shard)
-        for status, count in require_receipt(url, "run the translate stage again").rows.items():
-            rows[status] = rows.get(status, 0) + count
+    shards = [join_url(job.output, STAGE, shard) for shard in job.shards]
+    rows = count_rows(shards, STAGE)
+    for url in shards:
         for name, factor, value in _read_scores(url):
             values[name].append(value)
             if job.params.translate.task == "super-resolution":
                 values[f"{name}/x{factor}"].append(value)
-    metrics = {name: float(np.mean(found)) for name, found in sorted(values.items())}
-    omitted = {} if metrics else {"all": "no row was translated"}
-    summary = {"metrics": metrics, "omitted": omitted, "rows": dict(sorted(rows.items()))}
-    write_bytes(join_url(job.output, SUMMARY_FILE), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
-    return metrics
+    means = {name: float(np.mean(found)) for name, found in values.items()}
+    return write_summary(job.output, Summary(means, {} if means else {"all": "no row was translated"}), rows)
 
 
 def _read_scores(url: str) -> list[tuple[str, int, float]]:
