@@ -51,9 +51,13 @@ class TrainGeneratorParams(Section):
 
 
 class TrainCelParams(Section):
-    """The generator fine-tuned on cel-shaded portraits: mapping and modulation stay those of ``models.generator``."""
+    """The generator fine-tuned on cel-shaded portraits: mapping and modulation stay those of ``models.generator``.
+
+    So do its first ``kept_layers`` (0: as published), which is where a translation takes over.
+    """
 
     images: Count = 24_000
+    kept_layers: Annotated[int, Field(ge=0)] = 6
     portraits: Count = 4_000
     batch_size: Count = 16
     lr: Positive = 2e-3
