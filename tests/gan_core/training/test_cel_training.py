@@ -14,7 +14,7 @@ from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.params import ModelPaths, Params, TrainCelParams
 from gan_core.training import cel as training
-from gan_core.training.cel import FROZEN, CelState, ensure_cel, load_cel, train_cel
+from gan_core.training.cel import FROZEN, CelState, ensure_cel, first_layers, load_cel, train_cel
 from gan_core.training.portraits import PortraitSet, ensure_portraits
 
 PARAMS = TrainCelParams(images=160, portraits=8, batch_size=8, lr=0.02, ema_images=10, precision="exact")
@@ -62,6 +62,22 @@ def test_the_style_is_learnt_and_the_latent_space_stays(
     assert not [name for name in changed if any(part in name for part in FROZEN)]
     z = torch.randn(2, 64)
     assert torch.equal(tuned.mapping(z), base.mapping(z))
+
+
+@pytest.mark.parametrize(("kept", "changed"), [(0, True), (4, False)])
+def test_the_first_layers_stay_where_asked(
+    base: StyleGAN2, portraits: PortraitSet, tmp_path: Path, kept: int, changed: bool
+) -> None:
+    tuned = run(base, portraits, tmp_path / "s", Reports(), images=16, kept_layers=kept)
+    held = first_layers(base, 4)
+    moved = {
+        name: not torch.equal(value, tuned.get_parameter(name))
+        for name, value in base.named_parameters()
+        if id(value) in held and not any(part in name for part in FROZEN)
+    }
+    assert "input.input" in moved and "convs.1.conv.weight" in moved
+    assert any(moved.values()) == changed
+    assert not torch.equal(base.to_rgbs[0].conv.weight, tuned.to_rgbs[0].conv.weight)
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(
