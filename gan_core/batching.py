@@ -7,22 +7,31 @@ import torch
 from torch import Tensor
 
 CHUNK = 8
+LARGE = 256
+"""Pictures of more pixels a side than this go through in smaller chunks."""
 
 
-def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int = CHUNK) -> Tensor:
+def chunk_size(side: int) -> int:
+    """Pictures of ``side`` pixels that go through a network at once: 8, and fewer where they are large (1024: one)."""
+    return max(1, CHUNK * LARGE**2 // max(side, LARGE) ** 2)
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int | None = None) -> Tensor:
     """Apply ``function`` to ``rows [B, ...]`` in chunks of ``size``, the last one padded with copies of its last row.
 
     Convolutions and matrix products take other kernels, and round otherwise, for other batch sizes; with one shape for
-    all, results are the same to the bit for any ``B`` and any order. Needs a function that treats rows alike.
+    all, results are the same to the bit for any ``B`` and any order. Needs a function that treats rows alike. Without
+    ``size`` it is ``chunk_size`` for pictures ``[B, ..., 3, H, W]``, and 8 for anything else.
     """
     (results,) = in_chunks_each(lambda chunk: (function(chunk),), rows, size)
     return results
 
 
 def in_chunks_each(
-    function: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor, size: int = CHUNK
+    function: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor, size: int | None = None
 ) -> tuple[Tensor, ...]:
     """Do as ``in_chunks`` for a function that gives several tensors, all of them rows first."""
+    size = size or (chunk_size(rows.shape[-1]) if rows.ndim > 3 else CHUNK)
     results = []
     for chunk in rows.split(size):
         filled = torch.cat([chunk, chunk[-1:].expand(size - len(chunk), *chunk.shape[1:])])

@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from gan_core.batching import in_chunks
+from gan_core.batching import chunk_size, in_chunks
 from gan_core.checkpoints.store import file_sha256, load_generator
 from gan_core.data.images import encode_png, image_value, to_uint8
 from gan_core.data.shards import IMAGE
@@ -93,7 +93,7 @@ class EditStage(Stage):
         kind = self.kinds[index]
         if isinstance(kind, ImageEdit):
             return kind.draw(self.generator, w_plus, rows, self.plan[index])
-        return in_chunks(self.generator.synthesis, w_plus)
+        return in_chunks(self.generator.synthesis, w_plus, chunk_size(self.generator.size))
 
     def _render_tuned(self, row: Row, edited: list[Tensor]) -> Row | Rejected:
         """Draw one row; ``edited`` holds the latents ``[1, n_latent, w_dim]`` of each picture."""
@@ -101,7 +101,8 @@ class EditStage(Stage):
         images: dict[int, Tensor] = {}
         with apply_delta(self.generator, row["delta"]):
             if plain:
-                drawn = self.generator.synthesis(torch.cat([edited[i] for i in plain]))
+                parts = torch.cat([edited[i] for i in plain]).split(chunk_size(self.generator.size))
+                drawn = torch.cat([self.generator.synthesis(part) for part in parts])
                 images = dict(zip(plain, drawn, strict=True))
             for i in range(len(self.plan)):
                 if i not in images:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from gan_core.batching import in_chunks, one_thread
+from gan_core.batching import chunk_size, in_chunks, one_thread
 from gan_core.checkpoints.store import file_sha256, load_encoder, load_generator
 from gan_core.data.images import decode_image, encode_png, image_value, to_tensor, to_uint8
 from gan_core.data.shards import IMAGE, latent_type
@@ -55,7 +55,7 @@ class EncodeStage(Stage):
         images = aligned_images(rows)
         with one_thread():
             latents = in_chunks(self.encoder.encode, images)
-            drawn = in_chunks(self.generator.synthesis, latents)
+            drawn = in_chunks(self.generator.synthesis, latents, chunk_size(self.generator.size))
         return [self._columns(*row) for row in zip(rows, latents, drawn, strict=True)]
 
     def _columns(self, row: Row, latent: Tensor, image: Tensor) -> Row | Rejected:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from gan_core.batching import LARGE
 from gan_core.data.images import to_uint8
 from gan_core.metrics.base import (
     ALIGNED,
@@ -40,17 +41,20 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
     return levels
 
 
-def draw_patches(level: np.ndarray, per_image: int, rng: np.random.RandomState) -> np.ndarray:
-    """Cut ``per_image`` patches at random places of each image ``[N, 3, R, R]``: ``[N * per_image, 3, 7, 7]``.
-
-    Patches have x before y, as published. The stream gives all x, then all y.
-    """
-    count, _, height, width = level.shape
+def draw_places(count: int, side: int, per_image: int, rng: np.random.RandomState) -> np.ndarray:
+    """Random middles of patches in ``count`` images of ``side`` pixels: ``[2, count, per_image]``, all x, then all y."""
     half = PATCH // 2
-    across, down = (rng.randint(half, n - half, size=(count * per_image, 1, 1, 1)) for n in (width, height))
+    places = [rng.randint(half, side - half, size=(count * per_image, 1, 1, 1)) for _ in range(2)]
+    return np.stack(places).reshape(2, count, per_image)
+
+
+def cut_patches(level: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Patches of images ``[N, 3, R, R]`` at ``places [2, N, P]``: ``[N * P, 3, 7, 7]``, x before y, as published."""
+    count, per_image = places.shape[1:]
+    across, down = places.reshape(2, -1, 1, 1, 1)
     image = np.arange(count).repeat(per_image)[:, None, None, None]
     channel = np.arange(3)[None, :, None, None]
-    offset = np.arange(-half, half + 1)
+    offset = np.arange(-(PATCH // 2), PATCH // 2 + 1)
     patches: np.ndarray = level[
         image, channel, down + offset[None, None, None, :], across + offset[None, None, :, None]
     ]
@@ -78,12 +82,21 @@ def sliced_distance(
 
 
 def describe(images: np.ndarray, rng: np.random.RandomState, chunk: int = CHUNK) -> dict[int, np.ndarray]:
-    """Images uint8 ``[N, R, R, 3]`` -> normalised patches by the resolution of their level."""
+    """Images uint8 ``[N, R, R, 3]`` -> normalised patches by the resolution of their level.
+
+    Places are drawn for ``chunk`` images at a time, as published; pyramids of large images are built for fewer.
+    """
+    side = images.shape[1]
+    sides = [side >> i for i in range((side // COARSEST).bit_length())]
+    few = max(1, chunk * LARGE**2 // max(side, LARGE) ** 2)
     gathered: dict[int, list[np.ndarray]] = {}
     for start in range(0, len(images), chunk):
-        part = torch.from_numpy(images[start : start + chunk].astype(np.float32)).permute(0, 3, 1, 2).contiguous()
-        for level in laplacian_pyramid(part):
-            gathered.setdefault(level.shape[-1], []).append(draw_patches(level.numpy(), PATCHES_PER_IMAGE, rng))
+        block = images[start : start + chunk]
+        places = [draw_places(len(block), n, PATCHES_PER_IMAGE, rng) for n in sides]
+        for i in range(0, len(block), few):
+            part = torch.from_numpy(block[i : i + few].astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+            for level, at in zip(laplacian_pyramid(part), places, strict=True):
+                gathered.setdefault(level.shape[-1], []).append(cut_patches(level.numpy(), at[:, i : i + few]))
     return {resolution: normalise(np.concatenate(patches)) for resolution, patches in gathered.items()}
 
 

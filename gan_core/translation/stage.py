@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from gan_core.batching import in_chunks, one_thread
+from gan_core.batching import chunk_size, in_chunks, one_thread
 from gan_core.checkpoints.store import file_sha256, load_encoder, load_generator, read_card
 from gan_core.data.images import ImageError, encode_png, image_value, to_uint8
 from gan_core.data.shards import IMAGE, latent_type
@@ -113,7 +113,8 @@ class TranslateStage(Stage):
             finite = latents.isfinite().flatten(1).all(1)
             safe = torch.where(finite[:, None, None], latents, torch.zeros_like(latents))
             mixed = [kind.edit(safe, rows, picture) for kind, picture in zip(self.kinds, self.plan, strict=True)]
-            output, *variants = (in_chunks(self.generator.synthesis, w).clamp(-1, 1) for w in (safe, *mixed))
+            size = chunk_size(self.generator.size)
+            output, *variants = (in_chunks(self.generator.synthesis, w, size).clamp(-1, 1) for w in (safe, *mixed))
             known = None if any(one is None for one in truth) else torch.stack(list(truth))
             scores = self.scorer.score(Translated(seen, inputs, output, variants, known))
         pictures = {INPUT: self.transform.show(inputs), OUTPUT: output} | {

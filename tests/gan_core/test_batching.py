@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gan_core.batching import in_chunks, in_chunks_each, one_thread
+from gan_core.batching import chunk_size, in_chunks, in_chunks_each, one_thread
 
 
 @pytest.mark.parametrize("rows", [1, 4, 5, 9])
@@ -15,6 +15,14 @@ def test_every_call_sees_the_same_shape_and_rows_keep_their_place(rows: int) -> 
     values = torch.arange(rows * 3.0).view(rows, 3)
     assert torch.equal(in_chunks(double, values, size=4), 2 * values)
     assert set(shapes) == {(4, 3)}
+
+
+def test_large_pictures_go_in_smaller_chunks() -> None:
+    assert [chunk_size(side) for side in (16, 64, 256, 512, 1024, 2048)] == [8, 8, 8, 2, 1, 1]
+    shapes = []
+    for rows in (torch.zeros(3, 3, 8, 512), torch.zeros(3, 2, 3, 8, 64), torch.zeros(3, 18, 512)):
+        in_chunks(lambda chunk: (shapes.append(len(chunk)), chunk)[1], rows)
+    assert shapes == [2, 2, 8, 8]
 
 
 def test_the_number_of_threads_comes_back_even_after_an_error() -> None:

@@ -3,19 +3,16 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from gan_core.batching import in_chunks
+from gan_core.batching import chunk_size, in_chunks
 from gan_core.data.stages import Row
 from gan_core.editing.kinds.base import EDIT_KINDS, EditSetting, ImageEdit, PlannedEdit
+from gan_core.editing.stylespace import SAMPLES, style_deviations, style_widths
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
-from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.params import EditSpec
-
-SAMPLES, SEED, PSI = 2000, 5, 0.7
 
 
 class StyleChannelSpec(EditSpec):
@@ -34,23 +31,21 @@ class StyleChannelSpec(EditSpec):
 class StyleChannelEdit(ImageEdit):
     """``{kind: style-channel, layer: 6, channel: 501, strengths: [-10, 10]}``: column ``style-6-501@+10``.
 
-    The deviation is that of 2,000 latents truncated by 0.7 in all layers (published: 100,000 by the same factor).
+    The deviation is that of ``gan_core.editing.stylespace``.
     """
 
     spec = StyleChannelSpec
 
     def __init__(self, spec: StyleChannelSpec, setting: EditSetting) -> None:
         generator = setting.generator
-        if not isinstance(generator, StyleGAN2):
-            raise ParamsError(f"edits: {generator.family} has no StyleSpace: style-channel needs a StyleGAN2")
-        widths = [layer.conv.modulation.weight.shape[0] for layer, _ in generator.layers()]
+        widths = style_widths(generator)
         if spec.layer >= len(widths):
             raise ParamsError(f"edits: no style layer {spec.layer}: this generator has {len(widths)}, counted from 0")
         if spec.channel >= widths[spec.layer]:
             raise ParamsError(
                 f"edits: no channel {spec.channel} in style layer {spec.layer}: it has {widths[spec.layer]}, from 0"
             )
-        self.deviation = _deviation(generator, spec.layer, spec.channel)
+        self.deviation = style_deviations(generator)[spec.layer][spec.channel].item()
 
     @classmethod
     def plan(cls, spec: StyleChannelSpec) -> list[PlannedEdit]:
@@ -69,12 +64,4 @@ class StyleChannelEdit(ImageEdit):
             styles[spec.layer][:, spec.channel] += picture.strength * self.deviation
             return generator.synthesis_from_styles(styles)  # type: ignore[operator]
 
-        return in_chunks(drawn, w_plus)
-
-
-@torch.no_grad()
-def _deviation(generator: StyleGAN2, layer: int, channel: int) -> float:
-    z = torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(SEED))
-    module, row = generator.layers()[layer]
-    latents = generator.broadcast(generator.truncate(generator.mapping(z), PSI))[:, row]
-    return module.conv.modulation(latents)[:, channel].std().item()
+        return in_chunks(drawn, w_plus, chunk_size(generator.size))

@@ -40,9 +40,20 @@ def test_pyramid_and_patches_equal_the_published_ones(expected: dict[str, np.nda
     assert relative_error(levels[0][:, :, ::4, ::4], expected["pyramid0"]) < 1e-4
     assert relative_error(levels[1][:, :, ::2, ::2], expected["pyramid1"]) < 1e-4
     assert relative_error(levels[-1], expected["pyramid_last"]) < 1e-4
-    patches = swd.draw_patches(levels[1].numpy(), 4, np.random.RandomState(1001))
+    patches = swd.cut_patches(levels[1].numpy(), swd.draw_places(2, 32, 4, np.random.RandomState(1001)))
     assert relative_error(patches, expected["descriptors"]) < 1e-4
     assert relative_error(swd.normalise(patches), expected["descriptors_final"]) < 1e-4
+
+
+def test_large_images_are_described_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, sizes, pyramid = pictures("swd_a", 1.0), [], swd.laplacian_pyramid
+    whole = swd.describe(images, np.random.RandomState(3))
+    monkeypatch.setattr(swd, "LARGE", 8)
+    monkeypatch.setattr(swd, "laplacian_pyramid", lambda part: sizes.append(len(part)) or pyramid(part))
+    parts = swd.describe(images, np.random.RandomState(3))
+    assert sizes == [1] * 16
+    for resolution, patches in whole.items():
+        np.testing.assert_allclose(parts[resolution], patches, atol=1e-4)
 
 
 def test_sliced_distance_equals_the_published_one(expected: dict[str, np.ndarray]) -> None:
