@@ -42,7 +42,7 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
 
 
 def draw_places(count: int, side: int, per_image: int, rng: np.random.RandomState) -> np.ndarray:
-    """Random middles of patches in ``count`` images of ``side`` pixels: ``[2, count, per_image]``, all x, then all y."""
+    """Random middles of patches in ``count`` images of ``side`` px: ``[2, count, per_image]``, all x, then all y."""
     half = PATCH // 2
     places = [rng.randint(half, side - half, size=(count * per_image, 1, 1, 1)) for _ in range(2)]
     return np.stack(places).reshape(2, count, per_image)
