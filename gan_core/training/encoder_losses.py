@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gan_core.encoders.base import Encoder
 from gan_core.encoders.e4e import delta_norms
+from gan_core.generators.base import Generator
 from gan_core.params import Term, TrainEncoderParams
 from gan_core.training.reconstruction import Batch, Judges
 
@@ -75,7 +76,7 @@ def w_norm(x: Inverted) -> Tensor:
 
 def latent(x: Inverted) -> Tensor:
     """Error of the latents that are known, in variances of the generator's."""
-    known = x.judges.generator.broadcast(x.batch.w)
+    known = known_latents(x.batch, x.judges.generator)
     return (x.codes[: len(known)] - known).square().mean() / x.judges.latent_variance
 
 
@@ -101,6 +102,11 @@ TERMS: dict[Term, Callable[[Inverted], Tensor]] = {
     "delta": delta,
     "adversarial": adversarial,
 }
+
+
+def known_latents(batch: Batch, generator: Generator) -> Tensor:
+    """The latents that a batch has, as ``w_plus [N, n_latent, w_dim]``."""
+    return batch.w if batch.w.dim() == 3 else generator.broadcast(batch.w)
 
 
 def active_latents(codes: Tensor, stage: int) -> Tensor:
@@ -134,7 +140,7 @@ def weigh(inverted: Inverted, weights: Mapping[Term, float]) -> Losses:
 def latent_loss(encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch) -> Losses:
     """The error of the known latents, in variances: learnt without running the generator backwards."""
     codes = encode(encoder, batch.seen[: len(batch.w)], params.precision == "fast")
-    loss = (codes - judges.generator.broadcast(batch.w)).square().mean() / judges.latent_variance
+    loss = (codes - known_latents(batch, judges.generator)).square().mean() / judges.latent_variance
     return loss, {"latent": loss.item()}
 
 

@@ -45,7 +45,7 @@ class Judges:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images ``[B, 3, S, S]``; the first ``len(w)`` of them were drawn from the codes ``w [S, w_dim]``.
+    """Images ``[B, 3, S, S]``; the first ``len(w)`` of them have known latents, ``w [N, w_dim]`` or ``w_plus``.
 
     ``inputs [B, C, S, S]`` is what the encoder sees, where that isn't the images that are to come out.
     """

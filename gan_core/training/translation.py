@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from gan_core.checkpoints.store import load_encoder, load_network
+from gan_core.checkpoints.store import load_encoder
 from gan_core.encoders.base import Encoder
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
@@ -23,7 +23,7 @@ from gan_core.params import Params, TrainTranslationParams, load_params
 from gan_core.training.encoder import FOLDER, SCORES, store_encoder, train_encoder
 from gan_core.training.log import Report, TrainingLog
 from gan_core.training.portraits import PortraitSet, load_portraits
-from gan_core.training.reconstruction import Batch, Judges, Lesson, evaluate, resample
+from gan_core.training.reconstruction import Batch, Judges, Lesson, draw_batch, evaluate
 from gan_core.translation.inputs import INPUTS, InputTransform, mirror_labels
 from gan_core.translation.tasks import TASKS, TranslationTask, decoder_path, find_task, translator_path
 
@@ -33,66 +33,49 @@ ARCHITECTURE = "psp"
 class TranslationLesson(Lesson):
     """From what a task's encoder sees to the picture that it was made of.
 
-    Portraits bring their label maps; those of the generator's own pictures come from ``segmenter``, which tasks without
-    label maps don't need.
+    The generator's own pictures have known latents, but no label maps. A task that needs those learns from portraits
+    alone, whose latents are what ``teacher``, the encoder of inversion, finds in the picture.
     """
 
-    def __init__(self, task: TranslationTask, transform: InputTransform, segmenter: nn.Module | None = None) -> None:
-        self.task, self.transform, self.segmenter = task, transform, segmenter
+    def __init__(self, task: TranslationTask, transform: InputTransform, teacher: Encoder) -> None:
+        self.task, self.transform, self.teacher = task, transform, teacher
 
     def draw(
         self, portraits: PortraitSet, generator: Generator, size: int, sampled: int, stream: torch.Generator
     ) -> Batch:
-        with torch.no_grad():
-            w = generator.mapping(torch.randn(sampled, generator.z_dim, generator=stream))
-            drawn = generator.synthesis(generator.broadcast(w)).clamp(-1, 1)
-        images, labels = drawn, self.label(drawn) if self.transform.from_labels else torch.zeros(0)
-        if sampled < size:
-            rows = torch.randint(len(portraits), (size - sampled,), generator=stream).numpy()
-            pictures, maps = self._portraits(portraits, rows, stream)
-            images, labels = torch.cat([images, pictures]), torch.cat([labels, maps])
+        if self.transform.from_labels:
+            return self._draw_labelled(portraits, size, sampled, stream)
+        batch = draw_batch(portraits, generator, size, sampled, stream)
         if not self.task.apart:
-            return Batch(images, w, self.make(images, labels, [stream] * size))
-        seen, target = (_mirror_half(images, stream) for _ in range(2))
-        return Batch(target, w[:0], seen)
+            return Batch(batch.images, batch.w, self.make(batch.images, None, [stream] * size))
+        seen, target = (_mirror_half(batch.images, stream) for _ in range(2))
+        return Batch(target, batch.w[:0], seen)
 
     def show(self, portraits: PortraitSet, rows: NDArray[np.int64]) -> Batch:
-        images, labels = portraits.images(rows), torch.from_numpy(np.array(portraits.segmentation[rows]))
+        images, labels = portraits.images(rows), None
+        if self.transform.from_labels:
+            labels = torch.from_numpy(np.array(portraits.segmentation[rows]))
         streams = [torch.Generator().manual_seed(row_seed(f"held out {row}")) for row in rows]
         target = _mirror_half(images, torch.Generator().manual_seed(0)) if self.task.apart else images
         return Batch(target, torch.zeros(0), self.make(images, labels, streams))
 
-    def make(self, images: Tensor, labels: Tensor, streams: list[torch.Generator]) -> Tensor:
-        """What the encoder sees of images ``[B, 3, S, S]`` with label ids ``[B, S, S]``, each from its own stream."""
-        maps = labels if self.transform.from_labels else [None] * len(images)
+    def make(self, images: Tensor, labels: Tensor | None, streams: list[torch.Generator]) -> Tensor:
+        """What the encoder sees of images ``[B, 3, S, S]``, and label ids ``[B, S, S]``, each from its own stream."""
+        maps = [None] * len(images) if labels is None else labels
         return torch.stack([self.transform.make(*row).tensor for row in zip(images, maps, streams, strict=True)])
 
     def visible(self, inputs: Tensor) -> Tensor:
         return self.transform.show(inputs)
 
-    @torch.no_grad()
-    def label(self, images: Tensor) -> Tensor:
-        """Label ids ``[B, S, S]`` of the generator's pictures."""
-        assert self.segmenter is not None
-        ids: Tensor = self.segmenter(images).argmax(1)
-        return ids.to(torch.uint8)
-
-    def _portraits(
-        self, portraits: PortraitSet, rows: NDArray[np.int64], stream: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def _draw_labelled(self, portraits: PortraitSet, size: int, taught: int, stream: torch.Generator) -> Batch:
+        rows = torch.randint(len(portraits), (size,), generator=stream).numpy()
         images, labels = portraits.images(rows), torch.from_numpy(np.array(portraits.segmentation[rows]))
-        if not self.transform.from_labels:
-            return resample(images, stream), labels
-        mirrored = torch.rand(len(images), generator=stream) < 0.5
+        mirrored = torch.rand(size, generator=stream) < 0.5
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        return images, torch.where(mirrored[:, None, None], mirror_labels(labels), labels)
-
-
-def build_lesson(params: Params, task: TranslationTask, settings: TrainTranslationParams) -> TranslationLesson:
-    """Build what a task learns from, with the segmenter if it needs label maps."""
-    transform = INPUTS.get(task.sees)(settings.factors, settings.masks)
-    segmenter = load_network(params.models.segmenter, "segmenter") if transform.from_labels else None
-    return TranslationLesson(task, transform, segmenter)
+        labels = torch.where(mirrored[:, None, None], mirror_labels(labels), labels)
+        with torch.no_grad():
+            known = self.teacher.encode(images[:taught])
+        return Batch(images, known, self.make(images, labels, [stream] * size))
 
 
 def task_settings(params: Params, task: str) -> TrainTranslationParams:
@@ -115,11 +98,10 @@ def train_task(
     """Train a task's encoder, or go on where it was stopped (``folder``); return it with its held-out scores."""
     settings = task_settings(params, task.name)
     models = params.models.model_copy(update={"generator": decoder_path(params, task)})
-    judges, lesson = Judges.load(models), build_lesson(params, task, settings)
+    judges = Judges.load(models)
+    inversion = load_encoder(params.models.encoder, ARCHITECTURE, params.models.generator)
+    lesson = TranslationLesson(task, INPUTS.get(task.sees)(settings.factors, settings.masks), inversion)
     network = settings.network | {"input_channels": lesson.transform.channels}
-    start = None
-    if settings.start:
-        start = load_encoder(params.models.encoder, ARCHITECTURE, params.models.generator)
     encoder = train_encoder(
         ARCHITECTURE,
         settings.model_copy(update={"network": network}),
@@ -129,7 +111,7 @@ def train_task(
         folder / f"translate-{task.name}.pt",
         report,
         lesson=lesson,
-        start=start,
+        start=inversion if settings.start else None,
     )
     return encoder, evaluate(encoder, judges, held_out, lesson=lesson)
 

@@ -8,18 +8,19 @@ from torch import Tensor
 
 from gan_core.checkpoints.store import load_encoder
 from gan_core.data.toy import render, sample_factors
+from gan_core.encoders.base import Encoder
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.metrics.segmenter import Segmenter, count_overlaps, mean_iou
 from gan_core.params import ModelPaths, Params, TrainMeasureParams, TrainTranslationParams, load_params
 from gan_core.training import encoder as loop
 from gan_core.training.encoder import store_encoder
+from gan_core.training.encoder_losses import known_latents
 from gan_core.training.measure_networks import train
 from gan_core.training.portraits import PortraitSet
 from gan_core.training.reconstruction import Judges
 from gan_core.training.segmenter_learner import SegmenterLearner
 from gan_core.training.translation import (
     TranslationLesson,
-    build_lesson,
     task_settings,
     train_task,
 )
@@ -95,29 +96,41 @@ def test_an_encoder_starts_from_the_weights_of_inversion(
     assert ours["input_layer.0.weight"].shape[1] == 1, "the layer that reads the input is its own"
 
 
-def test_the_generators_own_pictures_get_label_maps_and_known_latents(params: Params, portraits: PortraitSet) -> None:
+@pytest.fixture(scope="module")
+def inversion(params: Params) -> Encoder:
+    return load_encoder(params.models.encoder, "psp", params.models.generator)
+
+
+def test_pictures_with_label_maps_have_the_latents_of_inversion(
+    params: Params, portraits: PortraitSet, inversion: Encoder
+) -> None:
     judges = Judges.load(params.models)
-    lesson = build_lesson(params, TASKS["segmentation"], task_settings(params, "segmentation"))
+    lesson = TranslationLesson(TASKS["segmentation"], INPUTS.get("labels")(), inversion)
     batch = lesson.draw(portraits, judges.generator, 8, 4, torch.Generator().manual_seed(0))
-    assert batch.w.shape == (4, judges.generator.w_dim)
     assert batch.seen.shape == (8, 13, 64, 64) and batch.images.shape == (8, 3, 64, 64)
-    assert torch.equal(batch.seen[:4].argmax(1), lesson.label(batch.images[:4]).long())
+    assert torch.equal(batch.w, inversion.encode(batch.images[:4]))
+    assert torch.equal(known_latents(batch, judges.generator), batch.w)
 
 
-def test_portraits_and_label_maps_are_mirrored_together(portraits: PortraitSet) -> None:
-    lesson = TranslationLesson(TASKS["segmentation"], INPUTS.get("labels")())
-    images, labels = lesson._portraits(portraits, np.zeros(8, np.int64), torch.Generator().manual_seed(1))
-    plain, truth = portraits.images(np.zeros(1, np.int64))[0], torch.from_numpy(portraits.segmentation[0])
-    mirrored = [not torch.equal(image, plain) for image in images]
+def test_portraits_and_label_maps_are_mirrored_together(
+    params: Params, portraits: PortraitSet, inversion: Encoder
+) -> None:
+    lesson = TranslationLesson(TASKS["segmentation"], INPUTS.get("labels")(), inversion)
+    one = PortraitSet(portraits.image[:1], portraits.segmentation[:1], portraits.factors[:1])
+    batch = lesson.draw(one, Judges.load(params.models).generator, 8, 1, torch.Generator().manual_seed(1))
+    plain, truth = one.images(np.zeros(1, np.int64))[0], torch.from_numpy(one.segmentation[0])
+    mirrored = [not torch.equal(image, plain) for image in batch.images]
     assert 0 < sum(mirrored) < 8
-    for image, label, turned in zip(images, labels, mirrored, strict=True):
+    for image, label, turned in zip(batch.images, batch.seen.argmax(1), mirrored, strict=True):
         assert torch.equal(image, plain.flip(2) if turned else plain)
-        assert torch.equal(label, mirror_labels(truth) if turned else truth)
+        assert torch.equal(label, (mirror_labels(truth) if turned else truth).long())
 
 
-def test_source_and_target_of_frontalisation_are_mirrored_apart(params: Params, portraits: PortraitSet) -> None:
+def test_source_and_target_of_frontalisation_are_mirrored_apart(
+    params: Params, portraits: PortraitSet, inversion: Encoder
+) -> None:
     judges = Judges.load(params.models)
-    lesson = TranslationLesson(TASKS["frontalisation"], INPUTS.get("picture")())
+    lesson = TranslationLesson(TASKS["frontalisation"], INPUTS.get("picture")(), inversion)
     batch = lesson.draw(portraits, judges.generator, 32, 0, torch.Generator().manual_seed(0))
     same = [torch.equal(*pair) for pair in zip(batch.seen, batch.images, strict=True)]
     turned = [torch.equal(seen, image.flip(2)) for seen, image in zip(batch.seen, batch.images, strict=True)]
