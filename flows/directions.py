@@ -143,11 +143,15 @@ def show(
 def import_(
     source: Annotated[str, typer.Argument(help="a direction file: .npy, .npz, .pt, or one of ours")],
     target: Annotated[str, typer.Argument(help="the directions file to write, or to add to")],
-    space: Annotated[str, typer.Option(help="the space that its vectors are in: z, w or w_plus")],
+    space: Annotated[str, typer.Option(help="the space that its vectors are in: z, w, w_plus or s")],
     absolute: Annotated[bool, typer.Option("--absolute/--relative", help="strengths are places, or moves")] = False,
     component: Annotated[int | None, typer.Option(help="which of several components")] = None,
     layers: Annotated[tuple[int, int] | None, typer.Option(help="latents that move: first, and past the last")] = None,
     name: Annotated[str | None, typer.Option(help="what the direction is called here")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="s: a text's embedding less a neutral one, for StyleCLIP's fs3.npy")
+    ] = None,
+    beta: Annotated[float, typer.Option(min=0, help="with --text: channels less relevant than this stay")] = 0.15,
     any_generator: Annotated[bool, typer.Option("--any-generator", help="take what was made for another one")] = False,
     params: ParamsFile = "params.yaml",
 ) -> None:
@@ -157,6 +161,6 @@ def import_(
     from gan_core.params import load_params
 
     generator = load_params(params).models.generator
-    told = Source("", space, absolute, component, layers, name)
+    told = Source("", space, absolute, component, layers, name, text, beta)
     direction = import_direction(source, target, generator, told, any_generator)
     typer.echo(describe_direction(direction))

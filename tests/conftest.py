@@ -14,6 +14,7 @@ from gan_core.data.shards import ShardWriter, shard_name
 from gan_core.data.toy import ATTRIBUTES
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.latent_editor import LatentEditor, save_editor
+from gan_core.editing.stylespace import style_widths
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.metrics.networks import NETWORKS
@@ -49,6 +50,7 @@ def write_models(folder: Path, seed: int = 0) -> dict[str, str]:
         _save(paths["inception"], NETWORKS.get("inception-fid")(thin=32, size=80), "network", "inception-fid")
         editor = LatentEditor(ATTRIBUTES, ["smile", "yaw"], generator.n_latent, W_DIM, (16, 8), 4, heads=2)
         directions = [Direction(name, torch.randn(W_DIM), sha256) for name in ("smile", "yaw")]
+        directions.append(Direction("styles", torch.randn(sum(style_widths(generator))), sha256, space="s"))
     save_directions(paths["directions"], directions, made_by="tests")
     save_editor(paths["latent_edits"], editor, paths["generator"], {})
     moves = SemanticPaths(PATHS.get("curvilinear")(dim=6), Frame(W_DIM, 6), "w", sha256)  # type: ignore[call-arg]

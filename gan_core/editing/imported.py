@@ -4,19 +4,17 @@ Nothing is unpickled. What a file doesn't say (which generator, which space, how
 """
 
 import re
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.checkpoints.store import file_sha256, load_generator
 from gan_core.editing.apply import check_layers
+from gan_core.editing.arrays import read_arrays
 from gan_core.editing.directions import Direction, find_direction, list_directions, save_directions
+from gan_core.editing.stylespace import check_styles, read_style_vector, text_direction
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
 
@@ -30,6 +28,8 @@ class Source:
     ``generator_sha256`` is the hash of the generator it was made for, ``space`` the space of its vectors. ``absolute``
     strengths are places that latents are brought to; relative ones are added. ``component`` chooses from files with
     many, ``layers`` (first, past the last) where the direction acts. ``name`` replaces the one from the file's name.
+    In StyleSpace (``s``) a file of StyleCLIP's channel relevances needs a ``text``, a file with the difference of two
+    text embeddings; channels less relevant than ``beta`` stay.
     """
 
     generator_sha256: str
@@ -38,6 +38,8 @@ class Source:
     component: int | None = None
     layers: tuple[int, int] | None = None
     name: str | None = None
+    text: str | None = None
+    beta: float = 0.15
 
 
 def read_direction(path: str | Path, source: Source) -> Direction:
@@ -48,7 +50,7 @@ def read_direction(path: str | Path, source: Source) -> Direction:
     ``.pt`` with ``eigvec``: a column. Other ``.pt``: a vector as above.
     """
     path = Path(path)
-    content = _read(path)
+    content = read_arrays(path)
     if isinstance(content, dict):
         vector, mean = _component(content, source, path)
     else:
@@ -65,36 +67,6 @@ def read_direction(path: str | Path, source: Source) -> Direction:
         method=f"imported from {path.name}",
         origin=_origin(vector, mean) if source.absolute else None,
     )
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"no directions at {path}: name the file")
-    if path.suffix == ".npy":
-        return torch.from_numpy(_plain(path))
-    if path.suffix == ".npz":
-        return {key: torch.from_numpy(value) for key, value in _plain(path).items()}
-    content = open_checkpoint(path).load()
-    if isinstance(content, Tensor) or (
-        isinstance(content, dict) and any(isinstance(v, Tensor) for v in content.values())
-    ):
-        return content
-    raise CheckpointError(
-        f"{path} holds {type(content).__name__}, not a tensor: no direction file known here is like it"
-    )
-
-
-def _plain(path: Path) -> Any:
-    try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return stored.astype(np.float32)
-        with stored:
-            return {key: stored[key].astype(np.float32) for key in stored.files if stored[key].dtype.kind in "fiu"}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        if "pickle" in str(error):
-            raise CheckpointError(f"{path} is refused: it holds pickled objects, which are never opened here") from None
-        raise CheckpointError(f"{path} is not a whole numpy file ({error})") from None
 
 
 def _component(content: dict[str, Any], source: Source, path: Path) -> tuple[Tensor, Tensor | None]:
@@ -150,10 +122,14 @@ def import_direction(
     """
     sha256 = file_sha256(generator_path)
     told = replace(told, generator_sha256=sha256)
-    direction = (
-        _ours(source, told, any_generator) if str(source).endswith(".safetensors") else read_direction(source, told)
-    )
-    _check_fit(direction, load_generator(generator_path))
+    generator = load_generator(generator_path)
+    if str(source).endswith(".safetensors"):
+        direction = _ours(source, told, any_generator)
+    elif told.space == "s":
+        direction = _styles(Path(source), told, generator)
+    else:
+        direction = read_direction(source, told)
+    _check_fit(direction, generator)
     kept = list_directions(target) if Path(target).is_file() else []
     if other := [d.name for d in kept if d.generator_sha256 != sha256]:
         raise CheckpointError(
@@ -176,9 +152,27 @@ def _ours(source: str | Path, told: Source, any_generator: bool) -> Direction:
     return replace(found, generator_sha256=told.generator_sha256)
 
 
+def _styles(path: Path, told: Source, generator: Generator) -> Direction:
+    if told.absolute or told.layers is not None or told.component is not None:
+        raise ParamsError(f"{path}: strengths in StyleSpace are moves of all its channels: leave out the other options")
+    if told.text is None:
+        vector, unit, method = (
+            read_style_vector(path, generator),
+            "the length in the file",
+            f"imported from {path.name}",
+        )
+    else:
+        vector, unit = text_direction(path, told.text, told.beta, generator), "one sigma of the most relevant channel"
+        method = f"channels of {path.name} for {Path(told.text).name}, beta {told.beta:g}"
+    return Direction(told.name or _name(path, told), vector, told.generator_sha256, "s", unit, method=method)
+
+
 def _check_fit(direction: Direction, generator: Generator) -> None:
     if direction.space not in generator.spaces:
         raise ParamsError(f"{generator.family} has no space {direction.space!r}: it has {', '.join(generator.spaces)}")
+    if direction.space == "s":
+        check_styles(direction.vector, generator, direction.name)
+        return
     if direction.space == "z" and generator.n_latent > 1:
         raise ParamsError("this direction is in z, and edits move w_plus: a z direction on w codes gives nonsense")
     shapes = [(generator.w_dim,), (generator.n_latent, generator.w_dim)]

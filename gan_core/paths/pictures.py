@@ -9,6 +9,7 @@ from torch import Tensor
 from gan_core.checkpoints.store import load_generator
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import find_direction, load_directions
+from gan_core.editing.stylespace import move_styles
 from gan_core.generators.base import Generator
 from gan_core.paths.latents import check_latents, move_latents
 from gan_core.paths.stored import load_paths
@@ -26,7 +27,7 @@ def path_strip(
     generator, paths = load_generator(generator_path), load_paths(file, generator_path)
     check_latents(paths, generator)
     ends = ends or paths.find(name).range
-    return traversal(generator, lambda w, t: move_latents(paths, w, {name: t}), ends, rows)
+    return strip_of(generator, lambda w, t: generator.synthesis(move_latents(paths, w, {name: t})), ends, rows)
 
 
 def direction_strip(
@@ -34,16 +35,18 @@ def direction_strip(
 ) -> Tensor:
     """The same along a direction."""
     direction = find_direction(load_directions(file, generator_path), name)
-    generator = load_generator(generator_path)
-    return traversal(generator, lambda w, t: apply_edit(w, direction, t), ends or direction.range, rows)
+    generator, ends = load_generator(generator_path), ends or direction.range
+    if direction.space == "s":
+        return strip_of(generator, lambda w, t: move_styles(generator, w, direction.vector, t), ends, rows)
+    return strip_of(generator, lambda w, t: generator.synthesis(apply_edit(w, direction, t)), ends, rows)
 
 
 @torch.no_grad()
-def traversal(
-    generator: Generator, move: Callable[[Tensor, float], Tensor], ends: tuple[float, float], rows: int, seed: int = 0
+def strip_of(
+    generator: Generator, draw: Callable[[Tensor, float], Tensor], ends: tuple[float, float], rows: int, seed: int = 0
 ) -> Tensor:
-    """Draw ``rows`` latents moved by ``COLUMNS`` strengths between ``ends``: a row of pictures each."""
+    """``draw`` the same ``rows`` latents at ``COLUMNS`` strengths between ``ends``: a row of pictures each."""
     z = torch.randn(rows, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     w_plus = generator.broadcast(generator.mapping(z))
-    columns = [generator.synthesis(move(w_plus, t)) for t in torch.linspace(*ends, COLUMNS).tolist()]
+    columns = [draw(w_plus, t) for t in torch.linspace(*ends, COLUMNS).tolist()]
     return torch.stack(columns, 1).flatten(0, 1)

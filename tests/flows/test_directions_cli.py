@@ -37,8 +37,8 @@ def answered(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_list_says_of_paths_whether_their_order_counts(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = answered(capsys, "directions", "list").splitlines()
-    assert [line.split()[0] for line in lines] == ["smile", "yaw", "smile", "yaw"]
-    assert "curvilinear path 2 in w, any order, strengths -1 to 1" in lines[2]
+    assert [line.split()[0] for line in lines] == ["smile", "styles", "yaw", "smile", "yaw"]
+    assert "curvilinear path 2 in w, any order, strengths -1 to 1" in lines[3]
 
 
 def test_rank_prints_the_best_paths_of_each_attribute(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

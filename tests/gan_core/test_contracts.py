@@ -58,6 +58,7 @@ SMALL_NETWORKS: dict[str, dict[str, Any]] = {
 }
 SMALL_EDITS: dict[str, dict[str, Any]] = {
     "style-channel": {"layer": 3, "channel": 5, "strengths": [-8, 8]},
+    "style-direction": {"direction": "styles", "strengths": [-1, 1]},
     "path": {"moves": {"smile": 1, "yaw": -0.5}, "scales": [-1, 1]},
     "direction": {"direction": "smile", "strengths": [-1, 1]},
     "label": {"attribute": "smile", "target": "on"},

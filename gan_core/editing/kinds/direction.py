@@ -10,6 +10,7 @@ from gan_core.data.stages import Row
 from gan_core.editing.apply import apply_edit, check_layers
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.editing.kinds.base import EDIT_KINDS, EditSetting, LatentEdit, PlannedEdit
+from gan_core.errors import ParamsError
 from gan_core.params import EditParams
 
 
@@ -27,6 +28,8 @@ class DirectionEdit(LatentEdit):
     def __init__(self, spec: EditParams, setting: EditSetting) -> None:
         directions = load_directions(setting.models.directions, setting.models.generator)
         self.direction = find_direction(directions, spec.direction)
+        if self.direction.space == "s":
+            raise ParamsError(f"edits: {spec.direction!r} is in StyleSpace: give it the kind style-direction")
         self.layers = check_layers(spec.layers or self.direction.layers, setting.generator.n_latent, spec.direction)
         self._file = file_sha256(setting.models.directions)
 

@@ -1,0 +1,114 @@
+"""Directions in StyleSpace (Wu et al. 2021): one number for every channel of every layer's style.
+
+Flat vectors run over the styles in the order of drawing, those of the ToRGB layers among them. Published ones leave
+out ToRGB, which they never move.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_core.editing.arrays import read_arrays
+from gan_core.errors import CheckpointError, ParamsError
+from gan_core.generators.base import Generator
+from gan_core.generators.layers import ToRGB
+from gan_core.generators.stylegan2 import StyleGAN2
+
+SAMPLES, SEED, PSI = 2000, 5, 0.7
+
+
+def style_widths(generator: Generator) -> list[int]:
+    """Channels of each style; raises ``ParamsError`` for a generator without styles."""
+    if not isinstance(generator, StyleGAN2):
+        raise ParamsError(f"edits: {generator.family} has no StyleSpace: edits of styles need a StyleGAN2")
+    return [layer.conv.modulation.weight.shape[0] for layer, _ in generator.layers()]
+
+
+@torch.no_grad()
+def style_deviations(generator: Generator) -> list[Tensor]:
+    """Standard deviation of every channel, a tensor a layer, over 2,000 latents truncated by 0.7 in all layers.
+
+    Published: 100,000 latents by the same factor.
+    """
+    z = torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(SEED))
+    w_plus = generator.broadcast(generator.truncate(generator.mapping(z), PSI))
+    return [style.std(0) for style in generator.styles(w_plus)]  # type: ignore[operator]
+
+
+def move_styles(generator: Generator, w_plus: Tensor, vector: Tensor, strength: float) -> Tensor:
+    """Draw ``w_plus [B, n_latent, w_dim]`` with ``strength`` times a flat vector added to its styles."""
+    styles = generator.styles(w_plus)  # type: ignore[operator]
+    moves = (strength * vector).to(w_plus).split([style.shape[1] for style in styles])
+    moved = [style + move for style, move in zip(styles, moves, strict=True)]
+    return generator.synthesis_from_styles(moved)  # type: ignore[operator]
+
+
+def check_styles(vector: Tensor, generator: Generator, name: str) -> None:
+    """Raise ``ParamsError`` unless ``vector`` has a number for every channel of the generator's styles."""
+    if vector.shape != (sum(style_widths(generator)),):
+        raise ParamsError(_misfit(name, vector.numel(), generator))
+
+
+def read_style_vector(path: str | Path, generator: Generator) -> Tensor:
+    """Read a flat vector ``[N]`` or ``[1, N]``, or a list of one array a layer; returns one over all styles.
+
+    Raises ``CheckpointError`` for what has neither as many channels as the generator nor as many as it has without
+    ToRGB.
+    """
+    content = read_arrays(path)
+    parts = content if isinstance(content, list) else [content]
+    if not all(isinstance(part, Tensor) for part in parts):
+        raise CheckpointError(f"{path} is neither a flat vector of styles nor a list of one tensor a layer")
+    return _over_all_styles(torch.cat([part.detach().float().flatten() for part in parts]), generator, path)
+
+
+def text_direction(relevance: str | Path, text: str | Path, beta: float, generator: Generator) -> Tensor:
+    """StyleCLIP's global direction (Patashnik et al. 2021, section 6): what channels do, compared with a text.
+
+    ``relevance`` is the published ``fs3.npy [C, D]`` of the generator, ``text [D]`` the difference of two text
+    embeddings. Channels whose relevance is below ``beta`` stay; the largest moves by one deviation a unit of strength.
+    Raises ``CheckpointError`` or ``ParamsError``.
+    """
+    rows, wanted = read_arrays(relevance), read_arrays(text)
+    if not isinstance(rows, Tensor) or not isinstance(wanted, Tensor) or rows.dim() != 2:
+        raise CheckpointError(f"{relevance} and {text} must be arrays: [channels, D] and [D]")
+    if wanted.numel() != rows.shape[1]:
+        raise CheckpointError(f"{text} has {wanted.numel()} numbers, {relevance} {rows.shape[1]} a channel")
+    found = rows.float() @ torch.nn.functional.normalize(wanted.float().flatten(), dim=0)
+    found = torch.where(found.abs() < beta, 0.0, found)
+    if not found.any():
+        raise ParamsError(f"no channel is as relevant as {beta:g}: lower --beta")
+    plain = sum(_plain_widths(generator))
+    if len(found) > plain:
+        raise CheckpointError(_misfit(relevance, len(found), generator))
+    padded = torch.nn.functional.pad(found / found.abs().max(), (0, plain - len(found)))
+    return _over_all_styles(padded, generator, relevance) * torch.cat(style_deviations(generator))
+
+
+def _over_all_styles(vector: Tensor, generator: Generator, where: str | Path) -> Tensor:
+    widths = style_widths(generator)
+    if len(vector) == sum(widths):
+        return vector
+    if len(vector) != sum(_plain_widths(generator)):
+        raise CheckpointError(_misfit(where, len(vector), generator))
+    parts = iter(vector.split(_plain_widths(generator)))
+    coloured = _coloured(generator)
+    return torch.cat([torch.zeros(n) if rgb else next(parts) for n, rgb in zip(widths, coloured, strict=True)])
+
+
+def _plain_widths(generator: Generator) -> list[int]:
+    return [n for n, rgb in zip(style_widths(generator), _coloured(generator), strict=True) if not rgb]
+
+
+def _coloured(generator: Any) -> Sequence[bool]:
+    return [isinstance(layer, ToRGB) for layer, _ in generator.layers()]
+
+
+def _misfit(where: str | Path, count: int, generator: Generator) -> str:
+    return (
+        f"{where} has {count} style channels, this generator {sum(style_widths(generator))} "
+        f"({sum(_plain_widths(generator))} without ToRGB): it was made for another one"
+    )
