@@ -24,7 +24,8 @@ class Receipt(BaseModel):
     """The record beside a shard, written last.
 
     ``key`` is the content key; ``input_keys`` the sha256 of each input shard by stage; ``identity`` the stage's own;
-    ``rows`` the counts by status; ``why`` the reason why the work was done; ``reused`` (not stored) that it was not.
+    ``rows`` the counts by status, and ``flags`` those of the flags on ``ok`` rows; ``why`` the reason why the work was
+    done; ``reused`` (not stored) that it was not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +35,7 @@ class Receipt(BaseModel):
     input_keys: dict[str, str]
     output_sha256: str
     rows: dict[str, int]
+    flags: dict[str, int] = {}
     seconds: float
     statistics_sha256: str | None = None
     code_version: str

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +22,22 @@ from gan_core.data.receipts import (
     write_statistics,
 )
 from gan_core.data.shards import BASE_NAMES, ShardWriter, open_shard, read_rows
-from gan_core.data.stages import Rejected, Row, Stage
+from gan_core.data.stages import Progress, Rejected, Row, Stage
 from gan_core.data.urls import base_name, hash_file, join_url
 from gan_core.errors import DataError
 
 _log = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
-Progress = Callable[[int], None]
-
 
 def run_stage(stage: Stage, shard: str, output: str | Path, progress: Progress | None = None) -> Receipt:
     """Make ``output/<stage.name>/<shard>`` from the shards of that name in the stage's inputs, unless it is there.
 
     ``shard`` is a file name (``shard-00000.parquet``). ``progress`` is called with the number of rows just done. A row
-    that is not ``ok`` passes through with its status. Returns the receipt (``reused`` says that nothing was done).
-    Raises ``DataError`` for inputs that are missing, damaged, empty or don't match, when another process writes the
-    same shard, and when the disk is full; whatever else the stage raises passes through, and nothing is written.
+    that is not ``ok`` passes through with its status, one that is with its flag. Returns the receipt (``reused`` says
+    that nothing was done). Raises ``DataError`` for inputs that are missing, damaged, empty or don't match, when
+    another process writes the same shard, and when the disk is full; whatever else the stage raises passes through, and
+    nothing is written.
     """
     target = join_url(output, stage.name, shard)
     inputs = _input_urls(stage, shard, output)
@@ -63,8 +62,9 @@ def run_stage(stage: Stage, shard: str, output: str | Path, progress: Progress |
                     identity=stage.identity(),
                     why=why,
                 )
-                return _make(stage, inputs, target, draft, progress or _silent)
-    (progress or _silent)(sum(receipt.rows.values()))
+                return _make(stage, inputs, target, draft, _Count(progress))
+    if progress:
+        progress(sum(receipt.rows.values()))
     return receipt.model_copy(update={"reused": True})
 
 
@@ -73,15 +73,16 @@ def stage_shard(stage: Stage, shard: str, output: str | Path) -> str:
     return join_url(output, stage.name, shard)
 
 
-def _make(stage: Stage, inputs: dict[str, str], target: str, draft: Receipt, progress: Progress) -> Receipt:
+def _make(stage: Stage, inputs: dict[str, str], target: str, draft: Receipt, count: "_Count") -> Receipt:
     begin = time.perf_counter()
     expected = _count_rows(inputs)
     sweep_temporary(target)
     stage.statistics()  # drops what an attempt that failed has left in the stage
+    stage.finished = count.finished
     with ShardWriter(target, stage.fields) as writer:
         for rows in _joined(inputs, max(stage.batch_size, 1)):
             writer.write(_advance(stage, rows))
-            progress(len(rows))
+            count.written(len(rows))
         if writer.rows != expected:
             raise DataError(
                 f"{target} would have {writer.rows} rows instead of {expected}: this is a bug in {stage.name}"
@@ -90,6 +91,7 @@ def _make(stage: Stage, inputs: dict[str, str], target: str, draft: Receipt, pro
         update={
             "output_sha256": writer.sha256,
             "rows": dict(sorted(writer.statuses.items())),
+            "flags": dict(sorted(writer.flags.items())),
             "statistics_sha256": write_statistics(target, stage.statistics()),
             "seconds": round(time.perf_counter() - begin, 3),
         }
@@ -204,7 +206,7 @@ def _outcome(stage: Stage, row: Row, result: Row | Rejected) -> Row:
         result = _checked(stage, result)
     if isinstance(result, Rejected):
         return {"key": row["key"], "status": result.status, "reason": result.reason, "stage": stage.name}
-    return {"key": row["key"], "status": "ok", "reason": "", "stage": stage.name, **result}
+    return {"key": row["key"], "status": "ok", "reason": row["reason"] or "", "stage": stage.name, **result}
 
 
 def _base(row: Row) -> Row:
@@ -212,7 +214,7 @@ def _base(row: Row) -> Row:
 
 
 def _checked(stage: Stage, columns: Row) -> Row | Rejected:
-    unknown = columns.keys() - {field.name for field in stage.fields}
+    unknown = columns.keys() - {field.name for field in stage.fields} - {"reason"}
     if unknown:
         raise ValueError(f"stage {stage.name} gave columns that it does not declare: {sorted(unknown)}")
     for field in stage.fields:
@@ -228,5 +230,21 @@ def _is_float(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind))
 
 
-def _silent(_rows: int) -> None:
-    pass
+class _Count:
+    """Passes on every row once: when its stage says that it is finished, else when its batch is written."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+        self.early = 0
+
+    def finished(self, rows: int) -> None:
+        self.early += rows
+        self._tell(rows)
+
+    def written(self, rows: int) -> None:
+        self.early, rest = max(self.early - rows, 0), max(rows - self.early, 0)
+        self._tell(rest)
+
+    def _tell(self, rows: int) -> None:
+        if self.progress and rows:
+            self.progress(rows)

@@ -80,6 +80,8 @@ def list_shards(url: str | Path) -> list[str]:
 class ShardWriter:
     """Writes rows to one shard, which appears whole when the ``with`` block ends and not at all when it raises.
 
+    ``statuses`` and ``flags`` (of ``ok`` rows, see ``Stage``) count what was written, row by row.
+
     ``write`` takes any number of rows; base columns and ``fields`` that a row lacks become null. Image cells are
     ``image_value(...)``; fixed-size list cells are arrays, tensors or lists of the declared shape.
     """
@@ -89,6 +91,7 @@ class ShardWriter:
         self.schema = shard_schema(fields)
         self.sha256 = ""
         self.statuses: Counter[str] = Counter()
+        self.flags: Counter[str] = Counter()
         self._waiting: list[Row] = []
         self._weight = 0
 
@@ -115,6 +118,8 @@ class ShardWriter:
         """Append rows; a full row group goes to the file."""
         for row in rows:
             self.statuses[row["status"]] += 1
+            if row["status"] == "ok" and row.get("reason"):
+                self.flags[row["reason"].partition(":")[0]] += 1
             self._waiting.append(row)
             self._weight += sum(len(cell["bytes"] or b"") for cell in row.values() if _is_image(cell))
             if len(self._waiting) >= GROUP_ROWS or self._weight >= GROUP_BYTES:

@@ -1,7 +1,7 @@
 """One stage over one shard: the base class owns counting, rejects, skipping and committing."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,6 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 Row = dict[str, Any]
+Progress = Callable[[int], None]
+
+
+def _silent(_rows: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class Stage(ABC):
     ``inputs`` names the earlier stages whose columns ``process`` reads (their shards are joined by key). ``fields`` are
     the columns that it adds to ``key, status, reason, stage``. ``version`` is raised by hand whenever the code gives
     other results than before: shards made by the old code are then redone. ``source`` is the URL of the imported
-    dataset, needed where ``inputs`` has ``"source"``.
+    dataset, needed where ``inputs`` has ``"source"``. A stage that takes long may call ``finished`` with the number of
+    rows that it has just done; those it does not tell of count when their batch is written.
     """
 
     name: ClassVar[str]
@@ -34,6 +40,7 @@ class Stage(ABC):
     source: str = ""
     fields: Sequence[pa.Field]
     batch_size: int
+    finished: Progress = staticmethod(_silent)
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -42,6 +49,9 @@ class Stage(ABC):
     @abstractmethod
     def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         """Rows that are ``ok`` so far -> for each, in order, its new columns or a rejection.
+
+        A row that goes on, but not as was asked for, has a ``reason`` beside its columns: a short flag, a colon and a
+        sentence. It stays with the row, and receipts count flags.
 
         Running out of memory makes the caller try again with half of the rows, and an ``ImageError`` with each half: so
         gather statistics last, after all that can fail.

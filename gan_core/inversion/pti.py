@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import in_chunks_each
+from gan_core.data.stages import Progress
 from gan_core.generators.base import Generator
 from gan_core.inversion.locality import CHUNK, Locality, Perceptual
 from gan_core.inversion.schedule import ramp
@@ -66,6 +67,7 @@ def tune_pivots(
     params: TuneParams,
     seeds: Sequence[int],
     budgets: Sequence[Budget] | None = None,
+    finished: Progress | None = None,
 ) -> list[Tuned]:
     """Minimise eq. 2 (with ``params.locality_weight`` eq. 5) by Adam for every row; ``generator`` stays as it is.
 
@@ -73,10 +75,11 @@ def tune_pivots(
     ``pivots [B, n_latent, w_dim]`` are fixed; ``targets [B, 3, H, W]`` in [-1, 1]; ``loss`` gives one distance a row;
     ``seeds`` decide the samples of the locality term. A row stops after its steps, or before a step whose perceptual
     distance is at most ``params.stop_perceptual`` (if that is not 0); the rest go on without it. ``budgets`` replaces
-    ``params.steps`` and ``params.lr``, row by row. Rows change each other by rounding only (see the tests).
+    ``params.steps`` and ``params.lr``, row by row. ``finished`` is called with 1 when a row stops. Rows change each
+    other by rounding only (see the tests).
     """
     budgets = budgets or [Budget(params.steps, params.lr)] * len(pivots)
-    return _Tuning(generator, pivots, targets, loss, params, seeds, budgets).run()
+    return _Tuning(generator, pivots, targets, loss, params, seeds, budgets, finished).run()
 
 
 def objective(images: Tensor, targets: Tensor, loss: Perceptual, params: TuneParams) -> tuple[Tensor, list[Losses]]:
@@ -118,8 +121,10 @@ class _Tuning:
         params: TuneParams,
         seeds: Sequence[int],
         budgets: Sequence[Budget],
+        finished: Progress | None,
     ) -> None:
         self.generator, self.pivots, self.targets = generator, pivots, targets
+        self.finished = finished
         self.loss, self.params, self.budgets = loss, params, list(budgets)
         self.rows = list(range(len(pivots)))
         self.losses: list[list[Losses]] = [[] for _ in self.rows]
@@ -153,6 +158,8 @@ class _Tuning:
             reason = stop_reason(self.losses[row], self.budgets[row].steps, self.params.stop_perceptual)
             if reason:
                 self.found[row] = self._outcome(place, row, images[place : place + 1], reason)
+                if self.finished:
+                    self.finished(1)
             else:
                 going.append(place)
         return going

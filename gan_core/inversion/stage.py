@@ -1,5 +1,6 @@
 """The stage that tunes: each aligned face gets its own small change of the generator's weights."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -24,11 +25,15 @@ from gan_core.inversion.pti import Tuned, tune_pivots
 from gan_core.metrics.perceptual import load_perceptual
 from gan_core.params import ModelPaths, TuneParams
 
+_log = logging.getLogger(__name__)
+DIVERGED = "diverged: tuning ended farther away than it began, so this is what the pivot gives untuned"
 FIELDS = (
     pa.field("tuned", IMAGE),
     pa.field("delta", pa.binary()),
     pa.field("steps", pa.int32()),
     pa.field("loss", pa.float32()),
+    pa.field("loss_l2", pa.float32()),
+    pa.field("loss_perceptual", pa.float32()),
     pa.field("stop_reason", pa.string()),
 )
 
@@ -40,9 +45,10 @@ class TuneStage(Stage):
     level of grey in 255 where nothing diverges.
 
     Adds ``tuned`` (PNG drawn with ``delta``), ``delta`` (``gan_core.inversion.delta``; empty where tuning diverged),
-    ``steps``, ``loss`` (the objective at the end) and ``stop_reason`` (``steps``, ``perceptual``, ``diverged``); with a
-    pivot that isn't the encoder's, ``latent`` too. ``edits`` is the stage that draws edits: given where
-    ``params.persist`` is ``none``, its columns are added here and ``delta`` stays empty.
+    ``steps``, ``loss`` (the objective at the end), its terms ``loss_l2`` and ``loss_perceptual``, and ``stop_reason``
+    (``steps``, ``perceptual``, ``diverged``: such a row is flagged); with a pivot that isn't the encoder's, ``latent``
+    too. ``edits`` is the stage that draws edits: given where ``params.persist`` is ``none``, its columns are added here
+    and ``delta`` stays empty. Each row is logged as it ends.
 
     A row is rejected as ``bad_latent`` if its latent isn't finite. Raises ``ParamsError`` for images of another size
     than the generator's.
@@ -50,7 +56,7 @@ class TuneStage(Stage):
 
     name: ClassVar[str] = "tune"
     inputs: ClassVar[tuple[str, ...]] = ("align", "encode")
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def __init__(self, params: TuneParams, models: ModelPaths, edits: Stage | None = None) -> None:
         self.params = params
@@ -88,8 +94,8 @@ class TuneStage(Stage):
             )
         seeds = [row_seed(row["key"]) for row in rows]
         pivots = self._pivots(rows, targets, seeds)
-        tune = tune_group if self.params.shared else tune_pivots
-        tuned = tune(self.generator, pivots, targets, self.loss, self.params, seeds)
+        setting = (self.generator, pivots, targets, self.loss, self.params, seeds)
+        tuned = tune_group(*setting) if self.params.shared else tune_pivots(*setting, finished=self.finished)
         return [self._columns(*row) for row in zip(rows, pivots.split(1), tuned, strict=True)]
 
     def _pivots(self, rows: Sequence[Row], targets: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -106,13 +112,8 @@ class TuneStage(Stage):
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
         with apply_delta(self.generator, delta) as generator:
             image = generator.synthesis(pivot)
-        columns: Row = {
-            "tuned": image_value(encode_png(to_uint8(image)[0]), f"{row['key']}.png"),
-            "delta": delta,
-            "steps": tuned.steps,
-            "loss": tuned.losses[0 if tuned.stop_reason == "diverged" else -1].total,
-            "stop_reason": tuned.stop_reason,
-        }
+        png = image_value(encode_png(to_uint8(image)[0]), f"{row['key']}.png")
+        columns: Row = {"tuned": png, "delta": delta} | _ending(row["key"], tuned)
         if self.params.pivot != "encoder":
             columns["latent"] = pivot[0].numpy()
         return self._edited(row | columns, columns) if self.edits else columns
@@ -126,6 +127,21 @@ class TuneStage(Stage):
     def _more_fields(self) -> list[pa.Field]:
         latent = pa.field("latent", latent_type(self.generator.n_latent, self.generator.w_dim))
         return [*([] if self.params.pivot == "encoder" else [latent]), *(self.edits.fields if self.edits else [])]
+
+
+def _ending(key: str, tuned: Tuned) -> Row:
+    """What a row says of how its tuning ended, which is also logged; where it diverged, of its pivot."""
+    diverged = tuned.stop_reason == "diverged"
+    first, last = tuned.losses[0], tuned.losses[0 if diverged else -1]
+    _log.info("%s: %d steps, loss %.4g to %.4g, %s", key, tuned.steps, first.total, last.total, tuned.stop_reason)
+    columns: Row = {
+        "steps": tuned.steps,
+        "loss": last.total,
+        "loss_l2": last.l2,
+        "loss_perceptual": last.perceptual,
+        "stop_reason": tuned.stop_reason,
+    }
+    return columns | ({"reason": DIVERGED} if diverged else {})
 
 
 def row_seed(key: str) -> int:

@@ -316,3 +316,29 @@ def test_a_bucket_works_like_a_folder(tmp_path: Path) -> None:
     assert run_stage(Doubling(far), SHARD, "memory://bucket/out").reused
     names = {join_url("/bucket/out/align", n) for n in (SHARD, receipt_path(SHARD), statistics_path(SHARD))}
     assert set(fsspec.filesystem("memory").find("/bucket/out")) == names
+
+
+def test_a_flag_stays_with_its_row_and_is_counted(source: str, tmp_path: Path) -> None:
+    class Flagging(Doubling):
+        def one(self, row: Row) -> Row | Rejected:
+            good = super().one(row)
+            assert isinstance(good, dict)
+            return good | {"reason": "odd: it is"} if row["value"] % 2 else good
+
+    first = run_stage(Flagging(source), SHARD, tmp_path / "out")
+    second = run_stage(Adding(source), SHARD, tmp_path / "out")
+    assert first.flags == second.flags == {"odd": 4} and first.rows == second.rows
+    rows = [row for part in read_rows(stage_shard(Adding(source), SHARD, tmp_path / "out")) for row in part]
+    assert [row["reason"] for row in rows if row["status"] == "ok"][:3] == ["", "odd: it is", ""]
+
+
+def test_rows_that_a_stage_tells_of_are_counted_once(source: str, tmp_path: Path) -> None:
+    class Telling(Doubling):
+        def one(self, row: Row) -> Row | Rejected:
+            if row["value"] < 5:
+                self.finished(1)
+            return super().one(row)
+
+    calls: list[int] = []
+    run_stage(Telling(source), SHARD, tmp_path / "out", calls.append)
+    assert calls == [1, 1, 1, 1, 1, 3, 2]
