@@ -23,7 +23,7 @@ from gan_core.params import Params, TrainTranslationParams, load_params
 from gan_core.training.encoder import FOLDER, SCORES, store_encoder, train_encoder
 from gan_core.training.log import Report, TrainingLog
 from gan_core.training.portraits import PortraitSet, load_portraits
-from gan_core.training.reconstruction import Batch, Judges, Lesson, draw_batch, evaluate
+from gan_core.training.reconstruction import Batch, Judges, Lesson, evaluate, resample
 from gan_core.translation.inputs import INPUTS, InputTransform, mirror_labels
 from gan_core.translation.tasks import TASKS, TranslationTask, decoder_path, find_task, translator_path
 
@@ -31,10 +31,10 @@ ARCHITECTURE = "psp"
 
 
 class TranslationLesson(Lesson):
-    """From what a task's encoder sees to the picture that it was made of.
+    """From what a task's encoder sees of a portrait to the portrait, whose latents are those that ``teacher`` finds.
 
-    The generator's own pictures have known latents, but no label maps. A task that needs those learns from portraits
-    alone, whose latents are what ``teacher``, the encoder of inversion, finds in the picture.
+    ``teacher`` is the encoder of inversion. Where source and target are mirrored apart, the mean of their latents is that
+    of a face that looks straight ahead.
     """
 
     def __init__(self, task: TranslationTask, transform: InputTransform, teacher: Encoder) -> None:
@@ -43,13 +43,12 @@ class TranslationLesson(Lesson):
     def draw(
         self, portraits: PortraitSet, generator: Generator, size: int, sampled: int, stream: torch.Generator
     ) -> Batch:
-        if self.transform.from_labels:
-            return self._draw_labelled(portraits, size, sampled, stream)
-        batch = draw_batch(portraits, generator, size, sampled, stream)
-        if not self.task.apart:
-            return Batch(batch.images, batch.w, self.make(batch.images, None, [stream] * size))
-        seen, target = (_mirror_half(batch.images, stream) for _ in range(2))
-        return Batch(target, batch.w[:0], seen)
+        rows = torch.randint(len(portraits), (size,), generator=stream).numpy()
+        images, labels = self._turn(portraits, rows, stream)
+        with torch.no_grad():
+            known = self.teacher.encode(images[:sampled])
+        source = _mirror_half(images, stream) if self.task.apart else images
+        return Batch(images, known, self.make(source, labels, [stream] * size))
 
     def show(self, portraits: PortraitSet, rows: NDArray[np.int64]) -> Batch:
         images, labels = portraits.images(rows), None
@@ -67,15 +66,17 @@ class TranslationLesson(Lesson):
     def visible(self, inputs: Tensor) -> Tensor:
         return self.transform.show(inputs)
 
-    def _draw_labelled(self, portraits: PortraitSet, size: int, taught: int, stream: torch.Generator) -> Batch:
-        rows = torch.randint(len(portraits), (size,), generator=stream).numpy()
-        images, labels = portraits.images(rows), torch.from_numpy(np.array(portraits.segmentation[rows]))
-        mirrored = torch.rand(size, generator=stream) < 0.5
+    def _turn(
+        self, portraits: PortraitSet, rows: NDArray[np.int64], stream: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Portraits, mirrored at random; those with label maps stay on their pixels."""
+        images = portraits.images(rows)
+        if not self.transform.from_labels:
+            return resample(images, stream), None
+        labels = torch.from_numpy(np.array(portraits.segmentation[rows]))
+        mirrored = torch.rand(len(images), generator=stream) < 0.5
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        labels = torch.where(mirrored[:, None, None], mirror_labels(labels), labels)
-        with torch.no_grad():
-            known = self.teacher.encode(images[:taught])
-        return Batch(images, known, self.make(images, labels, [stream] * size))
+        return images, torch.where(mirrored[:, None, None], mirror_labels(labels), labels)
 
 
 def task_settings(params: Params, task: str) -> TrainTranslationParams:
