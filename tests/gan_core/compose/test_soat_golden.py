@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_core.compose.masks import box_mask, kernel_size
-from gan_core.compose.operations import extend, interpolate, join, picture, swap_patches, transfer, translate
+from gan_core.compose.operations import extend, interpolate, join, picture, transfer, translate
 from gan_core.compose.panorama import panorama, smooth_z
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Branch, walk
@@ -114,10 +114,3 @@ def test_a_panorama_of_three(published: StyleGAN2, monkeypatch: pytest.MonkeyPat
 def test_smoothing_of_latents(n: int, seed: int) -> None:
     z = torch.from_numpy(np.random.RandomState(seed).randn(n, 512).astype(np.float32))
     assert error(smooth_z(z), f"latent-smoothing-n{n}/z_smooth") < 1e-5
-
-
-@pytest.mark.slow
-def test_patches_swapped_at_256_px() -> None:
-    boxes = [(0.25, 0.25, 0.25, 0.25), (128 / 256, 120 / 256, 64 / 256, 48 / 256)]
-    image = swap_patches(*pair(filled(256)), *boxes)
-    assert relative_error(image[..., ::10, ::6], EXPECTED["patch_swap/image"]) < TOLERANCE
