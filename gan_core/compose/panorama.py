@@ -92,9 +92,17 @@ def panorama(
 ) -> Tensor:
     """Return the panorama of ``panorama_strips`` whole, ``[1, 3, H, W]``.
 
-    With ``wrap`` it begins in the middle of the first picture, where the end of the last strip meets it.
+    With ``wrap`` it begins in the middle of the first picture, where the end of the last strip meets it. Beside the
+    panorama itself, no more than two pair images are in memory, however long it is.
     """
-    return torch.cat(list(panorama_strips(generator, w_plus, axis, wrap, seams)), DIMENSION[axis])
+    dimension, at = DIMENSION[axis], 0
+    height, width = (len(w_plus) * generator.size if dimension == d else generator.size for d in (2, 3))
+    image = torch.empty(1, 3, height, width, device=w_plus.device)
+    for strip in panorama_strips(generator, w_plus, axis, wrap, seams):
+        length = strip.shape[dimension]
+        image.narrow(dimension, at, length).copy_(strip)
+        at += length
+    return image
 
 
 def seam_score(image: Tensor, joins: Sequence[int], axis: Axis = "horizontal") -> float:

@@ -1,5 +1,8 @@
 """What the operations do beyond the published numbers: limits, several boxes, named oddities, bad input."""
 
+import weakref
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -120,6 +123,21 @@ def test_a_panorama_of_n_is_n_pictures_long(small: StyleGAN2, n: int, wrap: bool
     joins = joins_of(n, 32, wrap)
     assert len(joins) == (n - 1 if wrap else n - 2)
     assert all(0 < j < 32 * n for j in joins)
+
+
+def test_a_panorama_of_64_holds_two_pair_images_at_a_time(small: StyleGAN2, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def watched(*arguments: Any) -> Tensor:
+        image = join(*arguments)
+        drawn.append(weakref.ref(image))
+        alive.append(sum(reference() is not None for reference in drawn))
+        return image
+
+    monkeypatch.setattr("gan_core.compose.panorama.join", watched)
+    assert panorama(small, codes(small, 64), seams=Seams()).shape == (1, 3, 32, 64 * 32)
+    assert len(drawn) == 63 and max(alive) == 2
 
 
 def test_a_panorama_is_made_pair_by_pair(small: StyleGAN2, monkeypatch: pytest.MonkeyPatch) -> None:
