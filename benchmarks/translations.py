@@ -64,7 +64,7 @@ def enlarge(stage: TranslateStage, portraits: PortraitSet, params: Params) -> Dr
     """Reduce again what was seen, and enlarge it bicubically."""
 
     def draw(seen: Sequence[Seen]) -> Tensor:
-        size = stage.generator.size
+        size = stage.side
         small = [reduce_bicubic(one.tensor[None], one.factor) for one in seen]
         return torch.cat([F.interpolate(x, (size, size), mode="bicubic").clamp(-1, 1) for x in small])
 
@@ -131,7 +131,10 @@ def task_params(task: str, params: Params) -> Params:
 
 @torch.no_grad()
 def examine(task: str, params: Params, held_out: PortraitSet, train: PortraitSet, images: int) -> dict[str, float]:
-    """Return the mean scores of a task, of its baseline (``baseline/...``) and of the truth (``truth/...``)."""
+    """Return the mean scores of a task, of its baseline (``baseline/...``) and of the truth (``truth/...``).
+
+    ``gain`` is how much better the headline is than the baseline's, row by row, and ``gain_error`` its standard error.
+    """
     stage = build_stage("translate", task_params(task, params), "")
     assert isinstance(stage, TranslateStage)
     sums: dict[str, list[float]] = {}
@@ -151,7 +154,10 @@ def examine(task: str, params: Params, held_out: PortraitSet, train: PortraitSet
                 sums.setdefault(f"{who}/{name}", []).extend(value for value in values if value is not None)
         if task == "super-resolution":
             _by_factor(sums, made, seen)
-    return {name: float(np.mean(values)) for name, values in sums.items() if values}
+    headline, sign = HEADLINES[task]
+    gains = sign * (np.array(sums[headline]) - np.array(sums[f"baseline/{headline}"]))
+    found = {name: float(np.mean(values)) for name, values in sums.items() if values}
+    return found | {"gain": float(gains.mean()), "gain_error": float(gains.std() / len(gains) ** 0.5)}
 
 
 def _by_factor(sums: dict[str, list[float]], made: Sequence[object], seen: Sequence[Seen]) -> None:
@@ -163,16 +169,19 @@ def _by_factor(sums: dict[str, list[float]], made: Sequence[object], seen: Seque
 
 def describe(task: str, found: dict[str, float]) -> list[str]:
     """Return the lines about a task: each score, its baseline's and the truth's, and which is better."""
-    headline, sign = HEADLINES[task]
+    headline, gain = HEADLINES[task][0], found["gain"]
     lines = [f"{task} (baseline: {BASELINES[task][0]})"]
     for name, value in found.items():
-        if name.partition("/")[0] not in ("baseline", "truth"):
+        if name.partition("/")[0] not in ("baseline", "truth", "gain", "gain_error"):
             others = [
                 f"{who} {found[f'{who}/{name}']:.4g}" for who in ("baseline", "truth") if f"{who}/{name}" in found
             ]
             lines.append(f"  {name:14} {value:.4g}  {', '.join(others)}")
-    gain = sign * (found[headline] - found[f"baseline/{headline}"])
-    lines.append(f"  {headline}: {'beats' if gain > 0 else 'does not beat'} the baseline, by {gain:.4g}")
+    verdict = "beats" if gain > 0 else "does not beat"
+    lines.append(f"  {headline}: {verdict} the baseline, by {gain:.4g} +- {found['gain_error']:.2g}")
+    if task == "frontalisation":
+        turn, identity = found["yaw_after"] / found["yaw_before"], found["identity"] / found["baseline/identity"]
+        lines.append(f"  {turn:.3f} of the turn is left, with {identity:.3f} of the plain inversion's identity")
     return lines
 
 
@@ -188,7 +197,7 @@ def main() -> None:
     results: dict[str, float | dict[str, float]] = {}
     for task in options.task or [name for name in TASKS if name in BASELINES]:
         if not Path(translator_path(params, task)).exists():
-            print(f"{task}: no encoder at {translator_path(params, task)}, train it with `dvc repro`")
+            print(f"{task}: no encoder yet; train it with `python -m flows.train_models translation {task}`")
             continue
         found = examine(task, params, held_out, train, options.images)
         print("\n".join(describe(task, found)), flush=True)

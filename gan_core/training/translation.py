@@ -33,8 +33,8 @@ ARCHITECTURE = "psp"
 class TranslationLesson(Lesson):
     """From what a task's encoder sees of a portrait to the portrait, whose latents are those that ``teacher`` finds.
 
-    ``teacher`` is the encoder of inversion. Where source and target are mirrored apart, the mean of their latents is that
-    of a face that looks straight ahead.
+    ``teacher`` is the encoder of inversion. Where source and target are mirrored apart, the mean of what is
+    learnt is a face that looks straight ahead.
     """
 
     def __init__(self, task: TranslationTask, transform: InputTransform, teacher: Encoder) -> None:

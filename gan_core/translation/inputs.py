@@ -34,13 +34,15 @@ class Seen:
 class InputTransform(ABC):
     """A kind of input; ``factors`` and ``masks`` are what is drawn from where it is made.
 
-    ``channels`` is what the encoder needs, ``from_labels`` whether making it takes a label map.
+    ``channels`` is what the encoder needs, ``from_labels`` whether making it takes a label map, of ``classes`` classes.
     """
 
     from_labels: ClassVar[bool] = False
 
-    def __init__(self, factors: Sequence[int] = (8,), masks: Sequence[str] = ("box",)) -> None:
-        self.factors, self.masks = tuple(factors), tuple(masks)
+    def __init__(
+        self, factors: Sequence[int] = (8,), masks: Sequence[str] = ("box",), classes: int = len(SEGMENTATION_LABELS)
+    ) -> None:
+        self.factors, self.masks, self.classes = tuple(factors), tuple(masks), classes
 
     @property
     def channels(self) -> int:
@@ -114,17 +116,17 @@ class LabelInput(InputTransform):
 
     @property
     def channels(self) -> int:
-        return len(SEGMENTATION_LABELS)
+        return self.classes
 
     def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> Seen:
         assert labels is not None
-        return Seen(one_hot(labels))
+        return Seen(one_hot(labels, self.classes))
 
     def read(self, row: dict[str, Any], column: str, side: int) -> Seen:
-        return Seen(one_hot(label_cell(row, column, side)))
+        return Seen(one_hot(label_cell(row, column, side, self.classes), self.classes))
 
     def show(self, inputs: Tensor) -> Tensor:
-        return colour_labels(inputs.argmax(1))
+        return colour_labels(inputs.argmax(1), self.classes)
 
 
 @INPUTS.register("sketch")
@@ -148,9 +150,9 @@ class SketchInput(InputTransform):
         return inputs.mul(2).sub(1).expand(-1, 3, -1, -1)
 
 
-def one_hot(labels: Tensor) -> Tensor:
+def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Label ids ``[..., S, S]`` -> ``[..., classes, S, S]`` float32 of zeros and ones."""
-    return F.one_hot(labels.long(), len(SEGMENTATION_LABELS)).movedim(-1, -3).float()
+    return F.one_hot(labels.long(), classes).movedim(-1, -3).float()
 
 
 def draw_sketch(labels: Tensor) -> Tensor:
@@ -164,9 +166,9 @@ def mirror_labels(labels: Tensor) -> Tensor:
     return ids[labels.flip(-1).long()].to(labels.dtype)
 
 
-def colour_labels(labels: Tensor) -> Tensor:
+def colour_labels(labels: Tensor, classes: int) -> Tensor:
     """Label ids ``[B, S, S]`` -> pictures ``[B, 3, S, S]`` in [-1, 1], a colour for each class."""
-    hue = torch.arange(len(SEGMENTATION_LABELS)) / len(SEGMENTATION_LABELS)
+    hue = torch.arange(classes) / classes
     palette = torch.stack([torch.cos(2 * torch.pi * (hue + shift / 3)) for shift in range(3)], 1)
     palette[0] = -0.9
     return palette[labels.long()].permute(0, 3, 1, 2).contiguous()
@@ -193,7 +195,7 @@ def picture_cell(row: dict[str, Any], column: str, side: int) -> Tensor:
     return bring_to(cell_image(row, column), side)
 
 
-def label_cell(row: dict[str, Any], column: str, side: int) -> Tensor:
+def label_cell(row: dict[str, Any], column: str, side: int, classes: int) -> Tensor:
     """Read a label map, a grey picture whose values are class ids, as ids ``[side, side]``; raises ``ImageError``."""
     pixels = np.asarray(cell_image(row, column))
     if pixels.shape[0] != pixels.shape[1]:
@@ -201,9 +203,8 @@ def label_cell(row: dict[str, Any], column: str, side: int) -> Tensor:
     if (pixels != pixels[..., :1]).any():
         raise ImageError("bad_labels", "the label map has colours: store class ids as grey values")
     ids = np.asarray(Image.fromarray(pixels[..., 0]).resize((side, side), Image.Resampling.NEAREST))
-    if int(pixels.max()) >= len(SEGMENTATION_LABELS):
-        known = len(SEGMENTATION_LABELS)
-        raise ImageError("bad_labels", f"the label map has class {int(pixels.max())}, but classes are 0 to {known - 1}")
+    if (highest := int(pixels.max())) >= classes:
+        raise ImageError("bad_labels", f"the label map has class {highest}, but classes are 0 to {classes - 1}")
     return torch.from_numpy(ids.copy())
 
 

@@ -76,8 +76,9 @@ class Scorer:
         return in_chunks(regressor, x)[:, regressor.names.index("yaw")].abs() * YAW
 
     def label(self, x: Tensor) -> Tensor:
-        """Label ids ``[B, S, S]`` that the segmenter sees."""
-        return in_chunks(lambda images: self.networks["segmenter"](images).argmax(1), x)
+        """Label ids ``[B, S, S]`` that the segmenter sees; it sees pictures of any size in its own."""
+        ids = in_chunks(lambda images: self.networks["segmenter"](images).argmax(1), x)
+        return F.interpolate(ids[:, None].float(), x.shape[2:], mode="nearest")[:, 0].long()
 
 
 @dataclass(frozen=True)

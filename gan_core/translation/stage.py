@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.batching import chunk_size, in_chunks, one_thread
@@ -17,6 +18,7 @@ from gan_core.editing.kinds.base import EDIT_KINDS, EditSetting, LatentEdit, Lat
 from gan_core.editing.plan import plan_edits
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.inversion.stage import row_seed
+from gan_core.metrics.segmenter import CLASSES
 from gan_core.params import ModelPaths, TranslateParams
 from gan_core.translation.inputs import INPUTS, Seen, check_factors, label_cell, picture_cell
 from gan_core.translation.masks import MASKS
@@ -30,8 +32,10 @@ class TranslateStage(Stage):
     """Encodes what ``translate.column`` holds, or what is made of it, and draws it by the task's generator.
 
     Adds ``input`` (what the encoder saw) and ``output``, one picture for each of ``translate.variants``, ``latent``,
-    ``factor`` (of super-resolution, else 1) and the task's scores, float32. A row is rejected with its fault: a
-    ``bad_size``, ``bad_labels``, ``bad_mask``, bytes that are no image, or ``bad_latent`` where numbers aren't finite.
+    ``factor`` (of super-resolution, else 1) and the task's scores, float32. Inputs are made, and outputs scored, at the
+    size that the encoder sees; ``mean_iou`` is left out where label maps have other classes than the segmenter. A row
+    is rejected with its fault: a ``bad_size``, ``bad_labels``, ``bad_mask``, bytes that are no image, or ``bad_latent``
+    where numbers aren't finite.
     """
 
     name: ClassVar[str] = "translate"
@@ -50,14 +54,15 @@ class TranslateStage(Stage):
         self.task = find_task(params.task)
         self.inputs = ("align",) if params.align else ("source",)  # type: ignore[misc]
         decoder = str(getattr(models, self.task.decoder))
-        self.transform = INPUTS.get(self.task.sees)(params.factors, params.masks)
+        self.transform = INPUTS.get(self.task.sees)(params.factors, params.masks, params.classes)
         self.encoder = load_encoder(encoder_path, read_card(encoder_path).name, decoder)
-        self.generator = load_generator(decoder)
+        self.generator, self.side = load_generator(decoder), self.encoder.input_size
         self._check(encoder_path)
         own = models.model_copy(update={"generator": decoder})
         self.plan = plan_edits(params.variants)
         self.kinds = self._build(EditSetting(own, self.generator, latents_of))
-        scores = [*SCORES_OF[self.task.name], *(["diversity"] if len(self.plan) > 1 else [])]
+        scores = [name for name in SCORES_OF[self.task.name] if name != "mean_iou" or params.classes == CLASSES]
+        scores += ["diversity"] if len(self.plan) > 1 else []
         self.scorer = Scorer(scores, models)
         self.fields: Sequence[pa.Field] = [
             pa.field(INPUT, IMAGE),
@@ -87,19 +92,21 @@ class TranslateStage(Stage):
 
     def see(self, row: Row) -> Seen:
         """What the encoder sees of a row, read or made, as its key has it; raises ``ImageError`` for a bad cell."""
-        side, column = self.generator.size, "image" if self.params.align else self.params.column
+        side, column = self.side, "image" if self.params.align else self.params.column
         if not self.params.made:
             return self.transform.read(row, column, side)
-        labels = label_cell(row, self.params.labels, side) if self.transform.from_labels else None
+        labels = None
+        if self.transform.from_labels:
+            labels = label_cell(row, self.params.labels, side, self.transform.classes)
         stream = torch.Generator().manual_seed(row_seed(f"translate/{row['key']}"))
         return self.transform.make(picture_cell(row, column, side), labels, stream)
 
     def _read(self, row: Row) -> tuple[Seen, Tensor | None] | Rejected:
         """What the encoder sees of a row, and the truth if it is known."""
-        side, column = self.generator.size, "image" if self.params.align else self.params.column
+        column = "image" if self.params.align else self.params.column
         name = column if self.params.made else self.params.truth
         try:
-            return self.see(row), picture_cell(row, name, side) if name else None
+            return self.see(row), picture_cell(row, name, self.side) if name else None
         except ImageError as error:
             return Rejected(error.status, error.reason)
         except ParamsError as error:
@@ -116,7 +123,8 @@ class TranslateStage(Stage):
             size = chunk_size(self.generator.size)
             output, *variants = (in_chunks(self.generator.synthesis, w, size).clamp(-1, 1) for w in (safe, *mixed))
             known = None if any(one is None for one in truth) else torch.stack(list(truth))
-            scores = self.scorer.score(Translated(seen, inputs, output, variants, known))
+            small, *smaller = (F.adaptive_avg_pool2d(picture, self.side) for picture in (output, *variants))
+            scores = self.scorer.score(Translated(seen, inputs, small, smaller, known))
         pictures = {INPUT: self.transform.show(inputs), OUTPUT: output} | {
             picture.column: drawn for picture, drawn in zip(self.plan, variants, strict=True)
         }
@@ -149,7 +157,7 @@ class TranslateStage(Stage):
         if channels != self.transform.channels:
             raise CheckpointError(
                 f"{encoder_path} sees {channels} channels, but {self.task.name!r} gives it {self.transform.channels}: "
-                "choose the encoder that was trained for this task"
+                "choose the encoder that was trained for this task, or set translate.classes for a label map"
             )
         if self.params.align and (self.transform.from_labels or not self.params.made):
             raise ParamsError(
@@ -157,6 +165,6 @@ class TranslateStage(Stage):
                 "set it to false and give aligned rows"
             )
         if self.task.sees == "low-resolution":
-            check_factors(self.params.factors, self.generator.size)
+            check_factors(self.params.factors, self.side)
         for mask in self.params.masks:
             MASKS.get(mask)

@@ -60,7 +60,7 @@ def test_the_sketch_is_nearly_the_renderers(portraits: Portraits) -> None:
 
 
 def test_a_one_hot_map_has_one_class_a_pixel(portraits: Portraits) -> None:
-    maps = one_hot(portraits.segmentation)
+    maps = one_hot(portraits.segmentation, CLASSES)
     assert maps.shape == (3, CLASSES, 64, 64)
     assert torch.equal(maps.sum(1), torch.ones(3, 64, 64))
     assert torch.equal(maps.argmax(1), portraits.segmentation.long())

@@ -1,20 +1,24 @@
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from gan_core.checkpoints.store import Card, file_sha256, load_generator, model_tensors, save_checkpoint
 from gan_core.data.images import encode_png, image_value
 from gan_core.data.stages import Rejected, Row
+from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import CheckpointError, ParamsError
-from gan_core.params import check_params
+from gan_core.params import ModelPaths, TranslateParams, check_params
 from gan_core.translation.sample import SPOILED
 from gan_core.translation.scores import SCORES_OF
 from gan_core.translation.stage import TranslateStage
 from gan_core.translation.tasks import TASKS
+from tests.conftest import ABOUT
 
 Build = Callable[..., TranslateStage]
 GIVEN: dict[str, dict[str, Any]] = {
@@ -78,6 +82,40 @@ def test_reading_a_column_and_making_it_come_to_the_same(build: Build, rows: lis
     some = good(rows)[:2]
     read, drawn = made(build("segmentation", made=False, column="labels"), some), made(build("segmentation"), some)
     assert all(np.array_equal(a["latent"], b["latent"]) for a, b in zip(read, drawn, strict=True))
+
+
+def write_large_encoder(path: Path, models: ModelPaths, channels: int) -> str:
+    """An encoder that sees 128 pixels, for the generator of 64."""
+    generator = load_generator(models.generator)
+    network: dict[str, Any] = {"input_size": 128, "units": (1, 1, 1, 1), "width": 8, "input_channels": channels}
+    encoder = GradualStyleEncoder.for_generator(generator, **network)
+    about: dict[str, Any] = ABOUT | {"space": "w_plus", "generator_sha256": file_sha256(models.generator)}
+    save_checkpoint(
+        path, model_tensors(encoder), Card(kind="encoder", name="psp", arguments=encoder.arguments, **about)
+    )
+    return str(path)
+
+
+def test_label_maps_may_have_other_classes_and_encoders_other_sizes(
+    translators: ModelPaths, rows: list[Row], tmp_path: Path
+) -> None:
+    settings = TranslateParams(task="segmentation", made=False, column="labels", truth="image", classes=19)
+    stage = TranslateStage(settings, translators, write_large_encoder(tmp_path / "e.safetensors", translators, 19))
+    assert stage.scorer.names == ("lpips",), "the segmenter knows no 19 classes"
+    found = dict(zip([row["key"] for row in rows], stage.process(rows), strict=True))
+    assert isinstance(found["bad/unknown-class.png"], dict), "class 13 is known here"
+    first = found[good(rows)[0]["key"]]
+    assert isinstance(first, dict) and first["lpips"] > 0
+    assert (pixels(first["input"]).shape, pixels(first["output"]).shape) == ((128, 128, 3), (64, 64, 3))
+
+
+def test_outputs_are_scored_at_the_size_that_the_encoder_sees(
+    translators: ModelPaths, rows: list[Row], tmp_path: Path
+) -> None:
+    path = write_large_encoder(tmp_path / "e.safetensors", translators, 1)
+    (found,) = made(TranslateStage(TranslateParams(task="sketch"), translators, path), good(rows)[:1])
+    assert 0 < found["edges"] < 1
+    assert pixels(found["input"]).shape == (128, 128, 3)
 
 
 def test_variants_leave_the_other_layers_and_follow_from_the_key(build: Build, rows: list[Row]) -> None:

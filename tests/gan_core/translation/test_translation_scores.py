@@ -39,7 +39,7 @@ def test_a_perfect_output_has_perfect_scores(scorer: Scorer, perfect: Translated
     assert SCORES["lpips"].compute(scorer, perfect).abs().max() == 0
     assert SCORES["identity"].compute(scorer, perfect).tolist() == pytest.approx([1, 1], abs=1e-5)
     found = scorer.label(portraits.image)
-    labelled = replace(perfect, inputs=one_hot(found))
+    labelled = replace(perfect, inputs=one_hot(found, 13))
     assert SCORES["mean_iou"].compute(scorer, labelled).tolist() == [1, 1]
     assert SCORES["edges"].compute(scorer, replace(perfect, inputs=draw_sketch(found))).tolist() == [1, 1]
 
@@ -49,7 +49,7 @@ def test_agreement_falls_when_lines_and_labels_move(
 ) -> None:
     labels = portraits.segmentation.long()
     monkeypatch.setattr(scorer, "label", lambda images: labels)
-    for name, make in (("mean_iou", one_hot), ("edges", draw_sketch)):
+    for name, make in (("mean_iou", lambda ids: one_hot(ids, 13)), ("edges", draw_sketch)):
         scores = [SCORES[name].compute(scorer, replace(perfect, inputs=make(labels.roll(by, 2)))) for by in (0, 4, 12)]
         assert scores[0].tolist() == pytest.approx([1, 1])
         assert (scores[0] > scores[1]).all() and (scores[1] > scores[2]).all(), name
