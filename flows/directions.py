@@ -91,6 +91,33 @@ def _factorise(method: str, target: str, count: int, layers: tuple[int, int] | N
     return [describe_direction(direction) for direction in directions]
 
 
+@app.command(epilog="Example: edit-dataset directions name support_sets.pt mine.safetensors --space z")
+def name(
+    source: Annotated[str, typer.Argument(help="a published deformator, support sets or flow (.pt), or paths of ours")],
+    target: Annotated[str, typer.Argument(help="where the named paths are written")],
+    space: Annotated[str, typer.Option(help="the space of published paths: z, w or w_plus")] = "w",
+    projective: Annotated[bool, typer.Option("--projective", help="a published deformator of this type")] = False,
+    count: Annotated[int | None, typer.Option(help="how many axes of a published flow are paths")] = None,
+    params: ParamsFile = "params.yaml",
+) -> None:
+    """Give paths of `models.generator` the names of the attributes in `train_paths` that they change."""
+    from gan_core.checkpoints.store import load_generator, read_card
+    from gan_core.params import load_params
+    from gan_core.paths.fit import name_again, network_job
+    from gan_core.paths.published import read_published_paths
+    from gan_core.paths.stored import describe_named, load_paths
+
+    loaded = load_params(params)
+    path = loaded.models.generator
+    if source.endswith(".safetensors"):
+        paths, scores = load_paths(source, path), read_card(source).extra.get("scores", {})
+    else:
+        paths, scores = read_published_paths(source, space, load_generator(path), path, projective, count), {}
+    name_again(paths, network_job(paths.model.name, loaded.train_paths, loaded.models, Path(target)), scores)
+    for line in describe_named(paths):
+        typer.echo(line)
+
+
 @app.command(epilog="Example: edit-dataset directions rank --top 3")
 def rank(
     file: PathsFile = None,

@@ -1,6 +1,6 @@
 """What a direction does to pictures: how far it moves its attribute, what else it changes, and how long one unit is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -96,6 +96,11 @@ def calibrate(
 
     length, scores = search_length(lambda length: score(generator, faces, scaled(length), eyes), move, longest)
     return replace(scaled(length), scores=scores)
+
+
+def merit(scores: Mapping[str, float], move: float) -> float:
+    """Identity kept, less side effects, less four times the share of the ``move`` that an edit falls short of."""
+    return scores["identity_kept"] - scores["side_effect"] - 4 * max(0.0, 0.98 - scores["move"] / move)
 
 
 def search_length(

@@ -6,7 +6,7 @@ the digits with ``train_digit_paths``; ``edit-dataset directions fit`` does it f
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,7 @@ def fit_paths(job: Job, report: Report) -> SemanticPaths:
     """Train (or go on), name, measure and store; raises ``ParamsError`` for attributes that nobody can see."""
     generator = load_generator(job.generator_path)
     eyes = job.eyes(generator)
-    for name in job.params.attributes:
-        if name not in eyes.names:
-            raise ParamsError(f"attributes of the paths: unknown {name!r}{near_matches(name, eyes.names)}")
+    check_attributes(job.params, eyes)
     state = PathState.create(job.model, job.params, generator, file_sha256(job.generator_path))
     job.state.parent.mkdir(parents=True, exist_ok=True)
     started, done = time.monotonic(), state.step
@@ -105,6 +103,13 @@ def fit_paths(job: Job, report: Report) -> SemanticPaths:
     store(job, state.paths, scores)
     job.state.unlink(missing_ok=True)
     return state.paths
+
+
+def check_attributes(params: PathsParams, eyes: Eyes) -> None:
+    """Raise ``ParamsError`` for wanted attributes that nobody can see."""
+    for name in params.attributes:
+        if name not in eyes.names:
+            raise ParamsError(f"attributes of the paths: unknown {name!r}{near_matches(name, eyes.names)}")
 
 
 def name_and_measure(paths: SemanticPaths, params: PathsParams, generator: Generator, eyes: Eyes) -> dict[str, float]:
@@ -127,3 +132,14 @@ def store(job: Job, paths: SemanticPaths, scores: dict[str, float]) -> None:
     named = {name: asdict(path)["scores"] | {"path": path.path} for name, path in paths.named.items()}
     text = json.dumps({"scores": rounded} | named, indent=1, sort_keys=True)
     (METRICS / f"{job.target.stem}.json").write_text(text + "\n")
+
+
+def name_again(paths: SemanticPaths, job: Job, scores: Mapping[str, float]) -> None:
+    """Name trained paths as ``job`` says and store them with the ``scores`` of their training, if there are any.
+
+    Raises ``ParamsError`` for attributes that nobody can see.
+    """
+    generator = load_generator(job.generator_path)
+    eyes = job.eyes(generator)
+    check_attributes(job.params, eyes)
+    store(job, paths, dict(scores) | name_and_measure(paths, job.params, generator, eyes))

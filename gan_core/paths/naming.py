@@ -12,13 +12,15 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes, Faces, compare, look, search_length, towards_room
+from gan_core.editing.calibrate import Eyes, Faces, compare, look, merit, search_length, towards_room
 from gan_core.generators.base import Generator
 from gan_core.paths.space import codes_to_w_plus, sample_codes
 from gan_core.paths.stored import NamedPath, SemanticPaths
 
 PLACES = (-1.0, -0.5, 0.5, 1.0)
 CALIBRATION_CODES = 64
+CANDIDATES = 3
+NEVER = -1e3
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,14 @@ class Ranking:
     def corr_l1(self) -> Tensor:
         return self.corr / (self.corr.sum(1, keepdim=True) + self.identity[:, None]).clamp_min(1e-12)
 
-    def best(self, wanted: Sequence[str]) -> dict[str, int]:
-        """Give each wanted attribute a path of its own: the largest sum of ``corr`` times ``corr_l1``."""
-        columns = [self.names.index(name) for name in wanted]
-        merit = (self.corr * self.corr_l1)[:, columns].numpy()
-        paths, places = linear_sum_assignment(-merit)
-        found = {wanted[int(place)]: int(path) for path, place in zip(paths, places, strict=True)}
-        return {name: found[name] for name in wanted if name in found}
+    def candidates(self, wanted: Sequence[str], count: int) -> list[tuple[str, int]]:
+        """The ``count`` paths with the largest ``corr`` times ``corr_l1`` for each wanted attribute."""
+        found = []
+        for name in wanted:
+            column = self.names.index(name)
+            best = (self.corr * self.corr_l1)[:, column].argsort(descending=True)[:count]
+            found += [(name, path) for path in best.tolist()]
+        return found
 
 
 def look_at(paths: SemanticPaths, generator: Generator, codes: Tensor, eyes: Eyes) -> Faces:
@@ -107,11 +110,28 @@ def name_paths(
     move: float,
     longest: float,
 ) -> Mapping[str, NamedPath]:
-    """Give each wanted attribute its best path, calibrated; the names are kept in ``paths.named`` and returned."""
-    for name, path in ranking.best(wanted).items():
+    """Give each wanted attribute a path of its own; the names are kept in ``paths.named`` and returned.
+
+    The best few by the ranking are calibrated; of these, those whose edits have the largest merits together.
+    """
+    tried = {}
+    for name, path in ranking.candidates(wanted, max(CANDIDATES, len(wanted))):
         sign = float(np.sign(ranking.slope[path, ranking.names.index(name)].item())) or 1.0
-        paths.named[name] = name_path(paths, generator, eyes, name, path, sign, move, longest)
+        tried[name, path] = name_path(paths, generator, eyes, name, path, sign, move, longest)
+    paths.named = {name: tried[name, path] for name, path in assign(wanted, tried, move).items()}
     return paths.named
+
+
+def assign(wanted: Sequence[str], tried: Mapping[tuple[str, int], NamedPath], move: float) -> dict[str, int]:
+    """Choose a path for each attribute, none twice, with the largest sum of merits; some get none if paths are few."""
+    numbers = sorted({path for _, path in tried})
+    merits = np.full((len(wanted), len(numbers)), NEVER)
+    for (name, path), named in tried.items():
+        merits[wanted.index(name), numbers.index(path)] = merit(named.scores, move)
+    rows, columns = linear_sum_assignment(-merits)
+    return {
+        wanted[row]: numbers[column] for row, column in zip(rows, columns, strict=True) if merits[row, column] > NEVER
+    }
 
 
 def _walked(paths: SemanticPaths, generator: Generator, codes: Tensor, path: int, amount: float, eyes: Eyes) -> Faces:

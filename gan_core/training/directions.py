@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gan_core.checkpoints.store import file_sha256, load_generator, load_network
-from gan_core.editing.calibrate import Eyes, Faces, calibrate, look
+from gan_core.editing.calibrate import Eyes, Faces, calibrate, look, merit
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.linear import FITS, Array
 from gan_core.editing.refine import refine
@@ -82,7 +82,7 @@ def choose_direction(
                 vector = fits[method][eyes.names.index(draft.name)]
                 candidate = replace(draft, vector=vector, layers=layers, method=method)
                 tried[method, layers] = calibrate(generator, few, candidate, eyes, move, longest)
-        return max(tried.values(), key=lambda direction: merit(direction, move))
+        return max(tried.values(), key=lambda direction: merit(direction.scores, move))
 
     everywhere = (0, generator.n_latent)
     best = best_of(fits, [everywhere])
@@ -92,15 +92,9 @@ def choose_direction(
     if params.refine_steps:
         finalists.append(refine(generator, best, eyes, move, params.refine_steps, params.seed))
     finalists = [calibrate(generator, faces, direction, eyes, move, longest) for direction in finalists]
-    best = max(finalists, key=lambda direction: merit(direction, move))
+    best = max(finalists, key=lambda direction: merit(direction.scores, move))
     log.info("%s: %s, layers %s, %s", best.name, best.method, best.layers, _say(best))
     return best
-
-
-def merit(direction: Direction, move: float) -> float:
-    """Identity kept, less side effects, less four times the share of the ``move`` that the direction falls short of."""
-    scores = direction.scores
-    return scores["identity_kept"] - scores["side_effect"] - 4 * max(0.0, 0.98 - scores["move"] / move)
 
 
 def fit_all(faces: Faces) -> dict[str, Tensor]:

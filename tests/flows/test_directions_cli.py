@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -68,6 +69,24 @@ def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.Capture
     )
     lines = answered(capsys, "directions", "list", "--file", "mine.safetensors").splitlines()
     assert [line.split()[1] for line in lines] == ["orthogonal", "orthogonal"]
+
+
+def test_name_takes_published_paths_and_ours(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    section = {"rank_codes": 2, "attributes": ["yaw"]}
+    settings = yaml.safe_load((project / "params.yaml").read_text()) | {"train_paths": section}
+    (project / "params.yaml").write_text(yaml.safe_dump(settings))
+    supports = {"ALPHAS": torch.tensor([[1.0, -1.0]] * 3), "LOGGAMMA": torch.zeros(3, 1)}
+    torch.save(supports | {"SUPPORT_SETS": torch.randn(3, 32)}, "support_sets.pt")
+    assert "yaw              warped path" in answered(
+        capsys, "directions", "name", "support_sets.pt", "mine.safetensors"
+    )
+    assert "yaw" in answered(capsys, "directions", "name", "mine.safetensors", "again.safetensors")
+    first, again = (
+        load_paths(file, models(project)["generator"]) for file in ("mine.safetensors", "again.safetensors")
+    )
+    assert first.named == again.named and set(first.named) == {"yaw"}
+    wide = refused(capsys, "directions", "name", "support_sets.pt", "x.safetensors", "--space", "w_plus")
+    assert "moves codes of 16 numbers, w_plus of this generator has 160" in wide
 
 
 def test_import_adds_what_fits_and_refuses_the_rest(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from gan_core.errors import CheckpointError, ParamsError
 from gan_core.paths.base import PATHS
 from gan_core.paths.linear import Identity, Linear
 from gan_core.paths.measures import Bench, changes, commutativity_errors, round_trip, side_effect_matrix
-from gan_core.paths.naming import Ranking, name_paths, rank_paths
+from gan_core.paths.naming import Ranking, assign, name_paths, rank_paths
 from gan_core.paths.space import Frame, sample_codes
 from gan_core.paths.stored import NamedPath, SemanticPaths, load_paths, save_paths
 from tests.gan_core.editing.conftest import NAMES, LinearWorld
@@ -48,10 +48,21 @@ def test_ranking_scores(along_axes: SemanticPaths, world: LinearWorld, eyes: Eye
     assert ranking.corr_l1[0, 0] > 0.9 > 0.2 > ranking.corr_l1[6].max()
 
 
-def test_two_attributes_never_share_a_path() -> None:
-    slope = torch.tensor([[1.0, 0.9], [0.1, 0.2]])
-    ranking = Ranking(("a", "b"), slope, torch.zeros(2))
-    assert sorted(ranking.best(["a", "b"]).values()) == [0, 1]
+def test_candidates_are_those_that_change_the_attribute_most_and_most_alone() -> None:
+    slope = torch.tensor([[0.9, 0.8], [0.7, 0.0], [0.0, -0.5], [0.1, 0.1]])
+    ranking = Ranking(("a", "b"), slope, torch.zeros(4))
+    assert ranking.candidates(["b", "a"], 2) == [("b", 2), ("b", 0), ("a", 1), ("a", 0)]
+
+
+def test_two_attributes_never_share_a_path_and_the_better_edit_is_taken() -> None:
+    def tried(identity_kept: float, move: float = 0.5) -> NamedPath:
+        return NamedPath(0, 1.0, move, scores={"identity_kept": identity_kept, "side_effect": 0.1, "move": move})
+
+    both = {("a", 3): tried(0.9), ("b", 3): tried(0.8), ("a", 5): tried(0.7), ("b", 6): tried(0.4)}
+    assert assign(["a", "b"], both, 0.5) == {"a": 5, "b": 3}
+    short = {("a", 3): tried(0.9, move=0.2), ("a", 5): tried(0.3)}
+    assert assign(["a"], short, 0.5) == {"a": 5}
+    assert assign(["a", "b"], {("a", 3): tried(0.9), ("b", 3): tried(0.8)}, 0.5) == {"a": 3}
 
 
 def test_strengths_are_per_row_and_names_are_checked(along_axes: SemanticPaths, world: LinearWorld) -> None:
