@@ -1,6 +1,6 @@
 """Measures of edits (Aoshima and Matsubara 2023, section 5): do they commute, what else changes, who is it after."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ class Bench:
     eyes: Eyes
     codes: Tensor
     start: Faces
+    seen: dict[tuple[str, float], Faces] = field(default_factory=dict)
 
     @classmethod
     def of(cls, paths: SemanticPaths, generator: Generator, eyes: Eyes, codes: Tensor) -> "Bench":
@@ -36,6 +37,12 @@ class Bench:
         for name, strengths in moves:
             codes = self.paths.edit(codes, {name: strengths})
         return look_at(self.paths, self.generator, codes, self.eyes)
+
+    def alone(self, name: str, strength: float) -> Faces:
+        """Look at the codes after one edit, each to the side where it has room; looked at once for each strength."""
+        if (name, strength) not in self.seen:
+            self.seen[name, strength] = self.edited((name, strength * self.signs(name)))
+        return self.seen[name, strength]
 
     def change(self, faces: Faces, name: str, since: Faces | None = None) -> Tensor:
         """Absolute change of an attribute since the start (or ``since``), ``[B]``, in shares of its range."""
@@ -54,8 +61,8 @@ def commutativity_errors(bench: Bench, first: str, second: str, strength: float 
     forward, backward = bench.edited(one, two), bench.edited(two, one)
     undone = bench.edited(one, two, (first, -one[1]), (second, -two[1]))
     errors = {}
-    for name, move in ((first, one), (second, two)):
-        own = bench.change(bench.edited(move), name).mean()
+    for name in (first, second):
+        own = bench.change(bench.alone(name, strength), name).mean()
         errors[f"order/{name}"] = 100 * bench.change(forward, name, since=backward) / own
         errors[f"undo/{name}"] = 100 * bench.change(undone, name) / own
     return errors
@@ -70,7 +77,7 @@ def changes(bench: Bench, strength: float = 1.0) -> tuple[Tensor, Tensor]:
     """
     rows, lost = [], []
     for name in bench.paths.named:
-        faces = bench.edited((name, strength * bench.signs(name)))
+        faces = bench.alone(name, strength)
         rows.append(torch.stack([bench.change(faces, other).mean() for other in bench.paths.named]))
         lost.append(100 * (1 - (faces.identity * bench.start.identity).sum(1)))
     return torch.stack(rows), torch.stack(lost)

@@ -37,9 +37,13 @@ class Gain:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one edit does over all rows; numbers are ``None`` where a run didn't measure them."""
+    """What one edit does over all rows; numbers are ``None`` where a run didn't measure them.
+
+    ``order`` names the moves of an edit in turn where their order counts.
+    """
 
     edit: str
+    order: str
     layers: str
     move: float | None
     spread: tuple[float, float] | None
@@ -62,9 +66,11 @@ def measure_gains(rows: Rows) -> list[Gain]:
     return [_gain(rows, score) for score in _inversion_scores(rows)]
 
 
-def measure_effects(rows: Rows, plan: list[PlannedEdit], layers: Mapping[str, str]) -> list[Effect]:
-    """Summarise every planned edit; ``layers`` are texts by column."""
-    return [_effect(rows, edit, layers.get(edit.column, "")) for edit in plan]
+def measure_effects(
+    rows: Rows, plan: list[PlannedEdit], layers: Mapping[str, str], orders: Mapping[str, str]
+) -> list[Effect]:
+    """Summarise every planned edit; ``layers`` and ``orders`` are texts by column."""
+    return [_effect(rows, edit, orders.get(edit.column, ""), layers.get(edit.column, "")) for edit in plan]
 
 
 def make_tiles(rows: Rows, gains: list[Gain], effects: list[Effect], totals: Mapping[str, float]) -> list[Tile]:
@@ -120,11 +126,12 @@ def _change(score: Score, before: float, after: float) -> str:
     return f"{after - before:+.{score.meaning.digits}f}".replace("-", "\u2212")
 
 
-def _effect(rows: Rows, edit: PlannedEdit, layers: str) -> Effect:
+def _effect(rows: Rows, edit: PlannedEdit, order: str, layers: str) -> Effect:
     move = rows.values.get(f"{edit.target}/{edit.column}", np.empty(0))
     side_effect = rows.values.get(f"side_effect/{edit.column}", np.empty(0))
     return Effect(
         edit.column,
+        order,
         layers,
         float(move.mean()) if len(move) else None,
         (float(np.quantile(move, 0.1)), float(np.quantile(move, 0.9))) if len(move) else None,
@@ -147,7 +154,8 @@ def _identity_kept(rows: Rows, column: str) -> float | None:
 def _count_tiles(rows: Rows) -> Iterator[Tile]:
     failed = rows.total - rows.ok
     yield Tile("Rows in", f"{rows.total:,}", "Every row of the dataset is in the output, with a status.")
-    yield Tile("Edited", f"{rows.ok:,}", "Rows that went through all stages.")
+    flags = "".join(f" {flag.capitalize()}: {n:,}." for flag, n in sorted(rows.flags.items()))
+    yield Tile("Edited", f"{rows.ok:,}", "Rows that went through all stages." + flags)
     yield Tile("Turned away", f"{failed:,}", "Each with its reason, below." if failed else "No row failed.")
 
 

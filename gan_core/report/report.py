@@ -81,7 +81,7 @@ def render(job: Job) -> str:
     rows, totals, plan = read_rows_of(job), read_totals(job), plan_edits(job.params.edits)
     strips = read_strips(job, [*rows.sample, *rows.worst], ("source", *job.stages))
     failed = read_strips(job, rows.failed, ("source",))
-    gains, effects = measure_gains(rows), measure_effects(rows, plan, _layers(job))
+    gains, effects = measure_gains(rows), measure_effects(rows, plan, _layers(job), _orders(job))
     ranked_by = parse_score(rows.ranked_by) if rows.ranked_by else None
     return (
         _environment()
@@ -155,5 +155,15 @@ def _failed_counts(rows: Rows) -> list[tuple[str, str, int]]:
 
 
 def _layers(job: Job) -> dict[str, str]:
+    return {edit["column"]: f"{edit['layers'][0]}–{edit['layers'][1] - 1}" for edit in _plan(job) if "layers" in edit}
+
+
+def _orders(job: Job) -> dict[str, str]:
+    """In which order an edit of several moves made them, where that counts."""
+    several = [edit for edit in _plan(job) if edit.get("in_order") and len(edit["moves"]) > 1]
+    return {edit["column"]: ", then ".join(name for name, _ in edit["moves"]) for edit in several}
+
+
+def _plan(job: Job) -> Iterable[Mapping[str, Any]]:
     plan: Iterable[Mapping[str, Any]] = job.identities.get("edit", {}).get("plan", [])
-    return {edit["column"]: f"{edit['layers'][0]}–{edit['layers'][1] - 1}" for edit in plan if "layers" in edit}
+    return plan

@@ -16,6 +16,7 @@ from PIL import Image
 from gan_core.data.shards import read_rows
 from gan_core.errors import DataError
 from gan_core.report import write_report
+from gan_core.report.report import render
 from gan_core.report.rows import SAMPLE_ROWS, WORST_ROWS
 from gan_core.runs import Job
 
@@ -121,6 +122,16 @@ def test_dataset_numbers_and_hashes_are_there(run: Job, page: Page) -> None:
     assert "features of two sets of pictures; 0 is equal. 20.103.22" in text
     assert "Left out (needs more than 64 rows): fid/toy-attr/yaw@+1, fid/toy-attr/yaw@-1." in text
     assert "mse/tuned" not in page.text
+
+
+def test_edits_whose_order_counts_say_so(run_maker: Callable[..., Job], tmp_path: Path) -> None:
+    job = run_maker(tmp_path, shards=1)
+    first, second = job.identities["edit"]["plan"][:2]
+    first |= {"in_order": True, "moves": [["yaw", 1.0], ["smile", 0.5]]}
+    second |= {"in_order": True, "moves": [["yaw", 1.0]]}
+    page = render(job)
+    assert page.count("in this order") == 1
+    assert f"{first['column']} (in this order: yaw, then smile)" in page
 
 
 def test_of_many_rows_only_a_few_are_shown(run_maker: Callable[..., Job], tmp_path: Path) -> None:
