@@ -57,7 +57,7 @@ class TrainCelParams(Section):
     """
 
     images: Count = 24_000
-    kept_layers: Annotated[int, Field(ge=0)] = 6
+    kept_layers: Annotated[int, Field(ge=0)] = 0
     portraits: Count = 4_000
     batch_size: Count = 16
     lr: Positive = 2e-3
