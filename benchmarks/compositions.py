@@ -2,12 +2,13 @@
 
 Speed: images a second of each operation in ``exact`` and ``fast`` against the plain two-pass formulation (every layer
 evaluated for both branches, float32), all taking turns. ``seam``: the mean step across the joins of panoramas over the
-mean step elsewhere; as joins lie in the middle of faces, where steps are large, ``seam_uncut`` holds them against the
-same place of pictures that aren't cut. ``mismatch`` is how far the two drawings of a column at a join differ, in such
-steps. ``outside_change``: how much pixels change that
-lie more than an eighth of the picture from what the mask covers, over the change inside it. ``structure_drift``: the
-largest of the mean changes of yaw, pitch and smile by the attribute regressor, in shares of their ranges, between
-source and translation. ``style_monotone``: 1 if the distance to the cel-shaded set falls with every step of alpha.
+mean step elsewhere. Joins lie in the middle of faces, where steps are large: ``seam_floor`` is the same score of the
+middle column of plain pictures, and ``seam_uncut`` holds joins against the same place of pictures that aren't cut.
+``mismatch`` is how far the two drawings of a column at a join differ, in such steps. ``outside_change``: how much
+pixels change that lie more than an eighth of the picture from what the mask covers, over the change inside it.
+``structure_drift``: the largest of the mean changes of yaw, pitch and smile by the attribute regressor, in shares of
+their ranges, between source and translation. ``style_monotone``: 1 if the distance to the cel-shaded set, which is as
+varied as untruncated codes are, falls with every step of alpha.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Branch, Features, Rule, Step
 from gan_core.metrics.extractors import EXTRACTORS
 from gan_core.metrics.frechet import frechet_distance, gather
+from gan_core.metrics.identity import cosine
 from gan_core.metrics.perceptual import load_perceptual
 from gan_core.params import Params, load_params
 from gan_core.precision import keep_freed_memory, set_precision
@@ -45,6 +47,7 @@ from gan_core.precision import keep_freed_memory, set_precision
 BATCH = 8
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STRUCTURE = ("yaw", "pitch", "smile")
+PARTS = ("speed", "seams", "transfer", "translation")
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,11 @@ class Setting:
         path = params.models.generator
         return cls(params, check_composer(load_generator(path), path), load_second(params.models))
 
-    def codes(self, count: int, seed: int = 0) -> Tensor:
-        """Truncated codes ``[count, n_latent, w_dim]``."""
+    def codes(self, count: int, seed: int = 0, psi: float | None = None) -> Tensor:
+        """Codes ``[count, n_latent, w_dim]``, truncated by ``psi`` (default: that of ``compose``)."""
         z = torch.randn(count, self.first.z_dim, generator=torch.Generator().manual_seed(seed))
-        return self.first.broadcast(self.first.truncate(self.first.mapping(z), self.params.compose.psi)).contiguous()
+        w = self.first.truncate(self.first.mapping(z), self.params.compose.psi if psi is None else psi)
+        return self.first.broadcast(w).contiguous()
 
 
 def branch(generator: StyleGAN2, w_plus: Tensor) -> Branch:
@@ -135,13 +139,17 @@ def measure_seams(setting: Setting, count: int) -> dict[str, float]:
     """Draw ``count`` panoramas of 8 pictures with and without smoothing; return how visible their joins are."""
     found: dict[str, float] = {}
     for name, sigma in (("smoothed", 0.7), ("raw", 0.0)):
-        seams, literal = Seams(), []
+        seams, literal, floor = Seams(), [], []
         for seed in range(count):
             codes = setting.codes(8, 100 + seed)
             codes = smooth(codes, sigma, setting.first.latent_avg) if sigma else codes
             image = panorama(setting.first, codes, seams=seams)
             literal.append(seam_score(image, joins_of(8, setting.first.size)))
+            plain = setting.first.synthesis(codes).clamp(-1, 1)
+            floor.append(seam_score(plain, [setting.first.size // 2]))
         found[f"seam_{name}"] = float(np.mean(literal))
+        found[f"seam_{name}_error"] = float(np.std(literal) / count**0.5)
+        found[f"seam_floor_{name}"] = float(np.mean(floor))
         found[f"seam_uncut_{name}"] = seams.ratio or float("nan")
         found[f"mismatch_{name}"] = seams.mismatch / seams.usual
     for name, value in found.items():
@@ -154,6 +162,7 @@ def measure_transfer(setting: Setting, count: int) -> dict[str, float]:
     g, models = setting.first, setting.params.models
     landmarks = load_network(models.landmarks, "landmarks")
     perceptual = load_perceptual(models.perceptual)
+    identity = load_network(models.identity, "identity")
     found: dict[str, list[float]] = {}
     for seed in range(count):
         w = setting.codes(2, 1000 + seed)
@@ -169,9 +178,13 @@ def measure_transfer(setting: Setting, count: int) -> dict[str, float]:
                 found.setdefault(f"{part}/{pose}", []).append(float(change[outside].mean() / change[inside].mean()))
                 rest = torch.where(outside, after, before)
                 found.setdefault(f"{part}/{pose}/lpips", []).append(float(perceptual(rest, before)))
+                found.setdefault(f"{part}/{pose}/id", []).append(float(cosine(identity(rest), identity(before))))
     means = {name: float(np.mean(values)) for name, values in found.items()}
-    for name in (name for name in means if not name.endswith("lpips")):
-        print(f"transfer {name}: outside {means[name]:.4f} of inside, LPIPS outside {means[name + '/lpips']:.5f}")
+    for name in (name for name in means if name.count("/") == 1):
+        print(
+            f"transfer {name}: outside {means[name]:.4f} of inside, LPIPS outside {means[name + '/lpips']:.5f}, "
+            f"identity of the rest {means[name + '/id']:.4f}"
+        )
     best = [means[f"{part}/all"] for part in ("eyes", "mouth")]
     free = [means[f"{part}/none"] for part in ("eyes", "mouth")]
     return {"outside_change": float(np.mean(best)), "outside_change_unaligned": float(np.mean(free))}
@@ -195,20 +208,28 @@ def measure_translation(setting: Setting, count: int) -> dict[str, float]:
     w = setting.codes(count, 5)
     source = read(setting.first.synthesis(w))
     drifts = {}
-    for name, codes in (("its own style", w), ("the style of another", w.roll(1, 0))):
-        drift = (read(translate(branch(setting.first, w), branch(setting.second, codes))) - source).abs().mean(0)
-        drifts[name] = float(drift.max())
-        print(f"drift in {name}: " + ", ".join(f"{n} {d:.3f}" for n, d in zip(STRUCTURE, drift.tolist(), strict=True)))
+    for kept in (6, 8, 10):
+        for name, codes in (("its own style", w), ("the style of another", w.roll(1, 0))):
+            images = translate(branch(setting.first, w), branch(setting.second, codes), kept_layers=kept)
+            drift = (read(images) - source).abs().mean(0)
+            drifts[name, kept] = float(drift.max())
+            values = ", ".join(f"{n} {d:.3f}" for n, d in zip(STRUCTURE, drift.tolist(), strict=True))
+            print(f"drift in {name}, {kept} kept layers: {values}")
     factors = sample_factors(range(9_000_000, 9_000_000 + count))
     instrument = (read(render_cel(factors)) - read(render(factors).image)).abs().mean(0)
     print("the regressor itself, on renderings in both styles: " + ", ".join(f"{d:.3f}" for d in instrument.tolist()))
-    distances = style_distances(setting, w, render_cel(sample_factors(range(9_000_000, 9_000_000 + 2 * count))))
-    print("distance to the cel-shaded set by alpha: " + ", ".join(f"{d:.3f}" for d in distances))
+    cel = render_cel(sample_factors(range(9_000_000, 9_000_000 + 2 * count)))
+    truncated = style_distances(setting, w, cel)
+    distances = style_distances(setting, setting.codes(count, 5, psi=1.0), cel)
+    for name, found in (("as composed", truncated), ("untruncated", distances)):
+        print(f"distance to the cel-shaded set by alpha, {name}: " + ", ".join(f"{d:.3f}" for d in found))
     falls = all(after < before for before, after in pairwise(distances))
     return {
-        "structure_drift": drifts["its own style"],
-        "structure_drift_reference": drifts["the style of another"],
+        "structure_drift": drifts["its own style", 6],
+        "structure_drift_reference": drifts["the style of another", 6],
+        "structure_drift_reference_8": drifts["the style of another", 8],
         "style_monotone": float(falls),
+        "style_last_step": distances[-1] - distances[-2],
     }
 
 
@@ -229,14 +250,18 @@ def main() -> None:
     parser.add_argument("--panoramas", type=int, default=12)
     parser.add_argument("--pairs", type=int, default=48)
     parser.add_argument("--portraits", type=int, default=512)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     keep_freed_memory()
     setting = Setting.load()
-    speeds = print_speeds(setting, options.rounds)
-    seams = measure_seams(setting, options.panoramas)
-    transfers = measure_transfer(setting, options.pairs)
-    translation = measure_translation(setting, options.portraits)
-    print_result(**seams, **transfers, **translation, **speeds)
+    measures: dict[str, Callable[[], dict[str, float]]] = {
+        "speed": lambda: print_speeds(setting, options.rounds),
+        "seams": lambda: measure_seams(setting, options.panoramas),
+        "transfer": lambda: measure_transfer(setting, options.pairs),
+        "translation": lambda: measure_translation(setting, options.portraits),
+    }
+    found = [measures[part]() for part in options.parts]
+    print_result(**{name: value for numbers in found for name, value in numbers.items()})
 
 
 if __name__ == "__main__":
