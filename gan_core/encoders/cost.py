@@ -5,6 +5,7 @@ import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 
@@ -12,6 +13,7 @@ from gan_core.batching import one_thread
 from gan_core.checkpoints.store import load_encoder, read_card
 
 ROWS, TIMES = 16, 7
+STATUS = Path("/proc/self/status")
 
 
 def encoder_cost(path: str, generator: str) -> dict[str, float]:
@@ -23,8 +25,9 @@ def encoder_cost(path: str, generator: str) -> dict[str, float]:
 def measure_here(path: str, generator: str) -> dict[str, float]:
     """Load an encoder and time it on noise.
 
-    ``parameters``; ``images_per_s`` (one thread, float32, batches of 16, median of 7 after a warm-up); ``peak_mb``
-    (most memory of the process beyond what it had before the encoder was loaded).
+    ``parameters``; ``images_per_s`` (of one core's own time, so that other work on the machine doesn't count; float32,
+    batches of 16, median of 7 after a warm-up); ``peak_mb`` (most memory of the process beyond what it had before the
+    encoder was loaded).
     """
     before = _peak_mb()
     encoder = load_encoder(path, read_card(path).name, generator)
@@ -32,9 +35,9 @@ def measure_here(path: str, generator: str) -> dict[str, float]:
     seconds = []
     with one_thread(), torch.inference_mode():
         for _ in range(TIMES + 1):
-            begin = time.perf_counter()
+            begin = time.thread_time()
             encoder.encode(images)
-            seconds.append(time.perf_counter() - begin)
+            seconds.append(time.thread_time() - begin)
     return {
         "parameters": float(sum(p.numel() for p in encoder.parameters())),
         "images_per_s": ROWS / statistics.median(seconds[1:]),
@@ -43,4 +46,7 @@ def measure_here(path: str, generator: str) -> dict[str, float]:
 
 
 def _peak_mb() -> float:
+    """Most memory so far; by ``getrusage`` it would include that of the process that started this one on Linux."""
+    if STATUS.is_file():
+        return float(STATUS.read_text().partition("VmHWM:")[2].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

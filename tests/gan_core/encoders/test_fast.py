@@ -47,8 +47,9 @@ def test_normalisations_after_convolutions_are_folded() -> None:
     assert folded.get_parameter("latlayer1.weight").dtype == torch.bfloat16
 
 
-def test_the_cost_of_an_encoder(tiny_models: dict[str, str]) -> None:
+def test_the_cost_of_an_encoder_is_its_own(tiny_models: dict[str, str]) -> None:
+    held = torch.ones(400 << 20, dtype=torch.uint8)  # which the process that measures must not count, nor hide behind
     cost = encoder_cost(tiny_models["encoder"], tiny_models["generator"])
     assert cost["parameters"] == float(int(cost["parameters"])) > 1000
     assert cost["images_per_s"] > 0
-    assert 0 <= cost["peak_mb"] < 2000
+    assert 0 < cost["peak_mb"] < len(held) >> 20
