@@ -15,7 +15,10 @@ Model = Literal[
     "train-network@landmarks",
     "train-network@segmenter",
     "train-encoder@psp",
+    "train-encoder@e4e",
     "train-encoder@style-transformer",
+    "train-encoder@psp-w",
+    "train-encoder@psp-w-plus",
     "fit-directions",
 ]
 

@@ -107,7 +107,10 @@ class TrainTranslationParams(TrainEncoderParams):
 
 
 class LatentEditsParams(Section):
-    """The classifier of latents, and a block for each attribute of ``blocks`` that can be taken from a reference."""
+    """The classifier of latents, and a block for each attribute of ``blocks`` that can be taken from a reference.
+
+    A block learns by the classifier for ``block_steps``, then from pictures for ``picture_steps``.
+    """
 
     samples: Annotated[int, Field(ge=64)] = 6_000
     hidden: Annotated[list[int], Field(min_length=1)] = [512, 128]
@@ -117,8 +120,10 @@ class LatentEditsParams(Section):
     batch_size: Count = 128
     classifier_steps: Count = 1_500
     block_steps: Count = 600
+    picture_steps: Annotated[int, Field(ge=0)] = 250
     lr: Positive = 1e-3
     weight_decay: Weight = 0.0
+    precision: Precision = "fast"
     seed: int = 0
 
 

@@ -58,17 +58,19 @@ class TransferBlock(nn.Module):
 
     ``forward(source, reference)``, both ``[B, n_latent, w_dim]`` and standardised, gives the change of the source. The
     published block gives the new latents themselves; learning the change, which starts at 0, keeps what isn't edited.
+    It also can't tell latents that are equal apart; here each has a learnt vector of its ``places`` added.
     """
 
-    def __init__(self, w_dim: int = 512, heads: int = 4) -> None:
+    def __init__(self, n_latent: int = 18, w_dim: int = 512, heads: int = 4) -> None:
         super().__init__()
+        self.places = nn.Parameter(torch.randn(n_latent, w_dim))
         self.transformerlayer = DecoderLayer(w_dim, heads=heads)
         self.change = nn.Linear(w_dim, w_dim)
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)
 
     def forward(self, source: Tensor, reference: Tensor) -> Tensor:
-        return self.change(self.transformerlayer(source, reference))
+        return self.change(self.transformerlayer(source + self.places, reference + self.places))
 
 
 class LatentEditor(nn.Module):
@@ -101,7 +103,7 @@ class LatentEditor(nn.Module):
             "heads": heads,
         }
         self.classifier = LatentClassifier(names, n_latent, w_dim, hidden, embedding)
-        self.blocks = nn.ModuleDict({name: TransferBlock(w_dim, heads) for name in blocks})
+        self.blocks = nn.ModuleDict({name: TransferBlock(n_latent, w_dim, heads) for name in blocks})
         self.register_buffer("mean", torch.zeros(w_dim))
         self.register_buffer("scale", torch.ones(w_dim))
 

@@ -1,12 +1,13 @@
 """Train the classifier of latents and the transfer blocks: ``python -m gan_core.training.latent_edits``.
 
-Trained on latents of the generator alone, labelled by the attribute regressor (Hu et al. 2022, section 3.4).
+Trained on latents of the generator alone, labelled by the attribute regressor (Hu et al. 2022, section 3.4). The
+published loss of a block asks the classifier alone, and latents are found that please it while the picture changes in
+other ways; here each block then learns from its pictures.
 """
 
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,31 +17,23 @@ from torch import Tensor, nn
 
 from gan_core.checkpoints.store import load_generator
 from gan_core.editing.calibrate import Eyes
-from gan_core.editing.label import move_to_label
 from gan_core.editing.latent_editor import LatentEditor, save_editor
 from gan_core.generators.base import Generator
 from gan_core.params import LatentEditsParams, ModelPaths, load_params
+from gan_core.precision import set_precision
 from gan_core.training.directions import network_eyes
+from gan_core.training.latent_edit_scores import Labelled, label_samples, score
 from gan_core.training.schedule import warm_cosine
 
 METRICS = Path("data/metrics/latent-edits.json")
-BATCH = 64
 HELD_OUT = 128
+PICTURES = 16
+"""Pairs of faces in a step that learns from pictures."""
+MOVE_WEIGHT = 1.0
+NEAR_WEIGHT = 0.1
 JITTER = 0.15
 """Noise on the standardised latents that are learnt from: an encoder's latents are not quite the generator's."""
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Latents ``w_plus [N, n_latent, w_dim]`` with what the regressor sees: shares ``[N, A]`` of each range, 0 to 1."""
-
-    w_plus: Tensor
-    shares: Tensor
-
-    def part(self, rows: slice) -> "Labelled":
-        """Some of the rows."""
-        return Labelled(self.w_plus[rows], self.shares[rows])
 
 
 def train_editor(params: LatentEditsParams, generator: Generator, eyes: Eyes) -> tuple[LatentEditor, Labelled]:
@@ -59,21 +52,11 @@ def train_editor(params: LatentEditsParams, generator: Generator, eyes: Eyes) ->
     editor.classifier.requires_grad_(False)
     for name in params.blocks:
         _fit(editor.blocks[name], params, params.block_steps, partial(_transfer, editor, params, known, name))
+        set_precision(generator, params.precision)
+        _fit(editor.blocks[name], params, params.picture_steps, partial(_draw, editor, generator, eyes, known, name))
+        set_precision(generator, "exact")
         log.info("the block for %s is trained", name)
     return editor.eval().requires_grad_(False), held_out
-
-
-@torch.no_grad()
-def label_samples(generator: Generator, eyes: Eyes, n: int, seed: int) -> Labelled:
-    """Draw latents, every second one mixed of two styles, and read their pictures."""
-    stream = torch.Generator().manual_seed(seed)
-    w, other = (generator.mapping(torch.randn(n, generator.z_dim, generator=stream)) for _ in range(2))
-    first = torch.randint(1, generator.n_latent, (n, 1), generator=stream)
-    first[::2] = generator.n_latent
-    mixed = torch.arange(generator.n_latent) >= first
-    w_plus = torch.where(mixed[:, :, None], generator.broadcast(other), generator.broadcast(w))
-    shares = torch.cat([eyes.attributes(generator.synthesis(part)) for part in w_plus.split(BATCH)])
-    return Labelled(w_plus, shares.clamp(0, 1))
 
 
 def _fit(model: nn.Module, params: LatentEditsParams, steps: int, loss: Callable[[torch.Generator], Tensor]) -> None:
@@ -119,48 +102,18 @@ def _transfer(
     )
 
 
-@torch.no_grad()
-def score_transfer(
-    editor: LatentEditor, generator: Generator, eyes: Eyes, held_out: Labelled, name: str
-) -> dict[str, float]:
-    """Measure a block on pairs of held-out latents, by the regressor.
-
-    ``way``: how far the attribute moves from the source's value to the reference's (regression slope);
-    ``others_kept``: 1 less the mean change of the other attributes as a share of the difference of the two faces.
-    """
-    source, reference = held_out, Labelled(held_out.w_plus.roll(1, 0), held_out.shares.roll(1, 0))
-    mixed = editor.transfer(source.w_plus, reference.w_plus, name)
-    after = torch.cat([eyes.attributes(generator.synthesis(part)) for part in mixed.split(BATCH)])
-    change, gap = after - source.shares, reference.shares - source.shares
-    column = eyes.names.index(name)
-    others = [i for i in range(len(eyes.names)) if i != column]
-    way = (change[:, column] * gap[:, column]).sum() / gap[:, column].square().sum()
-    kept = 1 - change[:, others].abs().mean() / gap[:, others].abs().mean()
-    return {"way": way.item(), "others_kept": kept.item()}
-
-
-def score_label(editor: LatentEditor, held_out: Labelled, name: str, target: bool) -> float:
-    """The share of held-out latents on the other side that a label edit of strength 1 brings over."""
-    column = editor.column(name)
-    w_plus = held_out.w_plus[(editor.logits(held_out.w_plus)[:, column] > 0) != target]
-    if not len(w_plus):
-        return 1.0
-    noise = torch.randn(w_plus.shape, generator=torch.Generator().manual_seed(0))
-    moved = move_to_label(lambda w: editor.logits(w)[:, column], w_plus, target, editor.length, noise)
-    return ((editor.logits(moved)[:, column] > 0) == target).float().mean().item()
-
-
-def score(editor: LatentEditor, generator: Generator, eyes: Eyes, held_out: Labelled) -> dict[str, dict[str, float]]:
-    """Scores by attribute: the classifier's agreement with the regressor, label edits both ways, and transfer."""
-    found: dict[str, dict[str, float]] = {}
-    logits = editor.logits(held_out.w_plus)
-    for name in eyes.names:
-        column = editor.column(name)
-        agree = ((logits[:, column] > 0) == (held_out.shares[:, column] > 0.5)).float().mean().item()
-        flips = {f"flips_{word}": score_label(editor, held_out, name, word == "on") for word in ("on", "off")}
-        moved = score_transfer(editor, generator, eyes, held_out, name) if name in editor.blocks else {}
-        found[name] = {"agreement": agree, **flips, **moved}
-    return found
+def _draw(
+    editor: LatentEditor, generator: Generator, eyes: Eyes, known: Labelled, name: str, stream: torch.Generator
+) -> Tensor:
+    """What pictures show: one attribute as in the reference, the others as in the source, and latents near its own."""
+    rows, others = torch.randint(len(known.w_plus), (2, PICTURES), generator=stream)
+    source, wanted, column = known.w_plus[rows], known.shares[rows], editor.column(name)
+    wanted[:, column] = known.shares[others, column]
+    mixed = editor.transfer(source, known.w_plus[others], name)
+    error = eyes.attributes(generator.synthesis(mixed)) - wanted
+    kept = [i for i in range(error.shape[1]) if i != column]
+    near = ((mixed - source) / editor.scale).square().mean()
+    return MOVE_WEIGHT * error[:, column].square().mean() + error[:, kept].abs().mean() + NEAR_WEIGHT * near
 
 
 def train_latent_edits(params: LatentEditsParams, models: ModelPaths) -> dict[str, dict[str, float]]:

@@ -10,7 +10,8 @@ from gan_core.editing.latent_editor import load_editor, save_editor
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.params import LatentEditsParams, ModelPaths
-from gan_core.training.latent_edits import label_samples, score, train_editor
+from gan_core.training.latent_edit_scores import label_samples, score
+from gan_core.training.latent_edits import train_editor
 
 PARAMS = LatentEditsParams(
     samples=384,
@@ -20,7 +21,8 @@ PARAMS = LatentEditsParams(
     blocks=["red"],
     batch_size=64,
     classifier_steps=250,
-    block_steps=200,
+    block_steps=150,
+    picture_steps=40,
 )
 
 
@@ -54,6 +56,7 @@ def test_classifier_and_block_learn(
         assert scores[name]["agreement"] > 0.8, scores
         assert min(scores[name]["flips_on"], scores[name]["flips_off"]) > 0.8, scores
     assert scores["red"]["way"] > 0.2, scores
+    assert scores["red"]["others_kept"] > 0.75, scores  # 0.72 without pictures
     assert "way" not in scores["green"]
     path = tmp_path_factory.mktemp("editor") / "editor.safetensors"
     save_editor(path, editor, tiny_models["generator"], {"held_out": scores})
