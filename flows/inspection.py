@@ -40,6 +40,7 @@ def _describe_run(output: str) -> Iterator[str]:
     yield f"{output}: run over {job.source}, {len(job.shards)} shards, {sum(job.rows.values())} rows"
     for stage in (name for name in STAGES if name in job.stages):
         statuses: Counter[str] = Counter()
+        flags: Counter[str] = Counter()
         unfinished = []
         for shard in job.shards:
             receipt, why = valid_receipt(join_url(output, stage, shard))
@@ -47,8 +48,10 @@ def _describe_run(output: str) -> Iterator[str]:
                 unfinished.append(f"{base_name(shard)} ({why})")
             else:
                 statuses.update(receipt.rows)
+                flags.update(receipt.flags)
         missing = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
-        yield f"  {stage:8} {len(job.shards) - len(unfinished)} shards, {_counts(statuses)}{missing}"
+        flagged = "".join(f", {n} of them {flag}" for flag, n in sorted(flags.items()))
+        yield f"  {stage:8} {len(job.shards) - len(unfinished)} shards, {_counts(statuses)}{flagged}{missing}"
 
 
 def _counts(statuses: Counter[str]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gan_core.chain import STAGES
 from gan_core.data.atomic import remove
-from gan_core.data.receipts import ABSENT, receipt_path, valid_receipt
+from gan_core.data.receipts import ABSENT, receipt_path, require_receipt, valid_receipt
 from gan_core.data.shards import read_rows
 from gan_core.data.urls import base_name, exists, join_url, open_fs
 from gan_core.errors import DataError, near_matches
@@ -19,11 +19,12 @@ SUMMARY = "summary.json"
 
 @dataclass
 class State:
-    """A run's shards by stage and state, and its rows by status with the stage that said so."""
+    """A run's shards by stage and state, its rows by status with the stage that said so, and flags of ``ok`` rows."""
 
     job: Job
     shards: dict[str, Counter[str]] = field(default_factory=dict)
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
 
     @property
     def finished(self) -> bool:
@@ -49,6 +50,7 @@ def read_state(output: str) -> State:
         last = next((s for s in reversed(state.job.stages) if _shard_state(output, s, shard) == DONE), None)
         if last is not None:
             state.rows.update(_statuses(output, last, shard))
+            state.flags.update(require_receipt(join_url(output, last, shard), "run it again").flags)
     return state
 
 
@@ -110,7 +112,8 @@ def _row_counts(state: State) -> Iterator[str]:
     counts: Counter[str] = Counter()
     for (status, stage), n in state.rows.items():
         counts["ok" if status == "ok" else f"{status} ({stage})"] += n
+    flags = " and ".join(f"{n} {flag}" for flag, n in sorted(state.flags.items()))
     for name in sorted(counts, key=lambda name: (name != "ok", -counts[name], name)):
-        yield f"{counts[name]} {name}"
+        yield f"{counts[name]} {name}" + (f" ({flags})" if name == "ok" and flags else "")
     if missing := sum(state.job.rows.values()) - counts.total():
         yield f"{missing} not begun"

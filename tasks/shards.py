@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
 import torch
@@ -69,7 +69,7 @@ def run_one_shard(name: str, job: Job, shard: str) -> Done:
         seconds=receipt.seconds,
         skipped=receipt.reused,
     )
-    say(_sentence(done, receipt.why))
+    say(_sentence(done, receipt.flags, receipt.why))
     return done
 
 
@@ -100,9 +100,10 @@ def _progress(say: Callable[[str], None], total: int) -> Callable[[int], None]:
     return progress
 
 
-def _sentence(done: Done, why: str) -> str:
+def _sentence(done: Done, flags: Mapping[str, int], why: str) -> str:
     ok = done["rows"].get("ok", 0)
-    counts = f"{ok} ok, {sum(done['rows'].values()) - ok} failed"
+    flagged = "".join(f" ({n} {flag})" for flag, n in flags.items())
+    counts = f"{ok} ok{flagged}, {sum(done['rows'].values()) - ok} failed"
     if done["skipped"]:
         return f"skipped, finished before: {counts}"
     again = "" if why == ABSENT else f"; made again: {why}"

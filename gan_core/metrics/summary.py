@@ -3,7 +3,8 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gan_core.data.atomic import write_bytes
@@ -32,7 +33,15 @@ def summarise(output: str) -> dict[str, float]:
             total.omitted |= part.omitted
     if not merged:
         total.omitted["all"] = "no row was measured"
-    return write_summary(output, total, rows)
+    return write_summary(output, total, rows, count_flags(shards, "measure"))
+
+
+def count_flags(shards: Iterable[str], stage: str) -> Counter[str]:
+    """Add up the flags of a stage's ``ok`` rows; raises ``DataError`` for a shard that is not finished."""
+    flags: Counter[str] = Counter()
+    for shard in shards:
+        flags.update(require_receipt(shard, f"run the {stage} stage again").flags)
+    return flags
 
 
 def count_rows(shards: Iterable[str], stage: str) -> Counter[str]:
@@ -43,13 +52,17 @@ def count_rows(shards: Iterable[str], stage: str) -> Counter[str]:
     return rows
 
 
-def write_summary(output: str, total: Summary, rows: Counter[str]) -> dict[str, float]:
+def write_summary(
+    output: str, total: Summary, rows: Counter[str], flags: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, float]:
     """Write ``summary.json`` and return its metrics.
 
-    The file has ``metrics`` (finite numbers by name, such as ``fid/toy-attr/tuned``), ``omitted`` (reasons by name) and
-    ``rows`` (counts by status).
+    The file has ``metrics`` (finite numbers by name, such as ``fid/toy-attr/tuned``), ``omitted`` (reasons by name),
+    ``rows`` (counts by status) and, where ``ok`` rows have some, ``flags`` (counts by flag).
     """
     summary = _finite(total) | {"rows": dict(sorted(rows.items()))}
+    if flags:
+        summary["flags"] = dict(sorted(flags.items()))
     write_bytes(join_url(output, SUMMARY_FILE), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
     return dict(summary["metrics"])
 

@@ -35,12 +35,13 @@ class Line:
 
 @dataclass
 class Rows:
-    """What is known of all rows: counts by status and stage, finite values by score, and the rows that are shown.
+    """What is known of all rows: counts by status and stage, and by flag; finite values by score; the rows to show.
 
     ``ranked_by`` names the score that ``worst`` is sorted by, ``None`` where a run has none to sort by.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
     values: dict[str, np.ndarray] = field(default_factory=dict)
     sample: list[Line] = field(default_factory=list)
     worst: list[Line] = field(default_factory=list)
@@ -65,6 +66,7 @@ def read_rows_of(job: Job) -> Rows:
         frame = _read_frame(job, shard)
         rows.counts.update(zip(frame["status"], frame["stage"], strict=True))
         fine = frame[frame["status"] == "ok"]
+        rows.flags.update(reason.partition(":")[0] for reason in fine["reason"] if reason)
         rows.ranked_by = rank_score(fine.columns)
         picked.add(fine, frame[frame["status"] != "ok"], rows.ranked_by)
         parts.append(fine[_score_names(fine)].astype(np.float32))

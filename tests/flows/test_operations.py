@@ -8,8 +8,10 @@ import pytest
 
 from flows import doctor, servers
 from flows.doctor import Check, examine
+from flows.inspection import describe
 from flows.status import DAMAGED, DONE, WAITING, WRITING, describe_runs, find_runs, read_state, withdraw
 from gan_core.chain import build_stage
+from gan_core.data.receipts import require_receipt, write_receipt
 from gan_core.data.run_stage import run_stage
 from gan_core.errors import DataError
 from gan_core.params import load_params
@@ -44,6 +46,16 @@ def test_status_tells_shards_by_state_and_rows_by_reason(job: Job) -> None:
     assert "  rows     5 ok, 1 not_an_image (align), 2 not begun" in lines
     assert "  MLflow   not logged yet: `edit-dataset sync runs/a`" in lines
     assert find_runs("runs/a") == ["runs/a"]
+
+
+def test_flags_of_rows_that_went_on_are_counted(job: Job) -> None:
+    shard = "runs/a/encode/shard-00000.parquet"
+    receipt = require_receipt(shard, "")
+    write_receipt(shard, receipt.model_copy(update={"flags": {"diverged": 1}}))
+    assert "  rows     7 ok (1 diverged), 1 not_an_image (align)" in list(describe_runs("runs"))
+    assert any(
+        line.startswith("  encode   1 shards, 3 rows, 2 ok, 1 not_an_image, 1 of") for line in describe("runs/a")
+    )
 
 
 def test_no_run_is_told_in_one_line(tmp_path: Path) -> None:

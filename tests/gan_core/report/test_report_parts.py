@@ -1,6 +1,7 @@
 """The parts of a report: names of scores, plots, and pictures found in the right place."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from gan_core.data.images import encode_png, image_value
 from gan_core.data.shards import IMAGE, ShardWriter
 from gan_core.params import Params
 from gan_core.report.metrics import explain_total, parse_score
+from gan_core.report.numbers import make_tiles
 from gan_core.report.pictures import LARGEST_SIDE, read_strips, to_data_url
 from gan_core.report.plots import histogram, ticks
-from gan_core.report.rows import Line
+from gan_core.report.rows import Line, Rows
 from gan_core.runs import Job
 
 
@@ -108,3 +110,9 @@ def test_large_pictures_are_shrunk_and_bombs_left_out() -> None:
     assert to_data_url(flat(90, 1000), 10_000) is None
     assert to_data_url(b"<svg onload='x'>", 10_000) is None
     assert to_data_url(None, 10_000) is None
+
+
+def test_flags_are_counted_under_the_rows_that_went_through() -> None:
+    rows = Rows(counts=Counter({("ok", "measure"): 3}), flags=Counter({"diverged": 2}))
+    (tile,) = (tile for tile in make_tiles(rows, [], [], {}) if tile.label == "Edited")
+    assert (tile.value, tile.sentence) == ("3", "Rows that went through all stages. Diverged: 2.")
