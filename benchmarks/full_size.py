@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 
 from benchmarks.harness import print_result
-from benchmarks.memory import peak_mb
 from gan_core.checkpoints.files import file_sha256
 from gan_core.checkpoints.layouts import import_checkpoint
 from gan_core.checkpoints.store import load_generator
@@ -29,6 +28,7 @@ from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.metrics.networks import NETWORKS
 from gan_core.metrics.trunks import TRUNKS
+from gan_core.probe import peak_mb
 
 SMALL = {"style_dim": 32, "n_mlp": 2, "channels": {4: 32, 8: 32, 16: 16, 32: 16, 64: 16}}
 SMALL_ENCODER = {"n_latent": 10, "style_dim": 32, "input_size": 64, "units": [1, 1, 1, 1], "width": 8}

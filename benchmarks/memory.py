@@ -5,22 +5,14 @@ The flow, without tuning, over 512 and over 4,096 images in shards of 128, each 
 """
 
 import argparse
-import re
 import subprocess
 import sys
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.harness import print_result, services
+from gan_core.probe import peak_mb
 
 SHARD_ROWS = 128
-
-
-def peak_mb() -> float:
-    """Return the highest resident memory of this process so far, in MB."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found, "this benchmark needs Linux"
-    return int(found[1]) / 1024
 
 
 def run_flow(images: int, folder: str) -> None:

@@ -56,6 +56,7 @@ def run(
     params: ParamsFile = "params.yaml",
     settings: Setting = None,
     update: Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="choose both batch sizes by short trials")] = False,
 ) -> None:
     """Run the whole flow over a dataset; finished shards are skipped."""
     from flows.servers import connect, use_prefect_server
@@ -68,12 +69,19 @@ def run(
         from flows.champion import resolve_encoder
 
         overrides = resolve_encoder(params, overrides)
+    if probe:
+        from gan_core.probe import probe_settings
+
+        overrides = (overrides or {}) | probe_settings(load_params(params, overrides), output, typer.echo)
     job = plan_run(source, output, params, overrides, update)
     typer.echo(f"{output}: {sum(job.rows.values())} rows in {len(job.shards)} shards: {' → '.join(job.stages)}")
     connect(typer.echo)
     from flows.edit_dataset import edit_dataset
+    from gan_core.report.stages import describe_stages
 
     edit_dataset(source, output, params, overrides, update)
+    for line in describe_stages(job):
+        typer.echo(line)
     typer.echo(f"report: {output}/report.html")
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -38,6 +39,13 @@ class StageSummary:
 def summarise_stages(job: Job) -> list[StageSummary]:
     """Read all receipts of a run; one that is missing or damaged is counted as no shard."""
     return [_summarise(job, name) for name in job.stages]
+
+
+def describe_stages(job: Job) -> Iterator[str]:
+    """Say of each stage how long its work took, over all workers, how fast that is, and how many rows it gave."""
+    for stage in summarise_stages(job):
+        speed = f", {stage.speed} a second" if stage.speed else ""
+        yield f"{stage.name:8} {stage.seconds:9.1f} s  {stage.ok} of {stage.rows.total()} rows{speed}"
 
 
 def _summarise(job: Job, name: str) -> StageSummary:

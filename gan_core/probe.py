@@ -1,0 +1,138 @@
+"""How many rows at once fit this machine: short trials of tuning, which needs most, each in a process of its own.
+
+Memory that a process has freed stays with it, so only a fresh one shows what a batch takes.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gan_core.data.images import encode_png, image_value
+from gan_core.data.stages import Row
+from gan_core.data.urls import exists, join_url
+from gan_core.params import Params
+from gan_core.runs import RUN_FILE, load_run
+
+SIZES = (2, 4, 8, 16)
+SHARE = 0.8
+"""Of the memory that is available, for all workers together."""
+GAIN = 1.1
+"""A larger batch has to be this much faster, row by row."""
+PICTURES_BYTES = 1 << 27
+"""What one column of pictures of a batch may take, decoded."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One step of tuning for ``rows`` rows: the seconds it took, and the highest resident memory of its process."""
+
+    rows: int
+    seconds: float
+    peak_mb: float
+
+    def __str__(self) -> str:
+        return (
+            f"tuning {self.rows} rows together: {self.seconds / self.rows:.2f} s a row and step, {self.peak_mb:.0f} MB"
+        )
+
+
+def probe_settings(params: Params, output: str, tell: Callable[[str], None]) -> dict[str, int]:
+    """Settings ``run.batch_size`` and ``tune.batch_size``: those of the run in ``output``, else what trials show.
+
+    The largest batch of tuning is taken that fits and is faster than the one before; ``tell`` gets a line a trial.
+    """
+    if exists(join_url(output, RUN_FILE)):
+        params = load_run(output).params
+        return {"run.batch_size": params.run.batch_size, "tune.batch_size": params.tune.batch_size}
+    rows = min(params.run.batch_size, max(1, PICTURES_BYTES // (12 * params.align.size**2)))
+    settings = {"run.batch_size": rows}
+    if params.tune.enabled:
+        settings["tune.batch_size"] = choose_rows(lambda rows: try_tuning(params, rows), _limit_mb(params), tell)
+    tell(", ".join(f"{name} {value}" for name, value in settings.items()))
+    return settings
+
+
+def choose_rows(attempt: Callable[[int], Trial | None], limit_mb: float, tell: Callable[[str], None]) -> int:
+    """Try 2, 4, ... rows while they fit and pay; ``attempt`` gives None where the process was killed. At least 1."""
+    good: list[Trial] = []
+    for rows in SIZES:
+        if good and _expected_mb(good) > limit_mb:
+            break
+        trial = attempt(rows)
+        tell(str(trial) if trial else f"tuning {rows} rows together: killed for its memory")
+        if trial is None or trial.peak_mb > limit_mb:
+            break
+        if good and GAIN * trial.seconds / rows > good[-1].seconds / good[-1].rows:
+            break
+        good.append(trial)
+    return good[-1].rows if good else 1
+
+
+def try_tuning(params: Params, rows: int) -> Trial | None:
+    """Do one trial in a process of its own; None if that was killed. What it prints as an error passes through."""
+    command = [sys.executable, "-m", "gan_core.probe", str(rows)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, input=params.model_dump_json(), stdout=subprocess.PIPE, text=True, env=environment)
+    if done.returncode < 0:
+        return None
+    done.check_returncode()
+    seconds, peak = done.stdout.split()[-2:]
+    return Trial(rows, float(seconds), float(peak))
+
+
+def peak_mb() -> float:
+    """The highest resident memory of this process so far in MB (Linux)."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found, "this needs Linux"
+    return int(found[1]) / 1024
+
+
+def available_mb() -> float:
+    """Memory that new processes may take in MB: the machine's, or less in a container that is limited (Linux)."""
+    found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    assert found, "this needs Linux"
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(int(found[1]) / 1024, float("inf") if text == "max" else int(text) / 2**20)
+
+
+def main() -> None:
+    """Be the process of a trial: parameters as JSON on stdin, the number of rows as the argument."""
+    from gan_core.inversion.stage import TuneStage
+
+    rows = int(sys.argv[1])
+    params = Params.model_validate_json(sys.stdin.read())
+    tune = params.tune.model_copy(update={"steps": 1, "pivot_steps": 1, "persist": "delta"})
+    stage = TuneStage(tune, params.models)
+    latent = stage.generator.latent_avg.expand(stage.generator.n_latent, -1).numpy()
+    made = [_row(key, stage.generator.size, latent) for key in range(rows)]
+    begin = time.perf_counter()
+    stage.process(made)
+    print(time.perf_counter() - begin, peak_mb())
+
+
+def _row(key: int, size: int, latent: np.ndarray) -> Row:
+    pixels = np.random.default_rng(key).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return {"key": str(key), "image": image_value(encode_png(pixels), ""), "latent": latent}
+
+
+def _limit_mb(params: Params) -> float:
+    return SHARE * available_mb() / params.run.workers
+
+
+def _expected_mb(good: list[Trial]) -> float:
+    """What twice the last rows will take, by the last two trials or, after one, at worst."""
+    last = good[-1]
+    growth = last.peak_mb - good[-2].peak_mb if len(good) > 1 else last.peak_mb / 2
+    return last.peak_mb + 2 * growth
+
+
+if __name__ == "__main__":
+    main()
