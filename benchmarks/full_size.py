@@ -3,6 +3,7 @@
 Files in the published layouts, with random weights in them (pSp on IR-SE-50 with its StyleGAN2 of 1024 px, ArcFace,
 AlexNet), are imported; then pictures larger than that go through align, encode, tune, edit, paste and measure in a
 process of its own. It prints the time of each stage and the highest resident memory of that process (``VmHWM``).
+``--probe`` first chooses the batch sizes as ``edit-dataset run --probe`` does.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.metrics.networks import NETWORKS
 from gan_core.metrics.trunks import TRUNKS
-from gan_core.probe import peak_mb
+from gan_core.params import load_params
+from gan_core.probe import peak_mb, probe_settings
 
 SMALL = {"style_dim": 32, "n_mlp": 2, "channels": {4: 32, 8: 32, 16: 16, 32: 16, 64: 16}}
 SMALL_ENCODER = {"n_latent": 10, "style_dim": 32, "input_size": 64, "units": [1, 1, 1, 1], "width": 8}
@@ -123,6 +125,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, choices=ARGUMENTS, default=1024)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--steps", type=int, default=2, help="of tuning")
+    parser.add_argument("--probe", action="store_true", help="choose the batch sizes by trial")
     parser.add_argument("--in", dest="folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder:
@@ -133,8 +136,13 @@ def main() -> None:
         begin = time.perf_counter()
         models = import_models(Path(name), options.size)
         write_photographs(Path(name), options.rows, options.size)
-        (Path(name) / SETTINGS).write_text(json.dumps(settings(models, options.size, options.steps)))
         print(f"models and pictures written and imported in {time.perf_counter() - begin:.0f} s", flush=True)
+        overrides = settings(models, options.size, options.steps)
+        if options.probe:
+            overrides |= probe_settings(
+                load_params(overrides=overrides), f"{name}/run", lambda line: print(line, flush=True)
+            )
+        (Path(name) / SETTINGS).write_text(json.dumps(overrides))
         subprocess.run([sys.executable, "-m", "benchmarks.full_size", "--in", name], check=True)
 
 
