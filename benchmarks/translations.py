@@ -23,11 +23,12 @@ from gan_core.checkpoints.store import load_encoder
 from gan_core.data.images import encode_png, image_value
 from gan_core.data.stages import Row
 from gan_core.params import Params, load_params
+from gan_core.training.log import tile
 from gan_core.training.portraits import PortraitSet, load_portraits
 from gan_core.translation.degradations import reduce_bicubic
-from gan_core.translation.inputs import Seen
+from gan_core.translation.inputs import Seen, picture_cell
 from gan_core.translation.scores import Translated
-from gan_core.translation.stage import TranslateStage
+from gan_core.translation.stage import INPUT, OUTPUT, TranslateStage
 from gan_core.translation.tasks import TASKS, translator_path
 
 Draw = Callable[[Sequence[Seen]], Tensor]
@@ -36,6 +37,7 @@ BATCH = 32
 SIDE = 16
 """Inputs are compared at this size in pixels to find the nearest."""
 FACTORS = [2, 4, 8, 16, 32]
+EXAMPLES = (2, 5)
 HEADLINES = {
     "frontalisation": ("yaw_after", -1),
     "sketch": ("edges", 1),
@@ -146,25 +148,38 @@ def examine(task: str, params: Params, held_out: PortraitSet, train: PortraitSet
         truth = held_out.images(numbers.numpy())
         inputs = torch.stack([one.tensor for one in seen])
         others = {"baseline": baseline(seen), "truth": truth}
-        for name in stage.scorer.names:
-            sums.setdefault(name, []).extend(float(row[name]) for row in made if isinstance(row, dict))
+        finished = [row for row in made if isinstance(row, dict)]
+        _add(sums, "", {name: [row[name] for row in finished] for name in stage.scorer.names}, seen)
         for who, output in others.items():
             scores = stage.scorer.score(Translated(seen, inputs, output, [output, output], truth))
-            for name, values in scores.items():
-                sums.setdefault(f"{who}/{name}", []).extend(value for value in values if value is not None)
-        if task == "super-resolution":
-            _by_factor(sums, made, seen)
+            _add(sums, f"{who}/", scores, seen)
     headline, sign = HEADLINES[task]
     gains = sign * (np.array(sums[headline]) - np.array(sums[f"baseline/{headline}"]))
     found = {name: float(np.mean(values)) for name, values in sums.items() if values}
     return found | {"gain": float(gains.mean()), "gain_error": float(gains.std() / len(gains) ** 0.5)}
 
 
-def _by_factor(sums: dict[str, list[float]], made: Sequence[object], seen: Sequence[Seen]) -> None:
-    for row, one in zip(made, seen, strict=True):
-        for name in ("psnr", "lpips"):
-            if isinstance(row, dict):
-                sums.setdefault(f"{name}/x{one.factor}", []).append(float(row[name]))
+def _add(
+    sums: dict[str, list[float]], prefix: str, scores: dict[str, list[float | None]], seen: Sequence[Seen]
+) -> None:
+    for name, values in scores.items():
+        for value, one in zip(values, seen, strict=True):
+            if value is not None:
+                sums.setdefault(prefix + name, []).append(value)
+                if one.factor > 1 and name in ("psnr", "lpips"):
+                    sums.setdefault(f"{prefix}{name}/x{one.factor}", []).append(value)
+
+
+@torch.no_grad()
+def draw_examples(task: str, params: Params, held_out: PortraitSet, numbers: Sequence[int]) -> Tensor:
+    """What became of some held-out portraits: of each the input, the output, its variants and the truth."""
+    stage = build_stage("translate", task_params(task, params), "")
+    assert isinstance(stage, TranslateStage)
+    columns = [INPUT, OUTPUT, *(picture.column for picture in stage.plan)]
+    made = [row for row in stage.process(make_rows(held_out, numbers)) if isinstance(row, dict)]
+    cells = [{"": row[column]} for row in made for column in columns]
+    drawn = torch.stack([picture_cell(cell, "", stage.side) for cell in cells]).unflatten(0, (len(made), -1))
+    return torch.cat([drawn, held_out.images(np.array(numbers))[:, None]], 1).flatten(0, 1)
 
 
 def describe(task: str, found: dict[str, float]) -> list[str]:
@@ -190,11 +205,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--task", action="append", choices=sorted(BASELINES))
+    parser.add_argument("--pictures", metavar="FILE", help="draw examples, a line for each task")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     params = load_params(overrides=dict(text.split("=", 1) for text in options.set))
     held_out, train = load_portraits("held_out"), load_portraits("train")
     results: dict[str, float | dict[str, float]] = {}
+    examples: list[Tensor] = []
     for task in options.task or [name for name in TASKS if name in BASELINES]:
         if not Path(translator_path(params, task)).exists():
             print(f"{task}: no encoder yet; train it with `python -m flows.train_models translation {task}`")
@@ -202,6 +219,10 @@ def main() -> None:
         found = examine(task, params, held_out, train, options.images)
         print("\n".join(describe(task, found)), flush=True)
         results[task.replace("-", "_")] = {name.replace("/", "_"): value for name, value in found.items()}
+        if options.pictures:
+            examples.append(draw_examples(task, params, held_out, EXAMPLES))
+    if examples:
+        tile(torch.cat(examples), len(examples[0])).save(options.pictures, quality=92)
     print_result(**results)
 
 

@@ -147,12 +147,14 @@ SCORES: dict[str, Score] = {
     ),
     "yaw_before": Score(lambda s, x: s.degrees(x.inputs), "turn of the head that came in, degrees", ("attributes",)),
     "yaw_after": Score(lambda s, x: s.degrees(x.output), "turn of the head that came out, degrees", ("attributes",)),
-    "mean_iou": Score(label_agreement, "mean IoU of the label map given and that of the output", ("segmenter",)),
+    "mean_iou": Score(
+        label_agreement, "IoU, over the classes, of the label map given and that of the output", ("segmenter",)
+    ),
     "edges": Score(edge_agreement, "F1 of the lines given and the borders in the output", ("segmenter",)),
     "consistency": Score(data_consistency, "PSNR of output and input after reduction by the factor, dB"),
     "mse_hidden": Score(hidden_error, "squared error where the mask hides", needs_truth=True),
     "mse_shown": Score(lambda s, x: hidden_error(s, x, False), "squared error where it doesn't", needs_truth=True),
-    "diversity": Score(diversity, "mean perceptual distance between two variants", ("perceptual",)),
+    "diversity": Score(diversity, "perceptual distance between two variants", ("perceptual",)),
 }
 SCORES_OF: dict[str, tuple[str, ...]] = {
     "inversion": ("mse", "psnr", "lpips", "identity"),

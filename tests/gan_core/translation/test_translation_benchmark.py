@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.translations import BASELINES, HEADLINES, describe, examine, find_nearest, small_inputs, task_params
+from benchmarks.translations import (
+    BASELINES,
+    HEADLINES,
+    describe,
+    draw_examples,
+    examine,
+    find_nearest,
+    small_inputs,
+    task_params,
+)
 from gan_core.data.toy import render, sample_factors
 from gan_core.params import ModelPaths, Params, TrainTranslationParams, check_params
 from gan_core.training.portraits import PortraitSet
@@ -45,6 +54,20 @@ def test_a_task_is_scored_beside_its_baseline_and_the_truth(task: str, params: P
     assert np.isfinite(list(found.values())).all()
     assert found.get("truth/lpips", 0.0) < 0.05, "the picture went through 8 bits"
     assert found["gain_error"] > 0 and any("the baseline, by" in line for line in describe(task, found))
+
+
+def test_examples_are_inputs_outputs_variants_and_truths(params: Params, train: PortraitSet) -> None:
+    drawn = draw_examples("sketch", params, train, [1, 3])
+    assert drawn.shape == (2 * 5, 3, 64, 64)
+    assert torch.equal(drawn[[4, 9]], train.images(np.array([1, 3])))
+    assert not torch.equal(drawn[2], drawn[3]), "two variants"
+
+
+def test_psnr_and_lpips_are_told_by_factor(params: Params, train: PortraitSet) -> None:
+    found = examine("super-resolution", params, train, train, 6)
+    factors = {name.rpartition("/")[2] for name in found if name.startswith("psnr/")}
+    assert len(factors) > 1 and factors <= {"x2", "x4", "x8", "x16", "x32"}
+    assert {f"baseline/psnr/{factor}" for factor in factors} <= set(found)
 
 
 @pytest.mark.parametrize("task", ["segmentation", "inpainting"])
