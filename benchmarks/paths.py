@@ -12,13 +12,15 @@ each edited to the side where its attribute has room, every method by what moves
 Printed as mean ± standard deviation over codes (of a mean over codes: over attributes). ``roundtrip`` is the largest
 ``|f^-1(f(z)) - z|`` and ``commutator`` the largest difference of two orders, over 1,000 codes moved by up to 3 units of
 the longest path, in float32 and in the frame's standard deviations. ``edit_time_ratio``: 64 edits of three attributes
-in w (d = 512, the published network) against drawing these 64 at 256 px. ``--pictures`` writes a strip per world.
+in w (d = 512, the published network) against drawing these 64 at 256 px (``edit_time_of_one_picture``: against one of
+them); ``adaptive_time_ratio`` the same with the adaptive solver of the publication. ``--pictures`` writes a strip per
+world.
 """
 
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -28,6 +30,8 @@ from torch import Tensor
 from benchmarks.harness import print_result
 from gan_core.checkpoints.files import read_card
 from gan_core.checkpoints.store import load_generator
+from gan_core.editing.calibrate import Eyes
+from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.params import load_params
 from gan_core.paths.base import Straightening
@@ -45,19 +49,36 @@ STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 EDITS, DRAWN, SHOWN = 64, 4, 64
 
 
-def load_world(world: str) -> dict[str, tuple[SemanticPaths, float]]:
-    """Return the paths of every method that was trained, and the seconds that took; units are made equally long."""
-    params = load_params()
-    found = {}
-    for method in METHODS:
-        job = find_job(f"{WORLDS[world]}-{method}", params)
-        if job.target.is_file():
-            seconds = read_card(job.target).extra["scores"]["train_seconds"]
-            found[method] = (load_paths(job.target, job.generator_path), seconds)
-    if not found:
-        raise SystemExit(f"no paths of {world} in data/models: train them with `dvc repro`")
-    match_lengths([paths for paths, _ in found.values()])
-    return found
+@dataclass(frozen=True)
+class World:
+    """A generator, what judges its pictures, and the paths of every method that was trained, with the seconds it took.
+
+    Units are made equally long.
+    """
+
+    name: str
+    generator: Generator
+    eyes: Eyes
+    methods: dict[str, tuple[SemanticPaths, float]]
+
+    @classmethod
+    def load(cls, name: str) -> "World":
+        """Read what lies in ``data/models``."""
+        params, methods = load_params(), {}
+        jobs = {method: find_job(f"{WORLDS[name]}-{method}", params) for method in METHODS}
+        for method, job in jobs.items():
+            if job.target.is_file():
+                seconds = read_card(job.target).extra["scores"]["train_seconds"]
+                methods[method] = (load_paths(job.target, job.generator_path), seconds)
+        if not methods:
+            raise SystemExit(f"no paths of {name} in data/models: train them with `dvc repro`")
+        match_lengths([paths for paths, _ in methods.values()])
+        generator = load_generator(jobs["linear"].generator_path)
+        return cls(name, generator, jobs["linear"].eyes(generator), methods)
+
+    def codes(self, space: str, count: int, seed: int) -> Tensor:
+        """Draw codes ``[count, width]`` that nothing was fitted on."""
+        return sample_codes(self.generator, space, count, torch.Generator().manual_seed(seed))
 
 
 def match_lengths(methods: list[SemanticPaths]) -> None:
@@ -69,17 +90,12 @@ def match_lengths(methods: list[SemanticPaths]) -> None:
             paths.named[name] = replace(named, unit=named.unit * least / named.move, move=least)
 
 
-def compare(world: str, count: int) -> dict[str, dict[str, float]]:
+def compare(world: World, count: int) -> dict[str, dict[str, float]]:
     """Measure and print all methods of a world; return means in % by measure and method."""
-    methods = load_world(world)
-    job = find_job(f"{WORLDS[world]}-linear", load_params())
-    generator = load_generator(job.generator_path)
-    eyes = job.eyes(generator)
     means: dict[str, dict[str, float]] = {key: {} for key in ("commutativity", "undo", "side_effects", "identity")}
-    for method, (paths, seconds) in methods.items():
-        codes = sample_codes(generator, paths.space, count, torch.Generator().manual_seed(SEED))
-        bench = Bench.of(paths, generator, eyes, codes)
-        print(f"\n{world}, {method} ({paths.model.name}), {count} codes, trained in {seconds:.0f} s")
+    for method, (paths, seconds) in world.methods.items():
+        bench = Bench.of(paths, world.generator, world.eyes, world.codes(paths.space, count, SEED))
+        print(f"\n{world.name}, {method} ({paths.model.name}), {count} codes, trained in {seconds:.0f} s")
         means["commutativity"][method], means["undo"][method] = print_commutativity(bench)
         means["side_effects"][method], means["identity"][method] = print_changes(bench)
     return means
@@ -112,25 +128,26 @@ def print_changes(bench: Bench) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def exactness(world: str) -> dict[str, float]:
+def exactness(world: World) -> dict[str, float]:
     """Print the round trip and the commutator of every method; return those of the curvilinear flow."""
     kept = {}
-    for method, (paths, _) in load_world(world).items():
-        generator = load_generator(find_job(f"{WORLDS[world]}-{method}", load_params()).generator_path)
-        codes = sample_codes(generator, paths.space, EXACT_CODES, torch.Generator().manual_seed(SEED + 1))
+    for method, (paths, _) in world.methods.items():
+        codes = world.codes(paths.space, EXACT_CODES, SEED + 1)
         found = round_trip(paths, codes, 3 * max(abs(named.unit) for named in paths.named.values()))
         if isinstance(paths.model, Straightening):
             start = paths.frame.coordinates(codes)
             found["roundtrip"] = (paths.model.inverse(paths.model(start)) - start).abs().max().item()
-        print(f"{world}, {method}: " + ", ".join(f"{name} {value:.1e}" for name, value in found.items()), flush=True)
+        print(
+            f"{world.name}, {method}: " + ", ".join(f"{name} {value:.1e}" for name, value in found.items()), flush=True
+        )
         if method == "curvilinear":
             kept = found
     return kept
 
 
 @torch.no_grad()
-def edit_time_ratio() -> float:
-    """Print how long 64 edits take by either solver, and 64 pictures; return the ratio for fixed steps."""
+def edit_times() -> dict[str, float]:
+    """Print how long 64 edits take by either solver, and 64 pictures (16 times four); return the ratios."""
     torch.manual_seed(0)
     codes, generator = torch.randn(EDITS, 512), StyleGAN2(256).eval()
     amounts = torch.zeros(EDITS, 512)
@@ -145,7 +162,11 @@ def edit_time_ratio() -> float:
         print(
             f"{EDITS} edits in w (512), {name}: {value:.2f} s, {value / drawing:.3f} of drawing them ({drawing:.1f} s)"
         )
-    return times["steps"] / drawing
+    return {
+        "edit_time_ratio": times["steps"] / drawing,
+        "adaptive_time_ratio": times["tolerance 1e-5"] / drawing,
+        "edit_time_of_one_picture": times["steps"] / drawing * EDITS,
+    }
 
 
 def seconds(work: Callable[[], Tensor], rounds: int) -> float:
@@ -159,14 +180,12 @@ def seconds(work: Callable[[], Tensor], rounds: int) -> float:
 
 
 @torch.no_grad()
-def draw_strips(world: str, target: Path, row: int = 0) -> None:
-    """Write one picture: for every attribute a row a method, one code from end to end."""
-    methods = load_world(world)
-    job = find_job(f"{WORLDS[world]}-linear", load_params())
-    generator, rows = load_generator(job.generator_path), []
+def draw_strips(world: World, target: Path, row: int) -> None:
+    """Write one picture: for every attribute a row, in it every method, one code from end to end."""
+    generator, methods, rows = world.generator, world.methods, []
     for name in next(iter(methods.values()))[0].named:
         for paths, _ in methods.values():
-            code = sample_codes(generator, paths.space, row + 1, torch.Generator().manual_seed(SEED))[row:]
+            code = world.codes(paths.space, row + 1, SEED)[row:]
             moved = paths.edit(code.expand(len(STRENGTHS), -1), {name: torch.tensor(STRENGTHS)})
             rows.append(generator.synthesis(codes_to_w_plus(generator, paths.space, moved)))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -184,15 +203,16 @@ def main() -> None:
     parser.add_argument("--codes", type=int, default=200)
     parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
     parser.add_argument("--pictures", type=Path, help="a folder for the strips")
+    parser.add_argument("--row", type=int, default=0, help="which code the strips show")
     options = parser.parse_args()
     results: dict[str, float | dict[str, float]] = {}
-    for world in options.worlds:
-        prefix = "" if world == options.worlds[0] else f"{world}_"
+    for world in map(World.load, options.worlds):
+        prefix = "" if world.name == options.worlds[0] else f"{world.name}_"
         results |= {prefix + key: value for key, value in compare(world, options.codes).items()}
         results |= {prefix + key: value for key, value in exactness(world).items() if key != "undone"}
         if options.pictures is not None:
-            draw_strips(world, options.pictures / f"paths-{world}.png")
-    print_result(**results, edit_time_ratio=edit_time_ratio())
+            draw_strips(world, options.pictures / f"paths-{world.name}.png", options.row)
+    print_result(**results, **edit_times())
 
 
 if __name__ == "__main__":
