@@ -65,7 +65,7 @@ def fetch(
     typer.echo(f"{fetched.path}: sha256 {fetched.sha256}")
     typer.echo(f"terms: {sources.find_source(name).licence}")
     if not fetched.verified:
-        typer.echo("its publisher states no sha256, so this is not verified: compare it with a copy you trust")
+        typer.echo("no hash of it is published, so this is not verified: compare it with a copy you trust")
     typer.echo(f"next: edit-dataset checkpoints import {fetched.path}")
 
 

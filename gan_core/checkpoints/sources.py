@@ -30,7 +30,8 @@ TORCHVISION = "BSD-3-Clause; trained on ImageNet: non-commercial research"
 class Source:
     """One published file. ``url`` is empty where only people can download it, from ``page``.
 
-    ``sha256`` is what its publisher states, often only the first digits (in the file's name); empty if nothing.
+    ``sha256`` and ``md5`` are what its publisher states, often only the first digits (in the file's name), or what
+    projects that use it agree on; empty if nothing is known.
     """
 
     file: str
@@ -39,11 +40,12 @@ class Source:
     page: str
     url: str = ""
     sha256: str = ""
+    md5: str = ""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that is here now; ``verified`` against what its publisher states."""
+    """A file that is here now; ``verified`` against a hash that is known of it."""
 
     path: Path
     sha256: str
@@ -97,7 +99,13 @@ SOURCES: dict[str, Source] = {
         "no licence stated: all rights reserved",
         "https://github.com/sapphire497/style-transformer",
     ),
-    "arcface": Source("model_ir_se50.pth", "ArcFace IR-SE-50", FACES, f"{DRIVE}/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn"),
+    "arcface": Source(
+        "model_ir_se50.pth",
+        "ArcFace IR-SE-50",
+        FACES,
+        f"{DRIVE}/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn",
+        sha256="a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",
+    ),
     "curricularface": Source(
         "CurricularFace_Backbone.pth", "CurricularFace IR-101", FACES, f"{DRIVE}/1f4IwVa2-Bn9vWLwB-bUwm53U_MlvinAj"
     ),
@@ -107,6 +115,7 @@ SOURCES: dict[str, Source] = {
         "CC BY-NC 4.0: non-commercial",
         "https://github.com/facebookresearch/moco",
         "https://dl.fbaipublicfiles.com/moco/moco_checkpoints/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar",
+        md5="a04e12f8",
     ),
     "inception": Source(
         "pt_inception-2015-12-05-6726825d.pth",
@@ -229,10 +238,12 @@ def _download(source: Source, path: Path) -> None:
 
 
 def _checked(source: Source, path: Path) -> Fetched:
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if source.sha256 and not found.startswith(source.sha256):
-        raise CheckpointError(
-            f"{path} has sha256 {found}, its publisher states {source.sha256}...: remove it and fetch it again"
-        )
-    return Fetched(path, found, bool(source.sha256))
+    found = {}
+    for name, known in (("sha256", source.sha256), ("md5", source.md5)):
+        with open(path, "rb") as file:
+            found[name] = hashlib.file_digest(file, name).hexdigest() if known or name == "sha256" else ""
+        if not found[name].startswith(known):
+            raise CheckpointError(
+                f"{path} has {name} {found[name]}, what was published has {known[:16]}...: remove it and fetch it again"
+            )
+    return Fetched(path, found["sha256"], bool(source.sha256 or source.md5))

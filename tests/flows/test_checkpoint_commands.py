@@ -39,12 +39,12 @@ def test_a_refused_file_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str
 
 
 def test_list_says_what_there_is_and_under_which_terms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "model_ir_se50.pth").write_bytes(b"weights")
+    (tmp_path / "CurricularFace_Backbone.pth").write_bytes(b"weights")
     with pytest.raises(SystemExit):
         cli.main(["checkpoints", "list", "--folder", str(tmp_path)])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert lines["arcface"].split()[1] == "here" and lines["curricularface"].split()[1:3] == ["by", "hand"]
+    assert lines["curricularface"].split()[1] == "here" and lines["arcface"].split()[1:3] == ["by", "hand"]
     assert "non-commercial" in lines["stylegan2-ada-ffhq"]
     with pytest.raises(SystemExit) as end:
-        cli.main(["checkpoints", "fetch", "arcface", "--folder", str(tmp_path)])
+        cli.main(["checkpoints", "fetch", "curricularface", "--folder", str(tmp_path)])
     assert end.value.code == 0 and "not verified" in capsys.readouterr().out

@@ -92,8 +92,19 @@ def test_another_file_than_the_published_is_refused(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SOURCES, "file", Source("file.pt", "", "MIT", "", f"{place}/file", "00000000"))
-    with pytest.raises(CheckpointError, match=r"its publisher states 00000000.*remove it"):
+    with pytest.raises(CheckpointError, match=r"sha256 .*what was published has 00000000.*remove it"):
         fetch("file", tmp_path)
+
+
+def test_an_md5_is_checked_where_only_that_is_published(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    md5 = hashlib.md5(DATA).hexdigest()
+    for name, known in (("good", md5[:8]), ("other", "00000000")):
+        monkeypatch.setitem(SOURCES, name, Source(f"{name}.pt", "", "MIT", "", f"{place}/file", md5=known))
+    assert fetch("good", tmp_path).verified
+    with pytest.raises(CheckpointError, match=rf"other\.pt has md5 {md5}"):
+        fetch("other", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["arcface", "unreachable", "missing"])
@@ -109,10 +120,13 @@ def test_what_a_program_cannot_get_says_which_file_to_put_where(
     assert "\n" not in str(raised.value)
 
 
-def test_a_file_put_there_by_hand_is_taken(tmp_path: Path) -> None:
-    (tmp_path / SOURCES["arcface"].file).write_bytes(b"weights")
-    fetched = fetch("arcface", tmp_path)
+def test_a_file_put_there_by_hand_is_taken_and_checked_where_something_is_known(tmp_path: Path) -> None:
+    for name in ("curricularface", "arcface"):
+        (tmp_path / SOURCES[name].file).write_bytes(b"weights")
+    fetched = fetch("curricularface", tmp_path)
     assert not fetched.verified and fetched.sha256 == hashlib.sha256(b"weights").hexdigest()
+    with pytest.raises(CheckpointError, match=r"model_ir_se50\.pth has sha256 .*a035c768"):
+        fetch("arcface", tmp_path)
 
 
 def test_an_unknown_name_has_near_matches() -> None:
@@ -123,5 +137,5 @@ def test_an_unknown_name_has_near_matches() -> None:
 def test_every_source_states_its_terms_and_where_it_is() -> None:
     for name, source in SOURCES.items():
         assert source.licence and source.what and source.page.startswith("https://"), name
-        assert not source.sha256 or source.sha256 in source.file
+        assert not source.sha256 or source.sha256 in source.file or len(source.sha256) == 64
     assert len({source.file for source in SOURCES.values()}) == len(SOURCES)
