@@ -2,9 +2,10 @@
 
 pSp and Style Transformer with random weights and the published sizes, on images of 256 px: parameters, and images a
 second in ``plain`` (the network as it is built: float32, channels first), ``exact`` (float32, channels last) and
-``fast``, alone and in batches of 8. ``psp_fast_ratio`` is against ``plain`` with the C library's memory as it comes;
-the stages of a run keep freed memory, so all modes then take turns like that (``psp_fast_ratio_same_memory``). Medians
-over the rounds. ``bfloat16_limit`` is what bfloat16 gives a bare convolution of pSp's commonest shape on this machine.
+``fast``, alone and in batches of 8, one thread, by the process's own time. ``psp_fast_ratio`` is against ``plain`` with
+the C library's memory as it comes; the stages of a run keep freed memory, so all modes then take turns like that
+(``psp_fast_ratio_same_memory``). Medians over the rounds. ``bfloat16_limit`` is what bfloat16 gives a bare convolution
+of pSp's commonest shape on this machine. Takes 5 GB of memory.
 """
 
 import argparse
@@ -48,10 +49,10 @@ def parameters(encoder: Encoder, mapping: bool) -> int:
 
 
 def seconds(encoder: Encoder, images: Tensor) -> float:
-    """Return the wall time of one call."""
-    begin = time.perf_counter()
+    """Return the processor time of one call."""
+    begin = time.process_time()
     encoder.encode(images)
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 def offsets_error(codes: Tensor, expected: Tensor) -> float:
@@ -67,9 +68,9 @@ def bfloat16_limit() -> float:
         x, weight = (t.to(dtype, memory_format=torch.channels_last) for t in (x, weight))
         times = []
         for _ in range(4):
-            begin = time.perf_counter()
+            begin = time.process_time()
             F.conv2d(x, weight, stride=2, padding=1)
-            times.append(time.perf_counter() - begin)
+            times.append(time.process_time() - begin)
         best.append(min(times))
     return best[0] / best[1]
 
@@ -98,26 +99,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     options = parser.parse_args()
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     images = {batch: torch.rand(batch, 3, 256, 256) * 2 - 1 for batch in options.batches}
-    encoders = {name: build(name) for name in NAMES}
     print("memory as it comes", flush=True)
-    as_it_comes = measure({"plain": encoders["psp"]}, images[max(images)], options.rounds)["plain"]
+    as_it_comes = measure({"plain": build("psp")}, images[max(images)], options.rounds)["plain"]
     keep_freed_memory()
+    counts: dict[str, int] = {}
     times: dict[str, dict[str, list[float]]] = {}
-    for name, plain in encoders.items():
-        mapping = parameters(plain, mapping=True)
+    for name in NAMES:
+        modes = modes_of(build(name))
+        counts[name], mapping = (parameters(modes["plain"], mapping=part) for part in (False, True))
         said = f" and {mapping / 1e6:.1f} M mapping" if mapping else ""
-        print(f"{name}: {parameters(plain, mapping=False) / 1e6:.1f} M parameters{said}", flush=True)
-        modes = modes_of(plain)
+        print(f"{name}: {counts[name] / 1e6:.1f} M parameters{said}", flush=True)
         error = offsets_error(*(modes[mode].encode(images[min(images)]) for mode in ("fast", "exact")))
         print(f"  fast differs from exact by {error:.1e} of the codes' offsets", flush=True)
         for batch in images.values():
             times[name] = measure(modes, batch, options.rounds)
+        del modes
     psp, transformer = times["psp"], times["style-transformer"]
     print_result(
-        psp_params=parameters(encoders["psp"], mapping=False),
-        style_transformer_params=parameters(encoders["style-transformer"], mapping=False),
+        psp_params=counts["psp"],
+        style_transformer_params=counts["style-transformer"],
         psp_fast_ratio=statistics.median(as_it_comes) / statistics.median(psp["fast"]),
         psp_fast_ratio_same_memory=_ratio(psp["plain"], psp["fast"]),
         bfloat16_limit=bfloat16_limit(),
