@@ -1,8 +1,9 @@
 """The trained encoders side by side on held-out toy portraits: ``python -m benchmarks.encoder_variants``.
 
 Every variant of ``train_encoder`` whose checkpoint is there, without tuning: MSE, LPIPS, identity, FID and SWD of the
-reconstructions with their standard errors (bootstrap over the portraits), FID of the edits of ``params.yaml`` that move
-along a direction, parameters and images a second. The rule is that of ``edit-dataset compare-encoders``.
+reconstructions with their standard errors (``..._error``, bootstrap over the portraits), FID and SWD of the edits of
+``params.yaml`` that move along a direction, parameters and images a second; ``fast_difference``, what codes in ``fast``
+differ by, as a share of the codes' offsets. The rule is that of ``edit-dataset compare-encoders``.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.encoders.base import Encoder
 from gan_core.encoders.cost import encoder_cost
+from gan_core.encoders.fast import prepare_fast
 from gan_core.metrics.noise import Statistic, bootstrap_error, frechet_of, mean_of, sliced_of
 from gan_core.params import EditParams, Params, load_params
 from gan_core.report.comparison import RULE, Comparison
@@ -62,16 +64,28 @@ def statistics_of(judges: Judges, network: torch.nn.Module, images: Tensor, draw
     }
 
 
-def edits_fid(params: Params, judges: Judges, network: torch.nn.Module, latents: Tensor, before: np.ndarray) -> float:
-    """Mean FID of the pictures edited along directions against the portraits."""
+def edit_scores(
+    params: Params, judges: Judges, network: torch.nn.Module, latents: Tensor, images: Tensor
+) -> dict[str, float]:
+    """Mean FID and SWD of the pictures edited along directions against the portraits."""
     directions = load_directions(params.models.directions, params.models.generator)
-    distances = []
+    before, every = features(network, images), np.ones(len(images), np.int64)
+    fid, swd = [], []
     for spec in params.edits:
         for strength in spec.strengths if isinstance(spec, EditParams) else ():
             direction = find_direction(directions, spec.direction)  # type: ignore[attr-defined]
             edited = draw(judges, apply_edit(latents, direction, strength))
-            distances.append(frechet_of(before, features(network, edited))(np.ones(len(before), np.int64)))
-    return float(np.mean(distances))
+            fid.append(frechet_of(before, features(network, edited))(every))
+            swd.append(sliced_of(to_uint8(images), to_uint8(edited))(every))
+    return {"fid of edits": float(np.mean(fid)), "swd of edits": float(np.mean(swd))}
+
+
+@torch.inference_mode()
+def fast_difference(encoder: Encoder, images: Tensor) -> float:
+    """Root mean square of what codes in ``fast`` differ by, as a share of that of the codes' offsets."""
+    exact = encoder.encode(images)
+    difference = prepare_fast(encoder).encode(images) - exact
+    return float(difference.square().mean().sqrt() / (exact - encoder.latent_avg).square().mean().sqrt())
 
 
 def main() -> None:
@@ -96,8 +110,10 @@ def main() -> None:
         statistics = statistics_of(judges, network, images, drawn)
         values = {name: statistic(every) for name, statistic in statistics.items()}
         errors = {name: bootstrap_error(s, len(images), options.resamples) for name, s in statistics.items()}
-        values["fid of edits"] = edits_fid(params, judges, network, latents, features(network, images))
-        found[variant] = values | encoder_cost(str(path), params.models.generator)
+        values |= edit_scores(params, judges, network, latents, images)
+        values["fast_difference"] = fast_difference(encoder, images[:BATCH])
+        spread = {f"{name}_error": error for name, error in errors.items()}
+        found[variant] = values | spread | encoder_cost(str(path), params.models.generator)
         said = [
             f"{name} {value:.4g}" + (f" ±{errors[name]:.2g}" if name in errors else "")
             for name, value in values.items()

@@ -43,7 +43,7 @@ def compare_encoders(
     paths = {variant: str(variant_path(params, variant)) for variant in variants or trained_variants(params)}
     numbers = {}
     for variant, path in paths.items():
-        chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False}
+        chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False, "measure.swd_edits": True}
         metrics = edit_dataset(source, join_url(output, variant), params_file, (overrides or {}) | chosen, update=True)
         numbers[variant] = numbers_of(metrics, measure_cost(path, params.models.generator))
     comparison = Comparison(numbers)

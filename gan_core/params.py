@@ -242,10 +242,11 @@ class PasteParams(Section):
 
 
 class MeasureParams(Section):
-    """Which metrics are computed, and the sample that the distribution metrics use."""
+    """Which metrics are computed, and the sample that the distribution metrics use; ``swd_edits`` scores edits too."""
 
     metrics: list[str] = ["mse", "psnr", "lpips", "identity", "attributes", "fid", "swd"]
     swd_images: Count = 256
+    swd_edits: bool = False
 
 
 class TrackParams(Section):

@@ -131,12 +131,14 @@ def lowest(state: State, size: int) -> State:
 class SlicedWasserstein(Metric):
     """``swd/<resolution>/<picture>`` and ``swd/mean/<picture>``: reconstructions against the aligned images.
 
-    Over the ``measure.swd_images`` rows whose keys hash lowest, or all rows if there are fewer.
+    Over the ``measure.swd_images`` rows whose keys hash lowest, or all rows if there are fewer. With
+    ``measure.swd_edits`` edits as well.
     """
 
     def update(self, states: States, pictures: Pictures, columns: Columns) -> None:
-        for picture in (ALIGNED, *self.setting.inversions):
-            batch = sample(pictures.keys, to_uint8(pictures[picture]), self.setting.params.swd_images)
+        params = self.setting.params
+        for picture in (ALIGNED, *(self.setting.pictures if params.swd_edits else self.setting.inversions)):
+            batch = sample(pictures.keys, to_uint8(pictures[picture]), params.swd_images)
             states[picture] = self.merge(states[picture], batch) if picture in states else batch
 
     @classmethod

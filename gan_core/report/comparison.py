@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RULE = (
-    "The best mean rank over MSE, LPIPS, identity, FID and SWD of the reconstructions and FID of the edits, each "
-    "counted once; of equal ones that with fewer parameters."
+    "The best mean rank over MSE, LPIPS, identity, FID and SWD of the reconstructions and FID and SWD of the edits, "
+    "each counted once; of equal ones that with fewer parameters."
 )
 JUDGED = {
     "mse": "lower",
@@ -20,6 +20,7 @@ JUDGED = {
     "fid": "lower",
     "swd": "lower",
     "fid of edits": "lower",
+    "swd of edits": "lower",
 }
 COSTS = {"parameters": "lower", "images_per_s": "higher", "peak_mb": "lower"}
 Numbers = dict[str, float]
@@ -74,8 +75,11 @@ def numbers_of(metrics: Mapping[str, float], cost: Mapping[str, float]) -> Numbe
         values = [v for name, v in metrics.items() if name.startswith((f"{column}/", f"{column}_")) and _encoded(name)]
         if values:
             found[column] = values[0]
-    edits = [v for name, v in metrics.items() if name.startswith("fid/") and "@" in name]
-    return found | ({"fid of edits": float(np.mean(edits))} if edits else {})
+    for column, start in {"fid of edits": "fid/", "swd of edits": "swd/mean/"}.items():
+        edits = [value for name, value in metrics.items() if name.startswith(start) and "@" in name]
+        if edits:
+            found[column] = float(np.mean(edits))
+    return found
 
 
 def draw_comparison(comparison: Comparison) -> "Figure":

@@ -14,6 +14,8 @@ METRICS = {
     "fid/toy-attr/smile@+1": 3.0,
     "fid/toy-attr/yaw@+1": 5.0,
     "swd/mean/encoded": 20.0,
+    "swd/16/yaw@+1": 90.0,
+    "swd/mean/yaw@+1": 30.0,
 }
 
 
@@ -26,6 +28,7 @@ def test_columns_come_from_the_encoder_alone() -> None:
         "fid": 2.0,
         "swd": 20.0,
         "fid of edits": 4.0,
+        "swd of edits": 30.0,
         "parameters": 5.0,
     }
     assert found == wanted
