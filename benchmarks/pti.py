@@ -100,7 +100,7 @@ def print_curve(name: str, run: dict[str, Any]) -> None:
 
 
 def seconds_until(run: dict[str, Any], lpips: float) -> float:
-    """Seconds an image until the mean LPIPS is at most ``lpips``; infinite if it never is."""
+    """Seconds an image until the mean LPIPS is at most ``lpips``; infinite if it never is (its ratio is then 0)."""
     near = (mean_curve(run)[:, 1] <= lpips).nonzero()
     return int(near[0]) * run["step_seconds"] if len(near) else float("inf")
 
@@ -146,14 +146,15 @@ def scaled_ratio(steps: int, params: TuneParams, loss: PerceptualLoss) -> float:
 
 def compare_locality(portraits: Portraits, params: TuneParams, plain: dict[str, Any]) -> float:
     """Print editability of untuned and tuned portraits, without and with the locality term; return what that costs."""
-    untuned = editability(portraits, [b""] * len(portraits.images))
-    print(f"{'untuned':14} {'':42}  attribute move {untuned['move']:.3f}  identity kept {untuned['identity_kept']:.3f}")
     weighted = run_ours(portraits, params.model_copy(update={"locality_weight": 0.1, "locality_alpha": 11.0}))
-    for name, run in (("no locality", plain), ("locality 0.1", weighted)):
+    nothing = [b""] * len(portraits.images)
+    untuned = quality(portraits, drawn_by(portraits, nothing)) | {"seconds": 0.0, "packed": nothing}
+    for name, run in (("untuned", untuned), ("no locality", plain), ("locality 0.1", weighted)):
         scores = editability(portraits, run["packed"])
         print(
-            f"{name:14} {run['seconds']:6.2f} s an image  lpips {run['lpips']:.5f}  mse {run['mse']:.5f}  attribute "
-            f"move {scores['move']:.3f}  identity kept {scores['identity_kept']:.3f}",
+            f"{name:14} {run['seconds']:6.2f} s an image  lpips {run['lpips']:.5f}  mse {run['mse']:.5f}  edited: "
+            f"attribute move {scores['move']:.3f}  identity {scores['identity_after']:.3f}, "
+            f"{scores['identity_kept']:.3f} of that before",
             flush=True,
         )
     return float(weighted["step_seconds"] / plain["step_seconds"])
@@ -165,7 +166,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--loop-images", type=int, default=12)
     parser.add_argument("--loop-steps", type=int, default=350)
-    parser.add_argument("--steps", type=int, default=110)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--lr", type=float, default=0.008)
     parser.add_argument("--stop", type=float, default=0.0)
     parser.add_argument("--precision", default="fast", choices=["exact", "fast"])

@@ -1,5 +1,6 @@
 """Held-out portraits at the encoder's pivots, and what is measured of their tuned pictures and edits."""
 
+import ctypes
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,26 +95,30 @@ def edited_by(portraits: Portraits, deltas: Sequence[bytes], name: str) -> Tenso
 
 @torch.no_grad()
 def editability(portraits: Portraits, deltas: Sequence[bytes]) -> dict[str, float]:
-    """The smallest over the edits of the attribute's mean move (share of its range), and of identity kept.
+    """The smallest over the edits of the attribute's mean move (share of its range), and of identity after and kept.
 
-    Identity kept is the mean identity with the portrait after the edit over that before it.
+    Identity after is the mean identity of edited picture and portrait; kept is that over the one before the edit.
     """
     eyes, before = portraits.eyes, drawn_by(portraits, deltas).clamp(-1, 1)
     wanted = eyes.identity(portraits.images[: len(before)])
     start = F.cosine_similarity(eyes.identity(before), wanted).mean()
-    moves, kept = [], []
+    moves, identities = [], []
     for name in EDITS:
         after = edited_by(portraits, deltas, name).clamp(-1, 1)
         change = (eyes.attributes(after) - eyes.attributes(before))[:, eyes.names.index(name)]
         moves.append((change * sides(portraits, name)[: len(after)]).mean().item())
-        kept.append((F.cosine_similarity(eyes.identity(after), wanted).mean() / start).item())
-    return {"move": min(moves), "identity_kept": min(kept)}
+        identities.append(F.cosine_similarity(eyes.identity(after), wanted).mean().item())
+    return {"move": min(moves), "identity_after": min(identities), "identity_kept": min(identities) / start.item()}
 
 
 class Meter:
-    """CPU seconds of this process, and its highest resident memory in MB above the start, of a ``with`` block."""
+    """CPU seconds of this process, and its highest resident memory in MB above the start, of a ``with`` block.
+
+    What was freed before goes back to the system first, so that the block pays for its own.
+    """
 
     def __enter__(self) -> "Meter":
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         self.resident, self.started = status_mb("VmRSS"), time.process_time()
         return self
