@@ -25,6 +25,7 @@ from itertools import combinations
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from benchmarks.harness import print_result
@@ -47,6 +48,7 @@ SEED = 77
 EXACT_CODES = 1000
 STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 EDITS, DRAWN, SHOWN = 64, 4, 64
+MARGIN = 90
 
 
 @dataclass(frozen=True)
@@ -188,13 +190,25 @@ def draw_strips(world: World, target: Path, row: int) -> None:
             code = world.codes(paths.space, row + 1, SEED)[row:]
             moved = paths.edit(code.expand(len(STRENGTHS), -1), {name: torch.tensor(STRENGTHS)})
             rows.append(generator.synthesis(codes_to_w_plus(generator, paths.space, moved)))
-    target.parent.mkdir(parents=True, exist_ok=True)
     images = torch.nn.functional.interpolate(torch.cat(rows), scale_factor=float(max(1, SHOWN // generator.size)))
-    tile(images, len(STRENGTHS) * len(methods)).save(target)
-    print(
-        f"{target}: a row an attribute ({', '.join(next(iter(methods.values()))[0].named)}); "
-        f"in it {', '.join(methods)}, strengths {STRENGTHS[0]:+g} to {STRENGTHS[-1]:+g}"
-    )
+    names = list(next(iter(methods.values()))[0].named)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    label(tile(images, len(STRENGTHS) * len(methods)), names, list(methods)).save(target)
+    print(f"{target}: strengths {STRENGTHS[0]:+g} to {STRENGTHS[-1]:+g}")
+
+
+def label(grid: Image.Image, rows: list[str], columns: list[str]) -> Image.Image:
+    """Write a name before every row and above every block of columns."""
+    page = Image.new("RGB", (grid.width + MARGIN, grid.height + MARGIN // 5), "white")
+    page.paste(grid, (MARGIN, MARGIN // 5))
+    pen = ImageDraw.Draw(page)
+    for i, name in enumerate(rows):
+        pen.text((4, MARGIN // 5 + (i + 0.4) * grid.height / len(rows)), name.replace("_", " "), "black")
+    for i, name in enumerate(columns):
+        left = MARGIN + i * grid.width / len(columns)
+        pen.text((left + 4, 4), name, "black")
+        pen.line((left, 0, left, page.height), "white", 4)
+    return page
 
 
 def main() -> None:

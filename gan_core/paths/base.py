@@ -44,8 +44,9 @@ class PathModel(nn.Module, ABC):
             raise ParamsError(
                 f"codes are {list(codes.shape)}, these paths need [B, {self.dim}]: made for another space"
             )
-        if len(paths) and not 0 <= int(paths.min()) <= int(paths.max()) < self.count:
-            raise ParamsError(f"no path {int(paths.max())}: this model has {self.count}, counted from 0")
+        wrong = paths[(paths < 0) | (paths >= self.count)]
+        if len(wrong):
+            raise ParamsError(f"no path {int(wrong[0])}: this model has {self.count}, counted from 0")
 
     def one_hot(self, paths: Tensor, amounts: Tensor) -> Tensor:
         """``amounts [B]`` at the places of ``paths [B]``, ``[B, count]``."""

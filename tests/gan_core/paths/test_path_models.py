@@ -83,8 +83,9 @@ def test_the_arguments_rebuild_the_model(name: str) -> None:
 def test_wrong_codes_and_paths_are_refused_in_a_sentence(name: str) -> None:
     with pytest.raises(ParamsError, match=r"codes are \[5, 3\], these paths need \[B, 12\]"):
         small(name).move(torch.zeros(5, 3), torch.zeros(5).long(), torch.ones(5))
-    with pytest.raises(ParamsError, match=r"no path 12: this model has 12"):
-        small(name).move(codes(1), torch.tensor([12]), torch.ones(1))
+    for wrong in (12, -1):
+        with pytest.raises(ParamsError, match=rf"no path {wrong}: this model has 12, counted from 0"):
+            small(name).move(codes(2), torch.tensor([3, wrong]), torch.ones(2))
 
 
 @pytest.mark.parametrize("model", [Curvilinear(DIM), CurvilinearCoupling(DIM)], ids=["continuous", "coupling"])
