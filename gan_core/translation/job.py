@@ -12,7 +12,7 @@ from gan_core.data.urls import join_url
 from gan_core.editing.references import SourceLatents
 from gan_core.metrics.base import Summary
 from gan_core.metrics.summary import count_rows, write_summary
-from gan_core.params import Params
+from gan_core.params import Params, TranslateParams
 from gan_core.runs import Job, plan_run
 from gan_core.translation.scores import SCORES
 from gan_core.translation.stage import FACTOR, TranslateStage
@@ -28,7 +28,7 @@ def translation_stages(params: Params) -> tuple[str, ...]:
 
 def build_translation(params: Params, source: str, align: Callable[[], Stage]) -> TranslateStage:
     """Build the stage with its networks; ``align`` builds the stage that rows referred to are aligned by."""
-    plain = params.model_copy(update={"translate": params.translate.model_copy(update={"variants": []})})
+    plain = params.model_copy(update={"translate": style_params(params.translate)})
 
     def stages() -> list[Stage]:
         return [*([align()] if params.translate.align else []), build_translation(plain, source, align)]
@@ -36,6 +36,16 @@ def build_translation(params: Params, source: str, align: Callable[[], Stage]) -
     path = params.translate.encoder or str(translator_path(params, params.translate.task))
     size = params.run.batch_size
     return TranslateStage(params.translate, params.models, path, source, size, SourceLatents(source, stages))
+
+
+def style_params(params: TranslateParams) -> TranslateParams:
+    """What gives the styles of rows that variants refer to: the inversion of their pictures, where a column has them.
+
+    A label map or a sketch says nothing of colours; without pictures its own translation has to do.
+    """
+    pictures = params.column if params.made or params.align else params.truth
+    inversion = {"task": "inversion", "encoder": "", "made": True, "column": pictures} if pictures else {}
+    return params.model_copy(update={"variants": [], **inversion})
 
 
 def plan_translation(

@@ -1,0 +1,57 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gan_core.checkpoints.store import load_encoder
+from gan_core.data.stages import Rejected, Row, Stage
+from gan_core.errors import ParamsError
+from gan_core.params import ModelPaths, Params, check_params
+from gan_core.translation.inputs import picture_cell
+from gan_core.translation.job import build_translation
+
+REFERENCE = "portraits/7500003.png"
+
+
+def no_align() -> Stage:
+    raise AssertionError("nothing is aligned here")
+
+
+def setting(models: ModelPaths, **translate: Any) -> Params:
+    variant = {"kind": "mix", "latent_mask": [7, 8, 9], "references": [REFERENCE]}
+    values = {"task": "segmentation", "made": False, "column": "labels", "variants": [variant]} | translate
+    return check_params({"translate": values}).model_copy(update={"models": models})
+
+
+@pytest.mark.parametrize("known", [{"truth": "image"}, {"made": True, "column": "image"}])
+def test_styles_of_other_rows_are_those_of_their_pictures(
+    known: dict[str, Any], translators: ModelPaths, sample: str, rows: list[Row]
+) -> None:
+    stage = build_translation(setting(translators, **known), sample, no_align)
+    reference = next(row for row in rows if row["key"] == REFERENCE)
+    inversion = load_encoder(translators.encoder, "psp", translators.generator)
+    with torch.no_grad():
+        style = inversion.encode(picture_cell(reference, "image", 64)[None])
+        own = torch.zeros(1, stage.encoder.n_latent, stage.encoder.w_dim)
+        mixed = stage.kinds[0].edit(own, rows[:1], stage.plan[0])
+    torch.testing.assert_close(mixed[:, 7:], style[:, 7:], rtol=1e-4, atol=1e-5)
+    assert not mixed[:, :7].any()
+    first = stage.process([reference])[0]
+    assert not isinstance(first, Rejected) and first["mix@1"] != first["output"]
+
+
+def test_without_pictures_a_style_is_the_tasks_own(translators: ModelPaths, sample: str, rows: list[Row]) -> None:
+    stage = build_translation(setting(translators), sample, no_align)
+    reference = next(row for row in rows if row["key"] == REFERENCE)
+    (made,) = stage.process([reference])
+    assert not isinstance(made, Rejected)
+    own = torch.zeros(1, stage.encoder.n_latent, stage.encoder.w_dim)
+    mixed = stage.kinds[0].edit(own, [reference], stage.plan[0])
+    np.testing.assert_allclose(mixed[0, 7:].numpy(), made["latent"][7:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_that_is_not_there_cannot_be_referred_to(translators: ModelPaths, sample: str) -> None:
+    variants = [{"kind": "mix", "latent_mask": [9], "references": ["portraits/7500002.pn"]}]
+    with pytest.raises(ParamsError, match=r"no row 'portraits/7500002.pn' in .*; did you mean"):
+        build_translation(setting(translators, variants=variants), sample, no_align)
