@@ -1,5 +1,7 @@
 """Damaged and hostile files: each is refused in one sentence, nothing in it runs, and memory stays small."""
 
+import contextlib
+import random
 import resource
 from pathlib import Path
 
@@ -34,6 +36,21 @@ def test_a_hostile_file_is_refused(name: str, tmp_path: Path, monkeypatch: pytes
     assert name in message and "\n" not in message and len(message) < 400 + len(str(path))
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
     assert peak_megabytes() - before < 200
+
+
+@pytest.mark.parametrize("name", [*whole_files(), "ada-tiny.pkl", "rosinality-tiny-training.pt"])
+def test_changed_bytes_are_refused_or_do_no_harm(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = whole_files().get(name) or (GOLDEN / name).read_bytes()
+    rng = random.Random(name)
+    for _ in range(12):
+        data = bytearray(good)
+        for _ in range(rng.choice((1, 3))):  # most of them in the index, which is at either end
+            data[rng.choice((0, -4000)) + rng.randrange(4000)] = rng.randrange(256)
+        Path("x.bin").write_bytes(data)
+        with contextlib.suppress(CheckpointError):
+            import_checkpoint("x.bin", "target.safetensors")
+        assert not Path("pwned").exists()
 
 
 @pytest.mark.parametrize("name", ["malicious.pkl", "malicious.pt"])
