@@ -8,7 +8,7 @@ error of weight ``--l2`` and their noise maps; encoders are named by ``--encoder
 
 import argparse
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -78,7 +78,7 @@ def main() -> None:
         print(f"{name:8} {scores}  {meter.seconds / options.images:6.2f} s an image", flush=True)
     absent = [name for name in ORDER if name not in found]
     ranked = [name for name in ORDER if name in found]
-    broken = [f"{a} is not below {b}" for a, b in pairwise(ranked) if found[a]["psnr"] >= found[b]["psnr"]]
+    broken = [f"{a} is not below {b}" for a, b in combinations(ranked, 2) if found[a]["psnr"] >= found[b]["psnr"]]
     print("order in PSNR:", "; ".join(broken) or "holds", f"(no weights for {', '.join(absent)})" if absent else "")
     print_result(
         order_breaks=len(broken),
