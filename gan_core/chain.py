@@ -79,7 +79,7 @@ def _translate(params: Params, source: str) -> Stage:
 def _compose(params: Params, source: str) -> Stage:
     from gan_core.compose.stage import ComposeStage
 
-    return ComposeStage(params.compose, params.models)
+    return ComposeStage(params.compose, params.models, params.measure)
 
 
 OTHER_STAGES: dict[str, Builder] = {"compose": _compose, "translate": _translate}

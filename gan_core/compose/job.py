@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from gan_core.checkpoints.store import file_sha256, load_generator
 from gan_core.compose.base import SCORES, check_composer
-from gan_core.compose.plan import Planned, plan_groups, write_plan
+from gan_core.compose.distances import compute_distances
+from gan_core.compose.plan import Planned, entry_name, plan_groups, write_plan
 from gan_core.compose.sources import Sources, open_sources
 from gan_core.compose.stage import ComposeStage
 from gan_core.data.shards import open_shard, shard_name
 from gan_core.data.urls import join_url
-from gan_core.metrics.base import Summary
 from gan_core.metrics.summary import count_rows, write_summary
 from gan_core.params import load_params
 from gan_core.runs import Job, begin_run, check_changes, check_folder
@@ -42,7 +42,7 @@ def plan_compositions(
     check_folder(source, output)
     size = chosen.rows_per_shard
     shards = {shard_name(i // size): planned[i : i + size] for i in range(0, len(planned), size)}
-    identity = json.loads(json.dumps(ComposeStage(chosen, models).identity()))
+    identity = json.loads(json.dumps(ComposeStage(chosen, models, params.measure).identity()))
     job = Job(params, source, output, {name: len(rows) for name, rows in shards.items()}, {"compose": identity})
     check_changes(job, update)
     return job, shards, sources
@@ -55,7 +55,7 @@ def begin_compositions(job: Job, shards: dict[str, list[Planned]], sources: Sour
 
 
 def summarise_compositions(job: Job) -> dict[str, float]:
-    """Write ``summary.json`` with the mean of each score by entry (``seam/panorama``), and return its metrics."""
+    """Write ``summary.json``, and return its metrics by entry: mean scores (``seam/panorama``) and distances."""
     scores: defaultdict[str, list[float]] = defaultdict(list)
     shards = [join_url(job.output, "compose", shard) for shard in job.shards]
     rows = count_rows(shards, "compose")
@@ -66,8 +66,9 @@ def summarise_compositions(job: Job) -> dict[str, float]:
             for name, value in zip(table["name"].to_pylist(), table[score].to_pylist(), strict=True):
                 if value is not None:
                     scores[f"{score}/{name}"].append(value)
-    means = {name: float(np.mean(values)) for name, values in scores.items()}
-    return write_summary(job.output, Summary(means), rows)
+    total = compute_distances(shards, [entry_name(spec) for spec in job.params.compose.plan])
+    total.values |= {name: float(np.mean(values)) for name, values in scores.items()}
+    return write_summary(job.output, total, rows)
 
 
 def is_composition(job: Job) -> bool:

@@ -12,12 +12,13 @@ from torch import Tensor
 from gan_core.batching import one_thread
 from gan_core.checkpoints.store import file_sha256, load_generator
 from gan_core.compose.base import OPERATIONS, SCORES, Operation, check_composer
+from gan_core.compose.distances import Distances, Pair
 from gan_core.compose.plan import entry_name
 from gan_core.data.images import encode_png, image_value, to_uint8
 from gan_core.data.shards import IMAGE
 from gan_core.data.stages import Rejected, Row, Stage
 from gan_core.errors import UserError
-from gan_core.params import ComposeParams, ModelPaths
+from gan_core.params import ComposeParams, MeasureParams, ModelPaths
 
 INPUTS_SHOWN = 8
 
@@ -27,7 +28,8 @@ class ComposeStage(Stage):
 
     Adds ``image``; ``inputs``, the first sources side by side; ``name``, ``operation`` and ``sources``, the lineage;
     and one float32 column for each of ``SCORES`` (empty where an operation has no such score). A row is rejected as
-    ``bad_composition`` where it can't be drawn or isn't finite.
+    ``bad_composition`` where it can't be drawn or isn't finite. What is as large as its sources is held against them in
+    the statistics (``gan_core.compose.distances``).
     """
 
     name: ClassVar[str] = "compose"
@@ -41,25 +43,34 @@ class ComposeStage(Stage):
         *(pa.field(score, pa.float32()) for score in SCORES),
     )
 
-    def __init__(self, params: ComposeParams, models: ModelPaths) -> None:
+    def __init__(self, params: ComposeParams, models: ModelPaths, measure: MeasureParams) -> None:
         self.params = params
         self.batch_size = 8
         self.generator = check_composer(load_generator(models.generator), models.generator)
         self.operations: list[Operation] = [OPERATIONS.get(s.operation)(s, models) for s in params.plan]
+        self.distances = Distances(measure, models)
         files = {name: digest for operation in self.operations for name, digest in operation.files().items()}
         plan = [spec.model_dump(mode="json") for spec in params.plan]
         self._identity = {"plan": plan, "psi": params.psi, "generator": file_sha256(models.generator), **files}
+        self._identity["measure"] = self.distances.identity()
 
     def identity(self) -> dict[str, Any]:
-        """The plan, and the hashes of all networks that it needs."""
+        """The plan, what is measured, and the hashes of all networks that they need."""
         return self._identity
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Statistics of the rows since the last call."""
+        return self.distances.statistics()
 
     def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         """Draw the rows one after the other: a row's picture is its own alone."""
+        pairs: list[Pair] = []
         with one_thread(), torch.no_grad():
-            return [self._compose(row) for row in rows]
+            results = [self._compose(row, pairs) for row in rows]
+            self.distances.add(pairs)
+        return results
 
-    def _compose(self, row: Row) -> Row | Rejected:
+    def _compose(self, row: Row, pairs: list[Pair]) -> Row | Rejected:
         generator, operation = self.generator, self.operations[row["entry"]].given(row["boxes"])
         codes = np.frombuffer(row["codes"], "<f4").reshape(-1, generator.n_latent, generator.w_dim)
         w_plus = torch.from_numpy(codes.copy())
@@ -71,9 +82,13 @@ class ComposeStage(Stage):
             return Rejected("bad_composition", str(error))
         if not drawing.image.isfinite().all():
             return Rejected("bad_composition", "the picture has NaN or infinity")
+        inputs = self._inputs(w_plus)
+        source = inputs[..., : generator.size]
+        if drawing.image.shape == source.shape:
+            pairs.append(Pair(row["entry"], row["key"], source, drawing.image))
         return {
             "image": _cell(row["key"], drawing.image),
-            "inputs": _cell(row["key"], self._inputs(w_plus)),
+            "inputs": _cell(row["key"], inputs),
             "name": entry_name(self.params.plan[row["entry"]]),
             "operation": row["operation"],
             "sources": row["sources"],
@@ -81,7 +96,7 @@ class ComposeStage(Stage):
         }
 
     def _inputs(self, w_plus: Tensor) -> Tensor:
-        return torch.cat([self.generator.synthesis(w[None]) for w in w_plus[:INPUTS_SHOWN]], 3)
+        return torch.cat([self.generator.synthesis(w[None]) for w in w_plus[:INPUTS_SHOWN]], 3).clamp(-1, 1)
 
 
 def _cell(key: str, image: Tensor) -> Row:

@@ -18,8 +18,10 @@ SHOWN = 4
 LARGEST_SIDE, LOSSLESS_SIDE = 1536, 768
 SMALL = 160
 MEANINGS = {
-    "seam": "step across the joins over that at the same place of uncut pictures; 1 is no seam",
-    "outside_change": "change outside of the boxes as a share of the change inside",
+    "seam": "Mean step across the joins over that at the same place of uncut pictures; 1 is no seam.",
+    "outside_change": "Mean change outside of the boxes as a share of the change inside.",
+    "fid": "Distance of the set from the pictures of its first sources.",
+    "swd": "Distance of the set from the pictures of its first sources, in patches.",
 }
 
 
@@ -69,7 +71,7 @@ def _entry(spec: Any, rows: list[dict[str, Any]], job: Job) -> Entry:
 def _composed(row: dict[str, Any], max_pixels: int) -> Composed:
     more = len(row["sources"]) - INPUTS_SHOWN
     sources = ", ".join(row["sources"][:INPUTS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    scores = [f"{score.replace('_', ' ')} {row[score]:.2f}" for score in SCORES if row[score] is not None]
+    scores = [f"{score.replace('_', ' ')} {row[score]:#.3g}" for score in SCORES if row[score] is not None]
     return Composed(
         row["key"],
         sources,
@@ -95,4 +97,6 @@ def _tiles(job: Job) -> Iterator[Tile]:
         yield Tile("Turned away", f"{failed:,}", "Each with its reason, below.")
     for name, value in summary["metrics"].items():
         score, _, entry = name.partition("/")
-        yield Tile(f"{score.replace('_', ' ').capitalize()} · {entry}", f"{value:.2f}", f"Mean {MEANINGS[score]}.")
+        if score != "swd" or entry.startswith("mean/"):
+            title = score.upper() if score in ("fid", "swd") else score.replace("_", " ").capitalize()
+            yield Tile(f"{title} · {entry}", f"{value:#.3g}", MEANINGS[score])

@@ -125,6 +125,25 @@ def test_a_panorama_of_n_is_n_pictures_long(small: StyleGAN2, n: int, wrap: bool
     assert all(0 < j < 32 * n for j in joins)
 
 
+@pytest.mark.parametrize(("axis", "dimension"), [("horizontal", 3), ("vertical", 2)])
+def test_a_wrapped_panorama_begins_anywhere(small: StyleGAN2, axis: str, dimension: int) -> None:
+    w_plus = codes(small, 3)
+    turned = panorama(small, w_plus.roll(-1, 0), axis, wrap=True)
+    assert torch.equal(turned, panorama(small, w_plus, axis, wrap=True).roll(-32, dimension))
+
+
+def test_a_circular_extension_repeats_itself(small: StyleGAN2) -> None:
+    branch = small.branch(small.styles(codes(small, 1)), noise="none")
+
+    def repeats(mode: str) -> float:
+        image = extend(branch, mode)
+        here, there = image[..., 12:20], image[..., 44:52]
+        return float((here - there).abs().max() / image.abs().max())
+
+    assert repeats("circular") < 1e-5
+    assert min(repeats(mode) for mode in ("stretch", "reflect", "replicate")) > 1e-2
+
+
 def test_a_panorama_of_64_holds_two_pair_images_at_a_time(small: StyleGAN2, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[weakref.ref[Tensor]] = []
     alive: list[int] = []

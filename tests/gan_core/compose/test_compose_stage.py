@@ -21,12 +21,15 @@ from gan_core.compose.job import (
     read_compositions,
     summarise_compositions,
 )
+from gan_core.data.images import to_tensor
 from gan_core.data.receipts import receipt_path
 from gan_core.data.run_stage import run_stage
 from gan_core.data.shards import ShardWriter, latent_type, read_rows
 from gan_core.errors import CheckpointError, DataError, ParamsError, UserError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.params import check_params
+from gan_core.metrics.extractors import EXTRACTORS
+from gan_core.metrics.frechet import frechet_distance, gather
+from gan_core.params import ModelPaths, check_params
 
 PLAN: list[dict[str, Any]] = [
     {"operation": "panorama", "count": 2, "group": 4},
@@ -96,6 +99,30 @@ def test_a_plan_becomes_shards_with_lineage(plan: dict[str, Any]) -> None:
     assert set(metrics) == {"seam/panorama", "outside_change/transfer"}
     assert metrics["seam/panorama"] == pytest.approx(np.mean([row["seam"] for row in made[:2]]))
     assert json.loads(Path("out/summary.json").read_text())["rows"] == {"ok": 8}
+
+
+def test_sets_are_held_against_their_sources(plan: dict[str, Any]) -> None:
+    entries = [
+        {"operation": "translate", "name": "moved", "alphas": [1.0], "count": 34},
+        {"operation": "translate", "name": "wide", "alphas": [0.0, 1.0], "count": 1},
+    ]
+    metrics = run(compose__plan=entries, compose__rows_per_shard=20, measure__metrics=["mse", "fid", "swd"])
+    extractor = EXTRACTORS.get("toy-attr")(ModelPaths(**plan["models"]))
+    assert extractor.dim < 34
+    moved = [row for row in rows() if row["name"] == "moved"]
+    made, sources = (
+        gather(extractor.features(to_tensor([opened(row[c]) for row in moved])).detach().numpy())
+        for c in ("image", "inputs")
+    )
+    assert metrics["fid/toy-attr/moved"] == pytest.approx(frechet_distance(sources, made), rel=0.02)
+    assert metrics["fid/toy-attr/moved"] > 0 and metrics["swd/mean/moved"] > 0
+    assert not [name for name in metrics if "wide" in name or "mse" in name]
+
+
+def test_too_few_for_a_distance_is_said(plan: dict[str, Any]) -> None:
+    run(compose__plan=[{"operation": "swap", "into": [0, 0, 0.5, 0.5], "out_of": [0.5, 0, 0.5, 0.5], "count": 3}])
+    omitted = json.loads(Path("out/summary.json").read_text())["omitted"]
+    assert "there are 3" in omitted["fid/toy-attr/swap"] and "there are 3" in omitted["swd/mean/swap"]
 
 
 def test_nothing_is_done_twice_and_the_same_plan_gives_the_same_bytes(plan: dict[str, Any]) -> None:
