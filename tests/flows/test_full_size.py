@@ -1,12 +1,15 @@
 """The production path with files in the published layouts: small, and (slow) at the published size."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.full_size import import_models, run_flow, settings, write_photographs
+from flows import cli
 from gan_core.data.images import decode_image
 from gan_core.data.shards import list_shards, read_rows
+from gan_core.errors import DataError
 
 MAX_MEGABYTES = 12_000
 
@@ -30,3 +33,19 @@ def test_published_files_take_photographs_through_the_whole_flow(
     pasted = [decode_image(row["smile@+1/pasted"]["bytes"], 1 << 22) for row in rows]
     assert {picture.size for picture in pasted} == {(size * 4 // 3, size + 40)}
     assert measured["peak_mb"] < MAX_MEGABYTES
+
+
+def test_batch_sizes_that_trials_have_shown_are_settings_of_the_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = []
+
+    def plan_run(source: str, output: str, params: str, overrides: dict[str, Any], update: bool) -> None:
+        planned.append(overrides)
+        raise DataError("that is enough")
+
+    monkeypatch.setattr("gan_core.probe.probe_settings", lambda params, *_: {"tune.batch_size": params.run.batch_size})
+    monkeypatch.setattr("gan_core.runs.plan_run", plan_run)
+    with pytest.raises(SystemExit):
+        cli.main(["run", "source", "output", "--probe", "--set", "run.batch_size=3"])
+    assert planned == [{"run.batch_size": 3, "tune.batch_size": 3}]
