@@ -4,7 +4,8 @@
 would try first: bicubic enlargement (super-resolution), the training portrait with the nearest input (sketch,
 segmentation, inpainting), the plain inversion encoder (frontalisation, and toonify through the same swapped generator).
 ``truth`` scores the portraits themselves, which tells how far the measuring networks can be trusted. IoU is the mean
-over rows of the mean over the classes that occur in either map.
+over rows of the mean over the classes that occur in either map; ``lpips_cel`` is the distance of a toonified face to
+the renderer's own cel-shaded drawing of the same head, which no encoder has seen.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from benchmarks.harness import print_result
 from gan_core.batching import in_chunks
 from gan_core.chain import build_stage
 from gan_core.checkpoints.store import load_encoder
+from gan_core.data.cel import render_cel
 from gan_core.data.images import encode_png, image_value
 from gan_core.data.stages import Row
 from gan_core.params import Params, load_params
@@ -153,6 +155,11 @@ def examine(task: str, params: Params, held_out: PortraitSet, train: PortraitSet
         for who, output in others.items():
             scores = stage.scorer.score(Translated(seen, inputs, output, [output, output], truth))
             _add(sums, f"{who}/", scores, seen)
+        if task == "toonify":
+            drawn = torch.stack([picture_cell({"": row[OUTPUT]}, "", stage.side) for row in finished])
+            cel = render_cel(torch.from_numpy(held_out.factors[numbers.numpy()]))
+            for who, output in {"": drawn, "baseline/": others["baseline"], "truth/": truth}.items():
+                _add(sums, who, {"lpips_cel": stage.scorer.lpips(output, cel).tolist()}, seen)
     headline, sign = HEADLINES[task]
     gains = sign * (np.array(sums[headline]) - np.array(sums[f"baseline/{headline}"]))
     found = {name: float(np.mean(values)) for name, values in sums.items() if values}

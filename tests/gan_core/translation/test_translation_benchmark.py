@@ -46,12 +46,13 @@ def test_every_task_has_a_baseline_and_a_headline() -> None:
     assert set(BASELINES) == set(HEADLINES) == set(TASKS) - {"inversion"}
 
 
-@pytest.mark.parametrize("task", ["super-resolution", "frontalisation", "sketch"])
+@pytest.mark.parametrize("task", ["super-resolution", "frontalisation", "sketch", "toonify"])
 def test_a_task_is_scored_beside_its_baseline_and_the_truth(task: str, params: Params, train: PortraitSet) -> None:
     found = examine(task, params, portraits(0, 3), train, 3)
     headline = HEADLINES[task][0]
     assert {headline, f"baseline/{headline}", f"truth/{headline}", "diversity"} <= set(found)
     assert np.isfinite(list(found.values())).all()
+    assert (task == "toonify") == ("lpips_cel" in found)
     assert found.get("truth/lpips", 0.0) < 0.05, "the picture went through 8 bits"
     assert found["gain_error"] > 0 and any("the baseline, by" in line for line in describe(task, found))
 
