@@ -39,7 +39,7 @@ BATCH = 32
 SIDE = 16
 """Inputs are compared at this size in pixels to find the nearest."""
 FACTORS = [2, 4, 8, 16, 32]
-EXAMPLES = (2, 5)
+EXAMPLES = (3, 5)
 HEADLINES = {
     "frontalisation": ("yaw_after", -1),
     "sketch": ("edges", 1),
