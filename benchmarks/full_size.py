@@ -34,13 +34,14 @@ from gan_core.probe import peak_mb, probe_settings
 
 SMALL = {"style_dim": 32, "n_mlp": 2, "channels": {4: 32, 8: 32, 16: 16, 32: 16, 64: 16}}
 SMALL_ENCODER = {"n_latent": 10, "style_dim": 32, "input_size": 64, "units": [1, 1, 1, 1], "width": 8}
-ARGUMENTS: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {64: (SMALL, SMALL_ENCODER), 1024: ({}, {})}
-"""Of generator and encoder; 64 is for trying it out, 1024 as published."""
+FULL = 1024
+ARGUMENTS: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {64: (SMALL, SMALL_ENCODER), FULL: ({}, {})}
+"""Of generator and encoder; 64 is for trying it out, 1024 as published. ArcFace has one size, and is left out at 64."""
 SETTINGS = "settings.json"
 
 
 def write_published(folder: Path, size: int) -> list[Path]:
-    """Write the three files as they are published, with random weights."""
+    """Write the files as they are published, with random weights."""
     torch.manual_seed(0)
     of_generator, of_encoder = ARGUMENTS[size]
     generator, encoder = StyleGAN2(size, **of_generator), GradualStyleEncoder(**of_encoder)
@@ -51,9 +52,10 @@ def write_published(folder: Path, size: int) -> list[Path]:
     alexnet = {key.split(".", 1)[1]: value for key, value in TRUNKS.get("alex")().state_dict().items()}
     contents = {
         "psp.pt": {"state_dict": state, "opts": options, "latent_avg": average},
-        "arcface.pth": NETWORKS.get("arcface-ir-se50")().state_dict(),
         "alexnet.pth": {f"features.{key}": value for key, value in alexnet.items()},
     }
+    if size == FULL:
+        contents["arcface.pth"] = NETWORKS.get("arcface-ir-se50")().state_dict()
     for name, content in contents.items():
         torch.save(content, folder / name)
     return [folder / name for name in contents]
@@ -67,10 +69,10 @@ def import_models(folder: Path, size: int) -> dict[str, str]:
     models = {
         "generator": "psp.generator",
         "encoder": "psp.encoder",
-        "identity": "arcface",
         "perceptual": "alexnet",
         "directions": "directions",
     }
+    models |= {"identity": "arcface"} if size == FULL else {}
     paths = {name: str(folder / f"{file}.safetensors") for name, file in models.items()}
     vector = torch.randn(load_generator(paths["generator"]).w_dim, generator=torch.Generator().manual_seed(0))
     direction = Direction("smile", vector / vector.norm(), file_sha256(paths["generator"]))
@@ -101,7 +103,7 @@ def settings(models: dict[str, str], size: int, steps: int) -> dict[str, Any]:
         "tune.batch_size": 2,
         "edits": [{"direction": "smile", "strengths": [-1, 1]}],
         "paste.enabled": True,
-        "measure.metrics": ["mse", "psnr", "lpips", "identity", "swd"],
+        "measure.metrics": ["mse", "psnr", "lpips", "swd", *(["identity"] if size == FULL else [])],
         "measure.swd_images": 64,
     }
 
@@ -122,7 +124,7 @@ def run_flow(folder: Path, overrides: dict[str, Any]) -> dict[str, float]:
 def main() -> None:
     """Measure and print; with ``--in`` be the process that is measured."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, choices=ARGUMENTS, default=1024)
+    parser.add_argument("--size", type=int, choices=ARGUMENTS, default=FULL)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--steps", type=int, default=2, help="of tuning")
     parser.add_argument("--probe", action="store_true", help="choose the batch sizes by trial")
