@@ -2,7 +2,11 @@
 
 import argparse
 import logging
+import sys
 from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import Progress
 
 from gan_core.params import Params, load_params
 from gan_core.paths.fit import JOB_NAMES, find_job, fit_paths
@@ -22,10 +26,12 @@ def train_model(name: str, params: Params) -> None:
 
 
 def train_encoder(variant: str, params: Params) -> None:
-    """Train one variant of the encoder, or go on where it was stopped, and store it."""
+    """Train one variant of the encoder, or go on where it was stopped, and store it; on a terminal with a bar."""
     name, section = f"encoder-{variant}", encoder.variant_params(params, variant)
     run = TrainingRun(name, params, TrainingLog(name), section)
-    encoder.train(params, run, variant)
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+        bar = bars.add_task(name, total=section.images)
+        encoder.train(params, run, variant, lambda seen: bars.update(bar, completed=seen))
     run.close()
 
 

@@ -74,7 +74,8 @@ class TrainEncoderParams(Section):
     """One encoder on the toy portraits; ``losses`` weighs the terms of ``gan_core.training.encoder_losses``.
 
     ``network`` holds the architecture's own sizes. The ``progressive`` numbers, in images, are e4e's schedule of
-    stages (``every`` 0: all at once), the ``discriminator`` ones belong to the adversarial term.
+    stages (``every`` 0: all at once), the ``discriminator`` ones belong to the adversarial term: with a ``latent_pool``
+    the discriminator learns from one latent of each image, half of them older; else from all of the batch.
     """
 
     network: dict[str, Any] = {"units": [1, 2, 3, 2], "width": 24, "input_size": 64}
@@ -91,6 +92,7 @@ class TrainEncoderParams(Section):
     progressive_every: Annotated[int, Field(ge=0)] = 0
     discriminator_lr: Positive = 2e-4
     r1_gamma: Weight = 10.0
+    latent_pool: Annotated[int, Field(ge=0)] = 0
     precision: Precision = "fast"
     seed: int = 0
 

@@ -132,7 +132,9 @@ def placeholder(path: Path, signatures: dict[bytes, str] = PLACEHOLDERS) -> str 
 
 def _damage(path: Path, error: Exception) -> str:
     damaged = f"not a whole safetensors file ({' '.join(str(error).split())}): fetch it again (`dvc pull --force`)"
-    return placeholder(path, PLACEHOLDERS | PICKLES) or damaged
+    with open(path, "rb") as file:
+        has_header = file.read(9)[8:] == b"{"  # after its length, whose first byte may be that of a pickle
+    return placeholder(path, PLACEHOLDERS if has_header else PLACEHOLDERS | PICKLES) or damaged
 
 
 def _storable(key: str, tensor: Tensor, half: bool) -> Tensor:

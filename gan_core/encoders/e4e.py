@@ -41,6 +41,35 @@ class LatentDiscriminator(nn.Module):
         return self.mlp(w)
 
 
+class LatentPool(nn.Module):
+    """Latents ``[size, w_dim]`` of earlier batches, so that a discriminator doesn't only meet the newest ones.
+
+    As e4e is trained, with 50 of them (after Shrivastava et al. 2017, section 2.3).
+    """
+
+    kept: Tensor
+    filled: Tensor
+
+    def __init__(self, size: int = 50, w_dim: int = 512) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.zeros(size, w_dim))
+        self.register_buffer("filled", torch.tensor(0))
+
+    @torch.no_grad()
+    def exchange(self, w: Tensor, stream: torch.Generator) -> Tensor:
+        """Take latents ``[B, w_dim]`` in; once full, give back an older one in the place of every second, at random."""
+        given = w.clone()
+        for row, latent in enumerate(w):
+            if self.filled < len(self.kept):
+                self.kept[self.filled] = latent
+                self.filled += 1
+            elif torch.rand((), generator=stream) < 0.5:
+                place = torch.randint(len(self.kept), (), generator=stream)
+                given[row] = self.kept[place]
+                self.kept[place] = latent
+        return given
+
+
 def stage_at(step: int, n_latent: int, start: int, every: int) -> int:
     """Return the progressive stage at a training step: 0, 1 from ``start`` on, and one more every ``every`` steps.
 

@@ -19,9 +19,17 @@ from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
 from gan_core.params import Params, Term, TrainEncoderParams, load_params
 from gan_core.precision import set_precision
-from gan_core.training.encoder_losses import Losses, active_latents, discriminator_loss, invert, latent_loss, weigh
+from gan_core.training.encoder_losses import (
+    Inverted,
+    Losses,
+    active_latents,
+    discriminator_loss,
+    invert,
+    latent_loss,
+    weigh,
+)
 from gan_core.training.encoder_state import EncoderState
-from gan_core.training.log import Report, TrainingLog
+from gan_core.training.log import Progress, Report, TrainingLog
 from gan_core.training.portraits import PortraitSet, load_portraits
 from gan_core.training.reconstruction import INVERSION, Batch, Judges, Lesson, evaluate
 from gan_core.training.schedule import warm_cosine
@@ -47,13 +55,14 @@ def train_encoder(
     report_every: int = 5_000,
     lesson: Lesson = INVERSION,
     start: Encoder | None = None,
+    progress: Progress | None = None,
 ) -> Encoder:
     """Train (or go on training) and return the averaged encoder that was best on held-out portraits.
 
     ``state_path`` is rewritten about every 90 seconds. Batch i follows from ``params.seed`` and i alone. Every
     ``report_every`` images the average is scored on the first held-out portraits, and ``report`` is called with the
     last losses, these scores (``held_out/...``) and pairs of held-out portraits and reconstructions. ``lesson`` is what
-    is learnt, and ``start`` an encoder whose weights are begun with.
+    is learnt, and ``start`` an encoder whose weights are begun with. ``progress`` is told the images seen at each step.
     """
     set_precision(judges.generator, params.precision)
     state = EncoderState.create(variant, params, judges.generator)
@@ -64,6 +73,8 @@ def train_encoder(
     while state.seen < params.images:
         losses = train_step(state, params, judges, portraits, lesson)
         before, state.seen = state.seen, state.seen + params.batch_size
+        if progress is not None:
+            progress(state.seen)
         if before // report_every != state.seen // report_every or state.seen >= params.images:
             scores = validate(state, params, judges, held_out, lesson)
             pictures = reconstruction_grid(state.average, judges.generator, held_out, lesson=lesson)
@@ -118,7 +129,7 @@ def _play(state: EncoderState, params: TrainEncoderParams, judges: Judges, batch
             z = torch.randn(len(batch.images), judges.generator.z_dim, generator=stream)
             real = judges.generator.mapping(z)
         r1_weight = 0.5 * params.r1_gamma * R1_EVERY if step % R1_EVERY == 0 else 0.0
-        fake = active_latents(inverted.codes, inverted.stage)
+        fake = _shown(state, inverted, stream)
         loss = discriminator_loss(state.discriminator, real, fake, r1_weight)
         state.discriminator_optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -126,6 +137,15 @@ def _play(state: EncoderState, params: TrainEncoderParams, judges: Judges, batch
         found["discriminator"] = loss.item()
     total, losses = weigh(inverted, params.losses)
     return total, losses | found
+
+
+def _shown(state: EncoderState, inverted: Inverted, stream: torch.Generator) -> Tensor:
+    """The encoder's latents that the discriminator learns from ``[N, w_dim]``: all, or by the pool one an image."""
+    if state.pool is None:
+        return active_latents(inverted.codes, inverted.stage)
+    rows = torch.arange(len(inverted.codes))
+    places = torch.randint(inverted.stage + 1, (len(rows),), generator=stream)
+    return state.pool.exchange(inverted.codes.detach()[rows, places], stream)
 
 
 def validate(
@@ -193,14 +213,16 @@ def store_encoder(
     return save_checkpoint(path, model_tensors(encoder), card)
 
 
-def train(params: Params, report: Report, variant: str = "psp") -> None:
+def train(params: Params, report: Report, variant: str = "psp", progress: Progress | None = None) -> None:
     """Train a variant, or go on where it was stopped; score it on the held-out portraits; store it."""
     chosen = variant_params(params, variant)
     judges = Judges.load(params.models)
     state_path = FOLDER / f"encoder-{variant}.pt"
     state_path.parent.mkdir(parents=True, exist_ok=True)
     held_out = load_portraits("held_out")
-    encoder = train_encoder(variant, chosen, judges, load_portraits("train"), held_out, state_path, report)
+    encoder = train_encoder(
+        variant, chosen, judges, load_portraits("train"), held_out, state_path, report, progress=progress
+    )
     scores = evaluate(encoder, judges, held_out)
     store_encoder(encoder, variant_path(params, variant), params.models.generator, chosen, scores)
     SCORES.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_core.checkpoints.store import model_tensors
 from gan_core.encoders.base import ENCODERS, Encoder
-from gan_core.encoders.e4e import LatentDiscriminator, stage_at
+from gan_core.encoders.e4e import LatentDiscriminator, LatentPool, stage_at
 from gan_core.generators.base import Generator
 from gan_core.params import TrainEncoderParams
 from gan_core.training.ranger import Ranger
@@ -30,6 +30,7 @@ class EncoderState:
     key: str
     discriminator: LatentDiscriminator | None = None
     discriminator_optimiser: torch.optim.Optimizer | None = None
+    pool: LatentPool | None = None
     seen: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     best_score: float = math.inf
@@ -47,6 +48,7 @@ class EncoderState:
             state.discriminator = LatentDiscriminator(generator.w_dim)
             rate = params.discriminator_lr
             state.discriminator_optimiser = torch.optim.Adam(state.discriminator.parameters(), rate, (0.9, 0.99))
+            state.pool = LatentPool(params.latent_pool, generator.w_dim) if params.latent_pool else None
         return state
 
     @torch.no_grad()
@@ -92,7 +94,7 @@ class EncoderState:
             self.seen, self.best, self.best_score = stored["seen"], stored["best"], stored["best_score"]
 
     def _parts(self) -> Parts:
-        names = ("encoder", "average", "optimiser", "discriminator", "discriminator_optimiser")
+        names = ("encoder", "average", "optimiser", "discriminator", "discriminator_optimiser", "pool")
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
 

@@ -15,6 +15,9 @@ from gan_core.data.images import to_uint8
 Report = Callable[[int, dict[str, float], Tensor], None]
 """Called with (images seen, metrics, pictures ``[N, 3, H, W]`` in [-1, 1])."""
 
+Progress = Callable[[int], None]
+"""Called with the images seen so far, often."""
+
 logger = logging.getLogger(__name__)
 
 

@@ -108,6 +108,7 @@ def test_others_may_read_the_file(saved: Path) -> None:
         (b"outs:\n- md5: 0\n", "DVC pointer"),
         (b"PK\x03\x04rest", "PyTorch pickle"),
         (b"\x80\x04\x95", "never opened"),
+        (b"\x80\x04" + bytes(6) + b'{"a": ', "not a whole safetensors file"),
         (b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ", "has no card"),
     ],
 )

@@ -88,3 +88,14 @@ def test_an_encoder_of_another_generator_is_refused(models: ModelPaths, tmp_path
     save_checkpoint(tmp_path / "g", tensors, card)
     with pytest.raises(CheckpointError, match="was made for the generator"):
         EncodeStage(EncodeParams(), models.model_copy(update={"generator": str(tmp_path / "g")}))
+
+
+def test_a_file_of_another_variant_or_none_is_refused(models: ModelPaths, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds the encoder 'psp', not 'e4e': choose that one"):
+        EncodeStage(EncodeParams(encoder="e4e"), models)
+    content, path = Path(models.encoder).read_bytes(), tmp_path / "e.safetensors"
+    for bad, said in ((content[: len(content) // 2], "not a whole safetensors file"), (b"hello", "safetensors")):
+        path.write_bytes(bad)
+        with pytest.raises(CheckpointError, match=said) as raised:
+            EncodeStage(EncodeParams(), models.model_copy(update={"encoder": str(path)}))
+        assert "\n" not in str(raised.value)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gan_core.encoders.base import ENCODERS, Encoder
-from gan_core.encoders.e4e import Encoder4Editing, stage_at
+from gan_core.encoders.e4e import Encoder4Editing, LatentPool, stage_at
 from gan_core.errors import ParamsError
 
 SMALL: dict[str, Any] = {"n_latent": 10, "style_dim": 16, "input_size": 64, "units": [1, 1, 1, 1], "width": 4}
@@ -77,6 +77,18 @@ def test_style_transformer_takes_the_first_of_more_queries() -> None:
     encoder = small("style-transformer", n_queries=18)
     assert encoder(torch.rand(1, 3, 64, 64)).shape == (1, 10, 16)
     assert encoder.queries().shape == (1, 18, 16)  # type: ignore[operator]
+
+
+def test_a_pool_gives_back_older_latents_for_every_second_one() -> None:
+    pool, stream = LatentPool(50, 2), torch.Generator().manual_seed(0)
+    first = torch.arange(100.0).reshape(50, 2)
+    assert torch.equal(pool.exchange(first, stream), first)
+    newer = -1 - torch.arange(400.0).reshape(200, 2)
+    given = pool.exchange(newer, stream)
+    older = ~(given == newer).all(1)
+    assert 70 < older.sum() < 130
+    everything = {tuple(row) for row in torch.cat([first, newer]).tolist()}
+    assert {tuple(row) for row in torch.cat([given, pool.kept]).tolist()} == everything
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "psp": {},
     "psp-w": {"optimiser": "ranger"},
     "psp-w-plus": {"losses": {"l2": 1.0}},
-    "e4e": {"losses": PUBLISHED, "progressive_start": 16, "progressive_every": 8},
+    "e4e": {"losses": PUBLISHED, "progressive_start": 16, "progressive_every": 8, "latent_pool": 12},
     "style-transformer": {"network": NETWORK | {"heads": 2}, "optimiser": "ranger"},
 }
 
@@ -70,10 +70,15 @@ def train(
 def test_it_learns(judges: Judges, portraits: PortraitSet, tmp_path: Path) -> None:
     before = evaluate(EncoderState.create("psp", PARAMS, judges.generator).average, judges, portraits)
     reports = Reports()
-    after = evaluate(train(judges, portraits, tmp_path / "s", reports, images=160), judges, portraits)
+    params, seen = PARAMS.model_copy(update={"images": 160}), list[int]()
+    trained = train_encoder(
+        "psp", params, judges, portraits, portraits, tmp_path / "s", reports, report_every=16, progress=seen.append
+    )
+    after = evaluate(trained, judges, portraits)
     assert after["mse"] < 0.8 * before["mse"]
     assert after["psnr"] > before["psnr"]
-    assert [seen for seen, _, _ in reports] == list(range(16, 161, 16))
+    assert [images for images, _, _ in reports] == list(range(16, 161, 16))
+    assert seen == list(range(8, 161, 8))
     scores = {"held_out/mse", "held_out/psnr", "held_out/lpips_toy", "held_out/identity_toy"}
     assert set(reports[0][1]) == {"l2", "perceptual", "identity", "w_norm", "latent"} | scores
     assert reports[0][2].shape == (32, 3, 64, 64)

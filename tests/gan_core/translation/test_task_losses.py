@@ -1,5 +1,7 @@
 """The table of tasks against the published totals, with the published networks filled from their keys."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.metrics.networks import NETWORKS
 from gan_core.metrics.perceptual import load_perceptual
+from gan_core.params import Term
 from gan_core.training.encoder_losses import Inverted, weigh
 from gan_core.training.reconstruction import Batch, Judges
 from gan_core.translation.tasks import FRONTALISATION, INVERSION, TASKS, WITH_IDENTITY, WITHOUT_IDENTITY, find_task
@@ -58,6 +61,19 @@ def test_totals_and_parts_are_the_published_ones(case: str, inverted: Inverted) 
     ours = {name: name for name in CASES[case]} | {value: key for key, value in theirs.items()}
     for name, value in parts.items():
         assert relative_error(value, expected[f"{case}__loss_{ours[name]}"]) < 1e-4, name  # type: ignore[index]
+
+
+@pytest.mark.slow
+def test_where_there_are_no_faces_features_of_moco_are_compared(inverted: Inverted) -> None:
+    expected, meta = golden("psp-losses")
+    moco = NETWORKS.get("moco-resnet50")().eval().requires_grad_(False)
+    state = fill_state(keys("moco_resnet50"), rule="he")
+    moco.load_state_dict({k.removeprefix("module.encoder_q."): torch.from_numpy(v) for k, v in state.items()}, False)
+    weights = meta["lambdas"]["non_face_moco"]
+    table: dict[Term, float] = {"l2": weights["l2"], "perceptual": weights["lpips"], "identity": weights["moco"]}
+    total, parts = weigh(replace(inverted, judges=replace(inverted.judges, identity=moco)), table)
+    assert relative_error(total.detach(), expected["non_face_moco__total"]) < 1e-4
+    assert parts["identity"] == pytest.approx(float(expected["non_face_moco__loss_moco"]), abs=2e-6)
 
 
 def test_the_gradient_of_inversion_is_the_published_one(inverted: Inverted) -> None:
