@@ -19,14 +19,13 @@ from prefect.runtime import flow_run
 from prefect.states import Crashed
 
 from flows.edit_dataset import CHAIN
-from flows.ledger import collect
-from flows.runners import make_runner, submit_shards
+from flows.runners import run_shards
 from gan_core.data.atomic import remove, write_bytes
 from gan_core.data.receipts import Receipt, receipt_path, require_receipt
 from gan_core.data.urls import exists, join_url, read_bytes
 from gan_core.errors import DataError
 from gan_core.runs import Job, load_run
-from tasks.shards import Done
+from tasks.shards import Done, summarise_receipt
 
 ALIVE = "alive"
 BEAT_S = 5.0
@@ -61,8 +60,8 @@ def edit_shards(output: str, shards: list[str]) -> None:
     """
     job = load_run(output)
     part = replace(job, rows={shard: job.rows[shard] for shard in shards})
-    with beating(beat_path(output, str(flow_run.id))), make_runner(job.params.run) as runner:
-        collect(part, list(submit_shards(part, runner, CHAIN)))
+    with beating(beat_path(output, str(flow_run.id))):
+        run_shards(part, CHAIN)
 
 
 def hand_out(job: Job) -> list[Done]:
@@ -160,11 +159,5 @@ def _receipts(job: Job) -> Iterator[tuple[tuple[str, str], bytes]]:
 def _done(job: Job, stage: str, shard: str, before: dict[tuple[str, str], bytes]) -> Done:
     receipt: Receipt = require_receipt(join_url(job.output, stage, shard), "run it again")
     earlier = before.get((stage, shard))
-    return Done(
-        stage=stage,
-        shard=shard,
-        rows=receipt.rows,
-        output_sha256=receipt.output_sha256,
-        seconds=receipt.seconds,
-        skipped=earlier is not None and Receipt.model_validate_json(earlier) == receipt,
-    )
+    reused = earlier is not None and Receipt.model_validate_json(earlier) == receipt
+    return summarise_receipt(shard, receipt.model_copy(update={"reused": reused}))

@@ -241,12 +241,21 @@ def status(names: Services = None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a mistake in the input is one line on stderr and exit code 2."""
+    """Run the command line; a mistake in the input is one line on stderr and exit code 2, a lost server 1."""
     try:
         app(args=arguments, prog_name="edit-dataset")
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except Exception as error:
+        from flows.servers import is_lost
+
+        if not is_lost(error):
+            raise
+        address = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+        again = "start it (`edit-dataset server start prefect`) and run again to go on"
+        typer.echo(f"error: the Prefect server at {address} is lost; finished shards are kept: {again}", err=True)
+        sys.exit(1)
 
 
 def _overrides(settings: list[str] | None) -> dict[str, Any]:

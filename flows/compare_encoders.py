@@ -7,6 +7,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
 from flows.edit_dataset import edit_dataset
+from flows.notify import HOOKS
 from gan_core.data.atomic import write_bytes
 from gan_core.data.urls import base_name, join_url
 from gan_core.encoders.cost import encoder_cost
@@ -20,7 +21,7 @@ from tasks.tracking import TrackingError, crown, register_encoder, track_compari
 COMPARISON = "comparison.json"
 
 
-@flow(name="compare-encoders", flow_run_name="{output}")
+@flow(name="compare-encoders", flow_run_name="{output}", **HOOKS)
 def compare_encoders(
     source: str = "data/sample",
     output: str = "runs/encoders",

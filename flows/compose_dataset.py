@@ -5,15 +5,16 @@ from typing import Any
 
 from prefect import flow
 
-from flows.ledger import collect, show
-from flows.runners import make_runner, submit_shards
+from flows.ledger import show
+from flows.notify import HOOKS
+from flows.runners import run_shards
 from gan_core.compose.job import begin_compositions, plan_compositions, summarise_compositions
 from gan_core.report import write_report
 from tasks.compose import compose
 from tasks.tracking import track
 
 
-@flow(name="compose-dataset", flow_run_name="{output}")
+@flow(name="compose-dataset", flow_run_name="{output}", **HOOKS)
 def compose_dataset(
     source: str = "runs/demo",
     output: str = "runs/compositions",
@@ -36,8 +37,7 @@ def compose_dataset(
     started = time.time()
     job, planned, sources = plan_compositions(source, output, params_file, overrides, update)
     begin_compositions(job, planned, sources)
-    with make_runner(job.params.run) as runner:
-        done = collect(job, list(submit_shards(job, runner, {"compose": compose})))
+    done = run_shards(job, {"compose": compose})
     metrics = summarise_compositions(job)
     write_report(job.output)
     show(job, done, metrics)

@@ -65,11 +65,12 @@ def _fit_paths(model: str, target: str, params: "Params") -> list[str]:
     from gan_core.paths.fit import fit_paths, network_job
     from gan_core.paths.stored import describe_named
     from gan_core.training.log import TrainingLog
-    from tasks.tracking import TrainingRun
+    from tasks.training_run import TrainingRun
 
     job = network_job(model, params.train_paths, params.models, Path(target))
     name = job.target.stem
-    return describe_named(fit_paths(job, TrainingRun(name, params, TrainingLog(name), job.params)))
+    with TrainingRun(name, params, TrainingLog(name), job.params) as run:
+        return describe_named(fit_paths(job, run))
 
 
 def _fit_svm(target: str, attributes: list[str], free_of: list[str], params: "Params") -> list[str]:

@@ -7,8 +7,9 @@ from typing import Any
 from prefect import flow
 
 from flows.champion import resolve_encoder
-from flows.ledger import collect, show
-from flows.runners import make_runner, submit_shards
+from flows.ledger import show
+from flows.notify import HOOKS
+from flows.runners import run_shards
 from gan_core.metrics.summary import summarise
 from gan_core.report import write_report
 from gan_core.runs import begin_run, plan_run
@@ -17,13 +18,13 @@ from tasks.edit import edit
 from tasks.encode import encode
 from tasks.measure import measure
 from tasks.paste import paste
-from tasks.tracking import track
+from tasks.tracking import failures_tracked, track
 from tasks.tune import tune
 
 CHAIN = {"align": align, "encode": encode, "tune": tune, "edit": edit, "paste": paste, "measure": measure}
 
 
-@flow(name="edit-dataset", flow_run_name="{output}")
+@flow(name="edit-dataset", flow_run_name="{output}", **HOOKS)
 def edit_dataset(
     source: str = "data/sample",
     output: str = "runs/demo",
@@ -46,11 +47,8 @@ def edit_dataset(
     overrides = resolve_encoder(params_file, overrides)
     job = plan_run(source, output, params_file, overrides, update)
     begin_run(job)
-    if job.params.run.deployment:
-        done = import_module("flows.batches").hand_out(job)
-    else:
-        with make_runner(job.params.run) as runner:
-            done = collect(job, list(submit_shards(job, runner, CHAIN)))
+    with failures_tracked(job, started):
+        done = import_module("flows.batches").hand_out(job) if job.params.run.deployment else run_shards(job, CHAIN)
     metrics = summarise(job.output)
     write_report(job.output)
     show(job, done, metrics)

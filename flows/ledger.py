@@ -1,10 +1,12 @@
 """What became of each shard: progress while a run goes on, its totals when it ends."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
@@ -16,14 +18,14 @@ SHOWN_METRICS = 40
 SHOW_EVERY_S = 2.0
 
 
-def collect(job: Job, futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
-    """Wait for all shards, keeping a progress artifact up to date; return what was done, in order.
+def collect(job: Job, finished: Iterable[Done], futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
+    """Wait for the shards that weren't finished, keeping a progress artifact up to date; return all, in order.
 
     The first error of a shard is raised when all other shards have ended. Raises ``RuntimeError`` if rows were lost.
     """
     total = len(job.shards) * len(job.stages)
     artifact: Any = create_progress_artifact(0.0, key="edit-dataset-progress", description=f"shards of {job.output}")
-    done: list[Done] = []
+    done = list(finished)
     errors: list[BaseException] = []
     shown = time.monotonic()
     for future in futures:
@@ -33,11 +35,22 @@ def collect(job: Job, futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
             errors.append(result)
         elif result is not None:
             done.append(result)
-        if time.monotonic() - shown >= SHOW_EVERY_S or len(done) == total:
-            shown = time.monotonic()
-            update_progress_artifact(artifact, 100 * len(done) / total)
+        if time.monotonic() - shown >= SHOW_EVERY_S:
+            shown = time.monotonic() if _update(artifact, len(done) / total) else math.inf
+    if len(done) == total and shown < math.inf:
+        _update(artifact, 1.0)
     _close(job, done, errors)
-    return done
+    return sorted(done, key=lambda each: (job.stages.index(each["stage"]), each["shard"]))
+
+
+def _update(artifact: Any, share: float) -> bool:
+    """Show the progress; a server that is gone ends no work: False, and the run says so when it ends."""
+    try:
+        update_progress_artifact(artifact, 100 * share)
+    except httpx.HTTPError as error:
+        get_run_logger().warning("Prefect's server is lost, the work goes on without it: %s", error)
+        return False
+    return True
 
 
 def count_rows(done: Iterable[Done]) -> dict[str, Counter[str]]:

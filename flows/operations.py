@@ -108,6 +108,19 @@ def register(
     typer.echo(f"{made.name} version {made.version}: {made.path}, sha256 {made.sha256[:12]}")
 
 
+def publish(
+    output: Annotated[str, typer.Argument(help="a finished run")] = "runs/demo",
+    destination: Annotated[str, typer.Argument(help="the dataset's folder")] = "data/edited",
+    stage: Annotated[str, typer.Option(help="whose shards: align, encode, tune, edit, paste or measure")] = "edit",
+    push: Annotated[bool, typer.Option("--push", help="send it to DVC's remote as well")] = False,
+) -> None:
+    """Make a stage of a finished run a dataset that DVC keeps a version of."""
+    from flows.publish import publish as make
+
+    typer.echo(f"{destination}: version {make(output, destination, stage, push)}")
+    typer.echo(f"keep it: git add {destination}.dvc && git commit{'' if push else f' && dvc push {destination}'}")
+
+
 def add_commands(app: typer.Typer, server: typer.Typer) -> None:
     """Put the commands into the command line."""
     app.command(epilog="Example: edit-dataset reevaluate data/sample --output runs/nightly")(reevaluate)
@@ -115,5 +128,6 @@ def add_commands(app: typer.Typer, server: typer.Typer) -> None:
     app.command(epilog="Example: edit-dataset status runs")(status)
     app.command("retry-failed", epilog="Example: edit-dataset retry-failed runs/demo --reason no_face")(retry_failed)
     app.command(epilog="Example: edit-dataset doctor")(doctor)
+    app.command(epilog="Example: edit-dataset publish runs/demo data/edited --stage edit --push")(publish)
     server.command(epilog=UP)(up)
     server.command(epilog=DOWN)(down)

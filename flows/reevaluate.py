@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.edit_dataset import edit_dataset
+from flows.notify import HOOKS
 from gan_core.data.urls import base_name, join_url, open_fs
 from gan_core.errors import DataError, ParamsError
 from gan_core.nightly.evidence import gather
@@ -23,7 +24,7 @@ from tasks.tracking import Registered, TrackingError, registered_encoders, track
 MOVED = "Moved"
 
 
-@flow(name="reevaluate-nightly", flow_run_name="nightly {output}")
+@flow(name="reevaluate-nightly", flow_run_name="nightly {output}", **HOOKS)
 def reevaluate_nightly(
     datasets: list[str],
     output: str = "runs/nightly",

@@ -4,6 +4,7 @@ from typing import Literal
 
 from prefect import flow, get_run_logger, task
 
+from flows.notify import HOOKS
 from tasks.versions import DvcBusyError, reproduce
 
 Model = Literal[
@@ -41,7 +42,7 @@ def train(stage: str) -> None:
     reproduce(stage, get_run_logger().info)
 
 
-@flow(name="train-models", flow_run_name="{models}")
+@flow(name="train-models", flow_run_name="{models}", **HOOKS)
 def train_models(models: list[Model]) -> None:
     """Train models of ``dvc.yaml`` one after the other; each stage's own dependencies are made before it.
 

@@ -99,6 +99,19 @@ def connect(say: Callable[[str], object]) -> str:
     return address
 
 
+def is_lost(error: BaseException | None) -> bool:
+    """Tell whether an error, or what caused it, is that Prefect's server doesn't answer or has failed."""
+    import httpx
+
+    while error is not None:
+        if isinstance(error, httpx.TransportError):
+            return True
+        if isinstance(error, httpx.HTTPStatusError) and error.response.is_server_error:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def up(say: Callable[[str], object] = lambda _: None) -> str:
     """Start both servers and the worker, deploy the flows of ``prefect.yaml``, and return Prefect's API address.
 

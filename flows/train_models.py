@@ -12,7 +12,7 @@ from gan_core.params import Params, load_params
 from gan_core.paths.fit import JOB_NAMES, find_job, fit_paths
 from gan_core.training import cel, encoder, gan, sngan, translation
 from gan_core.training.log import Report, TrainingLog
-from tasks.tracking import TrainingRun
+from tasks.training_run import TrainingRun
 
 Trainer = Callable[[Params, Report], None]
 TRAINERS: dict[str, Trainer] = {"generator": gan.train, "cel": cel.train, "digits": sngan.train}
@@ -20,33 +20,31 @@ TRAINERS: dict[str, Trainer] = {"generator": gan.train, "cel": cel.train, "digit
 
 def train_model(name: str, params: Params) -> None:
     """Train one model, or go on where it was stopped, and store it."""
-    run = TrainingRun(name, params, TrainingLog(name))
-    TRAINERS[name](params, run)
-    run.close()
+    with TrainingRun(name, params, TrainingLog(name)) as run:
+        TRAINERS[name](params, run)
 
 
 def train_encoder(variant: str, params: Params) -> None:
     """Train one variant of the encoder, or go on where it was stopped, and store it; on a terminal with a bar."""
     name, section = f"encoder-{variant}", encoder.variant_params(params, variant)
-    run = TrainingRun(name, params, TrainingLog(name), section)
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+    bars = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+    with TrainingRun(name, params, TrainingLog(name), section) as run, bars:
         bar = bars.add_task(name, total=section.images)
         encoder.train(params, run, variant, lambda seen: bars.update(bar, completed=seen))
-    run.close()
 
 
 def train_translation(task: str, params: Params) -> None:
     """Train the encoder of one translation task, or go on where it was stopped, and store it."""
     name, section = f"translate-{task}", translation.task_settings(params, task)
-    run = TrainingRun(name, params, TrainingLog(name), section)
-    translation.train(params, run, task)
-    run.close()
+    with TrainingRun(name, params, TrainingLog(name), section) as run:
+        translation.train(params, run, task)
 
 
 def train_paths(name: str, params: Params) -> None:
     """Fit the paths of the job ``name``, or go on where it was stopped, and store them."""
     job = find_job(name, params)
-    fit_paths(job, TrainingRun(name, params, TrainingLog(name), job.params))
+    with TrainingRun(name, params, TrainingLog(name), job.params) as run:
+        fit_paths(job, run)
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 from prefect import flow
 
-from flows.ledger import collect, show
-from flows.runners import make_runner, submit_shards
+from flows.ledger import show
+from flows.notify import HOOKS
+from flows.runners import run_shards
 from gan_core.report import write_report
 from gan_core.runs import begin_run
 from gan_core.translation.job import plan_translation, summarise_translation
@@ -17,7 +18,7 @@ from tasks.translate import translate
 TASKS = {"align": align, "translate": translate}
 
 
-@flow(name="translate-dataset", flow_run_name="{output}")
+@flow(name="translate-dataset", flow_run_name="{output}", **HOOKS)
 def translate_dataset(
     source: str = "data/translation-sample",
     output: str = "runs/translations",
@@ -39,8 +40,7 @@ def translate_dataset(
     started = time.time()
     job = plan_translation(source, output, params_file, overrides, update)
     begin_run(job)
-    with make_runner(job.params.run) as runner:
-        done = collect(job, list(submit_shards(job, runner, TASKS)))
+    done = run_shards(job, TASKS)
     metrics = summarise_translation(job)
     write_report(job.output)
     show(job, done, metrics)

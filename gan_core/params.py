@@ -78,6 +78,7 @@ class RunParams(Section):
     dask_address: str = ""
     deployment: str = ""
     shards_per_batch: Count = 8
+    device_limit: str = ""
 
 
 class ModelPaths(Section):

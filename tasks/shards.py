@@ -3,20 +3,26 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any, TypedDict
 
 import torch
 from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
 
 from gan_core.chain import build_stage
-from gan_core.data.receipts import ABSENT
-from gan_core.data.run_stage import run_stage
+from gan_core.data.receipts import ABSENT, Receipt
+from gan_core.data.run_stage import find_finished, run_stage
+from gan_core.data.shards import BASE_NAMES, read_rows
 from gan_core.data.stages import Stage
+from gan_core.data.urls import join_url
 from gan_core.runs import Job
 
 SAY_EVERY_S = 10.0
+SAY_REJECTED = 5
 _thread = threading.local()
 
 
@@ -60,17 +66,54 @@ ONE_SHARD: dict[str, Any] = {
 def run_one_shard(name: str, job: Job, shard: str) -> Done:
     """Run stage ``name`` over one shard unless its receipt is valid, and say what came of it."""
     say = get_run_logger().info
-    receipt = run_stage(_stage(name, job), shard, job.output, _progress(say, job.rows[shard]))
-    done = Done(
-        stage=name,
+    with device_slot(job.params.run.device_limit):
+        receipt = run_stage(_stage(name, job), shard, job.output, _progress(say, job.rows[shard]))
+    done = summarise_receipt(shard, receipt)
+    say(_sentence(done, receipt.flags, receipt.why))
+    if not receipt.reused:
+        for line in rejected_rows(name, join_url(job.output, name, shard)):
+            say(line)
+    return done
+
+
+def device_slot(limit: str) -> AbstractContextManager[None]:
+    """Hold a slot of Prefect's global concurrency limit of that name; an empty name needs none.
+
+    Raises ``ConcurrencySlotAcquisitionError`` where there is no such limit: ``prefect gcl create NAME --limit N``.
+    """
+    return concurrency(limit, strict=True) if limit else nullcontext()
+
+
+def rejected_rows(stage: str, shard: str) -> Iterator[str]:
+    """Yield a line with key, status and reason for each of the first rows that a stage has turned away."""
+    rows = (row for part in read_rows(shard, list(BASE_NAMES)) for row in part)
+    turned = (row for row in rows if row["status"] != "ok" and row["stage"] == stage)
+    for row in islice(turned, SAY_REJECTED):
+        yield f"{row['key']}: {row['status']}: {row['reason']}"
+
+
+def finished_shards(job: Job) -> list[Done]:
+    """Return what is finished of the shards of ``job``, up to each shard's first stage with work to do."""
+    done = []
+    for shard in job.shards:
+        for name in job.stages:
+            receipt = find_finished(_stage(name, job), shard, job.output)
+            if receipt is None:
+                break
+            done.append(summarise_receipt(shard, receipt))
+    return done
+
+
+def summarise_receipt(shard: str, receipt: Receipt) -> Done:
+    """Return what Prefect keeps of a shard's receipt."""
+    return Done(
+        stage=receipt.stage,
         shard=shard,
         rows=receipt.rows,
         output_sha256=receipt.output_sha256,
         seconds=receipt.seconds,
         skipped=receipt.reused,
     )
-    say(_sentence(done, receipt.flags, receipt.why))
-    return done
 
 
 def _stage(name: str, job: Job) -> Stage:

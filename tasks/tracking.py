@@ -22,18 +22,15 @@ from gan_core.data.shards import BASE_NAMES
 from gan_core.data.urls import base_name, exists, join_url, read_bytes
 from gan_core.errors import CheckpointError, ParamsError, UserError
 from gan_core.nightly.history import Entry
-from gan_core.params import Params, Section
 from gan_core.report.comparison import RULE, Comparison, draw_comparison
-from gan_core.runs import Job, flatten, load_run
-from gan_core.training.log import Report, tile
+from gan_core.runs import Job, load_run
 from tasks.pictures import picture_grids, score_table
-from tasks.record import PENDING, Record, digest_results, make_record, read_record, tracking_uri, write_record
+from tasks.record import PENDING, Record, digest_results, make_record, read_record, write_record
 from tasks.shards import Done
 from tasks.versions import git_sha
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from torch import Tensor
 
 TRACKED = "tracking.json"
 CHAMPION = "champion"
@@ -67,6 +64,28 @@ def track(job: Job, done: list[Done], metrics: dict[str, float], started: float)
         return None
     logger.info("logged to MLflow (%s) as run %s", record.uri, run_id)
     return run_id
+
+
+@contextmanager
+def failures_tracked(job: Job, started: float) -> Iterator[None]:
+    """Log a run that fails or is cancelled in this block, with its parameters and the error; the error goes on."""
+    try:
+        yield
+    except BaseException as error:
+        said, status = f"{type(error).__name__}: {error}"[:500], "FAILED" if isinstance(error, Exception) else "KILLED"
+        try:
+            _log_failure(make_record(job, "", {}, started), said, status)
+        except Exception as mlflow_error:
+            get_run_logger().warning("not logged to MLflow: %s", str(mlflow_error).strip().partition("\n")[0][:200])
+        raise
+
+
+def _log_failure(record: Record, said: str, status: str) -> None:
+    client = client_of(record.uri)
+    run_id = _create_run(client, record)
+    log_params(client, run_id, record.params)
+    client.set_tag(run_id, "error", said)
+    client.set_terminated(run_id, status, end_time=round(record.ended * 1000))
 
 
 def sync(output: str) -> str | None:
@@ -111,7 +130,7 @@ def register_encoder(name: str, path: str, uri: str, aliases: Sequence[str] = ()
         raise CheckpointError(f"{path} is a {card.kind}, not an encoder: name the file of an encoder")
     known = {encoder.name: encoder for encoder in registered_encoders(uri)}.get(name)
     with _told(uri):
-        client = _client(uri)
+        client = client_of(uri)
         if known is None:
             client.create_registered_model(name, tags=ENCODER)
         if known is None or known.sha256 != sha256:
@@ -133,7 +152,7 @@ def registered_encoders(uri: str) -> list[Registered]:
     """Return the newest version of every registered encoder, by name; raises ``TrackingError``."""
     found = []
     with _told(uri):
-        client = _client(uri)
+        client = client_of(uri)
         for model in client.search_registered_models("tags.kind = 'encoder'"):
             version = max(
                 client.search_model_versions(f"name='{model.name}'"), key=lambda v: int(v.version), default=None
@@ -149,7 +168,7 @@ def registered_encoders(uri: str) -> list[Registered]:
 def crown(encoder: Registered, uri: str) -> None:
     """Give one version the alias ``champion``, and take it from every other encoder; raises ``TrackingError``."""
     with _told(uri):
-        client = _client(uri)
+        client = client_of(uri)
         for model in client.search_registered_models("tags.kind = 'encoder'"):
             if model.name != encoder.name and CHAMPION in model.aliases:
                 client.delete_registered_model_alias(model.name, CHAMPION)
@@ -159,7 +178,7 @@ def crown(encoder: Registered, uri: str) -> None:
 def champion(uri: str) -> Registered:
     """Return the encoder with the alias ``champion``; raises ``ParamsError`` if there is none, ``TrackingError``."""
     with _told(uri):
-        client = _client(uri)
+        client = client_of(uri)
         for model in client.search_registered_models("tags.kind = 'encoder'"):
             if CHAMPION in model.aliases:
                 version = client.get_model_version_by_alias(model.name, CHAMPION)
@@ -175,11 +194,11 @@ def track_comparison(experiment: str, uri: str, name: str, comparison: Compariso
     Raises ``TrackingError``.
     """
     with _told(uri):
-        client = _client(uri)
+        client = client_of(uri)
         tags = {"champion": comparison.champion, "rule": RULE, "git.sha": git_sha()}
-        run_id = client.create_run(_experiment(client, uri, experiment), run_name=name, tags=tags).info.run_id
+        run_id = client.create_run(experiment_of(client, uri, experiment), run_name=name, tags=tags).info.run_id
         values = {f"{c}/{n}".replace(" ", "_"): v for n, row in comparison.encoders.items() for c, v in row.items()}
-        _log_metrics(client, run_id, values, when=round(time.time() * 1000), step=0)
+        log_metrics(client, run_id, values, when=round(time.time() * 1000), step=0)
         rows = comparison.rows()
         client.log_table(run_id, {column: [row[column] for row in rows] for column in rows[0]}, "comparison.json")
         client.log_figure(run_id, draw_comparison(comparison), "comparison.png")
@@ -196,14 +215,14 @@ def track_nights(experiment: str, uri: str, nights: Sequence[Entry]) -> None:
     A night with findings tags its run: ``finding`` says what moved, or ``none``. Raises ``TrackingError``.
     """
     with _told(uri):
-        client = _client(uri)
-        experiment_id = _experiment(client, uri, experiment)
+        client = client_of(uri)
+        experiment_id = experiment_of(client, uri, experiment)
         for night in nights:
             name = f"{night.encoder} · {base_name(night.dataset)}"
             run_id = _standing_run(client, experiment_id, name)
             values = {name: measured.value for name, measured in night.measured.items()}
             when = round(datetime.fromisoformat(f"{night.date}T12:00+00:00").timestamp() * 1000)
-            _log_metrics(client, run_id, values, when, step=int(night.date.replace("-", "")))
+            log_metrics(client, run_id, values, when, step=int(night.date.replace("-", "")))
             said = "; ".join(str(finding) for finding in night.findings) or "none"
             for key, value in {"finding": said, "night": night.date, "encoder.version": night.version}.items():
                 client.set_tag(run_id, key, value[:5000])
@@ -227,58 +246,6 @@ def _told(uri: str) -> Iterator[None]:
         raise TrackingError(f"MLflow at {uri} can't be used: {said}") from error
 
 
-class TrainingRun:
-    """A training report that goes to MLflow as well: losses and scores by images seen, and the newest pictures.
-
-    ``local`` is told first; ``section`` holds the parameters, by default ``train_<name>``. While MLflow can't be
-    reached it is warned about and training goes on; the run's id is kept in ``folder``, so that resumed training goes
-    on in the same run.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        params: Params,
-        local: Report,
-        section: Section | None = None,
-        folder: Path = Path("data/training"),
-    ) -> None:
-        self.local = local
-        self.name = name
-        chosen = (section or getattr(params, f"train_{name}")).model_dump(mode="json")
-        self.params = {key: str(value) for key, value in flatten(chosen).items()}
-        self.experiment = f"{params.track.experiment}-training"
-        self.uri = tracking_uri(params.track)
-        self.kept = folder / f"{name}.run"
-
-    def __call__(self, seen: int, metrics: dict[str, float], pictures: "Tensor") -> None:
-        self.local(seen, metrics, pictures)
-        try:
-            self._log(seen, metrics, pictures)
-        except Exception as error:
-            logging.getLogger(__name__).warning("not logged to %s: %s", self.uri, str(error).splitlines()[0])
-
-    def close(self) -> None:
-        """Mark the run as finished, so that the next training of this name begins a run of its own."""
-        try:
-            if self.kept.exists():
-                _client(self.uri).set_terminated(self.kept.read_text(), "FINISHED")
-        except Exception as error:
-            logging.getLogger(__name__).warning("not logged to %s: %s", self.uri, str(error).splitlines()[0])
-        self.kept.unlink(missing_ok=True)
-
-    def _log(self, seen: int, metrics: dict[str, float], pictures: "Tensor") -> None:
-        client = _client(self.uri)
-        if not self.kept.exists():
-            experiment_id = _experiment(client, self.uri, self.experiment)
-            run = client.create_run(experiment_id, run_name=self.name, tags={"git.sha": git_sha()})
-            _log_params(client, run.info.run_id, self.params)
-            self.kept.write_text(run.info.run_id)
-        run_id = self.kept.read_text()
-        _log_metrics(client, run_id, metrics, when=round(time.time() * 1000), step=seen)
-        client.log_image(run_id, tile(pictures), key="samples", step=seen)
-
-
 def _tracked(output: str, digest: str) -> str | None:
     path = join_url(output, TRACKED)
     known = json.loads(read_bytes(path)) if exists(path) else {}
@@ -286,7 +253,7 @@ def _tracked(output: str, digest: str) -> str | None:
 
 
 def _upload(output: str, record: Record) -> str:
-    client = _client(record.uri)
+    client = client_of(record.uri)
     from mlflow.exceptions import MlflowException
 
     if record.run_id is not None:
@@ -301,7 +268,8 @@ def _upload(output: str, record: Record) -> str:
     return run_id
 
 
-def _client(uri: str) -> "MlflowClient":
+def client_of(uri: str) -> "MlflowClient":
+    """Return MLflow's client for an address, told not to call home and to give up soon."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -311,7 +279,8 @@ def _client(uri: str) -> "MlflowClient":
     return MlflowClient(uri)
 
 
-def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
+def experiment_of(client: "MlflowClient", uri: str, name: str) -> str:
+    """Return the id of an experiment, made where there is none."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         return str(experiment.experiment_id)
@@ -320,18 +289,19 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
 
 
 def _create_run(client: "MlflowClient", record: Record) -> str:
-    experiment_id = _experiment(client, record.uri, record.experiment)
+    experiment_id = experiment_of(client, record.uri, record.experiment)
     started = round(record.started * 1000)
     run = client.create_run(experiment_id, start_time=started, tags=record.tags, run_name=record.name)
     return str(run.info.run_id)
 
 
 def _log_numbers(client: "MlflowClient", run_id: str, record: Record) -> None:
-    _log_params(client, run_id, record.params)
-    _log_metrics(client, run_id, record.metrics, when=round(record.ended * 1000), step=0)
+    log_params(client, run_id, record.params)
+    log_metrics(client, run_id, record.metrics, when=round(record.ended * 1000), step=0)
 
 
-def _log_params(client: "MlflowClient", run_id: str, values: dict[str, str]) -> None:
+def log_params(client: "MlflowClient", run_id: str, values: dict[str, str]) -> None:
+    """Log parameters, as many at a time as MLflow takes."""
     from mlflow.entities import Param
 
     params = [Param(name, value) for name, value in values.items()]
@@ -339,7 +309,8 @@ def _log_params(client: "MlflowClient", run_id: str, values: dict[str, str]) -> 
         client.log_batch(run_id, params=params[start : start + 100])
 
 
-def _log_metrics(client: "MlflowClient", run_id: str, values: dict[str, float], when: int, step: int) -> None:
+def log_metrics(client: "MlflowClient", run_id: str, values: dict[str, float], when: int, step: int) -> None:
+    """Log numbers of one step, as many at a time as MLflow takes; ``when`` is in ms since 1970."""
     from mlflow.entities import Metric
 
     metrics = [Metric(name, value, when, step) for name, value in values.items()]

@@ -72,6 +72,29 @@ def track(paths: Sequence[str]) -> list[str]:
     return tracked
 
 
+def add_output(path: str, push: bool = False) -> str:
+    """Have DVC track a folder as it is now, send it to the remote if ``push``, and return its hash.
+
+    Raises ``DvcBusyError`` while another DVC command is at work here, and ``UserError`` for what DVC refuses.
+    """
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            (stage,) = repo.add(path)
+            if push:
+                repo.push(targets=[path])
+            return str(stage.outs[0].hash_info.value)
+    except LockError:
+        raise DvcBusyError(f"{path}: another DVC command is at work in this folder; wait for it to end") from None
+    except NotDvcRepoError:
+        raise UserError("this folder is no DVC project: `git init && dvc init`, then again") from None
+    except DvcException as error:
+        raise UserError(f"DVC doesn't take {path}: {error}") from error
+
+
 def reproduce(stage: str, say: Callable[[str], object] = _log.info) -> None:
     """Run ``dvc repro STAGE`` and tell each line that it writes.
 

@@ -41,36 +41,50 @@ def run_stage(stage: Stage, shard: str, output: str | Path, progress: Progress |
     """
     target = join_url(output, stage.name, shard)
     inputs = _input_urls(stage, shard, output)
-    input_keys = {name: _input_key(name, url) for name, url in inputs.items()}
-    code = code_version(stage.version)
-    key = content_key(stage.name, code, stage.identity(), input_keys)
-    receipt, why = valid_receipt(target, key)
+    draft = _draft(stage, inputs)
+    receipt, why = valid_receipt(target, draft.key)
     if receipt is None:
         with exclusive(target):
-            receipt, why = valid_receipt(target, key)
+            receipt, why = valid_receipt(target, draft.key)
             if receipt is None:
-                why = explain_change(target, stage.identity(), input_keys, code) or why
+                why = explain_change(target, draft.identity, draft.input_keys, draft.code_version) or why
                 _log.info("making %s: %s", target, why)
-                draft = Receipt(
-                    stage=stage.name,
-                    key=key,
-                    input_keys=input_keys,
-                    output_sha256="",
-                    rows={},
-                    seconds=0.0,
-                    code_version=code,
-                    identity=stage.identity(),
-                    why=why,
-                )
+                draft = draft.model_copy(update={"why": why})
                 return _make(stage, inputs, target, draft, _Count(progress))
     if progress:
         progress(sum(receipt.rows.values()))
     return receipt.model_copy(update={"reused": True})
 
 
+def find_finished(stage: Stage, shard: str, output: str | Path) -> Receipt | None:
+    """Return the receipt (``reused``) of a shard that ``run_stage`` would not make again; None if there is work."""
+    try:
+        draft = _draft(stage, _input_urls(stage, shard, output))
+    except DataError:
+        return None
+    receipt, _ = valid_receipt(stage_shard(stage, shard, output), draft.key)
+    return receipt and receipt.model_copy(update={"reused": True})
+
+
 def stage_shard(stage: Stage, shard: str, output: str | Path) -> str:
     """Return the URL of what ``run_stage`` makes."""
     return join_url(output, stage.name, shard)
+
+
+def _draft(stage: Stage, inputs: dict[str, str]) -> Receipt:
+    """The receipt of what is to be made, as far as it is known before."""
+    input_keys = {name: _input_key(name, url) for name, url in inputs.items()}
+    code, identity = code_version(stage.version), stage.identity()
+    return Receipt(
+        stage=stage.name,
+        key=content_key(stage.name, code, identity, input_keys),
+        input_keys=input_keys,
+        output_sha256="",
+        rows={},
+        seconds=0.0,
+        code_version=code,
+        identity=identity,
+    )
 
 
 def _make(stage: Stage, inputs: dict[str, str], target: str, draft: Receipt, count: "_Count") -> Receipt:

@@ -36,6 +36,32 @@ def test_a_shard_is_made_once_and_then_skipped(project: Path, tiny_dataset: str)
     assert first | {"skipped": True} == second
 
 
+def test_what_is_finished_is_found_up_to_the_first_stage_with_work(project: Path, tiny_dataset: str) -> None:
+    both = Job(load_params(), tiny_dataset, "out", {SHARD: 3, "shard-00001.parquet": 3}, {"align": {}, "encode": {}})
+    assert shards.finished_shards(both) == []
+    with disable_run_logger():
+        made = [align.fn(both, shard) for shard in both.shards] + [encode.fn(both, SHARD)]
+    found = shards.finished_shards(both)
+    assert [(done["stage"], done["shard"]) for done in found] == [
+        ("align", SHARD),
+        ("encode", SHARD),
+        ("align", "shard-00001.parquet"),
+    ]
+    assert sorted(d["output_sha256"] for d in found) == sorted(d["output_sha256"] for d in made)
+    assert all(done["skipped"] for done in found)
+    Path(f"out/align/{SHARD}").write_bytes(b"spoiled")
+    assert [done["shard"] for done in shards.finished_shards(both)] == ["shard-00001.parquet"]
+
+
+def test_rows_that_are_turned_away_are_named(project: Path, tiny_dataset: str) -> None:
+    with disable_run_logger():
+        align.fn(job(tiny_dataset), SHARD)
+        encode.fn(job(tiny_dataset), SHARD)
+    (line,) = shards.rejected_rows("align", f"out/align/{SHARD}")
+    assert line.startswith("bad/web-page.jpg: not_an_image: ")
+    assert list(shards.rejected_rows("encode", f"out/encode/{SHARD}")) == []
+
+
 def test_models_are_loaded_once_for_the_same_parameters(
     project: Path, tiny_dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,21 @@ def test_the_same_results_are_logged_once_and_new_ones_again(job: Job) -> None:
     assert len(runs(job)) == 2
 
 
+@pytest.mark.parametrize(("error", "status"), [(ValueError("spoiled"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_a_run_that_fails_is_marked_so_and_its_error_goes_on(job: Job, error: BaseException, status: str) -> None:
+    with disable_run_logger(), pytest.raises(type(error)), tracking.failures_tracked(job, 1_700_000_000.0):
+        raise error
+    (run,) = runs(job)
+    assert run.info.status == status and run.data.tags["error"].startswith(type(error).__name__)
+    assert run.data.params["align.size"] == "64" and run.data.metrics == {}
+
+
+def test_a_store_that_is_down_hides_no_error(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "client_of", lambda _: (_ for _ in ()).throw(ConnectionError("no route")))
+    with disable_run_logger(), pytest.raises(ValueError, match="spoiled"), tracking.failures_tracked(job, 1.0):
+        raise ValueError("spoiled")
+
+
 def test_a_store_that_is_down_leaves_the_record_for_later(
     job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

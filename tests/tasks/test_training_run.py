@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from gan_core.params import TrainEncoderParams, load_params
 from gan_core.training.log import TrainingLog
-from tasks.tracking import TrainingRun
+from tasks.training_run import TrainingRun
 
 PICTURES = torch.zeros(2, 3, 8, 8)
 
@@ -31,6 +31,20 @@ def test_a_resumed_training_goes_on_in_its_run_and_the_next_has_its_own(project:
     another = training(folder)
     another(16, {"l2": 0.5}, PICTURES)
     assert another.kept.read_text() != run_id
+
+
+def test_a_training_that_fails_says_so_and_goes_on_in_its_run(project: Path) -> None:
+    folder = project / "training"
+    with pytest.raises(ValueError, match="not finite"), training(folder) as failing:
+        failing(16, {"l2": 0.5}, PICTURES)
+        raise ValueError("the loss is not finite")
+    client, run_id = MlflowClient(failing.uri), failing.kept.read_text()
+    assert client.get_run(run_id).info.status == "FAILED"
+    with training(folder) as resumed:
+        resumed(32, {"l2": 0.25}, PICTURES)
+        assert client.get_run(run_id).info.status == "RUNNING"
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert not failing.kept.exists()
 
 
 def test_no_server_does_not_stop_a_training(project: Path, caplog: pytest.LogCaptureFixture) -> None:

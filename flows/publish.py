@@ -1,0 +1,58 @@
+"""A stage of a finished run as a dataset of its own, versioned by DVC."""
+
+import json
+from pathlib import Path
+
+from gan_core.data.atomic import write_bytes
+from gan_core.data.receipts import receipt_path, require_receipt
+from gan_core.data.urls import join_url, open_fs
+from gan_core.errors import DataError, near_matches
+from gan_core.runs import Job, load_run
+from tasks.versions import add_output, git_sha
+
+ORIGIN = "origin.json"
+
+
+def publish(output: str, destination: str, stage: str = "edit", push: bool = False) -> str:
+    """Copy the finished shards of a stage to a folder, have DVC track it, and return DVC's hash of it.
+
+    ``origin.json`` there says which run, parameters and commit it was made by. What an earlier version left there is
+    removed. Raises ``DataError`` for a run that isn't finished, and ``UserError``.
+    """
+    job = load_run(output)
+    if stage not in job.stages:
+        raise DataError(f"{output} has no stage {stage!r}{near_matches(stage, job.stages)}")
+    for shard in job.shards:
+        require_receipt(join_url(output, stage, shard), f"`edit-dataset run {job.source} {output}` finishes it")
+    _clear(Path(destination))
+    for shard in job.shards:
+        _copy(join_url(output, stage, shard), f"{destination}/{shard}")
+    write_bytes(f"{destination}/{ORIGIN}", (json.dumps(_origin(job, stage), indent=1) + "\n").encode())
+    return add_output(destination, push)
+
+
+def _clear(folder: Path) -> None:
+    """Empty a folder that was published before; raises ``DataError`` for one with something else in it."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ORIGIN).is_file():
+        raise DataError(f"{folder} is not empty and was not published: choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def _copy(shard: str, target: str) -> None:
+    """Copy a shard and then its receipt."""
+    fs, path = open_fs(shard)
+    fs.get_file(path, target)
+    fs.get_file(receipt_path(path), receipt_path(target))
+
+
+def _origin(job: Job, stage: str) -> dict[str, object]:
+    return {
+        "run": job.output,
+        "stage": stage,
+        "source": job.source,
+        "commit": git_sha(),
+        "params": job.params.model_dump(mode="json"),
+        "identities": job.identities,
+    }

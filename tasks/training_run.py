@@ -1,0 +1,84 @@
+"""A training's course in MLflow: one run a training, whatever interrupts it."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Self
+
+from torch import Tensor
+
+from gan_core.params import Params, Section
+from gan_core.runs import flatten
+from gan_core.training.log import Report, tile
+from tasks.record import tracking_uri
+from tasks.tracking import client_of, experiment_of, log_metrics, log_params
+from tasks.versions import git_sha
+
+
+class TrainingRun:
+    """A training report that goes to MLflow as well: losses and scores by images seen, and the newest pictures.
+
+    ``local`` is told first; ``section`` holds the parameters, by default ``train_<name>``. While MLflow can't be
+    reached it is warned about and training goes on; the run's id is kept in ``folder``, so that resumed training goes
+    on in the same run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        params: Params,
+        local: Report,
+        section: Section | None = None,
+        folder: Path = Path("data/training"),
+    ) -> None:
+        self.local = local
+        self.name = name
+        chosen = (section or getattr(params, f"train_{name}")).model_dump(mode="json")
+        self.params = {key: str(value) for key, value in flatten(chosen).items()}
+        self.experiment = f"{params.track.experiment}-training"
+        self.uri = tracking_uri(params.track)
+        self.kept = folder / f"{name}.run"
+        self.begun = False
+
+    def __call__(self, seen: int, metrics: dict[str, float], pictures: Tensor) -> None:
+        self.local(seen, metrics, pictures)
+        try:
+            self._log(seen, metrics, pictures)
+        except Exception as error:
+            logging.getLogger(__name__).warning("not logged to %s: %s", self.uri, str(error).splitlines()[0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the run as finished, failed or killed; after a failure the next training goes on in it."""
+        if kind is None:
+            self.close()
+        else:
+            self._end("FAILED" if issubclass(kind, Exception) else "KILLED")
+
+    def close(self) -> None:
+        """Mark the run as finished, so that the next training of this name begins a run of its own."""
+        self._end("FINISHED")
+        self.kept.unlink(missing_ok=True)
+
+    def _end(self, status: str) -> None:
+        try:
+            if self.kept.exists():
+                client_of(self.uri).set_terminated(self.kept.read_text(), status)
+        except Exception as error:
+            logging.getLogger(__name__).warning("not logged to %s: %s", self.uri, str(error).splitlines()[0])
+
+    def _log(self, seen: int, metrics: dict[str, float], pictures: Tensor) -> None:
+        client = client_of(self.uri)
+        if not self.kept.exists():
+            experiment_id = experiment_of(client, self.uri, self.experiment)
+            run = client.create_run(experiment_id, run_name=self.name, tags={"git.sha": git_sha()})
+            log_params(client, run.info.run_id, self.params)
+            self.kept.write_text(run.info.run_id)
+        run_id = self.kept.read_text()
+        if not self.begun:
+            client.update_run(run_id, status="RUNNING")
+            self.begun = True
+        log_metrics(client, run_id, metrics, when=round(time.time() * 1000), step=seen)
+        client.log_image(run_id, tile(pictures), key="samples", step=seen)

@@ -1,0 +1,47 @@
+"""A global concurrency limit of Prefect holds tasks back, across threads and runs."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+
+from flows.edit_dataset import edit_dataset
+from gan_core.data.receipts import Receipt
+from gan_core.data.run_stage import run_stage
+from tasks import shards
+
+pytestmark = pytest.mark.usefixtures("on_server")
+ALIGN_ONLY = {"tune.enabled": False, "edits": [], "measure.metrics": ["mse"], "run.workers": 3}
+
+
+def test_as_many_shards_at_a_time_as_the_limit_has_slots(
+    project: Path, tiny_dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=project.name, limit=1))
+    at_work, most, lock = 0, 0, threading.Lock()
+
+    def watched(*given: Any) -> Receipt:
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        time.sleep(0.05)
+        try:
+            return run_stage(*given)
+        finally:
+            with lock:
+                at_work -= 1
+
+    monkeypatch.setattr(shards, "run_stage", watched)
+    edit_dataset(tiny_dataset, "out", overrides=ALIGN_ONLY | {"run.device_limit": project.name})
+    assert most == 1
+
+
+def test_a_limit_that_is_not_there_is_no_free_pass(project: Path, tiny_dataset: str) -> None:
+    with pytest.raises(Exception, match="no-such-limit"):
+        edit_dataset(tiny_dataset, "out", overrides=ALIGN_ONLY | {"run.device_limit": "no-such-limit"})

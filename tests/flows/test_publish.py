@@ -1,0 +1,76 @@
+"""A run's stage becomes a dataset that DVC keeps versions of, and that outlives ``dvc gc``."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from flows.publish import publish
+from gan_core.chain import build_stage
+from gan_core.data.run_stage import run_stage
+from gan_core.data.shards import list_shards
+from gan_core.errors import DataError, UserError
+from gan_core.runs import Job, begin_run, plan_run
+from tasks.versions import dvc_hashes
+
+DVC = [sys.executable, "-m", "dvc"]
+
+
+@pytest.fixture
+def job(project: Path, tiny_dataset: str) -> Job:
+    """A run that has only aligned."""
+    job = plan_run(tiny_dataset, "runs/a", overrides={"tune.enabled": False, "edits": []})
+    begin_run(job)
+    align = build_stage("align", job.params, tiny_dataset)
+    for shard in job.shards:
+        run_stage(align, shard, job.output)
+    return job
+
+
+@pytest.fixture
+def versioned(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project is a git and DVC project with a remote."""
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    subprocess.run(["git", "init", "-q"], check=True)
+    Repo.init().close()
+    subprocess.run([*DVC, "remote", "add", "-q", "-d", "store", ".store"], check=True)
+
+
+@pytest.mark.usefixtures("versioned")
+def test_a_published_stage_is_a_dataset_with_its_origin_and_survives_gc(job: Job) -> None:
+    version = publish("runs/a", "data/faces", "align", push=True)
+    assert dvc_hashes({"faces": "data/faces"}) == {"faces": version} and version in Path("data/faces.dvc").read_text()
+    assert len(list_shards("data/faces")) == 3
+    assert plan_run("data/faces", "runs/b", overrides={"tune.enabled": False, "edits": []}).rows == job.rows
+    origin = json.loads(Path("data/faces/origin.json").read_text())
+    assert (origin["run"], origin["stage"], origin["identities"]) == ("runs/a", "align", job.identities)
+
+    subprocess.run([*DVC, "gc", "-q", "-w", "-c", "-f"], check=True)
+    shard = Path("data/faces/shard-00000.parquet")
+    content = shard.read_bytes()
+    shard.unlink()
+    subprocess.run([*DVC, "pull", "-q", "-f", "data/faces"], check=True)
+    assert shard.read_bytes() == content
+
+
+@pytest.mark.usefixtures("versioned")
+def test_another_version_replaces_the_files_of_the_one_before(job: Job) -> None:
+    first = publish("runs/a", "data/faces", "align")
+    Path("data/faces/shard-00009.parquet").write_bytes(b"of the version before")
+    assert publish("runs/a", "data/faces", "align") == first
+
+
+def test_what_cannot_be_published_is_said_in_one_line(job: Job) -> None:
+    with pytest.raises(DataError, match="has no stage 'edits'; did you mean 'edit'"):
+        publish("runs/a", "data/faces", "edits")
+    with pytest.raises(DataError, match=r"can't use runs/a/encode/shard-00000\.parquet.*`edit-dataset run"):
+        publish("runs/a", "data/faces", "encode")
+    Path("data/mine").mkdir(parents=True)
+    Path("data/mine/letter.txt").write_text("dear")
+    with pytest.raises(DataError, match="data/mine is not empty and was not published"):
+        publish("runs/a", "data/mine", "align")
+    with pytest.raises(UserError, match="no DVC project"):
+        publish("runs/a", "data/faces", "align")
