@@ -193,7 +193,7 @@ def draw_strips(world: World, target: Path, row: int) -> None:
     images = torch.nn.functional.interpolate(torch.cat(rows), scale_factor=float(max(1, SHOWN // generator.size)))
     names = list(next(iter(methods.values()))[0].named)
     target.parent.mkdir(parents=True, exist_ok=True)
-    label(tile(images, len(STRENGTHS) * len(methods)), names, list(methods)).save(target)
+    label(tile(images, len(STRENGTHS) * len(methods)), names, list(methods)).save(target, quality=90)
     print(f"{target}: strengths {STRENGTHS[0]:+g} to {STRENGTHS[-1]:+g}")
 
 
@@ -203,7 +203,9 @@ def label(grid: Image.Image, rows: list[str], columns: list[str]) -> Image.Image
     page.paste(grid, (MARGIN, MARGIN // 5))
     pen = ImageDraw.Draw(page)
     for i, name in enumerate(rows):
-        pen.text((4, MARGIN // 5 + (i + 0.4) * grid.height / len(rows)), name.replace("_", " "), "black")
+        top = MARGIN // 5 + i * grid.height / len(rows)
+        pen.text((4, top + 0.4 * grid.height / len(rows)), name.replace("_", " "), "black")
+        pen.line((0, top, page.width, top), "white", 2)
     for i, name in enumerate(columns):
         left = MARGIN + i * grid.width / len(columns)
         pen.text((left + 4, 4), name, "black")
@@ -217,7 +219,7 @@ def main() -> None:
     parser.add_argument("--codes", type=int, default=200)
     parser.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
     parser.add_argument("--pictures", type=Path, help="a folder for the strips")
-    parser.add_argument("--row", type=int, default=0, help="which code the strips show")
+    parser.add_argument("--row", type=int, default=3, help="which code the strips show")
     options = parser.parse_args()
     results: dict[str, float | dict[str, float]] = {}
     for world in map(World.load, options.worlds):
@@ -225,7 +227,7 @@ def main() -> None:
         results |= {prefix + key: value for key, value in compare(world, options.codes).items()}
         results |= {prefix + key: value for key, value in exactness(world).items() if key != "undone"}
         if options.pictures is not None:
-            draw_strips(world, options.pictures / f"paths-{world.name}.png", options.row)
+            draw_strips(world, options.pictures / f"paths-{world.name}.jpg", options.row)
     print_result(**results, **edit_times())
 
 
