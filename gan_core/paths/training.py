@@ -19,7 +19,7 @@ from gan_core.paths.reconstructor import RECONSTRUCTORS, Reconstructor
 from gan_core.paths.space import Frame, check_space, code_width, codes_to_w_plus, sample_codes
 from gan_core.paths.stored import SemanticPaths
 from gan_core.training.log import Report
-from gan_core.training.state import Parts, fingerprint, load_state, save_state
+from gan_core.training.state import Resumable, fingerprint
 
 FRAME_SAMPLES = 4096
 SAVE_EVERY = 100
@@ -37,9 +37,10 @@ class Moves:
 
 
 @dataclass
-class PathState:
-    """Everything that training resumes from."""
+class PathState(Resumable):
+    """Paths in training, and the network that tells them apart."""
 
+    kept = ("paths", "reconstructor", "optimiser", "step")
     paths: SemanticPaths
     reconstructor: Reconstructor
     optimiser: torch.optim.Adam
@@ -65,18 +66,6 @@ class PathState:
         paths = SemanticPaths(model, frame, params.space, generator_sha256)
         key = f"{name} {params.model_dump_json()} {fingerprint(model_tensors(generator))!r}"
         return cls(paths, reconstructor, torch.optim.Adam([g for g in groups if g["params"]]), key)
-
-    def save(self, path: Path) -> None:
-        """Write everything to ``path``."""
-        save_state(path, self._parts(), step=self.step, key=self.key)
-
-    def load(self, path: Path) -> None:
-        """Continue from a file written by ``save``, if there is one for the same parameters and generator."""
-        if stored := load_state(path, self._parts(), self.key):
-            self.step = stored["step"]
-
-    def _parts(self) -> Parts:
-        return {"paths": self.paths, "reconstructor": self.reconstructor, "optimiser": self.optimiser}
 
 
 def train_paths(state: PathState, params: PathsParams, generator: Generator, state_path: Path, report: Report) -> None:

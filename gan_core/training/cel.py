@@ -40,16 +40,17 @@ from gan_core.training.portraits import (
     renderer_sha256,
 )
 from gan_core.training.schedule import warm_cosine
-from gan_core.training.state import Parts, fingerprint, load_state, move_average, save_state
+from gan_core.training.state import Resumable, fingerprint, move_average
 
 FROZEN = ("style", "modulation")
 SAVE_SECONDS = 30
 
 
 @dataclass
-class CelState:
-    """Everything that training resumes from; ``key`` names the parameters and the generator that it began with."""
+class CelState(Resumable):
+    """The generator of the second style; ``key`` names the parameters and the generator that it began with."""
 
+    kept = ("generator", "average", "optimiser", "seen")
     generator: StyleGAN2
     average: StyleGAN2
     optimiser: torch.optim.Adam
@@ -71,18 +72,6 @@ class CelState:
         optimiser = torch.optim.Adam(free, params.lr, betas=(0.9, 0.99))
         weights = fingerprint(model_tensors(base))
         return cls(generator, average, optimiser, key=f"{params.model_dump_json()} {weights!r}")
-
-    def save(self, path: Path) -> None:
-        """Write everything to ``path``."""
-        save_state(path, self._parts(), seen=self.seen, key=self.key)
-
-    def load(self, path: Path) -> None:
-        """Continue from a file written by ``save``, if there is one for the same parameters and generator."""
-        if stored := load_state(path, self._parts(), self.key):
-            self.seen = stored["seen"]
-
-    def _parts(self) -> Parts:
-        return {"generator": self.generator, "average": self.average, "optimiser": self.optimiser}
 
 
 def first_layers(generator: StyleGAN2, count: int) -> set[int]:

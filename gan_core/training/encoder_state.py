@@ -3,7 +3,6 @@
 import copy
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,16 +13,27 @@ from gan_core.encoders.e4e import LatentDiscriminator, LatentPool, stage_at
 from gan_core.generators.base import Generator
 from gan_core.params import TrainEncoderParams
 from gan_core.training.ranger import Ranger
-from gan_core.training.state import Parts, fingerprint, load_state, save_state
+from gan_core.training.state import Resumable, fingerprint
 
 
 @dataclass
-class EncoderState:
+class EncoderState(Resumable):
     """An encoder in training, its running average, and the best average so far.
 
     ``key`` follows from the parameters and the generator's weights: work of others is never taken up.
     """
 
+    kept = (
+        "encoder",
+        "average",
+        "optimiser",
+        "discriminator",
+        "discriminator_optimiser",
+        "pool",
+        "seen",
+        "best",
+        "best_score",
+    )
     encoder: Encoder
     average: Encoder
     optimiser: torch.optim.Optimizer
@@ -82,20 +92,6 @@ class EncoderState:
         if hasattr(self.average, "stage"):
             self.average.stage = self.average.n_latent - 1  # type: ignore[assignment]
         return self.average
-
-    def save(self, path: Path) -> None:
-        """Write everything to ``path``."""
-        best = {"best": self.best, "best_score": self.best_score}
-        save_state(path, self._parts(), seen=self.seen, key=self.key, **best)
-
-    def load(self, path: Path) -> None:
-        """Continue from a file written by ``save``, if there is one for the same parameters and generator."""
-        if stored := load_state(path, self._parts(), self.key):
-            self.seen, self.best, self.best_score = stored["seen"], stored["best"], stored["best_score"]
-
-    def _parts(self) -> Parts:
-        names = ("encoder", "average", "optimiser", "discriminator", "discriminator_optimiser", "pool")
-        return {name: part for name in names if (part := getattr(self, name)) is not None}
 
 
 def build_optimiser(encoder: Encoder, params: TrainEncoderParams) -> torch.optim.Optimizer:

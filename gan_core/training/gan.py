@@ -37,7 +37,7 @@ from gan_core.training.losses import (
     r1_penalty,
 )
 from gan_core.training.portraits import PortraitSet, gaussian_from_factors, load_portraits
-from gan_core.training.state import Parts, load_state, move_average, save_state
+from gan_core.training.state import Resumable, move_average
 
 SAVE_SECONDS = 90
 
@@ -70,14 +70,24 @@ class Pairs:
 
 
 @dataclass
-class GanState:
-    """Everything that training resumes from."""
+class GanState(Resumable):
+    """Both players, the averaged generator and their optimisers."""
 
+    kept = (
+        "generator",
+        "average",
+        "discriminator",
+        "generator_optimiser",
+        "discriminator_optimiser",
+        "seen",
+        "mean_length",
+    )
     generator: StyleGAN2
     average: StyleGAN2
     discriminator: Discriminator
     generator_optimiser: torch.optim.Adam
     discriminator_optimiser: torch.optim.Adam
+    key: str = ""
     seen: int = 0
     mean_length: Tensor = field(default_factory=lambda: torch.zeros(()))
 
@@ -97,19 +107,6 @@ class GanState:
             torch.optim.Adam(_parameter_groups(generator), params.paired_lr, betas=(0.9, 0.99)),
             torch.optim.Adam(discriminator.parameters(), params.discriminator_lr, betas=(0.0, 0.99)),
         )
-
-    def save(self, path: Path) -> None:
-        """Write everything to ``path``."""
-        save_state(path, self._parts(), seen=self.seen, mean_length=self.mean_length)
-
-    def load(self, path: Path) -> None:
-        """Continue from a file written by ``save``, if there is one."""
-        if stored := load_state(path, self._parts()):
-            self.seen, self.mean_length = stored["seen"], stored["mean_length"]
-
-    def _parts(self) -> Parts:
-        names = ("generator", "average", "discriminator", "generator_optimiser", "discriminator_optimiser")
-        return {name: getattr(self, name) for name in names}
 
 
 def train_generator(

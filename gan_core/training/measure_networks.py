@@ -16,25 +16,37 @@ from gan_core.training.learner import Learner, Scores
 from gan_core.training.measure_learners import LEARNERS
 from gan_core.training.portraits import FOLDER, load_portraits
 from gan_core.training.schedule import warm_cosine
-from gan_core.training.state import load_state, save_state
+from gan_core.training.state import Resumable
 
 SAVE_EVERY_S = 60.0
 log = logging.getLogger(__name__)
 
 
+class LearnerState(Resumable):
+    """A learner and its optimiser; ``step`` is the next one."""
+
+    kept = ("learner", "optimiser", "step")
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self.optimiser = torch.optim.AdamW(learner.parameters(), learner.params.lr, weight_decay=1e-3)
+        self.key = learner.params.model_dump_json()
+        self.step = 0
+
+
 def train(learner: Learner, state_path: Path) -> None:
     """Minimise the learner's loss with AdamW, taking up where ``state_path`` left off; batch i depends on i alone."""
-    params = learner.params
-    steps = max(1, params.images // params.batch_size)
-    optimiser = torch.optim.AdamW(learner.parameters(), params.lr, weight_decay=1e-3)
-    first, saved = resume(learner, optimiser, state_path), time.monotonic()
-    for step in range(first, steps):
-        rate = params.lr * warm_cosine(step, steps)
-        loss = take_step(learner, optimiser, rate, torch.Generator().manual_seed(params.seed * 1_000_003 + step))
-        if step % 50 == 0:
-            log.info("%s step %d/%d loss %.4f", learner.name, step, steps, loss)
+    params, state = learner.params, LearnerState(learner)
+    state.load(state_path)
+    steps, saved = max(1, params.images // params.batch_size), time.monotonic()
+    while state.step < steps:
+        rate, stream = params.lr * warm_cosine(state.step, steps), torch.Generator()
+        loss = take_step(learner, state.optimiser, rate, stream.manual_seed(params.seed * 1_000_003 + state.step))
+        if state.step % 50 == 0:
+            log.info("%s step %d/%d loss %.4f", learner.name, state.step, steps, loss)
+        state.step += 1
         if time.monotonic() - saved > SAVE_EVERY_S:
-            keep(learner, optimiser, step + 1, state_path)
+            state.save(state_path)
             saved = time.monotonic()
 
 
@@ -50,16 +62,6 @@ def take_step(learner: Learner, optimiser: torch.optim.Optimizer, rate: float, r
     torch.nn.utils.clip_grad_norm_(learner.parameters(), 5.0)
     optimiser.step()
     return loss.item()
-
-
-def keep(learner: Learner, optimiser: torch.optim.Optimizer, step: int, path: Path) -> None:
-    """Store what ``resume`` needs, whole or not at all."""
-    save_state(path, {"learner": learner, "optimiser": optimiser}, step=step)
-
-
-def resume(learner: Learner, optimiser: torch.optim.Optimizer, path: Path) -> int:
-    """Restore what ``keep`` stored and return the next step; 0 if there is nothing."""
-    return int(load_state(path, {"learner": learner, "optimiser": optimiser}).get("step", 0))
 
 
 def store(learner: Learner, scores: Scores, path: Path) -> str:

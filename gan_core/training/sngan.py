@@ -13,7 +13,7 @@ from gan_core.generators.sngan import SNGAN
 from gan_core.params import Params, TrainDigitsParams
 from gan_core.paths.digits import Digits, digit_eyes, load_digits
 from gan_core.training.log import Report
-from gan_core.training.state import Parts, load_state, move_average, save_state
+from gan_core.training.state import Resumable, move_average
 
 TARGET = Path("data/models/digits.safetensors")
 SCORES = Path("data/metrics/digits.json")
@@ -37,8 +37,10 @@ class Discriminator(nn.Module):
         return self.last(self.features(images).sum((2, 3))).squeeze(1)
 
 
-class GameState:
-    """Both players, the averaged generator and their optimisers: everything that training resumes from."""
+class GameState(Resumable):
+    """Both players, the averaged generator and their optimisers; ``key`` names the parameters."""
+
+    kept = ("generator", "average", "discriminator", "generator_optimiser", "discriminator_optimiser", "step")
 
     def __init__(self, params: TrainDigitsParams) -> None:
         torch.manual_seed(params.seed)
@@ -50,19 +52,6 @@ class GameState:
         self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), 2 * params.lr, betas)
         self.key = params.model_dump_json()
         self.step = 0
-
-    def save(self, path: Path) -> None:
-        """Write everything to ``path``."""
-        save_state(path, self._parts(), step=self.step, key=self.key)
-
-    def load(self, path: Path) -> None:
-        """Continue from a file written by ``save``, if there is one for the same parameters."""
-        if stored := load_state(path, self._parts(), self.key):
-            self.step = stored["step"]
-
-    def _parts(self) -> Parts:
-        names = ("generator", "average", "discriminator", "generator_optimiser", "discriminator_optimiser")
-        return {name: getattr(self, name) for name in names}
 
 
 def train_digits(params: TrainDigitsParams, digits: Digits, state_path: Path, report: Report) -> SNGAN:

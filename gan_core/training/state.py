@@ -3,32 +3,40 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
 
+class Resumable:
+    """Everything that one training resumes from.
 
-def save_state(path: Path, parts: Parts, **values: Any) -> None:
-    """Write the states of networks and optimisers, and plain values, atomically: a kill leaves the previous file."""
-    temporary = path.with_suffix(".tmp")
-    torch.save({name: part.state_dict() for name, part in parts.items()} | values, temporary)
-    os.replace(temporary, path)
-
-
-def load_state(path: Path, parts: Parts, key: str | None = None) -> dict[str, Any]:
-    """Put back what ``save_state`` wrote and return the whole content of the file.
-
-    Returns nothing, and leaves ``parts`` alone, if there is no file or it was saved with another value ``key``.
+    ``kept`` names the attributes that are stored: networks and optimisers by their state, all else as it is. ``key``
+    stands for what the training was begun with.
     """
-    stored: dict[str, Any] = torch.load(path, weights_only=True) if path.exists() else {}
-    if not stored or stored.get("key") != key:
-        return {}
-    for name, part in parts.items():
-        part.load_state_dict(stored[name])
-    return stored
+
+    kept: ClassVar[tuple[str, ...]]
+    key: str
+
+    def save(self, path: Path) -> None:
+        """Write atomically: a kill leaves the previous file."""
+        values = {name: getattr(self, name) for name in (*self.kept, "key")}
+        temporary = path.with_suffix(".tmp")
+        torch.save({n: v.state_dict() if hasattr(v, "state_dict") else v for n, v in values.items()}, temporary)
+        os.replace(temporary, path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a file written by ``save``, if there is one of the same ``key``."""
+        stored = torch.load(path, weights_only=True) if path.exists() else {}
+        if stored.get("key") != self.key:
+            return
+        for name in self.kept:
+            part = getattr(self, name)
+            if hasattr(part, "load_state_dict"):
+                part.load_state_dict(stored[name])
+            else:
+                setattr(self, name, stored[name])
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> float:

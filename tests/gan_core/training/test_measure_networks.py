@@ -22,7 +22,7 @@ from gan_core.training.measure_data import (
     whiten,
 )
 from gan_core.training.measure_learners import LEARNERS, IdentityLearner, reliability
-from gan_core.training.measure_networks import keep, resume, take_step, train, train_network
+from gan_core.training.measure_networks import LearnerState, take_step, train, train_network
 from gan_core.training.portraits import load_portraits, render_portraits
 from gan_core.training.schedule import warm_cosine
 
@@ -61,11 +61,14 @@ def make_learner(portraits: Path, cache: Path) -> torch.nn.Module:
 def test_goes_on_where_it_was_stopped(portraits: Path, tmp_path: Path) -> None:
     undisturbed, stopped, resumed = (make_learner(portraits, tmp_path) for _ in range(3))
     train(undisturbed, tmp_path / "none.pt")
-    optimiser = torch.optim.AdamW(stopped.parameters(), PARAMS.lr, weight_decay=1e-3)
+    state = LearnerState(stopped)
     for step in range(2):
-        take_step(stopped, optimiser, PARAMS.lr * warm_cosine(step, 4), torch.Generator().manual_seed(step))
-    keep(stopped, optimiser, 2, tmp_path / "state.pt")
-    assert resume(resumed, torch.optim.AdamW(resumed.parameters()), tmp_path / "state.pt") == 2
+        take_step(stopped, state.optimiser, PARAMS.lr * warm_cosine(step, 4), torch.Generator().manual_seed(step))
+    state.step = 2
+    state.save(tmp_path / "state.pt")
+    again = LearnerState(resumed)
+    again.load(tmp_path / "state.pt")
+    assert again.step == 2
     train(resumed, tmp_path / "state.pt")
     for expected, actual in zip(undisturbed.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(expected, actual)
