@@ -7,10 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
+from prefect.logging import disable_run_logger
 
-from flows import servers
+from flows import cli, ledger, servers
 from gan_core.errors import UserError
 
 
@@ -81,3 +83,43 @@ def test_nothing_calls_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false" and environment["DO_NOT_TRACK"] == "1"
     assert environment["PREFECT_HOME"] == str(Path.cwd() / ".prefect")
     assert environment["DVC_NO_ANALYTICS"] == "yes"
+
+
+def refused(status: int) -> httpx.HTTPStatusError:
+    """The error of an answer with this status."""
+    return httpx.HTTPStatusError("refused", request=httpx.Request("GET", "http://s"), response=httpx.Response(status))
+
+
+def test_a_server_that_is_gone_or_broken_is_lost_and_one_that_refuses_is_not() -> None:
+    outer = RuntimeError("the run ended")
+    outer.__cause__ = httpx.ConnectError("no route")
+    assert servers.is_lost(httpx.ReadTimeout("late")) and servers.is_lost(refused(503)) and servers.is_lost(outer)
+    assert (
+        not servers.is_lost(refused(404)) and not servers.is_lost(ValueError("spoiled")) and not servers.is_lost(None)
+    )
+
+
+def test_a_lost_server_is_told_in_one_line_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(**_: object) -> None:
+        raise httpx.ConnectError("All connection attempts failed")
+
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    monkeypatch.setattr(cli, "app", gone)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run"])
+    told = capsys.readouterr().err
+    assert end.value.code == 1 and told.count("\n") == 1
+    assert told.startswith("error: the Prefect server at http://127.0.0.1:4200 is lost; finished shards are kept")
+
+
+def test_progress_that_cannot_be_shown_ends_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise httpx.ConnectError("no route")
+
+    with disable_run_logger():
+        monkeypatch.setattr(ledger, "update_progress_artifact", gone)
+        assert ledger._update("id", 0.5) is False
+        monkeypatch.setattr(ledger, "update_progress_artifact", lambda *_: None)
+        assert ledger._update("id", 0.5) is True
