@@ -148,7 +148,7 @@ def compare_locality(portraits: Portraits, params: TuneParams, plain: dict[str, 
     """Print editability of untuned and tuned portraits, without and with the locality term; return what that costs."""
     weighted = run_ours(portraits, params.model_copy(update={"locality_weight": 0.1, "locality_alpha": 11.0}))
     nothing = [b""] * len(portraits.images)
-    untuned = quality(portraits, drawn_by(portraits, nothing)) | {"seconds": 0.0, "packed": nothing}
+    untuned: dict[str, Any] = {"seconds": 0.0, "packed": nothing, **quality(portraits, drawn_by(portraits, nothing))}
     for name, run in (("untuned", untuned), ("no locality", plain), ("locality 0.1", weighted)):
         scores = editability(portraits, run["packed"])
         print(
