@@ -14,10 +14,8 @@ class DecoderLayer(nn.Module):
     def __init__(self, dim: int = 512, memory_dim: int | None = None, heads: int = 4, dropout: float = 0.1) -> None:
         super().__init__()
         memory_dim = memory_dim or dim
-        self.self_attn = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
-        self.multihead_attn = nn.MultiheadAttention(
-            dim, heads, dropout, kdim=memory_dim, vdim=memory_dim, batch_first=True
-        )
+        self.self_attn = nn.MultiheadAttention(dim, heads, dropout)
+        self.multihead_attn = nn.MultiheadAttention(dim, heads, dropout, kdim=memory_dim, vdim=memory_dim)
         self.linear1 = nn.Linear(dim, 2 * dim)
         self.linear2 = nn.Linear(2 * dim, dim)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
@@ -25,12 +23,21 @@ class DecoderLayer(nn.Module):
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
         x = self.attend_self(queries)
-        attended = self.multihead_attn(x, memory, memory, need_weights=False)[0]
+        attended = attend(self.multihead_attn, x, memory)
         x = self.norm2(x + self.dropout(attended))
         inner = self.linear2(self.dropout(torch.relu(self.linear1(x))))
         return self.norm3(x + self.dropout(inner))
 
     def attend_self(self, queries: Tensor) -> Tensor:
         """The first third of the layer, which knows nothing of the memory."""
-        attended = self.self_attn(queries, queries, queries, need_weights=False)[0]
+        attended = attend(self.self_attn, queries, queries)
         return self.norm1(queries + self.dropout(attended))
+
+
+def attend(attention: nn.MultiheadAttention, queries: Tensor, memory: Tensor) -> Tensor:
+    """Attention of ``queries [B, Q, dim]`` to ``memory [B, M, memory_dim]``, ``[B, Q, dim]``.
+
+    Inside the sequence comes first and lies so in memory: else PyTorch copies the weights for each of its places.
+    """
+    first, second = (x.transpose(0, 1).contiguous() for x in (queries, memory))
+    return attention(first, second, second, need_weights=False)[0].transpose(0, 1)

@@ -7,6 +7,7 @@ import torch
 
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.encoders.e4e import Encoder4Editing, LatentPool, stage_at
+from gan_core.encoders.transformer import DecoderLayer
 from gan_core.errors import ParamsError
 
 SMALL: dict[str, Any] = {"n_latent": 10, "style_dim": 16, "input_size": 64, "units": [1, 1, 1, 1], "width": 4}
@@ -44,6 +45,14 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     encoder = small(name).train().requires_grad_(True)
     (encoder(torch.randn(4, 3, 64, 64)) * torch.randn(4, 10, 16)).sum().backward()
     assert [key for key, p in encoder.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_attention_multiplies_a_whole_batch_at_once() -> None:
+    layer = DecoderLayer(16, 24, heads=2).eval().requires_grad_(False).bfloat16()
+    queries, memory = torch.randn(3, 5, 16).bfloat16(), torch.randn(3, 40, 24).bfloat16()
+    with torch.inference_mode(), torch.profiler.profile() as profile:
+        layer(queries, memory)
+    assert "aten::bmm" not in {event.key for event in profile.key_averages()}
 
 
 def test_e4e_and_psp_share_names_but_not_meaning() -> None:
