@@ -115,7 +115,7 @@ def main() -> None:
     made = [_row(key, stage.generator.size, latent) for key in range(rows)]
     begin = time.perf_counter()
     stage.process(made)
-    print(time.perf_counter() - begin, peak_mb())
+    sys.stdout.write(f"{time.perf_counter() - begin} {peak_mb()}\n")
 
 
 def _row(key: int, size: int, latent: np.ndarray) -> Row:
