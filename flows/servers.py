@@ -122,8 +122,9 @@ def up(say: Callable[[str], object] = lambda _: None) -> str:
     Path("prefect.toml").write_text(f'# Written by `make up`, removed by `make down`.\n[api]\nurl = "{address}"\n')
     say(f"prefect: {address.removesuffix('/api')}")
     say(f"mlflow: {start('mlflow').url}")
+    for pool in (POOL, SHARDS_POOL):  # a worker says that it is well before it has made its pool
+        _prefect("work-pool", "create", pool, "--type", "process")  # fails where it is there already, and may
     start("worker")
-    _prefect("work-pool", "create", SHARDS_POOL, "--type", "process")  # fails where it is there already, and may
     reply = _prefect("deploy", "--all")
     if reply.returncode:
         raise UserError(f"the flows could not be deployed: {' '.join((reply.stdout + reply.stderr).split())[-400:]}")

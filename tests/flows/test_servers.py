@@ -54,11 +54,11 @@ def test_a_port_that_somebody_took_meanwhile_is_given_up(monkeypatch: pytest.Mon
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ports = iter([port, servers._free_port(8300)])
-        monkeypatch.setattr(servers, "_free_port", lambda _: next(ports))
+        first, free_port = iter([port]), servers._free_port
+        monkeypatch.setattr(servers, "_free_port", lambda preferred: next(first, None) or free_port(preferred))
         monkeypatch.setattr(servers, "_answers", lambda _: True)
         running = servers.start("page")
-    assert running.port != port and next(ports, None) is None
+    assert running.port != port and next(first, None) is None
     assert servers._listens(running)
 
 
@@ -123,3 +123,22 @@ def test_progress_that_cannot_be_shown_ends_no_work(monkeypatch: pytest.MonkeyPa
         assert ledger._update("id", 0.5) is False
         monkeypatch.setattr(ledger, "update_progress_artifact", lambda *_: None)
         assert ledger._update("id", 0.5) is True
+
+
+def test_the_pools_are_there_before_the_worker_and_the_deployments(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def start(name: str) -> servers.Running:
+        done.append(name)
+        return servers.Running(0, [], 1)
+
+    def prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
+        done.append(" ".join(arguments[:3]))
+        return subprocess.CompletedProcess(arguments, 0, "", "")
+
+    monkeypatch.setattr(servers, "use_prefect_server", lambda _: "http://elsewhere/api")
+    monkeypatch.setattr(servers, "start", start)
+    monkeypatch.setattr(servers, "_prefect", prefect)
+    servers.up()
+    pools = [f"work-pool create {pool}" for pool in ("local", "shards")]
+    assert done == ["mlflow", *pools, "worker", "deploy --all"]
