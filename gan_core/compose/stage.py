@@ -14,7 +14,7 @@ from gan_core.checkpoints.store import file_sha256, load_generator
 from gan_core.compose.base import OPERATIONS, SCORES, Operation, check_composer
 from gan_core.compose.distances import Distances, Pair
 from gan_core.compose.plan import entry_name
-from gan_core.data.images import encode_png, image_value, to_uint8
+from gan_core.data.images import encode_png, image_value, to_tensor, to_uint8
 from gan_core.data.shards import IMAGE
 from gan_core.data.stages import Rejected, Row, Stage
 from gan_core.errors import UserError
@@ -33,6 +33,7 @@ class ComposeStage(Stage):
     """
 
     name: ClassVar[str] = "compose"
+    version: ClassVar[int] = 2
     inputs: ClassVar[tuple[str, ...]] = ("plan",)
     fields: Sequence[pa.Field] = (
         pa.field("image", IMAGE),
@@ -85,7 +86,7 @@ class ComposeStage(Stage):
         inputs = self._inputs(w_plus)
         source = inputs[..., : generator.size]
         if drawing.image.shape == source.shape:
-            pairs.append(Pair(row["entry"], row["key"], source, drawing.image))
+            pairs.append(Pair(row["entry"], row["key"], _as_stored(source), _as_stored(drawing.image)))
         return {
             "image": _cell(row["key"], drawing.image),
             "inputs": _cell(row["key"], inputs),
@@ -101,6 +102,10 @@ class ComposeStage(Stage):
 
 def _cell(key: str, image: Tensor) -> Row:
     return image_value(encode_png(to_uint8(image)[0]), f"{key}.png")
+
+
+def _as_stored(image: Tensor) -> Tensor:
+    return to_tensor(list(to_uint8(image)))
 
 
 def describe_entry(spec: dict[str, Any]) -> str:

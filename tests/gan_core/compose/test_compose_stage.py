@@ -114,7 +114,7 @@ def test_sets_are_held_against_their_sources(plan: dict[str, Any]) -> None:
         gather(extractor.features(to_tensor([opened(row[c]) for row in moved])).detach().numpy())
         for c in ("image", "inputs")
     )
-    assert metrics["fid/toy-attr/moved"] == pytest.approx(frechet_distance(sources, made), rel=0.02)
+    assert metrics["fid/toy-attr/moved"] == pytest.approx(frechet_distance(sources, made), rel=1e-3)
     assert metrics["fid/toy-attr/moved"] > 0 and metrics["swd/mean/moved"] > 0
     assert not [name for name in metrics if "wide" in name or "mse" in name]
 
