@@ -37,7 +37,12 @@ class Service:
 POOL, SHARDS_POOL = "local", "shards"
 WORKER_PAGE = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": "{port}"}
 SERVICES = {
-    "prefect": Service("prefect server start --host 127.0.0.1 --port {port}", 4200, "/api/health"),
+    "prefect": Service(
+        "prefect server start --host 127.0.0.1 --port {port}",
+        4200,
+        "/api/health",
+        {"PREFECT_UI_API_URL": "http://127.0.0.1:{port}/api"},  # else its page asks whoever is at 4200
+    ),
     "mlflow": Service(
         "mlflow server --workers 1 --host 127.0.0.1 --port {port} --artifacts-destination mlartifacts", 5000, "/health"
     ),

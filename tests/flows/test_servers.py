@@ -85,6 +85,10 @@ def test_nothing_calls_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment["DVC_NO_ANALYTICS"] == "yes"
 
 
+def test_prefects_page_asks_its_own_server_at_any_port() -> None:
+    assert servers._environment(servers.SERVICES["prefect"], 4321)["PREFECT_UI_API_URL"] == "http://127.0.0.1:4321/api"
+
+
 def refused(status: int) -> httpx.HTTPStatusError:
     """The error of an answer with this status."""
     return httpx.HTTPStatusError("refused", request=httpx.Request("GET", "http://s"), response=httpx.Response(status))
