@@ -58,7 +58,7 @@ def summarise_compositions(job: Job) -> dict[str, float]:
     """Write ``summary.json``, and return its metrics by entry: mean scores (``seam/panorama``) and distances."""
     scores: defaultdict[str, list[float]] = defaultdict(list)
     shards = [join_url(job.output, "compose", shard) for shard in job.shards]
-    rows = count_rows(shards, "compose")
+    rows, _ = count_rows(shards, "compose")
     for url in shards:
         with open_shard(url) as file:
             table = file.read(columns=["name", *SCORES])

@@ -55,7 +55,7 @@ def hash_file(url: str | Path) -> str:
     return _digest_unchanged(path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)
 def _digest_unchanged(path: str, *_stamp: int) -> str:
     return _digest(LocalFileSystem(), path)
 

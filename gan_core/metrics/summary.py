@@ -23,7 +23,7 @@ def summarise(output: str) -> dict[str, float]:
     Raises ``DataError`` for a shard that was not measured to the end.
     """
     shards = list_shards(join_url(output, "measure"))
-    rows = count_rows(shards, "measure")
+    rows, flags = count_rows(shards, "measure")
     merged = merge_all(read_statistics(shard) for shard in shards)
     total = Summary()
     for name in METRICS.names():
@@ -33,23 +33,21 @@ def summarise(output: str) -> dict[str, float]:
             total.omitted |= part.omitted
     if not merged:
         total.omitted["all"] = "no row was measured"
-    return write_summary(output, total, rows, count_flags(shards, "measure"))
+    return write_summary(output, total, rows, flags)
 
 
-def count_flags(shards: Iterable[str], stage: str) -> Counter[str]:
-    """Add up the flags of a stage's ``ok`` rows; raises ``DataError`` for a shard that is not finished."""
+def count_rows(shards: Iterable[str], stage: str) -> tuple[Counter[str], Counter[str]]:
+    """Add up the rows of a stage's shards by status, and the ``ok`` ones by flag.
+
+    Raises ``DataError`` for a shard that is not finished.
+    """
+    rows: Counter[str] = Counter()
     flags: Counter[str] = Counter()
     for shard in shards:
-        flags.update(require_receipt(shard, f"run the {stage} stage again").flags)
-    return flags
-
-
-def count_rows(shards: Iterable[str], stage: str) -> Counter[str]:
-    """Add up the rows of a stage's shards by status; raises ``DataError`` for one that is not finished."""
-    rows: Counter[str] = Counter()
-    for shard in shards:
-        rows.update(require_receipt(shard, f"run the {stage} stage again").rows)
-    return rows
+        receipt = require_receipt(shard, f"run the {stage} stage again")
+        rows.update(receipt.rows)
+        flags.update(receipt.flags)
+    return rows, flags
 
 
 def write_summary(

@@ -71,7 +71,7 @@ def summarise_translation(job: Job) -> dict[str, float]:
     """
     values: defaultdict[str, list[float]] = defaultdict(list)
     shards = [join_url(job.output, STAGE, shard) for shard in job.shards]
-    rows = count_rows(shards, STAGE)
+    rows, _ = count_rows(shards, STAGE)
     for url in shards:
         for name, factor, value in _read_scores(url):
             values[name].append(value)

@@ -60,6 +60,12 @@ def test_the_same_run_gives_the_same_bytes(run: Job) -> None:
     assert Path(write_report(run.output)).read_bytes() == first
 
 
+def test_the_page_is_the_same_however_many_shards_are_read_at_a_time(run: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = Path(write_report(run.output)).read_bytes()
+    monkeypatch.setattr("gan_core.report.rows.SHARDS_AT_ONCE", 1)
+    assert Path(write_report(run.output)).read_bytes() == together
+
+
 def test_nothing_outside_the_file_is_asked_for(page: Page) -> None:
     addresses = [value for name, value in page.attributes if name in ("src", "href", "srcset", "data", "poster")]
     assert len(addresses) > 50
