@@ -1,0 +1,174 @@
+"""What it costs to spread a run: ``python -m benchmarks.scaling`` (two idle cores, which Prefect's server shares).
+
+``speedup_2``: encode and edit over aligned shards by 2 workers of one thread each, over 1. ``per_shard_ms``: tasks that
+do nothing, by runner, after its start; ``child runs`` are those of the deployment over finished shards, in batches,
+with their start.
+``linear_r2``: tasks that do nothing for 250 to 2,000 shards, fitted by a line. ``noop_2000_s``: the whole command
+``edit-dataset run`` over 2,000 finished shards of four stages, in a new process.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import print_result, services
+from gan_core.chain import build_stage
+from gan_core.data.receipts import require_receipt
+from gan_core.data.run_stage import run_stage
+from gan_core.data.sample import write_sample
+from gan_core.data.shards import shard_name
+from gan_core.params import SampleParams, load_params
+from gan_core.plain import run_plain
+from gan_core.runs import Job, begin_run, plan_run
+
+QUICK: dict[str, Any] = {"tune.enabled": False}
+STAGES = ("align", "encode", "edit")
+SIZES = (250, 500, 1000, 2000)
+RUNNERS = ("threads", "processes", "dask") if find_spec("prefect_dask") else ("threads", "processes")
+PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that it takes."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def speed_up(folder: str, shards: int, rows: int, runner: str) -> float:
+    """Return how many times faster 2 workers encode and edit than 1; all the runner does counts, its start too."""
+    from benchmarks.spread import whole
+
+    source, seconds = f"{folder}/source-{runner}", {}
+    write_sample(source, SampleParams(rows=shards * rows, shards=shards))
+    for workers in (1, 2):
+        settings = QUICK | {"run.workers": workers, "run.runner": runner}
+        job = plan_run(source, f"{folder}/{runner}-{workers}", overrides=settings, stages=lambda _: STAGES)
+        begin_run(job)
+        align = build_stage("align", job.params, source)
+        for shard in job.shards:
+            run_stage(align, shard, job.output)
+        seconds[workers] = timed(partial(whole, job))
+        print(f"{runner}, {workers} workers: {shards} shards of {rows} in {seconds[workers]:.1f} s", flush=True)
+    return seconds[1] / seconds[2]
+
+
+def idle_seconds(shards: int, runner: str) -> float:
+    """Return the seconds that so many tasks take which do nothing, when the runner has started."""
+    from benchmarks.spread import idle
+
+    params = load_params(overrides={"run.runner": runner, "run.workers": 2})
+    jobs = [Job(params, "none", "none", {shard_name(i): 1 for i in range(n)}, {"nothing": {}}) for n in (2, shards)]
+    start, seconds = idle(*jobs)
+    print(f"{runner}: start {start:.1f} s, then {shards} tasks that do nothing in {seconds:.1f} s", flush=True)
+    return seconds
+
+
+def linearity(sizes: Sequence[int]) -> float:
+    """Return the R² of a line through the seconds over the number of shards."""
+    seconds = np.array([idle_seconds(size, "threads") for size in sizes])
+    fitted = np.polyval(np.polyfit(sizes, seconds, 1), sizes)
+    return float(1 - ((seconds - fitted) ** 2).sum() / ((seconds - seconds.mean()) ** 2).sum())
+
+
+def small_run(folder: str) -> Job:
+    """Make a run of 40 shards with one row each, and return it with its first good shard alone."""
+    source = f"{folder}/few-source"
+    write_sample(source, SampleParams(rows=40, shards=40))
+    job = plan_run(source, f"{folder}/few", overrides=QUICK)
+    run_plain(job)
+    good = next(s for s in job.shards if require_receipt(f"{job.output}/measure/{s}", "run again").rows == {"ok": 1})
+    return replace(job, rows={good: 1})
+
+
+def copied_run(job: Job, folder: str, shards: int) -> Job:
+    """Copy the one shard of a finished run, with its receipts, so many times: a finished run as well."""
+    rows = {shard_name(i): 1 for i in range(shards)}
+    many = replace(job, source=f"{folder}/source", output=f"{folder}/run", rows=rows)
+    places = {job.source: many.source} | {f"{job.output}/{stage}": f"{many.output}/{stage}" for stage in job.stages}
+    (good,) = job.shards
+    for place, target in places.items():
+        Path(target).mkdir(parents=True)
+        for path in Path(place).glob(f"{good}*"):
+            for shard in rows:
+                shutil.copyfile(path, Path(target) / path.name.replace(good, shard))
+    begin_run(many)
+    return many
+
+
+def run_command(job: Job) -> None:
+    """Run ``edit-dataset run`` in a process of its own."""
+    command = [sys.executable, "-m", "flows.cli", "run", job.source, job.output, "--set", "tune.enabled=false"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def child_seconds(job: Job, size: int) -> float:
+    """Return the seconds that child runs take over finished shards, in batches of ``size``."""
+    from benchmarks.spread import children
+
+    run = job.params.run.model_copy(update={"deployment": "edit-shards/shards", "shards_per_batch": size})
+    spread = replace(job, params=job.params.model_copy(update={"run": run}))
+    begin_run(spread)
+    with worker():
+        seconds = timed(lambda: children(spread))
+    print(f"child runs: {len(job.shards)} finished shards in batches of {size} in {seconds:.1f} s", flush=True)
+    return seconds
+
+
+@contextmanager
+def worker() -> Iterator[None]:
+    """Serve the deployment of batches by a worker that takes one run at a time; killed when idle, it ends at once."""
+    here = os.environ | {"PWD": os.getcwd(), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    subprocess.run([*PREFECT, "work-pool", "create", "shards", "--type", "process"], env=here, capture_output=True)
+    subprocess.run([*PREFECT, "deploy", "--name", "shards"], env=here, check=True, capture_output=True)
+    command = [*PREFECT, "worker", "start", "--pool", "shards", "--limit", "1"]
+    process = subprocess.Popen(command, env=here, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shards", type=int, default=16, help="to encode and edit")
+    parser.add_argument("--rows", type=int, default=32, help="in each of these")
+    parser.add_argument("--runner", choices=RUNNERS, default="threads", help="that encodes and edits")
+    parser.add_argument("--tasks", type=int, default=100, help="that do nothing, for each runner")
+    parser.add_argument("--batch", type=int, default=8, help="shards of a child run")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of shards for the line")
+    parser.add_argument("--finished", type=int, default=2000, help="shards of the run with nothing to do")
+    options = parser.parse_args()
+    with TemporaryDirectory() as folder, services(folder):
+        faster = speed_up(folder, options.shards, options.rows, options.runner)
+        costs = {name: 1000 * idle_seconds(options.tasks, name) / options.tasks for name in RUNNERS}
+        r2 = linearity(options.sizes)
+        few = small_run(folder)
+        many = copied_run(few, f"{folder}/many", options.finished)
+        print(f"first look at {options.finished} finished shards: {timed(lambda: run_command(many)):.1f} s", flush=True)
+        noop = timed(lambda: run_command(many))
+        some = copied_run(few, f"{folder}/some", 2 * options.batch)
+        costs["child runs"] = 1000 * child_seconds(some, options.batch) / len(some.shards)
+    print_result(speedup_2=faster, per_shard_ms=costs, linear_r2=r2, noop_2000_s=noop)
+    print("goals: speed-up of at least 1.8", "met" if faster >= 1.8 else "MISSED", end=", ")
+    print("nothing to do in under 20 s", "met" if noop < 20 else "MISSED")
+
+
+if __name__ == "__main__":
+    main()
