@@ -255,7 +255,14 @@ def main(arguments: list[str] | None = None) -> None:
         address = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
         again = "start it (`edit-dataset server start prefect`) and run again to go on"
         typer.echo(f"error: the Prefect server at {address} is lost; finished shards are kept: {again}", err=True)
-        sys.exit(1)
+        _leave(1)
+
+
+def _leave(code: int) -> None:
+    """End without exit hooks: Prefect's try for minutes to tell a server that is gone what it has missed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _overrides(settings: list[str] | None) -> dict[str, Any]:

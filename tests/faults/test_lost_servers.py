@@ -81,6 +81,41 @@ def sync_again(mlflow: Running, output: str) -> bool:
     return run_id is not None and MlflowClient(again.url).get_run(run_id).info.status == "FINISHED"
 
 
+@pytest.mark.usefixtures("own_servers")
+def test_without_prefects_server_the_command_ends_with_one_line_and_can_go_on(
+    project: Path, tiny_dataset: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "1")
+    prefect = servers.start("prefect")
+    runs = Runs(tiny_dataset, f"{prefect.url}/api", tmp_path_factory.mktemp("home"))
+    runs.finish("alone")
+    process = runs.start("killed")
+    killer = after("killed", 3, lambda: kill(prefect))
+    said, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1 and not killer.is_alive(), said
+    assert said.splitlines()[-1].startswith(f"error: the Prefect server at {prefect.url} is lost; finished shards are")
+    early = written("killed")
+    assert len(early) >= 3
+    assert servers.start("prefect").url == prefect.url
+    assert f"{len(early)} of 15 shards skipped" in runs.finish("killed")
+    assert early.items() <= written("killed").items() and hashes("killed") == hashes("alone")
+
+
+@pytest.mark.usefixtures("own_servers")
+def test_a_run_does_not_mind_that_prefects_server_is_killed_and_started_again(
+    project: Path, tiny_dataset: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    prefect = servers.start("prefect")
+    runs = Runs(tiny_dataset, f"{prefect.url}/api", tmp_path_factory.mktemp("home"))
+    runs.finish("alone")
+    process = runs.start("killed")
+    after("killed", 3, lambda: kill(prefect)).join()
+    assert servers.start("prefect").url == prefect.url
+    said, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, said
+    assert hashes("killed") == hashes("alone")
+
+
 @pytest.mark.skipif(not PROGRAMS, reason=REASON)
 @pytest.mark.usefixtures("own_servers")
 def test_a_database_that_is_gone_for_a_while_loses_nothing(

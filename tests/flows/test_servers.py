@@ -1,6 +1,7 @@
 """The project's own servers: found again, stopped exactly, and never confused with somebody else's."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -111,6 +112,7 @@ def test_a_lost_server_is_told_in_one_line_with_what_to_do(
 
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     monkeypatch.setattr(cli, "app", gone)
+    monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as end:
         cli.main(["run"])
     told = capsys.readouterr().err
