@@ -1,17 +1,16 @@
 """plan → compose: new pictures from the latents of a dataset, or from seeds."""
 
 import time
+from functools import partial
 from typing import Any
 
 from prefect import flow
 
-from flows.ledger import show
+from flows.ledger import finish
 from flows.notify import HOOKS
 from flows.runners import run_shards
 from gan_core.compose.job import begin_compositions, plan_compositions, summarise_compositions
-from gan_core.report import write_report
 from tasks.compose import compose
-from tasks.tracking import track
 
 
 @flow(name="compose-dataset", flow_run_name="{output}", **HOOKS)
@@ -38,8 +37,4 @@ def compose_dataset(
     job, planned, sources = plan_compositions(source, output, params_file, overrides, update)
     begin_compositions(job, planned, sources)
     done = run_shards(job, {"compose": compose})
-    metrics = summarise_compositions(job)
-    write_report(job.output)
-    show(job, done, metrics)
-    track(job, done, metrics, started)
-    return metrics
+    return finish(job, done, partial(summarise_compositions, job), started)

@@ -1,24 +1,24 @@
 """align → encode → tune → edit → measure: a sharded image dataset, edited and measured."""
 
 import time
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from prefect import flow
 
 from flows.champion import resolve_encoder
-from flows.ledger import show
+from flows.ledger import finish
 from flows.notify import HOOKS
 from flows.runners import run_shards
 from gan_core.metrics.summary import summarise
-from gan_core.report import write_report
 from gan_core.runs import begin_run, plan_run
 from tasks.align import align
 from tasks.edit import edit
 from tasks.encode import encode
 from tasks.measure import measure
 from tasks.paste import paste
-from tasks.tracking import failures_tracked, track
+from tasks.tracking import failures_tracked
 from tasks.tune import tune
 
 CHAIN = {"align": align, "encode": encode, "tune": tune, "edit": edit, "paste": paste, "measure": measure}
@@ -49,8 +49,4 @@ def edit_dataset(
     begin_run(job)
     with failures_tracked(job, started):
         done = import_module("flows.batches").hand_out(job) if job.params.run.deployment else run_shards(job, CHAIN)
-    metrics = summarise(job.output)
-    write_report(job.output)
-    show(job, done, metrics)
-    track(job, done, metrics, started)
-    return metrics
+    return finish(job, done, partial(summarise, job.output), started)

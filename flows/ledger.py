@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpx
@@ -11,8 +11,10 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
 
+from gan_core.report.finish import finish_run
 from gan_core.runs import Job
 from tasks.shards import Done
+from tasks.tracking import track
 
 SHOWN_METRICS = 40
 SHOW_EVERY_S = 2.0
@@ -59,6 +61,14 @@ def count_rows(done: Iterable[Done]) -> dict[str, Counter[str]]:
     for each in done:
         counts.setdefault(each["stage"], Counter()).update(each["rows"])
     return counts
+
+
+def finish(job: Job, done: list[Done], summarise: Callable[[], dict[str, float]], started: float) -> dict[str, float]:
+    """Write summary and report, show and log what a run that ``started`` at that time has done; return its metrics."""
+    metrics = finish_run(job, ((each["stage"], each["shard"], each["output_sha256"]) for each in done), summarise)
+    show(job, done, metrics)
+    track(job, done, metrics, started)
+    return metrics
 
 
 def show(job: Job, done: list[Done], metrics: dict[str, float]) -> None:

@@ -1,18 +1,17 @@
 """(align →) translate: one of pSp's image-to-image tasks over a dataset, by an encoder and a frozen generator."""
 
 import time
+from functools import partial
 from typing import Any
 
 from prefect import flow
 
-from flows.ledger import show
+from flows.ledger import finish
 from flows.notify import HOOKS
 from flows.runners import run_shards
-from gan_core.report import write_report
 from gan_core.runs import begin_run
 from gan_core.translation.job import plan_translation, summarise_translation
 from tasks.align import align
-from tasks.tracking import track
 from tasks.translate import translate
 
 TASKS = {"align": align, "translate": translate}
@@ -41,8 +40,4 @@ def translate_dataset(
     job = plan_translation(source, output, params_file, overrides, update)
     begin_run(job)
     done = run_shards(job, TASKS)
-    metrics = summarise_translation(job)
-    write_report(job.output)
-    show(job, done, metrics)
-    track(job, done, metrics, started)
-    return metrics
+    return finish(job, done, partial(summarise_translation, job), started)

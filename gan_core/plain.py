@@ -8,6 +8,8 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -16,7 +18,7 @@ from gan_core.chain import build_stage
 from gan_core.data.run_stage import run_stage
 from gan_core.data.stages import Stage
 from gan_core.metrics.summary import summarise
-from gan_core.report import write_report
+from gan_core.report.finish import Result, finish_run
 from gan_core.runs import Job, begin_run, plan_run
 
 
@@ -28,10 +30,8 @@ def run_plain(job: Job) -> dict[str, float]:
     begin_run(job)
     own = threading.local()
     with ThreadPoolExecutor(job.params.run.workers, initializer=_set_up, initargs=(job, own)) as workers:
-        list(workers.map(_chain(job, own), job.shards))
-    metrics = summarise(job.output)
-    write_report(job.output)
-    return metrics
+        results = list(workers.map(_chain(job, own), job.shards))
+    return finish_run(job, chain.from_iterable(results), partial(summarise, job.output))
 
 
 def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:
@@ -49,13 +49,12 @@ def _set_up(job: Job, own: threading.local) -> None:
     own.stages = [build_stage(name, job.params, job.source) for name in job.stages]
 
 
-def _chain(job: Job, own: threading.local) -> Callable[[str], None]:
-    def chain(shard: str) -> None:
+def _chain(job: Job, own: threading.local) -> Callable[[str], list[Result]]:
+    def through(shard: str) -> list[Result]:
         stages: list[Stage] = own.stages
-        for stage in stages:
-            run_stage(stage, shard, job.output)
+        return [(stage.name, shard, run_stage(stage, shard, job.output).output_sha256) for stage in stages]
 
-    return chain
+    return through
 
 
 def main(arguments: list[str] | None = None) -> None:

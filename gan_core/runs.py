@@ -76,7 +76,7 @@ def check_changes(job: Job, update: bool = False) -> None:
 def begin_run(job: Job) -> None:
     """Write ``run.json``, first removing shards and stages of an earlier run that this one no longer has."""
     fs, root = open_fs(job.output)
-    earlier = _read_run(job.output) or _describe(job)
+    earlier = _read_run(job.output) or describe_run(job)
     for stage in earlier["identities"]:
         folder = f"{root}/{stage}"
         if stage not in job.stages and fs.exists(folder):
@@ -85,7 +85,7 @@ def begin_run(job: Job) -> None:
             if shard not in job.shards:
                 for path in fs.glob(f"{folder}/{shard}*"):
                     fs.rm(path)
-    write_bytes(join_url(job.output, RUN_FILE), (json.dumps(_describe(job), indent=1) + "\n").encode())
+    write_bytes(join_url(job.output, RUN_FILE), (json.dumps(describe_run(job), indent=1) + "\n").encode())
 
 
 def load_run(output: str) -> Job:
@@ -125,7 +125,8 @@ def check_folder(source: str, output: str) -> None:
         raise DataError(f"{output} is not empty and holds no run: choose another folder for the output")
 
 
-def _describe(job: Job) -> dict[str, Any]:
+def describe_run(job: Job) -> dict[str, Any]:
+    """Return what ``run.json`` holds of a run: what it is made from and with."""
     return {
         "source": job.source,
         "shards": job.rows,
@@ -147,7 +148,7 @@ def _read_run(output: str) -> dict[str, Any] | None:
 
 
 def _changes(job: Job) -> Iterator[str]:
-    before, after = _read_run(job.output), _describe(job)
+    before, after = _read_run(job.output), describe_run(job)
     if before is None:
         return
     if before["source"] != after["source"]:

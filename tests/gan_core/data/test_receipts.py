@@ -131,12 +131,6 @@ def test_no_statistics_means_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [] and read_statistics(tmp_path / "a") == {}
 
 
-def test_statistics_ordered_by_column_are_refused(tmp_path: Path) -> None:
-    np.savez(statistics_path(tmp_path / "a"), x=np.asfortranarray(np.arange(6.0).reshape(2, 3)))
-    with pytest.raises(DataError, match="is damaged"):
-        read_statistics(tmp_path / "a")
-
-
 def test_statistics_can_be_added_to(tmp_path: Path) -> None:
     write_statistics(tmp_path / "a", STATISTICS)
     read_statistics(tmp_path / "a")["swd"][:] += 1

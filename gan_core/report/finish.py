@@ -1,0 +1,58 @@
+"""The end of a run: its summary and its report, which stay as they are while the run's results do."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+
+from gan_core.data.atomic import write_bytes
+from gan_core.data.receipts import canonical_json, code_version
+from gan_core.data.urls import hash_file, join_url, read_bytes
+from gan_core.metrics.summary import SUMMARY_FILE, load_summary
+from gan_core.report.report import REPORT, write_report
+from gan_core.runs import Job, describe_run
+
+FINISHED_FILE = "finished.json"
+VERSION = 1
+"""Goes up with a change in what summaries or reports say of the same shards."""
+
+Result = tuple[str, str, str]
+"""Stage, shard and sha256 of what is in it."""
+
+
+def finish_run(job: Job, results: Iterable[Result], summarise: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Write ``summary.json`` (by ``summarise``) and ``report.html``, unless they are those of these results already.
+
+    Returns the run's metrics. ``finished.json``, written last, holds the sha256 of the run with its results and of both
+    files.
+    """
+    digest = _digest(job, results)
+    if _read(job.output) == _describe(job.output, digest):
+        metrics: dict[str, float] = load_summary(job.output)["metrics"]
+        return metrics
+    metrics = summarise()
+    write_report(job.output)
+    write_bytes(
+        join_url(job.output, FINISHED_FILE), (json.dumps(_describe(job.output, digest), indent=1) + "\n").encode()
+    )
+    return metrics
+
+
+def _digest(job: Job, results: Iterable[Result]) -> str:
+    told = {"code": code_version(VERSION), "run": describe_run(job), "results": sorted(results)}
+    return hashlib.sha256(canonical_json(told).encode()).hexdigest()
+
+
+def _describe(output: str, digest: str) -> dict[str, str]:
+    try:
+        files = {name: hash_file(join_url(output, name)) for name in (SUMMARY_FILE, REPORT)}
+    except FileNotFoundError:
+        return {}
+    return {"results": digest} | files
+
+
+def _read(output: str) -> dict[str, str] | None:
+    try:
+        finished: dict[str, str] = json.loads(read_bytes(join_url(output, FINISHED_FILE)))
+    except (FileNotFoundError, ValueError):
+        return None
+    return finished
