@@ -4,19 +4,24 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
 from flows import servers
 from gan_core.data.receipts import Receipt
+from gan_core.plain import run_plain
+from gan_core.runs import plan_run
+from tests.faults.test_kill_flow import hashes, written
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -73,6 +78,39 @@ def test_the_worker_runs_a_deployment_and_a_restart_forgets_nothing(up: Path, ti
     states = {run["name"]: run["state_type"] for run in _ask(f"{address}/flow_runs/filter")}
     assert states["out"] == "COMPLETED"
     assert {d["name"] for d in _ask(f"{address}/deployments/filter")} == {d["name"] for d in DEPLOYMENTS}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_cancelled_run_goes_on_when_it_is_started_again(up: Path, tiny_dataset: str, mlflow_store: str) -> None:
+    overrides = {"tune.steps": 200, "run.workers": 1}
+    run_plain(plan_run(tiny_dataset, "whole", overrides=overrides))
+    given = {"source": tiny_dataset, "output": "out", "overrides": json.dumps(overrides)}
+    assert _prefect("deployment", "run", "edit-dataset/local", *_parameters(given)).returncode == 0
+    _wait_for(lambda: "tune/shard-00000.parquet.receipt.json" in written("out"))
+    assert _prefect("flow-run", "cancel", _runs("out")[0]["id"]).returncode == 0
+    _wait_for(lambda: [run["state_type"] for run in _runs("out")] == ["CANCELLED"])
+    early = written("out")
+    assert len(early) < 15 and not Path("out/summary.json").exists()
+
+    reply = _prefect("deployment", "run", "edit-dataset/local", "--watch", *_parameters(given))
+    assert reply.returncode == 0, reply.stdout + reply.stderr + (up / ".servers/worker.log").read_text()
+    assert early.items() <= written("out").items() and hashes("out") == hashes("whole")
+    assert sorted(run["state_type"] for run in _runs("out")) == ["CANCELLED", "COMPLETED"]
+    client = MlflowClient(mlflow_store)
+    experiment = client.get_experiment_by_name(up.name)
+    assert {run.info.status for run in client.search_runs([experiment.experiment_id])} == {"KILLED", "FINISHED"}
+
+
+def _runs(name: str) -> list[dict[str, Any]]:
+    return [run for run in _ask(f"{os.environ['PREFECT_API_URL']}/flow_runs/filter") if run["name"] == name]
+
+
+def _wait_for(done: Callable[[], bool], patience_s: float = 500.0) -> None:
+    deadline = time.monotonic() + patience_s
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def _required(flow: Flow[Any, Any]) -> dict[str, Any]:
