@@ -110,7 +110,7 @@ def encoders_of(track: TrackParams, history: list[Entry]) -> list[Registered]:
         last = max((entry.date for entry in history), default="")
         found = sorted({_registered(entry) for entry in history if entry.date == last})
     if not found:
-        raise ParamsError("no encoder is registered: `edit-dataset register data/models/encoder.safetensors`")
+        raise ParamsError("no encoder is registered: `edit-dataset register data/models/psp.safetensors`")
     return found
 
 

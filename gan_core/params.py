@@ -2,10 +2,10 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from gan_core.errors import ParamsError, near_matches
 from gan_core.sections import Count, Decay, Positive, Precision, Section, Unit, Weight
@@ -82,10 +82,10 @@ class RunParams(Section):
 
 
 class ModelPaths(Section):
-    """Checkpoints, as paths or fsspec URLs."""
+    """Checkpoints, as paths or fsspec URLs; ``{encoder}`` in that of the encoder stands for ``encode.encoder``."""
 
     generator: str = "data/models/generator.safetensors"
-    encoder: str = "data/models/encoder.safetensors"
+    encoder: str = "data/models/{encoder}.safetensors"
     identity: str = "data/models/identity.safetensors"
     attributes: str = "data/models/attributes.safetensors"
     perceptual: str = "data/models/perceptual.safetensors"
@@ -251,11 +251,15 @@ class MeasureParams(Section):
 
 
 class TrackParams(Section):
-    """Where runs are logged; an empty ``uri`` means the local ``sqlite:///mlflow.db``."""
+    """Where runs are logged; an empty ``uri`` means the local ``sqlite:///mlflow.db``.
+
+    ``system_metrics``: whether the machine's load is too; null: as ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING`` says.
+    """
 
     experiment: str = "edit-dataset"
     uri: str = ""
     grid_rows: Count = 8
+    system_metrics: bool | None = None
 
 
 class Params(Section):
@@ -290,6 +294,12 @@ class Params(Section):
     train_digit_paths: PathsParams = PathsParams(
         space="z", rank=None, reconstructor_size=32, attributes=["ink", "slant", "width"]
     )
+
+    @model_validator(mode="after")
+    def _name_encoder(self) -> Self:
+        path = self.models.encoder.replace("{encoder}", self.encode.encoder)
+        object.__setattr__(self, "models", self.models.model_copy(update={"encoder": path}))
+        return self
 
 
 def load_params(path: str | Path = "params.yaml", overrides: dict[str, Any] | None = None) -> Params:

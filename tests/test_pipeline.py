@@ -20,21 +20,20 @@ ROOT = Path(__file__).parents[1]
 def stages() -> dict[str, dict[str, Any]]:
     """Return the stages of ``dvc.yaml`` by name, ``foreach`` expanded."""
     found: dict[str, dict[str, Any]] = {}
+    chosen = {"encode.encoder": load_params(ROOT / "params.yaml").encode.encoder}
     for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
         if "foreach" not in stage:
-            found[name] = stage
+            found[name] = json.loads(expand(json.dumps(stage), **chosen))
         each = stage.get("foreach", {})
         for key, item in each.items() if isinstance(each, dict) else zip(each, each, strict=True):
-            found[f"{name}@{key}"] = json.loads(expand(json.dumps(stage["do"]), key, item))
+            found[f"{name}@{key}"] = json.loads(expand(json.dumps(stage["do"]), key=key, item=item))
     return found
 
 
-def expand(text: str, key: str, item: Any) -> str:
-    """Put the key and the item, or its parts, of a ``foreach`` where DVC puts them."""
-    named = item if isinstance(item, dict) else {}
-    parts = {f"${{item.{name}}}": value for name, value in named.items()} or {"${item}": item}
-    for name, value in ({"${key}": key} | parts).items():
-        text = text.replace(name, value)
+def expand(text: str, **values: str) -> str:
+    """Put values where DVC puts them."""
+    for name, value in values.items():
+        text = text.replace(f"${{{name}}}", value)
     return text
 
 

@@ -32,6 +32,12 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     assert load_params(tmp_path / "params.yaml") == Params()
 
 
+def test_an_encoders_file_goes_by_its_name(written: Path) -> None:
+    assert load_params(written).models.encoder == "data/models/psp.safetensors"
+    assert load_params(written, {"encode.encoder": "e4e"}).models.encoder == "data/models/e4e.safetensors"
+    assert load_params(written, {"encode.encoder": "e4e", "models.encoder": "own.pt"}).models.encoder == "own.pt"
+
+
 def test_the_projects_own_file_states_every_section() -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert list(values) == list(Params.model_fields)
