@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
+from flows.cli import main
 from flows.publish import publish
 from gan_core.chain import build_stage
 from gan_core.data.run_stage import run_stage
@@ -17,6 +18,9 @@ from gan_core.runs import Job, begin_run, plan_run
 from tasks.versions import dvc_hashes
 
 DVC = [sys.executable, "-m", "dvc"]
+AT_WORK = (
+    "from dvc.repo import Repo; lock = Repo().lock; lock.lock(); print('held', flush=True); input(); lock.unlock()"
+)
 
 
 @pytest.fixture
@@ -61,6 +65,23 @@ def test_another_version_replaces_the_files_of_the_one_before(job: Job) -> None:
     first = publish("runs/a", "data/faces", "align")
     Path("data/faces/shard-00009.parquet").write_bytes(b"of the version before")
     assert publish("runs/a", "data/faces", "align") == first
+
+
+@pytest.mark.usefixtures("versioned")
+def test_another_dvc_command_at_work_is_told_in_one_line_and_publishing_again_is_whole(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, pipes = [sys.executable, "-c", AT_WORK], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as other:  # type: ignore[call-overload]
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(SystemExit) as end:
+            main(["publish", "runs/a", "data/faces", "--stage", "align"])
+        other.communicate("end\n")
+    told = "error: data/faces: another DVC command is at work in this folder; wait for it to end\n"
+    assert end.value.code == 2 and capsys.readouterr().err == told
+    assert not Path("data/faces.dvc").exists() and dvc_hashes({"faces": "data/faces"}) == {}
+    version = publish("runs/a", "data/faces", "align")
+    assert dvc_hashes({"faces": "data/faces"}) == {"faces": version}
 
 
 def test_what_cannot_be_published_is_said_in_one_line(job: Job) -> None:
