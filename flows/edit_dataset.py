@@ -47,6 +47,6 @@ def edit_dataset(
     overrides = resolve_encoder(params_file, overrides)
     job = plan_run(source, output, params_file, overrides, update)
     begin_run(job)
-    with failures_tracked(job, started):
+    with failures_tracked(job, started) as samples:
         done = import_module("flows.batches").hand_out(job) if job.params.run.deployment else run_shards(job, CHAIN)
-    return finish(job, done, partial(summarise, job.output), started)
+    return finish(job, done, partial(summarise, job.output), started, samples)

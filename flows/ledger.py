@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import httpx
@@ -14,6 +14,7 @@ from prefect.futures import PrefectFuture
 from gan_core.report.finish import finish_run
 from gan_core.runs import Job
 from tasks.shards import Done
+from tasks.system_metrics import Sample
 from tasks.tracking import track
 
 SHOWN_METRICS = 40
@@ -63,11 +64,17 @@ def count_rows(done: Iterable[Done]) -> dict[str, Counter[str]]:
     return counts
 
 
-def finish(job: Job, done: list[Done], summarise: Callable[[], dict[str, float]], started: float) -> dict[str, float]:
+def finish(
+    job: Job,
+    done: list[Done],
+    summarise: Callable[[], dict[str, float]],
+    started: float,
+    samples: Sequence[Sample] = (),
+) -> dict[str, float]:
     """Write summary and report, show and log what a run that ``started`` at that time has done; return its metrics."""
     metrics = finish_run(job, ((each["stage"], each["shard"], each["output_sha256"]) for each in done), summarise)
     show(job, done, metrics)
-    track(job, done, metrics, started)
+    track(job, done, metrics, started, samples)
     return metrics
 
 

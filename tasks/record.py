@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prefect import get_run_logger
@@ -19,6 +19,7 @@ from gan_core.data.urls import base_name, exists, hash_file, join_url, read_byte
 from gan_core.params import TrackParams
 from gan_core.runs import Job, flatten
 from tasks.shards import Done
+from tasks.system_metrics import Sample
 from tasks.versions import dvc_hashes, git_sha
 
 PENDING = "pending.json"
@@ -41,6 +42,7 @@ class Record(BaseModel):
     metrics: dict[str, float]
     tags: dict[str, str]
     dataset: dict[str, str]
+    samples: list[Sample] = []
     run_id: str | None = None
 
 
@@ -50,7 +52,9 @@ def digest_results(done: Iterable[Done], metrics: Mapping[str, float]) -> str:
     return hashlib.sha256(json.dumps([shards, dict(metrics)], sort_keys=True).encode()).hexdigest()
 
 
-def make_record(job: Job, digest: str, metrics: Mapping[str, float], started: float) -> Record:
+def make_record(
+    job: Job, digest: str, metrics: Mapping[str, float], started: float, samples: Sequence[Sample] = ()
+) -> Record:
     """Gather what is to be logged; ``started`` is in seconds since 1970."""
     hashes = dvc_hashes({"dataset": job.source, **job.params.models.model_dump()})
     dataset = {"name": base_name(job.source), "source": job.source, "digest": _dataset_digest(job, hashes)}
@@ -76,6 +80,7 @@ def make_record(job: Job, digest: str, metrics: Mapping[str, float], started: fl
         metrics=_finite(metrics),
         tags={name: str(tag) for name, tag in tags.items() if tag} | {f"dvc.{n}": h for n, h in hashes.items()},
         dataset=dataset,
+        samples=list(samples),
     )
 
 

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -27,10 +27,12 @@ from gan_core.runs import Job, load_run
 from tasks.pictures import picture_grids, score_table
 from tasks.record import PENDING, Record, digest_results, make_record, read_record, write_record
 from tasks.shards import Done
+from tasks.system_metrics import Monitor, Sample, is_wanted, sampling
 from tasks.versions import git_sha
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 TRACKED = "tracking.json"
 CHAMPION = "champion"
@@ -47,7 +49,9 @@ class TrackingError(UserError):
     """The tracking server can't be reached or refuses; the run itself is whole."""
 
 
-def track(job: Job, done: list[Done], metrics: dict[str, float], started: float) -> str | None:
+def track(
+    job: Job, done: list[Done], metrics: dict[str, float], started: float, samples: Sequence[Sample] = ()
+) -> str | None:
     """Log a finished run and return its MLflow id; the same results are not logged twice, and no failure is raised."""
     logger = get_run_logger()
     digest = digest_results(done, metrics)
@@ -55,7 +59,7 @@ def track(job: Job, done: list[Done], metrics: dict[str, float], started: float)
         logger.info("in MLflow already, as run %s", earlier)
         return earlier
     waiting = read_record(job.output)
-    record = make_record(job, digest, metrics, started)
+    record = make_record(job, digest, metrics, started, samples)
     write_record(job.output, record.model_copy(update={"run_id": waiting.run_id if waiting else None}))
     try:
         run_id = sync(job.output)
@@ -67,23 +71,49 @@ def track(job: Job, done: list[Done], metrics: dict[str, float], started: float)
 
 
 @contextmanager
-def failures_tracked(job: Job, started: float) -> Iterator[None]:
-    """Log a run that fails or is cancelled in this block, with its parameters and the error; the error goes on."""
+def failures_tracked(job: Job, started: float) -> Iterator[list[Sample]]:
+    """Log a run that fails or is cancelled in this block, with its parameters and the error; the error goes on.
+
+    Gives the system metrics, which grow while the block goes on, if they are wanted.
+    """
+    samples: list[Sample] = []
     try:
-        yield
+        with sampling(_monitors() if is_wanted(job.params.track) else []) as samples:
+            yield samples
     except BaseException as error:
         said, status = f"{type(error).__name__}: {error}"[:500], "FAILED" if isinstance(error, Exception) else "KILLED"
         try:
-            _log_failure(make_record(job, "", {}, started), said, status)
+            _log_failure(make_record(job, "", {}, started, samples), said, status)
         except Exception as mlflow_error:
             get_run_logger().warning("not logged to MLflow: %s", str(mlflow_error).strip().partition("\n")[0][:200])
         raise
+
+
+def _monitors() -> list[Monitor]:
+    from mlflow.system_metrics.metrics import cpu_monitor, disk_monitor, gpu_monitor, network_monitor
+
+    kinds = (cpu_monitor.CPUMonitor, disk_monitor.DiskMonitor, network_monitor.NetworkMonitor, gpu_monitor.GPUMonitor)
+    monitors: list[Monitor] = []
+    for kind in kinds:
+        with suppress(Exception):  # there is no GPU, or the machine doesn't tell
+            monitors.append(kind())
+    return monitors
+
+
+def watch_system(run_id: str, uri: str) -> Callable[[], None]:
+    """Have MLflow log this machine's load to a run that goes on, until what is returned is called."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=uri)
+    monitor.start()
+    return monitor.finish
 
 
 def _log_failure(record: Record, said: str, status: str) -> None:
     client = client_of(record.uri)
     run_id = _create_run(client, record)
     log_params(client, run_id, record.params)
+    _log_system(client, run_id, record)
     client.set_tag(run_id, "error", said)
     client.set_terminated(run_id, status, end_time=round(record.ended * 1000))
 
@@ -262,6 +292,7 @@ def _upload(output: str, record: Record) -> str:
     run_id = _create_run(client, record)
     write_record(output, record.model_copy(update={"run_id": run_id}))
     _log_numbers(client, run_id, record)
+    _log_system(client, run_id, record)
     _log_dataset(client, run_id, record)
     _log_rows(client, run_id, load_run(output))
     client.set_terminated(run_id, "FINISHED", end_time=round(record.ended * 1000))
@@ -310,10 +341,22 @@ def log_params(client: "MlflowClient", run_id: str, values: dict[str, str]) -> N
 
 
 def log_metrics(client: "MlflowClient", run_id: str, values: dict[str, float], when: int, step: int) -> None:
-    """Log numbers of one step, as many at a time as MLflow takes; ``when`` is in ms since 1970."""
+    """Log numbers of one step; ``when`` is in ms since 1970."""
     from mlflow.entities import Metric
 
-    metrics = [Metric(name, value, when, step) for name, value in values.items()]
+    _log_all(client, run_id, [Metric(name, value, when, step) for name, value in values.items()])
+
+
+def _log_system(client: "MlflowClient", run_id: str, record: Record) -> None:
+    from mlflow.entities import Metric
+
+    loads = enumerate(record.samples)
+    metrics = [Metric(f"system/{n}", v, sample.when, step) for step, sample in loads for n, v in sample.values.items()]
+    _log_all(client, run_id, metrics)
+
+
+def _log_all(client: "MlflowClient", run_id: str, metrics: Sequence["Metric"]) -> None:
+    """Log as many at a time as MLflow takes."""
     for start in range(0, len(metrics), 1000):
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +12,8 @@ from gan_core.params import Params, Section
 from gan_core.runs import flatten
 from gan_core.training.log import Report, tile
 from tasks.record import tracking_uri
-from tasks.tracking import client_of, experiment_of, log_metrics, log_params
+from tasks.system_metrics import is_wanted
+from tasks.tracking import client_of, experiment_of, log_metrics, log_params, watch_system
 from tasks.versions import git_sha
 
 
@@ -39,6 +41,8 @@ class TrainingRun:
         self.uri = tracking_uri(params.track)
         self.kept = folder / f"{name}.run"
         self.begun = False
+        self.watched = is_wanted(params.track)
+        self.stop_watching: Callable[[], None] = lambda: None
 
     def __call__(self, seen: int, metrics: dict[str, float], pictures: Tensor) -> None:
         self.local(seen, metrics, pictures)
@@ -64,6 +68,7 @@ class TrainingRun:
 
     def _end(self, status: str) -> None:
         try:
+            self.stop_watching()
             if self.kept.exists():
                 client_of(self.uri).set_terminated(self.kept.read_text(), status)
         except Exception as error:
@@ -80,5 +85,7 @@ class TrainingRun:
         if not self.begun:
             client.update_run(run_id, status="RUNNING")
             self.begun = True
+            if self.watched:
+                self.stop_watching = watch_system(run_id, self.uri)
         log_metrics(client, run_id, metrics, when=round(time.time() * 1000), step=seen)
         client.log_image(run_id, tile(pictures), key="samples", step=seen)

@@ -1,6 +1,8 @@
 """Tracking: what MLflow gets, that nothing is logged twice, and that it never kills work."""
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,46 @@ def test_a_run_that_fails_is_marked_so_and_its_error_goes_on(job: Job, error: Ba
     (run,) = runs(job)
     assert run.info.status == status and run.data.tags["error"].startswith(type(error).__name__)
     assert run.data.params["align.size"] == "64" and run.data.metrics == {}
+
+
+@pytest.mark.parametrize("asked", ["param", "variable"])
+def test_system_metrics_are_logged_with_their_times_where_they_are_asked_for(
+    job: Job, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    if asked == "variable":
+        monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    else:
+        settings = {"system_metrics": True}
+        job = replace(job, params=job.params.model_copy(update={"track": job.params.track.model_copy(update=settings)}))
+    began = 1000 * time.time()
+    with disable_run_logger(), tracking.failures_tracked(job, 1.0) as samples:
+        while len(samples) < 3:
+            time.sleep(0.02)
+    with disable_run_logger():
+        run_id = tracking.track(job, done(), METRICS, 1.0, samples)
+    client = MlflowClient(job.params.track.uri)
+    for name in ("cpu_utilization_percentage", "system_memory_usage_megabytes", "disk_available_megabytes"):
+        history = client.get_metric_history(run_id, f"system/{name}")
+        assert [point.step for point in history] == list(range(len(samples)))
+        assert all(began <= point.timestamp <= 1000 * time.time() for point in history)
+    assert client.get_run(run_id).data.metrics["system/system_memory_usage_megabytes"] > 10
+
+
+def test_system_metrics_of_a_failed_run_are_kept_and_unasked_for_there_are_none(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+
+    def fail(started: float) -> dict[str, float]:
+        with disable_run_logger(), pytest.raises(ValueError), tracking.failures_tracked(job, started):
+            time.sleep(0.5)
+            raise ValueError("spoiled")
+        return dict(runs(job)[0].data.metrics)
+
+    assert fail(1.0) == {}
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "1")
+    assert "system/cpu_utilization_percentage" in fail(2.0)
 
 
 def test_a_store_that_is_down_hides_no_error(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A training's course in MLflow: one run a training, whatever interrupts it."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,21 @@ def test_a_training_that_fails_says_so_and_goes_on_in_its_run(project: Path) -> 
         assert client.get_run(run_id).info.status == "RUNNING"
     assert client.get_run(run_id).info.status == "FINISHED"
     assert not failing.kept.exists()
+
+
+def test_system_metrics_of_a_training_come_while_it_goes_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    run_ids = set()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="spoiled"), training(project / "training") as run:
+            run(16, {"l2": 0.5}, PICTURES)
+            run_ids.add(run.kept.read_text())
+            time.sleep(1)
+            raise ValueError("spoiled")
+    (run_id,) = run_ids
+    steps = [m.step for m in MlflowClient(run.uri).get_metric_history(run_id, "system/cpu_utilization_percentage")]
+    assert len(steps) > 2 and steps == list(range(len(steps)))
 
 
 def test_no_server_does_not_stop_a_training(project: Path, caplog: pytest.LogCaptureFixture) -> None:
