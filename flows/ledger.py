@@ -1,9 +1,11 @@
 """What became of each shard: progress while a run goes on, its totals when it ends."""
 
+import logging
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import httpx
@@ -11,6 +13,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
 
+from flows.servers import is_lost
 from gan_core.report.finish import finish_run
 from gan_core.runs import Job
 from tasks.shards import Done
@@ -19,6 +22,18 @@ from tasks.tracking import track
 
 SHOWN_METRICS = 40
 SHOW_EVERY_S = 2.0
+
+
+class WithoutTraceback(logging.Filter):
+    """Drops the engine's traceback where Prefect's server is lost: the command says so in one line; others stay."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and is_lost(record.exc_info[1]):
+            record.exc_info = None
+        return True
+
+
+logging.getLogger("prefect.flow_runs").addFilter(WithoutTraceback())
 
 
 def collect(job: Job, finished: Iterable[Done], futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
@@ -47,9 +62,13 @@ def collect(job: Job, finished: Iterable[Done], futures: Iterable[PrefectFuture[
 
 
 def _update(artifact: Any, share: float) -> bool:
-    """Show the progress; a server that is gone ends no work: False, and the run says so when it ends."""
+    return _told(partial(update_progress_artifact, artifact, 100 * share))
+
+
+def _told(tell: Callable[[], object]) -> bool:
+    """Tell Prefect's server something; one that is gone ends no work: False, and the run says so when it ends."""
     try:
-        update_progress_artifact(artifact, 100 * share)
+        tell()
     except httpx.HTTPError as error:
         get_run_logger().warning("Prefect's server is lost, the work goes on without it: %s", error)
         return False
@@ -83,9 +102,11 @@ def show(job: Job, done: list[Done], metrics: dict[str, float]) -> None:
     counts = count_rows(done)
     statuses = sorted({status for stage in counts.values() for status in stage}, key=lambda s: (s != "ok", s))
     ledger = [{"stage": stage, "rows": n.total()} | {s: n[s] for s in statuses} for stage, n in counts.items()]
-    create_table_artifact(ledger, key="edit-dataset-rows", description=f"Rows of {job.output} by stage and status")
     numbers = [{"metric": name, "value": f"{value:.4g}"} for name, value in list(metrics.items())[:SHOWN_METRICS]]
-    create_table_artifact(numbers, key="edit-dataset-metrics", description=f"Metrics of {job.output}")
+    rows, scores = f"Rows of {job.output} by stage and status", f"Metrics of {job.output}"
+    for table, key, said in ((ledger, "edit-dataset-rows", rows), (numbers, "edit-dataset-metrics", scores)):
+        if not _told(partial(create_table_artifact, table, key=key, description=said)):
+            return
 
 
 def _close(job: Job, done: list[Done], errors: list[BaseException]) -> None:
