@@ -1,10 +1,12 @@
 """What compositions cost and how good they are: ``python -m benchmarks.compositions``.
 
 Speed: images a second of each operation in ``exact`` and ``fast`` against the plain two-pass formulation (every layer
-evaluated for both branches, float32), all taking turns. ``seam``: the mean step across the joins of panoramas over the
-mean step elsewhere. Joins lie in the middle of faces, where steps are large: ``seam_floor`` is the same score of the
-middle column of plain pictures, and ``seam_uncut`` holds joins against the same place of pictures that aren't cut.
-``mismatch`` is how far the two drawings of a column at a join differ, in such steps. ``outside_change``: how much
+evaluated for both branches, float32), all taking turns. ``seam``: the mean step across the joins of panoramas, where
+neighbouring pictures meet, over the mean step elsewhere; ``abutting`` is that of plain pictures set side by side, and
+``line`` the step at joins over that of the two columns on either side. ``cut``: the same score where strips are cut, in
+the middle of faces, where steps are large: ``cut_floor`` is that of the middle column of plain pictures, ``cut_uncut``
+holds cuts against the same place of pairs that aren't cut, and ``cut_mismatch`` is how far the two drawings of a column
+at a cut differ, in such steps. ``outside_change``: how much
 pixels change that lie more than an eighth of the picture from what the mask covers, over the change inside it.
 ``structure_drift``: the largest of the mean changes of yaw, pitch and smile by the attribute regressor, in shares of
 their ranges, between source and translation. ``style_monotone``: 1 if the distance to the cel-shaded set, which is as
@@ -31,7 +33,7 @@ from gan_core.compose.base import check_composer, find_landmarks, load_second
 from gan_core.compose.kinds.transfer import OUTSIDE, POSES
 from gan_core.compose.masks import box_mask, named_box
 from gan_core.compose.operations import extend, interpolate, join, swap_patches, transfer, translate
-from gan_core.compose.panorama import Seams, joins_of, panorama, seam_score, smooth
+from gan_core.compose.panorama import joins_of, panorama, seam_score, smooth
 from gan_core.data.cel import render_cel
 from gan_core.data.toy import render, sample_factors
 from gan_core.generators import walk as walking
@@ -136,25 +138,43 @@ def print_speeds(setting: Setting, rounds: int) -> dict[str, float]:
 
 
 def measure_seams(setting: Setting, count: int) -> dict[str, float]:
-    """Draw ``count`` panoramas of 8 pictures with and without smoothing; return how visible their joins are."""
+    """Draw ``count`` panoramas of 8 pictures with and without smoothing; return how visible joins and cuts are."""
+    g = setting.first
     found: dict[str, float] = {}
+    joins, cuts = joins_of(8, g.size), [g.size * i + g.size // 2 for i in range(1, 7)]
     for name, sigma in (("smoothed", 0.7), ("raw", 0.0)):
-        seams, literal, floor = Seams(), [], []
+        scores: dict[str, list[float]] = {}
         for seed in range(count):
             codes = setting.codes(8, 100 + seed)
-            codes = smooth(codes, sigma, setting.first.latent_avg) if sigma else codes
-            image = panorama(setting.first, codes, seams=seams)
-            literal.append(seam_score(image, joins_of(8, setting.first.size)))
-            plain = setting.first.synthesis(codes).clamp(-1, 1)
-            floor.append(seam_score(plain, [setting.first.size // 2]))
-        found[f"seam_{name}"] = float(np.mean(literal))
-        found[f"seam_{name}_error"] = float(np.std(literal) / count**0.5)
-        found[f"seam_floor_{name}"] = float(np.mean(floor))
-        found[f"seam_uncut_{name}"] = seams.ratio or float("nan")
-        found[f"mismatch_{name}"] = seams.mismatch / seams.usual
-    for name, value in found.items():
-        print(f"{name:20} {value:.4f}")
+            codes = smooth(codes, sigma, g.latent_avg) if sigma else codes
+            image, plain = panorama(g, codes), g.synthesis(codes).clamp(-1, 1)
+            known = {"seam": seam_score(image, joins), "line": line(image, joins)}
+            known["abutting"] = seam_score(torch.cat(plain.split(1), 3), joins)
+            known |= {"cut": seam_score(image, cuts), "cut_floor": seam_score(plain, [g.size // 2])}
+            for what, value in (known | cut_pairs(g, codes)).items():
+                scores.setdefault(what, []).append(value)
+        for what, values in scores.items():
+            mean, error = float(np.mean(values)), float(np.std(values) / count**0.5)
+            print(f"{what + '_' + name:22} {mean:.4f} ± {error:.4f}")
+            found |= {f"{what}_{name}": mean, f"{what}_{name}_error": error}
     return found
+
+
+def line(image: Tensor, joins: Sequence[int]) -> float:
+    """Mean step across the joins over that of the two columns on either side of each."""
+    steps, at = image.diff(dim=3).abs().mean((0, 1, 2)), torch.tensor(joins) - 1
+    return float(steps[at].mean() / torch.stack([steps[at + k] for k in (-2, -1, 1, 2)]).mean())
+
+
+def cut_pairs(generator: StyleGAN2, codes: Tensor) -> dict[str, float]:
+    """Hold cuts of a panorama against the uncut pairs: both know a column more than they show."""
+    size, half = generator.size, generator.size // 2
+    pairs = [join(branch(generator, one), branch(generator, other)) for one, other in pairwise(codes.split(1))]
+    ends = torch.cat([image[..., size + half - 1 : size + half + 1] for image in pairs[:-1]])
+    starts = torch.cat([image[..., half - 1 : half + 1] for image in pairs[1:]])
+    step = (starts[..., 1] - ends[..., 0]).abs().mean()
+    usual = torch.stack([ends.diff().abs().mean(), starts.diff().abs().mean()]).mean()
+    return {"cut_uncut": float(step / usual), "cut_mismatch": float((ends - starts).abs().mean() / usual)}
 
 
 def measure_transfer(setting: Setting, count: int) -> dict[str, float]:

@@ -33,7 +33,7 @@ class ComposeStage(Stage):
     """
 
     name: ClassVar[str] = "compose"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: ClassVar[tuple[str, ...]] = ("plan",)
     fields: Sequence[pa.Field] = (
         pa.field("image", IMAGE),

@@ -18,7 +18,7 @@ SHOWN = 4
 LARGEST_SIDE, LOSSLESS_SIDE = 1536, 768
 SMALL = 160
 MEANINGS = {
-    "seam": "Mean step across the joins over that at the same place of uncut pictures; 1 is no seam.",
+    "seam": "Mean step across the joins over that elsewhere; a line would be seen above 1.",
     "outside_change": "Mean change outside of the boxes as a share of the change inside.",
     "fid": "Distance of the set from the pictures of its first sources.",
     "swd": "Distance of the set from the pictures of its first sources, in patches.",

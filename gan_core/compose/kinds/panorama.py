@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from gan_core.compose.base import OPERATIONS, Drawing, Operation
-from gan_core.compose.panorama import SIGMA, Seams, panorama, smooth
+from gan_core.compose.panorama import SIGMA, joins_of, panorama, seam_score, smooth
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Axis
 from gan_core.params import CompositionSpec, ModelPaths, Weight
@@ -33,6 +33,6 @@ class Panorama(Operation):
 
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
         codes = smooth(w_plus, self.chosen.smoothing, generator.latent_avg) if self.chosen.smoothing else w_plus
-        seams = Seams()
-        image = panorama(generator, codes, self.chosen.axis, self.chosen.wrap, seams)
-        return Drawing(image, {} if seams.ratio is None else {"seam": seams.ratio})
+        image = panorama(generator, codes, self.chosen.axis, self.chosen.wrap)
+        joins = joins_of(len(codes), generator.size, self.chosen.wrap)
+        return Drawing(image, {"seam": seam_score(image, joins, self.chosen.axis)})

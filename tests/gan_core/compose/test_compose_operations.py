@@ -18,7 +18,7 @@ from gan_core.compose.operations import (
     transfer,
     translate,
 )
-from gan_core.compose.panorama import Seams, joins_of, panorama, panorama_strips, seam_score, smooth, smooth_z
+from gan_core.compose.panorama import joins_of, panorama, panorama_strips, seam_score, smooth, smooth_z
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Branch, Rule, fit_noise, walk
@@ -121,7 +121,7 @@ def test_a_panorama_of_n_is_n_pictures_long(small: StyleGAN2, n: int, wrap: bool
     image = panorama(small, codes(small, n), axis, wrap)
     assert image.shape == ((1, 3, 32, 32 * n) if axis == "horizontal" else (1, 3, 32 * n, 32))
     joins = joins_of(n, 32, wrap)
-    assert len(joins) == (n - 1 if wrap else n - 2)
+    assert len(joins) == (n if wrap else n - 1)
     assert all(0 < j < 32 * n for j in joins)
 
 
@@ -155,7 +155,7 @@ def test_a_panorama_of_64_holds_two_pair_images_at_a_time(small: StyleGAN2, monk
         return image
 
     monkeypatch.setattr("gan_core.compose.panorama.join", watched)
-    assert panorama(small, codes(small, 64), seams=Seams()).shape == (1, 3, 32, 64 * 32)
+    assert panorama(small, codes(small, 64)).shape == (1, 3, 32, 64 * 32)
     assert len(drawn) == 63 and max(alive) == 2
 
 
@@ -168,19 +168,21 @@ def test_a_panorama_is_made_pair_by_pair(small: StyleGAN2, monkeypatch: pytest.M
     assert styled == [1, 1, 1]
 
 
-def test_the_seams_of_equal_pictures_are_those_of_one_picture(small: StyleGAN2) -> None:
-    seams, nothing = Seams(), Seams()
-    image = panorama(small, codes(small, 1).expand(4, -1, -1), seams=seams)
-    assert seams.ratio is not None and 0.8 < seams.ratio < 1.2
-    panorama(small, codes(small, 2), seams=nothing)
-    assert nothing.ratio is None
-    left, right = torch.zeros(1, 3, 4, 8), torch.full((1, 3, 4, 8), 0.5)
-    left[..., 4:] = torch.linspace(0, 0.3, 4)
-    seams = Seams()
-    seams.add(left, right, 2, 3)
-    assert (seams.step, seams.usual) == (pytest.approx(0.4), pytest.approx(0.05))
-    broken = torch.cat([image[..., :48], image[..., 48:] + 3], 3)
-    assert seam_score(broken, [48]) > 3
+def test_a_seam_is_a_larger_step_where_neighbours_meet(small: StyleGAN2) -> None:
+    rising = torch.linspace(0, 1, 96).expand(1, 3, 4, 96).clone()
+    assert seam_score(rising, joins_of(3, 32)) == pytest.approx(1, abs=1e-3)
+    rising[..., 32:] += 4 / 95
+    assert seam_score(rising, joins_of(3, 32)) == pytest.approx(3, abs=1e-3)
+    assert seam_score(rising.transpose(2, 3), [32], "vertical") == pytest.approx(5, abs=1e-3)
+    apart = torch.cat(list(small.synthesis(codes(small, 3)).split(1)), 3)
+    assert seam_score(panorama(small, codes(small, 3)), joins_of(3, 32)) < 0.8 * seam_score(apart, joins_of(3, 32))
+
+
+def test_the_ends_of_a_wrapped_panorama_lie_between_joins(small: StyleGAN2) -> None:
+    w_plus = codes(small, 3)
+    wrapped, open_ended = panorama(small, w_plus, wrap=True), panorama(small, w_plus)
+    (first, *_), (meeting, *_) = joins_of(3, 32, wrap=True), joins_of(3, 32)
+    assert torch.equal(wrapped[..., :first], open_ended[..., meeting - first : meeting])
 
 
 def test_smoothing_draws_neighbours_together_and_keeps_the_spread() -> None:
