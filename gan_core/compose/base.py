@@ -23,10 +23,14 @@ SCORES = ("seam", "outside_change")
 
 @dataclass(frozen=True)
 class Drawing:
-    """One picture ``[1, 3, H, W]`` in [-1, 1], and numbers about it by columns of ``SCORES``."""
+    """One picture ``[1, 3, H, W]`` in [-1, 1], and numbers about it by columns of ``SCORES``.
+
+    ``one_scene`` is false for variants side by side, which are no set to be held against the sources.
+    """
 
     image: Tensor
     scores: Mapping[str, float] = field(default_factory=dict)
+    one_scene: bool = True
 
 
 class Operation(ABC):

@@ -1,4 +1,4 @@
-"""How far the compositions of an entry are, as a set, from the pictures of their first sources: FID and SWD."""
+"""How far the compositions of an entry are, as a set, from the pictures of their sources: FID and SWD."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ COMPOSED = "composed"
 
 @dataclass(frozen=True)
 class Compared(Setting):
-    """What is compared: first sources (as ``aligned``) and ``composed``."""
+    """What is compared: sources (as ``aligned``) and ``composed``."""
 
     @property
     def inversions(self) -> tuple[str, ...]:
@@ -29,7 +29,10 @@ class Compared(Setting):
 
 
 class Pair(NamedTuple):
-    """A composition and its first source, ``[1, 3, S, S]`` both, by the number of its entry in the plan."""
+    """A composition, or a square of one, and a source, ``[1, 3, S, S]`` both, by the number of its entry in the plan.
+
+    ``key`` tells squares apart, and is the same for those of equal place in runs of one plan.
+    """
 
     entry: int
     key: str
@@ -73,6 +76,19 @@ class Distances:
         pictures = Pictures({ALIGNED: pair.source, COMPOSED: pair.composed}, [pair.key])
         self.metrics[metric].update(states, pictures, {})
         return states
+
+
+def pair_squares(entry: int, key: str, sources: Tensor, composed: Tensor) -> list[Pair]:
+    """Pair a picture ``[1, 3, H, W]`` with sources ``[n, 3, S, S]``, square by square from its beginning.
+
+    No more squares than ``n`` are looked at, or all of those that one source is drawn out to.
+    """
+    size = sources.shape[-1]
+    squares = [square for row in composed.split(size, 2) for square in row.split(size, 3)]
+    if len(squares) == 1:
+        return [Pair(entry, key, sources[:1], composed)]
+    given = sources if len(sources) > 1 else sources.expand(len(squares), -1, -1, -1)
+    return [Pair(entry, f"{key}#{i}", *pair) for i, pair in enumerate(zip(given.split(1), squares, strict=False))]
 
 
 def compute_distances(shards: Sequence[str], entries: Sequence[str]) -> Summary:

@@ -12,7 +12,7 @@ from torch import Tensor
 from gan_core.batching import one_thread
 from gan_core.checkpoints.store import file_sha256, load_generator
 from gan_core.compose.base import OPERATIONS, SCORES, Operation, check_composer
-from gan_core.compose.distances import Distances, Pair
+from gan_core.compose.distances import Distances, Pair, pair_squares
 from gan_core.compose.plan import entry_name
 from gan_core.data.images import encode_png, image_value, to_tensor, to_uint8
 from gan_core.data.shards import IMAGE
@@ -28,8 +28,8 @@ class ComposeStage(Stage):
 
     Adds ``image``; ``inputs``, the first sources side by side; ``name``, ``operation`` and ``sources``, the lineage;
     and one float32 column for each of ``SCORES`` (empty where an operation has no such score). A row is rejected as
-    ``bad_composition`` where it can't be drawn or isn't finite. What is as large as its sources is held against them in
-    the statistics (``gan_core.compose.distances``).
+    ``bad_composition`` where it can't be drawn or isn't finite. Pictures, of longer ones the first squares, are held
+    against their sources in the statistics (``gan_core.compose.distances``).
     """
 
     name: ClassVar[str] = "compose"
@@ -83,21 +83,17 @@ class ComposeStage(Stage):
             return Rejected("bad_composition", str(error))
         if not drawing.image.isfinite().all():
             return Rejected("bad_composition", "the picture has NaN or infinity")
-        inputs = self._inputs(w_plus)
-        source = inputs[..., : generator.size]
-        if drawing.image.shape == source.shape:
-            pairs.append(Pair(row["entry"], row["key"], _as_stored(source), _as_stored(drawing.image)))
+        inputs = torch.cat([generator.synthesis(w[None]) for w in w_plus[:INPUTS_SHOWN]]).clamp(-1, 1)
+        if drawing.one_scene:
+            pairs += pair_squares(row["entry"], row["key"], _as_stored(inputs), _as_stored(drawing.image))
         return {
             "image": _cell(row["key"], drawing.image),
-            "inputs": _cell(row["key"], inputs),
+            "inputs": _cell(row["key"], torch.cat(inputs.split(1), 3)),
             "name": entry_name(self.params.plan[row["entry"]]),
             "operation": row["operation"],
             "sources": row["sources"],
             **drawing.scores,
         }
-
-    def _inputs(self, w_plus: Tensor) -> Tensor:
-        return torch.cat([self.generator.synthesis(w[None]) for w in w_plus[:INPUTS_SHOWN]], 3).clamp(-1, 1)
 
 
 def _cell(key: str, image: Tensor) -> Row:

@@ -20,8 +20,8 @@ SMALL = 160
 MEANINGS = {
     "seam": "Mean step across the joins over that elsewhere; a line would be seen above 1.",
     "outside_change": "Mean change outside of the boxes as a share of the change inside.",
-    "fid": "Distance of the set from the pictures of its first sources.",
-    "swd": "Distance of the set from the pictures of its first sources, in patches.",
+    "fid": "Distance of the set, wide pictures in squares, from the pictures of its sources.",
+    "swd": "Distance of the set, wide pictures in squares, from the pictures of its sources, in patches.",
 }
 
 

@@ -37,7 +37,8 @@ class Translate(Operation):
         source, reference = branch(generator, w_plus[0]), branch(self.second, w_plus[-1])
         check_layouts(source, reference)
         kept = min(self.chosen.kept_layers, len(source.steps))
-        return Drawing(torch.cat([translate(source, reference, alpha, kept) for alpha in self.chosen.alphas], 3))
+        images = [translate(source, reference, alpha, kept) for alpha in self.chosen.alphas]
+        return Drawing(torch.cat(images, 3), one_scene=len(images) == 1)
 
     def files(self) -> dict[str, str]:
         return {"second_generator": file_sha256(self.models.second_generator)}

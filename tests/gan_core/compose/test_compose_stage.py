@@ -104,7 +104,7 @@ def test_a_plan_becomes_shards_with_lineage(plan: dict[str, Any]) -> None:
 def test_sets_are_held_against_their_sources(plan: dict[str, Any]) -> None:
     entries = [
         {"operation": "translate", "name": "moved", "alphas": [1.0], "count": 34},
-        {"operation": "translate", "name": "wide", "alphas": [0.0, 1.0], "count": 1},
+        {"operation": "translate", "name": "sweep", "alphas": [0.0, 1.0], "count": 1},
     ]
     metrics = run(compose__plan=entries, compose__rows_per_shard=20, measure__metrics=["mse", "fid", "swd"])
     extractor = EXTRACTORS.get("toy-attr")(ModelPaths(**plan["models"]))
@@ -116,7 +116,32 @@ def test_sets_are_held_against_their_sources(plan: dict[str, Any]) -> None:
     )
     assert metrics["fid/toy-attr/moved"] == pytest.approx(frechet_distance(sources, made), rel=1e-3)
     assert metrics["fid/toy-attr/moved"] > 0 and metrics["swd/mean/moved"] > 0
-    assert not [name for name in metrics if "wide" in name or "mse" in name]
+    assert not [name for name in metrics if "sweep" in name or "mse" in name]
+
+
+@pytest.mark.parametrize(
+    ("entry", "squares"),
+    [
+        ({"operation": "panorama", "group": 3, "count": 12}, 3),
+        ({"operation": "panorama", "axis": "vertical", "group": 3, "count": 12}, 3),
+        ({"operation": "extend", "count": 17}, 2),
+    ],
+)
+def test_wide_pictures_are_held_against_their_sources_in_squares(
+    plan: dict[str, Any], entry: dict[str, Any], squares: int
+) -> None:
+    metrics = run(compose__plan=[entry], compose__rows_per_shard=20, measure__metrics=["fid", "swd"])
+    extractor, sets = EXTRACTORS.get("toy-attr")(ModelPaths(**plan["models"])), []
+    for column in ("inputs", "image"):
+        pictures = [np.asarray(opened(row[column])) for row in rows()]
+        shape = (len(pictures), -1, 64, pictures[0].shape[1] // 64, 64, 3)
+        parts = np.stack(pictures).reshape(shape).swapaxes(2, 3).reshape(-1, 64, 64, 3)
+        sets.append(gather(extractor.features(to_tensor(list(parts))).detach().numpy()))
+    assert sets[1]["n"] == squares * entry["count"]
+    repeated = {name: value * (sets[1]["n"] / sets[0]["n"]) for name, value in sets[0].items()}
+    found = metrics[f"fid/toy-attr/{entry['operation']}"]
+    assert found == pytest.approx(frechet_distance(repeated, sets[1]), rel=1e-3)
+    assert metrics[f"swd/mean/{entry['operation']}"] > 0
 
 
 def test_too_few_for_a_distance_is_said(plan: dict[str, Any]) -> None:
