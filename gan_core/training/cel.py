@@ -1,7 +1,8 @@
 """The generator's second style: the same latents drawn cel-shaded, mapping and modulation frozen (SOAT, section 1.9).
 
-Latents of portraits are known by pairs (``gan_core.training.gan``), so the style is regressed where the published
-script plays an adversarial game. Frozen mapping and modulation keep one S space for both generators.
+Latents of portraits are known by pairs (``gan_core.training.gan``), so the style is regressed; alone that leaves out
+most of the ink, which the adversarial game of the published script brings back. Frozen mapping and modulation keep one
+S space for both generators. Noise stays as well: else the game draws ink as specks of it.
 
 ``python -m flows.train_models cel`` trains what ``params.yaml`` asks for and resumes where it was stopped.
 """
@@ -23,13 +24,14 @@ from gan_core.data.cel import render_cel
 from gan_core.data.images import to_uint8
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
+from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.params import Params, TrainCelParams
 from gan_core.precision import set_precision
-from gan_core.training.gan import paired_latents, sample_grid
+from gan_core.training.gan import discriminator_step, paired_latents, sample_grid, take_step
 from gan_core.training.gan_scores import held_out_distance
 from gan_core.training.log import Report
-from gan_core.training.losses import pyramid_loss
+from gan_core.training.losses import nonsaturating_generator_loss, pyramid_loss
 from gan_core.training.portraits import (
     BATCH,
     FOLDER,
@@ -42,7 +44,7 @@ from gan_core.training.portraits import (
 from gan_core.training.schedule import warm_cosine
 from gan_core.training.state import Resumable, fingerprint, move_average
 
-FROZEN = ("style", "modulation")
+FROZEN = ("style", "modulation", "noise")
 SAVE_SECONDS = 30
 
 
@@ -50,16 +52,18 @@ SAVE_SECONDS = 30
 class CelState(Resumable):
     """The generator of the second style; ``key`` names the parameters and the generator that it began with."""
 
-    kept = ("generator", "average", "optimiser", "seen")
+    kept = ("generator", "average", "optimiser", "discriminator", "discriminator_optimiser", "seen")
     generator: StyleGAN2
     average: StyleGAN2
     optimiser: torch.optim.Adam
+    discriminator: Discriminator
+    discriminator_optimiser: torch.optim.Adam
     key: str
     seen: int = 0
 
     @classmethod
     def create(cls, params: TrainCelParams, base: Generator) -> "CelState":
-        """Copy ``base`` and free all but mapping, modulation and its first layers. Raises ``CheckpointError``."""
+        """Copy ``base`` and free all but what is ``FROZEN`` and its first layers. Raises ``CheckpointError``."""
         if not isinstance(base, StyleGAN2):
             raise CheckpointError(f"a {base.family} generator can't be given a second style: name a stylegan2")
         average = copy.deepcopy(base).eval().requires_grad_(False)
@@ -67,11 +71,20 @@ class CelState(Resumable):
         held = first_layers(generator, params.kept_layers)
         for name, parameter in generator.named_parameters():
             parameter.requires_grad_(id(parameter) not in held and not any(part in name for part in FROZEN))
-        set_precision(generator, params.precision)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(params.seed)
+            discriminator = Discriminator(base.size, channels=params.discriminator_channels)
+        for network in (generator, discriminator):
+            set_precision(network, params.precision)
         free = [parameter for parameter in generator.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.Adam(free, params.lr, betas=(0.9, 0.99))
-        weights = fingerprint(model_tensors(base))
-        return cls(generator, average, optimiser, key=f"{params.model_dump_json()} {weights!r}")
+        return cls(
+            generator,
+            average,
+            torch.optim.Adam(free, params.lr, betas=(0.9, 0.99)),
+            discriminator,
+            torch.optim.Adam(discriminator.parameters(), params.discriminator_lr, betas=(0.0, 0.99)),
+            key=f"{params.model_dump_json()} {fingerprint(model_tensors(base))!r}",
+        )
 
 
 def first_layers(generator: StyleGAN2, count: int) -> set[int]:
@@ -91,7 +104,7 @@ def train_cel(
 ) -> StyleGAN2:
     """Fine-tune (or go on) and return the averaged generator; a resumed run gives the same weights as an unbroken one.
 
-    ``portraits`` are cel-shaded. ``report`` is called every ``report_every`` images with the loss and what ``score``
+    ``portraits`` are cel-shaded. ``report`` is called every ``report_every`` images with the losses and what ``score``
     finds, and with the same latents as drawn now.
     """
     state = CelState.create(params, base)
@@ -99,35 +112,51 @@ def train_cel(
     gaussian = gaussian_from_factors(torch.from_numpy(portraits.factors.copy()))
     saved = time.monotonic()
     while state.seen < params.images:
-        loss = _train_step(state, params, portraits, gaussian)
+        losses = _train_step(state, params, portraits, gaussian)
         before, state.seen = state.seen, state.seen + params.batch_size
         done = state.seen >= params.images
         if done or before // report_every != state.seen // report_every:
-            report(state.seen, {"pair": loss} | score(state.average), sample_grid(state.average))
+            report(state.seen, losses | score(state.average), sample_grid(state.average))
         if done or time.monotonic() - saved > SAVE_SECONDS:
             state.save(state_path)
             saved = time.monotonic()
     return state.average
 
 
-def _train_step(state: CelState, params: TrainCelParams, portraits: PortraitSet, gaussian: torch.Tensor) -> float:
+def _train_step(
+    state: CelState, params: TrainCelParams, portraits: PortraitSet, gaussian: torch.Tensor
+) -> dict[str, float]:
     step = state.seen // params.batch_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(params.seed * 1_000_003 + step)
         rows = torch.randint(len(portraits), (params.batch_size,)).numpy()
         z = paired_latents(gaussian[rows], state.generator.z_dim)
         images = state.generator(z, noise="random")
-    weight = 1 + params.feature_weight * portraits.features(rows)
-    loss = pyramid_loss(images, portraits.images(rows), weight)
-    for group in state.optimiser.param_groups:
-        group["lr"] = params.lr * warm_cosine(step, params.images // params.batch_size, warmup=50)
-    state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.generator.parameters(), 10.0, error_if_nonfinite=True)
-    state.optimiser.step()
+    rate = warm_cosine(step, params.images // params.batch_size, warmup=50)
+    for optimiser, lr in ((state.optimiser, params.lr), (state.discriminator_optimiser, params.discriminator_lr)):
+        for group in optimiser.param_groups:
+            group["lr"] = lr * rate
+    real = portraits.images(rows)
+    loss = pyramid_loss(images, real, 1 + params.feature_weight * portraits.features(rows))
+    found = {"pair": loss.item()}
+    if params.adversarial_weight:
+        game, losses = _play(state, params, real, images, step)
+        loss, found = loss + params.adversarial_weight * game, found | losses
+    take_step(state.optimiser, loss, state.generator)
     half_life = min(params.ema_images, max(state.seen * 0.1, 1))
     move_average(state.average, state.generator, 0.5 ** (params.batch_size / half_life))
-    return loss.item()
+    return found
+
+
+def _play(
+    state: CelState, params: TrainCelParams, real: torch.Tensor, images: torch.Tensor, step: int
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Let the discriminator learn, and return the generator's loss against it with the losses of both."""
+    players = state.discriminator, state.discriminator_optimiser
+    found = discriminator_step(*players, real, images.detach(), params, step)
+    state.discriminator.requires_grad_(False)
+    loss = nonsaturating_generator_loss(state.discriminator(images))
+    return loss, found | {"generator": loss.item()}
 
 
 def ensure_cel(folder: Path, portraits: PortraitSet) -> PortraitSet:

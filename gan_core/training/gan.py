@@ -24,7 +24,7 @@ from gan_core.data.toy import FACTORS
 from gan_core.generators.base import Generator
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.params import Params, TrainGeneratorParams
+from gan_core.params import Params, TrainCelParams, TrainGeneratorParams
 from gan_core.precision import set_precision
 from gan_core.training.gan_scores import held_out_distance
 from gan_core.training.log import Report
@@ -184,7 +184,7 @@ def _set_learning_rate(state: GanState, params: TrainGeneratorParams) -> None:
 
 def _warm_up_step(state: GanState, pairs: Pairs) -> dict[str, float]:
     loss = pyramid_loss(state.generator(pairs.z, noise="none"), pairs.image, pairs.weight)
-    _step(state.generator_optimiser, loss, state.generator)
+    take_step(state.generator_optimiser, loss, state.generator)
     return {"pair": loss.item()}
 
 
@@ -197,7 +197,8 @@ def _game_step(state: GanState, params: TrainGeneratorParams, pairs: Pairs) -> d
     mixed = bool(torch.rand(()) < params.mixing)
     w_plus = _mixed_codes(generator, len(pairs.z)) if mixed else generator.broadcast(generator.mapping(pairs.z))
     images = generator.synthesis(w_plus, noise="random")
-    found = _discriminator_step(state, params, pairs.image, images.detach())
+    players = state.discriminator, state.discriminator_optimiser
+    found = discriminator_step(*players, pairs.image, images.detach(), params, step)
     state.discriminator.requires_grad_(False)
     loss = nonsaturating_generator_loss(state.discriminator(images))
     found["generator"] = loss.item()
@@ -210,19 +211,27 @@ def _game_step(state: GanState, params: TrainGeneratorParams, pairs: Pairs) -> d
             loss + params.path_length_weight * params.path_length_every * penalty,
             penalty.item(),
         )
-    _step(state.generator_optimiser, loss, generator)
+    take_step(state.generator_optimiser, loss, generator)
     return found
 
 
-def _discriminator_step(state: GanState, params: TrainGeneratorParams, real: Tensor, fake: Tensor) -> dict[str, float]:
-    discriminator = state.discriminator.requires_grad_(True)
+def discriminator_step(
+    discriminator: Discriminator,
+    optimiser: torch.optim.Optimizer,
+    real: Tensor,
+    fake: Tensor,
+    params: TrainGeneratorParams | TrainCelParams,
+    step: int,
+) -> dict[str, float]:
+    """Let a discriminator learn from real and made images and return its losses."""
+    discriminator.requires_grad_(True)
     real_logits, fake_logits = discriminator(real), discriminator(fake)
     loss = logistic_discriminator_loss(real_logits, fake_logits)
     found = {"discriminator": loss.item(), "real_sign": real_logits.sign().mean().item()}
-    if (state.seen // params.batch_size) % params.r1_every == 0:
+    if step % params.r1_every == 0:
         penalty = r1_penalty(discriminator, real)
         loss, found["r1"] = loss + params.r1_gamma / 2 * params.r1_every * penalty, penalty.item()
-    _step(state.discriminator_optimiser, loss, discriminator)
+    take_step(optimiser, loss, discriminator)
     return found
 
 
@@ -241,7 +250,8 @@ def _path_length(state: GanState, batch: int) -> Tensor:
     return penalty
 
 
-def _step(optimiser: torch.optim.Optimizer, loss: Tensor, network: nn.Module) -> None:
+def take_step(optimiser: torch.optim.Optimizer, loss: Tensor, network: nn.Module) -> None:
+    """Step down the gradient of a loss, clipped to a norm of 10; raises ``RuntimeError`` where it isn't finite."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 10.0, error_if_nonfinite=True)

@@ -17,7 +17,16 @@ from gan_core.training import cel as training
 from gan_core.training.cel import FROZEN, CelState, ensure_cel, first_layers, load_cel, train_cel
 from gan_core.training.portraits import PortraitSet, ensure_portraits
 
-PARAMS = TrainCelParams(images=160, portraits=8, batch_size=8, lr=0.02, ema_images=10, precision="exact")
+PARAMS = TrainCelParams(
+    images=160,
+    portraits=8,
+    discriminator_channels={4: 8, 8: 8, 16: 8, 32: 8, 64: 4},
+    batch_size=8,
+    lr=0.02,
+    adversarial_weight=0.1,
+    ema_images=10,
+    precision="exact",
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +64,7 @@ def test_the_style_is_learnt_and_the_latent_space_stays(
 ) -> None:
     reports = Reports()
     tuned = run(base, portraits, tmp_path / "s", reports)
+    assert {"discriminator", "generator"} < set(reports[-1][1])
     assert reports[-1][1]["pair"] < 0.7 * reports[0][1]["pair"]
     assert reports[-1][1]["score"] == 1.0
     changed = {name for name, value in tuned.named_parameters() if not torch.equal(value, base.get_parameter(name))}
