@@ -108,6 +108,33 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             assert servers.stop("prefect") == running
 
 
+@pytest.fixture(scope="session")
+def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real S3 server of our own; skipped where it or its clients are not installed."""
+    from tests.swift import REASON, is_installed, swift
+
+    pytest.importorskip("s3fs", reason="the clients of buckets are an extra: pip install -e '.[s3]'")
+    if not is_installed():
+        pytest.skip(REASON)
+    with swift(tmp_path_factory.mktemp("swift")) as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(swift_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty bucket, which the environment has the keys of."""
+    from gan_core.data.urls import open_fs
+    from tests.swift import ENVIRONMENT
+
+    for name, value in (ENVIRONMENT | {"AWS_ENDPOINT_URL": swift_server}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    bucket = f"s3://{tmp_path.name.replace('_', '-')}"
+    fs, name = open_fs(bucket)
+    fs.mkdir(name)
+    return bucket
+
+
 @pytest.fixture
 def project(
     tmp_path: Path, tiny_models: dict[str, str], mlflow_store: str, monkeypatch: pytest.MonkeyPatch

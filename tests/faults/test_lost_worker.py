@@ -16,6 +16,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from flows import batches
 from flows.edit_dataset import edit_dataset
 from gan_core.data.receipts import Receipt
+from gan_core.data.shards import list_shards
+from gan_core.data.urls import base_name, exists, open_fs, read_bytes
 
 ROOT = Path(__file__).parents[2]
 SLOW = {"edits": [], "measure.metrics": ["mse"], "tune.steps": 20, "run.workers": 1}
@@ -88,3 +90,35 @@ def test_a_run_ends_whole_when_one_of_two_workers_is_killed(
     assert not killer.is_alive() and workers[0].returncode == -signal.SIGKILL
     assert hashes("spread") == hashes("alone") and len(hashes("spread")) == 15
     assert Path("spread/report.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_workers_that_share_only_a_bucket_end_a_run_whole_when_one_is_killed(
+    bucket: str,
+    workers: list[subprocess.Popen[bytes]],
+    prefect_server: str,
+    project: Path,
+    tiny_dataset: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(batches, "SILENCE_S", 30.0)
+    output = f"{bucket}/runs/spread"
+    fs, _ = open_fs(bucket)
+    for shard in list_shards(tiny_dataset):
+        fs.put_file(shard, f"{bucket}/in/{base_name(shard)}")
+
+    def kill_in_the_middle() -> None:
+        while "Task run 'align" not in (project / "one.log").read_text():
+            time.sleep(0.1)
+        kill(workers[0])
+
+    killer = threading.Thread(target=kill_in_the_middle, daemon=True)
+    with temporary_settings({PREFECT_API_URL: prefect_server, PREFECT_HOME: project / "home"}):
+        edit_dataset(tiny_dataset, "alone", overrides=SLOW)
+        killer.start()
+        edit_dataset(f"{bucket}/in", output, overrides=SLOW | SPREAD)
+    assert not killer.is_alive() and workers[0].returncode == -signal.SIGKILL and "handed out again" in caplog.text
+    made = {name: Receipt.model_validate_json(read_bytes(f"{output}/{name}")).output_sha256 for name in hashes("alone")}
+    assert made == hashes("alone") and exists(f"{output}/report.html")

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,34 +12,12 @@ from flows.status import describe_runs
 from gan_core.data.receipts import require_receipt
 from gan_core.data.shards import list_shards
 from gan_core.data.urls import base_name, open_fs, read_bytes
-from tests.swift import ENVIRONMENT, REASON, is_installed, swift
 
 QUICK = {"tune.enabled": False, "measure.metrics": ["mse"]}
 STAGES = ("align", "encode", "edit", "measure")
 DVC = [sys.executable, "-m", "dvc"]
-CLIENTS = "the clients of buckets are an extra: pip install -e '.[s3]' -c constraints.txt"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.skipif(not is_installed(), reason=REASON)]
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an S3 server of our own."""
-    pytest.importorskip("s3fs", reason=CLIENTS)
-    with swift(tmp_path_factory.mktemp("swift")) as address:
-        yield address
-
-
-@pytest.fixture
-def bucket(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of an empty bucket."""
-    for name, value in (ENVIRONMENT | {"AWS_ENDPOINT_URL": address}).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
-    bucket = f"s3://{tmp_path.name.replace('_', '-')}"
-    fs, name = open_fs(bucket)
-    fs.mkdir(name)
-    return bucket
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def hashes(output: str) -> dict[str, str]:
@@ -73,7 +50,9 @@ def test_a_run_in_a_bucket_has_the_same_bytes_as_here_and_goes_on(
 
 
 def test_dvc_keeps_its_data_in_the_bucket(bucket: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("dvc_s3", reason=CLIENTS)
+    pytest.importorskip(
+        "dvc_s3", reason="the clients of buckets are an extra: pip install -e '.[s3]' -c constraints.txt"
+    )
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
 
     def dvc(*arguments: str) -> None:
