@@ -10,12 +10,19 @@ from typing import Any
 
 import httpx
 from prefect import get_run_logger
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.futures import PrefectFuture
 
-from flows.servers import is_lost
+from flows.servers import find, is_lost, quiet_environment
+from gan_core.data.urls import join_url
 from gan_core.report.finish import finish_run
 from gan_core.runs import Job
+from tasks.record import tracking_uri
 from tasks.shards import Done
 from tasks.system_metrics import Sample
 from tasks.tracking import track
@@ -92,13 +99,16 @@ def finish(
 ) -> dict[str, float]:
     """Write summary and report, show and log what a run that ``started`` at that time has done; return its metrics."""
     metrics = finish_run(job, ((each["stage"], each["shard"], each["output_sha256"]) for each in done), summarise)
-    show(job, done, metrics)
-    track(job, done, metrics, started, samples)
+    shown = show(job, done, metrics)
+    run_id = track(job, done, metrics, started, samples)
+    if shown:
+        links = partial(create_markdown_artifact, link(job, run_id), key="edit-dataset-links")
+        _told(partial(links, description=f"Where the results of {job.output} are"))
     return metrics
 
 
-def show(job: Job, done: list[Done], metrics: dict[str, float]) -> None:
-    """Put the ledger and the headline metrics into Prefect's tables."""
+def show(job: Job, done: list[Done], metrics: dict[str, float]) -> bool:
+    """Put the ledger and the headline metrics into Prefect's tables; False if its server is gone."""
     counts = count_rows(done)
     statuses = sorted({status for stage in counts.values() for status in stage}, key=lambda s: (s != "ok", s))
     ledger = [{"stage": stage, "rows": n.total()} | {s: n[s] for s in statuses} for stage, n in counts.items()]
@@ -106,7 +116,18 @@ def show(job: Job, done: list[Done], metrics: dict[str, float]) -> None:
     rows, scores = f"Rows of {job.output} by stage and status", f"Metrics of {job.output}"
     for table, key, said in ((ledger, "edit-dataset-rows", rows), (numbers, "edit-dataset-metrics", scores)):
         if not _told(partial(create_table_artifact, table, key=key, description=said)):
-            return
+            return False
+    return True
+
+
+def link(job: Job, run_id: str | None) -> str:
+    """Say in Markdown where the report is and which MLflow run it is, as a link where MLflow has a page."""
+    uri = tracking_uri(job.params.track)
+    own = find("mlflow") if uri == quiet_environment()["MLFLOW_BACKEND_STORE_URI"] else None
+    page = uri if uri.startswith("http") else own.url if own else ""
+    said = f"[{run_id}]({page}/#/runs/{run_id})" if page else f"`{run_id}` in `{uri}`"
+    logged = said if run_id else f"not logged yet: `edit-dataset sync {job.output}`"
+    return f"- Report: `{join_url(job.output, 'report.html')}`\n- MLflow: {logged}\n"
 
 
 def _close(job: Job, done: list[Done], errors: list[BaseException]) -> None:

@@ -9,12 +9,16 @@ import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 
+from flows import ledger
 from flows.edit_dataset import edit_dataset
+from flows.ledger import link
+from flows.servers import Running
 from gan_core.data.receipts import Receipt
 from gan_core.data.run_stage import run_stage
 from gan_core.data.shards import read_rows
 from gan_core.errors import DataError, ParamsError
 from gan_core.params import load_params
+from gan_core.runs import Job
 from tasks import shards
 
 STAGES = ("align", "encode", "tune", "edit", "measure")
@@ -75,6 +79,22 @@ def test_prefect_keeps_progress_rows_and_metrics(project: Path, tiny_dataset: st
     assert rows[0] == {"stage": "align", "rows": 8, "ok": 7, "not_an_image": 1}
     assert [row["stage"] for row in rows] == ["align", "encode", "edit", "measure"]
     assert "identity/toy/encoded" in {row["metric"] for row in json.loads(found["edit-dataset-metrics"])}
+    run_id = json.loads(Path("out/tracking.json").read_text())["run_id"]
+    assert "- Report: `out/report.html`\n" in found["edit-dataset-links"] and run_id in found["edit-dataset-links"]
+
+
+def test_the_run_in_mlflow_is_a_link_where_there_is_a_page(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_BACKEND_STORE_URI", raising=False)
+
+    def linked(uri: str, run_id: str | None = "abc") -> str:
+        return link(Job(load_params(overrides={"track.uri": uri}), "data", "out", {}, {}), run_id).splitlines()[1]
+
+    assert linked("http://tracking:5000") == "- MLflow: [abc](http://tracking:5000/#/runs/abc)"
+    assert linked("http://tracking:5000", None) == "- MLflow: not logged yet: `edit-dataset sync out`"
+    assert linked("sqlite:///mlflow.db") == "- MLflow: `abc` in `sqlite:///mlflow.db`"
+    monkeypatch.setattr(ledger, "find", lambda name: Running(1, [name], 5003))
+    assert linked("sqlite:///mlflow.db") == "- MLflow: [abc](http://127.0.0.1:5003/#/runs/abc)"
+    assert linked("sqlite:///elsewhere.db") == "- MLflow: `abc` in `sqlite:///elsewhere.db`"
 
 
 def test_results_do_not_depend_on_workers_batches_or_where_they_go(project: Path, tiny_dataset: str) -> None:
