@@ -39,14 +39,14 @@ def status(
 def retry_failed(
     output: Annotated[str, typer.Argument(help="a run's folder or URL")],
     reason: Annotated[str, typer.Option(help="the status of the rows, such as no_face")],
-    params: Annotated[str, typer.Option("--params", help="the parameter file")] = "params.yaml",
+    params: Annotated[str | None, typer.Option("--params", help="the run's own parameters if not given")] = None,
     only_withdraw: Annotated[bool, typer.Option("--no-run", help="only mark the shards; run them later")] = False,
 ) -> None:
     """Make the shards again that have rows with this reason, from the stage that turned them away."""
     from flows.status import withdraw
     from gan_core.runs import load_run
 
-    taken = withdraw(output, reason)
+    job, taken = load_run(output), withdraw(output, reason)
     typer.echo(f"{len(taken)} shards are made again: {', '.join(taken[:4])}{' ...' if len(taken) > 4 else ''}")
     if not only_withdraw:
         from flows.servers import connect
@@ -54,7 +54,8 @@ def retry_failed(
         connect(typer.echo)
         from flows.edit_dataset import edit_dataset
 
-        edit_dataset(load_run(output).source, output, params, update=True)
+        own = None if params else job.params.model_dump(mode="json")
+        edit_dataset(job.source, output, params or "params.yaml", own, update=True)
         status(output)
 
 

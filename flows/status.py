@@ -10,8 +10,7 @@ from gan_core.data.receipts import ABSENT, receipt_path, require_receipt, valid_
 from gan_core.data.shards import read_rows
 from gan_core.data.urls import base_name, exists, join_url, open_fs
 from gan_core.errors import DataError, near_matches
-from gan_core.runs import RUN_FILE, Job, load_run
-from tasks.record import PENDING
+from gan_core.runs import PENDING, RUN_FILE, Job, load_run
 
 DONE, WAITING, WRITING, DAMAGED = "finished", "waiting", "begun", "damaged"
 SUMMARY = "summary.json"

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fsspec.spec import AbstractFileSystem
+
 from gan_core.data.atomic import write_bytes
 from gan_core.data.shards import list_shards, open_shard
 from gan_core.data.urls import base_name, exists, join_url, open_fs, read_bytes
@@ -12,6 +14,8 @@ from gan_core.errors import DataError, ParamsError
 from gan_core.params import Params, check_params, load_params
 
 RUN_FILE = "run.json"
+PENDING = "pending.json"
+"""What waits to be logged to MLflow."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,20 @@ def begin_run(job: Job) -> None:
     for stage in earlier["identities"]:
         folder = f"{root}/{stage}"
         if stage not in job.stages and fs.exists(folder):
-            fs.rm(folder, recursive=True)
+            _remove_folder(fs, folder)
         for shard in earlier["shards"]:
             if shard not in job.shards:
                 for path in fs.glob(f"{folder}/{shard}*"):
-                    fs.rm(path)
+                    fs.rm_file(path)
     write_bytes(join_url(job.output, RUN_FILE), (json.dumps(describe_run(job), indent=1) + "\n").encode())
+
+
+def _remove_folder(fs: AbstractFileSystem, folder: str) -> None:
+    try:
+        fs.rm(folder, recursive=True)
+    except OSError:  # S3 servers of other makers refuse to delete many objects at once
+        for path in fs.find(folder):
+            fs.rm_file(path)
 
 
 def load_run(output: str) -> Job:

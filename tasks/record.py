@@ -17,12 +17,11 @@ from gan_core.compose.plan import PLAN
 from gan_core.data.atomic import write_bytes
 from gan_core.data.urls import base_name, exists, hash_file, join_url, read_bytes
 from gan_core.params import TrackParams
-from gan_core.runs import Job, flatten
+from gan_core.runs import PENDING, Job, flatten
 from tasks.shards import Done
 from tasks.system_metrics import Sample
 from tasks.versions import dvc_hashes, git_sha
 
-PENDING = "pending.json"
 DEFAULT_URI = "sqlite:///mlflow.db"
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI")
 

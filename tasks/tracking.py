@@ -23,9 +23,9 @@ from gan_core.data.urls import base_name, exists, join_url, read_bytes
 from gan_core.errors import CheckpointError, ParamsError, UserError
 from gan_core.nightly.history import Entry
 from gan_core.report.comparison import RULE, Comparison, draw_comparison
-from gan_core.runs import Job, load_run
+from gan_core.runs import PENDING, Job, load_run
 from tasks.pictures import picture_grids, score_table
-from tasks.record import PENDING, Record, digest_results, make_record, read_record, write_record
+from tasks.record import Record, digest_results, make_record, read_record, write_record
 from tasks.shards import Done
 from tasks.system_metrics import Monitor, Sample, is_wanted, sampling
 from tasks.versions import git_sha

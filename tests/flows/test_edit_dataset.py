@@ -9,7 +9,8 @@ import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 
-from flows import ledger
+from flows import ledger, servers
+from flows.cli import main
 from flows.edit_dataset import edit_dataset
 from flows.ledger import link
 from flows.servers import Running
@@ -111,6 +112,20 @@ def test_a_damaged_shard_is_made_again_and_no_other(project: Path, tiny_dataset:
     assert {path for path, when in times().items() if before[path] != when} == {"out/encode/shard-00001.parquet"}
     assert hashes() == made
     assert "has changed" in receipts()["encode/shard-00001"].why
+
+
+def test_failed_rows_are_tried_again_with_the_runs_own_parameters(
+    project: Path, tiny_dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit_dataset(tiny_dataset, "out", overrides=QUICK)
+    before = times()
+    monkeypatch.setattr(servers, "connect", lambda _: None)
+    with pytest.raises(SystemExit, match="0"):
+        main(["retry-failed", "out", "--reason", "not_an_image"])
+    again = {path for path, when in times().items() if before[path] != when}
+    assert (
+        again == {path for path in before if path.endswith("/shard-00000.parquet")} and before.keys() == times().keys()
+    )
 
 
 def test_other_params_are_refused_or_redo_what_they_change(project: Path, tiny_dataset: str) -> None:

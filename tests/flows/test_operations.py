@@ -1,6 +1,8 @@
 """The operator's commands: what became of a run, failed rows tried again, and what is wrong with a set-up."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from gan_core.errors import DataError
 from gan_core.params import load_params
 from gan_core.runs import Job, begin_run, plan_run
 
+ROOT = Path(__file__).parents[2]
 QUICK = {"tune.enabled": False, "edits": []}
 
 
@@ -76,6 +79,12 @@ def test_failed_rows_are_made_again_with_their_shards_and_no_others(job: Job) ->
     assert {path for path, when in before.items() if Path(path).stat().st_mtime_ns != when} == {
         "runs/a/align/shard-00000.parquet"
     }
+
+
+def test_rows_are_looked_at_before_prefect_reads_its_settings() -> None:
+    told = "import flows.operations, flows.status, sys; print('prefect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
 
 
 def test_a_reason_that_no_row_has_is_refused_with_the_ones_there_are(job: Job) -> None:

@@ -11,10 +11,10 @@ from flows.edit_dataset import edit_dataset
 from flows.status import describe_runs
 from gan_core.data.receipts import require_receipt
 from gan_core.data.shards import list_shards
-from gan_core.data.urls import base_name, open_fs, read_bytes
+from gan_core.data.urls import base_name, exists, open_fs, read_bytes
 
-QUICK = {"tune.enabled": False, "measure.metrics": ["mse"]}
-STAGES = ("align", "encode", "edit", "measure")
+QUICK = {"measure.metrics": ["mse"]}
+STAGES = ("align", "encode", "tune", "edit", "measure")
 DVC = [sys.executable, "-m", "dvc"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -40,13 +40,17 @@ def test_a_run_in_a_bucket_has_the_same_bytes_as_here_and_goes_on(
     assert b"</html>" in read_bytes(f"{output}/report.html") and b"run_id" in read_bytes(f"{output}/tracking.json")
 
     assert edit_dataset(source, output, overrides=QUICK) == metrics
-    assert "12 of 12 shards skipped, 0 made, 0 not finished" in caplog.text
+    assert "15 of 15 shards skipped, 0 made, 0 not finished" in caplog.text
     fs.pipe_file(f"{output}/encode/shard-00001.parquet", b"spoiled")
     told = list(describe_runs(bucket))
-    assert told[0] == f"{output}: {source}, 11 of 12 shards, not finished: run it again to go on"
+    assert told[0] == f"{output}: {source}, 14 of 15 shards, not finished: run it again to go on"
     assert "  encode   1 damaged, 2 finished" in told
     assert edit_dataset(source, output, overrides=QUICK) == metrics
-    assert "11 of 12 shards skipped, 1 made, 0 not finished" in caplog.text and hashes(output) == hashes("here")
+    assert "14 of 15 shards skipped, 1 made, 0 not finished" in caplog.text and hashes(output) == hashes("here")
+
+    fs.rm_file(f"{root}/shard-00002.parquet")
+    edit_dataset(source, output, overrides=QUICK | {"tune.enabled": False}, update=True)
+    assert not exists(f"{output}/tune") and not exists(f"{output}/align/shard-00002.parquet")
 
 
 def test_dvc_keeps_its_data_in_the_bucket(bucket: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
