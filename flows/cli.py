@@ -241,7 +241,7 @@ def status(names: Services = None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a mistake in the input is one line on stderr and exit code 2, a lost server 1."""
+    """Run the command line; a mistake in the input is one line on stderr and exit code 2, a lost server or bucket 1."""
     try:
         app(args=arguments, prog_name="edit-dataset")
     except UserError as error:
@@ -249,7 +249,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except Exception as error:
         from flows.servers import is_lost
+        from gan_core.data.urls import is_store_error
 
+        if is_store_error(error):
+            typer.echo(f"error: the store failed ({error}): finished shards are kept; run again to go on", err=True)
+            sys.exit(1)
         if not is_lost(error):
             raise
         address = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")

@@ -18,7 +18,7 @@ from gan_core.data.receipts import ABSENT, Receipt
 from gan_core.data.run_stage import find_finished, run_stage
 from gan_core.data.shards import BASE_NAMES, read_rows
 from gan_core.data.stages import Stage
-from gan_core.data.urls import join_url
+from gan_core.data.urls import is_store_error, join_url
 from gan_core.runs import Job
 
 SAY_EVERY_S = 10.0
@@ -51,7 +51,8 @@ def is_infrastructure(task: Any, run: Any, state: Any) -> bool:
     """Tell whether a failed task may succeed when tried again: a store or a network failed, not the data."""
     error = state.data
     lasting = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
-    return isinstance(error, OSError) and not lasting and not type(error).__module__.startswith("PIL")
+    broken = isinstance(error, OSError) and not lasting and not type(error).__module__.startswith("PIL")
+    return broken or is_store_error(error)
 
 
 ONE_SHARD: dict[str, Any] = {

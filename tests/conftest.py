@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -21,6 +21,9 @@ from gan_core.metrics.networks import NETWORKS
 from gan_core.paths.base import PATHS
 from gan_core.paths.space import Frame
 from gan_core.paths.stored import NamedPath, SemanticPaths, save_paths
+
+if TYPE_CHECKING:
+    from tests.swift import Swift
 
 W_DIM = 16
 ABOUT = {"made_by": "tests", "licence": "Apache-2.0", "source": "random weights"}
@@ -109,24 +112,25 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real S3 server of our own; skipped where it or its clients are not installed."""
-    from tests.swift import REASON, is_installed, swift
+def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Swift"]:
+    """A real S3 server of our own; skipped where it or its clients are not installed."""
+    from tests.swift import REASON, Swift, is_installed
 
     pytest.importorskip("s3fs", reason="the clients of buckets are an extra: pip install -e '.[s3]'")
     if not is_installed():
         pytest.skip(REASON)
-    with swift(tmp_path_factory.mktemp("swift")) as address:
-        yield address
+    server = Swift(tmp_path_factory.mktemp("swift"))
+    yield server
+    server.kill()
 
 
 @pytest.fixture
-def bucket(swift_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(swift_server: "Swift", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of an empty bucket, which the environment has the keys of."""
     from gan_core.data.urls import open_fs
     from tests.swift import ENVIRONMENT
 
-    for name, value in (ENVIRONMENT | {"AWS_ENDPOINT_URL": swift_server}).items():
+    for name, value in (ENVIRONMENT | {"AWS_ENDPOINT_URL": swift_server.address}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
     bucket = f"s3://{tmp_path.name.replace('_', '-')}"

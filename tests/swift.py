@@ -6,14 +6,12 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from flows import servers
 
 PARTS = ("account", "container", "object")
-PROXY = "swift-proxy-server"
 REASON = "Swift is not installed: apt-get install swift-proxy swift-account swift-container swift-object"
 KEY, SECRET = "test:tester", "testing"
 ENVIRONMENT = {
@@ -40,27 +38,36 @@ FILTERS = {
 
 def is_installed() -> bool:
     """Tell whether Debian's packages are here."""
-    programs = (PROXY, "swift-ring-builder", *(f"swift-{part}-server" for part in PARTS))
+    programs = ("swift-ring-builder", *(f"swift-{part}-server" for part in (*PARTS, "proxy")))
     return all(shutil.which(program) for program in programs)
 
 
-@contextmanager
-def swift(folder: Path) -> Iterator[str]:
-    """Start Swift with its data in ``folder``; gives the address of its S3 interface."""
-    (folder / "devices/disk").mkdir(parents=True)
-    processes, port = [], 0
-    try:
+class Swift:
+    """A server that is started, killed and started again on the same ports and data; S3 is spoken at ``address``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "devices/disk").mkdir(parents=True)
+        self.ports: dict[str, int] = {}
+        port = 6199
+        for part in (*PARTS, "proxy"):
+            self.ports[part] = port = servers._free_port(port + 1)
         for part in PARTS:
-            port = servers._free_port(max(6200, port + 1))
-            _ring(folder, part, port)
-            processes.append(_start(folder, f"swift-{part}-server", _part(folder, part, port), port))
-        port = servers._free_port(port + 1)
-        processes.append(_start(folder, PROXY, _proxy(folder, port), port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
+            _ring(folder, part, self.ports[part])
+        self.address = f"http://127.0.0.1:{self.ports['proxy']}"
+        self.start()
+
+    def start(self) -> None:
+        """Start all four servers and wait until each listens."""
+        self.processes = []
+        for part, port in self.ports.items():
+            settings = _proxy(self.folder, port) if part == "proxy" else _part(self.folder, part, port)
+            self.processes.append(_start(self.folder, f"swift-{part}-server", settings, port))
+
+    def kill(self) -> None:
+        """End it at once, as a crash does; its data stay."""
+        for process in self.processes:
+            process.kill()
             process.wait()
 
 

@@ -10,6 +10,8 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
 CHUNK = 1 << 20
+CLIENTS = ("botocore", "aiohttp", "gcsfs", "azure")
+"""Packages whose errors mean that a bucket could not be reached or used."""
 
 
 def open_fs(url: str | Path) -> tuple[AbstractFileSystem, str]:
@@ -31,6 +33,11 @@ def base_name(url: str | Path) -> str:
 def is_local(url: str | Path) -> bool:
     """Say whether ``url`` is on this machine's file system (where locks and renames work)."""
     return isinstance(open_fs(url)[0], LocalFileSystem)
+
+
+def is_store_error(error: BaseException | None) -> bool:
+    """Say whether the client of a bucket failed: its own errors are not ``OSError``, as those of a disk are."""
+    return type(error).__module__.partition(".")[0] in CLIENTS
 
 
 def exists(url: str | Path) -> bool:

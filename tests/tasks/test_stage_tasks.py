@@ -99,6 +99,12 @@ def test_infrastructure_is_tried_again(error: Exception) -> None:
     assert shards.is_infrastructure(None, None, SimpleNamespace(data=error))
 
 
+def test_a_bucket_that_does_not_answer_is_infrastructure() -> None:
+    errors = pytest.importorskip("botocore.exceptions", reason="an extra: pip install -e '.[s3]'")
+    error = errors.EndpointConnectionError(endpoint_url="http://127.0.0.1:9")
+    assert not isinstance(error, OSError) and shards.is_infrastructure(None, None, SimpleNamespace(data=error))
+
+
 @pytest.mark.parametrize(
     "error",
     [
