@@ -9,14 +9,22 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
+from gan_core.errors import DataError
+
 CHUNK = 1 << 20
 CLIENTS = ("botocore", "aiohttp", "gcsfs", "azure")
 """Packages whose errors mean that a bucket could not be reached or used."""
 
 
 def open_fs(url: str | Path) -> tuple[AbstractFileSystem, str]:
-    """Split ``url`` into its file system and the path inside it; a bare path is local."""
-    return url_to_fs(str(url))
+    """Split ``url`` into its file system and the path inside it; a bare path is local.
+
+    Raises ``DataError`` for a kind of address that is unknown or whose client is not installed.
+    """
+    try:
+        return url_to_fs(str(url))
+    except (ImportError, ValueError) as error:
+        raise DataError(f"can't use {url}: {error} (for s3://: pip install -e '.[s3]' -c constraints.txt)") from None
 
 
 def join_url(base: str | Path, *names: str) -> str:
