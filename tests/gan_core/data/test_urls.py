@@ -16,5 +16,5 @@ def test_a_client_that_is_not_installed_is_told_with_how_to_install_it(monkeypat
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(urls, "url_to_fs", without_client)
-    with pytest.raises(DataError, match="can't use s3://faces/in: Install s3fs to access S3 .*pip install"):
+    with pytest.raises(DataError, match=r"can't use s3://faces/in: Install s3fs to access S3 .*pip install"):
         urls.open_fs("s3://faces/in")
