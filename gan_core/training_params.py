@@ -57,16 +57,16 @@ class TrainCelParams(Section):
     ``adversarial_weight`` is that of the adversarial game beside the regression of pairs (0: none).
     """
 
-    images: Count = 24_000
-    kept_layers: Annotated[int, Field(ge=0)] = 0
+    images: Count = 12_000
+    kept_layers: Annotated[int, Field(ge=0)] = 6
     portraits: Count = 4_000
     discriminator_channels: dict[int, int] = {4: 128, 8: 128, 16: 64, 32: 32, 64: 16}
     batch_size: Count = 16
     lr: Positive = 2e-3
     discriminator_lr: Positive = 4e-3
     feature_weight: Weight = 3.0
-    adversarial_weight: Weight = 0.0
-    r1_gamma: Weight = 1.0
+    adversarial_weight: Weight = 0.2
+    r1_gamma: Weight = 5.0
     r1_every: Count = 16
     ema_images: Count = 2_000
     precision: Precision = "fast"

@@ -80,7 +80,7 @@ class CelState(Resumable):
         return cls(
             generator,
             average,
-            torch.optim.Adam(free, params.lr, betas=(0.9, 0.99)),
+            torch.optim.Adam(free, params.lr, betas=(0.0, 0.99)),
             discriminator,
             torch.optim.Adam(discriminator.parameters(), params.discriminator_lr, betas=(0.0, 0.99)),
             key=f"{params.model_dump_json()} {fingerprint(model_tensors(base))!r}",
