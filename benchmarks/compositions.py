@@ -9,8 +9,9 @@ holds cuts against the same place of pairs that aren't cut, and ``cut_mismatch``
 at a cut differ, in such steps. ``outside_change``: how much
 pixels change that lie more than an eighth of the picture from what the mask covers, over the change inside it.
 ``structure_drift``: the largest of the mean changes of yaw, pitch and smile by the attribute regressor, in shares of
-their ranges, between source and translation. ``style_monotone``: 1 if the distance to the cel-shaded set, which is as
-varied as untruncated codes are, falls with every step of alpha.
+their ranges, between source and translation, at the kept layers and the alpha that an entry of a plan has by default.
+``style_monotone``: 1 if the distance to the cel-shaded set, which is as varied as untruncated codes are, falls with
+every step of alpha there; ``style_last_step`` is the last of them over three draws of codes.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from benchmarks.harness import print_result
 from gan_core.checkpoints.store import load_generator, load_network
 from gan_core.compose.base import check_composer, find_landmarks, load_second
 from gan_core.compose.kinds.transfer import OUTSIDE, POSES
+from gan_core.compose.kinds.translate import TranslateSpec
 from gan_core.compose.masks import box_mask, named_box
 from gan_core.compose.operations import extend, interpolate, join, swap_patches, transfer, translate
 from gan_core.compose.panorama import joins_of, panorama, seam_score, smooth
@@ -218,48 +220,66 @@ def regions(mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def measure_translation(setting: Setting, count: int) -> dict[str, float]:
-    """Translate in the source's own style and in that of references; return drift of structure and style distances."""
+    """Translate ``count`` portraits; return how far their structure moves, and their distances to the other style."""
+    cel = render_cel(sample_factors(range(9_000_000, 9_000_000 + 2 * count)))
+    extractor = EXTRACTORS.get("toy-attr")(setting.params.models)
+    real = gather(extractor.features(cel).numpy())
+
+    def distances(kept: int, alphas: Sequence[float] = ALPHAS, seed: int = 5, psi: float = 1.0) -> list[float]:
+        w = setting.codes(count, seed, psi)
+        made = (translations(setting, w, w, alpha, kept) for alpha in alphas)
+        return [frechet_distance(real, gather(extractor.features(images).numpy())) for images in made]
+
+    default, truncated = TranslateSpec().kept_layers, setting.params.compose.psi
+    falling = distances(default)
+    for name, found in (
+        (f"{default} kept layers", falling),
+        (f"{default} kept layers, truncated", distances(default, psi=truncated)),
+        ("6 kept layers", distances(6)),
+    ):
+        print(f"distance to the cel-shaded set by alpha, {name}: " + ", ".join(f"{d:.3f}" for d in found))
+    ends = [falling[-2:], *(distances(default, ALPHAS[-2:], seed) for seed in (6, 7))]
+    steps = [last - before for before, last in ends]
+    return measure_structure(setting, count) | {
+        "style_monotone": float(all(after < before for before, after in pairwise(falling))),
+        "style_last_step": float(np.mean(steps)),
+        "style_last_step_error": float(np.std(steps, ddof=1) / len(steps) ** 0.5),
+    }
+
+
+def measure_structure(setting: Setting, count: int) -> dict[str, float]:
+    """Translate in the source's own style and in that of references; return how far yaw, pitch and smile move."""
     regressor = load_network(setting.params.models.attributes, "attributes")
     columns = [list(regressor.names).index(name) for name in STRUCTURE]  # type: ignore[arg-type]
 
     def read(images: Tensor) -> Tensor:
         return regressor(images.clamp(-1, 1))[:, columns] / 2  # from [-1, 1] to shares of the range
 
-    w = setting.codes(count, 5)
-    source = read(setting.first.synthesis(w))
-    drifts = {}
+    w, default = setting.codes(count, 5), TranslateSpec()
+    source = read(translations(setting, w, w, 0.0, 0))
+    drifts: dict[tuple[str, int], float] = {}
     for kept in (6, 8, 10):
-        for name, codes in (("its own style", w), ("the style of another", w.roll(1, 0))):
-            images = translate(branch(setting.first, w), branch(setting.second, codes), kept_layers=kept)
-            drift = (read(images) - source).abs().mean(0)
+        for name, codes in (("own", w), ("reference", w.roll(1, 0))):
+            drift = (read(translations(setting, w, codes, default.alphas[0], kept)) - source).abs().mean(0)
             drifts[name, kept] = float(drift.max())
             values = ", ".join(f"{n} {d:.3f}" for n, d in zip(STRUCTURE, drift.tolist(), strict=True))
-            print(f"drift in {name}, {kept} kept layers: {values}")
+            print(f"drift in the style of its {name}, {kept} kept layers: {values}")
     factors = sample_factors(range(9_000_000, 9_000_000 + count))
-    instrument = (read(render_cel(factors)) - read(render(factors).image)).abs().mean(0)
-    print("the regressor itself, on renderings in both styles: " + ", ".join(f"{d:.3f}" for d in instrument.tolist()))
-    cel = render_cel(sample_factors(range(9_000_000, 9_000_000 + 2 * count)))
-    truncated = style_distances(setting, w, cel)
-    distances = style_distances(setting, setting.codes(count, 5, psi=1.0), cel)
-    for name, found in (("as composed", truncated), ("untruncated", distances)):
-        print(f"distance to the cel-shaded set by alpha, {name}: " + ", ".join(f"{d:.3f}" for d in found))
-    falls = all(after < before for before, after in pairwise(distances))
+    apart = read(render_cel(factors)) - read(render(factors).image)
+    for name, error in (("mean error", apart.abs().mean(0)), ("bias", apart.mean(0))):
+        print(f"the regressor's {name} between renderings in both styles: " + ", ".join(f"{e:.3f}" for e in error))
     return {
-        "structure_drift": drifts["its own style", 6],
-        "structure_drift_reference": drifts["the style of another", 6],
-        "structure_drift_reference_8": drifts["the style of another", 8],
-        "style_monotone": float(falls),
-        "style_last_step": distances[-1] - distances[-2],
+        "structure_drift": drifts["own", default.kept_layers],
+        "structure_drift_reference": drifts["reference", default.kept_layers],
+        "structure_drift_published": drifts["own", 6],
     }
 
 
-def style_distances(setting: Setting, w_plus: Tensor, cel: Tensor) -> list[float]:
-    """Return the Fréchet distance of translations to ``cel [N, 3, H, W]`` at each of ``ALPHAS``."""
-    extractor = EXTRACTORS.get("toy-attr")(setting.params.models)
-    real = gather(extractor.features(cel).numpy())
-    source, own = branch(setting.first, w_plus), branch(setting.second, w_plus)
-    made: Sequence[Tensor] = [translate(source, own, alpha) for alpha in ALPHAS]
-    return [frechet_distance(real, gather(extractor.features(images).numpy())) for images in made]
+def translations(setting: Setting, w_plus: Tensor, styles: Tensor, alpha: float, kept: int) -> Tensor:
+    """Translate codes in the styles of others, a batch at a time."""
+    pairs = zip(w_plus.split(BATCH), styles.split(BATCH), strict=True)
+    first, second = setting.first, setting.second
+    return torch.cat([translate(branch(first, w), branch(second, style), alpha, kept) for w, style in pairs])
 
 
 @torch.inference_mode()
