@@ -46,26 +46,33 @@ class Composed:
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the plan with some of its compositions."""
+    """One entry of the plan with some of its compositions; ``omitted`` are numbers that it has too few for."""
 
     name: str
     operation: str
     sentence: str
     settings: str
     compositions: list[Composed]
+    omitted: list[str]
 
 
 def gallery(job: Job) -> dict[str, Any]:
     """Return what the template ``gallery.html.j2`` shows of a finished run."""
-    found = read_compositions(job, SHOWN)
-    entries = [_entry(spec, found.get(entry_name(spec), []), job) for spec in job.params.compose.plan]
-    return {"entries": entries, "tiles": list(_tiles(job)), "failures": count_failures(job)}
+    found, summary = read_compositions(job, SHOWN), load_summary(job.output)
+    entries = [
+        _entry(spec, found.get(entry_name(spec), []), summary["omitted"], job) for spec in job.params.compose.plan
+    ]
+    return {"entries": entries, "tiles": list(_tiles(summary, job.source)), "failures": count_failures(job)}
 
 
-def _entry(spec: Any, rows: list[dict[str, Any]], job: Job) -> Entry:
+def _entry(spec: Any, rows: list[dict[str, Any]], omitted: dict[str, str], job: Job) -> Entry:
     sentence = " ".join((OPERATIONS.get(spec.operation).__doc__ or "").split("\n\n")[0].split())
     shown = [_composed(row, job.params.align.max_pixels) for row in rows]
-    return Entry(entry_name(spec), spec.operation, sentence, describe_entry(spec.model_dump(mode="json")), shown)
+    name, settings = entry_name(spec), describe_entry(spec.model_dump(mode="json"))
+    left_out = [
+        f"{metric.removesuffix('/' + name)} {why}" for metric, why in omitted.items() if metric.endswith(f"/{name}")
+    ]
+    return Entry(name, spec.operation, sentence, settings, shown, left_out)
 
 
 def _composed(row: dict[str, Any], max_pixels: int) -> Composed:
@@ -89,10 +96,9 @@ def _shown(data: bytes, max_pixels: int) -> Shown | None:
     return Shown(url, 2 * width if min(width, height) < SMALL else width)
 
 
-def _tiles(job: Job) -> Iterator[Tile]:
-    summary = load_summary(job.output)
+def _tiles(summary: dict[str, Any], source: str) -> Iterator[Tile]:
     failed = sum(summary["rows"].values()) - summary["rows"].get("ok", 0)
-    yield Tile("Compositions", f"{summary['rows'].get('ok', 0):,}", f"Drawn from {job.source}.")
+    yield Tile("Compositions", f"{summary['rows'].get('ok', 0):,}", f"Drawn from {source}.")
     if failed:
         yield Tile("Turned away", f"{failed:,}", "Each with its reason, below.")
     for name, value in summary["metrics"].items():

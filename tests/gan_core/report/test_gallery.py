@@ -42,6 +42,7 @@ def test_each_entry_has_its_strip(page: str) -> None:
     assert "smoothing: 0.7" in page.replace("&#34;", '"')
     assert "seed-3, seed-1" in page
     assert re.search(r"seam \d\.\d\d", page)
+    assert "Left out: fid/toy-attr needs more than" in page and "there are 1; swd/mean needs" in page
 
 
 def test_pictures_keep_their_shape_and_nothing_is_loaded(page: str) -> None:
