@@ -8,12 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.data.images import ImageError, decode_image, to_tensor
+from gan_core.data.urls import read_bytes
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.walk import Axis, Share
 
 FRAME = 256
 """Side of the mask that boxes are drawn into, as published, whatever the size of the image."""
 
+MASK_PIXELS = 64_000_000
 PARTS = ("eyes", "nose", "mouth", "hair", "face")
 MIDDLE = ((0.39, 0.47), (0.61, 0.47), (0.5, 0.6), (0.42, 0.71), (0.58, 0.71))
 
@@ -84,6 +87,18 @@ def check_mask(mask: Tensor) -> Tensor:
     if not (mask.min() >= 0 and mask.max() <= 1):
         raise ParamsError("the mask must have values from 0 to 1")
     return mask.float() if mask.ndim == 4 else mask.float()[None, None]
+
+
+def read_mask(url: str) -> Tensor:
+    """Return the brightness of a picture as a mask ``[1, 1, H, W]``, white 1.
+
+    Raises ``ParamsError`` for a file that isn't there, that is no picture, or that is black all over.
+    """
+    try:
+        picture = to_tensor([decode_image(read_bytes(url), MASK_PIXELS)])
+        return check_mask((picture.mean(1, keepdim=True) / 2 + 0.5).clamp(0, 1))
+    except (OSError, ImageError, ParamsError) as error:
+        raise ParamsError(f"mask {url}: {error}") from None
 
 
 def ramp(length: int, flat_ends: bool = True) -> Tensor:

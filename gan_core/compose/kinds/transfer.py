@@ -10,8 +10,9 @@ from torch import Tensor
 
 from gan_core.checkpoints.store import file_sha256, load_network
 from gan_core.compose.base import OPERATIONS, Drawing, Operation, branch, find_landmarks, load_second
-from gan_core.compose.masks import Box, box_mask, check_box, named_box
+from gan_core.compose.masks import Box, box_mask, check_box, named_box, read_mask
 from gan_core.compose.operations import POSE_ALL, POSE_PUBLISHED, picture, swap_patches, transfer
+from gan_core.data.urls import hash_file
 from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import walk
@@ -24,7 +25,8 @@ INSIDE, OUTSIDE = 0.5, 0.02
 class TransferSpec(CompositionSpec):
     """``boxes`` are ``[left, top, width, height]`` in shares, or names: eyes, nose, mouth, hair, face.
 
-    ``column`` of the dataset has them row by row instead, in shares of the aligned picture.
+    ``column`` of the dataset has them row by row instead, in shares of the aligned picture. ``mask`` names a picture
+    that is white where the part shows, of any size.
 
     ``pose`` says which of the first layers stay the source's: ``published`` forgets the first convolution, and so lets
     the reference's pose through. ``translated`` takes the part from the second generator, with one source in its own
@@ -34,6 +36,7 @@ class TransferSpec(CompositionSpec):
     operation: Literal["transfer"] = "transfer"
     boxes: list[str | list[float]] = Field([])
     column: str = ""
+    mask: str = ""
     pose: Literal["published", "all", "none"] = "all"
     last_layer: Annotated[int, Field(ge=0)] = 9
     alpha: Unit = 1.0
@@ -51,8 +54,9 @@ class Transfer(Operation):
         super().__init__(spec, models)
         self.chosen = spec
         self.second = load_second(models) if spec.translated else None
-        if bool(spec.boxes) == bool(spec.column):
-            raise ParamsError("compose: transfer takes either boxes or a column that has them, and needs one of them")
+        if sum(map(bool, (spec.boxes, spec.column, spec.mask))) != 1:
+            raise ParamsError("compose: transfer takes boxes, or a column that has them, or a mask: give one of them")
+        self.mask = read_mask(spec.mask) if spec.mask else None
         self.named = any(isinstance(box, str) for box in spec.boxes)
         self.landmarks = load_network(models.landmarks, "landmarks") if self.named else None
         for box in spec.boxes:
@@ -61,7 +65,7 @@ class Transfer(Operation):
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
         source, reference = branch(generator, w_plus[0]), branch(self.second or generator, w_plus[-1])
         before, chosen = picture(walk(source)), self.chosen
-        mask = box_mask(self._boxes(before))
+        mask = box_mask(self._boxes(before)) if self.mask is None else self.mask
         after = transfer(source, reference, mask, chosen.alpha, chosen.last_layer, POSES[chosen.pose])
         return Drawing(after, {"outside_change": outside_change(before, after, mask)})
 
@@ -74,6 +78,7 @@ class Transfer(Operation):
 
     def files(self) -> dict[str, str]:
         files = {"second_generator": file_sha256(self.models.second_generator)} if self.second else {}
+        files |= {self.chosen.mask: hash_file(self.chosen.mask)} if self.chosen.mask else {}
         return files | ({"landmarks": file_sha256(self.models.landmarks)} if self.named else {})
 
     def _boxes(self, image: Tensor) -> list[Sequence[float]]:

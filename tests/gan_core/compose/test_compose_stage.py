@@ -225,6 +225,23 @@ def test_a_local_translation_takes_one_source_and_the_second_generator(plan: dic
     assert row["outside_change"] < 1
 
 
+def test_a_mask_says_where_the_second_source_shows(plan: dict[str, Any]) -> None:
+    half = np.zeros((32, 32), np.uint8)
+    Image.fromarray(half).save("black.png")
+    half[:, :12] = 255
+    Image.fromarray(half).save("left.png")
+    entry = {"operation": "transfer", "mask": "left.png", "count": 1, "group": 2, "last_layer": 99}
+    run(compose__plan=[entry])
+    (row,) = rows()
+    before, after = (np.asarray(opened(row[c]), np.int64)[:, :64] for c in ("inputs", "image"))
+    change = np.abs(after - before).mean((0, 2))
+    assert change[:16].mean() > 5 * change[48:].mean()
+    Path("notes.png").write_text("no picture")
+    for name, said in (("black.png", "mask is empty"), ("notes.png", "mask notes.png"), ("none.png", "mask none.png")):
+        with pytest.raises(ParamsError, match=said):
+            run(output="other", compose__plan=[entry | {"mask": name}])
+
+
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
@@ -239,7 +256,7 @@ def test_a_local_translation_takes_one_source_and_the_second_generator(plan: dic
         ([{"operation": "panorama", "grop": 3}], r"unknown key compose.plan.0.grop; did you mean 'group'"),
         ([{"operation": "transfer", "boxes": [[0.5, 0, 0.9, 1]], "count": 1}], "lies outside the image"),
         ([{"operation": "transfer", "boxes": ["eye"], "count": 1}], "unknown box 'eye'; did you mean 'eyes'"),
-        ([{"operation": "transfer", "count": 1}], "either boxes or a column"),
+        ([{"operation": "transfer", "count": 1}], "takes boxes, or a column"),
         ([{"operation": "translate", "alphas": [2.0], "count": 1}], "alphas"),
     ],
 )
