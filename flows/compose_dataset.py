@@ -11,6 +11,7 @@ from flows.notify import HOOKS
 from flows.runners import run_shards
 from gan_core.compose.job import begin_compositions, plan_compositions, summarise_compositions
 from tasks.compose import compose
+from tasks.tracking import failures_tracked
 
 
 @flow(name="compose-dataset", flow_run_name="{output}", **HOOKS)
@@ -36,5 +37,6 @@ def compose_dataset(
     started = time.time()
     job, planned, sources = plan_compositions(source, output, params_file, overrides, update)
     begin_compositions(job, planned, sources)
-    done = run_shards(job, {"compose": compose})
-    return finish(job, done, partial(summarise_compositions, job), started)
+    with failures_tracked(job, started) as samples:
+        done = run_shards(job, {"compose": compose})
+    return finish(job, done, partial(summarise_compositions, job), started, samples)

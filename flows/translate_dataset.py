@@ -12,6 +12,7 @@ from flows.runners import run_shards
 from gan_core.runs import begin_run
 from gan_core.translation.job import plan_translation, summarise_translation
 from tasks.align import align
+from tasks.tracking import failures_tracked
 from tasks.translate import translate
 
 TASKS = {"align": align, "translate": translate}
@@ -39,5 +40,6 @@ def translate_dataset(
     started = time.time()
     job = plan_translation(source, output, params_file, overrides, update)
     begin_run(job)
-    done = run_shards(job, TASKS)
-    return finish(job, done, partial(summarise_translation, job), started)
+    with failures_tracked(job, started) as samples:
+        done = run_shards(job, TASKS)
+    return finish(job, done, partial(summarise_translation, job), started, samples)

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from flows import cli
 from flows.compose_dataset import compose_dataset
 from flows.edit_dataset import edit_dataset
+from gan_core.compose.stage import ComposeStage
 from gan_core.data.shards import read_rows
 from gan_core.errors import ParamsError
 from gan_core.params import load_params
@@ -38,6 +39,18 @@ def test_an_encoded_run_is_composed_and_logged_once(project: Path, tiny_dataset:
     before = {path: path.stat().st_mtime_ns for path in Path("out/compose").iterdir()}
     assert compose_dataset("encoded", "out", overrides=OVERRIDES) == metrics
     assert {path: path.stat().st_mtime_ns for path in Path("out/compose").iterdir()} == before
+
+
+def test_a_run_that_fails_is_in_mlflow_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("spoiled")
+
+    monkeypatch.setattr(ComposeStage, "process", fail)
+    with pytest.raises(ValueError, match="spoiled"):
+        compose_dataset("seeds:4", "out", overrides=OVERRIDES)
+    client = MlflowClient(load_params().track.uri)
+    run, *_ = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert (run.info.status, run.data.tags["error"]) == ("FAILED", "ValueError: spoiled")
 
 
 def test_the_run_of_another_generator_is_refused(project: Path, tiny_dataset: str) -> None:
