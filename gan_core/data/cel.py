@@ -18,7 +18,7 @@ from gan_core.data.toy.anatomy import Anatomy
 from gan_core.data.toy.canvas import SEGMENTATION_LABELS, Canvas
 from gan_core.data.toy.factors import columns
 from gan_core.data.toy.geometry import Rays, Vector
-from gan_core.data.toy.render import CHUNK, SUPERSAMPLING, area_downsample, crop_frame, pixel_grid
+from gan_core.data.toy.render import CHUNK, SUPERSAMPLING, area_downsample, crop_frame, paint_portrait, pixel_grid
 
 LIT, SHADED = 1.06, 0.74
 VIVID = 1.35
@@ -47,23 +47,10 @@ class CelCanvas(Canvas):
 
 
 def paint_cel(anatomy: Anatomy, rays: Rays) -> CelCanvas:
-    """Paint the scene in the order of ``toy.render.paint_scene``."""
-    light = CelLight.from_anatomy(anatomy)
-    shell, skin = surroundings.hair_shell(rays, anatomy), head.skin_surface(rays, anatomy)
+    """Paint the scene flat, over a backdrop of one colour."""
     backdrop = surroundings.backdrop(rays, anatomy)
     canvas = CelCanvas(backdrop.mean((2, 3), keepdim=True).expand_as(backdrop))
-    surroundings.paint_body(canvas, rays, anatomy, light)
-    surroundings.paint_back_hair(canvas, rays, anatomy, light, shell)
-    surroundings.paint_neck(canvas, rays, anatomy, light)
-    head.paint_skin(canvas, rays, anatomy, light, skin)
-    head.paint_ears(canvas, rays, anatomy, light, skin)
-    head.paint_lines(canvas, anatomy, skin)
-    head.paint_eyes(canvas, rays, anatomy, skin)
-    head.paint_mouth(canvas, rays, anatomy, skin)
-    head.paint_brows(canvas, rays, anatomy, skin)
-    surroundings.paint_temples(canvas, rays, anatomy, skin)
-    surroundings.paint_front_hair(canvas, rays, anatomy, light, shell)
-    surroundings.paint_glasses(canvas, rays, anatomy, light)
+    paint_portrait(canvas, rays, anatomy, CelLight.from_anatomy(anatomy))
     return canvas
 
 

@@ -35,11 +35,16 @@ class Portraits:
 
 
 def paint_scene(anatomy: Anatomy, x: Tensor, y: Tensor, pixel: Tensor) -> Canvas:
-    """Paint the scene back to front at points (x, y) ``[B, H, W]`` that lie ``pixel`` ``[B, 1, 1]`` apart."""
+    """Paint the scene at points (x, y) ``[B, H, W]`` that lie ``pixel`` ``[B, 1, 1]`` apart."""
     rays = Rays.cast(x, y, pixel, anatomy.rotation)
-    light = head.Light.from_anatomy(anatomy)
-    shell, skin = surroundings.hair_shell(rays, anatomy), head.skin_surface(rays, anatomy)
     canvas = Canvas(surroundings.backdrop(rays, anatomy))
+    paint_portrait(canvas, rays, anatomy, head.Light.from_anatomy(anatomy))
+    return canvas
+
+
+def paint_portrait(canvas: Canvas, rays: Rays, anatomy: Anatomy, light: head.Light) -> None:
+    """Paint body and head over a backdrop, back to front."""
+    shell, skin = surroundings.hair_shell(rays, anatomy), head.skin_surface(rays, anatomy)
     surroundings.paint_body(canvas, rays, anatomy, light)
     surroundings.paint_back_hair(canvas, rays, anatomy, light, shell)
     surroundings.paint_neck(canvas, rays, anatomy, light)
@@ -52,7 +57,6 @@ def paint_scene(anatomy: Anatomy, x: Tensor, y: Tensor, pixel: Tensor) -> Canvas
     surroundings.paint_temples(canvas, rays, anatomy, skin)
     surroundings.paint_front_hair(canvas, rays, anatomy, light, shell)
     surroundings.paint_glasses(canvas, rays, anatomy, light)
-    return canvas
 
 
 def crop_frame(landmarks: Tensor) -> tuple[Tensor, Tensor]:
