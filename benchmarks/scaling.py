@@ -1,8 +1,8 @@
 """What it costs to spread a run: ``python -m benchmarks.scaling`` (two idle cores, which Prefect's server shares).
 
-``speedup_2``: encode and edit over aligned shards by 2 workers of one thread each, over 1. ``per_shard_ms``: tasks that
-do nothing, by runner, after its start; ``child runs`` are those of the deployment over finished shards, in batches,
-with their start.
+``speedup_2``: encode and edit over aligned shards by 2 workers of one thread each, over 1, the median of some turns.
+``per_shard_ms``: tasks that do nothing, by runner, after its start; ``child runs`` are those of the deployment over
+finished shards, in batches, with their start.
 ``linear_r2``: tasks that do nothing for 250 to 2,000 shards, fitted by a line. ``noop_2000_s``: the whole command
 ``edit-dataset run`` over 2,000 finished shards of four stages, in a new process.
 """
@@ -11,6 +11,7 @@ import argparse
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -49,22 +50,30 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def speed_up(folder: str, shards: int, rows: int, runner: str) -> float:
-    """Return how many times faster 2 workers encode and edit than 1; all the runner does counts, its start too."""
+def speed_up(folder: str, shards: int, rows: int, runner: str, rounds: int) -> float:
+    """Return how many times faster 2 workers encode and edit than 1, in turns; all the runner does counts."""
+    source = f"{folder}/source-{runner}"
+    write_sample(source, SampleParams(rows=shards * rows, shards=shards))
+    ratios = []
+    for turn in range(rounds):
+        one, two = (aligned_seconds(source, f"{folder}/{runner}-{turn}-{n}", n, runner) for n in (1, 2))
+        print(f"{runner}: {shards} shards of {rows} in {one:.1f} s by 1 worker, in {two:.1f} s by 2", flush=True)
+        ratios.append(one / two)
+    return statistics.median(ratios)
+
+
+def aligned_seconds(source: str, output: str, workers: int, runner: str) -> float:
+    """Align a dataset, and return the seconds that a runner then takes to encode and edit it."""
     from benchmarks.spread import whole
 
-    source, seconds = f"{folder}/source-{runner}", {}
-    write_sample(source, SampleParams(rows=shards * rows, shards=shards))
-    for workers in (1, 2):
-        settings = QUICK | {"run.workers": workers, "run.runner": runner}
-        job = plan_run(source, f"{folder}/{runner}-{workers}", overrides=settings, stages=lambda _: STAGES)
-        begin_run(job)
-        align = build_stage("align", job.params, source)
-        for shard in job.shards:
-            run_stage(align, shard, job.output)
-        seconds[workers] = timed(partial(whole, job))
-        print(f"{runner}, {workers} workers: {shards} shards of {rows} in {seconds[workers]:.1f} s", flush=True)
-    return seconds[1] / seconds[2]
+    job = plan_run(
+        source, output, overrides=QUICK | {"run.workers": workers, "run.runner": runner}, stages=lambda _: STAGES
+    )
+    begin_run(job)
+    align = build_stage("align", job.params, source)
+    for shard in job.shards:
+        run_stage(align, shard, job.output)
+    return timed(partial(whole, job))
 
 
 def idle_seconds(shards: int, runner: str) -> float:
@@ -147,8 +156,9 @@ def worker() -> Iterator[None]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shards", type=int, default=16, help="to encode and edit")
-    parser.add_argument("--rows", type=int, default=32, help="in each of these")
+    parser.add_argument("--shards", type=int, default=8, help="to encode and edit")
+    parser.add_argument("--rows", type=int, default=128, help="in each of these")
+    parser.add_argument("--rounds", type=int, default=3, help="of 1 and 2 workers, of which the median counts")
     parser.add_argument("--runner", choices=RUNNERS, default="threads", help="that encodes and edits")
     parser.add_argument("--tasks", type=int, default=100, help="that do nothing, for each runner")
     parser.add_argument("--batch", type=int, default=8, help="shards of a child run")
@@ -156,7 +166,7 @@ def main() -> None:
     parser.add_argument("--finished", type=int, default=2000, help="shards of the run with nothing to do")
     options = parser.parse_args()
     with TemporaryDirectory() as folder, services(folder):
-        faster = speed_up(folder, options.shards, options.rows, options.runner)
+        faster = speed_up(folder, options.shards, options.rows, options.runner, options.rounds)
         costs = {name: 1000 * idle_seconds(options.tasks, name) / options.tasks for name in RUNNERS}
         r2 = linearity(options.sizes)
         few = small_run(folder)
