@@ -95,7 +95,7 @@ def finish(
     done: list[Done],
     summarise: Callable[[], dict[str, float]],
     started: float,
-    samples: Sequence[Sample] = (),
+    samples: Sequence[Sample],
 ) -> dict[str, float]:
     """Write summary and report, show and log what a run that ``started`` at that time has done; return its metrics."""
     metrics = finish_run(job, ((each["stage"], each["shard"], each["output_sha256"]) for each in done), summarise)

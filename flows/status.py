@@ -13,7 +13,6 @@ from gan_core.errors import DataError, near_matches
 from gan_core.runs import PENDING, RUN_FILE, Job, load_run
 
 DONE, WAITING, WRITING, DAMAGED = "finished", "waiting", "begun", "damaged"
-SUMMARY = "summary.json"
 
 
 @dataclass

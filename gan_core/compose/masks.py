@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_core.data.images import ImageError, decode_image, to_tensor
+from gan_core.data.images import MAX_PIXELS, ImageError, decode_image, to_tensor
 from gan_core.data.urls import read_bytes
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.walk import Axis, Share
@@ -16,7 +16,6 @@ from gan_core.generators.walk import Axis, Share
 FRAME = 256
 """Side of the mask that boxes are drawn into, as published, whatever the size of the image."""
 
-MASK_PIXELS = 64_000_000
 PARTS = ("eyes", "nose", "mouth", "hair", "face")
 MIDDLE = ((0.39, 0.47), (0.61, 0.47), (0.5, 0.6), (0.42, 0.71), (0.58, 0.71))
 
@@ -95,7 +94,7 @@ def read_mask(url: str) -> Tensor:
     Raises ``ParamsError`` for a file that isn't there, that is no picture, or that is black all over.
     """
     try:
-        picture = to_tensor([decode_image(read_bytes(url), MASK_PIXELS)])
+        picture = to_tensor([decode_image(read_bytes(url), MAX_PIXELS)])
         return check_mask((picture.mean(1, keepdim=True) / 2 + 0.5).clamp(0, 1))
     except (OSError, ImageError, ParamsError) as error:
         raise ParamsError(f"mask {url}: {error}") from None

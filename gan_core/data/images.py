@@ -17,6 +17,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+MAX_PIXELS = 64_000_000
+"""Of a picture where no parameter says how large it may be."""
+
 _ORIENTATION = 0x0112
 _ROTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -39,7 +39,7 @@ def run_stage(stage: Stage, shard: str, output: str | Path, progress: Progress |
     another process writes the same shard, and when the disk is full; whatever else the stage raises passes through, and
     nothing is written.
     """
-    target = join_url(output, stage.name, shard)
+    target = stage_shard(stage, shard, output)
     inputs = _input_urls(stage, shard, output)
     draft = _draft(stage, inputs)
     receipt, why = valid_receipt(target, draft.key)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from gan_core.data.images import decode_image, to_tensor
+from gan_core.data.images import MAX_PIXELS, decode_image, to_tensor
 from gan_core.data.stages import Rejected, Row, Stage
 from gan_core.editing.plan import plan_edits
 from gan_core.metrics.base import ALIGNED, ENCODED, METRICS, TUNED, Columns, Metric, Pictures, Setting, States
@@ -15,7 +15,6 @@ from gan_core.metrics.statistics import pack
 from gan_core.params import EditSpec, MeasureParams, ModelPaths
 
 COLUMNS = {ALIGNED: "image", ENCODED: "reconstruction", TUNED: "tuned"}
-MAX_PIXELS = 64_000_000
 
 
 class MeasureStage(Stage):

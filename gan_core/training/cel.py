@@ -28,10 +28,10 @@ from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.params import Params, TrainCelParams
 from gan_core.precision import set_precision
-from gan_core.training.gan import discriminator_step, paired_latents, sample_grid, take_step
+from gan_core.training.gan import paired_latents, play, sample_grid, take_step
 from gan_core.training.gan_scores import held_out_distance
 from gan_core.training.log import Report
-from gan_core.training.losses import nonsaturating_generator_loss, pyramid_loss
+from gan_core.training.losses import pyramid_loss
 from gan_core.training.portraits import (
     BATCH,
     FOLDER,
@@ -140,23 +140,13 @@ def _train_step(
     loss = pyramid_loss(images, real, 1 + params.feature_weight * portraits.features(rows))
     found = {"pair": loss.item()}
     if params.adversarial_weight:
-        game, losses = _play(state, params, real, images, step)
+        players = state.discriminator, state.discriminator_optimiser
+        game, losses = play(*players, real, images, params, step)
         loss, found = loss + params.adversarial_weight * game, found | losses
     take_step(state.optimiser, loss, state.generator)
     half_life = min(params.ema_images, max(state.seen * 0.1, 1))
     move_average(state.average, state.generator, 0.5 ** (params.batch_size / half_life))
     return found
-
-
-def _play(
-    state: CelState, params: TrainCelParams, real: torch.Tensor, images: torch.Tensor, step: int
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """Let the discriminator learn, and return the generator's loss against it with the losses of both."""
-    players = state.discriminator, state.discriminator_optimiser
-    found = discriminator_step(*players, real, images.detach(), params, step)
-    state.discriminator.requires_grad_(False)
-    loss = nonsaturating_generator_loss(state.discriminator(images))
-    return loss, found | {"generator": loss.item()}
 
 
 def ensure_cel(folder: Path, portraits: PortraitSet) -> PortraitSet:

@@ -198,10 +198,7 @@ def _game_step(state: GanState, params: TrainGeneratorParams, pairs: Pairs) -> d
     w_plus = _mixed_codes(generator, len(pairs.z)) if mixed else generator.broadcast(generator.mapping(pairs.z))
     images = generator.synthesis(w_plus, noise="random")
     players = state.discriminator, state.discriminator_optimiser
-    found = discriminator_step(*players, pairs.image, images.detach(), params, step)
-    state.discriminator.requires_grad_(False)
-    loss = nonsaturating_generator_loss(state.discriminator(images))
-    found["generator"] = loss.item()
+    loss, found = play(*players, pairs.image, images, params, step)
     if not mixed:
         pair = pyramid_loss(images, pairs.image, pairs.weight)
         loss, found["pair"] = loss + params.pair_weight * pair, pair.item()
@@ -215,7 +212,22 @@ def _game_step(state: GanState, params: TrainGeneratorParams, pairs: Pairs) -> d
     return found
 
 
-def discriminator_step(
+def play(
+    discriminator: Discriminator,
+    optimiser: torch.optim.Optimizer,
+    real: Tensor,
+    images: Tensor,
+    params: TrainGeneratorParams | TrainCelParams,
+    step: int,
+) -> tuple[Tensor, dict[str, float]]:
+    """Let a discriminator learn from real and made images; return the generator's loss against it, and all losses."""
+    found = _discriminator_step(discriminator, optimiser, real, images.detach(), params, step)
+    discriminator.requires_grad_(False)
+    loss = nonsaturating_generator_loss(discriminator(images))
+    return loss, found | {"generator": loss.item()}
+
+
+def _discriminator_step(
     discriminator: Discriminator,
     optimiser: torch.optim.Optimizer,
     real: Tensor,
@@ -223,7 +235,6 @@ def discriminator_step(
     params: TrainGeneratorParams | TrainCelParams,
     step: int,
 ) -> dict[str, float]:
-    """Let a discriminator learn from real and made images and return its losses."""
     discriminator.requires_grad_(True)
     real_logits, fake_logits = discriminator(real), discriminator(fake)
     loss = logistic_discriminator_loss(real_logits, fake_logits)

@@ -11,14 +11,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from gan_core.data.images import ImageError, decode_image, to_tensor
+from gan_core.data.images import MAX_PIXELS, ImageError, decode_image, to_tensor
 from gan_core.data.toy import SEGMENTATION_LABELS
 from gan_core.data.toy.render import outline
 from gan_core.registry import Registry
 from gan_core.translation.degradations import check_factor, degrade
 from gan_core.translation.masks import draw_mask, hide
 
-MAX_PIXELS = 64_000_000
 MIRRORED = {"left_eye": "right_eye", "right_eye": "left_eye"}
 
 
