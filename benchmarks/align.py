@@ -19,9 +19,9 @@ from benchmarks.harness import print_result
 from gan_core.align.crop import align_face
 from gan_core.align.dlib_landmarks import Dlib68, import_dlib
 from gan_core.align.quad import face_square
-from gan_core.align.stage import AlignStage
-from gan_core.data.images import decode_image, encode_png
 from gan_core.params import AlignParams
+from gan_core.stages.align import AlignStage
+from gan_core.storage.images import decode_image, encode_png
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "ffhq-alignment.npz"
 SIZES = (512, 768, 1024)

@@ -19,9 +19,9 @@ import torch
 from benchmarks.harness import print_result
 from benchmarks.hostile_files import hostile_files, write_file
 from gan_core.checkpoints.containers import open_checkpoint
-from gan_core.checkpoints.layouts import import_checkpoint
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.published.layouts import import_checkpoint
 
 
 def count_refused(folder: Path) -> tuple[int, int]:

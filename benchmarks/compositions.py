@@ -29,24 +29,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.harness import print_result
-from gan_core.checkpoints.store import load_generator, load_network
 from gan_core.compose.base import check_composer, find_landmarks, load_second
 from gan_core.compose.kinds.transfer import OUTSIDE, POSES
 from gan_core.compose.kinds.translate import TranslateSpec
 from gan_core.compose.masks import box_mask, named_box
 from gan_core.compose.operations import extend, interpolate, join, swap_patches, transfer, translate
 from gan_core.compose.panorama import joins_of, panorama, seam_score, smooth
-from gan_core.data.cel import render_cel
-from gan_core.data.toy import render, sample_factors
 from gan_core.generators import walk as walking
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Branch, Features, Rule, Step
-from gan_core.metrics.extractors import EXTRACTORS
+from gan_core.judges.extractors import EXTRACTORS
+from gan_core.judges.perceptual import load_perceptual
+from gan_core.loading import load_generator, load_network
 from gan_core.metrics.frechet import frechet_distance, gather
 from gan_core.metrics.identity import cosine
-from gan_core.metrics.perceptual import load_perceptual
 from gan_core.params import Params, load_params
 from gan_core.precision import keep_freed_memory, set_precision
+from gan_core.toy.renderer import render, sample_factors
+from gan_core.toy.renderer.cel import render_cel
 
 BATCH = 8
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)

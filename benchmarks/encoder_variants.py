@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import print_result
-from gan_core.checkpoints.store import load_encoder, load_network
-from gan_core.data.images import to_uint8
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.encoders.base import Encoder
-from gan_core.encoders.cost import encoder_cost
 from gan_core.encoders.fast import prepare_fast
+from gan_core.loading import load_encoder, load_network
 from gan_core.metrics.noise import Statistic, bootstrap_error, frechet_of, mean_of, sliced_of
 from gan_core.params import EditParams, Params, load_params
 from gan_core.report.comparison import RULE, Comparison
-from gan_core.training.encoder import variant_path
-from gan_core.training.portraits import load_portraits
-from gan_core.training.reconstruction import Judges
+from gan_core.report.encoder_cost import encoder_cost
+from gan_core.storage.images import to_uint8
+from gan_core.toy.training.encoder import variant_path
+from gan_core.toy.training.portraits import load_portraits
+from gan_core.toy.training.reconstruction import Judges
 
 BATCH = 32
 

@@ -21,16 +21,16 @@ from PIL import Image
 
 from benchmarks.harness import print_result
 from gan_core.checkpoints.files import file_sha256
-from gan_core.checkpoints.layouts import import_checkpoint
-from gan_core.checkpoints.store import load_generator
-from gan_core.data.importers import import_dataset
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.metrics.networks import NETWORKS
-from gan_core.metrics.trunks import TRUNKS
+from gan_core.importers import import_dataset
+from gan_core.judges.networks import NETWORKS
+from gan_core.judges.trunks import TRUNKS
+from gan_core.loading import load_generator
 from gan_core.params import load_params
 from gan_core.probe import peak_mb, probe_settings
+from gan_core.published.layouts import import_checkpoint
 
 SMALL = {"style_dim": 32, "n_mlp": 2, "channels": {4: 32, 8: 32, 16: 16, 32: 16, 64: 16}}
 SMALL_ENCODER = {"n_latent": 10, "style_dim": 32, "input_size": 64, "units": [1, 1, 1, 1], "width": 8}
@@ -112,7 +112,7 @@ def run_flow(folder: Path, overrides: dict[str, Any]) -> dict[str, float]:
     """Run the chain; seconds by stage, of all of it, and the peak of this process in MB."""
     from gan_core.plain import run_plain
     from gan_core.report.stages import summarise_stages
-    from gan_core.runs import plan_run
+    from gan_core.run.job import plan_run
 
     begin = time.perf_counter()
     job = plan_run(str(folder / "photographs"), str(folder / "run"), overrides=overrides)

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from benchmarks.harness import print_result
 from benchmarks.tuning import Meter, Portraits, drawn_by, held_out_portraits, quality
-from gan_core.checkpoints.store import load_encoder
 from gan_core.inversion.delta import pack_delta
 from gan_core.inversion.projector import Recipe, Space, project
 from gan_core.inversion.pti import tune_pivots
+from gan_core.loading import load_encoder
 from gan_core.params import load_params
 from gan_core.precision import keep_freed_memory
 

@@ -25,15 +25,16 @@ from pandas import DataFrame
 from torch import Tensor
 
 from benchmarks.harness import print_result
-from gan_core.chain import build_stage
-from gan_core.checkpoints.store import load_generator, load_network
-from gan_core.data.images import encode_png, image_value, to_uint8
-from gan_core.data.stages import Rejected, Row, Stage
-from gan_core.data.toy import FACTOR_NAMES, FACTORS, render, sample_factors
-from gan_core.editing.kinds.direction import edit_column
+from gan_core.edits.direction import edit_column
+from gan_core.loading import load_generator, load_network
 from gan_core.metrics.base import State
 from gan_core.metrics.frechet import FrechetInceptionDistance, frechet_distance, gather
 from gan_core.params import Params, load_params
+from gan_core.recipes.edit import build_stage
+from gan_core.rows import Rejected, Row
+from gan_core.run.stage import Stage
+from gan_core.storage.images import encode_png, image_value, to_uint8
+from gan_core.toy.renderer import FACTOR_NAMES, FACTORS, render, sample_factors
 
 EDITS = ("smile", "yaw", "hair_lightness")
 STAGES = ("encode", "tune", "edit", "measure")

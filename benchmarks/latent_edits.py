@@ -18,16 +18,16 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from benchmarks.harness import print_result
-from gan_core.checkpoints.store import load_encoder, load_generator
-from gan_core.data.toy import ATTRIBUTES, FACTOR_NAMES, FACTORS
 from gan_core.editing.calibrate import Eyes
 from gan_core.editing.latent_editor import load_editor
-from gan_core.metrics.perceptual import PerceptualLoss, load_perceptual
+from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import load_params
+from gan_core.toy.renderer import ATTRIBUTES, FACTOR_NAMES, FACTORS
+from gan_core.toy.training.encoder import variant_path
+from gan_core.toy.training.portraits import PortraitSet, load_portraits
 from gan_core.training.directions import network_eyes
-from gan_core.training.encoder import variant_path
 from gan_core.training.latent_edit_scores import label_latents, score_label, score_transfer
-from gan_core.training.portraits import PortraitSet, load_portraits
 
 LEARNT_FROM = 4000
 RIDGE = 30.0

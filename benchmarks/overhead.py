@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.harness import print_result, services
-from gan_core.data.sample import write_sample
 from gan_core.params import SampleParams
 from gan_core.plain import run_plain
-from gan_core.runs import plan_run
+from gan_core.run.job import plan_run
+from gan_core.toy.sample import write_sample
 
 OVERRIDES: dict[str, Any] = {"tune.enabled": False}
 Run = Callable[[str, str], object]

@@ -30,17 +30,17 @@ from torch import Tensor
 
 from benchmarks.harness import print_result
 from gan_core.checkpoints.files import read_card
-from gan_core.checkpoints.store import load_generator
 from gan_core.editing.calibrate import Eyes
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.loading import load_generator
 from gan_core.params import load_params
 from gan_core.paths.base import Straightening
-from gan_core.paths.fit import METHODS, find_job
 from gan_core.paths.flow import Curvilinear
 from gan_core.paths.measures import Bench, changes, commutativity_errors, round_trip, side_effect_matrix
 from gan_core.paths.space import codes_to_w_plus, sample_codes
 from gan_core.paths.stored import SemanticPaths, load_paths
+from gan_core.toy.training.paths import METHODS, find_job
 from gan_core.training.log import tile
 
 WORLDS = {"portraits": "paths", "digits": "digit-paths"}

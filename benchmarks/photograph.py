@@ -16,13 +16,13 @@ from PIL import Image, ImageDraw
 
 from benchmarks.harness import print_result
 from gan_core.align.paste import paste_face
-from gan_core.align.stage import AlignStage
-from gan_core.data.images import decode_image
-from gan_core.data.importers import import_dataset
-from gan_core.data.run_stage import run_stage
-from gan_core.data.shards import list_shards, read_rows
-from gan_core.data.urls import base_name
+from gan_core.importers import import_dataset
 from gan_core.params import AlignParams
+from gan_core.run.run_stage import run_stage
+from gan_core.stages.align import AlignStage
+from gan_core.storage.images import decode_image
+from gan_core.storage.shards import list_shards, read_rows
+from gan_core.storage.urls import base_name
 
 SIZE = 256
 GAP = 8

@@ -23,7 +23,7 @@ from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.delta import pack_delta, pack_full
 from gan_core.inversion.pti import tune_pivots
-from gan_core.metrics.perceptual import PerceptualLoss
+from gan_core.judges.perceptual import PerceptualLoss
 from gan_core.params import TuneParams, load_params
 from gan_core.precision import keep_freed_memory
 

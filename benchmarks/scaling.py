@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import print_result, services
-from gan_core.chain import build_stage
-from gan_core.data.receipts import require_receipt
-from gan_core.data.run_stage import run_stage
-from gan_core.data.sample import write_sample
-from gan_core.data.shards import shard_name
 from gan_core.params import SampleParams, load_params
 from gan_core.plain import run_plain
-from gan_core.runs import Job, begin_run, plan_run
+from gan_core.recipes.edit import build_stage
+from gan_core.run.job import Job, begin_run, plan_run
+from gan_core.run.run_stage import run_stage
+from gan_core.storage.receipts import require_receipt
+from gan_core.storage.shards import shard_name
+from gan_core.toy.sample import write_sample
 
 QUICK: dict[str, Any] = {"tune.enabled": False}
 STAGES = ("align", "encode", "edit")

@@ -8,7 +8,7 @@ from flows.batches import hand_out
 from flows.edit_dataset import CHAIN
 from flows.ledger import collect
 from flows.runners import make_runner, run_shards, submit_shards
-from gan_core.runs import Job
+from gan_core.run.job import Job
 from tasks.shards import ONE_SHARD, Done
 
 

@@ -19,18 +19,18 @@ from torch import Tensor
 
 from benchmarks.harness import print_result
 from gan_core.batching import in_chunks
-from gan_core.chain import build_stage
-from gan_core.checkpoints.store import load_encoder
-from gan_core.data.cel import render_cel
-from gan_core.data.images import encode_png, image_value
-from gan_core.data.stages import Row
+from gan_core.loading import load_encoder
 from gan_core.params import Params, load_params
+from gan_core.recipes.edit import build_stage
+from gan_core.rows import Row
+from gan_core.stages.translate import INPUT, OUTPUT, TranslateStage
+from gan_core.storage.images import encode_png, image_value
+from gan_core.toy.renderer.cel import render_cel
+from gan_core.toy.training.portraits import PortraitSet, load_portraits
 from gan_core.training.log import tile
-from gan_core.training.portraits import PortraitSet, load_portraits
 from gan_core.translation.degradations import reduce_bicubic
 from gan_core.translation.inputs import Seen, picture_cell
 from gan_core.translation.scores import Translated
-from gan_core.translation.stage import INPUT, OUTPUT, TranslateStage
 from gan_core.translation.tasks import TASKS, translator_path
 
 Draw = Callable[[Sequence[Seen]], Tensor]

@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_core.checkpoints.store import load_encoder, load_generator
-from gan_core.data.images import to_tensor, to_uint8
-from gan_core.data.toy import FACTOR_NAMES, FACTORS, render, sample_factors
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.calibrate import Eyes
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.generators.base import Generator
 from gan_core.inversion.delta import apply_delta
-from gan_core.metrics.perceptual import PerceptualLoss, load_perceptual
+from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import Params
+from gan_core.storage.images import to_tensor, to_uint8
+from gan_core.toy.renderer import FACTOR_NAMES, FACTORS, render, sample_factors
 from gan_core.training.directions import network_eyes
 
 EDITS = ("smile", "yaw", "hair_lightness")

@@ -20,11 +20,11 @@ from prefect.states import Crashed
 
 from flows.edit_dataset import CHAIN
 from flows.runners import run_shards
-from gan_core.data.atomic import remove, write_bytes
-from gan_core.data.receipts import Receipt, receipt_path, require_receipt
-from gan_core.data.urls import exists, join_url, read_bytes
 from gan_core.errors import DataError
-from gan_core.runs import Job, load_run
+from gan_core.run.job import Job, load_run
+from gan_core.storage.atomic import remove, write_bytes
+from gan_core.storage.receipts import Receipt, receipt_path, require_receipt
+from gan_core.storage.urls import exists, join_url, read_bytes
 from tasks.shards import Done, summarise_receipt
 
 ALIVE = "alive"

@@ -17,7 +17,7 @@ Folder = Annotated[str, typer.Option(help="where downloaded files are")]
 @app.command(epilog="Example: edit-dataset checkpoints inspect stylegan2-ffhq-config-f.pt")
 def inspect(file: File) -> None:
     """Say what a checkpoint holds, without loading its tensors or running anything in it."""
-    from gan_core.checkpoints.layouts import inspect_checkpoint
+    from gan_core.published.layouts import inspect_checkpoint
 
     for name, value in inspect_checkpoint(file).items():
         typer.echo(f"{name:10} {_text(value)}")
@@ -31,7 +31,7 @@ def import_(
     track: Annotated[bool, typer.Option(help="track the result with DVC")] = True,
 ) -> None:
     """Convert a checkpoint to safetensors with a card, and track it with DVC where there is a DVC project."""
-    from gan_core.checkpoints.layouts import import_checkpoint
+    from gan_core.published.layouts import import_checkpoint
 
     path = target or f"{STORE}/{Path(file).stem}.safetensors"
     written = import_checkpoint(file, path, licence)
@@ -47,7 +47,7 @@ def import_(
 @app.command("list", epilog="Example: edit-dataset checkpoints list")
 def list_(folder: Folder = FOLDER) -> None:
     """List published checkpoints: what each is, its terms, how it comes here, and whether it is here."""
-    from gan_core.checkpoints.sources import SOURCES
+    from gan_core.published.sources import SOURCES
 
     for name, source in SOURCES.items():
         here = "here" if (Path(folder) / source.file).exists() else "fetch" if source.url else "by hand"
@@ -59,7 +59,7 @@ def fetch(
     name: Annotated[str, typer.Argument(help="a name from `edit-dataset checkpoints list`")], folder: Folder = FOLDER
 ) -> None:
     """Download a published checkpoint and check its hash; run again to go on after an interruption."""
-    from gan_core.checkpoints import sources
+    from gan_core.published import sources
 
     fetched = sources.fetch(name, folder)
     typer.echo(f"{fetched.path}: sha256 {fetched.sha256}")

@@ -61,7 +61,7 @@ def run(
     """Run the whole flow over a dataset; finished shards are skipped."""
     from flows.servers import connect, use_prefect_server
     from gan_core.params import load_params
-    from gan_core.runs import plan_run
+    from gan_core.run.job import plan_run
 
     overrides: dict[str, Any] | None = _overrides(settings)
     if load_params(params, overrides).encode.encoder == "champion":
@@ -114,7 +114,7 @@ def compose(
 ) -> None:
     """Draw the compositions of `compose.plan`; finished shards are skipped."""
     from flows.servers import connect
-    from gan_core.compose.job import plan_compositions
+    from gan_core.recipes.compose import plan_compositions
 
     overrides = _overrides(settings)
     job, _, _ = plan_compositions(source, output, params, overrides, update)
@@ -136,7 +136,7 @@ def translate(
 ) -> None:
     """Translate a dataset by the task of `translate`; finished shards are skipped."""
     from flows.servers import connect
-    from gan_core.translation.job import plan_translation
+    from gan_core.recipes.translate import plan_translation
 
     overrides = _overrides(settings)
     job = plan_translation(source, output, params, overrides, update)
@@ -159,7 +159,7 @@ def import_(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from gan_core.data.importers import import_dataset
+    from gan_core.importers import import_dataset
 
     console = Console(stderr=True)
     columns = SpinnerColumn(), TextColumn("{task.completed:,} images"), TimeElapsedColumn()
@@ -249,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except Exception as error:
         from flows.servers import is_lost
-        from gan_core.data.urls import is_store_error
+        from gan_core.storage.urls import is_store_error
 
         if is_store_error(error):
             typer.echo(f"error: the store failed ({error}): finished shards are kept; run again to go on", err=True)

@@ -8,13 +8,13 @@ from prefect.artifacts import create_table_artifact
 
 from flows.edit_dataset import edit_dataset
 from flows.notify import HOOKS
-from gan_core.data.atomic import write_bytes
-from gan_core.data.urls import base_name, join_url
-from gan_core.encoders.cost import encoder_cost
 from gan_core.errors import ParamsError
 from gan_core.params import Params, load_params
 from gan_core.report.comparison import RULE, Comparison, Numbers, numbers_of
-from gan_core.training.encoder import variant_path
+from gan_core.report.encoder_cost import encoder_cost
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.urls import base_name, join_url
+from gan_core.toy.training.encoder import variant_path
 from tasks.record import tracking_uri
 from tasks.tracking import TrackingError, crown, register_encoder, track_comparison
 

@@ -9,7 +9,7 @@ from prefect import flow
 from flows.ledger import finish
 from flows.notify import HOOKS
 from flows.runners import run_shards
-from gan_core.compose.job import begin_compositions, plan_compositions, summarise_compositions
+from gan_core.recipes.compose import begin_compositions, plan_compositions, summarise_compositions
 from tasks.compose import compose
 from tasks.tracking import failures_tracked
 

@@ -62,8 +62,8 @@ def fit(
 
 
 def _fit_paths(model: str, target: str, params: "Params") -> list[str]:
-    from gan_core.paths.fit import fit_paths, network_job
     from gan_core.paths.stored import describe_named
+    from gan_core.toy.training.paths import fit_paths, network_job
     from gan_core.training.log import TrainingLog
     from tasks.training_run import TrainingRun
 
@@ -82,9 +82,9 @@ def _fit_svm(target: str, attributes: list[str], free_of: list[str], params: "Pa
 
 
 def _factorise(method: str, target: str, count: int, layers: tuple[int, int] | None, params: "Params") -> list[str]:
-    from gan_core.checkpoints.store import file_sha256, load_generator
     from gan_core.editing.directions import describe_direction, save_directions
     from gan_core.editing.factorised import factorise
+    from gan_core.loading import file_sha256, load_generator
 
     path = params.models.generator
     directions = factorise(load_generator(path), file_sha256(path), method, count, layers)
@@ -102,11 +102,11 @@ def name(
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Give paths of `models.generator` the names of the attributes in `train_paths` that they change."""
-    from gan_core.checkpoints.store import load_generator, read_card
+    from gan_core.loading import load_generator, read_card
     from gan_core.params import load_params
-    from gan_core.paths.fit import name_again, network_job
-    from gan_core.paths.published import read_published_paths
     from gan_core.paths.stored import describe_named, load_paths
+    from gan_core.published.paths import read_published_paths
+    from gan_core.toy.training.paths import name_again, network_job
 
     loaded = load_params(params)
     path = loaded.models.generator
@@ -126,7 +126,7 @@ def rank(
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Rank all paths of a file by what they change: corr, and corr_l1 as a share of all that the path changes."""
-    from gan_core.checkpoints.store import load_generator
+    from gan_core.loading import load_generator
     from gan_core.params import load_params
     from gan_core.paths.naming import rank_paths
     from gan_core.paths.stored import load_paths
@@ -185,8 +185,8 @@ def import_(
 ) -> None:
     """Add a direction that others have made to a file of directions of `models.generator`."""
     from gan_core.editing.directions import describe_direction
-    from gan_core.editing.imported import Source, import_direction
     from gan_core.params import load_params
+    from gan_core.published.directions import Source, import_direction
 
     generator = load_params(params).models.generator
     told = Source("", space, absolute, component, layers, name, text, beta)

@@ -87,7 +87,7 @@ def _service(name: str) -> Check:
 
 
 def _checkpoints(params: Params) -> Iterator[Check]:
-    from gan_core.checkpoints.sources import SOURCES
+    from gan_core.published.sources import SOURCES
     from tasks.versions import dvc_hashes
 
     paths = params.models.model_dump()
@@ -99,7 +99,7 @@ def _checkpoints(params: Params) -> Iterator[Check]:
 
 
 def _checkpoint(name: str, path: str, recorded: str) -> Check:
-    from gan_core.checkpoints.store import file_sha256, read_card
+    from gan_core.loading import file_sha256, read_card
 
     try:
         card = read_card(path)

@@ -11,8 +11,8 @@ from flows.champion import resolve_encoder
 from flows.ledger import finish
 from flows.notify import HOOKS
 from flows.runners import run_shards
-from gan_core.metrics.summary import summarise
-from gan_core.runs import begin_run, plan_run
+from gan_core.run.job import begin_run, plan_run
+from gan_core.run.summary import summarise
 from tasks.align import align
 from tasks.edit import edit
 from tasks.encode import encode

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from gan_core.chain import STAGES
-from gan_core.data.inspect import inspect_shard
-from gan_core.data.receipts import valid_receipt
-from gan_core.data.shards import list_shards
-from gan_core.data.urls import base_name, exists, join_url
-from gan_core.runs import RUN_FILE, load_run
+from gan_core.recipes.edit import STAGES
+from gan_core.run.job import RUN_FILE, load_run
+from gan_core.storage.inspect import inspect_shard
+from gan_core.storage.receipts import valid_receipt
+from gan_core.storage.shards import list_shards
+from gan_core.storage.urls import base_name, exists, join_url
 
 
 def describe(path: str) -> Iterator[str]:

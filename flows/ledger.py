@@ -19,9 +19,9 @@ from prefect.artifacts import (
 from prefect.futures import PrefectFuture
 
 from flows.servers import find, is_lost, quiet_environment
-from gan_core.data.urls import join_url
 from gan_core.report.finish import finish_run
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.storage.urls import join_url
 from tasks.record import tracking_uri
 from tasks.shards import Done
 from tasks.system_metrics import Sample

@@ -44,7 +44,7 @@ def retry_failed(
 ) -> None:
     """Make the shards again that have rows with this reason, from the stage that turned them away."""
     from flows.status import withdraw
-    from gan_core.runs import load_run
+    from gan_core.run.job import load_run
 
     job, taken = load_run(output), withdraw(output, reason)
     typer.echo(f"{len(taken)} shards are made again: {', '.join(taken[:4])}{' ...' if len(taken) > 4 else ''}")

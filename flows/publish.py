@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from gan_core.data.atomic import write_bytes
-from gan_core.data.receipts import receipt_path, require_receipt
-from gan_core.data.urls import join_url, open_fs
 from gan_core.errors import DataError, near_matches
-from gan_core.runs import Job, load_run
+from gan_core.run.job import Job, load_run
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.receipts import receipt_path, require_receipt
+from gan_core.storage.urls import join_url, open_fs
 from tasks.versions import add_output, git_sha
 
 ORIGIN = "origin.json"

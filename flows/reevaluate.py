@@ -11,13 +11,13 @@ from prefect.states import Completed, Failed
 
 from flows.edit_dataset import edit_dataset
 from flows.notify import HOOKS
-from gan_core.data.urls import base_name, join_url, open_fs
 from gan_core.errors import DataError, ParamsError
 from gan_core.nightly.evidence import gather
 from gan_core.nightly.history import Entry, Finding, add_night, read_history, write_history
 from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
-from gan_core.runs import load_run
+from gan_core.run.job import load_run
+from gan_core.storage.urls import base_name, join_url, open_fs
 from tasks.record import tracking_uri
 from tasks.tracking import Registered, TrackingError, registered_encoders, track_nights
 

@@ -12,7 +12,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from flows.ledger import collect
 from gan_core.errors import ParamsError
 from gan_core.params import RunParams
-from gan_core.runs import Job
+from gan_core.run.job import Job
 from tasks.shards import Done
 from tasks.skip import skip
 

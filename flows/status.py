@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gan_core.chain import STAGES
-from gan_core.data.atomic import remove
-from gan_core.data.receipts import ABSENT, receipt_path, require_receipt, valid_receipt
-from gan_core.data.shards import read_rows
-from gan_core.data.urls import base_name, exists, join_url, open_fs
 from gan_core.errors import DataError, near_matches
-from gan_core.runs import PENDING, RUN_FILE, Job, load_run
+from gan_core.recipes.edit import STAGES
+from gan_core.run.job import PENDING, RUN_FILE, Job, load_run
+from gan_core.storage.atomic import remove
+from gan_core.storage.receipts import ABSENT, receipt_path, require_receipt, valid_receipt
+from gan_core.storage.shards import read_rows
+from gan_core.storage.urls import base_name, exists, join_url, open_fs
 
 DONE, WAITING, WRITING, DAMAGED = "finished", "waiting", "begun", "damaged"
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gan_core.params import Params, load_params
-from gan_core.paths.fit import JOB_NAMES, find_job, fit_paths
-from gan_core.training import cel, encoder, gan, sngan, translation
+from gan_core.toy.training import cel, encoder, gan, sngan, translation
+from gan_core.toy.training.paths import JOB_NAMES, find_job, fit_paths
 from gan_core.training.log import Report, TrainingLog
 from tasks.training_run import TrainingRun
 

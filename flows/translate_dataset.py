@@ -9,8 +9,8 @@ from prefect import flow
 from flows.ledger import finish
 from flows.notify import HOOKS
 from flows.runners import run_shards
-from gan_core.runs import begin_run
-from gan_core.translation.job import plan_translation, summarise_translation
+from gan_core.recipes.translate import plan_translation, summarise_translation
+from gan_core.run.job import begin_run
 from tasks.align import align
 from tasks.tracking import failures_tracked
 from tasks.translate import translate

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, Validati
 
 from gan_core.errors import ParamsError, near_matches
 from gan_core.sections import Count, Decay, Positive, Precision, Section, Unit, Weight
-from gan_core.training_params import (
+from gan_core.toy.params import (
     DirectionsParams,
     LatentEditsParams,
     PathsParams,
@@ -145,7 +145,7 @@ class TuneParams(Section):
 
 
 class EditSpec(Section):
-    """One entry of the edit plan; ``kind`` says what is done (one file each in ``gan_core/editing/kinds``)."""
+    """One entry of the edit plan; ``kind`` says what is done (one file each in ``gan_core/edits``)."""
 
     kind: str = "direction"
 
@@ -163,7 +163,7 @@ def edit_spec(kind: Any) -> type[EditSpec]:
     """Return the section that an entry of this kind is checked by; raises ``ParamsError`` for an unknown kind."""
     if kind == "direction":
         return EditParams
-    spec: type[EditSpec] = import_module("gan_core.editing.kinds.base").EDIT_KINDS.get(kind).spec
+    spec: type[EditSpec] = import_module("gan_core.edits.base").EDIT_KINDS.get(kind).spec
     return spec
 
 

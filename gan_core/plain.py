@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-from gan_core.chain import build_stage
-from gan_core.data.run_stage import run_stage
-from gan_core.data.stages import Stage
-from gan_core.metrics.summary import summarise
+from gan_core.recipes.edit import build_stage
 from gan_core.report.finish import Result, finish_run
-from gan_core.runs import Job, begin_run, plan_run
+from gan_core.run.job import Job, begin_run, plan_run
+from gan_core.run.run_stage import run_stage
+from gan_core.run.stage import Stage
+from gan_core.run.summary import summarise
 
 
 def run_plain(job: Job) -> dict[str, float]:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_core.data.images import encode_png, image_value
-from gan_core.data.stages import Row
-from gan_core.data.urls import exists, join_url
 from gan_core.params import Params
-from gan_core.runs import RUN_FILE, load_run
+from gan_core.rows import Row
+from gan_core.run.job import RUN_FILE, load_run
+from gan_core.storage.images import encode_png, image_value
+from gan_core.storage.urls import exists, join_url
 
 SIZES = (2, 4, 8, 16)
 SHARE = 0.8
@@ -105,7 +105,7 @@ def available_mb() -> float:
 
 def main() -> None:
     """Be the process of a trial: parameters as JSON on stdin, the number of rows as the argument."""
-    from gan_core.inversion.stage import TuneStage
+    from gan_core.stages.tune import TuneStage
 
     rows = int(sys.argv[1])
     params = Params.model_validate_json(sys.stdin.read())

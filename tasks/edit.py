@@ -2,7 +2,7 @@
 
 from prefect import task
 
-from gan_core.runs import Job
+from gan_core.run.job import Job
 from tasks.shards import ONE_SHARD, Done, run_one_shard
 
 

@@ -8,11 +8,11 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from gan_core.data.shards import BASE_NAMES, open_shard
-from gan_core.data.urls import join_url
 from gan_core.report.pictures import read_strips
 from gan_core.report.rows import read_rows_of
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.storage.shards import BASE_NAMES, open_shard
+from gan_core.storage.urls import join_url
 
 CELL = 96
 HEADER = 14

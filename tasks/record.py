@@ -12,12 +12,12 @@ from prefect import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
-from gan_core.compose.job import is_composition
-from gan_core.compose.plan import PLAN
-from gan_core.data.atomic import write_bytes
-from gan_core.data.urls import base_name, exists, hash_file, join_url, read_bytes
 from gan_core.params import TrackParams
-from gan_core.runs import PENDING, Job, flatten
+from gan_core.recipes.compose import is_composition
+from gan_core.recipes.composition_plan import PLAN
+from gan_core.run.job import PENDING, Job, flatten
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.urls import base_name, exists, hash_file, join_url, read_bytes
 from tasks.shards import Done
 from tasks.system_metrics import Sample
 from tasks.versions import dvc_hashes, git_sha

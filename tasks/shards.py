@@ -13,13 +13,13 @@ from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 
-from gan_core.chain import build_stage
-from gan_core.data.receipts import ABSENT, Receipt
-from gan_core.data.run_stage import find_finished, run_stage
-from gan_core.data.shards import BASE_NAMES, read_rows
-from gan_core.data.stages import Stage
-from gan_core.data.urls import is_store_error, join_url
-from gan_core.runs import Job
+from gan_core.recipes.edit import build_stage
+from gan_core.run.job import Job
+from gan_core.run.run_stage import find_finished, run_stage
+from gan_core.run.stage import Stage
+from gan_core.storage.receipts import ABSENT, Receipt
+from gan_core.storage.shards import BASE_NAMES, read_rows
+from gan_core.storage.urls import is_store_error, join_url
 
 SAY_EVERY_S = 10.0
 SAY_REJECTED = 5

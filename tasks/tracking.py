@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from prefect import get_run_logger
 
 from gan_core.checkpoints.files import file_sha256, read_card
-from gan_core.data.atomic import remove, write_bytes
-from gan_core.data.shards import BASE_NAMES
-from gan_core.data.urls import base_name, exists, join_url, read_bytes
 from gan_core.errors import CheckpointError, ParamsError, UserError
 from gan_core.nightly.history import Entry
 from gan_core.report.comparison import RULE, Comparison, draw_comparison
-from gan_core.runs import PENDING, Job, load_run
+from gan_core.run.job import PENDING, Job, load_run
+from gan_core.storage.atomic import remove, write_bytes
+from gan_core.storage.shards import BASE_NAMES
+from gan_core.storage.urls import base_name, exists, join_url, read_bytes
 from tasks.pictures import picture_grids, score_table
 from tasks.record import Record, digest_results, make_record, read_record, write_record
 from tasks.shards import Done

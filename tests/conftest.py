@@ -8,19 +8,19 @@ import pytest
 import torch
 import yaml
 
-from gan_core.checkpoints.store import Card, model_tensors, save_checkpoint
-from gan_core.data.sample import FIELDS, _make_row
-from gan_core.data.shards import ShardWriter, shard_name
-from gan_core.data.toy import ATTRIBUTES
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.latent_editor import LatentEditor, save_editor
 from gan_core.editing.stylespace import style_widths
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.metrics.networks import NETWORKS
+from gan_core.judges.networks import NETWORKS
+from gan_core.loading import Card, model_tensors, save_checkpoint
 from gan_core.paths.base import PATHS
 from gan_core.paths.space import Frame
 from gan_core.paths.stored import NamedPath, SemanticPaths, save_paths
+from gan_core.storage.shards import ShardWriter, shard_name
+from gan_core.toy.renderer import ATTRIBUTES
+from gan_core.toy.sample import FIELDS, _make_row
 
 if TYPE_CHECKING:
     from tests.swift import Swift
@@ -127,7 +127,7 @@ def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Swift"]:
 @pytest.fixture
 def bucket(swift_server: "Swift", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of an empty bucket, which the environment has the keys of."""
-    from gan_core.data.urls import open_fs
+    from gan_core.storage.urls import open_fs
     from tests.swift import ENVIRONMENT
 
     for name, value in (ENVIRONMENT | {"AWS_ENDPOINT_URL": swift_server.address}).items():

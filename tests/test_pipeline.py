@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gan_core.checkpoints.sources import SOURCES
 from gan_core.params import Params, load_params
+from gan_core.published.sources import SOURCES
 
 ROOT = Path(__file__).parents[1]
 

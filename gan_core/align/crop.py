@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from gan_core.align.quad import FaceSquare, Points
+from gan_core.align.quad import FaceSquare
+from gan_core.geometry import Points
 
 
 @dataclass(frozen=True)

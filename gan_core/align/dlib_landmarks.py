@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from gan_core.align.landmarks import LANDMARK_SOURCES, LandmarkSource
-from gan_core.align.quad import Points
 from gan_core.checkpoints.files import file_sha256
-from gan_core.data.stages import Rejected, Row
 from gan_core.errors import CheckpointError
+from gan_core.geometry import Points
+from gan_core.rows import Rejected, Row
 
 LOOK_AT = 640
 """Longest side in pixels of the copy that the detector sees first; the second look, if it found nothing, is doubled."""

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from gan_core.align.quad import Points
 from gan_core.checkpoints.files import file_sha256
-from gan_core.checkpoints.store import load_network
-from gan_core.data.images import to_tensor
-from gan_core.data.stages import Rejected, Row
 from gan_core.errors import DataError
+from gan_core.geometry import Points
+from gan_core.loading import load_network
 from gan_core.registry import Registry
+from gan_core.rows import Rejected, Row
+from gan_core.storage.images import to_tensor
 
 LETTERBOX_SIZE = 64
 SECOND_LOOK = 1.3

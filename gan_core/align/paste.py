@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from gan_core.align.quad import Points
+from gan_core.geometry import Points
 
 
 def paste_face(photo: Image.Image, face: Image.Image, quad: ArrayLike, feather: float = 0.1) -> Image.Image:

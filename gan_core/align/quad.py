@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from gan_core.data.stages import Rejected
-
-Points = NDArray[np.float64]
+from gan_core.geometry import Points
+from gan_core.rows import Rejected
 
 FIVE_POINT_NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 

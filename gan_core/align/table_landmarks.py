@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from gan_core.align.landmarks import LANDMARK_SOURCES, LandmarkSource
-from gan_core.align.quad import Points
 from gan_core.checkpoints.files import file_sha256
-from gan_core.data.stages import Rejected, Row
 from gan_core.errors import DataError
+from gan_core.geometry import Points
+from gan_core.rows import Rejected, Row
 
 Table = dict[str, Points]
 

@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from gan_core.data.atomic import write_bytes
-from gan_core.data.urls import hash_file
 from gan_core.errors import CheckpointError
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.urls import hash_file
 
 HALF_MAX = 65504.0
 PLACEHOLDERS = {
@@ -77,7 +77,7 @@ def read_card(path: str | Path) -> Card:
     with _opened(path) as file:
         text = (file.metadata() or {}).get("card")
     if text is None:
-        raise CheckpointError(f"{path} has no card: write it with gan_core.checkpoints.store.save_checkpoint")
+        raise CheckpointError(f"{path} has no card: write it with gan_core.loading.save_checkpoint")
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:

@@ -152,3 +152,11 @@ def _children(value: Any) -> list[Any] | None:
     if isinstance(value, Record):
         return list(value.state.values())
     return [] if isinstance(value, StoredTensor) else None
+
+
+def state_of(value: Any) -> dict[str, StoredTensor] | None:
+    """A bare state dict: all its values are tensors (or a wrapper's one entry ``state_dict`` holds it), else None."""
+    if isinstance(value, dict) and isinstance(value.get("state_dict"), dict):
+        value = value["state_dict"]
+    whole = isinstance(value, dict) and value and all(isinstance(tensor, StoredTensor) for tensor in value.values())
+    return {str(key).removeprefix("module."): tensor for key, tensor in value.items()} if whole else None

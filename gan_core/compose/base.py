@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.align.landmarks import LETTERBOX_SIZE
-from gan_core.checkpoints.store import file_sha256, load_generator, read_card
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Branch
+from gan_core.loading import file_sha256, load_generator, read_card
 from gan_core.params import CompositionSpec, ModelPaths
 from gan_core.registry import Registry
 

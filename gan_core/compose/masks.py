@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_core.data.images import MAX_PIXELS, ImageError, decode_image, to_tensor
-from gan_core.data.urls import read_bytes
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.walk import Axis, Share
+from gan_core.storage.images import MAX_PIXELS, ImageError, decode_image, to_tensor
+from gan_core.storage.urls import read_bytes
 
 FRAME = 256
 """Side of the mask that boxes are drawn into, as published, whatever the size of the image."""

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_core.checkpoints.store import Card, file_sha256, load_checkpoint, load_state, save_checkpoint
 from gan_core.encoders.transformer import DecoderLayer
 from gan_core.errors import CheckpointError, ParamsError, near_matches
+from gan_core.loading import Card, file_sha256, load_checkpoint, load_state, save_checkpoint
 
 NAME = "latent-editor"
 

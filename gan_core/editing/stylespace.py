@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_core.editing.arrays import read_arrays
+from gan_core.checkpoints.arrays import read_arrays
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.layers import ToRGB

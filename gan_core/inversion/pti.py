@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import in_chunks_each
-from gan_core.data.stages import Progress
 from gan_core.generators.base import Generator
 from gan_core.inversion.locality import CHUNK, Locality, Perceptual
 from gan_core.inversion.schedule import ramp
 from gan_core.inversion.weights import RowWeights
 from gan_core.params import TuneParams
 from gan_core.precision import set_precision
+from gan_core.rows import Progress
 
 StopReason = Literal["steps", "perceptual", "diverged"]
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from gan_core.metrics.base import ENCODED, METRICS, TUNED, Columns, Pictures, RowMetric, Setting
-from gan_core.metrics.face_attributes import load_attributes
+from gan_core.judges.face_attributes import load_attributes
+from gan_core.judges.pictures import Pictures
+from gan_core.metrics.base import ENCODED, METRICS, TUNED, Columns, RowMetric, Setting
 
 SIDE_EFFECT = "side_effect"
 

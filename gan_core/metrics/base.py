@@ -1,14 +1,14 @@
 """What a metric is: columns for every row, and mergeable statistics for the whole dataset."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
-from gan_core.editing.kinds.base import PlannedEdit
+from gan_core.editing.planned import PlannedEdit
+from gan_core.judges.pictures import Pictures
 from gan_core.params import MeasureParams, ModelPaths
 from gan_core.registry import Registry
 
@@ -44,23 +44,6 @@ class Setting:
     def pictures(self) -> tuple[str, ...]:
         """All pictures made of a row, reconstructions first."""
         return (*self.inversions, *(edit.column for edit in self.edits))
-
-
-@dataclass
-class Pictures:
-    """The pictures of a batch by name (``aligned``, ``encoded``, ``tuned``, edits): ``[B, 3, S, S]`` in [-1, 1].
-
-    ``known`` keeps features that several metrics want, by extractor and picture. ``points`` are the five landmarks
-    ``[5, 2]`` of each row in pixels of these pictures, None where alignment had none.
-    """
-
-    images: Mapping[str, Tensor]
-    keys: Sequence[str]
-    known: dict[tuple[str, str], Tensor] = field(default_factory=dict)
-    points: Sequence[np.ndarray | None] = ()
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.images[name]
 
 
 @dataclass

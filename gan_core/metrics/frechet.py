@@ -4,19 +4,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gan_core.metrics.base import (
-    ALIGNED,
-    METRICS,
-    Columns,
-    Metric,
-    Pictures,
-    Setting,
-    State,
-    States,
-    Summary,
-    TooFewError,
-)
-from gan_core.metrics.extractors import EXTRACTORS
+from gan_core.judges.extractors import EXTRACTORS
+from gan_core.judges.pictures import Pictures
+from gan_core.metrics.base import ALIGNED, METRICS, Columns, Metric, Setting, State, States, Summary, TooFewError
 
 
 def gather(features: np.ndarray) -> State:

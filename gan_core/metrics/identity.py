@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import in_chunks
-from gan_core.checkpoints.store import file_sha256, load_network, read_card
-from gan_core.metrics.base import ALIGNED, METRICS, Columns, Pictures, RowMetric, Setting
-from gan_core.metrics.faces import FaceEmbedder, warp_faces
+from gan_core.judges.faces import FaceEmbedder, warp_faces
+from gan_core.judges.pictures import Pictures
+from gan_core.loading import file_sha256, load_network, read_card
+from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric, Setting
 
 TOY = "identity"
 

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 
 from gan_core.batching import in_chunks
-from gan_core.checkpoints.store import file_sha256
-from gan_core.metrics.base import ALIGNED, METRICS, Columns, Pictures, RowMetric, Setting
-from gan_core.metrics.perceptual import load_perceptual
+from gan_core.judges.perceptual import load_perceptual
+from gan_core.judges.pictures import Pictures
+from gan_core.loading import file_sha256
+from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric, Setting
 
 
 @METRICS.register("lpips")

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_core.metrics.base import ALIGNED, METRICS, Columns, Pictures, RowMetric
+from gan_core.judges.pictures import Pictures
+from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric
 
 PSNR_CEILING = 100.0
 

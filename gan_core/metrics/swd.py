@@ -9,18 +9,9 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from gan_core.batching import LARGE
-from gan_core.data.images import to_uint8
-from gan_core.metrics.base import (
-    ALIGNED,
-    METRICS,
-    Columns,
-    Metric,
-    Pictures,
-    State,
-    States,
-    Summary,
-    TooFewError,
-)
+from gan_core.judges.pictures import Pictures
+from gan_core.metrics.base import ALIGNED, METRICS, Columns, Metric, State, States, Summary, TooFewError
+from gan_core.storage.images import to_uint8
 
 COARSEST = 16
 PATCH = 7

@@ -7,20 +7,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gan_core.chain import build_stage
-from gan_core.data.atomic import write_bytes
-from gan_core.data.images import decode_image, to_tensor
-from gan_core.data.receipts import read_statistics, require_receipt
-from gan_core.data.shards import read_rows
-from gan_core.data.stages import Row
-from gan_core.data.urls import exists, join_url, read_bytes
+from gan_core.judges.extractors import EXTRACTORS
 from gan_core.metrics.base import ALIGNED, ENCODED
-from gan_core.metrics.extractors import EXTRACTORS
 from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, sliced_of
 from gan_core.metrics.statistics import merge_all
-from gan_core.metrics.summary import load_summary
 from gan_core.nightly.history import SPEED, Measured
-from gan_core.runs import Job
+from gan_core.recipes.edit import build_stage
+from gan_core.rows import Row
+from gan_core.run.job import Job
+from gan_core.run.summary import load_summary
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.images import decode_image, to_tensor
+from gan_core.storage.receipts import read_statistics, require_receipt
+from gan_core.storage.shards import read_rows
+from gan_core.storage.urls import exists, join_url, read_bytes
 
 NOISE_FILE = "noise.json"
 SLICED = "swd/mean/encoded"

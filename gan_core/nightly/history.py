@@ -7,9 +7,9 @@ from statistics import fmean, median
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import norm, t
 
-from gan_core.data.atomic import write_bytes
-from gan_core.data.urls import exists, join_url, read_bytes
 from gan_core.errors import DataError
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.urls import exists, join_url, read_bytes
 
 HISTORY_FILE = "history.json"
 WINDOW = 14

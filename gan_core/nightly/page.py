@@ -7,10 +7,10 @@ from datetime import date
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from gan_core.data.atomic import write_bytes
-from gan_core.data.urls import join_url
 from gan_core.nightly.history import Entry, Finding, by_series, nights_needed, trailing, usual_and_band
 from gan_core.report.plots import ticks
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.urls import join_url
 
 PAGE = "report.html"
 WIDTH, HEIGHT = 360, 150

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.store import load_generator
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.editing.stylespace import move_styles
 from gan_core.generators.base import Generator
+from gan_core.loading import load_generator
 from gan_core.paths.latents import check_latents, move_latents
 from gan_core.paths.stored import load_paths
 

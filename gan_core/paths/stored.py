@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Card, file_sha256, load_checkpoint, save_checkpoint
-from gan_core.checkpoints.store import load_state
 from gan_core.errors import CheckpointError, ParamsError, near_matches
+from gan_core.loading import load_state
 from gan_core.paths.base import PATHS, PathModel
 from gan_core.paths.space import Frame
 

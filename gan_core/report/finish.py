@@ -4,12 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 
-from gan_core.data.atomic import write_bytes
-from gan_core.data.receipts import canonical_json, code_version
-from gan_core.data.urls import hash_file, join_url, read_bytes
-from gan_core.metrics.summary import SUMMARY_FILE, load_summary
 from gan_core.report.report import REPORT, write_report
-from gan_core.runs import Job, describe_run
+from gan_core.run.job import Job, describe_run
+from gan_core.run.summary import SUMMARY_FILE, load_summary
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.receipts import canonical_json, code_version
+from gan_core.storage.urls import hash_file, join_url, read_bytes
 
 FINISHED_FILE = "finished.json"
 VERSION = 1

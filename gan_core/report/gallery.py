@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_core.compose.base import OPERATIONS, SCORES
-from gan_core.compose.job import count_failures, read_compositions
-from gan_core.compose.plan import entry_name
-from gan_core.compose.stage import INPUTS_SHOWN, describe_entry
-from gan_core.data.images import decode_image
-from gan_core.metrics.summary import load_summary
+from gan_core.recipes.compose import count_failures, read_compositions
+from gan_core.recipes.composition_plan import entry_name
 from gan_core.report.numbers import Tile
 from gan_core.report.pictures import to_data_url
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.run.summary import load_summary
+from gan_core.stages.compose import INPUTS_SHOWN, describe_entry
+from gan_core.storage.images import decode_image
 
 SHOWN = 4
 LARGEST_SIDE, LOSSLESS_SIDE = 1536, 768

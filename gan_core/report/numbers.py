@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from gan_core.editing.kinds.base import PlannedEdit
+from gan_core.editing.planned import PlannedEdit
 from gan_core.report.metrics import Score, explain_total, parse_score
 from gan_core.report.plots import histogram
 from gan_core.report.rows import Rows

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from gan_core.data.images import ImageError, decode_image
-from gan_core.data.shards import IMAGE, open_shard, to_rows
-from gan_core.data.urls import exists, join_url
 from gan_core.report.rows import Line
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.storage.images import ImageError, decode_image
+from gan_core.storage.shards import IMAGE, open_shard, to_rows
+from gan_core.storage.urls import exists, join_url
 
 LARGEST_SIDE = 256
 LOSSLESS_SIDE = 128

@@ -8,10 +8,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from gan_core.compose.job import is_composition
-from gan_core.data.atomic import write_bytes
-from gan_core.data.urls import base_name, join_url
-from gan_core.editing.plan import plan_edits
+from gan_core.edits.plan import plan_edits
+from gan_core.recipes.compose import is_composition
+from gan_core.recipes.translate import is_translation
 from gan_core.report.gallery import gallery
 from gan_core.report.metrics import Meaning, parse_score
 from gan_core.report.numbers import make_plots, make_tiles, measure_effects, measure_gains
@@ -20,8 +19,9 @@ from gan_core.report.rows import Line, Rows, read_rows_of
 from gan_core.report.stages import summarise_stages
 from gan_core.report.totals import read_totals
 from gan_core.report.translations import translation_gallery
-from gan_core.runs import Job, load_run
-from gan_core.translation.job import is_translation
+from gan_core.run.job import Job, load_run
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.urls import base_name, join_url
 
 REPORT = "report.html"
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from gan_core.data.shards import BASE_NAMES, open_shard
-from gan_core.data.urls import join_url
 from gan_core.report.metrics import parse_score
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.storage.shards import BASE_NAMES, open_shard
+from gan_core.storage.urls import join_url
 
 SAMPLE_ROWS = 12
 WORST_ROWS = 8

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from gan_core.data.receipts import Receipt, receipt_path
-from gan_core.data.urls import join_url, read_bytes
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.storage.receipts import Receipt, receipt_path
+from gan_core.storage.urls import join_url, read_bytes
 
 SHARDS_SHOWN = 40
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gan_core.metrics.summary import load_summary
 from gan_core.report.metrics import Meaning, explain_total
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.run.summary import load_summary
 
 OF_SETS = ("fid", "swd")
 

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gan_core.editing.plan import plan_edits
-from gan_core.metrics.summary import load_summary
+from gan_core.edits.plan import plan_edits
+from gan_core.recipes.translate import STAGE
 from gan_core.report.numbers import Tile
 from gan_core.report.pictures import NAMES, Strips, read_strips
 from gan_core.report.rows import Line, read_rows_of
-from gan_core.runs import Job
-from gan_core.translation.job import STAGE
+from gan_core.run.job import Job
+from gan_core.run.summary import load_summary
+from gan_core.stages.translate import INPUT, OUTPUT
 from gan_core.translation.scores import SCORES
-from gan_core.translation.stage import INPUT, OUTPUT
 
 TRUTH = "truth"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gan_core.checkpoints.store import file_sha256, load_generator
 from gan_core.editing.calibrate import Faces, calibrate
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.linear import condition, svm_direction
 from gan_core.errors import ParamsError, near_matches
+from gan_core.loading import file_sha256, load_generator
 from gan_core.params import DirectionsParams, ModelPaths
 from gan_core.training.directions import network_eyes, sample_faces
 

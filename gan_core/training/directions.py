@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.store import file_sha256, load_generator, load_network
 from gan_core.editing.calibrate import Eyes, Faces, calibrate, look, merit
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.linear import FITS, Array
 from gan_core.editing.refine import refine
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
+from gan_core.loading import file_sha256, load_generator, load_network
 from gan_core.params import DirectionsParams, ModelPaths, load_params
 
 METRICS = Path("data/metrics/directions.json")

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_core.checkpoints.store import load_generator
 from gan_core.editing.calibrate import Eyes
 from gan_core.editing.latent_editor import LatentEditor, save_editor
 from gan_core.generators.base import Generator
+from gan_core.loading import load_generator
 from gan_core.params import LatentEditsParams, ModelPaths, load_params
 from gan_core.precision import set_precision
 from gan_core.training.directions import network_eyes

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from gan_core.data.images import to_uint8
+from gan_core.storage.images import to_uint8
 
 Report = Callable[[int, dict[str, float], Tensor], None]
 """Called with (images seen, metrics, pictures ``[N, 3, H, W]`` in [-1, 1])."""

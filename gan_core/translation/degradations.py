@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from gan_core.data.images import to_tensor, to_uint8
 from gan_core.errors import ParamsError
+from gan_core.storage.images import to_tensor, to_uint8
 
 FACTORS = (1, 2, 4, 8, 16, 32)
 

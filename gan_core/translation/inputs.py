@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from gan_core.data.images import MAX_PIXELS, ImageError, decode_image, to_tensor
-from gan_core.data.toy import SEGMENTATION_LABELS
-from gan_core.data.toy.render import outline
 from gan_core.registry import Registry
+from gan_core.storage.images import MAX_PIXELS, ImageError, decode_image, to_tensor
+from gan_core.toy.renderer import SEGMENTATION_LABELS
+from gan_core.toy.renderer.render import outline
 from gan_core.translation.degradations import check_factor, degrade
 from gan_core.translation.masks import draw_mask, hide
 

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.batching import in_chunks
-from gan_core.checkpoints.store import file_sha256, load_network
-from gan_core.data.toy import FACTORS
-from gan_core.metrics.perceptual import PerceptualLoss, load_perceptual
+from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
+from gan_core.judges.segmenter import count_overlaps, mean_iou
+from gan_core.loading import file_sha256, load_network
 from gan_core.metrics.pixel import mse, psnr
-from gan_core.metrics.segmenter import count_overlaps, mean_iou
 from gan_core.params import ModelPaths
+from gan_core.toy.renderer import FACTORS
 from gan_core.translation.degradations import reduce_bicubic
 from gan_core.translation.inputs import Seen, draw_sketch
 

@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gan_core.data.atomic import HashingFile
-from gan_core.data.images import encode_png, image_value
-from gan_core.data.receipts import Receipt
-from gan_core.data.run_stage import run_stage
-from gan_core.data.shards import IMAGE, ShardWriter, latent_type, shard_name
-from gan_core.data.stages import Rejected, Row, Stage
+from gan_core.rows import Rejected, Row
+from gan_core.run.run_stage import run_stage
+from gan_core.run.stage import Stage
+from gan_core.storage.atomic import HashingFile
+from gan_core.storage.images import encode_png, image_value
+from gan_core.storage.receipts import Receipt
+from gan_core.storage.shards import IMAGE, ShardWriter, latent_type, shard_name
 
 SHARDS = [shard_name(index) for index in range(3)]
 ROWS = 8

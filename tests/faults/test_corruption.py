@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gan_core.data.receipts import receipt_path, statistics_path, valid_receipt
-from gan_core.data.shards import read_rows
 from gan_core.errors import DataError
+from gan_core.storage.receipts import receipt_path, statistics_path, valid_receipt
+from gan_core.storage.shards import read_rows
 
 
 def _flip_bit(path: Path) -> None:

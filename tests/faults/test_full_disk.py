@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gan_core.data.importers import import_dataset
-from gan_core.data.receipts import valid_receipt
 from gan_core.errors import DataError
+from gan_core.importers import import_dataset
+from gan_core.storage.receipts import valid_receipt
 
 FailAt = Callable[[Callable[[], object], int, BaseException], bool]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from gan_core.data.importers import import_dataset
-from gan_core.data.receipts import valid_receipt
-from gan_core.data.shards import list_shards, open_shard
 from gan_core.errors import DataError
+from gan_core.importers import import_dataset
+from gan_core.storage.receipts import valid_receipt
+from gan_core.storage.shards import list_shards, open_shard
 
 KillAt = Callable[[Callable[[], object], int], bool]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_core.data.receipts import Receipt
+from gan_core.storage.receipts import Receipt
 
 COMMAND = [sys.executable, "-m", "flows.cli", "run"]
 ROOT = Path(__file__).parents[2]

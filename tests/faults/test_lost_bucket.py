@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gan_core.data.receipts import require_receipt
-from gan_core.data.urls import open_fs
+from gan_core.storage.receipts import require_receipt
+from gan_core.storage.urls import open_fs
 from tests.faults.test_kill_flow import Runs, hashes
 from tests.swift import Swift
 

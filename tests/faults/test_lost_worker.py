@@ -15,9 +15,9 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows import batches
 from flows.edit_dataset import edit_dataset
-from gan_core.data.receipts import Receipt
-from gan_core.data.shards import list_shards
-from gan_core.data.urls import base_name, exists, open_fs, read_bytes
+from gan_core.storage.receipts import Receipt
+from gan_core.storage.shards import list_shards
+from gan_core.storage.urls import base_name, exists, open_fs, read_bytes
 
 ROOT = Path(__file__).parents[2]
 SLOW = {"edits": [], "measure.metrics": ["mse"], "tune.steps": 20, "run.workers": 1}

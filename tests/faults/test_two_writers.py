@@ -11,11 +11,12 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from gan_core.data.receipts import Receipt, valid_receipt
-from gan_core.data.run_stage import run_stage
-from gan_core.data.shards import ShardWriter, shard_name
-from gan_core.data.stages import Rejected, Row, Stage
 from gan_core.errors import DataError
+from gan_core.rows import Rejected, Row
+from gan_core.run.run_stage import run_stage
+from gan_core.run.stage import Stage
+from gan_core.storage.receipts import Receipt, valid_receipt
+from gan_core.storage.shards import ShardWriter, shard_name
 
 SHARD = shard_name(0)
 

@@ -8,12 +8,12 @@ import torch
 import yaml
 
 from flows import cli, servers
-from gan_core.checkpoints.store import Card, model_tensors, save_checkpoint
-from gan_core.data.sample import FIELDS
-from gan_core.data.shards import ShardWriter
 from gan_core.encoders.psp import GradualStyleEncoder
+from gan_core.loading import Card, model_tensors, save_checkpoint
 from gan_core.params import load_params
-from gan_core.runs import begin_run, plan_run
+from gan_core.run.job import begin_run, plan_run
+from gan_core.storage.shards import ShardWriter
+from gan_core.toy.sample import FIELDS
 
 
 def run(source: str, *options: str, output: str = "out") -> None:

@@ -12,7 +12,7 @@ from prefect.states import Completed, Crashed, Failed, Pending, Running, Schedul
 from flows import batches
 from flows.batches import Batch, _follow, _lost, beat_path, beating
 from gan_core.params import Params
-from gan_core.runs import Job
+from gan_core.run.job import Job
 
 JOB = Job(Params(), "ds", "out", {"shard-00000.parquet": 3}, {"align": {}})
 

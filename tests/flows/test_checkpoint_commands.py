@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows import cli
-from gan_core.checkpoints.store import load_generator
+from gan_core.loading import load_generator
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -9,10 +9,10 @@ import typer
 
 from flows import cli
 from flows.inspection import describe
-from gan_core.chain import build_stage
-from gan_core.data.run_stage import run_stage
 from gan_core.params import load_params
-from gan_core.runs import begin_run, plan_run
+from gan_core.recipes.edit import build_stage
+from gan_core.run.job import begin_run, plan_run
+from gan_core.run.run_stage import run_stage
 
 GROUPS = {"server": cli.server, "directions": cli.directions, "checkpoints": cli.checkpoints.app}
 COMMANDS = [

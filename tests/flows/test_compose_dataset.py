@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from flows import cli
 from flows.compose_dataset import compose_dataset
 from flows.edit_dataset import edit_dataset
-from gan_core.compose.stage import ComposeStage
-from gan_core.data.shards import read_rows
 from gan_core.errors import ParamsError
 from gan_core.params import load_params
+from gan_core.stages.compose import ComposeStage
+from gan_core.storage.shards import read_rows
 
 PLAN: list[dict[str, Any]] = [
     {"operation": "panorama", "count": 1, "group": 3},

@@ -18,9 +18,9 @@ from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
 from flows import servers
-from gan_core.data.receipts import Receipt
 from gan_core.plain import run_plain
-from gan_core.runs import plan_run
+from gan_core.run.job import plan_run
+from gan_core.storage.receipts import Receipt
 from tests.faults.test_kill_flow import hashes, written
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
 from flows.edit_dataset import edit_dataset
-from gan_core.data.receipts import Receipt
-from gan_core.data.run_stage import run_stage
+from gan_core.run.run_stage import run_stage
+from gan_core.storage.receipts import Receipt
 from tasks import shards
 
 pytestmark = pytest.mark.usefixtures("on_server")

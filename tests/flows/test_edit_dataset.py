@@ -14,12 +14,12 @@ from flows.cli import main
 from flows.edit_dataset import edit_dataset
 from flows.ledger import link
 from flows.servers import Running
-from gan_core.data.receipts import Receipt
-from gan_core.data.run_stage import run_stage
-from gan_core.data.shards import read_rows
 from gan_core.errors import DataError, ParamsError
 from gan_core.params import load_params
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.run.run_stage import run_stage
+from gan_core.storage.receipts import Receipt
+from gan_core.storage.shards import read_rows
 from tasks import shards
 
 STAGES = ("align", "encode", "tune", "edit", "measure")

@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks.full_size import import_models, run_flow, settings, write_photographs
 from flows import cli
-from gan_core.data.images import decode_image
-from gan_core.data.shards import list_shards, read_rows
 from gan_core.errors import DataError
+from gan_core.storage.images import decode_image
+from gan_core.storage.shards import list_shards, read_rows
 
 MAX_MEGABYTES = 12_000
 
@@ -43,7 +43,7 @@ def test_batch_sizes_that_trials_have_shown_are_settings_of_the_run(
         raise DataError("that is enough")
 
     monkeypatch.setattr("gan_core.probe.probe_settings", lambda params, *_: {"tune.batch_size": params.run.batch_size})
-    monkeypatch.setattr("gan_core.runs.plan_run", plan_run)
+    monkeypatch.setattr("gan_core.run.job.plan_run", plan_run)
     with pytest.raises(SystemExit):
         cli.main(["run", "source", "output", "--probe", "--set", "run.batch_size=3"])
     assert planned == [{"run.batch_size": 3, "tune.batch_size": 3}]

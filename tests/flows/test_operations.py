@@ -12,12 +12,12 @@ from flows import doctor, servers
 from flows.doctor import Check, examine
 from flows.inspection import describe
 from flows.status import DAMAGED, DONE, WAITING, WRITING, describe_runs, find_runs, read_state, withdraw
-from gan_core.chain import build_stage
-from gan_core.data.receipts import require_receipt, write_receipt
-from gan_core.data.run_stage import run_stage
 from gan_core.errors import DataError
 from gan_core.params import load_params
-from gan_core.runs import Job, begin_run, plan_run
+from gan_core.recipes.edit import build_stage
+from gan_core.run.job import Job, begin_run, plan_run
+from gan_core.run.run_stage import run_stage
+from gan_core.storage.receipts import require_receipt, write_receipt
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"tune.enabled": False, "edits": []}

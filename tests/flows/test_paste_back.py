@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_core.data.images import decode_image
-from gan_core.data.shards import read_rows
 from gan_core.plain import run_plain
-from gan_core.runs import plan_run
+from gan_core.run.job import plan_run
+from gan_core.storage.images import decode_image
+from gan_core.storage.shards import read_rows
 
 
 def test_edited_faces_return_into_their_photographs(project: Path, tiny_dataset: str) -> None:

@@ -10,11 +10,11 @@ from dvc.repo import Repo
 
 from flows.cli import main
 from flows.publish import publish
-from gan_core.chain import build_stage
-from gan_core.data.run_stage import run_stage
-from gan_core.data.shards import list_shards
 from gan_core.errors import DataError, UserError
-from gan_core.runs import Job, begin_run, plan_run
+from gan_core.recipes.edit import build_stage
+from gan_core.run.job import Job, begin_run, plan_run
+from gan_core.run.run_stage import run_stage
+from gan_core.storage.shards import list_shards
 from tasks.versions import dvc_hashes
 
 DVC = [sys.executable, "-m", "dvc"]

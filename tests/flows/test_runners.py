@@ -9,9 +9,9 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from flows.edit_dataset import edit_dataset
 from flows.runners import make_runner
-from gan_core.data.receipts import Receipt
 from gan_core.errors import ParamsError
 from gan_core.params import RunParams
+from gan_core.storage.receipts import Receipt
 
 QUICK = {"tune.enabled": False, "edits": [], "measure.metrics": ["mse"]}
 

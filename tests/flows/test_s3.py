@@ -9,9 +9,9 @@ import pytest
 
 from flows.edit_dataset import edit_dataset
 from flows.status import describe_runs
-from gan_core.data.receipts import require_receipt
-from gan_core.data.shards import list_shards
-from gan_core.data.urls import base_name, exists, open_fs, read_bytes
+from gan_core.storage.receipts import require_receipt
+from gan_core.storage.shards import list_shards
+from gan_core.storage.urls import base_name, exists, open_fs, read_bytes
 
 QUICK = {"measure.metrics": ["mse"]}
 STAGES = ("align", "encode", "tune", "edit", "measure")

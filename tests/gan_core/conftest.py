@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from gan_core.data.images import encode_png, image_value
-from gan_core.data.stages import Row
 from gan_core.params import ModelPaths
+from gan_core.rows import Row
+from gan_core.storage.images import encode_png, image_value
 
 SIZE = 64
 
@@ -25,3 +25,13 @@ def aligned_rows() -> list[Row]:
         png = encode_png(np.kron(coarse, np.ones((SIZE // 4, SIZE // 4, 1), dtype=np.uint8)))
         rows.append({"key": f"row-{i}", "status": "ok", "reason": "", "stage": "align", "image": image_value(png, "")})
     return rows
+
+
+def make_png(seed: int) -> bytes:
+    return encode_png(np.random.default_rng(seed).integers(0, 256, (6, 5, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def pngs() -> list[bytes]:
+    """Twelve small images, all different."""
+    return [make_png(seed) for seed in range(12)]

@@ -18,18 +18,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gan_core.align.landmarks import LANDMARK_SOURCES
-from gan_core.checkpoints.store import Card, load_generator, save_checkpoint
-from gan_core.data.stages import Rejected
-from gan_core.editing.kinds.base import EDIT_KINDS
-from gan_core.editing.plan import plan_edits
-from gan_core.editing.stage import EditStage
+from gan_core.edits.base import EDIT_KINDS
+from gan_core.edits.plan import plan_edits
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.generators.base import GENERATORS, Generator
-from gan_core.metrics.base import METRICS, Metric, Pictures, Setting, States
-from gan_core.metrics.extractors import EXTRACTORS
-from gan_core.metrics.networks import NETWORKS
+from gan_core.judges.extractors import EXTRACTORS
+from gan_core.judges.networks import NETWORKS
+from gan_core.judges.pictures import Pictures
+from gan_core.loading import Card, load_generator, save_checkpoint
+from gan_core.metrics.base import METRICS, Metric, Setting, States
 from gan_core.params import EditParams, MeasureParams, ModelPaths, check_params
 from gan_core.registry import Registry
+from gan_core.rows import Rejected
+from gan_core.stages.edit import EditStage
 
 SMALL_GENERATORS: dict[str, dict[str, Any]] = {
     "stylegan2": {"size": 16, "style_dim": 32, "n_mlp": 2, "channels": {4: 16, 8: 16, 16: 8}},

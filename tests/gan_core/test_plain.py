@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from gan_core.data.shards import list_shards, read_rows
 from gan_core.plain import by_picture, main
+from gan_core.storage.shards import list_shards, read_rows
 
 EDITS = ("smile@-1", "smile@+1", "yaw@+1")
 

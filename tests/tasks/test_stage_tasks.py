@@ -9,10 +9,10 @@ import torch
 from PIL import UnidentifiedImageError
 from prefect.logging import disable_run_logger
 
-from gan_core.data.images import ImageError
 from gan_core.errors import CheckpointError, DataError
 from gan_core.params import load_params
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.storage.images import ImageError
 from tasks import shards
 from tasks.align import align
 from tasks.edit import edit

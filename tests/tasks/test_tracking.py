@@ -13,10 +13,10 @@ from mlflow.entities import Run
 from PIL import Image
 from prefect.logging import disable_run_logger
 
-from gan_core.data.images import encode_png, image_value
-from gan_core.data.shards import IMAGE, ShardWriter
 from gan_core.params import TrackParams, load_params
-from gan_core.runs import Job, begin_run
+from gan_core.run.job import Job, begin_run
+from gan_core.storage.images import encode_png, image_value
+from gan_core.storage.shards import IMAGE, ShardWriter
 from tasks import tracking
 from tasks.record import read_record, tracking_uri
 from tasks.shards import Done

@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from gan_core.checkpoints.store import file_sha256, load_network
 from gan_core.compose.base import OPERATIONS, Drawing, Operation, branch, find_landmarks, load_second
 from gan_core.compose.masks import Box, box_mask, check_box, named_box, read_mask
 from gan_core.compose.operations import POSE_ALL, POSE_PUBLISHED, picture, swap_patches, transfer
-from gan_core.data.urls import hash_file
 from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import walk
+from gan_core.loading import file_sha256, load_network
 from gan_core.params import CompositionSpec, ModelPaths, Unit
+from gan_core.storage.urls import hash_file
 
 POSES: dict[str, tuple[int, ...]] = {"published": POSE_PUBLISHED, "all": POSE_ALL, "none": ()}
 INSIDE, OUTSIDE = 0.5, 0.02

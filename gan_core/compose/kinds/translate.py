@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gan_core.checkpoints.store import file_sha256
 from gan_core.compose.base import OPERATIONS, Drawing, Operation, branch, load_second
 from gan_core.compose.operations import check_layouts, translate
 from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.loading import file_sha256
 from gan_core.params import CompositionSpec, ModelPaths, Unit
 
 

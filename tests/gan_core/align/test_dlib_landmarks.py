@@ -12,11 +12,11 @@ from PIL import Image
 from gan_core.align import dlib_landmarks
 from gan_core.align.dlib_landmarks import Dlib5, Dlib68, choose_face, complete_five, detect_faces
 from gan_core.align.quad import face_square, five_points
-from gan_core.align.stage import AlignStage
-from gan_core.data.images import decode_image, encode_png
-from gan_core.data.stages import Rejected
 from gan_core.errors import CheckpointError
 from gan_core.params import AlignParams
+from gan_core.rows import Rejected
+from gan_core.stages.align import AlignStage
+from gan_core.storage.images import decode_image, encode_png
 
 
 @pytest.fixture(scope="module")

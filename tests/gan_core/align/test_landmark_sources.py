@@ -20,10 +20,10 @@ from gan_core.align.landmarks import (
 )
 from gan_core.align.quad import check_landmarks, face_square
 from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
-from gan_core.checkpoints.store import model_tensors
-from gan_core.data.stages import Rejected
 from gan_core.errors import DataError
-from gan_core.metrics.networks import NETWORKS
+from gan_core.judges.networks import NETWORKS
+from gan_core.loading import model_tensors
+from gan_core.rows import Rejected
 
 FIVE = [[20.0, 30.0], [40.0, 30.0], [30.0, 40.0], [23.0, 52.0], [37.0, 52.0]]
 

@@ -8,10 +8,10 @@ from PIL import Image
 
 from gan_core.align.crop import align_face
 from gan_core.align.paste import feathered, paste_face
-from gan_core.align.paste_stage import PasteStage
 from gan_core.align.quad import FaceSquare
-from gan_core.data.images import decode_image, encode_png
 from gan_core.params import EditParams, PasteParams
+from gan_core.stages.paste import PasteStage
+from gan_core.storage.images import decode_image, encode_png
 
 
 def smooth_photo(width: int = 160, height: int = 120) -> Image.Image:

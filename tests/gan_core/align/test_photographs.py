@@ -10,14 +10,14 @@ from PIL import Image
 
 from benchmarks import photograph
 from gan_core.align.quad import face_square
-from gan_core.align.stage import AlignStage
-from gan_core.data.images import decode_image
-from gan_core.data.importers import import_dataset
-from gan_core.data.run_stage import run_stage
-from gan_core.data.shards import list_shards, read_rows
-from gan_core.data.stages import Row
-from gan_core.data.urls import base_name
+from gan_core.importers import import_dataset
 from gan_core.params import AlignParams
+from gan_core.rows import Row
+from gan_core.run.run_stage import run_stage
+from gan_core.stages.align import AlignStage
+from gan_core.storage.images import decode_image
+from gan_core.storage.shards import list_shards, read_rows
+from gan_core.storage.urls import base_name
 
 PARAMS = AlignParams(landmarks="dlib-68", size=128, transform_size=256, max_pixels=4_000_000)
 COUNT = 200

@@ -9,8 +9,8 @@ from PIL import Image
 
 from gan_core.align.quad import face_square
 from gan_core.align.table_landmarks import TableLandmarks
-from gan_core.data.stages import Rejected
 from gan_core.errors import DataError
+from gan_core.rows import Rejected
 from tests.golden.fill import golden
 
 FIVE = [69, 109, 106, 113, 77, 142, 73, 152, 108, 154]

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.hostile_files import hostile_files, state, whole_files, write_file
 from gan_core.checkpoints.containers import open_checkpoint
-from gan_core.checkpoints.layouts import import_checkpoint, inspect_checkpoint
 from gan_core.errors import CheckpointError
+from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
 
 FILES = hostile_files()
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.ada import names
-from gan_core.checkpoints.layouts import import_checkpoint, inspect_checkpoint
-from gan_core.checkpoints.measuring import MOCO, PUBLISHED
-from gan_core.checkpoints.rosinality import load_rosinality
-from gan_core.checkpoints.store import load_checkpoint, load_generator, model_tensors
-from gan_core.generators.published import build_published
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.metrics.networks import NETWORKS
-from gan_core.metrics.trunks import TRUNKS
+from gan_core.judges.networks import NETWORKS
+from gan_core.judges.trunks import TRUNKS
+from gan_core.loading import load_checkpoint, load_generator, model_tensors
+from gan_core.published.ada import names
+from gan_core.published.generators import build_published
+from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
+from gan_core.published.measuring import MOCO, PUBLISHED
+from gan_core.published.rosinality import load_rosinality
 from tests.golden.families import filled
 
 GOLDEN = Path(__file__).parents[2] / "golden"

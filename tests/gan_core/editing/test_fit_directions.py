@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan_core.checkpoints.store import Card, model_tensors, save_checkpoint
 from gan_core.editing.calibrate import Eyes, Faces
 from gan_core.editing.directions import Direction, list_directions, load_directions
 from gan_core.editing.linear import FITS
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.metrics.networks import AttributeRegressor, IdentityEmbedder
+from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder
+from gan_core.loading import Card, model_tensors, save_checkpoint
 from gan_core.params import DirectionsParams, ModelPaths
 from gan_core.training import directions as training
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from gan_core.checkpoints.store import load_generator
-from gan_core.editing.kinds.base import EditSetting
-from gan_core.editing.kinds.label import LabelEdit, LabelSpec
 from gan_core.editing.label import first_order_direction, label_gradient, move_to_label, second_order_direction
 from gan_core.editing.latent_editor import LatentClassifier, load_editor
+from gan_core.edits.base import EditSetting
+from gan_core.edits.label import LabelEdit, LabelSpec
 from gan_core.errors import CheckpointError, ParamsError
+from gan_core.loading import load_generator
 from gan_core.params import ModelPaths, check_params
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from gan_core.checkpoints.store import load_generator
 from gan_core.editing.directions import Direction, list_directions
-from gan_core.editing.imported import Source, import_direction
-from gan_core.editing.kinds.base import EditSetting
-from gan_core.editing.kinds.direction import DirectionEdit
-from gan_core.editing.kinds.style_direction import StyleDirectionEdit, StyleDirectionSpec
 from gan_core.editing.stylespace import style_deviations, style_widths
+from gan_core.edits.base import EditSetting
+from gan_core.edits.direction import DirectionEdit
+from gan_core.edits.style_direction import StyleDirectionEdit, StyleDirectionSpec
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.sngan import SNGAN
+from gan_core.loading import load_generator
 from gan_core.params import EditParams, ModelPaths
+from gan_core.published.directions import Source, import_direction
 
 RGB = (1, 4, 7, 10, 13)
 

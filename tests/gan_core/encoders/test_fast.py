@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gan_core.encoders.base import ENCODERS, Encoder
-from gan_core.encoders.cost import encoder_cost
 from gan_core.encoders.fast import TOLERANCE, prepare_fast
+from gan_core.report.encoder_cost import encoder_cost
 
 VARIANTS = ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer")
 

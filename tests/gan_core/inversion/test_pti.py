@@ -12,7 +12,7 @@ from torch import Tensor
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.locality import Locality, near_pivot
 from gan_core.inversion.pti import Budget, Tuned, learning_rate, tune_pivot, tune_pivots
-from gan_core.metrics.perceptual import PerceptualLoss, load_perceptual
+from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
 from gan_core.params import TuneParams
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_core.metrics.base import ALIGNED, ENCODED, Pictures, Setting, States
+from gan_core.judges.pictures import Pictures
+from gan_core.metrics.base import ALIGNED, ENCODED, Setting, States
 from gan_core.metrics.pixel import MeanSquaredError, PeakSignalToNoise, mse, psnr
 from gan_core.params import MeasureParams, ModelPaths
 

@@ -10,9 +10,9 @@ from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.sngan import SNGAN
 from gan_core.params import PathsParams
-from gan_core.paths import training
 from gan_core.paths.base import PATHS
-from gan_core.paths.training import PathState, draw_moves, recognised, train_paths
+from gan_core.training import paths as training
+from gan_core.training.paths import PathState, draw_moves, recognised, train_paths
 from tests.gan_core.editing.conftest import LinearWorld
 
 SHA = "0" * 64

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gan_core.data.atomic import write_bytes
-from gan_core.data.images import encode_png, image_value
-from gan_core.data.receipts import Receipt, canonical_json, write_receipt
-from gan_core.data.shards import IMAGE, ShardWriter, shard_name
-from gan_core.data.stages import Row
 from gan_core.params import check_params
-from gan_core.runs import Job, begin_run
+from gan_core.rows import Row
+from gan_core.run.job import Job, begin_run
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.images import encode_png, image_value
+from gan_core.storage.receipts import Receipt, canonical_json, write_receipt
+from gan_core.storage.shards import IMAGE, ShardWriter, shard_name
 
 EDITS = {"smile@-1": ("smile", -0.5), "smile@+1": ("smile", 0.5), "yaw@+1": ("yaw", 26.0)}
 HOSTILE = '<script>alert("k")</script>&\'"/\u202eevil'

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gan_core.metrics.base import Summary
-from gan_core.metrics.summary import load_summary, write_summary
 from gan_core.report.finish import FINISHED_FILE, Result, finish_run
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.run.summary import load_summary, write_summary
 
 RESULTS: list[Result] = [("measure", "shard-00001.parquet", "b" * 64), ("measure", "shard-00000.parquet", "a" * 64)]
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from gan_core.chain import build_stage
-from gan_core.compose.job import begin_compositions, plan_compositions, summarise_compositions
-from gan_core.data.run_stage import run_stage
-from gan_core.data.shards import ShardWriter, latent_type
+from gan_core.recipes.compose import begin_compositions, plan_compositions, summarise_compositions
+from gan_core.recipes.edit import build_stage
 from gan_core.report import write_report
+from gan_core.run.run_stage import run_stage
+from gan_core.storage.shards import ShardWriter, latent_type
 
 PLAN: list[dict[str, Any]] = [
     {"operation": "panorama", "count": 6, "group": 4},

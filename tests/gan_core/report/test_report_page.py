@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_core.data.shards import read_rows
 from gan_core.errors import DataError
 from gan_core.report import write_report
 from gan_core.report.report import render
 from gan_core.report.rows import SAMPLE_ROWS, WORST_ROWS
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.storage.shards import read_rows
 
 PICTURES = ["source", "aligned", "encoded", "tuned", "smile@-1", "smile@+1", "yaw@+1"]
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_core.data.images import encode_png, image_value
-from gan_core.data.shards import IMAGE, ShardWriter
 from gan_core.params import Params
 from gan_core.report.metrics import explain_total, parse_score
 from gan_core.report.numbers import make_tiles
 from gan_core.report.pictures import LARGEST_SIDE, read_strips, to_data_url
 from gan_core.report.plots import histogram, ticks
 from gan_core.report.rows import Line, Rows
-from gan_core.runs import Job
+from gan_core.run.job import Job
+from gan_core.storage.images import encode_png, image_value
+from gan_core.storage.shards import IMAGE, ShardWriter
 
 
 @pytest.mark.parametrize(

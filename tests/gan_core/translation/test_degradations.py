@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_core.data.images import to_tensor
 from gan_core.errors import ParamsError
+from gan_core.storage.images import to_tensor
 from gan_core.translation.degradations import bicubic_taps, degrade, reduce_bicubic, reduce_pixels
 from tests.golden.fill import golden, relative_error
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from gan_core.data.images import ImageError, encode_png, image_value, to_tensor, to_uint8
-from gan_core.data.toy import SEGMENTATION_LABELS, Portraits, render, sample_factors
 from gan_core.errors import ParamsError
+from gan_core.storage.images import ImageError, encode_png, image_value, to_tensor, to_uint8
+from gan_core.toy.renderer import SEGMENTATION_LABELS, Portraits, render, sample_factors
 from gan_core.translation.inputs import INPUTS, check_factors, draw_sketch, mirror_labels, one_hot
 from gan_core.translation.masks import MASKS, draw_mask, hide
 

@@ -10,11 +10,11 @@ from torch.nn.functional import interpolate
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.metrics.networks import NETWORKS
-from gan_core.metrics.perceptual import load_perceptual
+from gan_core.judges.networks import NETWORKS
+from gan_core.judges.perceptual import load_perceptual
 from gan_core.params import Term
-from gan_core.training.encoder_losses import Inverted, weigh
-from gan_core.training.reconstruction import Batch, Judges
+from gan_core.toy.training.encoder_losses import Inverted, weigh
+from gan_core.toy.training.reconstruction import Batch, Judges
 from gan_core.translation.tasks import FRONTALISATION, INVERSION, TASKS, WITH_IDENTITY, WITHOUT_IDENTITY, find_task
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 
@@ -85,7 +85,7 @@ def test_the_gradient_of_inversion_is_the_published_one(inverted: Inverted) -> N
 
 
 def test_the_crop_of_small_pictures_is_that_of_large_ones() -> None:
-    from gan_core.training.encoder_losses import face
+    from gan_core.toy.training.encoder_losses import face
 
     assert face(torch.zeros(1, 3, 256, 256)).shape == (1, 3, 188, 188)
     assert face(torch.zeros(1, 3, 64, 64)).shape == (1, 3, 47, 47)

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_core.checkpoints.store import Card, file_sha256, load_generator, model_tensors, save_checkpoint
-from gan_core.data.images import encode_png, image_value
-from gan_core.data.stages import Rejected, Row
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import CheckpointError, ParamsError
+from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
 from gan_core.params import ModelPaths, TranslateParams, check_params
-from gan_core.translation.sample import SPOILED
+from gan_core.rows import Rejected, Row
+from gan_core.stages.translate import TranslateStage
+from gan_core.storage.images import encode_png, image_value
+from gan_core.toy.translation_sample import SPOILED
 from gan_core.translation.scores import SCORES_OF
-from gan_core.translation.stage import TranslateStage
 from gan_core.translation.tasks import TASKS
 from tests.conftest import ABOUT
 

@@ -14,11 +14,11 @@ from benchmarks.translations import (
     small_inputs,
     task_params,
 )
-from gan_core.data.toy import render, sample_factors
 from gan_core.params import ModelPaths, Params, TrainTranslationParams, check_params
-from gan_core.training.portraits import PortraitSet
+from gan_core.stages.translate import TranslateStage
+from gan_core.toy.renderer import render, sample_factors
+from gan_core.toy.training.portraits import PortraitSet
 from gan_core.translation.inputs import Seen
-from gan_core.translation.stage import TranslateStage
 from gan_core.translation.tasks import TASKS
 
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from gan_core.checkpoints.store import load_encoder
-from gan_core.data.stages import Rejected, Row, Stage
 from gan_core.errors import ParamsError
+from gan_core.loading import load_encoder
 from gan_core.params import ModelPaths, Params, check_params
+from gan_core.recipes.translate import build_translation
+from gan_core.rows import Rejected, Row
+from gan_core.run.stage import Stage
 from gan_core.translation.inputs import picture_cell
-from gan_core.translation.job import build_translation
 
 REFERENCE = "portraits/7500003.png"
 

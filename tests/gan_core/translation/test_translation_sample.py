@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from gan_core.data.shards import read_rows
 from gan_core.errors import ParamsError
 from gan_core.params import SampleParams
+from gan_core.storage.shards import read_rows
+from gan_core.toy.translation_sample import FIELDS, SPOILED, write_translation_sample
 from gan_core.translation.inputs import label_cell, picture_cell
-from gan_core.translation.sample import FIELDS, SPOILED, write_translation_sample
 
 
 def test_the_same_parameters_give_the_same_bytes(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gan_core.data.toy import Portraits, render, sample_factors
 from gan_core.params import ModelPaths
+from gan_core.toy.renderer import Portraits, render, sample_factors
 from gan_core.translation.degradations import degrade
 from gan_core.translation.inputs import Seen, draw_sketch, one_hot
 from gan_core.translation.masks import draw_mask

@@ -1,1 +1,0 @@
-"""Shards, rows, receipts and the images in them."""

@@ -1,0 +1,69 @@
+"""Compositions as edits: any operation of ``gan_core.compose`` with the row as its first source."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BeforeValidator, SerializeAsAny
+from torch import Tensor
+
+from gan_core.batching import one_thread
+from gan_core.compose.base import OPERATIONS, check_composer, check_number
+from gan_core.editing.planned import PlannedEdit
+from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit
+from gan_core.errors import ParamsError
+from gan_core.generators.base import Generator
+from gan_core.params import CompositionSpec, EditSpec, check_composition
+from gan_core.rows import Row
+
+PLAN_ONLY = ("sources", "count", "group", "seed", "column")
+
+
+class ComposeEditSpec(EditSpec):
+    """``apply`` is an entry as in ``compose.plan``; ``references`` are the keys of the sources that follow the row."""
+
+    kind: Literal["compose"] = "compose"
+    apply: Annotated[SerializeAsAny[CompositionSpec], BeforeValidator(check_composition)]
+    references: tuple[str, ...] = ()
+
+
+@EDIT_KINDS.register("compose")
+class ComposeEdit(ImageEdit):
+    """``{kind: compose, apply: {operation: transfer, boxes: [eyes]}, references: [KEY]}``: one column, ``transfer``."""
+
+    spec = ComposeEditSpec
+
+    def __init__(self, spec: ComposeEditSpec, setting: EditSetting) -> None:
+        operation = OPERATIONS.get(spec.apply.operation)
+        check_number(operation, spec.apply.operation, 1 + len(spec.references))
+        if planned := sorted(set(PLAN_ONLY) & spec.apply.model_fields_set):
+            raise ParamsError(
+                f"edits: {', '.join(planned)} of {spec.apply.operation} belong to compose.plan: an edit is applied "
+                "to every row, and `references` names the other sources"
+            )
+        check_composer(setting.generator, setting.models.generator)
+        self.operation = operation(spec.apply, setting.models)
+        self.references = setting.latents_of(spec.references) if spec.references else None
+
+    @classmethod
+    def plan(cls, spec: ComposeEditSpec) -> list[PlannedEdit]:
+        return [PlannedEdit(spec, spec.apply.name or spec.apply.operation)]
+
+    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
+        spec: Any = picture.spec
+        about = {"apply": spec.apply.model_dump(mode="json", exclude=set(PLAN_ONLY))}
+        if self.references is None:
+            return about
+        return about | {"references": [sha256(latent.numpy().tobytes()).hexdigest() for latent in self.references]}
+
+    def files(self) -> dict[str, str]:
+        return self.operation.files()
+
+    def draw(self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+        composer = check_composer(generator, "the generator")
+        with one_thread():
+            return torch.cat([self.operation.draw(composer, self._group(code)).image for code in w_plus])
+
+    def _group(self, code: Tensor) -> Tensor:
+        return code[None] if self.references is None else torch.cat([code[None], self.references])

@@ -1,0 +1,48 @@
+"""Edits along a linear direction, at several strengths."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from gan_core.editing.apply import apply_edit, check_layers
+from gan_core.editing.directions import find_direction, load_directions
+from gan_core.editing.planned import PlannedEdit
+from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
+from gan_core.errors import ParamsError
+from gan_core.loading import file_sha256
+from gan_core.params import EditParams
+from gan_core.rows import Row
+
+
+def edit_column(direction: str, strength: float) -> str:
+    """Return ``<direction>@<signed strength>``, such as ``smile@+1`` or ``yaw@-0.5``."""
+    return f"{direction}@{strength:+g}"
+
+
+@EDIT_KINDS.register("direction")
+class DirectionEdit(LatentEdit):
+    """``{direction: smile, strengths: [-1, 1]}``: adds the direction of the project's file, in its layers or others."""
+
+    spec = EditParams
+
+    def __init__(self, spec: EditParams, setting: EditSetting) -> None:
+        directions = load_directions(setting.models.directions, setting.models.generator)
+        self.direction = find_direction(directions, spec.direction)
+        if self.direction.space == "s":
+            raise ParamsError(f"edits: {spec.direction!r} is in StyleSpace: give it the kind style-direction")
+        self.layers = check_layers(spec.layers or self.direction.layers, setting.generator.n_latent, spec.direction)
+        self._file = file_sha256(setting.models.directions)
+
+    @classmethod
+    def plan(cls, spec: EditParams) -> list[PlannedEdit]:
+        return [PlannedEdit(spec, edit_column(spec.direction, s), spec.direction, s) for s in spec.strengths]
+
+    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
+        return {"strength": picture.strength, "layers": list(self.layers)}
+
+    def files(self) -> dict[str, str]:
+        return {"directions": self._file}
+
+    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+        return apply_edit(w_plus, self.direction, picture.strength, self.layers)

@@ -1,0 +1,84 @@
+"""Edits by a label: on or off, whatever the face had before."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from pydantic import field_validator
+from torch import Tensor
+
+from gan_core.batching import CHUNK
+from gan_core.editing.label import move_to_label
+from gan_core.editing.latent_editor import load_editor
+from gan_core.editing.planned import PlannedEdit
+from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
+from gan_core.loading import file_sha256
+from gan_core.params import Count, EditSpec, Positive
+from gan_core.rows import Row, row_seed
+
+
+class LabelSpec(EditSpec):
+    """``attribute`` is brought to the upper half of its range (``on``) or the lower (``off``).
+
+    ``strength`` is how far each latent moves, in typical distances from the mean latent.
+    """
+
+    kind: Literal["label"] = "label"
+    attribute: str
+    target: Literal["on", "off"] = "on"
+    strength: Positive = 1.0
+    steps: Count = 4
+    order: Literal[1, 2] = 2
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _accept_yaml_words(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+@EDIT_KINDS.register("label")
+class LabelEdit(LatentEdit):
+    """``{kind: label, attribute: glasses, target: on}``: column ``glasses@on``. Rows that are there already stay."""
+
+    spec = LabelSpec
+
+    def __init__(self, spec: LabelSpec, setting: EditSetting) -> None:
+        self.editor = load_editor(setting.models.latent_edits, setting.models.generator)
+        self.column = self.editor.column(spec.attribute)
+        self._file = file_sha256(setting.models.latent_edits)
+
+    @classmethod
+    def plan(cls, spec: LabelSpec) -> list[PlannedEdit]:
+        strength = spec.strength if spec.target == "on" else -spec.strength
+        return [PlannedEdit(spec, f"{spec.attribute}@{spec.target}", spec.attribute, strength)]
+
+    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
+        return picture.spec.model_dump()
+
+    def files(self) -> dict[str, str]:
+        return {"latent_edits": self._file}
+
+    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+        keys = [row["key"] for row in rows]
+        starts = range(0, len(rows), CHUNK)
+        return torch.cat([self._move(w_plus[i : i + CHUNK], keys[i : i + CHUNK], picture.spec) for i in starts])
+
+    def _move(self, w_plus: Tensor, keys: Sequence[str], spec: Any) -> Tensor:
+        """Move a chunk, filled up to one size and in float64, so that a row's neighbours don't matter."""
+        filled = torch.cat([w_plus, w_plus[-1:].expand(CHUNK - len(keys), -1, -1)]).double()
+        seeds = [row_seed(key) for key in [*keys, *[keys[-1]] * (CHUNK - len(keys))]]
+        noise = [
+            torch.randn(w_plus.shape[1:], generator=torch.Generator().manual_seed(seed)).double() for seed in seeds
+        ]
+        editor, target = self.editor.double(), spec.target == "on"
+        logits = partial(_logit, editor, self.column)
+        with torch.no_grad():
+            there = (logits(filled) > 0) == target
+        start = torch.stack(noise) if spec.order == 2 else None
+        moved = move_to_label(logits, filled, target, spec.strength * editor.length, start, spec.steps)
+        return torch.where(there[:, None, None], filled, moved)[: len(keys)].to(w_plus.dtype)
+
+
+def _logit(editor: Any, column: int, w_plus: Tensor) -> Tensor:
+    return editor.logits(w_plus)[:, column]

@@ -1,0 +1,82 @@
+"""Style mixing: the look of another face, or of one drawn at random, in some latents."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gan_core.batching import in_chunks
+from gan_core.editing.planned import PlannedEdit
+from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
+from gan_core.errors import ParamsError
+from gan_core.params import Count, EditSpec, Unit
+from gan_core.rows import Row, row_seed
+
+
+class MixSpec(EditSpec):
+    """``latent_mask`` are blended with a style by ``alpha`` (1 replaces them), in ``pictures`` columns.
+
+    Styles come from the rows ``references``, one after the other; without any, each row and picture draws its own.
+    """
+
+    kind: Literal["mix"] = "mix"
+    name: str = "mix"
+    latent_mask: Annotated[list[int], Field(min_length=1)]
+    alpha: Unit = 1.0
+    pictures: Count = 1
+    references: tuple[str, ...] = ()
+    seed: int = 0
+
+
+def mix_latents(w_plus: Tensor, injected: Tensor, latent_mask: Sequence[int], alpha: float = 1.0) -> Tensor:
+    """Blend the latents of ``latent_mask`` with those injected, ``alpha injected + (1 - alpha) w_plus`` (pSp, 3.3).
+
+    Both are ``[B, n_latent, w_dim]``; the other latents are returned as they were.
+    """
+    mixed = w_plus.clone()
+    index = list(latent_mask)
+    mixed[:, index] = alpha * injected[:, index] + (1 - alpha) * w_plus[:, index]
+    return mixed
+
+
+@EDIT_KINDS.register("mix")
+class MixEdit(LatentEdit):
+    """``{kind: mix, latent_mask: [6, 7, 8, 9], alpha: 0.8, pictures: 2}``: columns ``mix@1``, ``mix@2``."""
+
+    spec = MixSpec
+
+    def __init__(self, spec: MixSpec, setting: EditSetting) -> None:
+        wrong = [i for i in spec.latent_mask if not 0 <= i < setting.generator.n_latent]
+        if wrong:
+            raise ParamsError(
+                f"edits: latent_mask {wrong} of {spec.name!r} is not within [0, {setting.generator.n_latent})"
+            )
+        self.generator = setting.generator
+        self.references = setting.latents_of(spec.references) if spec.references else None
+
+    @classmethod
+    def plan(cls, spec: MixSpec) -> list[PlannedEdit]:
+        return [PlannedEdit(spec, f"{spec.name}@{i + 1}", strength=spec.alpha) for i in range(spec.pictures)]
+
+    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
+        layers = [min(picture.spec.latent_mask), max(picture.spec.latent_mask) + 1]  # type: ignore[attr-defined]
+        about = {**picture.spec.model_dump(exclude={"references"}), "picture": picture.column, "layers": layers}
+        if self.references is None:
+            return about
+        return about | {"references": [sha256(latent.numpy().tobytes()).hexdigest() for latent in self.references]}
+
+    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+        spec: Any = picture.spec
+        number = int(picture.column.rpartition("@")[2]) - 1
+        return mix_latents(w_plus, self._styles(rows, spec, number), spec.latent_mask, spec.alpha)
+
+    def _styles(self, rows: Sequence[Row], spec: MixSpec, number: int) -> Tensor:
+        if self.references is not None:
+            chosen = [(row_seed(row["key"]) + number) % len(self.references) for row in rows]
+            return self.references[chosen]
+        seeds = [row_seed(f"{spec.seed}/{number}/{row['key']}") for row in rows]
+        z = torch.stack([torch.randn(self.generator.z_dim, generator=torch.Generator().manual_seed(s)) for s in seeds])
+        return self.generator.broadcast(in_chunks(self.generator.mapping, z))

@@ -1,0 +1,82 @@
+"""Edits along learnt paths: one attribute or several at once, by any registered path model."""
+
+import logging
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from gan_core.batching import in_chunks
+from gan_core.editing.apply import check_layers
+from gan_core.editing.planned import PlannedEdit
+from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
+from gan_core.errors import ParamsError
+from gan_core.loading import file_sha256
+from gan_core.params import EditSpec
+from gan_core.paths.latents import check_latents, move_latents
+from gan_core.paths.stored import load_paths
+from gan_core.rows import Row
+
+log = logging.getLogger(__name__)
+
+
+class PathSpec(EditSpec):
+    """``moves`` gives each attribute its strength; one picture for each of ``scales``, all strengths times it.
+
+    ``file`` replaces ``models.paths``; ``layers`` (first, past the last) are the latents that move, all by default.
+    ``name`` tells pictures apart that move the same attributes, by another model or in another order.
+    """
+
+    kind: Literal["path"] = "path"
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z][\w-]*$")] = "path"
+    moves: Annotated[dict[str, float], Field(min_length=1)]
+    scales: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0,)
+    file: str | None = None
+    layers: tuple[int, int] | None = None
+
+
+@EDIT_KINDS.register("path")
+class PathEdit(LatentEdit):
+    """``{kind: path, moves: {smile: 1, yaw: -0.5}}``: column ``smile+yaw@path+1``.
+
+    Where the model commutes the order of ``moves`` has no effect; otherwise they are made in the order given, which the
+    edit's description holds and a warning says.
+    """
+
+    spec = PathSpec
+
+    def __init__(self, spec: PathSpec, setting: EditSetting) -> None:
+        file = spec.file or setting.models.paths
+        self.paths = load_paths(file, setting.models.generator)
+        check_latents(self.paths, setting.generator)
+        if spec.layers is not None and self.paths.space != "w":
+            raise ParamsError(f"edits: paths in {self.paths.space} move all latents together: leave out layers")
+        self.layers = check_layers(spec.layers, setting.generator.n_latent, " and ".join(spec.moves))
+        for name, strength in spec.moves.items():
+            for scale in spec.scales:
+                self.paths.find(name, scale * strength)
+        self.name, self._file = f"paths {file}", file_sha256(file)
+        if len(spec.moves) > 1 and not self.paths.model.commutes:
+            order = ", then ".join(spec.moves)
+            log.warning("edits: moves along %s paths don't commute: %s, in this order", self.paths.model.name, order)
+
+    @classmethod
+    def plan(cls, spec: PathSpec) -> list[PlannedEdit]:
+        target = next(iter(spec.moves)) if len(spec.moves) == 1 else ""
+        moves = "+".join(sorted(spec.moves))
+        return [PlannedEdit(spec, f"{moves}@{spec.name}{scale:+g}", target, scale) for scale in spec.scales]
+
+    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
+        spec: Any = picture.spec
+        moves = [[name, picture.strength * strength] for name, strength in spec.moves.items()]
+        commutes = self.paths.model.commutes
+        return {"moves": sorted(moves) if commutes else moves, "in_order": not commutes, "layers": list(self.layers)}
+
+    def files(self) -> dict[str, str]:
+        return {self.name: self._file}
+
+    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+        spec: Any = picture.spec
+        strengths = {name: picture.strength * strength for name, strength in spec.moves.items()}
+        return in_chunks(lambda latents: move_latents(self.paths, latents, strengths, self.layers), w_plus)

@@ -1,0 +1,66 @@
+"""Edits by a reference: an attribute as another row of the dataset has it."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BeforeValidator, Field
+from torch import Tensor
+
+from gan_core.batching import in_chunks
+from gan_core.editing.latent_editor import load_editor
+from gan_core.editing.planned import PlannedEdit
+from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
+from gan_core.errors import ParamsError, near_matches
+from gan_core.loading import file_sha256
+from gan_core.params import EditSpec, Positive
+from gan_core.rows import Row, row_seed
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class ReferenceSpec(EditSpec):
+    """``attribute`` is taken from the row ``reference``; of several keys each row gets one, by its own key."""
+
+    kind: Literal["reference"] = "reference"
+    attribute: str
+    reference: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+    strength: Positive = 1.0
+
+
+@EDIT_KINDS.register("reference")
+class ReferenceEdit(LatentEdit):
+    """``{kind: reference, attribute: smile, reference: [a.png, b.png]}``: column ``smile@reference``."""
+
+    spec = ReferenceSpec
+
+    def __init__(self, spec: ReferenceSpec, setting: EditSetting) -> None:
+        self.editor = load_editor(setting.models.latent_edits, setting.models.generator)
+        if spec.attribute not in self.editor.blocks:
+            known = list(self.editor.blocks)
+            raise ParamsError(
+                f"edits: no block transfers {spec.attribute!r}{near_matches(spec.attribute, known)}; add it to "
+                "train_latent_edits.blocks and train again"
+            )
+        self.references = setting.latents_of(spec.reference)
+        self._file = file_sha256(setting.models.latent_edits)
+
+    @classmethod
+    def plan(cls, spec: ReferenceSpec) -> list[PlannedEdit]:
+        return [PlannedEdit(spec, f"{spec.attribute}@reference", spec.attribute, spec.strength)]
+
+    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
+        latents = [sha256(latent.numpy().tobytes()).hexdigest() for latent in self.references]
+        return picture.spec.model_dump() | {"latents": latents}
+
+    def files(self) -> dict[str, str]:
+        return {"latent_edits": self._file}
+
+    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+        spec: Any = picture.spec
+        chosen = [row_seed(row["key"]) % len(self.references) for row in rows]
+        pairs = torch.stack([w_plus, self.references[chosen].to(w_plus)], dim=1)
+        return in_chunks(lambda p: self.editor.transfer(p[:, 0], p[:, 1], spec.attribute, spec.strength), pairs)

@@ -1,0 +1,68 @@
+"""Edits of one channel of StyleSpace (Wu et al. 2021): what a single number of a layer's style controls."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from gan_core.batching import chunk_size, in_chunks
+from gan_core.editing.planned import PlannedEdit
+from gan_core.editing.stylespace import SAMPLES, style_deviations, style_widths
+from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit
+from gan_core.errors import ParamsError
+from gan_core.generators.base import Generator
+from gan_core.params import EditSpec
+from gan_core.rows import Row
+
+
+class StyleChannelSpec(EditSpec):
+    """``layer`` and ``channel`` as published controls give them, such as (6, 501); strengths in standard deviations.
+
+    Layers are counted in the order of drawing, ToRGB layers included (20 at 256 px, 26 at 1024).
+    """
+
+    kind: Literal["style-channel"] = "style-channel"
+    layer: Annotated[int, Field(ge=0)]
+    channel: Annotated[int, Field(ge=0)]
+    strengths: Annotated[list[float], Field(min_length=1)]
+
+
+@EDIT_KINDS.register("style-channel")
+class StyleChannelEdit(ImageEdit):
+    """``{kind: style-channel, layer: 6, channel: 501, strengths: [-10, 10]}``: column ``style-6-501@+10``.
+
+    The deviation is that of ``gan_core.editing.stylespace``.
+    """
+
+    spec = StyleChannelSpec
+
+    def __init__(self, spec: StyleChannelSpec, setting: EditSetting) -> None:
+        generator = setting.generator
+        widths = style_widths(generator)
+        if spec.layer >= len(widths):
+            raise ParamsError(f"edits: no style layer {spec.layer}: this generator has {len(widths)}, counted from 0")
+        if spec.channel >= widths[spec.layer]:
+            raise ParamsError(
+                f"edits: no channel {spec.channel} in style layer {spec.layer}: it has {widths[spec.layer]}, from 0"
+            )
+        self.deviation = style_deviations(generator)[spec.layer][spec.channel].item()
+
+    @classmethod
+    def plan(cls, spec: StyleChannelSpec) -> list[PlannedEdit]:
+        name = f"style-{spec.layer}-{spec.channel}"
+        return [PlannedEdit(spec, f"{name}@{strength:+g}", "", strength) for strength in spec.strengths]
+
+    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
+        spec: Any = picture.spec
+        return {"layer": spec.layer, "channel": spec.channel, "strength": picture.strength, "samples": SAMPLES}
+
+    def draw(self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+        spec: Any = picture.spec
+
+        def drawn(latents: Tensor) -> Tensor:
+            styles = generator.styles(latents)  # type: ignore[operator]
+            styles[spec.layer][:, spec.channel] += picture.strength * self.deviation
+            return generator.synthesis_from_styles(styles)  # type: ignore[operator]
+
+        return in_chunks(drawn, w_plus, chunk_size(generator.size))

@@ -1,0 +1,47 @@
+"""Points in pictures, and the similarity that lays five landmarks on the points of face recognition (112 x 112)."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Points = NDArray[np.float64]
+
+REFERENCE: Points = np.array(
+    [
+        [38.29459953, 51.69630051],
+        [73.53179932, 51.50139999],
+        [56.02519989, 71.73660278],
+        [41.54930115, 92.3655014],
+        [70.72990036, 92.20410156],
+    ]
+)
+"""Eyes, nose tip, mouth corners in the crop: the ArcFace points, 8 pixels to the right of the 96 x 112 ones."""
+
+
+def similarity(points: ArrayLike, reference: ArrayLike = REFERENCE, reflection: bool = True) -> Points:
+    """Return the matrix ``[2, 3]`` of the similarity that maps ``points [N, 2]`` nearest to ``reference`` [N, 2].
+
+    Scale, rotation and shift are fitted the other way round, by least squares in the image, and inverted, as the
+    published alignment does; with ``reflection`` mirrored ones compete too. Raises ``ValueError`` where all points are
+    one.
+    """
+    source, target = np.asarray(points, np.float64), np.asarray(reference, np.float64)
+    best = _fit(source, target)
+    if reflection:
+        mirrored = np.array([[-1], [1]]) * _fit(source, target * (-1, 1))
+        best = min(best, mirrored, key=lambda matrix: _error(matrix, source, target))
+    return best
+
+
+def _fit(source: Points, target: Points) -> Points:
+    """The inverse of u = a x + b y + c, v = a y - b x + d from ``target`` (x, y) to ``source`` (u, v)."""
+    zeros, ones = np.zeros(len(source)), np.ones(len(source))
+    x, y = target.T
+    rows = np.concatenate([np.column_stack([x, y, ones, zeros]), np.column_stack([y, -x, zeros, ones])])
+    (a, b, c, d), _, rank, _ = np.linalg.lstsq(rows, source.T.flatten(), rcond=None)
+    if rank < 4 or a * a + b * b < 1e-12:
+        raise ValueError("landmarks in one place define no similarity")
+    return np.linalg.inv(np.array([[a, b, c], [-b, a, d], [0, 0, 1]]))[:2]
+
+
+def _error(matrix: Points, source: Points, target: Points) -> float:
+    return float(np.square(source @ matrix[:, :2].T + matrix[:, 2] - target).sum())

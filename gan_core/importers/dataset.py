@@ -1,0 +1,214 @@
+"""Write what an importer finds as a dataset: shards with receipts, and ``dataset.json`` about them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gan_core.errors import DataError
+from gan_core.importers.base import IMPORTERS, Importer, Item, SourceFile, find_files
+from gan_core.rows import Row
+from gan_core.storage.atomic import exclusive, remove, sweep_temporary, write_bytes
+from gan_core.storage.images import image_value
+from gan_core.storage.receipts import Receipt, code_version, content_key, receipt_path, statistics_path, write_receipt
+from gan_core.storage.shards import IMAGE, UNFINISHED_IMPORT, ShardWriter, shard_name
+from gan_core.storage.urls import join_url, open_fs, read_bytes
+
+ABOUT = "dataset.json"
+MAX_SHARD_BYTES = 500 << 20
+VERSION = 1
+
+
+class ImportMarker(BaseModel):
+    """What ``importing.json`` holds while an import runs."""
+
+    source: str
+
+
+class ImportReport(BaseModel):
+    """What an import made, also kept as ``dataset.json``; ``sha256`` is over the shards' hashes, in order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    kind: str
+    rows_per_shard: int
+    shards: int
+    rows: dict[str, int]
+    ignored: int
+    sha256: str
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in self.rows.items())
+        ignored = f"; {self.ignored} other files ignored" if self.ignored else ""
+        total = sum(self.rows.values())
+        return f"imported {total} rows into {self.shards} shards ({counts}) from {self.source}{ignored}"
+
+
+def import_dataset(
+    source: str | Path,
+    destination: str | Path,
+    rows_per_shard: int = 1000,
+    kind: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ImportReport:
+    """Turn a folder, tar archives or Parquet files (``kind``; found out if not given) into a dataset.
+
+    Rows keep the image files' bytes, unchanged and undecoded, with their ``sha256``; keys are unique. The same source
+    gives the same bytes. A shard ends at ``rows_per_shard`` rows or 500 MiB. ``destination`` may hold an earlier import
+    of the same source, which is then replaced. Raises ``DataError``, leaving no new dataset, when there is nothing to
+    import or a file is damaged.
+    """
+    if rows_per_shard < 1:
+        raise DataError(f"rows_per_shard is {rows_per_shard}: at least 1 is needed")
+    _check_apart(source, destination)
+    found = find_files(source)
+    kind, files = choose_kind(found, source, kind)
+    importer = IMPORTERS.get(kind)(files)
+    with exclusive(join_url(destination, ABOUT)), _unfinished(destination, str(source)):
+        receipts = list(_write_shards(importer, kind, destination, rows_per_shard, progress or _silent))
+        if not receipts:
+            raise DataError(f"nothing to import from {source}: its {kind} files have no rows")
+        _remove_shards(destination, first=len(receipts))
+        report = ImportReport(
+            source=str(source),
+            kind=kind,
+            rows_per_shard=rows_per_shard,
+            shards=len(receipts),
+            rows=dict(sorted(sum((Counter(receipt.rows) for receipt in receipts), Counter()).items())),
+            ignored=len(found) - len(files) + importer.ignored,
+            sha256=hashlib.sha256("".join(receipt.output_sha256 for receipt in receipts).encode()).hexdigest(),
+        )
+        write_bytes(join_url(destination, ABOUT), (report.model_dump_json(indent=1) + "\n").encode())
+    return report
+
+
+def choose_kind(files: Sequence[SourceFile], source: str | Path, kind: str | None) -> tuple[str, list[SourceFile]]:
+    """Return the importer's name and the files for it; raises ``DataError`` when there is none, or more than one."""
+    names = [kind] if kind else IMPORTERS.names()
+    matches = {name: [file for file in files if file.has_suffix(IMPORTERS.get(name).suffixes)] for name in names}
+    matches = {name: found for name, found in matches.items() if found}
+    if not matches:
+        seen = ", ".join(file.name for file in files[:3]) or "nothing"
+        raise DataError(f"nothing to import from {source}: no {' or '.join(names)} files; it has {seen}")
+    if len(matches) > 1:
+        counts = " and ".join(f"{len(found)} of kind {name}" for name, found in matches.items())
+        raise DataError(f"{source} has {counts}: say which kind to import")
+    return next(iter(matches.items()))
+
+
+def _write_shards(
+    importer: Importer, kind: str, destination: str | Path, rows_per_shard: int, progress: Callable[[int], None]
+) -> Iterator[Receipt]:
+    fields = (pa.field("image", IMAGE), pa.field("sha256", pa.string()), *importer.fields)
+    rows = _make_rows(importer.items())
+    identity = {"kind": kind, "rows_per_shard": rows_per_shard}
+    for index, first in enumerate(rows):
+        url = join_url(destination, shard_name(index))
+        with ShardWriter(url, fields) as writer:
+            for row in _up_to(chain([first], rows), rows_per_shard):
+                writer.write([row])
+                progress(1)
+        code = code_version(VERSION)
+        receipt = Receipt(
+            stage="import",
+            key=content_key("import", code, identity, {"shard": writer.sha256}),
+            input_keys={},
+            output_sha256=writer.sha256,
+            rows=dict(sorted(writer.statuses.items())),
+            seconds=0.0,  # an import is reproducible to the byte, receipts included
+            code_version=code,
+            identity=identity,
+        )
+        write_receipt(url, receipt)
+        yield receipt
+
+
+def _up_to(rows: Iterator[Row], count: int) -> Iterator[Row]:
+    weight = 0
+    for taken, row in enumerate(rows, start=1):
+        yield row
+        weight += len((row["image"] or {}).get("bytes") or b"")
+        if taken == count or weight >= MAX_SHARD_BYTES:
+            return
+
+
+def _make_rows(items: Iterable[Item]) -> Iterator[Row]:
+    keys: set[str] = set()
+    for item in items:
+        key, status, reason = item.key, item.status, item.reason
+        if key in keys:
+            key = next(name for n in range(2, len(keys) + 3) if (name := f"{item.key}#{n}") not in keys)
+            if status == "ok":
+                status, reason = "duplicate_key", f"an earlier row has the key {item.key}"
+        keys.add(key)
+        row: Row = {"key": key, "status": status, "reason": reason, "stage": "import", "image": None, "sha256": None}
+        if item.data is not None:
+            row["image"] = image_value(item.data, item.path or key)
+            row["sha256"] = hashlib.sha256(item.data).hexdigest()
+        yield row | item.extra
+
+
+@contextmanager
+def _unfinished(destination: str | Path, source: str) -> Iterator[None]:
+    """Mark the dataset as not finished for as long as the block runs; a new one that fails is taken away again."""
+    marker = join_url(destination, UNFINISHED_IMPORT)
+    is_new = _check_destination(destination, source)
+    for name in (ABOUT, UNFINISHED_IMPORT, "shard-"):
+        sweep_temporary(join_url(destination, name))
+    write_bytes(marker, ImportMarker(source=source).model_dump_json().encode())
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            _remove_shards(destination, first=0)
+            remove(marker)
+        raise
+    remove(marker)
+
+
+def _check_destination(destination: str | Path, source: str) -> bool:
+    """Return whether no finished import is there; raises ``DataError`` for anything but an import of ``source``."""
+    fs, path = open_fs(destination)
+    names = [entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False)] if fs.isdir(path) else []
+    visible = [name for name in names if not name.startswith(".")]
+    if not visible:
+        return True
+    for name in (ABOUT, UNFINISHED_IMPORT):
+        if name in visible and _source_of(join_url(destination, name)) == source:
+            return ABOUT not in visible
+    raise DataError(f"{destination} is not empty ({visible[0]} is there): choose another folder or empty it")
+
+
+def _source_of(url: str) -> str | None:
+    try:
+        return ImportMarker.model_validate_json(read_bytes(url)).source
+    except ValidationError:
+        return None
+
+
+def _check_apart(source: str | Path, destination: str | Path) -> None:
+    (fs, inner), (other, outer) = open_fs(destination), open_fs(source)
+    if type(fs) is type(other) and f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/"):
+        raise DataError(f"{destination} is inside {source}: choose a folder beside it")
+
+
+def _remove_shards(destination: str | Path, first: int) -> None:
+    fs, path = open_fs(destination)
+    fs.invalidate_cache()
+    for name in (entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False)):
+        if name.startswith("shard-") and name.endswith(".parquet") and name >= shard_name(first):
+            url = join_url(destination, name)
+            for part in (receipt_path(url), statistics_path(url), url):
+                remove(part)
+
+
+def _silent(_rows: int) -> None:
+    pass

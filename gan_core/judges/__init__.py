@@ -1,0 +1,1 @@
+"""Networks that measure pictures: identity, attributes, perceptual distance, features, segmentation."""

@@ -1,0 +1,101 @@
+"""LPIPS: the perceptual distance of Zhang et al. 2018, over AlexNet, VGG, SqueezeNet or the toy trunk.
+
+With the published trunks it equals the ``lpips`` package 0.1.4 (linear weights 0.1), and needs no torchvision.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gan_core.errors import CheckpointError
+from gan_core.judges.trunks import IMPORTED, load_trunk
+from gan_core.loading import load_network, read_card
+
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
+EPSILON = 1e-10
+
+
+class PerceptualLoss(nn.Module):
+    """Distance ``[B]`` between images ``[B, 3, H, W]`` in [-1, 1]: 0 for equal ones, differentiable in both.
+
+    ``weights`` ``[C]`` weigh the channels of each map. ``name`` is ``lpips_<trunk>``. With ``published_scaling`` images
+    are normalised as ImageNet networks want them. The maps of the last second argument are kept while it is the same
+    tensor, which halves the work of fitting to one target.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, name: str, trunk: nn.Module, weights: Sequence[Tensor], published_scaling: bool) -> None:
+        super().__init__()
+        self.name = name
+        self.trunk = trunk.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.layers = len(weights)
+        for i, weight in enumerate(weights):
+            self.register_buffer(f"weight{i}", weight.reshape(1, -1, 1, 1))
+        shift, scale = (SHIFT, SCALE) if published_scaling else ((0.0,) * 3, (1.0,) * 3)
+        self.register_buffer("shift", torch.tensor(shift).reshape(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(scale).reshape(1, 3, 1, 1))
+        self._kept: tuple[Tensor, int, list[Tensor]] | None = None
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of the images, each of unit length over its channels."""
+        images = ((images - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
+        return [_unit(features.float()) for features in self.trunk(images)]
+
+    def per_layer(self, x: Tensor, y: Tensor) -> Tensor:
+        """Spatial mean of the weighted squared difference of each map, ``[layers, B]``."""
+        terms = []
+        for i, (a, b) in enumerate(zip(self.maps(x), self._target_maps(y), strict=True)):
+            terms.append(((a - b).square() * self.get_buffer(f"weight{i}")).sum(1).mean((1, 2)))
+        return torch.stack(terms)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Sum over layers, ``[B]``."""
+        return self.per_layer(x, y).sum(0)
+
+    distance = forward
+
+    def _target_maps(self, y: Tensor) -> list[Tensor]:
+        if y.requires_grad or y.is_inference():
+            return self.maps(y)
+        if self._kept is None or self._kept[0] is not y or self._kept[1] != y._version:
+            with torch.no_grad():
+                self._kept = (y, y._version, self.maps(y))
+        return self._kept[2]
+
+
+def load_perceptual(path: str | Path) -> PerceptualLoss:
+    """Build the distance whose trunk is at ``path``: the toy trunk (safetensors), or published weights (PyTorch).
+
+    Published trunks take the linear weights that the installed ``lpips`` package carries; the toy trunk weighs all
+    channels of a map, and all maps, alike. Raises ``CheckpointError``.
+    """
+    if str(path).endswith(".safetensors") and not read_card(path).name.startswith(IMPORTED):
+        trunk = load_network(path, "perceptual")
+        channels: tuple[int, ...] = trunk.channels  # type: ignore[assignment]
+        return PerceptualLoss("lpips_toy", trunk, [torch.full((c,), 1 / len(channels)) for c in channels], False)
+    name, published = load_trunk(path)
+    return PerceptualLoss(f"lpips_{name}", published, linear_weights(name), True)
+
+
+def linear_weights(trunk: str) -> list[Tensor]:
+    """The published channel weights ``[C]`` for each map of ``trunk``, from the installed ``lpips`` package."""
+    package = find_spec("lpips")
+    folders = package.submodule_search_locations if package else None
+    if not folders:
+        raise CheckpointError(f"the linear weights for {trunk} come with the lpips package: run `pip install lpips`")
+    path = Path(next(iter(folders))) / "weights" / "v0.1" / f"{trunk}.pth"
+    if not path.is_file():
+        raise CheckpointError(f"no linear weights for {trunk} at {path}: install lpips 0.1.4 again")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return [state[f"lin{k}.model.1.weight"].flatten() for k in range(len(state))]
+
+
+def _unit(features: Tensor) -> Tensor:
+    length = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # its gradient at 0 is 0, unlike sqrt's
+    return features / (length + EPSILON)

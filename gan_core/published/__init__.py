@@ -1,0 +1,1 @@
+"""Files that others have published: their layouts, and where they can be fetched."""

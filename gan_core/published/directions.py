@@ -1,0 +1,184 @@
+"""Directions that others have made: the files of InterFaceGAN, e4e and PTI, GANSpace and closed-form factorisation.
+
+Nothing is unpickled. What a file doesn't say (which generator, which space, how strengths are meant) is asked for.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gan_core.checkpoints.arrays import read_arrays
+from gan_core.editing.apply import check_layers
+from gan_core.editing.directions import Direction, find_direction, list_directions, save_directions
+from gan_core.editing.stylespace import check_styles, read_style_vector, text_direction
+from gan_core.errors import CheckpointError, ParamsError
+from gan_core.generators.base import Generator
+from gan_core.loading import file_sha256, load_generator
+
+BOUNDARY = re.compile(r"^(?:[a-z0-9]+_[a-z0-9]+_)?(?P<name>.+?)(?:_w)?_boundary$")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a file of directions doesn't say.
+
+    ``generator_sha256`` is the hash of the generator it was made for, ``space`` the space of its vectors. ``absolute``
+    strengths are places that latents are brought to; relative ones are added. ``component`` chooses from files with
+    many, ``layers`` (first, past the last) where the direction acts. ``name`` replaces the one from the file's name.
+    In StyleSpace (``s``) a file of StyleCLIP's channel relevances needs a ``text``, a file with the difference of two
+    text embeddings; channels less relevant than ``beta`` stay.
+    """
+
+    generator_sha256: str
+    space: str = "w"
+    absolute: bool = False
+    component: int | None = None
+    layers: tuple[int, int] | None = None
+    name: str | None = None
+    text: str | None = None
+    beta: float = 0.15
+
+
+def read_direction(path: str | Path, source: Source) -> Direction:
+    """Read one direction from a published file; raises ``CheckpointError`` or ``ParamsError`` in one sentence.
+
+    ``.npy``: a vector ``[d]``, ``[1, d]``, ``[L, d]`` or ``[1, L, d]``, added as it is. ``.npz`` of GANSpace and the
+    dictionary ``mean``, ``comp``, ``std`` of e4e: component times its deviation, so that strengths are sigmas.
+    ``.pt`` with ``eigvec``: a column. Other ``.pt``: a vector as above.
+    """
+    path = Path(path)
+    content = read_arrays(path)
+    if isinstance(content, dict):
+        vector, mean = _component(content, source, path)
+    else:
+        vector, mean = _vector(content, path), None
+    if not vector.isfinite().all() or vector.norm() == 0:
+        raise CheckpointError(f"{path} has a direction of zeros or with NaN: it is damaged")
+    return Direction(
+        source.name or _name(path, source),
+        vector,
+        source.generator_sha256,
+        space="w_plus" if vector.dim() == 2 else source.space,
+        unit="one sigma" if mean is not None else "the length in the file",
+        layers=source.layers,
+        method=f"imported from {path.name}",
+        origin=_origin(vector, mean) if source.absolute else None,
+    )
+
+
+def _component(content: dict[str, Any], source: Source, path: Path) -> tuple[Tensor, Tensor | None]:
+    """One component in sigmas with the mean of its space, or a column of a factorisation, which has none."""
+    if "eigvec" in content:
+        columns = content["eigvec"].float()
+        return columns[:, _index(source, columns.shape[1], path)], None
+    names = ("comp", "std", "mean") if "comp" in content else ("lat_comp", "lat_stdev", "lat_mean")
+    if missing := [name for name in names if name not in content]:
+        raise CheckpointError(f"{path} has no {', '.join(missing)}: it is neither GANSpace nor a factorisation")
+    components, spread, mean = (content[name].float() for name in names)
+    components = components.reshape(len(components), -1)
+    index = _index(source, len(components), path)
+    return components[index] * spread.flatten()[index], mean.flatten()
+
+
+def _index(source: Source, count: int, path: Path) -> int:
+    if source.component is None or not 0 <= source.component < count:
+        raise ParamsError(f"{path} has {count} components: choose one from 0 to {count - 1} (not {source.component})")
+    return source.component
+
+
+def _vector(content: Tensor, path: Path) -> Tensor:
+    vector = content.detach().float()
+    while vector.dim() > 1 and len(vector) == 1:
+        vector = vector[0]
+    if vector.dim() not in (1, 2):
+        raise CheckpointError(
+            f"{path} is {list(content.shape)}, not a direction [d], [1, d], [layers, d] or [1, layers, d]"
+        )
+    return vector
+
+
+def _origin(vector: Tensor, mean: Tensor | None) -> float:
+    along = vector if vector.dim() == 1 else vector[0]
+    return 0.0 if mean is None else float(mean @ along / along.square().sum())
+
+
+def _name(path: Path, source: Source) -> str:
+    if source.component is not None:
+        return f"{path.stem}-{source.component}"
+    found = BOUNDARY.match(path.stem)
+    return found["name"] if found else path.stem
+
+
+def import_direction(
+    source: str | Path, target: str | Path, generator_path: str | Path, told: Source, any_generator: bool = False
+) -> Direction:
+    """Add the direction of a file to the directions file ``target`` of a generator, and return it.
+
+    ``told`` needs no hash. Raises ``UserError`` for a vector that the generator's latents don't fit, a space that it
+    doesn't have, and, unless ``any_generator``, a file of ours that was made for another generator.
+    """
+    sha256 = file_sha256(generator_path)
+    told = replace(told, generator_sha256=sha256)
+    generator = load_generator(generator_path)
+    if str(source).endswith(".safetensors"):
+        direction = _ours(source, told, any_generator)
+    elif told.space == "s":
+        direction = _styles(Path(source), told, generator)
+    else:
+        direction = read_direction(source, told)
+    _check_fit(direction, generator)
+    kept = list_directions(target) if Path(target).is_file() else []
+    if other := [d.name for d in kept if d.generator_sha256 != sha256]:
+        raise CheckpointError(
+            f"{target} holds {other[0]!r} for another generator than {generator_path}: name another file"
+        )
+    save_directions(
+        target, [d for d in kept if d.name != direction.name] + [direction], "edit-dataset directions import"
+    )
+    return direction
+
+
+def _ours(source: str | Path, told: Source, any_generator: bool) -> Direction:
+    directions = {direction.name: direction for direction in list_directions(source)}
+    found = find_direction(directions, told.name or next(iter(directions)))
+    if found.generator_sha256 != told.generator_sha256 and not any_generator:
+        raise CheckpointError(
+            f"{source} was made for the generator {found.generator_sha256[:12]}, not for this one "
+            f"({told.generator_sha256[:12]}): say --any-generator if you mean it"
+        )
+    return replace(found, generator_sha256=told.generator_sha256)
+
+
+def _styles(path: Path, told: Source, generator: Generator) -> Direction:
+    if told.absolute or told.layers is not None or told.component is not None:
+        raise ParamsError(f"{path}: strengths in StyleSpace are moves of all its channels: leave out the other options")
+    if told.text is None:
+        vector, unit, method = (
+            read_style_vector(path, generator),
+            "the length in the file",
+            f"imported from {path.name}",
+        )
+    else:
+        vector, unit = text_direction(path, told.text, told.beta, generator), "one sigma of the most relevant channel"
+        method = f"channels of {path.name} for {Path(told.text).name}, beta {told.beta:g}"
+    return Direction(told.name or _name(path, told), vector, told.generator_sha256, "s", unit, method=method)
+
+
+def _check_fit(direction: Direction, generator: Generator) -> None:
+    if direction.space not in generator.spaces:
+        raise ParamsError(f"{generator.family} has no space {direction.space!r}: it has {', '.join(generator.spaces)}")
+    if direction.space == "s":
+        check_styles(direction.vector, generator, direction.name)
+        return
+    if direction.space == "z" and generator.n_latent > 1:
+        raise ParamsError("this direction is in z, and edits move w_plus: a z direction on w codes gives nonsense")
+    shapes = [(generator.w_dim,), (generator.n_latent, generator.w_dim)]
+    if tuple(direction.vector.shape) not in shapes:
+        raise ParamsError(
+            f"{direction.name} is {list(direction.vector.shape)}, latents of this generator are {list(shapes[1])}: "
+            "it was made for another one"
+        )
+    check_layers(direction.layers, generator.n_latent, direction.name)

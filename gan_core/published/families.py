@@ -1,0 +1,54 @@
+"""Published SNGAN, ProgGAN and BigGAN generators as a checkpoint layout."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gan_core.checkpoints.stored import StoredTensor, state_of
+from gan_core.published.generators import FAMILIES, build_published
+from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
+
+NESTED = ("generator_smooth", "generator", "g_ema")
+LICENCES = {
+    "sngan": "none stated (GANLatentDiscovery)",
+    "proggan": "CC BY-NC 4.0 for the CelebA-HQ weights (NVIDIA); code of the layouts MIT or none stated",
+    "biggan": "MIT",
+    "biggan-deep": "MIT; weights of DeepMind, Apache-2.0",
+}
+
+
+@LAYOUTS.register("gan-families")
+class FamiliesLayout(Layout):
+    """State dicts of SNGAN, ProgGAN (three layouts), BigGAN-128 and BigGAN-deep, bare or under the usual names."""
+
+    name = "gan-families"
+
+    def terms(self, value: Any) -> str:
+        return LICENCES[self._family(value)]
+
+    def recognises(self, value: Any) -> bool:
+        return _state(value) is not None
+
+    def facts(self, value: Any, where: str | Path) -> dict[str, Any]:
+        return {"family": self._family(value)}
+
+    def convert(self, value: Any, where: str | Path) -> list[Part]:
+        state = _state(value) or {}
+        loaded: dict[str, Tensor] = {key: tensor.load() for key, tensor in state.items()}
+        return [generator_part(build_published(loaded, str(where)), "generator")]
+
+    def _family(self, value: Any) -> str:
+        state = _state(value) or {}
+        build = next(build for key, build in FAMILIES.items() if key in state)
+        known = {"_sngan": "sngan", "_biggan": "biggan", "_biggan_deep": "biggan-deep"}
+        return known.get(build.__name__, "proggan")
+
+
+def _state(value: Any) -> dict[str, StoredTensor] | None:
+    candidates = [value, *(value[key] for key in NESTED if isinstance(value, dict) and key in value)]
+    for candidate in candidates:
+        state = state_of(candidate)
+        if state is not None and any(key in state for key in FAMILIES):
+            return state
+    return None

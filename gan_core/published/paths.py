@@ -1,0 +1,87 @@
+"""Published path models: the state dicts of GANLatentDiscovery, WarpedGANSpace and DeCurvEd, recognised by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.errors import CheckpointError, ParamsError
+from gan_core.generators.base import Generator
+from gan_core.loading import file_sha256, load_state
+from gan_core.paths.base import PathModel
+from gan_core.paths.flow import Curvilinear
+from gan_core.paths.linear import FullyConnected, Linear, Orthogonal, Projective
+from gan_core.paths.space import Frame, check_space, code_width
+from gan_core.paths.stored import SemanticPaths
+from gan_core.paths.warped import Warped
+
+State = dict[str, Tensor]
+UNUSED = ("num_batches_tracked", "_num_evals")
+FIRST_LAYER = "chain.0.odefunc.diffeq.layers.0._layer.weight"
+
+
+def read_published_paths(
+    path: str | Path, space: str, generator: Generator, generator_path: str | Path, projective: bool, count: int | None
+) -> SemanticPaths:
+    """Read a deformator, support sets or a flow as paths through ``space`` of a generator, not named yet.
+
+    What the weights don't say: ``projective`` tells such a deformator from a linear one, ``count`` how many axes of a
+    flow are paths (all by default). Raises ``UserError`` for unknown or damaged files, and for another width of codes.
+    """
+    check_space(generator, space)
+    content = open_checkpoint(path).load()
+    state = {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+    build = next((build for key, build in BUILDERS.items() if key in state), None)
+    if build is None:
+        raise CheckpointError(f"{path} holds no deformator, support sets or flow: no published paths are like it")
+    width = code_width(generator, space)
+    try:
+        model = build(state, width, projective, count)
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: a part of the paths is missing ({error})") from None
+    if model.dim != width:
+        raise CheckpointError(
+            f"{path} moves codes of {model.dim} numbers, {space} of this generator has {width}: it was made for another"
+        )
+    kept = {key: value for key, value in model.state_dict().items() if key.endswith(UNUSED)}
+    load_state(model, kept | state, path)
+    paths = SemanticPaths(model, Frame(width), space, file_sha256(generator_path))
+    return paths.eval().requires_grad_(False)
+
+
+def _orthogonal(state: State, width: int, projective: bool, count: int | None) -> PathModel:
+    return Orthogonal(len(state["log_mat_half"]))
+
+
+def _linear(state: State, width: int, projective: bool, count: int | None) -> PathModel:
+    out, inputs = state["linear.weight"].shape
+    return (Projective if projective else Linear)(width, inputs, out)
+
+
+def _fully_connected(state: State, width: int, projective: bool, count: int | None) -> PathModel:
+    hidden, inputs = state["fc1.weight"].shape
+    return FullyConnected(width, inputs, inputs, hidden)
+
+
+def _warped(state: State, width: int, projective: bool, count: int | None) -> PathModel:
+    sets, supports = state["ALPHAS"].shape
+    return Warped(state["SUPPORT_SETS"].shape[1] // supports, sets, supports // 2)
+
+
+def _curvilinear(state: State, width: int, projective: bool, count: int | None) -> PathModel:
+    weights = [state[key] for key in sorted(state) if key.endswith("._layer.weight")]
+    dim = weights[0].shape[1]
+    if count is not None and not 0 < count <= dim:
+        raise ParamsError(f"{count} paths are too many or too few: this flow has {dim} axes")
+    return Curvilinear(dim, count, [len(weight) for weight in weights[:-1]])
+
+
+BUILDERS: dict[str, Callable[[State, int, bool, int | None], Any]] = {
+    "log_mat_half": _orthogonal,
+    "linear.weight": _linear,
+    "fc1.weight": _fully_connected,
+    "SUPPORT_SETS": _warped,
+    FIRST_LAYER: _curvilinear,
+}

@@ -1,0 +1,122 @@
+"""StyleGAN2 pickles of the original TensorFlow release: ``(G, D, Gs)``, each a list of named arrays.
+
+The networks' classes are never imported. Arrays are transposed to PyTorch's order, and the kernels of up-sampling
+convolutions are flipped, because TensorFlow convolves where PyTorch correlates.
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from gan_core.checkpoints.stored import Record, StoredTensor, loaded
+from gan_core.errors import CheckpointError
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.loading import load_state, model_tensors
+from gan_core.published.layouts import LAYOUTS, Layout, Part, State, generator_part
+
+NETWORK = "dnnlib.tflib.network.Network"
+OLDEST_VERSION = 4
+
+
+@LAYOUTS.register("tensorflow")
+class TensorflowLayout(Layout):
+    """Networks ``G``, ``D``, ``Gs`` of ``dnnlib.tflib``; ``Gs``, the average, is the one that is used."""
+
+    name: ClassVar[str] = "tensorflow"
+    licence: ClassVar[str] = "NVIDIA Source Code License (non-commercial), if it is one of NVIDIA's networks"
+
+    def recognises(self, value: Any) -> bool:
+        return _average(value) is not None
+
+    def facts(self, value: Any, where: str | Path) -> dict[str, Any]:
+        arguments = tensorflow_arguments(variables(_average(value)), where)
+        levels = int(math.log2(arguments["size"]))
+        return {"family": "stylegan2", "variant": "TensorFlow pickle", **arguments, "n_latent": 2 * levels - 2}
+
+    def convert(self, value: Any, where: str | Path) -> list[Part]:
+        return [generator_part(load_tensorflow(_average(value), where), "Gs")]
+
+
+def load_tensorflow(network: Record | None, where: str | Path = "the pickle") -> StyleGAN2:
+    """Build the generator of a pickled network, frozen and in eval mode; raises ``CheckpointError``."""
+    arrays = variables(network)
+    generator = StyleGAN2(**tensorflow_arguments(arrays, where))
+    stored: State = {name: torch.as_tensor(value).float() for name, value in loaded(arrays).items()}
+    kernels = {key: value for key, value in model_tensors(generator).items() if key.endswith("kernel")}
+    load_state(generator, kernels | rosinality_state(stored), where)
+    return generator.eval().requires_grad_(False)
+
+
+def variables(network: Record | None) -> dict[str, StoredTensor | float]:
+    """Arrays and single numbers of a network and of its parts (``mapping``, ``synthesis``) by path; old ones raise."""
+    if network is None or int(network.state.get("version") or 0) < OLDEST_VERSION:
+        raise CheckpointError(f"a network of format {OLDEST_VERSION} or newer is expected: this is an old StyleGAN")
+    found = dict(_named(network))
+    for part, inner in (network.state.get("components") or {}).items():
+        found |= {f"{part}/{name}": array for name, array in _named(inner)}
+    return found
+
+
+def tensorflow_arguments(arrays: dict[str, Any], where: str | Path) -> dict[str, Any]:
+    """Read our constructor's arguments off the names and shapes."""
+    try:
+        sizes = [int(found[1]) for name in arrays if (found := re.match(r"synthesis/(\d+)x\d+/ToRGB/weight", name))]
+        channels = {4: arrays["synthesis/4x4/Const/const"].shape[1]}
+        channels |= {n: arrays[f"synthesis/{n}x{n}/Conv1/weight"].shape[3] for n in sorted(sizes) if n > 4}
+        depth = sum(re.fullmatch(r"mapping/Dense\d+/weight", name) is not None for name in arrays)
+        style_dim = arrays["dlatent_avg"].shape[0]
+        size = max(sizes)
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{where} is not a StyleGAN2 generator with skip connections: {error}") from None
+    return {"size": size, "style_dim": style_dim, "n_mlp": depth, "channels": channels}
+
+
+def rosinality_state(arrays: State) -> State:
+    """Our names and orders for TensorFlow's arrays; what is not part of the network is left out."""
+    state: State = {"latent_avg": arrays["dlatent_avg"]}
+    for name, array in arrays.items():
+        if found := re.fullmatch(r"mapping/Dense(\d+)/(weight|bias)", name):
+            state[f"style.{int(found[1]) + 1}.{found[2]}"] = array.T if found[2] == "weight" else array
+        elif name == "synthesis/4x4/Const/const":
+            state["input.input"] = array
+        elif found := re.fullmatch(r"synthesis/noise(\d+)", name):
+            state[f"noises.noise_{found[1]}"] = array
+        elif found := re.fullmatch(r"synthesis/(\d+)x\d+/(Conv|Conv0_up|Conv1|ToRGB)/(\w+)", name):
+            ours = _layer(int(math.log2(int(found[1]))) - 3, found[2])
+            key, value = _parameter(found[2], found[3], array)
+            state[f"{ours}.{key}"] = value
+    return {key: value.contiguous() for key, value in state.items()}
+
+
+def _layer(block: int, kind: str) -> str:
+    if block < 0:
+        return "to_rgb1" if kind == "ToRGB" else "conv1"
+    return {"Conv0_up": f"convs.{2 * block}", "Conv1": f"convs.{2 * block + 1}", "ToRGB": f"to_rgbs.{block}"}[kind]
+
+
+def _parameter(kind: str, name: str, array: Tensor) -> tuple[str, Tensor]:
+    if name == "weight":
+        kernel = array.permute(3, 2, 0, 1)
+        return "conv.weight", (kernel.flip(2, 3) if kind == "Conv0_up" else kernel)[None]
+    if name == "mod_weight":
+        return "conv.modulation.weight", array.T
+    if name == "mod_bias":
+        return "conv.modulation.bias", array + 1
+    if name == "noise_strength":
+        return "noise.weight", array.reshape(1)
+    return ("bias", array.reshape(1, 3, 1, 1)) if kind == "ToRGB" else ("activate.bias", array)
+
+
+def _named(network: Any) -> list[tuple[str, StoredTensor | float]]:
+    pairs = network.state.get("variables") or [] if isinstance(network, Record) else []
+    return [(str(name), array) for name, array in pairs if isinstance(array, StoredTensor | float)]
+
+
+def _average(value: Any) -> Record | None:
+    networks = value if isinstance(value, list | tuple) else [value]
+    last = networks[-1] if networks else None
+    return last if isinstance(last, Record) and last.name == NETWORK else None

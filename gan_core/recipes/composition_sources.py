@@ -1,0 +1,122 @@
+"""What compositions are made of: rows of an encoded dataset, or seeds, by key."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_core.errors import CheckpointError, DataError, ParamsError, near_matches
+from gan_core.generators.base import Generator
+from gan_core.run.job import RUN_FILE, load_run
+from gan_core.storage.shards import list_shards, open_shard, read_rows
+from gan_core.storage.urls import exists, join_url
+
+SEEDS = "seeds:"
+
+
+class Sources(ABC):
+    """Latents by key; ``keys`` can be used, ``failed`` are others with the reason why not."""
+
+    keys: list[str]
+    failed: dict[str, str]
+
+    @abstractmethod
+    def latents(self, keys: Sequence[str]) -> dict[str, Tensor]:
+        """Latents ``[n_latent, w_dim]`` of the given usable keys."""
+
+    def boxes(self, column: str) -> dict[str, list[list[float]]]:
+        """Boxes by key from a column of the dataset; raises ``ParamsError`` where there is none."""
+        raise ParamsError(f"compose: seeds have no column {column!r}: give boxes")
+
+    def check(self, key: str) -> None:
+        """Raise ``ParamsError`` with near matches for a key that isn't there."""
+        if key not in self.failed and key not in self._known:
+            raise ParamsError(f"compose: no source {key!r}{near_matches(key, self.keys[:1000])}")
+
+    @property
+    def _known(self) -> set[str]:
+        return set(self.keys)
+
+
+class Seeds(Sources):
+    """``seeds:64`` (or ``seeds:64@1000`` to begin at 1000): random codes, truncated by ``psi``, one for each seed."""
+
+    def __init__(self, text: str, generator: Generator, psi: float) -> None:
+        number, _, start = text.removeprefix(SEEDS).partition("@")
+        if not number.isdigit() or not (start or "0").isdigit() or int(number) < 1:
+            raise ParamsError(f"{text}: write seeds:NUMBER or seeds:NUMBER@FIRST, such as seeds:64")
+        self.keys = [f"seed-{seed}" for seed in range(int(start or 0), int(start or 0) + int(number))]
+        self.failed = {}
+        self.generator, self.psi = generator, psi
+
+    @torch.no_grad()
+    def latents(self, keys: Sequence[str]) -> dict[str, Tensor]:
+        return {key: self._latent(int(key.removeprefix("seed-"))) for key in keys}
+
+    def _latent(self, seed: int) -> Tensor:
+        z = torch.randn(1, self.generator.z_dim, generator=torch.Generator().manual_seed(seed))
+        w = self.generator.truncate(self.generator.mapping(z), self.psi)
+        return self.generator.broadcast(w)[0].contiguous()
+
+
+class Encoded(Sources):
+    """The encoded rows of a run, or of a folder of shards with a column ``latent``."""
+
+    def __init__(self, source: str, generator_sha256: str) -> None:
+        self.dataset = source
+        self._boxes: dict[str, dict[str, list[list[float]]]] = {}
+        if exists(join_url(source, RUN_FILE)):
+            made_for = load_run(source).identities.get("encode", {}).get("generator")
+            if made_for not in (None, generator_sha256):
+                raise CheckpointError(
+                    f"{source} was encoded for the generator {str(made_for)[:12]}, not for that of models.generator "
+                    f"({generator_sha256[:12]}): run it again or name the generator that it was made with"
+                )
+            self.dataset, source = load_run(source).source, join_url(source, "encode")
+        self.shards = list_shards(source)
+        self.keys, self.failed = [], {}
+        for shard in self.shards:
+            _check_columns(shard)
+            for rows in read_rows(shard, ["key", "status", "reason"]):
+                self.keys += [row["key"] for row in rows if row["status"] == "ok"]
+                self.failed |= {
+                    row["key"]: f"{row['status']}: {row['reason']}" for row in rows if row["status"] != "ok"
+                }
+
+    def latents(self, keys: Sequence[str]) -> dict[str, Tensor]:
+        wanted = set(keys)
+        found: dict[str, Tensor] = {}
+        for shard in self.shards:
+            for rows in read_rows(shard, ["key", "latent"]):
+                found |= {row["key"]: torch.from_numpy(row["latent"]) for row in rows if row["key"] in wanted}
+        return found
+
+    def boxes(self, column: str) -> dict[str, list[list[float]]]:
+        if column not in self._boxes:
+            shards = list_shards(self.dataset)
+            rows = (row for shard in shards for part in read_rows(shard, ["key", column]) for row in part)
+            self._boxes[column] = {row["key"]: _box_list(row[column]) for row in rows if row[column] is not None}
+        return self._boxes[column]
+
+
+def _box_list(cell: Any) -> list[list[float]]:
+    """A box, or a list of boxes."""
+    boxes = np.asarray(cell if len(cell) and np.ndim(cell[0]) else [cell], dtype=np.float64)
+    return [[float(side) for side in box] for box in boxes]
+
+
+def open_sources(source: str, generator: Generator, generator_sha256: str, psi: float) -> Sources:
+    """Find out what ``source`` is: ``seeds:N``, a run's folder, or encoded shards; raises ``UserError``."""
+    if source.startswith(SEEDS):
+        return Seeds(source, generator, psi)
+    return Encoded(source, generator_sha256)
+
+
+def _check_columns(shard: str) -> None:
+    with open_shard(shard) as file:
+        names = file.schema_arrow.names
+    if "latent" not in names:
+        raise DataError(f"{shard} has no column latent: name a run of `edit-dataset run`, or seeds:NUMBER")

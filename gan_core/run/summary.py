@@ -1,0 +1,77 @@
+"""The numbers of a whole run, merged from the statistics of its shards."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from gan_core.metrics.base import METRICS, Summary
+from gan_core.metrics.statistics import merge_all
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.receipts import read_statistics, require_receipt
+from gan_core.storage.shards import list_shards
+from gan_core.storage.urls import join_url, read_bytes
+
+SUMMARY_FILE = "summary.json"
+
+
+def summarise(output: str) -> dict[str, float]:
+    """Merge the measured shards of the run in ``output``, write ``summary.json`` there and return its metrics.
+
+    Raises ``DataError`` for a shard that was not measured to the end.
+    """
+    shards = list_shards(join_url(output, "measure"))
+    rows, flags = count_rows(shards, "measure")
+    merged = merge_all(read_statistics(shard) for shard in shards)
+    total = Summary()
+    for name in METRICS.names():
+        if name in merged:
+            part = METRICS.get(name).compute(merged[name])
+            total.values |= part.values
+            total.omitted |= part.omitted
+    if not merged:
+        total.omitted["all"] = "no row was measured"
+    return write_summary(output, total, rows, flags)
+
+
+def count_rows(shards: Iterable[str], stage: str) -> tuple[Counter[str], Counter[str]]:
+    """Add up the rows of a stage's shards by status, and the ``ok`` ones by flag.
+
+    Raises ``DataError`` for a shard that is not finished.
+    """
+    rows: Counter[str] = Counter()
+    flags: Counter[str] = Counter()
+    for shard in shards:
+        receipt = require_receipt(shard, f"run the {stage} stage again")
+        rows.update(receipt.rows)
+        flags.update(receipt.flags)
+    return rows, flags
+
+
+def write_summary(
+    output: str, total: Summary, rows: Counter[str], flags: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, float]:
+    """Write ``summary.json`` and return its metrics.
+
+    The file has ``metrics`` (finite numbers by name, such as ``fid/toy-attr/tuned``), ``omitted`` (reasons by name),
+    ``rows`` (counts by status) and, where ``ok`` rows have some, ``flags`` (counts by flag).
+    """
+    summary = _finite(total) | {"rows": dict(sorted(rows.items()))}
+    if flags:
+        summary["flags"] = dict(sorted(flags.items()))
+    write_bytes(join_url(output, SUMMARY_FILE), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+    return dict(summary["metrics"])
+
+
+def load_summary(output: str) -> dict[str, Any]:
+    """Return what ``write_summary`` wrote; raises ``FileNotFoundError`` before that."""
+    summary: dict[str, Any] = json.loads(read_bytes(join_url(output, SUMMARY_FILE)))
+    return summary
+
+
+def _finite(total: Summary) -> dict[str, Any]:
+    broken = {name: "not a finite number" for name, value in total.values.items() if not math.isfinite(value)}
+    metrics = {name: value for name, value in sorted(total.values.items()) if name not in broken}
+    return {"metrics": metrics, "omitted": dict(sorted((total.omitted | broken).items()))}

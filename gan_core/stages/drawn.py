@@ -1,0 +1,27 @@
+"""The edit stage of runs that keep no tuned weights: the tune stage has drawn the edits already."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from gan_core.rows import Rejected, Row
+from gan_core.run.stage import Stage
+
+
+class DrawnEditStage(Stage):
+    """Takes over the columns of ``edits`` from the shard of the tune stage."""
+
+    name: ClassVar[str] = "edit"
+    inputs: ClassVar[tuple[str, ...]] = ("encode", "tune")
+
+    def __init__(self, edits: Stage) -> None:
+        self.fields = edits.fields
+        self.batch_size = edits.batch_size
+        self._identity = edits.identity() | {"drawn_by": "tune"}
+
+    def identity(self) -> dict[str, Any]:
+        """That of the edits, and who drew them."""
+        return self._identity
+
+    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+        """Copy the pictures."""
+        return [{field.name: row[field.name] for field in self.fields} for row in rows]

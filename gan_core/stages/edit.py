@@ -1,0 +1,110 @@
+"""The stage that edits: latents -> one image for each picture of the plan."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from gan_core.batching import chunk_size, in_chunks
+from gan_core.editing.planned import PlannedEdit
+from gan_core.edits.base import EDIT_KINDS, EditKind, EditSetting, ImageEdit, LatentEdit, LatentsOf, no_references
+from gan_core.edits.plan import plan_edits
+from gan_core.inversion.delta import apply_delta
+from gan_core.loading import file_sha256, load_generator
+from gan_core.params import EditSpec, ModelPaths
+from gan_core.rows import Rejected, Row
+from gan_core.run.stage import Stage
+from gan_core.storage.images import encode_png, image_value, to_uint8
+from gan_core.storage.shards import IMAGE
+
+
+class EditStage(Stage):
+    """Makes every planned picture of each row (``gan_core.edits``).
+
+    Adds one image column per picture. With ``tuned`` each row is drawn by its own tuned generator, all its edited
+    latents in one batch; otherwise each edit is drawn once for the batch of rows. ``latents_of`` finds the rows that
+    edits refer to. Rows are rejected as ``bad_latent`` or ``bad_edit`` where numbers aren't finite.
+    """
+
+    name: ClassVar[str] = "edit"
+    inputs: ClassVar[tuple[str, ...]] = ("encode", "tune")
+
+    def __init__(
+        self,
+        edits: Sequence[EditSpec],
+        models: ModelPaths,
+        tuned: bool,
+        batch_size: int = 32,
+        latents_of: LatentsOf = no_references,
+    ) -> None:
+        self.plan: list[PlannedEdit] = plan_edits(edits)
+        self.tuned = tuned
+        self.inputs = ("encode", "tune") if tuned else ("encode",)  # type: ignore[misc]
+        self.fields: Sequence[pa.Field] = [pa.field(edit.column, IMAGE) for edit in self.plan]
+        self.batch_size = batch_size
+        self.generator = load_generator(models.generator)
+        self.kinds = self._build(edits, EditSetting(models, self.generator, latents_of))
+        self._hash = file_sha256(models.generator)
+
+    def identity(self) -> dict[str, Any]:
+        """The plan, with all that decides each picture, and the hashes of generator and other files."""
+        pairs = list(zip(self.plan, self.kinds, strict=True))
+        files = {name: digest for kind in self.kinds for name, digest in kind.files().items()}
+        plan = [{"column": picture.column, **kind.describe(picture)} for picture, kind in pairs]
+        return {"plan": plan, "tuned": self.tuned, "generator": self._hash, **files}
+
+    @torch.no_grad()
+    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+        """Draw all pictures of each row; PNG images."""
+        finite = [bool(np.isfinite(row["latent"]).all()) for row in rows]
+        good = [row for row, ok in zip(rows, finite, strict=True) if ok]
+        rendered = iter(self._render(good) if good and self.plan else [{} for _ in good])
+        return [next(rendered) if ok else Rejected("bad_latent", "the latent has NaN or infinity") for ok in finite]
+
+    def _build(self, edits: Sequence[EditSpec], setting: EditSetting) -> list[EditKind]:
+        kinds: list[EditKind] = []
+        for spec in edits:
+            kind = EDIT_KINDS.get(spec.kind)
+            kinds += [kind(spec, setting)] * len(kind.plan(spec))
+        return kinds
+
+    def _render(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+        w_plus = torch.from_numpy(np.stack([row["latent"] for row in rows]))
+        edited = [
+            kind.edit(w_plus, rows, picture) if isinstance(kind, LatentEdit) else w_plus
+            for picture, kind in zip(self.plan, self.kinds, strict=True)
+        ]
+        if self.tuned:
+            return [self._render_tuned(row, [w[i : i + 1] for w in edited]) for i, row in enumerate(rows)]
+        pictures = [self._draw(w, rows, i) for i, w in enumerate(edited)]
+        return [self._columns(row["key"], [images[i] for images in pictures]) for i, row in enumerate(rows)]
+
+    def _draw(self, w_plus: Tensor, rows: Sequence[Row], index: int) -> Tensor:
+        kind = self.kinds[index]
+        if isinstance(kind, ImageEdit):
+            return kind.draw(self.generator, w_plus, rows, self.plan[index])
+        return in_chunks(self.generator.synthesis, w_plus, chunk_size(self.generator.size))
+
+    def _render_tuned(self, row: Row, edited: list[Tensor]) -> Row | Rejected:
+        """Draw one row; ``edited`` holds the latents ``[1, n_latent, w_dim]`` of each picture."""
+        plain = [i for i, kind in enumerate(self.kinds) if not isinstance(kind, ImageEdit)]
+        images: dict[int, Tensor] = {}
+        with apply_delta(self.generator, row["delta"]):
+            if plain:
+                parts = torch.cat([edited[i] for i in plain]).split(chunk_size(self.generator.size))
+                drawn = torch.cat([self.generator.synthesis(part) for part in parts])
+                images = dict(zip(plain, drawn, strict=True))
+            for i in range(len(self.plan)):
+                if i not in images:
+                    images[i] = self._draw(edited[i], [row], i)[0]
+        return self._columns(row["key"], [images[i] for i in range(len(self.plan))])
+
+    def _columns(self, key: str, images: Sequence[Tensor]) -> Row | Rejected:
+        for edit, image in zip(self.plan, images, strict=True):
+            if not image.isfinite().all():
+                return Rejected("bad_edit", f"{edit.column} gives an image with NaN or infinity")
+        pixels = [to_uint8(image[None])[0] for image in images]
+        return {e.column: image_value(encode_png(p), f"{key}.png") for e, p in zip(self.plan, pixels, strict=True)}

@@ -1,0 +1,71 @@
+"""The stage that inverts: aligned faces -> latents, and what the generator draws from them."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from gan_core.batching import chunk_size, in_chunks, one_thread
+from gan_core.encoders.fast import prepare_fast
+from gan_core.loading import file_sha256, load_encoder, load_generator
+from gan_core.params import EncodeParams, ModelPaths, Precision
+from gan_core.precision import set_precision
+from gan_core.rows import Rejected, Row
+from gan_core.run.stage import Stage
+from gan_core.storage.images import decode_image, encode_png, image_value, to_tensor, to_uint8
+from gan_core.storage.shards import IMAGE, latent_type
+
+
+class EncodeStage(Stage):
+    """Encodes each aligned image and draws its reconstruction.
+
+    Adds ``latent`` [n_latent][w_dim] (the average latent included) and ``reconstruction`` (PNG of the generator's
+    size). With ``precision`` fast both networks convolve in bfloat16. A row is rejected as ``bad_latent`` where numbers
+    aren't finite. Raises ``CheckpointError`` for an encoder that was made for another generator.
+    """
+
+    name: ClassVar[str] = "encode"
+    inputs: ClassVar[tuple[str, ...]] = ("align",)
+
+    def __init__(
+        self, params: EncodeParams, models: ModelPaths, batch_size: int = 32, precision: Precision = "exact"
+    ) -> None:
+        self.batch_size = batch_size
+        self.encoder = load_encoder(models.encoder, params.encoder, models.generator)
+        self.generator = load_generator(models.generator)
+        self.fields: Sequence[pa.Field] = (
+            pa.field("latent", latent_type(self.encoder.n_latent, self.encoder.w_dim)),
+            pa.field("reconstruction", IMAGE),
+        )
+        hashes = {"encoder_sha256": file_sha256(models.encoder), "generator_sha256": file_sha256(models.generator)}
+        self._identity = {"params": params.model_dump(), **hashes}
+        if precision == "fast":
+            prepare_fast(self.encoder)
+            set_precision(self.generator, precision)
+            self._identity["precision"] = precision
+
+    def identity(self) -> dict[str, Any]:
+        """The encoder's name and the hashes of both checkpoints."""
+        return self._identity
+
+    @torch.no_grad()
+    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+        """Encode all rows; their number and order change no result."""
+        images = aligned_images(rows)
+        with one_thread():
+            latents = in_chunks(self.encoder.encode, images)
+            drawn = in_chunks(self.generator.synthesis, latents, chunk_size(self.generator.size))
+        return [self._columns(*row) for row in zip(rows, latents, drawn, strict=True)]
+
+    def _columns(self, row: Row, latent: Tensor, image: Tensor) -> Row | Rejected:
+        if not (latent.isfinite().all() and image.isfinite().all()):
+            return Rejected("bad_latent", "the encoder gave NaN or infinity for this image")
+        png = encode_png(to_uint8(image[None])[0])
+        return {"latent": latent.numpy(), "reconstruction": image_value(png, f"{row['key']}.png")}
+
+
+def aligned_images(rows: Sequence[Row]) -> Tensor:
+    """Decode the ``image`` column of the align stage to ``[B, 3, H, W]`` in [-1, 1]; raises ``ImageError``."""
+    return to_tensor([decode_image(row["image"]["bytes"], max_pixels=1 << 24) for row in rows])

@@ -1,0 +1,94 @@
+"""The stage that measures: all pictures of a row -> its scores, and statistics of the shard."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from gan_core.edits.plan import plan_edits
+from gan_core.judges.pictures import Pictures
+from gan_core.metrics.base import ALIGNED, ENCODED, METRICS, TUNED, Columns, Metric, Setting, States
+from gan_core.metrics.statistics import pack
+from gan_core.params import EditSpec, MeasureParams, ModelPaths
+from gan_core.rows import Rejected, Row
+from gan_core.run.stage import Stage
+from gan_core.storage.images import MAX_PIXELS, decode_image, to_tensor
+
+COLUMNS = {ALIGNED: "image", ENCODED: "reconstruction", TUNED: "tuned"}
+
+
+class MeasureStage(Stage):
+    """Scores the reconstructions and edits of every row against its aligned image, and each edit by its attribute.
+
+    Adds one float32 column per score. A row is rejected as ``bad_score`` where a score isn't finite.
+    """
+
+    name: ClassVar[str] = "measure"
+    inputs: ClassVar[tuple[str, ...]] = ("align", "encode", "tune", "edit")
+
+    def __init__(
+        self, params: MeasureParams, edits: Sequence[EditSpec], models: ModelPaths, tuned: bool, batch_size: int = 32
+    ) -> None:
+        self.setting = Setting(params, models, tuple(plan_edits(edits)), tuned)
+        self.batch_size = batch_size
+        self.inputs = tuple(stage for stage in type(self).inputs if tuned or stage != "tune")  # type: ignore[misc]
+        self.metrics: dict[str, Metric] = {name: METRICS.get(name)(self.setting) for name in params.metrics}
+        columns = [column for metric in self.metrics.values() for column in metric.columns]
+        self.fields: Sequence[pa.Field] = [pa.field(column, pa.float32()) for column in columns]
+        self._states: dict[str, States] = {name: {} for name in self.metrics}
+
+    def identity(self) -> dict[str, Any]:
+        """The metrics, what they compare, and the hashes of their networks."""
+        hashes = {name: digest for metric in self.metrics.values() for name, digest in metric.identity().items()}
+        return {"params": self.setting.params.model_dump(), "pictures": list(self.setting.pictures), **hashes}
+
+    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+        """Score each row, then add the rows that have finite scores to the statistics."""
+        pictures = self._pictures(rows)
+        columns = self._score(pictures)
+        broken = [self._broken(columns, i) for i in range(len(rows))]
+        if any(broken):
+            return self._without(rows, broken)
+        for name, metric in self.metrics.items():
+            metric.update(self._states[name], pictures, columns)
+        return [{name: float(values[i]) for name, values in columns.items()} for i in range(len(rows))]
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Statistics of the rows since the last call, by ``<metric>|<name>|<field>``."""
+        packed = pack(self._states)
+        self._states = {name: {} for name in self.metrics}
+        return packed
+
+    def _score(self, pictures: Pictures) -> Columns:
+        return {c: values for metric in self.metrics.values() for c, values in metric.score(pictures).items()}
+
+    def _pictures(self, rows: Sequence[Row]) -> Pictures:
+        names = (ALIGNED, *self.setting.pictures)
+        images = {name: _decode(rows, COLUMNS.get(name, name)) for name in names}
+        size = images[ALIGNED].shape[-1]
+        return Pictures(images, [row["key"] for row in rows], points=[landmarks_in_crop(row, size) for row in rows])
+
+    @staticmethod
+    def _broken(columns: Columns, row: int) -> str:
+        return next((name for name, values in columns.items() if not np.isfinite(values[row])), "")
+
+    def _without(self, rows: Sequence[Row], broken: Sequence[str]) -> list[Row | Rejected]:
+        good = [row for row, name in zip(rows, broken, strict=True) if not name]
+        scored = iter(self.process(good) if good else [])
+        return [Rejected("bad_score", f"{name} is not a number") if name else next(scored) for name in broken]
+
+
+def _decode(rows: Sequence[Row], column: str) -> Tensor:
+    return to_tensor([decode_image(row[column]["bytes"], MAX_PIXELS) for row in rows])
+
+
+def landmarks_in_crop(row: Row, size: int) -> np.ndarray | None:
+    """A row's landmarks ``[5, 2]`` in pixels of its aligned image, the first pixel's centre at (0, 0); None without."""
+    if row.get("landmarks") is None:
+        return None
+    points, quad = (np.array(list(row[name]), dtype=np.float64) for name in ("landmarks", "quad"))
+    sides = np.stack([quad[3] - quad[0], quad[1] - quad[0]])
+    shares = (points - quad[0]) @ sides.T / np.square(sides).sum(axis=1)
+    return shares * size - 0.5

@@ -1,0 +1,53 @@
+"""The stage that puts edited faces back into their photographs."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from gan_core.align.paste import paste_face
+from gan_core.edits.plan import plan_edits
+from gan_core.params import EditSpec, PasteParams
+from gan_core.rows import Rejected, Row
+from gan_core.run.stage import Stage
+from gan_core.storage.images import decode_image, encode_png, image_value
+from gan_core.storage.shards import IMAGE
+
+SUFFIX = "/pasted"
+
+
+class PasteStage(Stage):
+    """Lays each edited face on the square that it was cut from, with a soft edge.
+
+    Adds one image column for each picture of the plan, ``<edit>/pasted``, as large as the upright source image.
+    """
+
+    name: ClassVar[str] = "paste"
+    inputs: ClassVar[tuple[str, ...]] = ("source", "align", "edit")
+
+    def __init__(self, source: str, params: PasteParams, edits: Sequence[EditSpec], max_pixels: int) -> None:
+        self.source = source
+        self.params = params
+        self.max_pixels = max_pixels
+        self.columns = [edit.column for edit in plan_edits(edits)]
+        self.fields: Sequence[pa.Field] = [pa.field(f"{column}{SUFFIX}", IMAGE) for column in self.columns]
+        self.batch_size = 4
+
+    def identity(self) -> dict[str, Any]:
+        """The parameters and which pictures are pasted."""
+        return {"params": self.params.model_dump(), "columns": self.columns}
+
+    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+        """Paste all pictures of each row; PNG images."""
+        return [self._paste(row) for row in rows]
+
+    def _paste(self, row: Row) -> Row:
+        photo = decode_image(row["source/image"]["bytes"], self.max_pixels)
+        quad = np.array(list(row["quad"]), dtype=np.float64)
+        pasted: Row = {}
+        for column in self.columns:
+            face = decode_image(row[column]["bytes"], self.max_pixels)
+            pixels = np.asarray(paste_face(photo, face, quad, self.params.feather))
+            pasted[f"{column}{SUFFIX}"] = image_value(encode_png(pixels), f"{row['key']}.png")
+        return pasted

@@ -1,0 +1,170 @@
+"""The stage that translates: what the task's encoder sees -> an output, its variants, and scores that fit the task."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_core.batching import chunk_size, in_chunks, one_thread
+from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, LatentsOf, no_references
+from gan_core.edits.plan import plan_edits
+from gan_core.errors import CheckpointError, ParamsError
+from gan_core.judges.segmenter import CLASSES
+from gan_core.loading import file_sha256, load_encoder, load_generator, read_card
+from gan_core.params import ModelPaths, TranslateParams
+from gan_core.rows import Rejected, Row, row_seed
+from gan_core.run.stage import Stage
+from gan_core.storage.images import ImageError, encode_png, image_value, to_uint8
+from gan_core.storage.shards import IMAGE, latent_type
+from gan_core.translation.inputs import INPUTS, Seen, check_factors, label_cell, picture_cell
+from gan_core.translation.masks import MASKS
+from gan_core.translation.scores import SCORES_OF, Scorer, Translated
+from gan_core.translation.tasks import find_task
+
+INPUT, OUTPUT, LATENT, FACTOR = "input", "output", "latent", "factor"
+
+
+class TranslateStage(Stage):
+    """Encodes what ``translate.column`` holds, or what is made of it, and draws it by the task's generator.
+
+    Adds ``input`` (what the encoder saw) and ``output``, one picture for each of ``translate.variants``, ``latent``,
+    ``factor`` (of super-resolution, else 1) and the task's scores, float32. Inputs are made, and outputs scored, at the
+    size that the encoder sees; ``mean_iou`` is left out where label maps have other classes than the segmenter. A row
+    is rejected with its fault: a ``bad_size``, ``bad_labels``, ``bad_mask``, bytes that are no image, or ``bad_latent``
+    where numbers aren't finite.
+    """
+
+    name: ClassVar[str] = "translate"
+    inputs: ClassVar[tuple[str, ...]] = ("source",)
+
+    def __init__(
+        self,
+        params: TranslateParams,
+        models: ModelPaths,
+        encoder_path: str,
+        source: str = "",
+        batch_size: int = 32,
+        latents_of: LatentsOf = no_references,
+    ) -> None:
+        self.params, self.source, self.batch_size = params, source, batch_size
+        self.task = find_task(params.task)
+        self.inputs = ("align",) if params.align else ("source",)  # type: ignore[misc]
+        decoder = str(getattr(models, self.task.decoder))
+        self.transform = INPUTS.get(self.task.sees)(params.factors, params.masks, params.classes)
+        self.encoder = load_encoder(encoder_path, read_card(encoder_path).name, decoder)
+        self.generator, self.side = load_generator(decoder), self.encoder.input_size
+        self._check(encoder_path)
+        own = models.model_copy(update={"generator": decoder})
+        self.plan = plan_edits(params.variants)
+        self.kinds = self._build(EditSetting(own, self.generator, latents_of))
+        scores = [name for name in SCORES_OF[self.task.name] if name != "mean_iou" or params.classes == CLASSES]
+        scores += ["diversity"] if len(self.plan) > 1 else []
+        self.scorer = Scorer(scores, models)
+        self.fields: Sequence[pa.Field] = [
+            pa.field(INPUT, IMAGE),
+            pa.field(OUTPUT, IMAGE),
+            *(pa.field(picture.column, IMAGE) for picture in self.plan),
+            pa.field(LATENT, latent_type(self.encoder.n_latent, self.encoder.w_dim)),
+            pa.field(FACTOR, pa.int32()),
+            *(pa.field(score, pa.float32()) for score in scores),
+        ]
+        self._hashes = {"encoder_sha256": file_sha256(encoder_path), "generator_sha256": file_sha256(decoder)}
+
+    def identity(self) -> dict[str, Any]:
+        """The task's settings, all that decides the variants, and the hashes of all networks."""
+        pairs = zip(self.plan, self.kinds, strict=True)
+        variants = [{"column": picture.column, **kind.describe(picture)} for picture, kind in pairs]
+        files = {name: digest for kind in self.kinds for name, digest in kind.files().items()}
+        settings = self.params.model_dump(mode="json", exclude={"variants"})
+        return {"params": settings, "variants": variants, **self._hashes, **self.scorer.files, **files}
+
+    @torch.no_grad()
+    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+        """Translate all rows; their number and order change no result."""
+        read = [self._read(row) for row in rows]
+        good = [(row, *found) for row, found in zip(rows, read, strict=True) if not isinstance(found, Rejected)]
+        made = iter(self._translate(good) if good else [])
+        return [found if isinstance(found, Rejected) else next(made) for found in read]
+
+    def see(self, row: Row) -> Seen:
+        """What the encoder sees of a row, read or made, as its key has it; raises ``ImageError`` for a bad cell."""
+        side, column = self.side, "image" if self.params.align else self.params.column
+        if not self.params.made:
+            return self.transform.read(row, column, side)
+        labels = None
+        if self.transform.from_labels:
+            labels = label_cell(row, self.params.labels, side, self.transform.classes)
+        stream = torch.Generator().manual_seed(row_seed(f"translate/{row['key']}"))
+        return self.transform.make(picture_cell(row, column, side), labels, stream)
+
+    def _read(self, row: Row) -> tuple[Seen, Tensor | None] | Rejected:
+        """What the encoder sees of a row, and the truth if it is known."""
+        column = "image" if self.params.align else self.params.column
+        name = column if self.params.made else self.params.truth
+        try:
+            return self.see(row), picture_cell(row, name, self.side) if name else None
+        except ImageError as error:
+            return Rejected(error.status, error.reason)
+        except ParamsError as error:
+            return Rejected("bad_mask", str(error))
+
+    def _translate(self, good: Sequence[tuple[Row, Seen, Tensor | None]]) -> list[Row | Rejected]:
+        rows, seen, truth = zip(*good, strict=True)
+        inputs = torch.stack([one.tensor for one in seen])
+        with one_thread():
+            latents = in_chunks(self.encoder.encode, inputs)
+            finite = latents.isfinite().flatten(1).all(1)
+            safe = torch.where(finite[:, None, None], latents, torch.zeros_like(latents))
+            mixed = [kind.edit(safe, rows, picture) for kind, picture in zip(self.kinds, self.plan, strict=True)]
+            size = chunk_size(self.generator.size)
+            output, *variants = (in_chunks(self.generator.synthesis, w, size).clamp(-1, 1) for w in (safe, *mixed))
+            known = None if any(one is None for one in truth) else torch.stack(list(truth))
+            small, *smaller = (F.adaptive_avg_pool2d(picture, self.side) for picture in (output, *variants))
+            scores = self.scorer.score(Translated(seen, inputs, small, smaller, known))
+        pictures = {INPUT: self.transform.show(inputs), OUTPUT: output} | {
+            picture.column: drawn for picture, drawn in zip(self.plan, variants, strict=True)
+        }
+        return [
+            self._columns(row["key"], {name: drawn[i] for name, drawn in pictures.items()}, latents[i], seen[i])
+            | {name: values[i] for name, values in scores.items()}
+            if finite[i]
+            else Rejected("bad_latent", "the encoder gave NaN or infinity for this row")
+            for i, row in enumerate(rows)
+        ]
+
+    def _columns(self, key: str, pictures: dict[str, Tensor], latent: Tensor, seen: Seen) -> Row:
+        cells = {n: image_value(encode_png(to_uint8(p[None])[0]), f"{key}.png") for n, p in pictures.items()}
+        return {**cells, LATENT: latent.numpy().astype(np.float32), FACTOR: seen.factor}
+
+    def _build(self, setting: EditSetting) -> list[LatentEdit]:
+        kinds: list[LatentEdit] = []
+        for spec in self.params.variants:
+            kind = EDIT_KINDS.get(spec.kind)
+            built = kind(spec, setting)
+            if not isinstance(built, LatentEdit):
+                raise ParamsError(
+                    f"translate.variants: the kind {spec.kind!r} draws in its own way; use one of latents"
+                )
+            kinds += [built] * len(kind.plan(spec))
+        return kinds
+
+    def _check(self, encoder_path: str) -> None:
+        channels = int(self.encoder.arguments.get("input_channels", 3))
+        if channels != self.transform.channels:
+            raise CheckpointError(
+                f"{encoder_path} sees {channels} channels, but {self.task.name!r} gives it {self.transform.channels}: "
+                "choose the encoder that was trained for this task, or set translate.classes for a label map"
+            )
+        if self.params.align and (self.transform.from_labels or not self.params.made):
+            raise ParamsError(
+                f"translate.align: only pictures can be aligned, and {self.task.name!r} reads something else here; "
+                "set it to false and give aligned rows"
+            )
+        if self.task.sees == "low-resolution":
+            check_factors(self.params.factors, self.side)
+        for mask in self.params.masks:
+            MASKS.get(mask)

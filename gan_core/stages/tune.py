@@ -1,0 +1,144 @@
+"""The stage that tunes: each aligned face gets its own small change of the generator's weights."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from gan_core.batching import one_thread
+from gan_core.errors import ParamsError
+from gan_core.inversion.delta import apply_delta, pack_delta, pack_full
+from gan_core.inversion.group import tune_group
+from gan_core.inversion.projector import PTI, project
+from gan_core.inversion.pti import Tuned, tune_pivots
+from gan_core.judges.perceptual import load_perceptual
+from gan_core.loading import file_sha256, load_generator
+from gan_core.params import ModelPaths, TuneParams
+from gan_core.rows import Rejected, Row, row_seed
+from gan_core.run.stage import Stage
+from gan_core.stages.encode import aligned_images
+from gan_core.storage.images import encode_png, image_value, to_uint8
+from gan_core.storage.shards import IMAGE, latent_type
+
+_log = logging.getLogger(__name__)
+DIVERGED = "diverged: tuning ended farther away than it began, so this is what the pivot gives untuned"
+FIELDS = (
+    pa.field("tuned", IMAGE),
+    pa.field("delta", pa.binary()),
+    pa.field("steps", pa.int32()),
+    pa.field("loss", pa.float32()),
+    pa.field("loss_l2", pa.float32()),
+    pa.field("loss_perceptual", pa.float32()),
+    pa.field("stop_reason", pa.string()),
+)
+
+
+class TuneStage(Stage):
+    """Tunes the generator to each row at its latent, ``params.batch_size`` rows at a time.
+
+    The number and the order of rows that are tuned together change results by rounding only: a picture by at most one
+    level of grey in 255 where nothing diverges.
+
+    Adds ``tuned`` (PNG drawn with ``delta``), ``delta`` (``gan_core.inversion.delta``; empty where tuning diverged),
+    ``steps``, ``loss`` (the objective at the end), its terms ``loss_l2`` and ``loss_perceptual``, and ``stop_reason``
+    (``steps``, ``perceptual``, ``diverged``: such a row is flagged); with a pivot that isn't the encoder's, ``latent``
+    too. ``edits`` is the stage that draws edits: given where ``params.persist`` is ``none``, its columns are added here
+    and ``delta`` stays empty. Each row is logged as it ends.
+
+    A row is rejected as ``bad_latent`` if its latent isn't finite. Raises ``ParamsError`` for images of another size
+    than the generator's.
+    """
+
+    name: ClassVar[str] = "tune"
+    inputs: ClassVar[tuple[str, ...]] = ("align", "encode")
+    version: ClassVar[int] = 4
+
+    def __init__(self, params: TuneParams, models: ModelPaths, edits: Stage | None = None) -> None:
+        self.params = params
+        self.edits = edits
+        self.batch_size = params.batch_size
+        self.generator = load_generator(models.generator)
+        self.loss = load_perceptual(models.perceptual)
+        self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
+        hashes = {
+            "perceptual_sha256": file_sha256(models.perceptual),
+            "generator_sha256": file_sha256(models.generator),
+        }
+        self._identity = {"params": params.model_dump(exclude={"enabled"}), **hashes}
+        if edits:
+            self._identity["edits"] = edits.identity()
+
+    def identity(self) -> dict[str, Any]:
+        """The tuning parameters, the hashes of the generator and the perceptual trunk, and the edits drawn here."""
+        return self._identity
+
+    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+        """Tune all rows at once, each from the same generator."""
+        finite = [bool(np.isfinite(row["latent"]).all()) for row in rows]
+        good = [row for row, ok in zip(rows, finite, strict=True) if ok]
+        with one_thread():
+            tuned = iter(self._tune(good) if good else [])
+        return [next(tuned) if ok else Rejected("bad_latent", "the latent has NaN or infinity") for ok in finite]
+
+    def _tune(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+        targets = aligned_images(rows)
+        if targets.shape[2:] != (self.generator.size,) * 2:
+            raise ParamsError(
+                f"align.size: the aligned images are {targets.shape[3]} px, tuning compares them with the generator's "
+                f"{self.generator.size}; set align.size to that"
+            )
+        seeds = [row_seed(row["key"]) for row in rows]
+        pivots = self._pivots(rows, targets, seeds)
+        setting = (self.generator, pivots, targets, self.loss, self.params, seeds)
+        tuned = tune_group(*setting) if self.params.shared else tune_pivots(*setting, finished=self.finished)
+        return [self._columns(*row) for row in zip(rows, pivots.split(1), tuned, strict=True)]
+
+    def _pivots(self, rows: Sequence[Row], targets: Tensor, seeds: Sequence[int]) -> Tensor:
+        """The encoder's latents, or those that an optimisation after PTI's recipe finds, ``[B, n_latent, w_dim]``."""
+        if self.params.pivot == "encoder":
+            return torch.from_numpy(np.stack([row["latent"] for row in rows]).astype(np.float32))
+        recipe = replace(PTI, space=self.params.pivot, steps=self.params.pivot_steps, lr=self.params.pivot_lr)
+        return project(self.generator, targets, self.loss, recipe, seeds)[0]
+
+    @torch.no_grad()
+    def _columns(self, row: Row, pivot: Tensor, tuned: Tuned) -> Row | Rejected:
+        if not pivot.isfinite().all():
+            return Rejected("bad_latent", "the optimisation of the pivot ended in NaN or infinity")
+        delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
+        with apply_delta(self.generator, delta) as generator:
+            image = generator.synthesis(pivot)
+        png = image_value(encode_png(to_uint8(image)[0]), f"{row['key']}.png")
+        columns: Row = {"tuned": png, "delta": delta} | _ending(row["key"], tuned)
+        if self.params.pivot != "encoder":
+            columns["latent"] = pivot[0].numpy()
+        return self._edited(row | columns, columns) if self.edits else columns
+
+    def _edited(self, row: Row, columns: Row) -> Row | Rejected:
+        """Draw the edits while the tuned weights are at hand, and keep nothing of the weights."""
+        assert self.edits is not None
+        (drawn,) = self.edits.process([row])
+        return drawn if isinstance(drawn, Rejected) else columns | drawn | {"delta": b""}
+
+    def _more_fields(self) -> list[pa.Field]:
+        latent = pa.field("latent", latent_type(self.generator.n_latent, self.generator.w_dim))
+        return [*([] if self.params.pivot == "encoder" else [latent]), *(self.edits.fields if self.edits else [])]
+
+
+def _ending(key: str, tuned: Tuned) -> Row:
+    """What a row says of how its tuning ended, which is also logged; where it diverged, of its pivot."""
+    diverged = tuned.stop_reason == "diverged"
+    first, last = tuned.losses[0], tuned.losses[0 if diverged else -1]
+    _log.info("%s: %d steps, loss %.4g to %.4g, %s", key, tuned.steps, first.total, last.total, tuned.stop_reason)
+    columns: Row = {
+        "steps": tuned.steps,
+        "loss": last.total,
+        "loss_l2": last.l2,
+        "loss_perceptual": last.perceptual,
+        "stop_reason": tuned.stop_reason,
+    }
+    return columns | ({"reason": DIVERGED} if diverged else {})

@@ -1,0 +1,226 @@
+"""Files that are whole or absent, and one writer at a time.
+
+Local files: a temporary name in the same folder, fsync, rename, fsync of the folder. Other file systems: the file is
+written on the local disk first and sent in one piece, so a failure half way sends nothing.
+
+Two writers of one local shard: the second finds the ``flock`` of the first and stops with a ``DataError``. The kernel
+drops the lock when its owner dies, however it dies, so a lock is never stale. Object stores have no such lock: there
+the last commit wins, and a receipt that does not match the data makes a reader refuse both.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import socket
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from fsspec.spec import AbstractFileSystem
+
+from gan_core.errors import DataError
+from gan_core.storage.urls import base_name, is_local, open_fs
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space and run again, finished shards are kept",
+    errno.EDQUOT: "the disk quota is used up: free some space and run again, finished shards are kept",
+    errno.EFBIG: "the file would be larger than is allowed here: raise the limit or make smaller shards",
+    errno.EROFS: "the file system is read-only: choose another output folder",
+    errno.EACCES: "permission denied: choose another output folder or change its owner",
+    errno.EPERM: "permission denied: choose another output folder or change its owner",
+    errno.ENOTDIR: "a part of its path is a file: choose another output folder",
+    errno.EEXIST: "a file is where a folder should be: choose another output folder",
+    errno.EISDIR: "a folder is where the file should be: move it away",
+    errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
+}
+
+
+class HashingFile:
+    """A binary file, write-only, that knows the sha256 of what went into it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._discarded = False
+        self.closed = False
+
+    @property
+    def sha256(self) -> str:
+        """The digest of everything written so far."""
+        return self._digest.hexdigest()
+
+    def write(self, data: Any) -> int:
+        """Write bytes or a buffer."""
+        view = memoryview(data)
+        if self._discarded:
+            return view.nbytes
+        self._file.write(view)
+        self._digest.update(view)
+        self._size += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        """Return the number of bytes written."""
+        return self._size
+
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        if not self._discarded:
+            self._file.flush()
+
+    def discard(self) -> None:
+        """Ignore what is written from now on: the file is given up, and a writer on top of it may not know yet."""
+        self._discarded = True
+
+    def close(self) -> None:
+        """Do nothing: the one who opened the file commits it."""
+
+    def readable(self) -> bool:
+        """No."""
+        return False
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """No."""
+        return False
+
+
+@contextmanager
+def atomic_write(url: str | Path) -> Iterator[HashingFile]:
+    """Open ``url`` for writing; it appears whole when the block ends, and not at all when the block raises.
+
+    Raises ``DataError`` when the disk is full or the place can't be written to; other I/O errors pass through.
+    """
+    fs, path = open_fs(url)
+    with explain_os_errors(url):
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        with _local_commit(path) if is_local(url) else _remote_commit(fs, path) as file:
+            yield file
+
+
+def write_bytes(url: str | Path, data: bytes) -> str:
+    """Write a small file whole or not at all; return its sha256."""
+    with atomic_write(url) as file:
+        file.write(data)
+    return file.sha256
+
+
+def remove(url: str | Path) -> None:
+    """Delete a file if it is there."""
+    fs, path = open_fs(url)
+    with suppress(FileNotFoundError):
+        fs.rm_file(path)
+
+
+def sweep_temporary(url: str | Path) -> None:
+    """Delete what killed writers of ``url`` and its side files left behind; call it under ``exclusive(url)``."""
+    if is_local(url):
+        path = Path(open_fs(url)[1])
+        for left in path.parent.glob(f".{path.name}*.tmp"):
+            left.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(url: str | Path) -> Iterator[None]:
+    """Hold the right to write ``url`` on this machine; raises ``DataError`` when somebody else has it."""
+    if not is_local(url):
+        yield
+        return
+    path = Path(open_fs(url)[1])
+    lock = path.with_name(f".{path.name}.lock")
+    with explain_os_errors(url):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = _take_lock(lock, url)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def explain_os_errors(url: str | Path) -> Iterator[None]:
+    """Turn the errors of a full, read-only or forbidden place into a ``DataError`` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _ADVICE:
+            raise
+        raise DataError(f"can't write {url}: {_ADVICE[error.errno]}") from error
+
+
+@contextmanager
+def _local_commit(path: str) -> Iterator[HashingFile]:
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with open(temporary, "xb") as raw, _discarding(HashingFile(raw)) as file:
+            yield file
+            raw.flush()
+            os.fsync(raw.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+@contextmanager
+def _remote_commit(fs: AbstractFileSystem, path: str) -> Iterator[HashingFile]:
+    with tempfile.TemporaryDirectory() as folder:
+        staged = Path(folder, base_name(path))
+        with open(staged, "xb") as raw, _discarding(HashingFile(raw)) as file:
+            yield file
+        fs.put_file(str(staged), path)
+        fs.invalidate_cache()
+
+
+@contextmanager
+def _discarding(file: HashingFile) -> Iterator[HashingFile]:
+    try:
+        yield file
+    except BaseException:
+        file.discard()
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _take_lock(lock: Path, url: str | Path) -> int:
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(handle)
+            raise DataError(
+                f"{url} is being written by {owner}: wait for that run to end or use another folder"
+            ) from None
+        if _is_still_there(lock, handle):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+            return handle
+        os.close(handle)
+
+
+def _is_still_there(lock: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(lock), os.fstat(handle))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,258 @@
+"""A shard: one Parquet file of rows that HF ``datasets`` opens as images.
+
+The same rows give the same bytes whatever batches they came in (with one version of pyarrow: its name is in every
+file). Reading and writing hold one row group at a time.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gan_core.errors import DataError
+from gan_core.rows import Row
+from gan_core.storage.atomic import atomic_write
+from gan_core.storage.urls import join_url, open_fs
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+BASE_FIELDS = tuple(pa.field(name, pa.string()) for name in ("key", "status", "reason", "stage"))
+BASE_NAMES = tuple(field.name for field in BASE_FIELDS)
+UNFINISHED_IMPORT = "importing.json"
+GROUP_ROWS = 100
+GROUP_BYTES = 32 << 20
+
+
+def latent_type(n_latent: int, w_dim: int) -> pa.DataType:
+    """Return the column type of ``[n_latent, w_dim]`` float32: nested fixed-size lists, which HF ``datasets`` reads.
+
+    Parquet readers fail on a null there, so a missing array is stored as NaN throughout, and read back as ``None``.
+    """
+    return pa.list_(pa.list_(pa.float32(), w_dim), n_latent)
+
+
+def shard_name(index: int) -> str:
+    """Return the file name of the shard number ``index``."""
+    return f"shard-{index:05d}.parquet"
+
+
+def shard_schema(fields: Sequence[pa.Field]) -> pa.Schema:
+    """Return the schema of a shard: the base columns, then ``fields``; HF ``datasets`` is told which are images.
+
+    Raises ``ValueError`` for a column that appears twice and for fixed-size lists of anything but floats.
+    """
+    schema = pa.schema([*BASE_FIELDS, *fields])
+    images = {field.name: {"_type": "Image"} for field in schema if field.type == IMAGE}
+    if len(set(schema.names)) != len(schema.names):
+        raise ValueError(f"a column appears twice in {schema.names}")
+    for field in schema:
+        if pa.types.is_fixed_size_list(field.type) and not array_shape(field.type):
+            raise ValueError(f"column {field.name}: use a plain list, fixed-size lists are for floats")
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": images}})} if images else {})
+
+
+def list_shards(url: str | Path) -> list[str]:
+    """Return the URLs of the shards in a dataset's folder, sorted by name.
+
+    Raises ``DataError`` when there is no such folder, no shard in it, or an import that was not finished.
+    """
+    fs, path = open_fs(url)
+    fs.invalidate_cache()
+    if not fs.isdir(path):
+        raise DataError(f"no dataset at {url}: make one with `edit-dataset import SRC {url}`")
+    names = sorted(
+        entry["name"].rsplit("/", 1)[-1] for entry in fs.ls(path, detail=True) if entry["type"] != "directory"
+    )
+    if UNFINISHED_IMPORT in names:
+        raise DataError(f"the import into {url} was not finished: run the same import again")
+    shards = [join_url(url, name) for name in names if name.endswith(".parquet") and not name.startswith(".")]
+    if not shards:
+        raise DataError(f"no shards in {url}: make a dataset with `edit-dataset import SRC DST`")
+    return shards
+
+
+class ShardWriter:
+    """Writes rows to one shard, which appears whole when the ``with`` block ends and not at all when it raises.
+
+    ``statuses`` and ``flags`` (of ``ok`` rows, see ``Stage``) count what was written, row by row.
+
+    ``write`` takes any number of rows; base columns and ``fields`` that a row lacks become null. Image cells are
+    ``image_value(...)``; fixed-size list cells are arrays, tensors or lists of the declared shape.
+    """
+
+    def __init__(self, url: str | Path, fields: Sequence[pa.Field]) -> None:
+        self.url = str(url)
+        self.schema = shard_schema(fields)
+        self.sha256 = ""
+        self.statuses: Counter[str] = Counter()
+        self.flags: Counter[str] = Counter()
+        self._waiting: list[Row] = []
+        self._weight = 0
+
+    @property
+    def rows(self) -> int:
+        """The number of rows taken so far."""
+        return self.statuses.total()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._file = stack.enter_context(atomic_write(self.url))
+            self._parquet = pq.ParquetWriter(
+                self._file,
+                self.schema,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=["status", "reason", "stage"],
+                write_statistics=["key", "status"],
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Append rows; a full row group goes to the file."""
+        for row in rows:
+            self.statuses[row["status"]] += 1
+            if row["status"] == "ok" and row.get("reason"):
+                self.flags[row["reason"].partition(":")[0]] += 1
+            self._waiting.append(row)
+            self._weight += sum(len(cell["bytes"] or b"") for cell in row.values() if _is_image(cell))
+            if len(self._waiting) >= GROUP_ROWS or self._weight >= GROUP_BYTES:
+                self._flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        with self._stack as stack:
+            if error is not None:
+                return stack.__exit__(kind, error, trace)
+            self._flush()
+            self._parquet.close()
+        self.sha256 = self._file.sha256
+        return None
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._parquet.write_table(to_table(self._waiting, self.schema), row_group_size=len(self._waiting))
+        self._waiting = []
+        self._weight = 0
+
+
+@contextmanager
+def explain_damage(url: str | Path) -> Iterator[None]:
+    """Turn what goes wrong in reading a damaged Parquet file into a ``DataError``; faults of the store pass through."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise
+        line = str(error).splitlines()[0]
+        raise DataError(f"{url} is not a whole Parquet file ({line}): make or fetch it again") from None
+
+
+@contextmanager
+def open_shard(url: str | Path) -> Iterator[pq.ParquetFile]:
+    """Open a shard for the ``with`` block; raises ``DataError`` when it is missing or found to be damaged."""
+    fs, path = open_fs(url)
+    try:
+        file = fs.open(path, "rb")
+    except FileNotFoundError:
+        raise DataError(f"no shard at {url}") from None
+    with file, explain_damage(url):
+        yield pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+
+
+def read_rows(url: str | Path, columns: Sequence[str] | None = None, batch_size: int = 100) -> Iterator[list[Row]]:
+    """Yield the rows of a shard in order, in lists of ``batch_size`` (the last may be shorter).
+
+    Fixed-size lists of floats come as numpy arrays (a latent is ``[n_latent, w_dim]`` float32), images as dictionaries
+    of ``bytes`` and ``path``, missing values as ``None``. A missing column and a damaged file raise ``DataError``.
+    """
+    waiting: list[Row] = []
+    for batch in _read_batches(url, columns, batch_size):
+        waiting += to_rows(batch)
+        while len(waiting) >= batch_size:
+            yield waiting[:batch_size]
+            waiting = waiting[batch_size:]
+    if waiting:
+        yield waiting
+
+
+def _read_batches(url: str | Path, columns: Sequence[str] | None, size: int) -> Iterator[pa.RecordBatch]:
+    with open_shard(url) as file:
+        names = file.schema_arrow.names
+        missing = sorted(set(columns or ()) - set(names))
+        if missing:
+            raise DataError(f"{url} has no column {', '.join(missing)}; it has {', '.join(names)}")
+        yield from file.iter_batches(batch_size=size, columns=None if columns is None else list(columns))
+
+
+def to_rows(batch: pa.RecordBatch) -> list[Row]:
+    """Turn a batch into one dictionary a row."""
+    columns = {name: _cells(batch.column(name)) for name in batch.schema.names}
+    return [{name: cells[i] for name, cells in columns.items()} for i in range(batch.num_rows)]
+
+
+def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Turn rows into a table; raises ``ValueError`` naming the column whose values don't fit its type."""
+    return pa.Table.from_arrays([_column(rows, field) for field in schema], schema=schema)
+
+
+def array_shape(kind: pa.DataType) -> tuple[int, ...]:
+    """Return the shape of nested fixed-size lists of floats, ``()`` for every other type."""
+    shape, leaf = _unnest(kind)
+    return shape if pa.types.is_floating(leaf) else ()
+
+
+def _unnest(kind: pa.DataType) -> tuple[tuple[int, ...], pa.DataType]:
+    shape: list[int] = []
+    while pa.types.is_fixed_size_list(kind):
+        shape.append(kind.list_size)
+        kind = kind.value_type
+    return tuple(shape), kind
+
+
+def _is_image(cell: Any) -> bool:
+    return isinstance(cell, dict) and "bytes" in cell
+
+
+def _cells(column: pa.Array) -> list[Any]:
+    shape = array_shape(column.type)
+    if not shape:
+        return column.to_pylist()
+    flat = column
+    for _ in shape:
+        flat = flat.flatten()
+    stack = flat.to_numpy(zero_copy_only=False).reshape(-1, *shape)
+    return [None if np.isnan(cell).all() else cell.copy() for cell in stack]
+
+
+def _column(rows: Sequence[Row], field: pa.Field) -> pa.Array:
+    cells = [row.get(field.name) for row in rows]
+    try:
+        return _stack(cells, field.type) if array_shape(field.type) else pa.array(_plain(cells), type=field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError) as error:
+        raise ValueError(f"column {field.name} does not hold {field.type}: {error}") from error
+
+
+def _plain(cells: list[Any]) -> list[Any]:
+    return [cell.item() if isinstance(cell, np.generic) else cell for cell in cells]
+
+
+def _stack(cells: list[Any], kind: pa.DataType) -> pa.Array:
+    shape, leaf = _unnest(kind)
+    values = np.full((len(cells), *shape), np.nan, dtype=leaf.to_pandas_dtype())
+    for slot, cell in zip(values, cells, strict=True):
+        if cell is not None:
+            if np.shape(cell) != shape:
+                raise ValueError(f"shape {np.shape(cell)} instead of {shape}")
+            slot[...] = np.asarray(cell)
+    array = pa.array(values.reshape(-1))
+    for size in reversed(shape):
+        array = pa.FixedSizeListArray.from_arrays(array, size)
+    return array.cast(kind)

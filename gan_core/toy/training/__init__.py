@@ -1,0 +1,1 @@
+"""Trainings on toy portraits and on digits."""

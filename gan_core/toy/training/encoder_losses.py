@@ -1,0 +1,155 @@
+"""The losses of inversion: a table of terms, weighed by ``losses`` in ``params.yaml``."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_core.encoders.base import Encoder
+from gan_core.encoders.e4e import delta_norms
+from gan_core.generators.base import Generator
+from gan_core.params import Term, TrainEncoderParams
+from gan_core.toy.training.reconstruction import Batch, Judges
+
+Losses = tuple[Tensor, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """A batch and what became of it: ``codes [B, n_latent, w_dim]`` and the pictures ``drawn`` from them.
+
+    ``stage`` is the last latent with an offset of its own (e4e), ``discriminator`` judges latents ``[N, w_dim]``.
+    """
+
+    batch: Batch
+    codes: Tensor
+    drawn: Tensor
+    encoder: Encoder
+    judges: Judges
+    stage: int
+    discriminator: nn.Module | None = None
+    fast: bool = False
+
+
+def l2(x: Inverted) -> Tensor:
+    """Mean square of the difference of the pictures."""
+    return (x.drawn - x.batch.images).square().mean()
+
+
+def perceptual(x: Inverted) -> Tensor:
+    """LPIPS with the trunk of ``models.perceptual``."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=x.fast):
+        return x.judges.perceptual(x.drawn, x.batch.images).mean()
+
+
+def face(images: Tensor) -> Tensor:
+    """Cut FFHQ-aligned images ``[B, C, S, S]`` to the face: rows 35-222 and columns 32-219 of 256 (pSp)."""
+    top, bottom, left, right = (round(edge * images.shape[-1] / 256) for edge in (35, 223, 32, 220))
+    return images[..., top:bottom, left:right]
+
+
+def l2_crop(x: Inverted) -> Tensor:
+    """Mean square of the difference in the face."""
+    return (face(x.drawn) - face(x.batch.images)).square().mean()
+
+
+def perceptual_crop(x: Inverted) -> Tensor:
+    """LPIPS of the face alone."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=x.fast):
+        return x.judges.perceptual(face(x.drawn), face(x.batch.images)).mean()
+
+
+def identity(x: Inverted) -> Tensor:
+    """One minus the cosine of the embeddings of ``models.identity``."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=x.fast):
+        with torch.no_grad():
+            source = x.judges.identity(x.batch.images)
+        return 1 - (x.judges.identity(x.drawn) * source).sum(1).mean()
+
+
+def w_norm(x: Inverted) -> Tensor:
+    """Mean distance of the codes from the average latent (pSp, eq. 5)."""
+    return (x.codes - x.encoder.latent_avg).flatten(1).norm(dim=1).mean()
+
+
+def latent(x: Inverted) -> Tensor:
+    """Error of the latents that are known, in variances of the generator's."""
+    known = known_latents(x.batch, x.judges.generator)
+    return (x.codes[: len(known)] - known).square().mean() / x.judges.latent_variance
+
+
+def delta(x: Inverted) -> Tensor:
+    """Sum of the mean lengths of the offsets from the first latent (e4e, eq. 7)."""
+    return delta_norms(x.codes, x.stage).sum()
+
+
+def adversarial(x: Inverted) -> Tensor:
+    """How well the latents pass for the generator's own: softplus of the negated logits (e4e, eq. 8)."""
+    assert x.discriminator is not None
+    return F.softplus(-x.discriminator(active_latents(x.codes, x.stage))).mean()
+
+
+TERMS: dict[Term, Callable[[Inverted], Tensor]] = {
+    "l2": l2,
+    "perceptual": perceptual,
+    "l2_crop": l2_crop,
+    "perceptual_crop": perceptual_crop,
+    "identity": identity,
+    "w_norm": w_norm,
+    "latent": latent,
+    "delta": delta,
+    "adversarial": adversarial,
+}
+
+
+def known_latents(batch: Batch, generator: Generator) -> Tensor:
+    """The latents that a batch has, as ``w_plus [N, n_latent, w_dim]``."""
+    return batch.w if batch.w.dim() == 3 else generator.broadcast(batch.w)
+
+
+def active_latents(codes: Tensor, stage: int) -> Tensor:
+    """The latents that may differ from one another, ``[B * (stage + 1), w_dim]``."""
+    return codes[:, : stage + 1].flatten(0, 1)
+
+
+def invert(
+    encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch, discriminator: nn.Module | None
+) -> Inverted:
+    """Encode a batch and draw it again."""
+    codes = encode(encoder, batch.seen, params.precision == "fast")
+    drawn = encoder.frame(judges.generator.synthesis(codes))
+    stage = getattr(encoder, "stage", encoder.n_latent - 1)
+    return Inverted(batch, codes, drawn, encoder, judges, stage, discriminator, params.precision == "fast")
+
+
+def encode(encoder: Encoder, images: Tensor, fast: bool) -> Tensor:
+    """Encode images, in bfloat16 if ``fast``."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+        return encoder.encode(images.contiguous(memory_format=torch.channels_last))
+
+
+def weigh(inverted: Inverted, weights: Mapping[Term, float]) -> Losses:
+    """Return the weighted sum of the terms with a weight above 0, and each term by name."""
+    terms = {name: TERMS[name](inverted) for name, weight in weights.items() if weight}
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return total, {str(name): term.item() for name, term in terms.items()}
+
+
+def latent_loss(encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch) -> Losses:
+    """The error of the known latents, in variances: learnt without running the generator backwards."""
+    codes = encode(encoder, batch.seen[: len(batch.w)], params.precision == "fast")
+    loss = (codes - known_latents(batch, judges.generator)).square().mean() / judges.latent_variance
+    return loss, {"latent": loss.item()}
+
+
+def discriminator_loss(discriminator: nn.Module, real: Tensor, fake: Tensor, r1_weight: float) -> Tensor:
+    """The logistic loss on latents ``[N, w_dim]``, with ``r1_weight`` times the squared gradient at the real ones."""
+    real = real.detach().requires_grad_(r1_weight > 0)
+    logits = discriminator(real)
+    loss = F.softplus(-logits).mean() + F.softplus(discriminator(fake.detach())).mean()
+    if not r1_weight:
+        return loss
+    (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    return loss + r1_weight * slope.square().sum(1).mean()

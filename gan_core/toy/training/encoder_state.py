@@ -1,0 +1,101 @@
+"""Everything that the training of an encoder resumes from."""
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gan_core.encoders.base import ENCODERS, Encoder
+from gan_core.encoders.e4e import LatentDiscriminator, LatentPool, stage_at
+from gan_core.generators.base import Generator
+from gan_core.loading import model_tensors
+from gan_core.params import TrainEncoderParams
+from gan_core.training.ranger import Ranger
+from gan_core.training.state import Resumable, fingerprint
+
+
+@dataclass
+class EncoderState(Resumable):
+    """An encoder in training, its running average, and the best average so far.
+
+    ``key`` follows from the parameters and the generator's weights: work of others is never taken up.
+    """
+
+    kept = (
+        "encoder",
+        "average",
+        "optimiser",
+        "discriminator",
+        "discriminator_optimiser",
+        "pool",
+        "seen",
+        "best",
+        "best_score",
+    )
+    encoder: Encoder
+    average: Encoder
+    optimiser: torch.optim.Optimizer
+    key: str
+    discriminator: LatentDiscriminator | None = None
+    discriminator_optimiser: torch.optim.Optimizer | None = None
+    pool: LatentPool | None = None
+    seen: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_score: float = math.inf
+
+    @classmethod
+    def create(cls, variant: str, params: TrainEncoderParams, generator: Generator) -> "EncoderState":
+        """Build a fresh encoder for ``generator``; raises ``ParamsError`` for a ``network`` that can't be built."""
+        torch.manual_seed(params.seed)
+        encoder = ENCODERS.get(variant).for_generator(generator, **params.network)
+        encoder = encoder.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        average = copy.deepcopy(encoder).eval().requires_grad_(False)
+        key = f"{variant} {params.model_dump_json()} {fingerprint(model_tensors(generator))!r}"
+        state = cls(encoder, average, build_optimiser(encoder, params), key)
+        if params.losses.get("adversarial"):
+            state.discriminator = LatentDiscriminator(generator.w_dim)
+            rate = params.discriminator_lr
+            state.discriminator_optimiser = torch.optim.Adam(state.discriminator.parameters(), rate, (0.9, 0.99))
+            state.pool = LatentPool(params.latent_pool, generator.w_dim) if params.latent_pool else None
+        return state
+
+    @torch.no_grad()
+    def begin_from(self, trained: Encoder) -> None:
+        """Start from the weights of another encoder, wherever names and shapes are the same."""
+        tensors = model_tensors(trained)
+        for model in (self.encoder, self.average):
+            for name, value in model_tensors(model).items():
+                if name in tensors and tensors[name].shape == value.shape:
+                    value.copy_(tensors[name])
+        self.key += f" from {fingerprint(tensors)!r}"
+
+    def set_stage(self, params: TrainEncoderParams) -> None:
+        """Let an encoder with progressive stages use those that are due."""
+        if hasattr(self.encoder, "stage"):
+            start, every = params.progressive_start, params.progressive_every
+            last = self.encoder.n_latent - 1
+            stage = stage_at(self.seen, last + 1, start, every) if every else last
+            self.encoder.stage = self.average.stage = stage  # type: ignore[assignment]
+
+    def keep_best(self, score: float) -> None:
+        """Remember the average if ``score`` is the lowest so far."""
+        if score < self.best_score:
+            self.best_score = score
+            self.best = {name: value.clone() for name, value in self.average.state_dict().items()}
+
+    def best_average(self) -> Encoder:
+        """The best average, all its stages in use; the latest one if none was ever scored."""
+        if self.best:
+            self.average.load_state_dict(self.best)
+        if hasattr(self.average, "stage"):
+            self.average.stage = self.average.n_latent - 1  # type: ignore[assignment]
+        return self.average
+
+
+def build_optimiser(encoder: Encoder, params: TrainEncoderParams) -> torch.optim.Optimizer:
+    """Build the optimiser that the parameters name."""
+    if params.optimiser == "ranger":
+        return Ranger(encoder.parameters(), params.lr, weight_decay=params.weight_decay)
+    return torch.optim.AdamW(encoder.parameters(), params.lr, (0.9, 0.99), weight_decay=params.weight_decay)

@@ -1,0 +1,144 @@
+"""The encoder of a translation task, by the loop that trains every encoder.
+
+``python -m gan_core.toy.training.translation sketch`` trains the task as ``train_translation.sketch`` of
+``params.yaml`` asks and resumes where it was stopped; ``python -m flows.train_models translation sketch`` does the same
+with MLflow.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gan_core.encoders.base import Encoder
+from gan_core.errors import ParamsError, near_matches
+from gan_core.generators.base import Generator
+from gan_core.loading import load_encoder
+from gan_core.params import Params, TrainTranslationParams, load_params
+from gan_core.rows import row_seed
+from gan_core.toy.training.encoder import FOLDER, SCORES, store_encoder, train_encoder
+from gan_core.toy.training.portraits import PortraitSet, load_portraits
+from gan_core.toy.training.reconstruction import Batch, Judges, Lesson, evaluate, resample
+from gan_core.training.log import Report, TrainingLog
+from gan_core.translation.inputs import INPUTS, InputTransform, mirror_labels
+from gan_core.translation.tasks import TASKS, TranslationTask, decoder_path, find_task, translator_path
+
+ARCHITECTURE = "psp"
+
+
+class TranslationLesson(Lesson):
+    """From what a task's encoder sees of a portrait to the portrait, whose latents are those that ``teacher`` finds.
+
+    ``teacher`` is the encoder of inversion. Where source and target are mirrored apart, the mean of what is
+    learnt is a face that looks straight ahead.
+    """
+
+    def __init__(self, task: TranslationTask, transform: InputTransform, teacher: Encoder) -> None:
+        self.task, self.transform, self.teacher = task, transform, teacher
+
+    def draw(
+        self, portraits: PortraitSet, generator: Generator, size: int, sampled: int, stream: torch.Generator
+    ) -> Batch:
+        rows = torch.randint(len(portraits), (size,), generator=stream).numpy()
+        images, labels = self._turn(portraits, rows, stream)
+        with torch.no_grad():
+            known = self.teacher.encode(images[:sampled])
+        source = _mirror_half(images, stream) if self.task.apart else images
+        return Batch(images, known, self.make(source, labels, [stream] * size))
+
+    def show(self, portraits: PortraitSet, rows: NDArray[np.int64]) -> Batch:
+        images, labels = portraits.images(rows), None
+        if self.transform.from_labels:
+            labels = torch.from_numpy(np.array(portraits.segmentation[rows]))
+        streams = [torch.Generator().manual_seed(row_seed(f"held out {row}")) for row in rows]
+        target = _mirror_half(images, torch.Generator().manual_seed(0)) if self.task.apart else images
+        return Batch(target, torch.zeros(0), self.make(images, labels, streams))
+
+    def make(self, images: Tensor, labels: Tensor | None, streams: list[torch.Generator]) -> Tensor:
+        """What the encoder sees of images ``[B, 3, S, S]``, and label ids ``[B, S, S]``, each from its own stream."""
+        maps = [None] * len(images) if labels is None else labels
+        return torch.stack([self.transform.make(*row).tensor for row in zip(images, maps, streams, strict=True)])
+
+    def visible(self, inputs: Tensor) -> Tensor:
+        return self.transform.show(inputs)
+
+    def _turn(
+        self, portraits: PortraitSet, rows: NDArray[np.int64], stream: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Portraits, mirrored at random; those with label maps stay on their pixels."""
+        images = portraits.images(rows)
+        if not self.transform.from_labels:
+            return resample(images, stream), None
+        labels = torch.from_numpy(np.array(portraits.segmentation[rows]))
+        mirrored = torch.rand(len(images), generator=stream) < 0.5
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        return images, torch.where(mirrored[:, None, None], mirror_labels(labels), labels)
+
+
+def task_settings(params: Params, task: str) -> TrainTranslationParams:
+    """The section of a task; raises ``ParamsError`` with near matches."""
+    find_task(task)
+    if task not in params.train_translation:
+        known = near_matches(task, params.train_translation)
+        raise ParamsError(f"train_translation has no section {task!r}{known}")
+    return params.train_translation[task]
+
+
+def train_task(
+    params: Params,
+    task: TranslationTask,
+    portraits: PortraitSet,
+    held_out: PortraitSet,
+    folder: Path,
+    report: Report,
+) -> tuple[Encoder, dict[str, float]]:
+    """Train a task's encoder, or go on where it was stopped (``folder``); return it with its held-out scores."""
+    settings = task_settings(params, task.name)
+    models = params.models.model_copy(update={"generator": decoder_path(params, task)})
+    judges = Judges.load(models)
+    inversion = load_encoder(params.models.encoder, ARCHITECTURE, params.models.generator)
+    lesson = TranslationLesson(task, INPUTS.get(task.sees)(settings.factors, settings.masks), inversion)
+    network = settings.network | {"input_channels": lesson.transform.channels}
+    encoder = train_encoder(
+        ARCHITECTURE,
+        settings.model_copy(update={"network": network}),
+        judges,
+        portraits,
+        held_out,
+        folder / f"translate-{task.name}.pt",
+        report,
+        lesson=lesson,
+        start=inversion if settings.start else None,
+    )
+    return encoder, evaluate(encoder, judges, held_out, lesson=lesson)
+
+
+def train(params: Params, report: Report, name: str) -> None:
+    """Train a task on the toy portraits, store its encoder and write its scores."""
+    task = find_task(name)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    sets = load_portraits("train"), load_portraits("held_out")
+    encoder, scores = train_task(params, task, *sets, FOLDER, report)
+    store_encoder(
+        encoder, translator_path(params, name), decoder_path(params, task), task_settings(params, name), scores
+    )
+    SCORES.mkdir(parents=True, exist_ok=True)
+    (SCORES / f"translate-{name}.json").write_text(json.dumps(scores, indent=2) + "\n")
+    (FOLDER / f"translate-{name}.pt").unlink()
+
+
+def _mirror_half(images: Tensor, stream: torch.Generator) -> Tensor:
+    mirrored = torch.rand(len(images), 1, 1, 1, generator=stream) < 0.5
+    return torch.where(mirrored, images.flip(3), images)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if len(sys.argv) != 2:
+        sys.exit(f"name one task of {', '.join(TASKS)}")
+    train(load_params(), TrainingLog(f"translate-{sys.argv[1]}"), sys.argv[1])

@@ -1,0 +1,149 @@
+"""Learn paths without labels: two pictures of a move must tell which path it took, and how far it went.
+
+Voynov and Babenko 2020 (section 3.1); the penalty on the volume is of Aoshima and Matsubara 2023. Any generator, any of
+its spaces, any registered path model.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_core.generators.base import Generator
+from gan_core.loading import model_tensors
+from gan_core.params import PathsParams
+from gan_core.paths.base import PATHS
+from gan_core.paths.reconstructor import RECONSTRUCTORS, Reconstructor
+from gan_core.paths.space import Frame, check_space, code_width, codes_to_w_plus, sample_codes
+from gan_core.paths.stored import SemanticPaths
+from gan_core.training.log import Report
+from gan_core.training.state import Resumable, fingerprint
+
+FRAME_SAMPLES = 4096
+SAVE_EVERY = 100
+STRIP_ROWS, STRIP_COLUMNS = 6, 8
+
+
+@dataclass
+class Moves:
+    """What one step draws: ``codes [B, width]``, ``paths [B]``, ``amounts [B]``, and a ``probe [B, rank]``."""
+
+    codes: Tensor
+    paths: Tensor
+    amounts: Tensor
+    probe: Tensor
+
+
+@dataclass
+class PathState(Resumable):
+    """Paths in training, and the network that tells them apart."""
+
+    kept = ("paths", "reconstructor", "optimiser", "step")
+    paths: SemanticPaths
+    reconstructor: Reconstructor
+    optimiser: torch.optim.Adam
+    key: str
+    step: int = 0
+
+    @classmethod
+    def create(cls, name: str, params: PathsParams, generator: Generator, generator_sha256: str) -> "PathState":
+        """Begin paths of the model ``name``; ``key`` follows from the parameters and the generator's weights."""
+        check_space(generator, params.space)
+        torch.manual_seed(params.seed)
+        stream = torch.Generator().manual_seed(params.seed)
+        width = code_width(generator, params.space)
+        frame = Frame(width)
+        if params.rank is not None:
+            frame = Frame.principal(sample_codes(generator, params.space, FRAME_SAMPLES, stream), params.rank)
+        model = PATHS.get(name)(**({"dim": len(frame.axes), "count": params.count} | params.models.get(name, {})))  # type: ignore[call-arg]
+        reconstructor = RECONSTRUCTORS.get(params.reconstructor)(model.count, size=params.reconstructor_size)
+        groups = [
+            {"params": [p for p in model.parameters() if p.requires_grad], "lr": params.path_lr},
+            {"params": list(reconstructor.parameters()), "lr": params.lr},
+        ]
+        paths = SemanticPaths(model, frame, params.space, generator_sha256)
+        key = f"{name} {params.model_dump_json()} {fingerprint(model_tensors(generator))!r}"
+        return cls(paths, reconstructor, torch.optim.Adam([g for g in groups if g["params"]]), key)
+
+
+def train_paths(state: PathState, params: PathsParams, generator: Generator, state_path: Path, report: Report) -> None:
+    """Train (or go on training) ``state`` for ``params.steps``; step i follows from the seed and i alone."""
+    state.load(state_path)
+    state.paths.train().requires_grad_(True)
+    state.reconstructor.train()
+    correct = 0.0
+    while state.step < params.steps:
+        moves = draw_moves(state.paths, params, generator, params.seed * 1_000_003 + state.step)
+        losses = train_step(state, params, generator, moves)
+        state.step += 1
+        correct += (losses["accuracy"] - correct) / min(state.step, 50)
+        if state.step % SAVE_EVERY == 0 or state.step == params.steps:
+            report(
+                state.step * params.batch_size, losses | {"accuracy": correct}, strip(state.paths, generator, params)
+            )
+            state.save(state_path)
+    state.paths.eval().requires_grad_(False)
+    state.reconstructor.eval()
+
+
+def draw_moves(paths: SemanticPaths, params: PathsParams, generator: Generator, seed: int) -> Moves:
+    """Draw codes, paths and amounts; forward and backward equally often, lengths evenly in ``params.amounts``."""
+    stream = torch.Generator().manual_seed(seed)
+    codes = sample_codes(generator, paths.space, params.batch_size, stream)
+    chosen = torch.randint(paths.model.count, (len(codes),), generator=stream)
+    low, high = params.amounts
+    lengths = low + (high - low) * torch.rand(len(codes), generator=stream)
+    signs = 2 * torch.randint(2, (len(codes),), generator=stream) - 1
+    return Moves(codes, chosen, signs * lengths, torch.randn(len(codes), paths.model.dim, generator=stream))
+
+
+def train_step(state: PathState, params: PathsParams, generator: Generator, moves: Moves) -> dict[str, float]:
+    """Take one step of Adam; return losses and the share of moves whose path was recognised."""
+    model, frame, space = state.paths.model, state.paths.frame, state.paths.space
+    before = frame.coordinates(moves.codes)
+    after, penalty = model.move_and_penalty(before, moves.paths, moves.amounts, moves.probe)
+    with torch.no_grad():
+        first = generator.synthesis(codes_to_w_plus(generator, space, moves.codes))
+    second = generator.synthesis(codes_to_w_plus(generator, space, frame.moved(moves.codes, before, after)))
+    logits, amounts = state.reconstructor(first, second)
+    which = F.cross_entropy(logits, moves.paths)
+    how_far = (amounts - moves.amounts).abs().mean()
+    volume = penalty.mean()
+    loss = which + params.amount_weight * how_far + params.volume_weight * volume
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    trained = [p for group in state.optimiser.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(trained, 10.0, error_if_nonfinite=True)
+    state.optimiser.step()
+    accuracy = (logits.argmax(1) == moves.paths).float().mean().item()
+    return {"which": which.item(), "how_far": how_far.item(), "volume": volume.item(), "accuracy": accuracy}
+
+
+@torch.no_grad()
+def recognised(state: PathState, params: PathsParams, generator: Generator, batches: int = 16) -> float:
+    """Share of fresh moves whose path the trained reconstructor recognises."""
+    correct = []
+    for i in range(batches):
+        moves = draw_moves(state.paths, params, generator, params.seed * 1_000_003 + params.steps + i)
+        images = [
+            generator.synthesis(codes_to_w_plus(generator, state.paths.space, codes))
+            for codes in (moves.codes, state.paths.move(moves.codes, moves.paths, moves.amounts))
+        ]
+        correct.append((state.reconstructor(*images)[0].argmax(1) == moves.paths).float().mean().item())
+    return sum(correct) / batches
+
+
+@torch.no_grad()
+def strip(paths: SemanticPaths, generator: Generator, params: PathsParams) -> Tensor:
+    """One code walked along the first paths, a row each of ``STRIP_COLUMNS`` pictures from end to end."""
+    stream = torch.Generator().manual_seed(params.seed)
+    rows = min(STRIP_ROWS, paths.model.count)
+    amounts = torch.linspace(-params.amounts[1], params.amounts[1], STRIP_COLUMNS).repeat(rows)
+    which = torch.arange(rows).repeat_interleave(STRIP_COLUMNS)
+    codes = sample_codes(generator, paths.space, 1, stream).expand(len(which), -1)
+    training = paths.training
+    moved = paths.eval().move(codes, which, amounts)
+    paths.train(training)
+    return generator.synthesis(codes_to_w_plus(generator, paths.space, moved))

@@ -1,0 +1,33 @@
+import io
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 7), "teal").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def make_tar() -> Callable[..., Path]:
+    """Write an archive of names and bytes; a ``TarInfo`` as value is stored as it is."""
+
+    def make(path: Path, members: Mapping[str, bytes | tarfile.TarInfo], mode: str = "w") -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, mode) as archive:
+            for name, content in members.items():
+                if isinstance(content, tarfile.TarInfo):
+                    archive.addfile(content)
+                    continue
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        return path
+
+    return make

@@ -1,0 +1,175 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gan_core.errors import DataError
+from gan_core.importers import import_dataset
+from gan_core.importers.parquet import portable_type
+from gan_core.rows import Row
+from gan_core.storage.shards import IMAGE, list_shards, open_shard, read_rows
+
+
+def rows_of(dataset: Path) -> list[Row]:
+    return [row for shard in list_shards(dataset) for batch in read_rows(shard) for row in batch]
+
+
+def write(path: Path, columns: Mapping[str, Any], row_group_size: int | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(dict(columns)), path, row_group_size=row_group_size)
+    return path
+
+
+def images(pngs: list[bytes]) -> pa.Array:
+    return pa.array([{"bytes": png, "path": f"folder/{i}.png"} for i, png in enumerate(pngs)], IMAGE)
+
+
+def test_what_hf_datasets_writes_is_imported(
+    tmp_path: Path, pngs: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {
+            "picture": datasets.Image(),
+            "mask": datasets.Image(),
+            "label": datasets.ClassLabel(names=["no", "yes"]),
+            "landmarks": datasets.Array2D((5, 2), "float32"),
+        }
+    )
+    images = [{"bytes": png, "path": None} for png in pngs[:3]]
+    rows = [{"picture": image, "mask": image, "label": 1, "landmarks": np.ones((5, 2))} for image in images]
+    (tmp_path / "in").mkdir()
+    datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "in" / "train-0.parquet")
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    found = rows_of(tmp_path / "out")
+    assert report.rows == {"ok": 3} and report.kind == "parquet"
+    assert [row["image"]["bytes"] for row in found] == [row["mask"]["bytes"] for row in found] == pngs[:3]
+    assert [row["key"] for row in found] == [f"train-0:{i}" for i in range(3)]
+    assert found[0]["label"] == 1 and np.array_equal(np.array(found[0]["landmarks"]), np.ones((5, 2)))
+
+
+def test_extra_columns_are_carried_along_with_their_types(tmp_path: Path, pngs: list[bytes]) -> None:
+    points = np.arange(20, dtype=np.float32)
+    pairs = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(points, 2), 5)
+    boxes = pa.FixedSizeListArray.from_arrays(pa.array(range(8)), 4)
+    columns = {
+        "image": images(pngs[:2]),
+        "landmarks": pairs,
+        "box": boxes,
+        "tag": pa.array(["a", None]).dictionary_encode(),
+        "nested": pa.array([{"x": [1, 2]}, None]),
+        "status": pa.array(["married", "single"]),
+        "sha256": pa.array(["x", "y"]),
+    }
+    write(tmp_path / "in" / "a.parquet", columns)
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    first, second = rows_of(tmp_path / "out")
+    assert first["landmarks"].tolist() == points[:10].reshape(5, 2).tolist() and first["landmarks"].dtype == np.float32
+    assert (
+        first["box"] == [0, 1, 2, 3]
+        and first["nested"] == {"x": [1, 2]}
+        and (first["tag"], second["tag"]) == ("a", None)
+    )
+    assert (first["status"], first["source_status"]) == ("ok", "married")
+    assert first["source_sha256"] == "x" and len(first["sha256"]) == 64
+
+
+@pytest.mark.parametrize("image", ["struct", "binary", "large_binary"])
+def test_image_columns_of_any_form(tmp_path: Path, pngs: list[bytes], image: str) -> None:
+    columns = {
+        "struct": {"photo": images(pngs)},
+        "binary": {"jpg": pa.array(pngs, pa.binary())},
+        "large_binary": {"image": pa.array(pngs, pa.large_binary())},
+    }[image]
+    write(tmp_path / "in" / "a.parquet", columns, row_group_size=5)
+    assert import_dataset(tmp_path / "in", tmp_path / "out").rows == {"ok": 12}
+    assert [row["image"]["bytes"] for row in rows_of(tmp_path / "out")] == pngs
+
+
+def test_keys_come_from_the_key_column(tmp_path: Path, pngs: list[bytes]) -> None:
+    keys = ["x", None, "x", "new\nline", "../up"]
+    write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:5]), "key": pa.array(keys)})
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert [row["key"] for row in rows_of(tmp_path / "out")] == ["x", "a:1", "x#2", "new\\nline", "../up"]
+    assert report.rows == {"duplicate_key": 1, "ok": 4}
+
+
+def test_rows_without_bytes_are_kept_and_paths_not_followed(tmp_path: Path, pngs: list[bytes]) -> None:
+    (tmp_path / "secret.png").write_bytes(pngs[0])
+    cells = [{"bytes": None, "path": str(tmp_path / "secret.png")}, None, {"bytes": b"", "path": None}]
+    write(tmp_path / "in" / "a.parquet", {"image": pa.array(cells, IMAGE)})
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert report.rows == {"no_image": 2, "ok": 1}
+    assert (
+        "embed the images first" in rows[0]["reason"] and rows[0]["image"] is None and rows[2]["image"]["bytes"] == b""
+    )
+
+
+def test_files_of_slightly_different_columns_are_merged(tmp_path: Path, pngs: list[bytes]) -> None:
+    write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:1]), "age": pa.array([30])})
+    write(tmp_path / "in" / "b.parquet", {"image": images(pngs[1:2]), "city": pa.array(["Riga"])})
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    assert [(row["age"], row["city"]) for row in rows_of(tmp_path / "out")] == [(30, None), (None, "Riga")]
+
+
+def test_an_output_of_a_stage_can_be_imported_again(tmp_path: Path, pngs: list[bytes]) -> None:
+    write(tmp_path / "in" / "a.parquet", {"image": images(pngs)})
+    import_dataset(tmp_path / "in", tmp_path / "out", 5)
+    assert import_dataset(tmp_path / "out", tmp_path / "again", 7).rows == {"ok": 12}
+    first, again = rows_of(tmp_path / "out"), rows_of(tmp_path / "again")
+    assert [(r["key"], r["sha256"], r["image"]) for r in first] == [(r["key"], r["sha256"], r["image"]) for r in again]
+
+
+def _damaged(path: Path, pngs: list[bytes]) -> bytes:
+    data = bytearray(write(path, {"image": images(pngs)}).read_bytes())
+    data[200:400] = bytes(200)
+    return bytes(data)
+
+
+BROKEN = {
+    "footer cut": (lambda p, pngs: write(p, {"image": images(pngs)}).read_bytes()[:-9], "not a whole Parquet file"),
+    "not parquet": (lambda _p, _pngs: b"<html>", "not a whole Parquet file"),
+    "empty file": (lambda _p, _pngs: b"", "not a whole Parquet file"),
+    "page damaged": (_damaged, "not a whole Parquet file"),
+    "no image column": (
+        lambda p, _: write(p, {"image": pa.array(["a.png"]), "x": pa.array([1])}).read_bytes(),
+        "no image column",
+    ),
+    "no rows": (lambda p, _: write(p, {"image": images([])}).read_bytes(), "have no rows"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_bad_files_are_refused_in_one_line_and_nothing_left(tmp_path: Path, pngs: list[bytes], name: str) -> None:
+    make, message = BROKEN[name]
+    path = tmp_path / "in" / "b.parquet"
+    data = make(path, pngs)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=message) as caught:
+        import_dataset(tmp_path / "in", tmp_path / "out", 1)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_columns_that_contradict_are_refused(tmp_path: Path, pngs: list[bytes]) -> None:
+    write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:1]), "age": pa.array([30])})
+    write(tmp_path / "in" / "b.parquet", {"image": images(pngs[:1]), "age": pa.array(["old"])})
+    with pytest.raises(DataError, match="don't fit together"):
+        import_dataset(tmp_path / "in", tmp_path / "out")
+
+
+def test_extension_types_are_stored_plainly(tmp_path: Path, pngs: list[bytes]) -> None:
+    kind = pa.fixed_shape_tensor(pa.float32(), (2, 2))
+    column = pa.ExtensionArray.from_storage(kind, pa.array([[1.0, 2.0, 3.0, 4.0]], pa.list_(pa.float32(), 4)))
+    write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:1]), "matrix": column})
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    with open_shard(list_shards(tmp_path / "out")[0]) as file:
+        assert file.schema_arrow.field("matrix").type == pa.list_(pa.float32(), 4) == portable_type(kind)
+    assert rows_of(tmp_path / "out")[0]["matrix"].tolist() == [1, 2, 3, 4]

@@ -1,0 +1,174 @@
+import gzip
+import json
+import os
+import random
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gan_core.errors import DataError
+from gan_core.importers import import_dataset, tar
+from gan_core.rows import Row
+from gan_core.storage.shards import list_shards, read_rows
+
+MakeTar = Callable[..., Path]
+
+
+def rows_of(dataset: Path) -> list[Row]:
+    return [row for shard in list_shards(dataset) for batch in read_rows(shard) for row in batch]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [(".tar", "w"), (".tar.gz", "w:gz"), (".tgz", "w:gz"), (".tar.xz", "w:xz")]
+)
+def test_members_of_one_name_are_one_row(
+    tmp_path: Path, pngs: list[bytes], make_tar: MakeTar, suffix: str, mode: str
+) -> None:
+    points = [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10.5]]
+    members = {
+        "./0001.png": pngs[0],
+        "./0001.json": json.dumps({"landmarks": points, "id": 7}).encode(),
+        "./0001.txt": "a smile, naïve".encode(),
+        "./0002.json": b'{"landmarks": "none"}',
+        "./0002.png": pngs[1],
+        "./0002.cls": b"3",
+        "./0003.png": pngs[2],
+        "./0003.seg.png": pngs[3],
+    }
+    make_tar(tmp_path / "in" / f"train-00{suffix}", members, mode)
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert report.kind == "tar" and report.rows == {"ok": 4} and report.ignored == 0
+    names = ["0001.png", "0002.png", "0003.png", "0003.seg.png"]
+    assert [row["key"] for row in rows] == [f"train-00/{name}" for name in names]
+    assert [row["image"] for row in rows] == [{"bytes": p, "path": n} for p, n in zip(pngs[:4], names, strict=True)]
+    assert (
+        rows[0]["landmarks"] == points and rows[0]["txt"] == "a smile, naïve" and json.loads(rows[0]["json"])["id"] == 7
+    )
+    assert rows[1]["landmarks"] is None and rows[1]["cls"] == "3" and rows[2]["json"] is None
+
+
+def test_two_archives_may_use_the_same_names(tmp_path: Path, pngs: list[bytes], make_tar: MakeTar) -> None:
+    for name, png in zip(("b", "a"), pngs, strict=False):
+        make_tar(tmp_path / "in" / f"{name}.tar", {"0.png": png})
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    assert [(row["key"], row["status"]) for row in rows_of(tmp_path / "out")] == [("a/0.png", "ok"), ("b/0.png", "ok")]
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.linkname = target
+    return info
+
+
+def test_hostile_members_are_recorded_and_never_written(tmp_path: Path, pngs: list[bytes], make_tar: MakeTar) -> None:
+    members: dict[str, bytes | tarfile.TarInfo] = {
+        "../../escaped.png": pngs[0],
+        "/absolute.png": pngs[1],
+        "a/../../b.png": pngs[2],
+        "link.png": special("link.png", tarfile.SYMTYPE, "/etc/passwd"),
+        "hard.png": special("hard.png", tarfile.LNKTYPE, "good.png"),
+        "device.png": special("device.png", tarfile.CHRTYPE),
+        "pipe.png": special("pipe.png", tarfile.FIFOTYPE),
+        "folder.png": special("folder.png", tarfile.DIRTYPE),
+        "new\nline.png": pngs[3],
+        os.fsdecode(b"bad\xff.png"): pngs[4],
+        "long" * 300 + ".png": pngs[5],
+        "good.png": pngs[6],
+    }
+    make_tar(tmp_path / "in" / "t.tar", members)
+    before = {path for path in tmp_path.rglob("*")}
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert report.rows == {"not_a_file": 4, "ok": 4, "unsafe_name": 3}
+    rows = {row["key"]: row for row in rows_of(tmp_path / "out")}
+    assert rows["t/../../escaped.png"]["status"] == rows["t//absolute.png"]["status"] == "unsafe_name"
+    assert rows["t/link.png"]["image"] is None and rows["t/link.png"]["status"] == "not_a_file"
+    assert {"t/new\\nline.png", "t/bad\\xff.png", "t/good.png"} <= rows.keys()
+    assert all(key.isprintable() for key in rows)
+    outside = {path for path in tmp_path.rglob("*")} - before
+    assert all(path.is_relative_to(tmp_path / "out") for path in outside)
+
+
+def test_nothing_of_a_group_vanishes(tmp_path: Path, pngs: list[bytes], make_tar: MakeTar) -> None:
+    members = {"1.json": b"{}", "2.npy": b"..", "3.png": pngs[0], "3.npy": b"..", "4.png": b"", "notes": b"hello"}
+    make_tar(tmp_path / "in" / "t.tar", members)
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert report.rows == {"no_image": 1, "ok": 2} and report.ignored == 3
+    assert [row["key"] for row in rows_of(tmp_path / "out")] == ["t/1.json", "t/3.png", "t/4.png"]
+
+
+def test_a_duplicate_member_is_kept_under_another_key(tmp_path: Path, pngs: list[bytes]) -> None:
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "t.tar", "w") as archive:
+        for i, png in enumerate(pngs[:3]):
+            (tmp_path / f"{i}.bin").write_bytes(png)
+            archive.add(tmp_path / f"{i}.bin", "same.png")
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert report.rows == {"duplicate_key": 2, "ok": 1}
+    assert [row["key"] for row in rows] == ["t/same.png", "t/same.png#2", "t/same.png#3"]
+    assert [row["image"]["bytes"] for row in rows] == pngs[:3]
+    assert rows[1]["reason"] == "an earlier row has the key t/same.png"
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("keep", [0.3, 0.55, 0.9])
+def test_an_archive_cut_short_says_so_in_its_last_row(
+    tmp_path: Path, make_tar: MakeTar, compressed: bool, keep: float
+) -> None:
+    blobs = [random.Random(i).randbytes(6000) for i in range(10)]
+    whole = make_tar(tmp_path / "whole.tar", {f"{i}.png": blob for i, blob in enumerate(blobs)}).read_bytes()
+    data = gzip.compress(whole) if compressed else whole
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / ("t.tar.gz" if compressed else "t.tar")
+    path.write_bytes(data[: int(len(data) * keep)])
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    *rows, last = rows_of(tmp_path / "out")
+    assert last["status"] == "truncated" and "the archive ends early" in last["reason"]
+    assert [row["image"]["bytes"] for row in rows] == blobs[: len(rows)] and 0 < len(rows) < 10
+
+
+@pytest.mark.parametrize("damage", ["header cut", "header overwritten", "no end mark"])
+def test_an_archive_damaged_between_members_says_so(
+    tmp_path: Path, pngs: list[bytes], make_tar: MakeTar, damage: str
+) -> None:
+    data = make_tar(tmp_path / "in" / "t.tar", {f"{i}.png": pngs[i] for i in range(9)}).read_bytes()
+    third = data.index(b"2.png")
+    damaged = {
+        "header cut": data[: third + 100],
+        "header overwritten": data[:third] + b"?" * 512 + data[third + 512 :],
+        "no end mark": data[:third],
+    }[damage]
+    (tmp_path / "in" / "t.tar").write_bytes(damaged)
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert report.rows == {"ok": 2, "truncated": 1}
+    assert rows_of(tmp_path / "out")[-1]["key"] == "t/~end"
+
+
+def test_a_huge_member_is_not_read(
+    tmp_path: Path, pngs: list[bytes], make_tar: MakeTar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tar, "MAX_FILE_BYTES", 1000)
+    make_tar(tmp_path / "in" / "t.tar.gz", {"bomb.png": bytes(5_000_000), "1.png": pngs[0]}, "w:gz")
+    assert import_dataset(tmp_path / "in", tmp_path / "out").rows == {"ok": 1, "too_large": 1}
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"<html>" * 500])
+def test_what_is_no_archive_is_refused_and_nothing_left(
+    tmp_path: Path, pngs: list[bytes], make_tar: MakeTar, data: bytes
+) -> None:
+    make_tar(tmp_path / "in" / "a.tar", {"1.png": pngs[0]})
+    (tmp_path / "in" / "b.tar").write_bytes(data)
+    with pytest.raises(DataError, match=r"b\.tar is not a tar archive"):
+        import_dataset(tmp_path / "in", tmp_path / "out", rows_per_shard=1)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_archives_without_members_are_refused(tmp_path: Path, make_tar: MakeTar) -> None:
+    make_tar(tmp_path / "in" / "a.tar", {})
+    with pytest.raises(DataError, match="its tar files have no rows"):
+        import_dataset(tmp_path / "in", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,0 +1,148 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan_core.errors import DataError
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.receipts import (
+    Receipt,
+    canonical_json,
+    code_version,
+    content_key,
+    explain_change,
+    read_statistics,
+    receipt_path,
+    require_receipt,
+    statistics_path,
+    valid_receipt,
+    write_receipt,
+    write_statistics,
+)
+
+STATISTICS = {"fid/n": np.array(3), "fid/sum": np.arange(4.0), "swd": np.ones((2, 3), np.float32)}
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    path = tmp_path / "shard-00000.parquet"
+    receipt = Receipt(
+        stage="align",
+        key="k",
+        input_keys={"source": "s"},
+        output_sha256=write_bytes(path, b"data"),
+        rows={"ok": 2, "no_face": 1},
+        seconds=0.5,
+        statistics_sha256=write_statistics(path, STATISTICS),
+        code_version=code_version(1),
+        identity={"size": 64, "models": {"generator": "g"}},
+        reused=True,
+    )
+    write_receipt(path, receipt)
+    return path
+
+
+def test_a_receipt_comes_back_and_does_not_store_reused(shard: Path) -> None:
+    receipt, why = valid_receipt(shard, "k")
+    assert why == "" and receipt is not None
+    assert receipt.rows == {"ok": 2, "no_face": 1} and receipt.identity["size"] == 64 and not receipt.reused
+    assert "reused" not in json.loads(Path(receipt_path(shard)).read_text())
+
+
+def _damage(shard: Path) -> None:
+    Path(receipt_path(shard)).write_text(Path(receipt_path(shard)).read_text()[:-20])
+
+
+DAMAGES = {
+    "receipt cut": (_damage, "receipt is damaged"),
+    "receipt not text": (lambda s: Path(receipt_path(s)).write_bytes(b"\xff\xfe\x00"), "receipt is damaged"),
+    "receipt of another kind": (lambda s: Path(receipt_path(s)).write_text("[]"), "receipt is damaged"),
+    "receipt empty": (lambda s: Path(receipt_path(s)).write_text(""), "receipt is damaged"),
+    "no receipt": (lambda s: Path(receipt_path(s)).unlink(), "has no receipt"),
+    "no data": (lambda s: s.unlink(), "data is gone"),
+    "nothing": (lambda s: [p.unlink() for p in s.parent.iterdir()], "is not there"),
+    "data edited": (lambda s: s.write_bytes(b"dat_"), "data has changed"),
+    "data grown": (lambda s: s.write_bytes(b"data "), "data has changed"),
+    "no statistics": (lambda s: Path(statistics_path(s)).unlink(), "statistics are gone"),
+    "statistics edited": (lambda s: Path(statistics_path(s)).write_bytes(b""), "statistics have changed"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_receipt_that_does_not_match_is_refused_with_the_reason(shard: Path, name: str) -> None:
+    assert valid_receipt(shard, "k")[0] is not None
+    damage, expected = DAMAGES[name]
+    damage(shard)
+    receipt, why = valid_receipt(shard, "k")
+    assert receipt is None and expected in why
+    with pytest.raises(DataError, match=f"{expected}.*: run the align stage again"):
+        require_receipt(shard, "run the align stage again")
+
+
+def test_another_key_is_refused(shard: Path) -> None:
+    assert valid_receipt(shard, "other") == (None, "its inputs or params have changed")
+    assert require_receipt(shard, "").key == "k"
+
+
+def test_a_change_is_told_down_to_the_key(shard: Path) -> None:
+    identity = {"size": 128, "models": {"generator": "h" * 100}}
+    said = explain_change(shard, identity, {"source": "s"}, code_version(2))
+    assert "identity.size was 64, is 128" in said and "identity.models.generator was" in said and "code was" in said
+    assert "inputs" not in said and "..." in said
+    assert explain_change(shard.with_name("absent"), {}, {}, "") == ""
+
+
+def test_the_content_key_depends_on_each_part_and_not_on_order() -> None:
+    key = content_key("align", "1", {"a": 1, "b": [2.0]}, {"source": "s"})
+    assert key == content_key("align", "1", {"b": [2.0], "a": 1}, {"source": "s"}) and len(key) == 64
+    others = [
+        content_key("encode", "1", {"a": 1, "b": [2.0]}, {"source": "s"}),
+        content_key("align", "2", {"a": 1, "b": [2.0]}, {"source": "s"}),
+        content_key("align", "1", {"a": 1, "b": [3.0]}, {"source": "s"}),
+        content_key("align", "1", {"a": 1, "b": [2.0]}, {"source": "t"}),
+    ]
+    assert len({key, *others}) == 5
+
+
+def test_canonical_json_refuses_what_has_no_one_text() -> None:
+    with pytest.raises(ValueError):
+        canonical_json({"a": float("nan")})
+    with pytest.raises(TypeError):
+        canonical_json({"a": {1, 2}})
+
+
+def test_statistics_have_the_same_bytes_for_the_same_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = write_statistics(tmp_path / "a", STATISTICS)
+    monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
+    monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 0, 0, 0, 0, 0, 0))
+    assert write_statistics(tmp_path / "b", dict(reversed(STATISTICS.items()))) == first
+    back = read_statistics(tmp_path / "b")
+    assert back.keys() == STATISTICS.keys()
+    assert all(
+        np.array_equal(back[n], a) and back[n].dtype == a.dtype and back[n].shape == a.shape
+        for n, a in STATISTICS.items()
+    )
+
+
+def test_no_statistics_means_no_file(tmp_path: Path) -> None:
+    write_statistics(tmp_path / "a", STATISTICS)
+    assert write_statistics(tmp_path / "a", {}) is None
+    assert list(tmp_path.iterdir()) == [] and read_statistics(tmp_path / "a") == {}
+
+
+def test_statistics_can_be_added_to(tmp_path: Path) -> None:
+    write_statistics(tmp_path / "a", STATISTICS)
+    read_statistics(tmp_path / "a")["swd"][:] += 1
+    assert np.array_equal(read_statistics(tmp_path / "a")["swd"], STATISTICS["swd"])
+
+
+def test_statistics_are_never_unpickled(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pickle"):
+        write_statistics(tmp_path / "a", {"x": np.array([object()])})
+    np.savez(statistics_path(tmp_path / "b"), x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DataError, match="is damaged"):
+        read_statistics(tmp_path / "b")
+    Path(statistics_path(tmp_path / "c")).write_bytes(b"PK\x03\x04 no")
+    with pytest.raises(DataError, match="is damaged"):
+        read_statistics(tmp_path / "c")

@@ -1,0 +1,119 @@
+"""The training loop of the generator: both phases, and what a kill leaves behind."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan_core.generators.base import Generator
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.params import TrainGeneratorParams
+from gan_core.toy.renderer import FACTORS, render, sample_factors
+from gan_core.toy.training.gan import GanState, factor_basis, paired_latents, train_generator
+from gan_core.toy.training.portraits import PortraitSet, gaussian_from_factors
+from gan_core.training.losses import pyramid_loss
+
+THIN = {4: 16, 8: 16, 16: 8, 32: 8, 64: 4}
+PARAMS = TrainGeneratorParams(
+    style_dim=64,
+    n_mlp=2,
+    channels=THIN,
+    discriminator_channels=THIN,
+    batch_size=8,
+    paired_images=64,
+    paired_lr=0.01,
+    adversarial_images=48,
+    r1_every=2,
+    path_length_every=3,
+    precision="exact",
+)
+
+
+@pytest.fixture(scope="module")
+def portraits() -> PortraitSet:
+    factors = sample_factors(range(8))
+    drawn = render(factors)
+    pixels = (drawn.image * 127.5 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1)
+    return PortraitSet(pixels.numpy(), drawn.segmentation.numpy(), factors.numpy())
+
+
+class Reports(list[tuple[int, dict[str, float], Tensor]]):
+    def __init__(self, stop_at: int = 10**9) -> None:
+        self.stop_at = stop_at
+
+    def __call__(self, seen: int, losses: dict[str, float], pictures: Tensor) -> None:
+        if seen >= self.stop_at:
+            raise KeyboardInterrupt
+        self.append((seen, losses, pictures))
+
+
+def train(portraits: PortraitSet, path: Path, reports: Any, **changes: Any) -> StyleGAN2:
+    def score(_: Generator) -> dict[str, float]:
+        return {"score": 1.0}
+
+    torch.manual_seed(0)
+    params = PARAMS.model_copy(update=changes)
+    return train_generator(params, portraits, path, reports, score, report_every=16)
+
+
+def pair_loss(generator: Generator, portraits: PortraitSet) -> float:
+    z = paired_latents(gaussian_from_factors(torch.from_numpy(portraits.factors)), 64, torch.Generator().manual_seed(9))
+    real = torch.from_numpy(portraits.image).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        return pyramid_loss(generator(z), real).item()
+
+
+def test_a_latent_carries_the_factors_of_its_portrait() -> None:
+    gaussian = torch.randn(5, len(FACTORS), generator=torch.Generator().manual_seed(1)).clamp(-1.2, 1.2)
+    z = paired_latents(gaussian, 128, torch.Generator().manual_seed(2))
+    assert torch.allclose(z @ factor_basis(len(FACTORS), 128).T, gaussian, atol=1e-5)
+    assert torch.allclose(z.square().sum(1), torch.full((5,), 128.0), rtol=1e-4)
+
+
+def test_the_warm_up_learns_the_pairs(portraits: PortraitSet, tmp_path: Path) -> None:
+    start = pair_loss(GanState.create(PARAMS).generator, portraits)
+    generator = train(portraits, tmp_path / "s.pt", Reports(), paired_images=480, adversarial_images=0)
+    assert pair_loss(generator, portraits) < 0.6 * start
+
+
+def test_both_phases_are_reported(portraits: PortraitSet, tmp_path: Path) -> None:
+    reports = Reports()
+    generator = train(portraits, tmp_path / "s.pt", reports, mixing=0.5)
+    assert [seen for seen, _, _ in reports] == [16, 32, 48, 64, 80, 96, 112]
+    assert set(reports[0][1]) == {"pair", "score"}
+    assert set(reports[-1][1]) == {
+        *("pair", "score", "discriminator", "real_sign", "r1", "generator", "path_length"),
+    }
+    assert reports[0][2].shape == (32, 3, 64, 64)
+    assert torch.equal(generator.latent_avg, generator.mean_latent(20_000))
+
+
+def test_the_game_changes_both_players_and_their_average(portraits: PortraitSet, tmp_path: Path) -> None:
+    path = tmp_path / "s.pt"
+    train(portraits, path, Reports(), adversarial_images=0)
+    before = torch.load(path, weights_only=True)
+    train(portraits, path, Reports())
+    after = torch.load(path, weights_only=True)
+    for player, parameter in (("generator", "conv1.noise.weight"), ("discriminator", "convs.0.0.weight")):
+        assert not torch.equal(before[player][parameter], after[player][parameter])
+    assert not torch.equal(before["average"]["conv1.noise.weight"], after["average"]["conv1.noise.weight"])
+    assert (before["seen"], after["seen"]) == (64, 112)
+
+
+def test_a_game_that_never_mixes_keeps_the_pairs(portraits: PortraitSet, tmp_path: Path) -> None:
+    reports = Reports()
+    train(portraits, tmp_path / "s.pt", reports, paired_images=0, mixing=1.0)
+    assert "pair" not in reports[-1][1]
+
+
+def test_a_killed_training_goes_on_where_it_saved(portraits: PortraitSet, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("gan_core.toy.training.gan.SAVE_SECONDS", 0)
+    path = tmp_path / "s.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(portraits, path, Reports(stop_at=96))
+    assert torch.load(path, weights_only=True)["seen"] == 88
+    reports = Reports()
+    train(portraits, path, reports)
+    assert [seen for seen, _, _ in reports] == [96, 112]

@@ -1,0 +1,186 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gan_core.encoders.base import Encoder
+from gan_core.errors import CheckpointError, ParamsError
+from gan_core.judges.segmenter import Segmenter, count_overlaps, mean_iou
+from gan_core.loading import load_encoder
+from gan_core.params import ModelPaths, Params, TrainMeasureParams, TrainTranslationParams, load_params
+from gan_core.toy.renderer import render, sample_factors
+from gan_core.toy.training import encoder as loop
+from gan_core.toy.training.encoder import store_encoder
+from gan_core.toy.training.encoder_losses import known_latents
+from gan_core.toy.training.measure_networks import train
+from gan_core.toy.training.portraits import PortraitSet
+from gan_core.toy.training.reconstruction import Judges
+from gan_core.toy.training.segmenter_learner import SegmenterLearner
+from gan_core.toy.training.translation import (
+    TranslationLesson,
+    task_settings,
+    train_task,
+)
+from gan_core.translation.inputs import INPUTS, mirror_labels
+from gan_core.translation.tasks import TASKS, decoder_path
+from tests.conftest import ABOUT
+
+ROOT = Path(__file__).parents[3]
+NETWORK = {"units": [1, 1, 1, 1], "width": 8, "input_size": 64}
+
+
+@pytest.fixture(scope="module")
+def portraits() -> PortraitSet:
+    factors = sample_factors(range(12))
+    made = render(factors)
+    pixels = made.image.mul(127.5).add(128).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return PortraitSet(pixels, made.segmentation.numpy(), factors.numpy())
+
+
+@pytest.fixture(scope="module")
+def params(tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Params:
+    from gan_core.loading import Card, save_checkpoint
+
+    network = Segmenter(8)
+    path = tmp_path_factory.mktemp("segmenter") / "segmenter.safetensors"
+    about: dict[str, Any] = ABOUT
+    save_checkpoint(path, network.state_dict(), Card(kind="network", name="segmenter", arguments={"width": 8}, **about))
+    models = tiny_models | {"segmenter": str(path), "second_generator": tiny_models["generator"]}
+    base: dict[str, Any] = {"network": NETWORK, "images": 16, "batch_size": 8, "precision": "exact"}
+    tasks = {
+        name: TrainTranslationParams(**base, losses=dict(task.losses), latent_images=0 if task.apart else 8)
+        for name, task in TASKS.items()
+        if name != "inversion"
+    }
+    return Params(models=ModelPaths(**models), train_translation=tasks)
+
+
+class Reports(list[dict[str, float]]):
+    def __call__(self, seen: int, losses: dict[str, float], pictures: Tensor) -> None:
+        assert pictures.shape == (24, 3, 64, 64)
+        self.append(losses)
+
+
+@pytest.fixture(autouse=True)
+def small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = loop.reconstruction_grid
+    monkeypatch.setattr(loop, "reconstruction_grid", lambda *given, **kw: grid(*given, count=12, **kw))
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "inversion"])
+def test_every_task_trains_by_the_loop_of_the_encoders(
+    name: str, params: Params, portraits: PortraitSet, tmp_path: Path
+) -> None:
+    task, reports = TASKS[name], Reports()
+    encoder, scores = train_task(params, task, portraits, portraits, tmp_path, reports)
+    assert encoder.arguments["input_channels"] == INPUTS.get(task.sees)().channels
+    assert set(reports[-1]) >= set(task.losses) | {"held_out/mse"}
+    assert np.isfinite(list(scores.values())).all()
+    again = Reports()
+    train_task(params, task, portraits, portraits, tmp_path, again)
+    assert again == [], "it goes on where it ended"
+
+
+def test_an_encoder_starts_from_the_weights_of_inversion(
+    params: Params, portraits: PortraitSet, tmp_path: Path
+) -> None:
+    settings = task_settings(params, "sketch").model_copy(update={"images": 8, "lr": 1e-12, "ema_images": 1e9})
+    own = params.model_copy(update={"train_translation": {"sketch": settings}})
+    encoder, _ = train_task(own, TASKS["sketch"], portraits, portraits, tmp_path, Reports())
+    trained = load_encoder(params.models.encoder, "psp", params.models.generator)
+    ours, theirs = encoder.state_dict(), trained.state_dict()
+    torch.testing.assert_close(ours["styles.0.linear.weight"], theirs["styles.0.linear.weight"])
+    assert ours["input_layer.0.weight"].shape[1] == 1, "the layer that reads the input is its own"
+
+
+@pytest.fixture(scope="module")
+def inversion(params: Params) -> Encoder:
+    return load_encoder(params.models.encoder, "psp", params.models.generator)
+
+
+@pytest.mark.parametrize("task", ["frontalisation", "segmentation", "inpainting"])
+def test_the_latents_learnt_are_those_that_inversion_finds_in_the_target(
+    task: str, params: Params, portraits: PortraitSet, inversion: Encoder
+) -> None:
+    judges, transform = Judges.load(params.models), INPUTS.get(TASKS[task].sees)()
+    lesson = TranslationLesson(TASKS[task], transform, inversion)
+    batch = lesson.draw(portraits, judges.generator, 8, 4, torch.Generator().manual_seed(0))
+    assert batch.seen.shape == (8, transform.channels, 64, 64) and batch.images.shape == (8, 3, 64, 64)
+    assert torch.equal(batch.w, inversion.encode(batch.images[:4]))
+    assert torch.equal(known_latents(batch, judges.generator), batch.w)
+
+
+def test_portraits_and_label_maps_are_mirrored_together(
+    params: Params, portraits: PortraitSet, inversion: Encoder
+) -> None:
+    lesson = TranslationLesson(TASKS["segmentation"], INPUTS.get("labels")(), inversion)
+    one = PortraitSet(portraits.image[:1], portraits.segmentation[:1], portraits.factors[:1])
+    batch = lesson.draw(one, Judges.load(params.models).generator, 8, 1, torch.Generator().manual_seed(1))
+    plain, truth = one.images(np.zeros(1, np.int64))[0], torch.from_numpy(one.segmentation[0])
+    mirrored = [not torch.equal(image, plain) for image in batch.images]
+    assert 0 < sum(mirrored) < 8
+    for image, label, turned in zip(batch.images, batch.seen.argmax(1), mirrored, strict=True):
+        assert torch.equal(image, plain.flip(2) if turned else plain)
+        assert torch.equal(label, (mirror_labels(truth) if turned else truth).long())
+
+
+def test_source_and_target_of_frontalisation_are_mirrored_apart(
+    params: Params, portraits: PortraitSet, inversion: Encoder
+) -> None:
+    judges = Judges.load(params.models)
+    lesson = TranslationLesson(TASKS["frontalisation"], INPUTS.get("picture")(), inversion)
+    batch = lesson.draw(portraits, judges.generator, 32, 0, torch.Generator().manual_seed(0))
+    same = [torch.equal(*pair) for pair in zip(batch.seen, batch.images, strict=True)]
+    turned = [torch.equal(seen, image.flip(2)) for seen, image in zip(batch.seen, batch.images, strict=True)]
+    assert all(a != b for a, b in zip(same, turned, strict=True))
+    assert 8 < sum(same) < 24
+
+
+def test_a_stored_encoder_belongs_to_the_generator_that_draws(
+    params: Params, portraits: PortraitSet, tmp_path: Path
+) -> None:
+    task = TASKS["inpainting"]
+    encoder, scores = train_task(params, task, portraits, portraits, tmp_path, Reports())
+    path = tmp_path / "e.safetensors"
+    store_encoder(encoder, path, decoder_path(params, task), task_settings(params, task.name), scores)
+    assert load_encoder(path, "psp", params.models.generator).arguments == encoder.arguments
+    with pytest.raises(CheckpointError, match="holds a network 'segmenter'"):
+        load_encoder(path, "psp", params.models.segmenter)
+
+
+def test_the_projects_tasks_have_settings_and_one_budget() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert set(params.train_translation) == set(TASKS) - {"inversion"}
+    assert len({(s.images, s.batch_size) for s in params.train_translation.values()}) == 1
+    for name, settings in params.train_translation.items():
+        assert set(TASKS[name].losses) <= set(settings.losses)
+
+
+def test_a_task_without_settings_is_named(params: Params) -> None:
+    with pytest.raises(ParamsError, match="train_translation has no section 'inversion'"):
+        task_settings(params, "inversion")
+    with pytest.raises(ParamsError, match="did you mean 'sketch'"):
+        task_settings(params, "skech")
+
+
+def test_the_segmenter_learns_label_maps(portraits: PortraitSet, tmp_path: Path) -> None:
+    settings = TrainMeasureParams(images=480, batch_size=8, width=8, precision="exact", lr=1e-2)
+    torch.manual_seed(0)
+    learner = SegmenterLearner(settings, portraits, portraits, tmp_path)
+    with torch.no_grad():
+        before = learner.score()["accuracy"]
+    train(learner, tmp_path / "state.pt")
+    with torch.no_grad():
+        after = learner.score()
+    assert after["accuracy"] > max(0.6, before)
+    assert 0.2 < after["mean_iou"] < 1
+
+
+def test_mean_iou_counts_the_classes_that_occur() -> None:
+    truth = torch.tensor([[0, 0, 1, 1]])
+    assert mean_iou(count_overlaps(truth, truth)) == 1
+    found = torch.tensor([[0, 1, 1, 2]])
+    assert mean_iou(count_overlaps(found, truth)) == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
