@@ -32,7 +32,7 @@ from gan_core.metrics.frechet import FrechetInceptionDistance, frechet_distance,
 from gan_core.params import Params, load_params
 from gan_core.recipes.edit import build_stage
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.images import encode_png, image_value, to_uint8
 from gan_core.toy.renderer import FACTOR_NAMES, FACTORS, render, sample_factors
 

@@ -61,7 +61,7 @@ def run(
     """Run the whole flow over a dataset; finished shards are skipped."""
     from flows.servers import connect, use_prefect_server
     from gan_core.params import load_params
-    from gan_core.run.job import plan_run
+    from gan_core.runs.run import plan_run
 
     overrides: dict[str, Any] | None = _overrides(settings)
     if load_params(params, overrides).encode.encoder == "champion":
@@ -73,14 +73,14 @@ def run(
         from gan_core.probe import probe_settings
 
         overrides = (overrides or {}) | probe_settings(load_params(params, overrides), output, typer.echo)
-    job = plan_run(source, output, params, overrides, update)
-    typer.echo(f"{output}: {sum(job.rows.values())} rows in {len(job.shards)} shards: {' → '.join(job.stages)}")
+    run = plan_run(source, output, params, overrides, update)
+    typer.echo(f"{output}: {sum(run.rows.values())} rows in {len(run.shards)} shards: {' → '.join(run.stages)}")
     connect(typer.echo)
     from flows.edit_dataset import edit_dataset
     from gan_core.report.stages import describe_stages
 
     edit_dataset(source, output, params, overrides, update)
-    for line in describe_stages(job):
+    for line in describe_stages(run):
         typer.echo(line)
     typer.echo(f"report: {output}/report.html")
 
@@ -117,8 +117,8 @@ def compose(
     from gan_core.recipes.compose import plan_compositions
 
     overrides = _overrides(settings)
-    job, _, _ = plan_compositions(source, output, params, overrides, update)
-    typer.echo(f"{output}: {sum(job.rows.values())} compositions in {len(job.shards)} shards")
+    run, _, _ = plan_compositions(source, output, params, overrides, update)
+    typer.echo(f"{output}: {sum(run.rows.values())} compositions in {len(run.shards)} shards")
     connect(typer.echo)
     from flows.compose_dataset import compose_dataset
 
@@ -139,8 +139,8 @@ def translate(
     from gan_core.recipes.translate import plan_translation
 
     overrides = _overrides(settings)
-    job = plan_translation(source, output, params, overrides, update)
-    typer.echo(f"{output}: {job.params.translate.task} of {sum(job.rows.values())} rows in {len(job.shards)} shards")
+    run = plan_translation(source, output, params, overrides, update)
+    typer.echo(f"{output}: {run.params.translate.task} of {sum(run.rows.values())} rows in {len(run.shards)} shards")
     connect(typer.echo)
     from flows.translate_dataset import translate_dataset
 

@@ -35,8 +35,8 @@ def compose_dataset(
         update: Redo what differs from the run in the output folder, instead of refusing.
     """
     started = time.time()
-    job, planned, sources = plan_compositions(source, output, params_file, overrides, update)
-    begin_compositions(job, planned, sources)
-    with failures_tracked(job, started) as samples:
-        done = run_shards(job, {"compose": compose})
-    return finish(job, done, partial(summarise_compositions, job), started, samples)
+    run, planned, sources = plan_compositions(source, output, params_file, overrides, update)
+    begin_compositions(run, planned, sources)
+    with failures_tracked(run, started) as samples:
+        done = run_shards(run, {"compose": compose})
+    return finish(run, done, partial(summarise_compositions, run), started, samples)

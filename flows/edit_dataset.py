@@ -11,8 +11,8 @@ from flows.champion import resolve_encoder
 from flows.ledger import finish
 from flows.notify import HOOKS
 from flows.runners import run_shards
-from gan_core.run.job import begin_run, plan_run
-from gan_core.run.summary import summarise
+from gan_core.runs.run import begin_run, plan_run
+from gan_core.runs.summary import summarise
 from tasks.align import align
 from tasks.edit import edit
 from tasks.encode import encode
@@ -45,8 +45,8 @@ def edit_dataset(
     """
     started = time.time()
     overrides = resolve_encoder(params_file, overrides)
-    job = plan_run(source, output, params_file, overrides, update)
-    begin_run(job)
-    with failures_tracked(job, started) as samples:
-        done = import_module("flows.batches").hand_out(job) if job.params.run.deployment else run_shards(job, CHAIN)
-    return finish(job, done, partial(summarise, job.output), started, samples)
+    run = plan_run(source, output, params_file, overrides, update)
+    begin_run(run)
+    with failures_tracked(run, started) as samples:
+        done = import_module("flows.batches").hand_out(run) if run.params.run.deployment else run_shards(run, CHAIN)
+    return finish(run, done, partial(summarise, run.output), started, samples)

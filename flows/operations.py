@@ -44,9 +44,9 @@ def retry_failed(
 ) -> None:
     """Make the shards again that have rows with this reason, from the stage that turned them away."""
     from flows.status import withdraw
-    from gan_core.run.job import load_run
+    from gan_core.runs.run import load_run
 
-    job, taken = load_run(output), withdraw(output, reason)
+    run, taken = load_run(output), withdraw(output, reason)
     typer.echo(f"{len(taken)} shards are made again: {', '.join(taken[:4])}{' ...' if len(taken) > 4 else ''}")
     if not only_withdraw:
         from flows.servers import connect
@@ -54,8 +54,8 @@ def retry_failed(
         connect(typer.echo)
         from flows.edit_dataset import edit_dataset
 
-        own = None if params else job.params.model_dump(mode="json")
-        edit_dataset(job.source, output, params or "params.yaml", own, update=True)
+        own = None if params else run.params.model_dump(mode="json")
+        edit_dataset(run.source, output, params or "params.yaml", own, update=True)
         status(output)
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from gan_core.errors import DataError, near_matches
-from gan_core.run.job import Job, load_run
+from gan_core.runs.run import Run, load_run
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.receipts import receipt_path, require_receipt
 from gan_core.storage.urls import join_url, open_fs
@@ -19,15 +19,15 @@ def publish(output: str, destination: str, stage: str = "edit", push: bool = Fal
     ``origin.json`` there says which run, parameters and commit it was made by. What an earlier version left there is
     removed. Raises ``DataError`` for a run that isn't finished, and ``UserError``.
     """
-    job = load_run(output)
-    if stage not in job.stages:
-        raise DataError(f"{output} has no stage {stage!r}{near_matches(stage, job.stages)}")
-    for shard in job.shards:
-        require_receipt(join_url(output, stage, shard), f"`edit-dataset run {job.source} {output}` finishes it")
+    run = load_run(output)
+    if stage not in run.stages:
+        raise DataError(f"{output} has no stage {stage!r}{near_matches(stage, run.stages)}")
+    for shard in run.shards:
+        require_receipt(join_url(output, stage, shard), f"`edit-dataset run {run.source} {output}` finishes it")
     _clear(Path(destination))
-    for shard in job.shards:
+    for shard in run.shards:
         _copy(join_url(output, stage, shard), f"{destination}/{shard}")
-    write_bytes(f"{destination}/{ORIGIN}", (json.dumps(_origin(job, stage), indent=1) + "\n").encode())
+    write_bytes(f"{destination}/{ORIGIN}", (json.dumps(_origin(run, stage), indent=1) + "\n").encode())
     return add_output(destination, push)
 
 
@@ -47,12 +47,12 @@ def _copy(shard: str, target: str) -> None:
     fs.get_file(receipt_path(path), receipt_path(target))
 
 
-def _origin(job: Job, stage: str) -> dict[str, object]:
+def _origin(run: Run, stage: str) -> dict[str, object]:
     return {
-        "run": job.output,
+        "run": run.output,
         "stage": stage,
-        "source": job.source,
+        "source": run.source,
         "commit": git_sha(),
-        "params": job.params.model_dump(mode="json"),
-        "identities": job.identities,
+        "params": run.params.model_dump(mode="json"),
+        "identities": run.identities,
     }

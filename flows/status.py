@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gan_core.errors import DataError, near_matches
 from gan_core.recipes.edit import STAGES
-from gan_core.run.job import PENDING, RUN_FILE, Job, load_run
+from gan_core.runs.run import PENDING, RUN_FILE, Run, load_run
 from gan_core.storage.atomic import remove
 from gan_core.storage.receipts import ABSENT, receipt_path, require_receipt, valid_receipt
 from gan_core.storage.shards import read_rows
@@ -19,7 +19,7 @@ DONE, WAITING, WRITING, DAMAGED = "finished", "waiting", "begun", "damaged"
 class State:
     """A run's shards by stage and state, its rows by status with the stage that said so, and flags of ``ok`` rows."""
 
-    job: Job
+    run: Run
     shards: dict[str, Counter[str]] = field(default_factory=dict)
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
@@ -27,7 +27,7 @@ class State:
     @property
     def finished(self) -> bool:
         """Whether every shard has gone through every stage."""
-        return all(counts[DONE] == len(self.job.shards) for counts in self.shards.values())
+        return all(counts[DONE] == len(self.run.shards) for counts in self.shards.values())
 
 
 def find_runs(folder: str) -> list[str]:
@@ -42,10 +42,10 @@ def find_runs(folder: str) -> list[str]:
 def read_state(output: str) -> State:
     """Look at every shard of a run; raises ``DataError`` if there is none."""
     state = State(load_run(output))
-    for stage in state.job.stages:
-        state.shards[stage] = Counter(_shard_state(output, stage, shard) for shard in state.job.shards)
-    for shard in state.job.shards:
-        last = next((s for s in reversed(state.job.stages) if _shard_state(output, s, shard) == DONE), None)
+    for stage in state.run.stages:
+        state.shards[stage] = Counter(_shard_state(output, stage, shard) for shard in state.run.shards)
+    for shard in state.run.shards:
+        last = next((s for s in reversed(state.run.stages) if _shard_state(output, s, shard) == DONE), None)
         if last is not None:
             state.rows.update(_statuses(output, last, shard))
             state.flags.update(require_receipt(join_url(output, last, shard), "run it again").flags)
@@ -56,10 +56,10 @@ def describe_runs(folder: str) -> Iterator[str]:
     """Yield lines about all runs in ``folder``."""
     for output in find_runs(folder):
         state = read_state(output)
-        job, made = state.job, sum(counts[DONE] for counts in state.shards.values())
+        run, made = state.run, sum(counts[DONE] for counts in state.shards.values())
         whole = "finished" if state.finished else "not finished: run it again to go on"
-        yield f"{output}: {job.source}, {made} of {len(job.shards) * len(job.stages)} shards, {whole}"
-        for stage in (name for name in (*STAGES, *job.stages) if name in state.shards):
+        yield f"{output}: {run.source}, {made} of {len(run.shards) * len(run.stages)} shards, {whole}"
+        for stage in (name for name in (*STAGES, *run.stages) if name in state.shards):
             if stage in state.shards and state.shards[stage].total():
                 yield f"  {stage:8} {', '.join(f'{n} {name}' for name, n in sorted(state.shards.pop(stage).items()))}"
         yield f"  rows     {', '.join(_row_counts(state))}"
@@ -73,16 +73,16 @@ def withdraw(output: str, reason: str) -> list[str]:
     The next run makes these shards again, and no others. Returns them as ``stage/shard``; raises ``DataError`` if no
     row has the status.
     """
-    job, taken = load_run(output), []
+    run, taken = load_run(output), []
     known: set[str] = set()
-    for shard in job.shards:
-        last = next((s for s in reversed(job.stages) if _shard_state(output, s, shard) == DONE), None)
+    for shard in run.shards:
+        last = next((s for s in reversed(run.stages) if _shard_state(output, s, shard) == DONE), None)
         found = _statuses(output, last, shard) if last else Counter()
         known |= {status for status, _ in found if status != "ok"}
         stages = [stage for status, stage in found if status == reason]
         if stages:
-            first = min(job.stages.index(stage) for stage in stages if stage in job.stages)
-            for stage in job.stages[first:]:
+            first = min(run.stages.index(stage) for stage in stages if stage in run.stages)
+            for stage in run.stages[first:]:
                 remove(receipt_path(join_url(output, stage, shard)))
                 taken.append(f"{stage}/{shard}")
     if not taken:
@@ -113,5 +113,5 @@ def _row_counts(state: State) -> Iterator[str]:
     flags = " and ".join(f"{n} {flag}" for flag, n in sorted(state.flags.items()))
     for name in sorted(counts, key=lambda name: (name != "ok", -counts[name], name)):
         yield f"{counts[name]} {name}" + (f" ({flags})" if name == "ok" and flags else "")
-    if missing := sum(state.job.rows.values()) - counts.total():
+    if missing := sum(state.run.rows.values()) - counts.total():
         yield f"{missing} not begun"

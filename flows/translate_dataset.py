@@ -10,7 +10,7 @@ from flows.ledger import finish
 from flows.notify import HOOKS
 from flows.runners import run_shards
 from gan_core.recipes.translate import plan_translation, summarise_translation
-from gan_core.run.job import begin_run
+from gan_core.runs.run import begin_run
 from tasks.align import align
 from tasks.tracking import failures_tracked
 from tasks.translate import translate
@@ -38,8 +38,8 @@ def translate_dataset(
         update: Redo what differs from the run in the output folder, instead of refusing.
     """
     started = time.time()
-    job = plan_translation(source, output, params_file, overrides, update)
-    begin_run(job)
-    with failures_tracked(job, started) as samples:
-        done = run_shards(job, TASKS)
-    return finish(job, done, partial(summarise_translation, job), started, samples)
+    run = plan_translation(source, output, params_file, overrides, update)
+    begin_run(run)
+    with failures_tracked(run, started) as samples:
+        done = run_shards(run, TASKS)
+    return finish(run, done, partial(summarise_translation, run), started, samples)

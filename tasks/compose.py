@@ -2,11 +2,11 @@
 
 from prefect import task
 
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from tasks.shards import ONE_SHARD, Done, run_one_shard
 
 
 @task(name="compose", task_run_name="compose {shard}", **ONE_SHARD)
-def compose(job: Job, shard: str) -> Done:
+def compose(run: Run, shard: str) -> Done:
     """Draw the compositions of one shard; a finished shard is skipped by its receipt."""
-    return run_one_shard("compose", job, shard)
+    return run_one_shard("compose", run, shard)

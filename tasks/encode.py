@@ -2,11 +2,11 @@
 
 from prefect import task
 
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from tasks.shards import ONE_SHARD, Done, run_one_shard
 
 
 @task(name="encode", task_run_name="encode {shard}", **ONE_SHARD)
-def encode(job: Job, shard: str) -> Done:
+def encode(run: Run, shard: str) -> Done:
     """Invert the aligned faces of one shard; a finished shard is skipped by its receipt."""
-    return run_one_shard("encode", job, shard)
+    return run_one_shard("encode", run, shard)

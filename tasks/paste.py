@@ -2,11 +2,11 @@
 
 from prefect import task
 
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from tasks.shards import ONE_SHARD, Done, run_one_shard
 
 
 @task(name="paste", task_run_name="paste {shard}", **ONE_SHARD)
-def paste(job: Job, shard: str) -> Done:
+def paste(run: Run, shard: str) -> Done:
     """Put the edited faces of one shard back into their photographs; a finished shard is skipped by its receipt."""
-    return run_one_shard("paste", job, shard)
+    return run_one_shard("paste", run, shard)

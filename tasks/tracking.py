@@ -20,7 +20,7 @@ from gan_core.checkpoints.files import file_sha256, read_card
 from gan_core.errors import CheckpointError, ParamsError, UserError
 from gan_core.nightly.history import Entry
 from gan_core.report.comparison import RULE, Comparison, draw_comparison
-from gan_core.run.job import PENDING, Job, load_run
+from gan_core.runs.run import PENDING, Run, load_run
 from gan_core.storage.atomic import remove, write_bytes
 from gan_core.storage.shards import BASE_NAMES
 from gan_core.storage.urls import base_name, exists, join_url, read_bytes
@@ -50,19 +50,19 @@ class TrackingError(UserError):
 
 
 def track(
-    job: Job, done: list[Done], metrics: dict[str, float], started: float, samples: Sequence[Sample] = ()
+    run: Run, done: list[Done], metrics: dict[str, float], started: float, samples: Sequence[Sample] = ()
 ) -> str | None:
     """Log a finished run and return its MLflow id; the same results are not logged twice, and no failure is raised."""
     logger = get_run_logger()
     digest = digest_results(done, metrics)
-    if earlier := _tracked(job.output, digest):
+    if earlier := _tracked(run.output, digest):
         logger.info("in MLflow already, as run %s", earlier)
         return earlier
-    waiting = read_record(job.output)
-    record = make_record(job, digest, metrics, started, samples)
-    write_record(job.output, record.model_copy(update={"run_id": waiting.run_id if waiting else None}))
+    waiting = read_record(run.output)
+    record = make_record(run, digest, metrics, started, samples)
+    write_record(run.output, record.model_copy(update={"run_id": waiting.run_id if waiting else None}))
     try:
-        run_id = sync(job.output)
+        run_id = sync(run.output)
     except UserError as error:
         logger.warning("%s", error)
         return None
@@ -71,19 +71,19 @@ def track(
 
 
 @contextmanager
-def failures_tracked(job: Job, started: float) -> Iterator[list[Sample]]:
+def failures_tracked(run: Run, started: float) -> Iterator[list[Sample]]:
     """Log a run that fails or is cancelled in this block, with its parameters and the error; the error goes on.
 
     Gives the system metrics, which grow while the block goes on, if they are wanted.
     """
     samples: list[Sample] = []
     try:
-        with sampling(_monitors() if is_wanted(job.params.track) else []) as samples:
+        with sampling(_monitors() if is_wanted(run.params.track) else []) as samples:
             yield samples
     except BaseException as error:
         said, status = f"{type(error).__name__}: {error}"[:500], "FAILED" if isinstance(error, Exception) else "KILLED"
         try:
-            _log_failure(make_record(job, "", {}, started, samples), said, status)
+            _log_failure(make_record(run, "", {}, started, samples), said, status)
         except Exception as mlflow_error:
             get_run_logger().warning("not logged to MLflow: %s", str(mlflow_error).strip().partition("\n")[0][:200])
         raise
@@ -369,11 +369,11 @@ def _log_dataset(client: "MlflowClient", run_id: str, record: Record) -> None:
     client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "inversion")])])
 
 
-def _log_rows(client: "MlflowClient", run_id: str, job: Job) -> None:
-    table = score_table(job)
+def _log_rows(client: "MlflowClient", run_id: str, run: Run) -> None:
+    table = score_table(run)
     texts = {name: object for name in ("shard", *BASE_NAMES)}  # MLflow's way with pandas 3's own strings is deprecated
     client.log_table(run_id, table.iloc[:MAX_TABLE_ROWS].astype(texts), "rows.json")
-    for name, grid in picture_grids(job, job.params.track.grid_rows).items():
+    for name, grid in picture_grids(run, run.params.track.grid_rows).items():
         client.log_image(run_id, grid, key=f"faces/{name}", step=0)
         client.log_image(run_id, grid, artifact_file=f"faces-{name}.png")
 

@@ -9,7 +9,7 @@ from typing import Self
 from torch import Tensor
 
 from gan_core.params import Params, Section
-from gan_core.run.job import flatten
+from gan_core.runs.run import flatten
 from gan_core.training.log import Report, tile
 from tasks.record import tracking_uri
 from tasks.system_metrics import is_wanted

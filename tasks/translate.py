@@ -2,11 +2,11 @@
 
 from prefect import task
 
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from tasks.shards import ONE_SHARD, Done, run_one_shard
 
 
 @task(name="translate", task_run_name="translate {shard}", **ONE_SHARD)
-def translate(job: Job, shard: str) -> Done:
+def translate(run: Run, shard: str) -> Done:
     """Translate one shard; a finished shard is skipped by its receipt."""
-    return run_one_shard("translate", job, shard)
+    return run_one_shard("translate", run, shard)

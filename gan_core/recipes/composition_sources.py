@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_core.errors import CheckpointError, DataError, ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.run.job import RUN_FILE, load_run
+from gan_core.runs.run import RUN_FILE, load_run
 from gan_core.storage.shards import list_shards, open_shard, read_rows
 from gan_core.storage.urls import exists, join_url
 

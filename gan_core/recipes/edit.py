@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from gan_core.params import Params
 from gan_core.precision import keep_freed_memory
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 
 Builder = Callable[[Params, str], Stage]
 

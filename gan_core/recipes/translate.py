@@ -8,9 +8,9 @@ import numpy as np
 
 from gan_core.metrics.base import Summary
 from gan_core.params import Params, TranslateParams
-from gan_core.run.job import Job, plan_run
-from gan_core.run.stage import Stage
-from gan_core.run.summary import count_rows, write_summary
+from gan_core.runs.run import Run, plan_run
+from gan_core.runs.stage import Stage
+from gan_core.runs.summary import count_rows, write_summary
 from gan_core.stages.references import SourceLatents
 from gan_core.stages.translate import FACTOR, TranslateStage
 from gan_core.storage.shards import open_shard
@@ -54,31 +54,31 @@ def plan_translation(
     params_file: str = "params.yaml",
     overrides: dict[str, Any] | None = None,
     update: bool = False,
-) -> Job:
+) -> Run:
     """Check parameters, dataset, networks and output folder as ``plan_run`` does; nothing is written."""
     return plan_run(source, output, params_file, overrides, update, translation_stages)
 
 
-def is_translation(job: Job) -> bool:
+def is_translation(run: Run) -> bool:
     """Say whether a run translated."""
-    return STAGE in job.stages
+    return STAGE in run.stages
 
 
-def summarise_translation(job: Job) -> dict[str, float]:
+def summarise_translation(run: Run) -> dict[str, float]:
     """Write ``summary.json`` with the mean of each score, super-resolution's by factor too; return its metrics.
 
     A score that no row has is left out, and named there as omitted. Raises ``DataError`` for an unfinished shard.
     """
     values: defaultdict[str, list[float]] = defaultdict(list)
-    shards = [join_url(job.output, STAGE, shard) for shard in job.shards]
+    shards = [join_url(run.output, STAGE, shard) for shard in run.shards]
     rows, _ = count_rows(shards, STAGE)
     for url in shards:
         for name, factor, value in _read_scores(url):
             values[name].append(value)
-            if job.params.translate.task == "super-resolution":
+            if run.params.translate.task == "super-resolution":
                 values[f"{name}/x{factor}"].append(value)
     means = {name: float(np.mean(found)) for name, found in values.items()}
-    return write_summary(job.output, Summary(means, {} if means else {"all": "no row was translated"}), rows)
+    return write_summary(run.output, Summary(means, {} if means else {"all": "no row was translated"}), rows)
 
 
 def _read_scores(url: str) -> list[tuple[str, int, float]]:

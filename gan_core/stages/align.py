@@ -15,7 +15,7 @@ from gan_core.align.quad import check_landmarks, check_square, face_square, five
 from gan_core.geometry import Points
 from gan_core.params import AlignParams
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.images import ImageError, decode_image, encode_png, image_value
 from gan_core.storage.shards import IMAGE, latent_type
 

@@ -17,7 +17,7 @@ from gan_core.params import ComposeParams, MeasureParams, ModelPaths
 from gan_core.recipes.composition_distances import Distances, Pair, pair_squares
 from gan_core.recipes.composition_plan import entry_name
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.images import encode_png, image_value, to_tensor, to_uint8
 from gan_core.storage.shards import IMAGE
 

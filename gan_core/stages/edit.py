@@ -16,7 +16,7 @@ from gan_core.inversion.delta import apply_delta
 from gan_core.loading import file_sha256, load_generator
 from gan_core.params import EditSpec, ModelPaths
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.images import encode_png, image_value, to_uint8
 from gan_core.storage.shards import IMAGE
 

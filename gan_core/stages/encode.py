@@ -13,7 +13,7 @@ from gan_core.loading import file_sha256, load_encoder, load_generator
 from gan_core.params import EncodeParams, ModelPaths, Precision
 from gan_core.precision import set_precision
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.images import decode_image, encode_png, image_value, to_tensor, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 

@@ -13,7 +13,7 @@ from gan_core.metrics.base import ALIGNED, ENCODED, METRICS, TUNED, Columns, Met
 from gan_core.metrics.statistics import pack
 from gan_core.params import EditSpec, MeasureParams, ModelPaths
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.images import MAX_PIXELS, decode_image, to_tensor
 
 COLUMNS = {ALIGNED: "image", ENCODED: "reconstruction", TUNED: "tuned"}

@@ -10,7 +10,7 @@ from gan_core.align.paste import paste_face
 from gan_core.edits.plan import plan_edits
 from gan_core.params import EditSpec, PasteParams
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.images import decode_image, encode_png, image_value
 from gan_core.storage.shards import IMAGE
 

@@ -17,7 +17,7 @@ from gan_core.judges.segmenter import CLASSES
 from gan_core.loading import file_sha256, load_encoder, load_generator, read_card
 from gan_core.params import ModelPaths, TranslateParams
 from gan_core.rows import Rejected, Row, row_seed
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.images import ImageError, encode_png, image_value, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 from gan_core.translation.inputs import INPUTS, Seen, check_factors, label_cell, picture_cell

@@ -20,7 +20,7 @@ from gan_core.judges.perceptual import load_perceptual
 from gan_core.loading import file_sha256, load_generator
 from gan_core.params import ModelPaths, TuneParams
 from gan_core.rows import Rejected, Row, row_seed
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.stages.encode import aligned_images
 from gan_core.storage.images import encode_png, image_value, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type

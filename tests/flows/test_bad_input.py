@@ -11,7 +11,7 @@ from flows import cli, servers
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.loading import Card, model_tensors, save_checkpoint
 from gan_core.params import load_params
-from gan_core.run.job import begin_run, plan_run
+from gan_core.runs.run import begin_run, plan_run
 from gan_core.storage.shards import ShardWriter
 from gan_core.toy.sample import FIELDS
 

@@ -13,7 +13,7 @@ from flows import cli, compare_encoders
 from gan_core.encoders.base import ENCODERS
 from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
 from gan_core.params import load_params
-from gan_core.run.job import load_run
+from gan_core.runs.run import load_run
 from tasks.tracking import champion
 from tests.conftest import write_dataset
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from gan_core import probe
 from gan_core.params import Params, load_params
 from gan_core.probe import Trial, choose_rows, probe_settings, try_tuning
-from gan_core.run.job import begin_run, plan_run
+from gan_core.runs.run import begin_run, plan_run
 
 
 def chosen(limit_mb: float, *trials: Trial | None) -> tuple[int, list[str]]:

@@ -11,7 +11,7 @@ from prefect.logging import disable_run_logger
 
 from gan_core.errors import CheckpointError, DataError
 from gan_core.params import load_params
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from gan_core.storage.images import ImageError
 from tasks import shards
 from tasks.align import align
@@ -23,21 +23,21 @@ from tasks.tune import tune
 SHARD = "shard-00000.parquet"
 
 
-def job(dataset: str) -> Job:
-    return Job(load_params(), dataset, "out", {SHARD: 3, "shard-00001.parquet": 3}, {"align": {}})
+def run(dataset: str) -> Run:
+    return Run(load_params(), dataset, "out", {SHARD: 3, "shard-00001.parquet": 3}, {"align": {}})
 
 
 def test_a_shard_is_made_once_and_then_skipped(project: Path, tiny_dataset: str) -> None:
     with disable_run_logger():
-        first = align.fn(job(tiny_dataset), SHARD)
-        second = align.fn(job(tiny_dataset), SHARD)
+        first = align.fn(run(tiny_dataset), SHARD)
+        second = align.fn(run(tiny_dataset), SHARD)
     assert first["rows"] == {"ok": 2, "not_an_image": 1}
     assert not first["skipped"] and second["skipped"]
     assert first | {"skipped": True} == second
 
 
 def test_what_is_finished_is_found_up_to_the_first_stage_with_work(project: Path, tiny_dataset: str) -> None:
-    both = Job(load_params(), tiny_dataset, "out", {SHARD: 3, "shard-00001.parquet": 3}, {"align": {}, "encode": {}})
+    both = Run(load_params(), tiny_dataset, "out", {SHARD: 3, "shard-00001.parquet": 3}, {"align": {}, "encode": {}})
     assert shards.finished_shards(both) == []
     with disable_run_logger():
         made = [align.fn(both, shard) for shard in both.shards] + [encode.fn(both, SHARD)]
@@ -55,8 +55,8 @@ def test_what_is_finished_is_found_up_to_the_first_stage_with_work(project: Path
 
 def test_rows_that_are_turned_away_are_named(project: Path, tiny_dataset: str) -> None:
     with disable_run_logger():
-        align.fn(job(tiny_dataset), SHARD)
-        encode.fn(job(tiny_dataset), SHARD)
+        align.fn(run(tiny_dataset), SHARD)
+        encode.fn(run(tiny_dataset), SHARD)
     (line,) = shards.rejected_rows("align", f"out/align/{SHARD}")
     assert line.startswith("bad/web-page.jpg: not_an_image: ")
     assert list(shards.rejected_rows("encode", f"out/encode/{SHARD}")) == []
@@ -70,11 +70,11 @@ def test_models_are_loaded_once_for_the_same_parameters(
     monkeypatch.setattr(shards, "build_stage", lambda *given: built.append(given) or build(*given))
     monkeypatch.setattr(shards, "_thread", SimpleNamespace())
     with disable_run_logger():
-        align.fn(job(tiny_dataset), SHARD)
-        align.fn(job(tiny_dataset), "shard-00001.parquet")
+        align.fn(run(tiny_dataset), SHARD)
+        align.fn(run(tiny_dataset), "shard-00001.parquet")
         assert len(built) == 1
         other = load_params(overrides={"align.size": 32})
-        align.fn(Job(other, tiny_dataset, "out", {SHARD: 3}, {"align": {}}), SHARD)
+        align.fn(Run(other, tiny_dataset, "out", {SHARD: 3}, {"align": {}}), SHARD)
     assert len(built) == 2
 
 
@@ -86,7 +86,7 @@ def test_one_torch_thread_so_that_workers_do_not_change_results(
     torch.set_num_threads(2)
     try:
         with disable_run_logger():
-            align.fn(job(tiny_dataset), SHARD)
+            align.fn(run(tiny_dataset), SHARD)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)

@@ -26,7 +26,7 @@ from gan_core.recipes.compose import (
     summarise_compositions,
 )
 from gan_core.recipes.edit import build_stage
-from gan_core.run.run_stage import run_stage
+from gan_core.runs.run_stage import run_stage
 from gan_core.storage.images import to_tensor
 from gan_core.storage.receipts import receipt_path
 from gan_core.storage.shards import ShardWriter, latent_type, read_rows
@@ -65,13 +65,13 @@ def plan(tiny_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def run(source: str = "seeds:8", output: str = "out", **overrides: Any) -> dict[str, float]:
-    job, shards, sources = plan_compositions(
+    run, shards, sources = plan_compositions(
         source, output, overrides={k.replace("__", "."): v for k, v in overrides.items()}
     )
-    begin_compositions(job, shards, sources)
-    for shard in job.shards:
-        run_stage(build_stage("compose", job.params, job.source), shard, job.output)
-    return summarise_compositions(job)
+    begin_compositions(run, shards, sources)
+    for shard in run.shards:
+        run_stage(build_stage("compose", run.params, run.source), shard, run.output)
+    return summarise_compositions(run)
 
 
 def rows(output: str = "out") -> list[dict[str, Any]]:

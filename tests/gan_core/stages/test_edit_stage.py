@@ -21,8 +21,8 @@ from gan_core.inversion.delta import pack_delta
 from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
 from gan_core.params import EditParams, EditSpec, ModelPaths, check_params
 from gan_core.rows import Rejected, Row
-from gan_core.run.run_stage import run_stage
-from gan_core.run.stage import Stage
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import Stage
 from gan_core.stages.edit import EditStage
 from gan_core.storage.images import to_uint8
 from gan_core.storage.receipts import content_key

@@ -15,9 +15,9 @@ from gan_core.loading import Card, save_checkpoint
 from gan_core.metrics.statistics import merge_all, pack
 from gan_core.params import EditParams, MeasureParams, ModelPaths
 from gan_core.rows import Row
-from gan_core.run.run_stage import run_stage
-from gan_core.run.stage import Stage
-from gan_core.run.summary import load_summary, summarise
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import Stage
+from gan_core.runs.summary import load_summary, summarise
 from gan_core.stages.measure import MeasureStage
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.shards import IMAGE, ShardWriter, read_rows

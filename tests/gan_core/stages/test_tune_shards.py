@@ -18,8 +18,8 @@ from PIL import Image
 from gan_core.params import EditParams, ModelPaths, Params, TuneParams
 from gan_core.recipes.edit import build_stage
 from gan_core.rows import Row
-from gan_core.run.run_stage import run_stage
-from gan_core.run.summary import load_summary, summarise
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.summary import load_summary, summarise
 from gan_core.stages import tune as module
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.images import decode_image, encode_png, image_value

@@ -9,7 +9,7 @@ from gan_core.loading import load_encoder
 from gan_core.params import ModelPaths, Params, check_params
 from gan_core.recipes.translate import build_translation
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.translation.inputs import picture_cell
 
 REFERENCE = "portraits/7500003.png"

@@ -19,7 +19,7 @@ PENDING = "pending.json"
 
 
 @dataclass(frozen=True)
-class Job:
+class Run:
     """A checked run: these shards of ``source``, with ``rows`` rows each, go through these stages into ``output``.
 
     ``identities`` is what decides the results, by stage: parameters and the hashes of checkpoints.
@@ -49,7 +49,7 @@ def plan_run(
     overrides: dict[str, Any] | None = None,
     update: bool = False,
     stages: Callable[[Params], tuple[str, ...]] | None = None,
-) -> Job:
+) -> Run:
     """Check parameters, dataset, networks and output folder; nothing is written.
 
     ``stages`` names the stages of a flow other than ``edit-dataset``.
@@ -63,33 +63,33 @@ def plan_run(
     from gan_core.recipes.edit import build_stage, stage_names
 
     identities = {name: build_stage(name, params, source).identity() for name in (stages or stage_names)(params)}
-    job = Job(params, source, output, rows, json.loads(json.dumps(identities)))
-    check_changes(job, update)
-    return job
+    run = Run(params, source, output, rows, json.loads(json.dumps(identities)))
+    check_changes(run, update)
+    return run
 
 
-def check_changes(job: Job, update: bool = False) -> None:
+def check_changes(run: Run, update: bool = False) -> None:
     """Raise ``ParamsError`` if the output holds a run with other parameters or networks, unless ``update`` is given."""
-    changes = [] if update else list(_changes(job))
+    changes = [] if update else list(_changes(run))
     if changes:
         raise ParamsError(
-            f"{job.output} holds another run ({_few(changes)}): choose another output folder, or redo it with --update"
+            f"{run.output} holds another run ({_few(changes)}): choose another output folder, or redo it with --update"
         )
 
 
-def begin_run(job: Job) -> None:
+def begin_run(run: Run) -> None:
     """Write ``run.json``, first removing shards and stages of an earlier run that this one no longer has."""
-    fs, root = open_fs(job.output)
-    earlier = _read_run(job.output) or describe_run(job)
+    fs, root = open_fs(run.output)
+    earlier = _read_run(run.output) or describe_run(run)
     for stage in earlier["identities"]:
         folder = f"{root}/{stage}"
-        if stage not in job.stages and fs.exists(folder):
+        if stage not in run.stages and fs.exists(folder):
             _remove_folder(fs, folder)
         for shard in earlier["shards"]:
-            if shard not in job.shards:
+            if shard not in run.shards:
                 for path in fs.glob(f"{folder}/{shard}*"):
                     fs.rm_file(path)
-    write_bytes(join_url(job.output, RUN_FILE), (json.dumps(describe_run(job), indent=1) + "\n").encode())
+    write_bytes(join_url(run.output, RUN_FILE), (json.dumps(describe_run(run), indent=1) + "\n").encode())
 
 
 def _remove_folder(fs: AbstractFileSystem, folder: str) -> None:
@@ -100,12 +100,12 @@ def _remove_folder(fs: AbstractFileSystem, folder: str) -> None:
             fs.rm_file(path)
 
 
-def load_run(output: str) -> Job:
-    """Return the job that ``output`` was made by; raises ``DataError`` if there is none."""
+def load_run(output: str) -> Run:
+    """Return the run that ``output`` was made by; raises ``DataError`` if there is none."""
     run = _read_run(output)
     if run is None:
         raise DataError(f"no run in {output}: make one with `edit-dataset run SOURCE {output}`")
-    return Job(check_params(run["params"], output), run["source"], output, run["shards"], run["identities"])
+    return Run(check_params(run["params"], output), run["source"], output, run["shards"], run["identities"])
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -137,13 +137,13 @@ def check_folder(source: str, output: str) -> None:
         raise DataError(f"{output} is not empty and holds no run: choose another folder for the output")
 
 
-def describe_run(job: Job) -> dict[str, Any]:
+def describe_run(run: Run) -> dict[str, Any]:
     """Return what ``run.json`` holds of a run: what it is made from and with."""
     return {
-        "source": job.source,
-        "shards": job.rows,
-        "params": job.params.model_dump(mode="json"),
-        "identities": job.identities,
+        "source": run.source,
+        "shards": run.rows,
+        "params": run.params.model_dump(mode="json"),
+        "identities": run.identities,
     }
 
 
@@ -159,8 +159,8 @@ def _read_run(output: str) -> dict[str, Any] | None:
     return run
 
 
-def _changes(job: Job) -> Iterator[str]:
-    before, after = _read_run(job.output), describe_run(job)
+def _changes(run: Run) -> Iterator[str]:
+    before, after = _read_run(run.output), describe_run(run)
     if before is None:
         return
     if before["source"] != after["source"]:
