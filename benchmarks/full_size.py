@@ -111,13 +111,13 @@ def settings(models: dict[str, str], size: int, steps: int) -> dict[str, Any]:
 def run_flow(folder: Path, overrides: dict[str, Any]) -> dict[str, float]:
     """Run the chain; seconds by stage, of all of it, and the peak of this process in MB."""
     from gan_core.plain import run_plain
+    from gan_core.recipes.base import plan_run
     from gan_core.report.stages import summarise_stages
-    from gan_core.runs.run import plan_run
 
     begin = time.perf_counter()
-    run = plan_run(str(folder / "photographs"), str(folder / "run"), overrides=overrides)
-    run_plain(run)
-    seconds = {stage.name: stage.seconds for stage in summarise_stages(run)}
+    plan = plan_run(str(folder / "photographs"), str(folder / "run"), overrides=overrides)
+    run_plain(plan)
+    seconds = {stage.name: stage.seconds for stage in summarise_stages(plan.run)}
     return seconds | {"all": time.perf_counter() - begin, "peak_mb": peak_mb()}
 
 

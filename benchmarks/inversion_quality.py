@@ -30,9 +30,8 @@ from gan_core.loading import load_generator, load_network
 from gan_core.metrics.base import State
 from gan_core.metrics.frechet import FrechetInceptionDistance, frechet_distance, gather
 from gan_core.params import Params, load_params
-from gan_core.recipes.edit import build_stage
 from gan_core.rows import Rejected, Row
-from gan_core.runs.stage import Stage
+from gan_core.runs.stage import Stage, build_stage
 from gan_core.storage.images import encode_png, image_value, to_uint8
 from gan_core.toy.renderer import FACTOR_NAMES, FACTORS, render, sample_factors
 

@@ -29,10 +29,10 @@ import numpy as np
 from benchmarks.harness import print_result, services
 from gan_core.params import SampleParams, load_params
 from gan_core.plain import run_plain
-from gan_core.recipes.edit import build_stage
-from gan_core.runs.run import Run, begin_run, plan_run
+from gan_core.recipes.base import plan_run
+from gan_core.runs.run import Run, begin_run
 from gan_core.runs.run_stage import run_stage
-from gan_core.storage.receipts import require_receipt
+from gan_core.runs.stage import build_stage
 from gan_core.storage.shards import shard_name
 from gan_core.toy.sample import write_sample
 
@@ -66,9 +66,8 @@ def aligned_seconds(source: str, output: str, workers: int, runner: str) -> floa
     """Align a dataset, and return the seconds that a runner then takes to encode and edit it."""
     from benchmarks.spread import whole
 
-    run = plan_run(
-        source, output, overrides=QUICK | {"run.workers": workers, "run.runner": runner}, stages=lambda _: STAGES
-    )
+    run = plan_run(source, output, overrides=QUICK | {"run.workers": workers, "run.runner": runner}).run
+    run = replace(run, identities={stage: run.identities[stage] for stage in STAGES})
     begin_run(run)
     align = build_stage("align", run.params, source)
     for shard in run.shards:
@@ -98,9 +97,10 @@ def small_run(folder: str) -> Run:
     """Make a run of 40 shards with one row each, and return it with its first good shard alone."""
     source = f"{folder}/few-source"
     write_sample(source, SampleParams(rows=40, shards=40))
-    run = plan_run(source, f"{folder}/few", overrides=QUICK)
-    run_plain(run)
-    good = next(s for s in run.shards if require_receipt(f"{run.output}/measure/{s}", "run again").rows == {"ok": 1})
+    plan = plan_run(source, f"{folder}/few", overrides=QUICK)
+    run_plain(plan)
+    run = plan.run
+    good = next(s for s in run.shards if run.require_receipt("measure", s, "run again").rows == {"ok": 1})
     return replace(run, rows={good: 1})
 
 

@@ -18,12 +18,11 @@ from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from flows.edit_dataset import CHAIN
 from flows.runners import run_shards
 from gan_core.errors import DataError
 from gan_core.runs.run import Run, load_run
 from gan_core.storage.atomic import remove, write_bytes
-from gan_core.storage.receipts import Receipt, receipt_path, require_receipt
+from gan_core.storage.receipts import Receipt, receipt_path
 from gan_core.storage.urls import exists, join_url, read_bytes
 from tasks.shards import Done, summarise_receipt
 
@@ -52,7 +51,7 @@ class Batch:
 
 @flow(name="edit-shards", flow_run_name="{output} {shards[0]} …")
 def edit_shards(output: str, shards: list[str]) -> None:
-    """Take some shards of a run through all its stages; edit-dataset hands them out by ``run.deployment``.
+    """Take some shards of a run through all its stages; runs with ``run.deployment`` hand them out.
 
     Args:
         output: The folder or URL of a run that has begun; its run.json says what is done.
@@ -61,7 +60,7 @@ def edit_shards(output: str, shards: list[str]) -> None:
     run = load_run(output)
     part = replace(run, rows={shard: run.rows[shard] for shard in shards})
     with beating(beat_path(output, str(flow_run.id))):
-        run_shards(part, CHAIN)
+        run_shards(part)
 
 
 def hand_out(run: Run) -> list[Done]:
@@ -151,13 +150,13 @@ def _lost(run: Run, batch: Batch, state: State, now: Callable[[], float] = time.
 def _receipts(run: Run) -> Iterator[tuple[tuple[str, str], bytes]]:
     for stage in run.stages:
         for shard in run.shards:
-            path = receipt_path(join_url(run.output, stage, shard))
+            path = receipt_path(run.shard(stage, shard))
             if exists(path):
                 yield (stage, shard), read_bytes(path)
 
 
 def _done(run: Run, stage: str, shard: str, before: dict[tuple[str, str], bytes]) -> Done:
-    receipt: Receipt = require_receipt(join_url(run.output, stage, shard), "run it again")
+    receipt: Receipt = run.require_receipt(stage, shard, "run it again")
     earlier = before.get((stage, shard))
     reused = earlier is not None and Receipt.model_validate_json(earlier) == receipt
     return summarise_receipt(shard, receipt.model_copy(update={"reused": reused}))

@@ -3,19 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from gan_core.recipes.edit import STAGES
-from gan_core.runs.run import RUN_FILE, load_run
+from gan_core.runs.run import is_run, load_run
 from gan_core.storage.inspect import inspect_shard
-from gan_core.storage.receipts import valid_receipt
 from gan_core.storage.shards import list_shards
-from gan_core.storage.urls import base_name, exists, join_url
+from gan_core.storage.urls import base_name
 
 
 def describe(path: str) -> Iterator[str]:
     """Yield lines about a shard, a dataset or a run; raises ``DataError`` if ``path`` is none of them."""
     if path.endswith(".parquet"):
         yield from _describe_shard(path)
-    elif exists(join_url(path, RUN_FILE)):
+    elif is_run(path):
         yield from _describe_run(path)
     else:
         for shard in list_shards(path):
@@ -37,13 +35,13 @@ def _describe_shard(url: str) -> Iterator[str]:
 
 def _describe_run(output: str) -> Iterator[str]:
     run = load_run(output)
-    yield f"{output}: run over {run.source}, {len(run.shards)} shards, {sum(run.rows.values())} rows"
-    for stage in (name for name in STAGES if name in run.stages):
+    yield f"{output}: {run.recipe} run over {run.source}, {len(run.shards)} shards, {sum(run.rows.values())} rows"
+    for stage in run.stages:
         statuses: Counter[str] = Counter()
         flags: Counter[str] = Counter()
         unfinished = []
         for shard in run.shards:
-            receipt, why = valid_receipt(join_url(output, stage, shard))
+            receipt, why = run.receipt(stage, shard)
             if receipt is None:
                 unfinished.append(f"{base_name(shard)} ({why})")
             else:

@@ -19,9 +19,9 @@ from prefect.artifacts import (
 from prefect.futures import PrefectFuture
 
 from flows.servers import find, is_lost, quiet_environment
+from gan_core.recipes.base import recipe_of
 from gan_core.report.finish import finish_run
 from gan_core.runs.run import Run
-from gan_core.storage.urls import join_url
 from tasks.record import tracking_uri
 from tasks.shards import Done
 from tasks.system_metrics import Sample
@@ -93,12 +93,12 @@ def count_rows(done: Iterable[Done]) -> dict[str, Counter[str]]:
 def finish(
     run: Run,
     done: list[Done],
-    summarise: Callable[[], dict[str, float]],
     started: float,
     samples: Sequence[Sample],
 ) -> dict[str, float]:
     """Write summary and report, show and log what a run that ``started`` at that time has done; return its metrics."""
-    metrics = finish_run(run, ((each["stage"], each["shard"], each["output_sha256"]) for each in done), summarise)
+    results = ((each["stage"], each["shard"], each["output_sha256"]) for each in done)
+    metrics = finish_run(run, results, partial(recipe_of(run).summarise, run))
     shown = show(run, done, metrics)
     run_id = track(run, done, metrics, started, samples)
     if shown:
@@ -127,7 +127,7 @@ def link(run: Run, run_id: str | None) -> str:
     page = uri if uri.startswith("http") else own.url if own else ""
     said = f"[{run_id}]({page}/#/runs/{run_id})" if page else f"`{run_id}` in `{uri}`"
     logged = said if run_id else f"not logged yet: `edit-dataset sync {run.output}`"
-    return f"- Report: `{join_url(run.output, 'report.html')}`\n- MLflow: {logged}\n"
+    return f"- Report: `{run.path('report.html')}`\n- MLflow: {logged}\n"
 
 
 def _close(run: Run, done: list[Done], errors: list[BaseException]) -> None:

@@ -1,6 +1,6 @@
 """Where the tasks of a run are executed: threads, processes of this host, or the processes of a Dask cluster."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -13,11 +13,10 @@ from flows.ledger import collect
 from gan_core.errors import ParamsError
 from gan_core.params import RunParams
 from gan_core.runs.run import Run
-from tasks.shards import Done
+from tasks.shards import Done, stage_task
 from tasks.skip import skip
 
 Runner = TaskRunner[Any]
-Tasks = Mapping[str, Task[..., Done]]
 SHARDS_PER_WORKER = 4
 SHARDS_PER_LOOK = 50
 
@@ -35,7 +34,7 @@ def make_runner(params: RunParams) -> Runner:
     return ThreadPoolTaskRunner(max_workers=params.workers)
 
 
-def run_shards(run: Run, tasks: Tasks) -> list[Done]:
+def run_shards(run: Run) -> list[Done]:
     """Send each shard through the tasks of the run's stages, where it isn't finished; return what was done, in order.
 
     Raises the first error of a shard when all others have ended.
@@ -43,11 +42,11 @@ def run_shards(run: Run, tasks: Tasks) -> list[Done]:
     with make_runner(run.params.run) as runner:
         looks = [runner.submit(skip, {"run": part, "shards": _names(part)}) for part in _split(run, SHARDS_PER_LOOK)]
         finished = [done for look in looks for done in look.result()]
-        return collect(run, finished, list(submit_shards(run, runner, tasks, finished)))
+        return collect(run, finished, list(submit_shards(run, runner, finished)))
 
 
 def submit_shards(
-    run: Run, runner: Runner, tasks: Tasks, finished: Iterable[Done] = ()
+    run: Run, runner: Runner, finished: Iterable[Done] = (), task_of: Callable[[str], Task[..., Done]] = stage_task
 ) -> Iterator[PrefectFuture[Done]]:
     """Submit the tasks of all stages of all shards that aren't finished, a few shards for each worker at a time.
 
@@ -55,6 +54,7 @@ def submit_shards(
     A task is given its own shard's part of the run: what Prefect does with arguments grows with their size.
     """
     skipped = {(done["stage"], done["shard"]) for done in finished}
+    tasks = {stage: task_of(stage) for stage in run.stages}
     for group in _split(run, SHARDS_PER_WORKER * run.params.run.workers):
         last: dict[str, PrefectFuture[Done]] = {}
         for stage in run.stages:
@@ -62,7 +62,9 @@ def submit_shards(
                 (shard,) = part.shards
                 if (stage, shard) not in skipped:
                     wait_for = [last[shard]] if shard in last else None
-                    last[shard] = runner.submit(tasks[stage], {"run": part, "shard": shard}, wait_for=wait_for)
+                    last[shard] = runner.submit(
+                        tasks[stage], {"stage": stage, "run": part, "shard": shard}, wait_for=wait_for
+                    )
                     yield last[shard]
 
 

@@ -12,26 +12,24 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import torch
-
-from gan_core.recipes.edit import build_stage
+from gan_core.precision import prepare_worker
+from gan_core.recipes.base import Plan, plan_run, recipe_of
 from gan_core.report.finish import Result, finish_run
-from gan_core.runs.run import Run, begin_run, plan_run
+from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage
-from gan_core.runs.stage import Stage
-from gan_core.runs.summary import summarise
+from gan_core.runs.stage import Stage, build_stage
 
 
-def run_plain(run: Run) -> dict[str, float]:
+def run_plain(plan: Plan) -> dict[str, float]:
     """Take every shard through every stage on ``run.workers`` threads, one torch thread each; return the metrics.
 
     Finished shards are skipped by their receipts. The first error ends the run; what is finished stays.
     """
-    begin_run(run)
+    run = plan.begin()
     own = threading.local()
     with ThreadPoolExecutor(run.params.run.workers, initializer=_set_up, initargs=(run, own)) as workers:
         results = list(workers.map(_chain(run, own), run.shards))
-    return finish_run(run, chain.from_iterable(results), partial(summarise, run.output))
+    return finish_run(run, chain.from_iterable(results), partial(recipe_of(run).summarise, run))
 
 
 def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:
@@ -45,7 +43,7 @@ def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:
 
 
 def _set_up(run: Run, own: threading.local) -> None:
-    torch.set_num_threads(1)
+    prepare_worker()
     own.stages = [build_stage(name, run.params, run.source) for name in run.stages]
 
 

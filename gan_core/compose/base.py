@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core import params
 from gan_core.align.landmarks import LETTERBOX_SIZE
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
@@ -60,7 +61,12 @@ class Operation(ABC):
         return {}
 
 
-OPERATIONS: Registry[type[Operation]] = Registry("operation", "gan_core.compose.kinds")
+OPERATIONS: Registry[type[Operation]] = params.OPERATIONS
+
+
+def entry_name(spec: CompositionSpec) -> str:
+    """Return what an entry is called: its ``name``, else its operation."""
+    return spec.name or spec.operation
 
 
 def branch(generator: StyleGAN2, w_plus: Tensor) -> Branch:

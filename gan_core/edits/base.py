@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from gan_core import params
 from gan_core.editing.planned import PlannedEdit
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
@@ -76,4 +77,4 @@ class ImageEdit(EditKind):
         """
 
 
-EDIT_KINDS: Registry[type[EditKind]] = Registry("edit kind", "gan_core.edits")
+EDIT_KINDS: Registry[type[EditKind]] = params.EDIT_KINDS

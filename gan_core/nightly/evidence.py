@@ -12,9 +12,9 @@ from gan_core.metrics.base import ALIGNED, ENCODED
 from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, sliced_of
 from gan_core.metrics.statistics import merge_all
 from gan_core.nightly.history import SPEED, Measured
-from gan_core.recipes.edit import build_stage
 from gan_core.rows import Row
 from gan_core.runs.run import Run
+from gan_core.runs.stage import build_stage
 from gan_core.runs.summary import load_summary
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.images import decode_image, to_tensor

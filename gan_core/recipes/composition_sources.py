@@ -10,9 +10,8 @@ from torch import Tensor
 
 from gan_core.errors import CheckpointError, DataError, ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.runs.run import RUN_FILE, load_run
+from gan_core.runs.run import is_run, load_run
 from gan_core.storage.shards import list_shards, open_shard, read_rows
-from gan_core.storage.urls import exists, join_url
 
 SEEDS = "seeds:"
 
@@ -68,14 +67,15 @@ class Encoded(Sources):
     def __init__(self, source: str, generator_sha256: str) -> None:
         self.dataset = source
         self._boxes: dict[str, dict[str, list[list[float]]]] = {}
-        if exists(join_url(source, RUN_FILE)):
-            made_for = load_run(source).identities.get("encode", {}).get("generator")
+        if is_run(source):
+            encoded = load_run(source)
+            made_for = encoded.identities.get("encode", {}).get("generator")
             if made_for not in (None, generator_sha256):
                 raise CheckpointError(
                     f"{source} was encoded for the generator {str(made_for)[:12]}, not for that of models.generator "
                     f"({generator_sha256[:12]}): run it again or name the generator that it was made with"
                 )
-            self.dataset, source = load_run(source).source, join_url(source, "encode")
+            self.dataset, source = encoded.source, encoded.path("encode")
         self.shards = list_shards(source)
         self.keys, self.failed = [], {}
         for shard in self.shards:

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gan_core.compose.base import OPERATIONS, SCORES
+from gan_core.compose.base import OPERATIONS, SCORES, entry_name
 from gan_core.recipes.compose import count_failures, read_compositions
-from gan_core.recipes.composition_plan import entry_name
 from gan_core.report.numbers import Tile
 from gan_core.report.pictures import to_data_url
 from gan_core.runs.run import Run

@@ -9,8 +9,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from gan_core.edits.plan import plan_edits
-from gan_core.recipes.compose import is_composition
-from gan_core.recipes.translate import is_translation
 from gan_core.report.gallery import gallery
 from gan_core.report.metrics import Meaning, parse_score
 from gan_core.report.numbers import make_plots, make_tiles, measure_effects, measure_gains
@@ -58,9 +56,9 @@ def write_report(output: str) -> str:
 
 
 def _page(run: Run) -> str:
-    if is_translation(run):
+    if run.recipe == "translate":
         return render_translations(run)
-    return render_gallery(run) if is_composition(run) else render(run)
+    return render_gallery(run) if run.recipe == "compose" else render(run)
 
 
 def render_translations(run: Run) -> str:

@@ -1,28 +1,31 @@
-"""A run over a dataset: what it will do is checked as a whole before anything is written."""
+"""A run over a dataset: what it is made from and with, where its shards lie, and what is read back from its folder."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
 from gan_core.errors import DataError, ParamsError
-from gan_core.params import Params, check_params, load_params
+from gan_core.params import Params, check_params
 from gan_core.storage.atomic import write_bytes
-from gan_core.storage.shards import list_shards, open_shard
-from gan_core.storage.urls import base_name, exists, join_url, open_fs, read_bytes
+from gan_core.storage.receipts import Receipt, require_receipt, valid_receipt
+from gan_core.storage.urls import exists, join_url, open_fs, read_bytes
 
 RUN_FILE = "run.json"
 PENDING = "pending.json"
 """What waits to be logged to MLflow."""
+SOURCE = "source"
+"""The name under which stages read the imported dataset."""
 
 
 @dataclass(frozen=True)
 class Run:
     """A checked run: these shards of ``source``, with ``rows`` rows each, go through these stages into ``output``.
 
-    ``identities`` is what decides the results, by stage: parameters and the hashes of checkpoints.
+    ``identities`` is what decides the results, by stage: parameters and the hashes of checkpoints. ``recipe`` names
+    what the run is an instance of (``gan_core.recipes``).
     """
 
     params: Params
@@ -30,6 +33,7 @@ class Run:
     output: str
     rows: dict[str, int]
     identities: dict[str, Any]
+    recipe: str = "edit"
 
     @property
     def shards(self) -> tuple[str, ...]:
@@ -41,36 +45,40 @@ class Run:
         """The names of the stages, in order."""
         return tuple(self.identities)
 
+    def path(self, *names: str) -> str:
+        """Return the URL of a file or folder of the run."""
+        return join_url(self.output, *names)
 
-def plan_run(
-    source: str,
-    output: str,
-    params_file: str = "params.yaml",
-    overrides: dict[str, Any] | None = None,
-    update: bool = False,
-    stages: Callable[[Params], tuple[str, ...]] | None = None,
-) -> Run:
-    """Check parameters, dataset, networks and output folder; nothing is written.
+    def shard(self, stage: str, shard: str) -> str:
+        """Return the URL of a shard after a stage, or of the source's shard for ``"source"``."""
+        return join_url(self.source, shard) if stage == SOURCE else self.path(stage, shard)
 
-    ``stages`` names the stages of a flow other than ``edit-dataset``.
+    def stage_shards(self, stage: str) -> list[str]:
+        """Return the URLs of all shards after a stage, in order."""
+        return [self.shard(stage, shard) for shard in self.shards]
 
-    Raises ``UserError`` for the first thing that is wrong, and unless ``update`` is given also when ``output`` holds a
-    run with other parameters, networks or source.
-    """
-    params = load_params(params_file, overrides)
-    rows = {base_name(shard): _count_rows(shard) for shard in list_shards(source)}
-    check_folder(source, output)
-    from gan_core.recipes.edit import build_stage, stage_names
+    def receipt(self, stage: str, shard: str) -> tuple[Receipt | None, str]:
+        """Return the valid receipt of a shard after a stage, or None and the reason why there is none."""
+        return valid_receipt(self.shard(stage, shard))
 
-    identities = {name: build_stage(name, params, source).identity() for name in (stages or stage_names)(params)}
-    run = Run(params, source, output, rows, json.loads(json.dumps(identities)))
-    check_changes(run, update)
-    return run
+    def require_receipt(self, stage: str, shard: str, fix: str) -> Receipt:
+        """Return the receipt of a finished shard; raises ``DataError`` that ends with ``fix`` if it isn't finished."""
+        return require_receipt(self.shard(stage, shard), fix)
 
 
 def check_changes(run: Run, update: bool = False) -> None:
-    """Raise ``ParamsError`` if the output holds a run with other parameters or networks, unless ``update`` is given."""
-    changes = [] if update else list(_changes(run))
+    """Raise ``ParamsError`` if the output holds a run with other parameters or networks, unless ``update`` is given.
+
+    A run of another recipe is never redone in place.
+    """
+    before = _read_run(run.output)
+    if before is None:
+        return
+    if (recipe := _recipe_of(before)) != run.recipe:
+        raise ParamsError(
+            f"{run.output} holds a run of the recipe {recipe!r}, not {run.recipe!r}: choose another output folder"
+        )
+    changes = [] if update else list(_changes(before, describe_run(run)))
     if changes:
         raise ParamsError(
             f"{run.output} holds another run ({_few(changes)}): choose another output folder, or redo it with --update"
@@ -89,7 +97,7 @@ def begin_run(run: Run) -> None:
             if shard not in run.shards:
                 for path in fs.glob(f"{folder}/{shard}*"):
                     fs.rm_file(path)
-    write_bytes(join_url(run.output, RUN_FILE), (json.dumps(describe_run(run), indent=1) + "\n").encode())
+    write_bytes(run.path(RUN_FILE), (json.dumps(describe_run(run), indent=1) + "\n").encode())
 
 
 def _remove_folder(fs: AbstractFileSystem, folder: str) -> None:
@@ -100,12 +108,18 @@ def _remove_folder(fs: AbstractFileSystem, folder: str) -> None:
             fs.rm_file(path)
 
 
+def is_run(folder: str) -> bool:
+    """Tell whether a folder holds a run."""
+    return exists(join_url(folder, RUN_FILE))
+
+
 def load_run(output: str) -> Run:
-    """Return the run that ``output`` was made by; raises ``DataError`` if there is none."""
+    """Return the run that lies in ``output``; raises ``DataError`` if there is none."""
     run = _read_run(output)
     if run is None:
         raise DataError(f"no run in {output}: make one with `edit-dataset run SOURCE {output}`")
-    return Run(check_params(run["params"], output), run["source"], output, run["shards"], run["identities"])
+    params = check_params(run["params"], output)
+    return Run(params, run["source"], output, run["shards"], run["identities"], _recipe_of(run))
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -114,14 +128,6 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
     return flat
-
-
-def _count_rows(shard: str) -> int:
-    with open_shard(shard) as file:
-        rows = int(file.metadata.num_rows)
-    if not rows:
-        raise DataError(f"{shard} has no rows: remove it or import the dataset again")
-    return rows
 
 
 def check_folder(source: str, output: str) -> None:
@@ -133,18 +139,25 @@ def check_folder(source: str, output: str) -> None:
         )
     if fs.isfile(root):
         raise DataError(f"{output} is a file: choose a folder for the output")
-    if fs.exists(root) and fs.ls(root) and not exists(join_url(output, RUN_FILE)):
+    if fs.exists(root) and fs.ls(root) and not is_run(output):
         raise DataError(f"{output} is not empty and holds no run: choose another folder for the output")
 
 
 def describe_run(run: Run) -> dict[str, Any]:
-    """Return what ``run.json`` holds of a run: what it is made from and with."""
+    """Return what ``run.json`` holds of a run: what it is, and what it is made from and with."""
     return {
+        "recipe": run.recipe,
         "source": run.source,
         "shards": run.rows,
         "params": run.params.model_dump(mode="json"),
         "identities": run.identities,
     }
+
+
+def _recipe_of(run: dict[str, Any]) -> str:
+    """The recipe of a stored run; those of version 0.1 do not name it, but their stages tell."""
+    told: str | None = run.get("recipe")
+    return told or next((name for name in ("compose", "translate") if name in run["identities"]), "edit")
 
 
 def _read_run(output: str) -> dict[str, Any] | None:
@@ -159,10 +172,7 @@ def _read_run(output: str) -> dict[str, Any] | None:
     return run
 
 
-def _changes(run: Run) -> Iterator[str]:
-    before, after = _read_run(run.output), describe_run(run)
-    if before is None:
-        return
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     if before["source"] != after["source"]:
         yield f"source: {before['source']} → {after['source']}"
     for shard in before["shards"]:

@@ -10,27 +10,27 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import one_thread
-from gan_core.compose.base import OPERATIONS, SCORES, Operation, check_composer
+from gan_core.compose.base import OPERATIONS, SCORES, Operation, check_composer, entry_name
 from gan_core.errors import UserError
 from gan_core.loading import file_sha256, load_generator
-from gan_core.params import ComposeParams, MeasureParams, ModelPaths
-from gan_core.recipes.composition_distances import Distances, Pair, pair_squares
-from gan_core.recipes.composition_plan import entry_name
+from gan_core.params import ComposeParams, MeasureParams, ModelPaths, Params
 from gan_core.rows import Rejected, Row
-from gan_core.runs.stage import Stage
+from gan_core.runs.stage import STAGES, Stage
+from gan_core.stages.composition_distances import Distances, Pair, pair_squares
 from gan_core.storage.images import encode_png, image_value, to_tensor, to_uint8
 from gan_core.storage.shards import IMAGE
 
 INPUTS_SHOWN = 8
 
 
+@STAGES.register("compose")
 class ComposeStage(Stage):
     """Draws every planned composition (``gan_core.compose.kinds``).
 
     Adds ``image``; ``inputs``, the first sources side by side; ``name``, ``operation`` and ``sources``, the lineage;
     and one float32 column for each of ``SCORES`` (empty where an operation has no such score). A row is rejected as
     ``bad_composition`` where it can't be drawn or isn't finite. Pictures, of longer ones the first squares, are held
-    against their sources in the statistics (``gan_core.recipes.composition_distances``).
+    against their sources in the statistics (``gan_core.stages.composition_distances``).
     """
 
     name: ClassVar[str] = "compose"
@@ -55,6 +55,11 @@ class ComposeStage(Stage):
         plan = [spec.model_dump(mode="json") for spec in params.plan]
         self._identity = {"plan": plan, "psi": params.psi, "generator": file_sha256(models.generator), **files}
         self._identity["measure"] = self.distances.identity()
+
+    @classmethod
+    def build(cls, params: Params, source: str) -> "ComposeStage":
+        """Build the stage from ``compose``, ``models`` and ``measure``."""
+        return cls(params.compose, params.models, params.measure)
 
     def identity(self) -> dict[str, Any]:
         """The plan, what is measured, and the hashes of all networks that they need."""

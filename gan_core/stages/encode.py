@@ -10,14 +10,15 @@ from torch import Tensor
 from gan_core.batching import chunk_size, in_chunks, one_thread
 from gan_core.encoders.fast import prepare_fast
 from gan_core.loading import file_sha256, load_encoder, load_generator
-from gan_core.params import EncodeParams, ModelPaths, Precision
+from gan_core.params import EncodeParams, ModelPaths, Params, Precision
 from gan_core.precision import set_precision
 from gan_core.rows import Rejected, Row
-from gan_core.runs.stage import Stage
+from gan_core.runs.stage import STAGES, Stage
 from gan_core.storage.images import decode_image, encode_png, image_value, to_tensor, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 
 
+@STAGES.register("encode")
 class EncodeStage(Stage):
     """Encodes each aligned image and draws its reconstruction.
 
@@ -45,6 +46,11 @@ class EncodeStage(Stage):
             prepare_fast(self.encoder)
             set_precision(self.generator, precision)
             self._identity["precision"] = precision
+
+    @classmethod
+    def build(cls, params: Params, source: str) -> "EncodeStage":
+        """Build the stage from ``encode``, ``models``, ``run.batch_size`` and ``run.precision``."""
+        return cls(params.encode, params.models, params.run.batch_size, params.run.precision)
 
     def identity(self) -> dict[str, Any]:
         """The encoder's name and the hashes of both checkpoints."""

@@ -18,9 +18,10 @@ from gan_core.inversion.projector import PTI, project
 from gan_core.inversion.pti import Tuned, tune_pivots
 from gan_core.judges.perceptual import load_perceptual
 from gan_core.loading import file_sha256, load_generator
-from gan_core.params import ModelPaths, TuneParams
+from gan_core.params import ModelPaths, Params, TuneParams
 from gan_core.rows import Rejected, Row, row_seed
-from gan_core.runs.stage import Stage
+from gan_core.runs.stage import STAGES, Stage
+from gan_core.stages.edit import drawing_stage
 from gan_core.stages.encode import aligned_images
 from gan_core.storage.images import encode_png, image_value, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
@@ -38,6 +39,7 @@ FIELDS = (
 )
 
 
+@STAGES.register("tune")
 class TuneStage(Stage):
     """Tunes the generator to each row at its latent, ``params.batch_size`` rows at a time.
 
@@ -72,6 +74,11 @@ class TuneStage(Stage):
         self._identity = {"params": params.model_dump(exclude={"enabled"}), **hashes}
         if edits:
             self._identity["edits"] = edits.identity()
+
+    @classmethod
+    def build(cls, params: Params, source: str) -> "TuneStage":
+        """Build the stage from ``tune`` and ``models``; where no weights are kept it draws ``edits`` too."""
+        return cls(params.tune, params.models, drawing_stage(params, source) if params.tune.persist == "none" else None)
 
     def identity(self) -> dict[str, Any]:
         """The tuning parameters, the hashes of the generator and the perceptual trunk, and the edits drawn here."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gan_core.errors import ParamsError, near_matches
 from gan_core.params import Params, Term
+from gan_core.registry import Registry
 
 Weights = Mapping[Term, float]
 INVERSION: Weights = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1}
@@ -33,6 +33,9 @@ class TranslationTask:
     apart: bool = False
     decoder: Literal["generator", "second_generator"] = "generator"
 
+    def __str__(self) -> str:
+        return f"Reads {self.sees.replace('-', ' ')}, drawn by models.{self.decoder}."
+
 
 FRONTALISATION: Weights = {
     "l2": 0.001,
@@ -42,25 +45,18 @@ FRONTALISATION: Weights = {
     "identity": 1.0,
     "w_norm": 0.005,
 }
-TASKS: dict[str, TranslationTask] = {
-    task.name: task
-    for task in (
-        TranslationTask("inversion", "picture", INVERSION),
-        TranslationTask("frontalisation", "picture", FRONTALISATION, apart=True),
-        TranslationTask("sketch", "sketch", WITHOUT_IDENTITY),
-        TranslationTask("segmentation", "labels", WITHOUT_IDENTITY),
-        TranslationTask("super-resolution", "low-resolution", WITH_IDENTITY),
-        TranslationTask("inpainting", "masked", WITH_IDENTITY),
-        TranslationTask("toonify", "picture", INVERSION, decoder="second_generator"),
-    )
-}
-
-
-def find_task(name: str) -> TranslationTask:
-    """Return a task; raises ``ParamsError`` with near matches."""
-    if name not in TASKS:
-        raise ParamsError(f"unknown translation task {name!r}{near_matches(name, TASKS)}")
-    return TASKS[name]
+TASKS: Registry[TranslationTask] = Registry("translation task")
+"""The tasks by name; another package adds its own by the entry point ``edit_dataset.translation task``."""
+for _task in (
+    TranslationTask("inversion", "picture", INVERSION),
+    TranslationTask("frontalisation", "picture", FRONTALISATION, apart=True),
+    TranslationTask("sketch", "sketch", WITHOUT_IDENTITY),
+    TranslationTask("segmentation", "labels", WITHOUT_IDENTITY),
+    TranslationTask("super-resolution", "low-resolution", WITH_IDENTITY),
+    TranslationTask("inpainting", "masked", WITH_IDENTITY),
+    TranslationTask("toonify", "picture", INVERSION, decoder="second_generator"),
+):
+    TASKS.register(_task.name)(_task)
 
 
 def decoder_path(params: Params, task: TranslationTask) -> str:

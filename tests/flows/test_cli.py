@@ -10,9 +10,9 @@ import typer
 from flows import cli
 from flows.inspection import describe
 from gan_core.params import load_params
-from gan_core.recipes.edit import build_stage
-from gan_core.runs.run import begin_run, plan_run
+from gan_core.recipes.base import plan_run
 from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import build_stage
 
 GROUPS = {"server": cli.server, "directions": cli.directions, "checkpoints": cli.checkpoints.app}
 COMMANDS = [
@@ -68,8 +68,7 @@ def test_directions_have_a_command_of_their_own(project: Path, capsys: pytest.Ca
 
 
 def test_inspecting_a_run_tells_finished_from_missing_shards(project: Path, tiny_dataset: str) -> None:
-    run = plan_run(tiny_dataset, "out")
-    begin_run(run)
+    run = plan_run(tiny_dataset, "out").begin()
     align = build_stage("align", load_params(), tiny_dataset)
     receipts = [run_stage(align, shard, "out") for shard in run.shards[:2]]
     lines = list(describe("out"))

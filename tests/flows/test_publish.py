@@ -11,9 +11,10 @@ from dvc.repo import Repo
 from flows.cli import main
 from flows.publish import publish
 from gan_core.errors import DataError, UserError
-from gan_core.recipes.edit import build_stage
-from gan_core.runs.run import Run, begin_run, plan_run
+from gan_core.recipes.base import plan_run
+from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import build_stage
 from gan_core.storage.shards import list_shards
 from tasks.versions import dvc_hashes
 
@@ -26,8 +27,7 @@ AT_WORK = (
 @pytest.fixture
 def run(project: Path, tiny_dataset: str) -> Run:
     """A run that has only aligned."""
-    run = plan_run(tiny_dataset, "runs/a", overrides={"tune.enabled": False, "edits": []})
-    begin_run(run)
+    run = plan_run(tiny_dataset, "runs/a", overrides={"tune.enabled": False, "edits": []}).begin()
     align = build_stage("align", run.params, tiny_dataset)
     for shard in run.shards:
         run_stage(align, shard, run.output)
@@ -48,7 +48,7 @@ def test_a_published_stage_is_a_dataset_with_its_origin_and_survives_gc(run: Run
     version = publish("runs/a", "data/faces", "align", push=True)
     assert dvc_hashes({"faces": "data/faces"}) == {"faces": version} and version in Path("data/faces.dvc").read_text()
     assert len(list_shards("data/faces")) == 3
-    assert plan_run("data/faces", "runs/b", overrides={"tune.enabled": False, "edits": []}).rows == run.rows
+    assert plan_run("data/faces", "runs/b", overrides={"tune.enabled": False, "edits": []}).run.rows == run.rows
     origin = json.loads(Path("data/faces/origin.json").read_text())
     assert (origin["run"], origin["stage"], origin["identities"]) == ("runs/a", "align", run.identities)
 

