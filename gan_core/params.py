@@ -155,7 +155,7 @@ EDIT_KINDS: Registry[Any] = Registry("edit kind", "gan_core.edits")
 OPERATIONS: Registry[Any] = Registry("operation", "gan_core.compose.kinds")
 """Classes by name whose ``spec`` is the section of an entry of ``compose.plan``, see ``gan_core.compose.base``."""
 SECTIONS: Registry[type[Section]] = Registry("section")
-"""Sections of ``extensions`` in the parameters: those of other packages, by the entry point ``edit_dataset.section``."""
+"""Sections of ``extensions``, the parameters of other packages; their entry point is ``edit_dataset.section``."""
 
 
 class EditParams(EditSpec):
