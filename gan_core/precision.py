@@ -6,7 +6,7 @@ import sys
 import torch
 from torch import nn
 
-from gan_core.params import Precision
+from gan_core.sections import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {"exact": torch.float32, "fast": torch.bfloat16}
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
