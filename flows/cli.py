@@ -193,7 +193,7 @@ def sync(output: Annotated[str, typer.Argument(help="a finished run")] = "runs/d
     from flows.servers import quiet_environment
 
     os.environ |= quiet_environment()
-    from tasks.tracking import sync as upload
+    from tasks.tracking.runs import sync as upload
 
     run_id = upload(output)
     typer.echo(f"logged as run {run_id}" if run_id else f"nothing is pending in {output}")

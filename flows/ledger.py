@@ -25,7 +25,7 @@ from gan_core.runs.run import Run
 from tasks.record import tracking_uri
 from tasks.shards import Done
 from tasks.system_metrics import Sample
-from tasks.tracking import track
+from tasks.tracking.runs import track
 
 SHOWN_METRICS = 40
 SHOW_EVERY_S = 2.0

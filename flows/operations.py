@@ -109,7 +109,7 @@ def register(
     os.environ |= quiet_environment()
     from gan_core.checkpoints.files import read_card
     from tasks.record import tracking_uri
-    from tasks.tracking import register_encoder
+    from tasks.tracking.registry import register_encoder
 
     uri = tracking_uri(load_params(params).track)
     made = register_encoder(name or read_card(path).name, path, uri, alias or [])

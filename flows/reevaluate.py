@@ -19,7 +19,9 @@ from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import load_run
 from gan_core.storage.urls import base_name, join_url, open_fs
 from tasks.record import tracking_uri
-from tasks.tracking import Registered, TrackingError, registered_encoders, track_nights
+from tasks.tracking.client import TrackingError
+from tasks.tracking.nightly import track_nights
+from tasks.tracking.registry import Registered, registered_encoders
 
 MOVED = "Moved"
 

@@ -11,7 +11,7 @@ from flows.champion import resolve_encoder
 from flows.ledger import finish
 from flows.runners import run_shards
 from gan_core.recipes.base import Plan, plan_run
-from tasks.tracking import failures_tracked
+from tasks.tracking.runs import failures_tracked
 
 _planned: ContextVar[Plan | None] = ContextVar("planned", default=None)
 

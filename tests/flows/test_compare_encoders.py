@@ -14,7 +14,7 @@ from gan_core.encoders.base import ENCODERS
 from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
 from gan_core.params import load_params
 from gan_core.runs.run import load_run
-from tasks.tracking import champion
+from tasks.tracking.registry import champion
 from tests.conftest import write_dataset
 
 pytestmark = pytest.mark.usefixtures("on_server")

@@ -16,7 +16,8 @@ from gan_core.errors import ParamsError
 from gan_core.loading import load_checkpoint, save_checkpoint
 from gan_core.nightly.history import Entry, Finding, Measured, read_history
 from gan_core.params import load_params
-from tasks.tracking import Registered, TrackingError, register_encoder
+from tasks.tracking.client import TrackingError
+from tasks.tracking.registry import Registered, register_encoder
 from tests.conftest import write_dataset
 
 pytestmark = pytest.mark.usefixtures("on_server")

@@ -17,9 +17,10 @@ from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import Run, begin_run
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.shards import IMAGE, ShardWriter
-from tasks import tracking
 from tasks.record import read_record, tracking_uri
 from tasks.shards import Done
+from tasks.tracking import runs as tracking
+from tasks.tracking.client import artifact_folder
 
 METRICS = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile@+1": 0.9, "swd/smile@-0.5": 3.0, "bad/score": float("nan")}
 SHARD = "shard-00000.parquet"
@@ -196,5 +197,5 @@ def test_where_to_log_is_the_parameter_the_address_or_the_servers_own_store(monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     assert tracking_uri(TrackParams()) == "http://elsewhere"
     assert tracking_uri(TrackParams(uri="http://named")) == "http://named"
-    assert tracking._artifact_folder("postgresql://db/mlflow") == (Path.cwd() / "mlartifacts").as_uri()
-    assert tracking._artifact_folder("http://elsewhere") is None
+    assert artifact_folder("postgresql://db/mlflow") == (Path.cwd() / "mlartifacts").as_uri()
+    assert artifact_folder("http://elsewhere") is None
