@@ -18,7 +18,7 @@ from gan_core.recipes.composition_distances import Distances, Pair, pair_squares
 from gan_core.recipes.composition_plan import entry_name
 from gan_core.rows import Rejected, Row
 from gan_core.run.stage import Stage
-from gan_core.storage.images import encode_png, image_value, to_tensor, to_uint8
+from gan_core.storage.images import ImageCell, encode_png, image_value, to_tensor, to_uint8
 from gan_core.storage.shards import IMAGE
 
 INPUTS_SHOWN = 8
@@ -97,7 +97,7 @@ class ComposeStage(Stage):
         }
 
 
-def _cell(key: str, image: Tensor) -> Row:
+def _cell(key: str, image: Tensor) -> ImageCell:
     return image_value(encode_png(to_uint8(image)[0]), f"{key}.png")
 
 
