@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gan_core.errors import ParamsError, near_matches
 
 T = TypeVar("T")
+Arguments = dict[str, Any]
+"""Keyword arguments of a registered class, JSON-able: with them a checkpoint's card rebuilds the module."""
 
 
 class Registry(Generic[T]):
