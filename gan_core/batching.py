@@ -1,4 +1,4 @@
-"""Same bits for a row whoever travels with it and however many cores there are."""
+"""Run networks in fixed-size chunks, so that a row's result is bit-identical for any batch, order and core count."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,21 +7,23 @@ import torch
 from torch import Tensor
 
 CHUNK = 8
+"""Rows in a chunk. Each distinct size can change the last bits of stored results, so it is part of the numbers."""
 LARGE = 256
-"""Pictures of more pixels a side than this go through in smaller chunks."""
+"""Images with a longer side than this, in pixels, use smaller chunks: a chunk holds at most 8 x 256 x 256 pixels."""
 
 
 def chunk_size(side: int) -> int:
-    """Pictures of ``side`` pixels that go through a network at once: 8, and fewer where they are large (1024: one)."""
+    """Return how many images of ``side`` pixels a chunk holds: 8 up to 256 pixels, fewer for larger ones (1024: 1)."""
     return max(1, CHUNK * LARGE**2 // max(side, LARGE) ** 2)
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int | None = None) -> Tensor:
-    """Apply ``function`` to ``rows [B, ...]`` in chunks of ``size``, the last one padded with copies of its last row.
+    """Apply ``function`` to ``rows [B, ...]`` in chunks of ``size`` and return its results ``[B, ...]``.
 
-    Convolutions and matrix products take other kernels, and round otherwise, for other batch sizes; with one shape for
-    all, results are the same to the bit for any ``B`` and any order. Needs a function that treats rows alike. Without
-    ``size`` it is ``chunk_size`` for pictures ``[B, ..., 3, H, W]``, and 8 for anything else.
+    The last chunk is padded with copies of its last row. Convolutions and matrix products choose kernels by batch size,
+    and these kernels round differently. With one chunk size the results are bit-identical for any ``B`` and any order.
+    ``function`` must treat rows independently. ``size`` defaults to ``chunk_size`` for images ``[B, ..., 3, H, W]``,
+    and to 8 for anything else.
     """
     (results,) = in_chunks_each(lambda chunk: (function(chunk),), rows, size)
     return results
@@ -30,7 +32,7 @@ def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int | No
 def in_chunks_each(
     function: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor, size: int | None = None
 ) -> tuple[Tensor, ...]:
-    """Do as ``in_chunks`` for a function that gives several tensors, all of them rows first."""
+    """Do the same as ``in_chunks`` for a function that returns several tensors, each ``[B, ...]``."""
     size = size or (chunk_size(rows.shape[-1]) if rows.ndim > 3 else CHUNK)
     results = []
     for chunk in rows.split(size):
@@ -41,7 +43,7 @@ def in_chunks_each(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread inside (sums split over threads round otherwise), and as many as before afterwards."""
+    """Limit torch to one thread inside the block, because sums that are split over threads round differently."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

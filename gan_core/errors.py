@@ -1,11 +1,11 @@
-"""Errors that a user can act on: what was wrong, where, and what to do."""
+"""Error classes for mistakes that a user can fix. Each message says what was wrong, where, and what to do."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """A mistake in the input, told in one line; the command line exits with code 2 on it."""
+    """A mistake in the input, with a message of one line. The command line exits with code 2 on it."""
 
 
 class ParamsError(UserError):
@@ -23,7 +23,7 @@ class DataError(UserError):
 def near_matches(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'a' or 'b'?"`` for names close to ``name``, or all known names if none is close."""
     known = sorted(known)
-    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    close = get_close_matches(name, known, n=3, cutoff=0.5)  # looser than difflib's default of 0.6
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "; known: " + ", ".join(known) if known else ""

@@ -1,4 +1,4 @@
-"""Points in pictures, and the similarity that lays five landmarks on the points of face recognition (112 x 112)."""
+"""Points in images, and the similarity transform from five landmarks to face recognition's template (112 x 112)."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,15 +14,15 @@ REFERENCE: Points = np.array(
         [70.72990036, 92.20410156],
     ]
 )
-"""Eyes, nose tip, mouth corners in the crop: the ArcFace points, 8 pixels to the right of the 96 x 112 ones."""
+"""Eyes, nose tip and mouth corners in the crop: the ArcFace template, which is the 96 x 112 one shifted 8 px right."""
 
 
 def similarity(points: ArrayLike, reference: ArrayLike = REFERENCE, reflection: bool = True) -> Points:
-    """Return the matrix ``[2, 3]`` of the similarity that maps ``points [N, 2]`` nearest to ``reference`` [N, 2].
+    """Return the matrix ``[2, 3]`` of the similarity that maps ``points [N, 2]`` closest to ``reference [N, 2]``.
 
-    Scale, rotation and shift are fitted the other way round, by least squares in the image, and inverted, as the
-    published alignment does; with ``reflection`` mirrored ones compete too. Raises ``ValueError`` where all points are
-    one.
+    Scale, rotation and shift are fitted by least squares from the reference to the image and then inverted, as in the
+    published alignment code. With ``reflection`` a mirrored fit is used where its error is smaller. Raises
+    ``ValueError`` if all points coincide.
     """
     source, target = np.asarray(points, np.float64), np.asarray(reference, np.float64)
     best = _fit(source, target)
@@ -33,13 +33,13 @@ def similarity(points: ArrayLike, reference: ArrayLike = REFERENCE, reflection: 
 
 
 def _fit(source: Points, target: Points) -> Points:
-    """The inverse of u = a x + b y + c, v = a y - b x + d from ``target`` (x, y) to ``source`` (u, v)."""
+    """Fit u = a x + b y + c, v = a y - b x + d from ``target`` (x, y) to ``source`` (u, v) and invert it."""
     zeros, ones = np.zeros(len(source)), np.ones(len(source))
     x, y = target.T
     rows = np.concatenate([np.column_stack([x, y, ones, zeros]), np.column_stack([y, -x, zeros, ones])])
     (a, b, c, d), _, rank, _ = np.linalg.lstsq(rows, source.T.flatten(), rcond=None)
-    if rank < 4 or a * a + b * b < 1e-12:
-        raise ValueError("landmarks in one place define no similarity")
+    if rank < 4 or a * a + b * b < 1e-12:  # a scale below 1e-6: the points coincide
+        raise ValueError("all landmarks are in one place, so they define no similarity")
     return np.linalg.inv(np.array([[a, b, c], [-b, a, d], [0, 0, 1]]))[:2]
 
 

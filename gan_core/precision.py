@@ -10,13 +10,15 @@ from gan_core.sections import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {"exact": torch.float32, "fast": torch.bfloat16}
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Option numbers of ``mallopt`` in glibc's ``malloc.h``."""
 MOST = 2**31 - 1
+"""The largest C ``int``: freed memory is never returned to the system."""
 
 
 def set_precision(module: nn.Module, precision: Precision) -> None:
-    """Set the type that every network inside ``module`` with a ``compute_dtype`` convolves in.
+    """Set ``compute_dtype``, the type of the convolutions, in every part of ``module`` that has one.
 
-    Parameters stay float32; mapping, demodulation, images and metrics are float32 in both modes.
+    Parameters, mapping, demodulation, images and metrics are float32 in both modes.
     """
     for part in module.modules():
         if hasattr(part, "compute_dtype"):
@@ -24,10 +26,10 @@ def set_precision(module: nn.Module, precision: Precision) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed, for the life of the process (glibc only; elsewhere nothing happens).
+    """Make the C library keep freed memory until the process ends (glibc only; elsewhere this does nothing).
 
-    By default it returns every large activation to the system and gets the next one page by page: at 256 px on a CPU
-    that takes a third of the time.
+    By default glibc returns every large activation to the system and faults the next one in page by page. At 256 px on
+    a CPU this takes a third of the time.
     """
     if not sys.platform.startswith("linux"):
         return

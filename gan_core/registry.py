@@ -1,22 +1,27 @@
-"""Names for the things that people add: one file, one class, one ``@REGISTRY.register(...)`` line."""
+"""Plug-in registry: looks classes up by name in one package and in entry points.
+
+To add a class, write one file with the class and a ``@REGISTRY.register(...)`` line above it.
+"""
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gan_core.errors import ParamsError, near_matches
 
 T = TypeVar("T")
+Arguments = dict[str, Any]
+"""Keyword arguments of a registered class, JSON-able: with them a checkpoint's card rebuilds the module."""
 
 
 class Registry(Generic[T]):
     """Map names to classes or functions of one kind.
 
-    Other packages add theirs through the entry-point group ``edit_dataset.<kind>``; these are looked up once, at the
-    first miss. ``kind`` is singular and is used in the messages, for instance ``"encoder"``. At the same time every
-    module of ``package`` is imported, so that a new file in it needs no mention anywhere.
+    ``kind`` is a singular noun that appears in the messages, for instance ``"encoder"``. Names are discovered once,
+    when a name is unknown or all names are asked for: every module of ``package`` is imported, and the entry points of
+    the group ``edit_dataset.<kind>`` are loaded. A new file in ``package`` therefore needs no import elsewhere.
     """
 
     def __init__(self, kind: str, package: str | None = None) -> None:
@@ -26,7 +31,7 @@ class Registry(Generic[T]):
         self._discovered = False
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that stores its target under ``name``; a name in use raises ``ValueError``."""
+        """Return a decorator that stores its target under ``name``; it raises ``ValueError`` for a name in use."""
 
         def store(item: T) -> T:
             if name in self._items:
@@ -37,7 +42,7 @@ class Registry(Generic[T]):
         return store
 
     def get(self, name: str) -> T:
-        """Return what is stored under ``name``; an unknown name raises ``ParamsError`` with near matches."""
+        """Return the item ``name``; raises ``ParamsError`` with near matches for an unknown name."""
         if name not in self._items:
             self._discover()
         if name not in self._items:
@@ -45,7 +50,7 @@ class Registry(Generic[T]):
         return self._items[name]
 
     def names(self) -> list[str]:
-        """Return all names, sorted, those of other packages included."""
+        """Return all names, sorted, including those of other packages."""
         self._discover()
         return sorted(self._items)
 

@@ -1,4 +1,4 @@
-"""Rows of a dataset: their columns by name, why one can't go on, and the random seed that follows from its key."""
+"""Rows of a dataset: cells by column name, the reason for rejecting a row, and a row's random seed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,17 +6,19 @@ from hashlib import sha256
 from typing import Any
 
 Row = dict[str, Any]
+"""Cells by column name. ``key``, ``status``, ``reason`` and ``stage`` are text; a stage defines the other columns."""
 Progress = Callable[[int], None]
+"""Called with the number of rows that were just finished."""
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """Why a row can't go on: a short status code (``no_face``) and a sentence."""
+    """Why a row was rejected: a short status code such as ``no_face``, and a sentence."""
 
     status: str
     reason: str
 
 
 def row_seed(key: str) -> int:
-    """Return the seed of a row's random stream: 63 bits of the hash of its key."""
+    """Return the seed of a row's random stream: the first 63 bits of the sha256 of its key."""
     return int.from_bytes(sha256(key.encode()).digest()[:8], "big") >> 1

@@ -1,4 +1,4 @@
-"""What parameters are made of: the base of every section, and numbers with bounds."""
+"""Building blocks of the parameters: the base class of every section, and number types with bounds."""
 
 from typing import Annotated, Literal
 
@@ -13,6 +13,6 @@ Precision = Literal["exact", "fast"]
 
 
 class Section(BaseModel):
-    """A part of the parameters; unknown keys are refused."""
+    """A section of the parameters. It is immutable, and validation fails for unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,1 +1,1 @@
-"""Landmarks, the FFHQ crop, and its way back."""
+"""Landmarks, the FFHQ crop, and pasting a crop back into its image."""

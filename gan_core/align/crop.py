@@ -1,6 +1,7 @@
-"""Cut the face square out of an image as FFHQ does: shrink, crop, pad, transform, downsample.
+"""Crop the face square from an image as FFHQ does: shrink, crop, pad, transform, downsample.
 
-Source: Karras et al. 2019, appendix C, as the published alignment scripts compute it, with float64 geometry.
+Source: Karras et al. 2019, appendix C, as in the published alignment scripts, with float64 geometry. The constants
+(border 0.1, padding 0.3 and blur 0.02 of the side, fade) are those of the scripts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gan_core.geometry import Points
 
 @dataclass(frozen=True)
 class View:
-    """An RGB image with the face's ``quad`` [4, 2] and its ``side`` in that image's pixels."""
+    """An RGB image with the ``quad [4, 2]`` of the face and its ``side``, in pixels of that image."""
 
     image: Image.Image
     quad: Points
@@ -26,12 +27,12 @@ class View:
 
     @property
     def border(self) -> int:
-        """Margin in pixels that is kept around the quad."""
+        """The margin around the quad in pixels."""
         return max(int(np.rint(self.side * 0.1)), 3)
 
     @property
     def bounds(self) -> tuple[int, int, int, int]:
-        """Integer box around the quad: left, top, right, bottom."""
+        """The integer box around the quad: left, top, right, bottom."""
         left, top = np.floor(self.quad.min(axis=0)).astype(int).tolist()
         right, bottom = np.ceil(self.quad.max(axis=0)).astype(int).tolist()
         return left, top, right, bottom
@@ -40,10 +41,10 @@ class View:
 def align_face(
     image: Image.Image, square: FaceSquare, size: int, transform_size: int, enable_padding: bool = True
 ) -> Image.Image:
-    """Cut ``square`` out of an RGB image, upright, ``size`` x ``size``.
+    """Crop ``square`` from an RGB image as an upright image of ``size`` x ``size`` pixels.
 
-    The square is sampled bilinearly at ``transform_size``, then reduced with Lanczos. With ``enable_padding``, parts
-    outside the image are its reflection, blurred and faded to the median colour; without it they are black.
+    The square is sampled bilinearly at ``transform_size`` and reduced with a Lanczos filter. With ``enable_padding``,
+    parts outside of the image are its reflection, blurred and faded to the median colour; otherwise they are black.
     """
     view = prepare_view(image, square, size, enable_padding)
     corners = tuple((view.quad + 0.5).flatten().tolist())
@@ -54,7 +55,7 @@ def align_face(
 
 
 def prepare_view(image: Image.Image, square: FaceSquare, size: int, enable_padding: bool) -> View:
-    """Shrink, crop and pad: the image and the quad that the transform reads."""
+    """Shrink, crop and pad an image, and return it with the quad that the transform reads."""
     view = _crop(_shrink(View(image, square.corners, square.side), size))
     return _pad(view) if enable_padding else view
 
@@ -97,7 +98,7 @@ def _pad(view: View) -> View:
 
 
 def _fade_margin(pixels: NDArray[np.float32], pad: NDArray[np.int_], sigma: float) -> NDArray[np.float32]:
-    """Blur ``[H, W, 3]`` towards its edges, then fade to the median; ``pad`` is left, top, right, bottom."""
+    """Blur ``[H, W, 3]`` towards its edges, then fade it to the median; ``pad`` is left, top, right, bottom."""
     height, width, _ = pixels.shape
     y, x, _ = np.ogrid[:height, :width, :1]
     across = np.minimum(np.float32(x) / pad[0], np.float32(width - 1 - x) / pad[2])

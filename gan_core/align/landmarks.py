@@ -1,11 +1,11 @@
-"""Where a face's landmarks come from: a column of the dataset, no detector at all, or a network."""
+"""Sources of face landmarks: a column of the dataset, a fixed square, or a network."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,14 +22,14 @@ from gan_core.storage.images import to_tensor
 
 LETTERBOX_SIZE = 64
 SECOND_LOOK = 1.3
-"""Half of the second look's square, in widths of the face: the nearest that the network was trained on."""
+"""Half the side of the second crop, in face widths: the closest crop that the network was trained on."""
 
 
 class LandmarkSource(ABC):
     """Finds the landmarks of one face per image; built once per worker with the path of a checkpoint (may be unused).
 
-    ``virtual`` points stand for a square and for no face: they are not stored, and nothing is padded. ``faces`` says
-    what a detector does where it sees several: take the ``largest``, or reject the image unless it is the ``only`` one.
+    ``virtual`` points define a square but no face: they are not stored, and the crop is not padded. With several faces
+    a detector takes the ``largest``, or rejects the image if ``faces`` is ``only``.
     """
 
     virtual: ClassVar[bool] = False
@@ -42,8 +42,8 @@ class LandmarkSource(ABC):
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
         """Return pixel positions ``[5, 2]`` or ``[68, 2]`` in the RGB ``image``, or why there are none: ``no_face``."""
 
-    def identity(self) -> dict[str, Any]:
-        """Everything beside the image and its row that decides the landmarks: JSON-able."""
+    def identity(self) -> dict[str, object]:
+        """Return everything besides the image and its row that determines the landmarks, JSON-able."""
         return {}
 
 
@@ -52,10 +52,13 @@ LANDMARK_SOURCES: Registry[type[LandmarkSource]] = Registry("landmark source", "
 
 @LANDMARK_SOURCES.register("columns")
 class ColumnLandmarks(LandmarkSource):
-    """Landmarks that the dataset brings along, in its column ``landmarks``; null means that there is no face."""
+    """Landmarks in the column ``landmarks`` of the dataset; null means that there is no face."""
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
-        """Read 5 or 68 points from the row; another number of them is ``degenerate_landmarks``."""
+        """Return the points ``[5, 2]`` or ``[68, 2]`` of the row; other shapes are ``degenerate_landmarks``.
+
+        Raises ``DataError`` if the dataset has no such column.
+        """
         if "landmarks" not in row:
             raise DataError(
                 "align.landmarks is 'columns' but the dataset has no column 'landmarks': "
@@ -74,14 +77,14 @@ class ColumnLandmarks(LandmarkSource):
 
 @LANDMARK_SOURCES.register("centre")
 class CentreSquare(LandmarkSource):
-    """No faces: the points of a virtual upright face whose square is the largest one centred in the image."""
+    """For images without faces: points whose square is the largest one that is centred in the image."""
 
     virtual = True
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
-        """Return five points; every image has them."""
+        """Return the points ``[5, 2]`` in pixels; no image is rejected."""
         width, height = image.size
-        unit = min(width, height) / 4  # half the square is 2.0 eye distances
+        unit = min(width, height) / 4  # the eye distance: half a face square is 2.0 of them
         offsets = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.5], [-0.4, 1.0], [0.4, 1.0]])
         eye_avg = np.array([(width - 1) / 2, (height - 1) / 2 - 0.1 * unit])
         return eye_avg + offsets * unit
@@ -89,15 +92,18 @@ class CentreSquare(LandmarkSource):
 
 @LANDMARK_SOURCES.register("toy-net")
 class NetworkLandmarks(LandmarkSource):
-    """The embedded landmark network for toy portraits: presence and five points of the letterboxed frame."""
+    """The project's landmark network for toy portraits, which sees a letterboxed frame."""
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network, loaded at first use: ``[B, 3, 64, 64]`` -> presence logit ``[B]``, points ``[B, 5, 2]``."""
+        """The network, loaded at first use: ``[B, 3, 64, 64]`` to presence logits ``[B]`` and points ``[B, 5, 2]``."""
         return load_network(self.checkpoint, "landmarks")
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
-        """Detect the face, then look again at where it is; a presence logit below 0 at first is ``no_face``."""
+        """Detect the points ``[5, 2]`` in the whole image, then refine them in a crop around the face.
+
+        A presence logit below 0 in the whole image is ``no_face``.
+        """
         presence, points = self._look(image)
         if presence < 0:
             return Rejected("no_face", f"the landmark network sees no face (presence logit {presence:.2f})")
@@ -111,13 +117,13 @@ class NetworkLandmarks(LandmarkSource):
             presence, points = self.network(to_tensor([box.apply(image)]))
         return presence.item(), box.restore(points[0].double().numpy())
 
-    def identity(self) -> dict[str, Any]:
-        """The checkpoint's hash."""
+    def identity(self) -> dict[str, object]:
+        """Return the checkpoint's hash."""
         return {"landmarks_sha256": file_sha256(self.checkpoint)}
 
 
 def window(points: Points, reach: float = SECOND_LOOK) -> tuple[int, int, int, int]:
-    """The square around landmarks ``[5, 2]`` that a second look takes in: left, top, right, bottom in whole pixels."""
+    """Return the square around landmarks ``[5, 2]`` for the second crop: left, top, right, bottom in whole pixels."""
     middle, spread = points.mean(axis=0), float(np.ptp(points, axis=0).max())
     half = max(round(reach * spread), 1)
     left, top = (round(edge) for edge in (middle - half).tolist())
@@ -126,7 +132,7 @@ def window(points: Points, reach: float = SECOND_LOOK) -> tuple[int, int, int, i
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How an image sits in a 64x64 frame: scaled by ``scale`` to fit, centred, with black bars of ``offset`` pixels."""
+    """Places an image in a 64x64 frame: scaled by ``scale`` to fit, centred, with black bars of ``offset`` pixels."""
 
     scale: tuple[float, float]
     offset: tuple[int, int]
@@ -134,7 +140,7 @@ class Letterbox:
 
     @classmethod
     def fit(cls, width: int, height: int) -> Letterbox:
-        """Fit a ``width`` x ``height`` image: its longer side becomes 64 pixels."""
+        """Fit an image of ``width`` x ``height`` pixels: its longer side becomes 64 pixels."""
         scale = LETTERBOX_SIZE / max(width, height)
         size = max(round(width * scale), 1), max(round(height * scale), 1)
         offset = (LETTERBOX_SIZE - size[0]) // 2, (LETTERBOX_SIZE - size[1]) // 2
@@ -147,5 +153,5 @@ class Letterbox:
         return frame
 
     def restore(self, points: Points) -> Points:
-        """Map positions ``[..., 2]`` in the frame, whose outer edges are 0 and 1, to pixels of the image."""
+        """Map positions ``[..., 2]`` in the frame, in shares from edge to edge (0 to 1), to pixels of the image."""
         return (points * LETTERBOX_SIZE - self.offset) / self.scale - 0.5

@@ -1,4 +1,4 @@
-"""Put a face that was cut out, and edited, back into its photograph."""
+"""Paste a face crop back into its photograph."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from gan_core.geometry import Points
 
 
 def paste_face(photo: Image.Image, face: Image.Image, quad: ArrayLike, feather: float = 0.1) -> Image.Image:
-    """Return ``photo`` with ``face`` laid on the square ``quad`` [4, 2] (top left, bottom left, bottom and top right).
+    """Return ``photo`` with ``face`` pasted into the square ``quad [4, 2]`` (corners as in ``FaceSquare.corners``).
 
-    ``feather`` is the width of the soft edge inside the square, as a share of its side (0: a hard one). Pixels outside
-    of the square keep their values to the bit; so does what of the square lies outside of the photograph.
+    ``feather`` is the width of the soft edge inside the square as a share of its side; 0 means a hard edge. Pixels
+    outside of the square keep their exact values, and parts of the square outside of the photo are ignored.
     """
     corners = np.asarray(quad, dtype=np.float64)
     left, top = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int).tolist()
@@ -32,7 +32,10 @@ def paste_face(photo: Image.Image, face: Image.Image, quad: ArrayLike, feather: 
 
 
 def feathered(across: NDArray[np.float64], down: NDArray[np.float64], feather: float) -> NDArray[np.float64]:
-    """Weight of the face at places (0 to 1 within the square): 0 outside, 1 inside the edge, a smooth step between."""
+    """Return the face's weight ``[H, W]``: 0 outside, 1 inside of the soft edge, and a smooth step between.
+
+    ``across`` and ``down`` ``[H, W]`` are positions in shares of the square's side, 0 to 1 within it.
+    """
     depth = np.minimum(np.minimum(across, 1 - across), np.minimum(down, 1 - down))
     if feather <= 0:
         return (depth > 0).astype(np.float64)
@@ -41,7 +44,7 @@ def feathered(across: NDArray[np.float64], down: NDArray[np.float64], feather: f
 
 
 def _place(corners: Points, pixels: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where pixels ``[..., 2]`` lie in the square, as shares of its side from its top left corner."""
+    """Return the positions of pixels ``[..., 2]`` in shares of the square's side from its top left corner."""
     side_across, side_down = corners[3] - corners[0], corners[1] - corners[0]
     from_corner = pixels - corners[0]
     length = side_across @ side_across
@@ -49,7 +52,7 @@ def _place(corners: Points, pixels: Points) -> tuple[NDArray[np.float64], NDArra
 
 
 def _draw(face: Image.Image, corners: Points, box: tuple[int, int, int, int]) -> NDArray[np.float64]:
-    """The face in the pixels of ``box`` (left, top, width, height), reduced first where the square is the smaller."""
+    """Resample the face to the pixels of ``box`` (left, top, width, height); a larger face is reduced first."""
     left, top, width, height = box
     side_across, side_down = corners[3] - corners[0], corners[1] - corners[0]
     side = float(np.hypot(*side_across))
@@ -57,7 +60,7 @@ def _draw(face: Image.Image, corners: Points, box: tuple[int, int, int, int]) ->
     if size < face.width:
         face = face.resize((size, size), Image.Resampling.LANCZOS)
     scale = size / side**2
-    # Pillow asks, for the middle of an output pixel (edges at whole numbers), where it is in the face
+    # Pillow maps the centre of an output pixel (whose edges are at integers) to a position in the face
     origin = np.array([left, top]) - corners[0] - 0.5
     a, b = side_across * scale
     d, e = side_down * scale

@@ -1,6 +1,6 @@
-"""The oriented face square of FFHQ alignment, from facial landmarks (Karras et al. 2019, appendix C).
+"""The oriented face square of FFHQ alignment, computed from facial landmarks (Karras et al. 2019, appendix C).
 
-Coordinates are (x, y) in pixels, float64, with the centre of the first pixel at (0, 0); "left" is the image's left.
+Coordinates are (x, y) in pixels, float64, with the centre of the first pixel at (0, 0). "Left" is the image's left.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ FIVE_POINT_NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right
 
 @dataclass(frozen=True)
 class FaceSquare:
-    """A rotated square: ``centre`` [2] and ``half`` [2], the vector from the centre to the middle of the right side."""
+    """A rotated square: ``centre [2]``, and ``half [2]``, the vector from there to the middle of the right side."""
 
     centre: Points
     half: Points
 
     @property
     def side(self) -> float:
-        """Length of a side in pixels."""
+        """The length of a side in pixels."""
         return float(np.hypot(*self.half) * 2)
 
     @property
     def corners(self) -> Points:
-        """``[4, 2]``: top left, bottom left, bottom right, top right."""
+        """The corners ``[4, 2]``: top left, bottom left, bottom right, top right."""
         c, x, y = self.centre, self.half, _quarter_turn(self.half)
         return np.stack([c - x - y, c - x + y, c + x + y, c + x - y])
 
 
 def five_points(landmarks: ArrayLike) -> Points:
-    """Reduce landmarks to ``[5, 2]``: eye centres, nose tip, mouth corners, in the order of ``FIVE_POINT_NAMES``.
+    """Reduce landmarks to ``[5, 2]``: eye centres, nose tip and mouth corners, in the order of ``FIVE_POINT_NAMES``.
 
-    Takes the 68 points of the iBUG / dlib layout ``[68, 2]`` or five points, which are returned as they are; any other
-    shape raises ``ValueError``.
+    Takes the points ``[68, 2]`` of the iBUG / dlib layout, or five points, which are returned unchanged. Raises
+    ``ValueError`` for any other shape.
     """
     points = np.asarray(landmarks, dtype=np.float64)
     if points.shape == (5, 2):
@@ -52,8 +52,8 @@ def five_points(landmarks: ArrayLike) -> Points:
 def face_square(landmarks: ArrayLike) -> FaceSquare:
     """Return the square that FFHQ crops for these landmarks (``[5, 2]`` or ``[68, 2]``).
 
-    Its axis is eye-to-eye minus the eye-to-mouth vector turned by 90 degrees, its half side the larger of 2.0 eye
-    distances and 1.8 eye-to-mouth distances. Degenerate landmarks give a square of side 0 or NaN.
+    Its axis is the eye-to-eye vector minus the eye-to-mouth vector turned by 90 degrees. Half its side is the larger of
+    2.0 eye distances and 1.8 eye-to-mouth distances. Degenerate landmarks give a square of side 0 or NaN.
     """
     eye_left, eye_right, _, mouth_left, mouth_right = five_points(landmarks)
     eye_avg = (eye_left + eye_right) * 0.5
@@ -67,7 +67,7 @@ def face_square(landmarks: ArrayLike) -> FaceSquare:
 
 
 def check_landmarks(landmarks: ArrayLike) -> Rejected | None:
-    """Say why no face square follows from these landmarks: non-finite, or eyes or mouth that coincide."""
+    """Return why landmarks ``[5, 2]`` or ``[68, 2]`` define no square (not finite, or coinciding points), or None."""
     points = five_points(landmarks)
     bad = [name for name, point in zip(FIVE_POINT_NAMES, points, strict=True) if not np.isfinite(point).all()]
     if bad:
@@ -81,9 +81,10 @@ def check_landmarks(landmarks: ArrayLike) -> Rejected | None:
 
 
 def check_square(square: FaceSquare, width: int, height: int, min_side: float) -> Rejected | None:
-    """Say why the square can't be cropped from a ``width`` x ``height`` image: ``tiny_face`` or ``out_of_frame``.
+    """Return why the square can't be cropped from a ``width`` x ``height`` image, or None if it can.
 
-    A square more than eight times as long as the image counts as out of the frame: it would be padding only.
+    The reasons are ``tiny_face`` and ``out_of_frame``. A square of more than eight times the longer side of the image
+    is out of the frame too, because the crop would be almost only padding.
     """
     if square.side < min_side:
         return Rejected("tiny_face", f"the face square is {square.side:.1f} px wide, below {min_side:g} px")
@@ -96,5 +97,5 @@ def check_square(square: FaceSquare, width: int, height: int, min_side: float) -
 
 
 def _quarter_turn(v: Points) -> Points:
-    """Turn a vector by 90 degrees, from right to down."""
+    """Turn a vector by 90 degrees, so that right becomes down."""
     return np.array([-v[1], v[0]])

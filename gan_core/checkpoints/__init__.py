@@ -1,1 +1,1 @@
-"""Safe loading and storing of weights."""
+"""Safe loading and saving of weights."""

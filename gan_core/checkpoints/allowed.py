@@ -1,10 +1,13 @@
-"""The allow-list of names that a pickle may mention, and what stands for each: no file's name is ever imported."""
+"""The allow-list of names that a pickle may contain, and the function that replaces each. No name is ever imported.
+
+The functions receive untrusted values. They raise ``Refused``, or an ordinary exception (``TypeError``, ``ValueError``)
+that ``PickleReader`` reports as damage.
+"""
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,40 +40,40 @@ DTYPES = {
     "u1": torch.uint8,
     "b1": torch.bool,
 }
-_PLAIN_KEYS = str | int | float | bytes | None
+PlainKey = str | int | float | bytes | None
 INERT = {f"torch.{name}" for name in ("float16", "float32", "float64", "bfloat16", "int64", "int32", "uint8", "bool")}
 
 
 @dataclass(frozen=True)
 class Global:
-    """A name that a pickle mentions, from the allow-list."""
+    """A name of the allow-list that a pickle contains."""
 
     name: str
 
 
 @dataclass
 class NumpyType:
-    """A numpy dtype: ``code`` such as ``"f4"``; ``order`` is ``"<"``, ``">"`` or ``"|"`` (one byte)."""
+    """A numpy dtype: ``code`` such as ``"f4"``, and ``order``, which is ``"<"``, ``">"`` or ``"|"`` (one byte)."""
 
     code: str
     order: str = "<"
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype itself; only booleans, integers and floats exist here."""
+    def dtype(self) -> np.dtype[np.generic]:
+        """The dtype as numpy has it: a boolean, an integer or a float."""
         return np.dtype(self.order + self.code)
 
 
-def call(name: Global, arguments: tuple[Any, ...]) -> Any:
-    """Do what stands for calling ``name``; raises ``Refused`` for names that are not functions."""
+def call(name: Global, arguments: tuple[object, ...]) -> object:
+    """Call the replacement of ``name``; raises ``Refused`` for names that are not functions."""
     function = CALLS.get(name.name)
     if function is None:
         raise Refused(f"it calls {name.name}, which is not a function here", unsafe=True)
     return function(*arguments)
 
 
-def build(target: Any, state: Any) -> None:
-    """Give ``target`` the attributes in ``state``, as unpickling would; raises ``Refused``."""
+def build(target: object, state: object) -> None:
+    """Set the attributes ``state`` of ``target``, as unpickling would; raises ``Refused`` for what can't have them."""
     if isinstance(target, Record):
         parts = state if isinstance(state, tuple) else (state,)
         for part in parts:
@@ -78,10 +81,10 @@ def build(target: Any, state: Any) -> None:
                 target.state.update(part)
             elif part is not None:
                 raise Refused(f"the attributes of {target.name} are a {type(part).__name__}")
-    elif isinstance(target, NumpyType):
+    elif isinstance(target, NumpyType) and isinstance(state, tuple):
         target.order = {"<": "<", ">": ">", "|": "|", "=": "<"}[state[1]]
-    elif isinstance(target, StoredTensor):
-        _fill_array(target, state)
+    elif isinstance(target, StoredTensor) and isinstance(state, tuple):
+        _fill_array(target, *state[1:])
     elif not isinstance(target, dict):  # an OrderedDict's own attributes, such as _metadata, are not needed
         raise Refused(f"it sets attributes of a {type(target).__name__}", unsafe=True)
 
@@ -93,9 +96,9 @@ def allowed(name: str) -> Global:
     return Global(name)
 
 
-def checked_key(key: Any) -> Any:
-    """Return a key of a dictionary or set if hashing it is quick; raises ``Refused``."""
-    if isinstance(key, _PLAIN_KEYS) and not (isinstance(key, int) and abs(key) >= 1 << 64):
+def checked_key(key: object) -> PlainKey:
+    """Return a key of a dictionary or set if it can be hashed quickly; raises ``Refused`` if not."""
+    if isinstance(key, PlainKey) and not (isinstance(key, int) and abs(key) >= 1 << 64):
         return key
     raise Refused(f"it has a dictionary or set with {type(key).__name__} keys")
 
@@ -104,11 +107,11 @@ def _record(name: str) -> Callable[..., Record]:
     return lambda *_: Record(name)
 
 
-def _mapping(pairs: Any = ()) -> dict[Any, Any]:
+def _mapping(pairs: dict[object, object] | Iterable[tuple[object, object]] = ()) -> dict[PlainKey, object]:
     return {checked_key(key): value for key, value in (pairs.items() if isinstance(pairs, dict) else pairs)}
 
 
-def _set(items: Any = ()) -> set[Any]:
+def _set(items: Iterable[object] = ()) -> set[PlainKey]:
     return {checked_key(item) for item in items}
 
 
@@ -116,49 +119,46 @@ def _joined(separator: str) -> Callable[..., str]:
     return lambda *parts: separator.join(str(checked_key(part)) for part in parts)
 
 
-def _persistent_object(meta: Any) -> Record:
+def _persistent_object(meta: object) -> Record:
     if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("state"), dict):
         raise Refused("it has a persistent object of an unknown form")
-    return Record(
-        str(checked_key(meta.get("class_name"))), meta["state"]
-    )  # module_src, its program text, is dropped unread
+    return Record(str(checked_key(meta.get("class_name"))), meta["state"])  # module_src, its source code, is never read
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:
+def _tensor(storage: object, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: object) -> StoredTensor:
     return place_tensor(storage, offset, shape, stride)
 
 
-def _parameter(data: Any, *_: Any) -> StoredTensor:
+def _parameter(data: object, *_: object) -> StoredTensor:
     if not isinstance(data, StoredTensor):
         raise Refused("a parameter of it is not a tensor")
     return data
 
 
-def _tensor_with_attributes(function: Any, _type: Any, arguments: Any, _state: Any) -> StoredTensor:
-    if function != Global("torch._utils._rebuild_tensor_v2"):
+def _tensor_with_attributes(function: object, _type: object, arguments: object, _state: object) -> StoredTensor:
+    if function != Global("torch._utils._rebuild_tensor_v2") or not isinstance(arguments, tuple):
         raise Refused("a tensor of it is of an unknown kind")
     return _tensor(*arguments)
 
 
-def _numpy_type(code: Any, *_: Any) -> NumpyType:
+def _numpy_type(code: object, *_: object) -> NumpyType:
     if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?[biuf][1248]", code) or code[-2:] not in DTYPES:
         raise Refused("it has numpy values that are neither booleans, integers nor floats", unsafe=True)
     return NumpyType(code[-2:], code[0].replace("=", "<") if len(code) == 3 else "<")
 
 
-def _scalar(kind: Any, data: Any) -> Any:
-    data = _bytes(data)
-    if not isinstance(kind, NumpyType) or len(data) != kind.dtype.itemsize:
+def _scalar(kind: object, data: object) -> object:
+    stored = _bytes(data)
+    if not isinstance(kind, NumpyType) or len(stored) != kind.dtype.itemsize:
         raise Refused("a number of it is damaged")
-    return np.frombuffer(data, kind.dtype)[0].item()
+    return np.frombuffer(stored, kind.dtype)[0].item()
 
 
-def _empty_array(*_: Any) -> StoredTensor:
+def _empty_array(*_: object) -> StoredTensor:
     return StoredTensor(Storage(torch.uint8, 0, memoryview(b"")), 0, (0,), (1,))
 
 
-def _fill_array(target: StoredTensor, state: Any) -> None:
-    _, shape, kind, fortran, data = state
+def _fill_array(target: StoredTensor, shape: Sequence[int], kind: object, fortran: object, data: object) -> None:
     target.storage, target.shape = _array_storage(kind, data), tuple(shape)
     strides = row_major(target.shape[::-1])[::-1] if fortran else row_major(target.shape)
     checked = place_tensor(target.storage, 0, target.shape, strides)
@@ -167,20 +167,20 @@ def _fill_array(target: StoredTensor, state: Any) -> None:
     target.stride = checked.stride
 
 
-def _array_storage(kind: Any, data: Any) -> Storage:
+def _array_storage(kind: object, data: object) -> Storage:
     if not isinstance(kind, NumpyType) or kind.order == ">":
         raise Refused("an array of it is not of numbers in this machine's byte order")
     view = memoryview(_bytes(data))
     return Storage(DTYPES[kind.code], len(view) // kind.dtype.itemsize, view)
 
 
-def _array_from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> StoredTensor:
+def _array_from_buffer(data: object, kind: object, shape: Sequence[int], order: object) -> StoredTensor:
     array = _empty_array()
-    _fill_array(array, (1, shape, kind, order == "F", data))
+    _fill_array(array, shape, kind, order == "F", data)
     return array
 
 
-def _bytes(data: Any) -> Any:
+def _bytes(data: object) -> bytes | bytearray | memoryview:
     if isinstance(data, str):
         return data.encode("latin-1")
     if not isinstance(data, bytes | bytearray | memoryview):
@@ -188,17 +188,17 @@ def _bytes(data: Any) -> Any:
     return data
 
 
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
+def _encode(text: object, encoding: object = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise Refused("it encodes text in an unknown way")
     return text.encode("latin-1")
 
 
-def _old_object(cls: Any, *_: Any) -> Any:
+def _old_object(cls: Global, *_: object) -> object:
     return call(cls, ())
 
 
-CALLS: dict[str, Callable[..., Any]] = {
+CALLS: dict[str, Callable[..., object]] = {
     "collections.OrderedDict": _mapping,
     "dnnlib.util.EasyDict": _mapping,
     "dnnlib.EasyDict": _mapping,
@@ -217,13 +217,10 @@ CALLS: dict[str, Callable[..., Any]] = {
     "numpy.dtype": _numpy_type,
     "numpy.ndarray": _empty_array,
     "_codecs.encode": _encode,
+    **dict.fromkeys(("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"), _scalar),
+    **dict.fromkeys(("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"), _empty_array),
+    **dict.fromkeys(("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"), _array_from_buffer),
+    **dict.fromkeys(("builtins.set", "builtins.frozenset", "__builtin__.set", "__builtin__.frozenset"), _set),
+    **dict.fromkeys(("builtins.object", "__builtin__.object"), _record("object")),
+    **dict.fromkeys(("copyreg._reconstructor", "copy_reg._reconstructor"), _old_object),
 }
-for _module in ("numpy.core", "numpy._core"):
-    CALLS[f"{_module}.multiarray.scalar"] = _scalar
-    CALLS[f"{_module}.multiarray._reconstruct"] = _empty_array
-    CALLS[f"{_module}.numeric._frombuffer"] = _array_from_buffer
-for _module in ("builtins", "__builtin__"):
-    CALLS[f"{_module}.set"] = CALLS[f"{_module}.frozenset"] = _set
-    CALLS[f"{_module}.object"] = _record("object")
-for _module in ("copyreg", "copy_reg"):
-    CALLS[f"{_module}._reconstructor"] = _old_object

@@ -1,8 +1,8 @@
-"""Arrays in the files of others, ``.npy``, ``.npz`` and ``.pt``: read without unpickling anything."""
+"""Read arrays from published ``.npy``, ``.npz`` and ``.pt`` files without unpickling anything."""
 
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,32 +11,37 @@ from torch import Tensor
 from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.errors import CheckpointError
 
+Arrays = Tensor | Sequence[object] | Mapping[str, object]
+"""A tensor ``[...]``, or a list or a dictionary with at least one tensor in it."""
 
-def read_arrays(path: str | Path) -> Any:
-    """A tensor, a list of tensors, or a dictionary with tensors in it; raises ``CheckpointError`` for all else."""
+
+def read_arrays(path: str | Path) -> Arrays:
+    """Return the content of a file: tensors ``[...]`` of any shape, float32 if they come from a numpy file.
+
+    Raises ``CheckpointError`` for a missing or damaged file, pickled objects in a numpy file, and other content.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no directions at {path}: name the file")
-    if path.suffix == ".npy":
-        return torch.from_numpy(_plain(path))
-    if path.suffix == ".npz":
-        return {key: torch.from_numpy(value) for key, value in _plain(path).items()}
+    if path.suffix in (".npy", ".npz"):
+        return _read_numpy(path)
     content = open_checkpoint(path).load()
     parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else [content]
-    if not any(isinstance(part, Tensor) for part in parts):
+    if not isinstance(content, Tensor | dict | list) or not any(isinstance(part, Tensor) for part in parts):
         raise CheckpointError(
             f"{path} holds {type(content).__name__}, not a tensor: no direction file known here is like it"
         )
     return content
 
 
-def _plain(path: Path) -> Any:
+def _read_numpy(path: Path) -> Arrays:
     try:
         stored = np.load(path, allow_pickle=False)
         if isinstance(stored, np.ndarray):
-            return stored.astype(np.float32)
+            return torch.from_numpy(stored.astype(np.float32))
         with stored:
-            return {key: stored[key].astype(np.float32) for key in stored.files if stored[key].dtype.kind in "fiu"}
+            arrays = {key: stored[key] for key in stored.files}
+        return {key: torch.from_numpy(a.astype(np.float32)) for key, a in arrays.items() if a.dtype.kind in "fiu"}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         if "pickle" in str(error):
             raise CheckpointError(f"{path} is refused: it holds pickled objects, which are never opened here") from None

@@ -1,6 +1,6 @@
-"""Which kind of file a checkpoint is, and where in it its values lie: torch zip and legacy files, pickles, safetensors.
+"""Read the index of a checkpoint file: torch zip files, legacy torch files, pickles and safetensors.
 
-Nothing is loaded and nothing is run: what a file holds comes back as inert records and places of tensors.
+No tensor is loaded and no code is run. The content is returned as inert records and the positions of tensors.
 """
 
 import json
@@ -11,21 +11,23 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeVar
 
 import torch
 
 from gan_core.checkpoints.allowed import STORAGES, Global
 from gan_core.checkpoints.files import placeholder
 from gan_core.checkpoints.pickles import PickleReader
-from gan_core.checkpoints.stored import Refused, Storage, loaded, place_tensor, row_major, stored_tensors
+from gan_core.checkpoints.stored import Refused, Storage, StoredTensor, loaded, place_tensor, row_major, stored_tensors
 from gan_core.errors import CheckpointError
 
 MAX_FILE_BYTES = 32 << 30
 MAX_INDEX_BYTES = 64 << 20
 MAX_ENTRIES = 100_000
+"""Bounds on the time and memory that a hostile file can cost."""
 MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
+"""The first two values of a legacy torch file (``torch.serialization.MAGIC_NUMBER``, ``PROTOCOL_VERSION``)."""
 OTHER_FILES = {
     (0, b"\x1f\x8b"): "a gzip archive: unpack it first",
     (0, b"BZh"): "a bzip2 archive: unpack it first",
@@ -53,22 +55,36 @@ SAFETENSORS_TYPES = {
 }
 
 
+T = TypeVar("T")
+
+
+class SafetensorsEntry(TypedDict):
+    """A tensor in the header of a safetensors file."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds, its tensors still in it; ``container`` says which kind of file it is."""
+    """The content of a file whose tensors are not loaded yet; ``container`` is the kind of file."""
 
     path: Path
     container: str
-    value: Any
+    value: object
     metadata: dict[str, str]
 
-    def load(self) -> Any:
-        """Load all tensors; raises ``CheckpointError``."""
+    def load(self) -> object:
+        """Return the content with all tensors loaded; raises ``CheckpointError`` if that fails."""
         return _in_one_sentence(self.path, lambda: loaded(self.value))
 
 
 def open_checkpoint(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> Contents:
-    """Read the index of a checkpoint file of whatever kind; raises ``CheckpointError`` for anything else."""
+    """Read the index of a checkpoint file of any known kind.
+
+    Raises ``CheckpointError`` for a missing file, and for one that is too large, damaged, hostile or of another kind.
+    """
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder: name the checkpoint file in it")
@@ -81,7 +97,7 @@ def open_checkpoint(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> Conten
     return _in_one_sentence(path, lambda: _open(path))
 
 
-def _in_one_sentence(path: Path, read: Callable[[], Any]) -> Any:
+def _in_one_sentence(path: Path, read: Callable[[], T]) -> T:
     try:
         return read()
     except Refused as error:
@@ -112,13 +128,15 @@ def _open(path: Path) -> Contents:
 
 
 class _Places:
-    """Storages by key, as persistent ids ask for them; ``find`` gives the bytes of one that is new."""
+    """The storages that persistent ids refer to, by key; ``find`` returns the bytes of a new one."""
 
     def __init__(self, find: Callable[[Storage, str], memoryview | None]) -> None:
         self.find = find
         self.storages: dict[str, Storage] = {}
 
-    def __call__(self, persistent_id: Any) -> Storage:
+    def __call__(self, persistent_id: object) -> Storage:
+        if not isinstance(persistent_id, tuple):
+            raise Refused("it refers to data in an unknown way")
         kind, storage_type, key, _, count, *view = persistent_id
         known = isinstance(storage_type, Global) and storage_type.name in STORAGES
         if kind != "storage" or not known or type(count) is not int or count < 0 or not isinstance(key, str):
@@ -134,7 +152,7 @@ class _Places:
         return self.storages[key]
 
 
-def _read_zip(path: Path, view: memoryview) -> Any:
+def _read_zip(path: Path, view: memoryview) -> object:
     entries = _zip_entries(path, view)
     index = next((name for name in entries if name.split("/", 1)[-1] == "data.pkl"), None)
     if index is None:
@@ -156,7 +174,7 @@ def _read_zip(path: Path, view: memoryview) -> Any:
     return _only(entries[index], _Places(find))
 
 
-def _only(view: memoryview, places: _Places) -> Any:
+def _only(view: memoryview, places: _Places) -> object:
     reader = PickleReader(view, 0, places)
     value = reader.read()
     if reader.position != len(view):
@@ -190,8 +208,8 @@ def _zip_data(info: zipfile.ZipInfo, view: memoryview) -> memoryview:
     return view[begin : begin + info.file_size]
 
 
-def _read_stream(view: memoryview, nested: Callable[[memoryview], Any] | None = None) -> tuple[str, Any]:
-    """A legacy torch file, or a plain pickle."""
+def _read_stream(view: memoryview, nested: Callable[[memoryview], object] | None = None) -> tuple[str, object]:
+    """Read a legacy torch file or a plain pickle; return the kind of file and the content."""
     first = PickleReader(view, 0, None, nested)
     value = first.read()
     if value != MAGIC or isinstance(value, bool):
@@ -201,10 +219,10 @@ def _read_stream(view: memoryview, nested: Callable[[memoryview], Any] | None = 
     return "legacy torch file", _read_legacy(view, first.position)
 
 
-def _read_legacy(view: memoryview, position: int) -> Any:
+def _read_legacy(view: memoryview, position: int) -> object:
     places = _Places(lambda _storage, _key: None)
     values = []
-    for _ in range(4):  # protocol, machine, the content itself, keys of the storages
+    for _ in range(4):  # protocol version, machine, content, keys of the storages
         reader = PickleReader(view, position, places)
         values.append(reader.read())
         position = reader.position
@@ -223,7 +241,7 @@ def _read_legacy(view: memoryview, position: int) -> Any:
     return content
 
 
-def _read_safetensors(view: memoryview) -> tuple[dict[str, Any], dict[str, str]]:
+def _read_safetensors(view: memoryview) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     length = struct.unpack("<Q", view[:8])[0]
     if length > min(MAX_INDEX_BYTES, len(view) - 8):
         raise Refused("its header is longer than the file: download it again")
@@ -236,7 +254,7 @@ def _read_safetensors(view: memoryview) -> tuple[dict[str, Any], dict[str, str]]
         raise Refused("its header is damaged: download it again") from None
 
 
-def _placed(entry: dict[str, Any], data: memoryview) -> Any:
+def _placed(entry: SafetensorsEntry, data: memoryview) -> StoredTensor:
     begin, end = entry["data_offsets"]
     dtype, shape = SAFETENSORS_TYPES[entry["dtype"]], tuple(entry["shape"])
     if not 0 <= begin <= end <= len(data) or math.prod(shape) * dtype.itemsize != end - begin:

@@ -1,5 +1,6 @@
-"""Checkpoint files: safetensors with a card inside, written whole or not at all, refused in one sentence."""
+"""Checkpoint files: safetensors with a card in the metadata, written atomically, with one-line errors for bad files."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +13,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gan_core.errors import CheckpointError
+from gan_core.registry import Arguments
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import hash_file
 
 HALF_MAX = 65504.0
+"""The largest float16."""
 PLACEHOLDERS = {
     b"version https://git-lfs": "a Git LFS pointer, not the file: run `git lfs pull` or download it again",
     b"<!doctype": "a web page, not a checkpoint: the download needs a log-in or the address is wrong",
@@ -29,43 +32,47 @@ PICKLES = {
 
 
 class Card(BaseModel):
-    """What a checkpoint holds and where it comes from.
+    """Describes the content and origin of a checkpoint.
 
-    ``name`` is the registry name of the module (family, architecture) and ``arguments`` rebuild it. ``space`` is the
-    latent space it writes to, ``generator_sha256`` the hash of the generator file it was made for.
+    ``name`` is the registry name of the module (family, architecture), and ``arguments`` are those of its constructor.
+    ``space`` is the latent space of its codes, and ``generator_sha256`` the hash of the generator file it belongs to.
+    ``extra`` has other JSON-able values, such as scores.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["generator", "encoder", "network", "directions", "paths"]
     name: str
-    arguments: dict[str, Any] = {}
+    arguments: Arguments = {}
     space: str | None = None
     generator_sha256: str | None = None
     made_by: str
     licence: str
     source: str
     notes: str = ""
-    extra: dict[str, Any] = {}
+    extra: Mapping[str, Any] = {}
 
     @field_validator("arguments", mode="before")
     @classmethod
-    def _restore_integer_keys(cls, arguments: Any) -> Any:
+    def _restore_integer_keys(cls, arguments: object) -> object:
         return _integer_keys(arguments)
 
 
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], card: Card, half: bool = True) -> str:
-    """Write tensors and card as one safetensors file and return its sha256.
+    """Write tensors ``[...]`` by name and a card as one safetensors file, atomically, and return its sha256.
 
-    With ``half`` float32 tensors are stored as float16, except those with values beyond its range. The file appears
-    whole or not at all. Raises ``CheckpointError`` for a tensor with NaN or infinity, ``DataError`` if it can't write.
+    With ``half`` float32 tensors are stored as float16, except those with values beyond its range. Raises
+    ``CheckpointError`` for a tensor with NaN or infinity, and ``DataError`` if the file can't be written.
     """
     stored = {key: _storable(key, tensor, half) for key, tensor in tensors.items()}
     return write_bytes(path, save(stored, metadata={"card": card.model_dump_json()}))
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Card]:
-    """Read all tensors of a checkpoint (floating ones as float32) and its card; raises ``CheckpointError``."""
+    """Return the tensors ``[...]`` of a checkpoint by name, floating ones as float32, and its card.
+
+    Raises ``CheckpointError`` if the file is missing, damaged or has no card.
+    """
     card = read_card(path)
     with _opened(path) as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -73,7 +80,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Card]:
 
 
 def read_card(path: str | Path) -> Card:
-    """Read only the card of a checkpoint; raises ``CheckpointError`` if the file is missing, damaged or cardless."""
+    """Return the card of a checkpoint; raises ``CheckpointError`` if the file is missing, damaged or has no card."""
     with _opened(path) as file:
         text = (file.metadata() or {}).get("card")
     if text is None:
@@ -86,11 +93,14 @@ def read_card(path: str | Path) -> Card:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Return the hex sha256 of a checkpoint, remembered while the file stays unchanged; raises ``CheckpointError``."""
+    """Return the hex sha256 of a checkpoint, cached while the file is unchanged.
+
+    Raises ``CheckpointError`` if there is no file.
+    """
     return hash_file(_local(path))
 
 
-def _opened(path: str | Path) -> Any:
+def _opened(path: str | Path) -> safe_open:
     local = _local(path)
     try:
         return safe_open(local, framework="pt")
@@ -122,7 +132,7 @@ def _missing(path: Path) -> str:
 
 
 def placeholder(path: Path, signatures: dict[bytes, str] = PLACEHOLDERS) -> str | None:
-    """Say what a file is that stands where a checkpoint should be (empty, a pointer, a web page), or ``None``."""
+    """Return what a file is if it is only a placeholder (empty, a pointer, a web page), else ``None``."""
     with open(path, "rb") as file:
         start = file.read(64).lstrip().lower()
     if not start:
@@ -133,7 +143,7 @@ def placeholder(path: Path, signatures: dict[bytes, str] = PLACEHOLDERS) -> str 
 def _damage(path: Path, error: Exception) -> str:
     damaged = f"not a whole safetensors file ({' '.join(str(error).split())}): fetch it again (`dvc pull --force`)"
     with open(path, "rb") as file:
-        has_header = file.read(9)[8:] == b"{"  # after its length, whose first byte may be that of a pickle
+        has_header = file.read(9)[8:] == b"{"  # after 8 bytes of length, which may look like the start of a pickle
     return placeholder(path, PLACEHOLDERS if has_header else PLACEHOLDERS | PICKLES) or damaged
 
 
@@ -147,7 +157,7 @@ def _storable(key: str, tensor: Tensor, half: bool) -> Tensor:
     return tensor.to(torch.float16 if fits else torch.float32, copy=True)
 
 
-def _integer_keys(value: Any) -> Any:
+def _integer_keys(value: object) -> object:
     if not isinstance(value, dict):
         return value
     return {int(k) if isinstance(k, str) and k.isdigit() else k: _integer_keys(v) for k, v in value.items()}

@@ -1,31 +1,33 @@
-"""A reader of Python pickles that cannot run anything: it knows the opcodes that data needs and an allow-list of names.
+"""A pickle reader that can't run code: it supports the opcodes that data needs, and an allow-list of names.
 
-It works on the bytes in place (nothing is copied but small values) and stops after a bounded number of steps, so a
-hostile file costs no more memory than a multiple of its own length.
+It reads the bytes in place, copies only small values and stops after a bounded number of steps. A hostile file
+therefore costs at most a multiple of its own length in memory.
 """
 
 import struct
 from collections.abc import Callable
-from typing import Any
 
 from gan_core.checkpoints.allowed import Global, allowed, build, call, checked_key
 from gan_core.checkpoints.stored import Refused
 
 MAX_STEPS = 1_000_000
+"""Opcodes that are read; it bounds the time that a hostile file can cost."""
 MAX_NAME = 200
 MAX_INTEGER_BYTES = 16
+"""Enough for the legacy magic number, which has 10; it bounds the cost of a number."""
 LARGE = 1 << 16
+"""Byte strings from this length on are not copied."""
 
-Persistent = Callable[[Any], Any]
+Persistent = Callable[[object], object]
 _DAMAGE = (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError, struct.error)
 _SIZED = str | bytes | memoryview | tuple | list | dict | set
 
 
 class PickleReader:
-    """Reads one pickle of ``view`` from ``position``, which afterwards is the first byte behind it.
+    """Reads one pickle of ``view`` from ``position`` on. Afterwards ``position`` is the first byte after the pickle.
 
-    ``persistent`` turns a persistent id (a place in a torch file) into a value. ``nested`` reads the bytes of a torch
-    file inside this one.
+    ``persistent`` resolves a persistent id (a storage of a torch file) to a value. ``nested`` reads the bytes of a
+    torch file inside this one. Methods that read raise ``Refused`` for anything that plain data doesn't need.
     """
 
     def __init__(
@@ -33,26 +35,26 @@ class PickleReader:
         view: memoryview,
         position: int = 0,
         persistent: Persistent | None = None,
-        nested: Callable[[memoryview], Any] | None = None,
+        nested: Callable[[memoryview], object] | None = None,
     ) -> None:
         self.view = view
         self.position = position
         self.persistent = persistent
         self.nested = nested
-        self.stack: list[Any] = []
+        self.stack: list[object] = []
         self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: dict[int, object] = {}
         self.budget = MAX_STEPS + len(view)
 
-    def read(self) -> Any:
-        """Return the pickled value; raises ``Refused``."""
+    def read(self) -> object:
+        """Return the pickled value; raises ``Refused`` for damaged or hostile pickles."""
         try:
             return self._run()
         except _DAMAGE as error:
             text = " ".join(str(error).split())[:80]
             raise Refused(f"its pickle is damaged at byte {self.position} ({type(error).__name__}: {text})") from None
 
-    def _run(self) -> Any:
+    def _run(self) -> object:
         for _ in range(MAX_STEPS):
             code = self.take(1)[0]
             if code == STOP:
@@ -66,19 +68,24 @@ class PickleReader:
         raise Refused(f"its index takes more than {MAX_STEPS} steps to read", unsafe=True)
 
     def take(self, count: int) -> memoryview:
-        """The next ``count`` bytes."""
+        """Return the next ``count`` bytes; raises ``Refused`` if there are fewer."""
         end = self.position + count
         if count < 0 or end > len(self.view):
             raise Refused(f"it ends {end - len(self.view)} bytes early: download it again")
         taken, self.position = self.view[self.position : end], end
         return taken
 
-    def number(self, layout: str) -> Any:
-        """The next number in the ``struct`` layout."""
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+    def number(self, layout: str) -> int:
+        """Return the next integer, in a layout of ``struct``; raises ``Refused`` if the data ends before."""
+        value: int = struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+        return value
+
+    def double(self) -> None:
+        """Push the next eight bytes as a big-endian float."""
+        self.push(struct.unpack(">d", self.take(8))[0])
 
     def line(self) -> str:
-        """The text up to the next line end."""
+        """Return the text up to the end of the line; raises ``Refused`` if it is longer than ``MAX_NAME``."""
         rest = bytes(self.view[self.position : self.position + MAX_NAME])
         text, end, _ = rest.partition(b"\n")
         if not end:
@@ -86,31 +93,31 @@ class PickleReader:
         self.position += len(text) + 1
         return text.decode("utf-8")
 
-    def push(self, value: Any) -> None:
-        """Put a value on the stack."""
+    def push(self, value: object) -> None:
+        """Push a value onto the stack."""
         self.stack.append(value)
 
-    def above_mark(self) -> list[Any]:
-        """Take what lies above the last mark off the stack."""
+    def above_mark(self) -> list[object]:
+        """Pop all values above the last mark."""
         mark = self.marks.pop()
         values, self.stack[mark:] = self.stack[mark:], []
         return values
 
     def text(self, layout: str) -> None:
-        """Push a string whose length comes first."""
+        """Push a string that is preceded by its length."""
         self.push(str(self.take(self.number(layout)), "utf-8", "surrogatepass"))
 
     def data(self, layout: str) -> None:
-        """Push bytes whose length comes first; long ones stay where they are."""
+        """Push bytes that are preceded by their length; long ones are not copied."""
         taken = self.take(self.number(layout))
         self.push(taken if len(taken) >= LARGE else bytes(taken))
 
     def old_text(self, layout: str) -> None:
-        """Push a string of Python 2, whose length comes first."""
+        """Push a string of Python 2 that is preceded by its length."""
         self.push(str(self.take(self.number(layout)), "latin-1"))
 
     def integer(self, layout: str) -> None:
-        """Push an integer of as many bytes as the number before it says."""
+        """Push an integer that is preceded by its number of bytes; raises ``Refused`` if it is too long."""
         length = self.number(layout)
         if not 0 <= length <= MAX_INTEGER_BYTES:
             raise Refused(f"it has a number of {length} bytes", unsafe=True)
@@ -120,36 +127,36 @@ class PickleReader:
         """Store the top of the stack in the memo."""
         self.memo[index] = self.stack[-1]
 
-    def set_items(self, pairs: list[Any]) -> None:
-        """Add keys and values, in turn, to the dictionary on top of the stack."""
+    def set_items(self, pairs: list[object]) -> None:
+        """Add alternating keys and values to the dictionary on top of the stack; raises ``Refused`` if it is none."""
         target = self.stack[-1]
         if not isinstance(target, dict):
             raise Refused(f"it sets items of a {type(target).__name__}", unsafe=True)
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             target[checked_key(key)] = value
 
-    def append(self, values: list[Any]) -> None:
-        """Extend the list on top of the stack."""
+    def append(self, values: list[object]) -> None:
+        """Extend the list on top of the stack; raises ``Refused`` if it is none."""
         target = self.stack[-1]
         if not isinstance(target, list):
             raise Refused(f"it appends to a {type(target).__name__}", unsafe=True)
         target.extend(values)
 
-    def add(self, values: list[Any]) -> None:
-        """Add to the set on top of the stack."""
+    def add(self, values: list[object]) -> None:
+        """Add values to the set on top of the stack; raises ``Refused`` if it is none."""
         target = self.stack[-1]
         if not isinstance(target, set):
             raise Refused(f"it adds to a {type(target).__name__}", unsafe=True)
         target.update(checked_key(value) for value in values)
 
-    def mention(self, module: Any, name: Any) -> None:
-        """Push a name of the allow-list."""
+    def mention(self, module: object, name: object) -> None:
+        """Push a name; raises ``Refused`` if it is not on the allow-list."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise Refused("it mentions a name that is not text", unsafe=True)
         self.push(NESTED if (module, name) == NESTED_NAME else allowed(f"{module}.{name}"))
 
     def reduce(self) -> None:
-        """Replace a name and its arguments by what stands for the call."""
+        """Replace a name and its arguments by the result of the name's replacement; raises ``Refused``."""
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise Refused(f"it calls a {type(function).__name__}", unsafe=True)
@@ -163,19 +170,19 @@ class PickleReader:
             self.push(call(function, arguments))
 
     def assign(self) -> None:
-        """Give the object below the top of the stack its attributes."""
+        """Pop attributes and set them on the object that is then on top of the stack."""
         state = self.stack.pop()
         self.spend((state, *state) if isinstance(state, tuple) else (state,))
         build(self.stack[-1], state)
 
     def place(self) -> None:
-        """Replace a persistent id by what it names."""
+        """Replace a persistent id by the value it refers to; raises ``Refused`` if there can be none."""
         if self.persistent is None:
             raise Refused("it refers to data outside of itself")
         self.push(self.persistent(self.stack.pop()))
 
-    def spend(self, values: tuple[Any, ...]) -> None:
-        """Count what a call may copy: the same long value can be named again and again."""
+    def spend(self, values: tuple[object, ...]) -> None:
+        """Count the values that a call may copy; raises ``Refused`` if a pickle copies long values again and again."""
         self.budget -= sum(len(value) for value in values if isinstance(value, _SIZED))
         if self.budget < 0:
             raise Refused("it copies its own values over and over", unsafe=True)
@@ -185,7 +192,7 @@ class PickleReader:
         self.marks.append(len(self.stack))
 
     def tuple_of(self, count: int) -> None:
-        """Replace the top values by a tuple of them."""
+        """Replace the top ``count`` values by a tuple of them; raises ``Refused`` if there are fewer."""
         values = tuple(self.stack[len(self.stack) - count :])
         if len(values) != count:
             raise Refused("its pickle is damaged")
@@ -224,16 +231,16 @@ def _drop_frame(reader: PickleReader) -> None:
         raise Refused("it ends early: download it again")
 
 
-STEPS: dict[int, Callable[[PickleReader], Any]] = {
+STEPS: dict[int, Callable[[PickleReader], object]] = {
     0x80: lambda r: r.take(1),  # PROTO
-    0x95: _drop_frame,  # FRAME, a hint for readers of streams
+    0x95: _drop_frame,  # FRAME, which only helps readers of streams
     ord("N"): lambda r: r.push(None),
     0x88: lambda r: r.push(True),
     0x89: lambda r: r.push(False),
     ord("J"): lambda r: r.push(r.number("<i")),
     ord("K"): lambda r: r.push(r.number("<B")),
     ord("M"): lambda r: r.push(r.number("<H")),
-    ord("G"): lambda r: r.push(r.number(">d")),
+    ord("G"): PickleReader.double,
     0x8A: lambda r: r.integer("<B"),
     0x8B: lambda r: r.integer("<i"),
     0x8C: lambda r: r.text("<B"),

@@ -1,7 +1,7 @@
-"""What a checkpoint file holds before anything is loaded: tensors are places in the file, objects inert records."""
+"""The content of a checkpoint file before loading: tensors are positions in the file, and objects inert records."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+StateDict = dict[str, Tensor]
+"""Tensors by their name in a module."""
 MAX_DEPTH = 64
 MAX_DIMENSIONS = 16
+"""Bounds on the nesting of values and on the dimensions of a tensor."""
 
 
 class Refused(Exception):
-    """Why a file is not read; one clause that completes "FILE is refused: ...". ``unsafe`` if it may be an attack."""
+    """Why a file is rejected: a clause that completes "FILE is refused: ...". ``unsafe`` if it may be an attack."""
 
     def __init__(self, reason: str, unsafe: bool = False) -> None:
         super().__init__(reason)
@@ -24,7 +27,7 @@ class Refused(Exception):
 
 @dataclass(eq=False)
 class Storage:
-    """``count`` numbers in a row; ``view`` are their bytes in the file, set once its layout is known."""
+    """``count`` consecutive numbers. ``view`` is their bytes in the file, set when its layout is known."""
 
     dtype: torch.dtype
     count: int
@@ -37,7 +40,7 @@ class Storage:
 
     @cached_property
     def values(self) -> Tensor:
-        """The numbers, copied out of the file once."""
+        """The numbers ``[count]``, copied from the file once; raises ``Refused`` if the file doesn't have them."""
         if self.view is None or len(self.view) != self.nbytes:
             raise Refused("its tensors are not where its index says")
         return torch.from_numpy(np.frombuffer(self.view, np.uint8).copy()).view(self.dtype)
@@ -45,7 +48,7 @@ class Storage:
 
 @dataclass(eq=False)
 class StoredTensor:
-    """A tensor that is still in the file: elements ``offset + i · stride`` of a storage."""
+    """A tensor that is not loaded yet: the elements ``offset + i · stride`` of a storage."""
 
     storage: Storage
     offset: int
@@ -54,24 +57,27 @@ class StoredTensor:
 
     @property
     def nbytes(self) -> int:
-        """Length in bytes of the tensor, were it written out."""
+        """Length in bytes of the tensor if it were contiguous."""
         return math.prod(self.shape) * self.storage.dtype.itemsize
 
     def load(self) -> Tensor:
-        """Copy the tensor out of the file (tensors that share a storage share memory)."""
+        """Copy the tensor ``[*shape]`` from the file; tensors of one storage share memory. Raises ``Refused``."""
         return self.storage.values.as_strided(self.shape, self.stride, self.offset)
 
 
 @dataclass(eq=False)
 class Record:
-    """Stands for an object of a class that is never imported: the class's name and the object's attributes."""
+    """An object of a class that is never imported: the name of the class and the attributes of the object."""
 
     name: str
     state: dict[str, Any] = field(default_factory=dict)
 
 
-def place_tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> StoredTensor:
-    """Describe a tensor after checking that it lies within its storage; raises ``Refused``."""
+def place_tensor(storage: object, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> StoredTensor:
+    """Return the tensor ``[*shape]`` at ``offset`` of a storage; raises ``Refused`` if it doesn't lie within it.
+
+    The arguments come from a file, so their types are checked.
+    """
     numbers = (offset, *shape, *stride)
     if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
         raise Refused("it describes a tensor by something else than numbers")
@@ -84,14 +90,14 @@ def place_tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> StoredTe
 
 
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides of a contiguous tensor."""
+    """Return the strides of a contiguous tensor."""
     return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
-def walk(content: Any) -> Iterator[Any]:
-    """Yield every value inside nested containers and records once; raises ``Refused`` for endless nesting."""
+def walk(content: object) -> Iterator[object]:
+    """Yield every value inside nested containers and records once; raises ``Refused`` for too deep nesting."""
     seen: set[int] = set()
-    waiting: list[tuple[Any, int]] = [(content, 0)]
+    waiting: list[tuple[object, int]] = [(content, 0)]
     while waiting:
         value, depth = waiting.pop()
         if depth > MAX_DEPTH:
@@ -105,46 +111,55 @@ def walk(content: Any) -> Iterator[Any]:
         yield value
 
 
-def stored_tensors(content: Any) -> list[StoredTensor]:
-    """All tensors inside."""
+def stored_tensors(content: object) -> list[StoredTensor]:
+    """Return all tensors ``[...]`` inside ``content``, each once; raises ``Refused`` for too deep nesting."""
     found = {id(value): value for value in walk(content) if isinstance(value, StoredTensor)}
     return list(found.values())
 
 
-def loaded(content: Any) -> Any:
-    """Copy ``content`` with its tensors loaded, records as dictionaries of their attributes."""
+def loaded(content: object) -> object:
+    """Copy ``content`` with its tensors loaded and its records as dictionaries of their attributes.
+
+    Raises ``Refused`` for a container inside itself and for tensors that the file doesn't have.
+    """
     return _Loader()(content)
 
 
+def load_tensors(state: Mapping[str, StoredTensor]) -> StateDict:
+    """Load the tensors ``[...]`` of a state dict; raises ``Refused`` for tensors that the file doesn't have."""
+    return {name: tensor.load() for name, tensor in state.items()}
+
+
 class _Loader:
-    """Copies each container once, so that what is shared stays shared; a container inside itself is refused."""
+    """Copies each container once, so that shared containers stay shared."""
 
     def __init__(self) -> None:
-        self.done: dict[int, Any] = {}
+        self.done: dict[int, object] = {}
 
-    def __call__(self, value: Any) -> Any:
-        make = _MAKERS.get(type(value))
-        if make is None:
+    def __call__(self, value: object) -> object:
+        if not isinstance(value, dict | list | tuple | Record | StoredTensor):
             return value
         if id(value) not in self.done:
             self.done[id(value)] = _UNFINISHED
-            self.done[id(value)] = make(self, value)
+            self.done[id(value)] = self._copy(value)
         if self.done[id(value)] is _UNFINISHED:
             raise Refused("it contains itself", unsafe=True)
         return self.done[id(value)]
 
+    def _copy(self, value: dict[str, object] | list[object] | tuple[object, ...] | Record | StoredTensor) -> object:
+        if isinstance(value, StoredTensor):
+            return value.load()
+        if isinstance(value, dict | Record):
+            items = value.items() if isinstance(value, dict) else value.state.items()
+            return {key: self(inner) for key, inner in items}
+        copies = [self(inner) for inner in value]
+        return copies if isinstance(value, list) else tuple(copies)
+
 
 _UNFINISHED = object()
-_MAKERS: dict[type, Callable[[Any, Any], Any]] = {
-    dict: lambda load, value: {key: load(inner) for key, inner in value.items()},
-    list: lambda load, value: [load(inner) for inner in value],
-    tuple: lambda load, value: tuple(load(inner) for inner in value),
-    Record: lambda load, value: {key: load(inner) for key, inner in value.state.items()},
-    StoredTensor: lambda load, value: value.load(),
-}
 
 
-def _children(value: Any) -> list[Any] | None:
+def _children(value: object) -> list[object] | None:
     if isinstance(value, dict):
         return list(value.values())
     if isinstance(value, list | tuple):
@@ -154,9 +169,12 @@ def _children(value: Any) -> list[Any] | None:
     return [] if isinstance(value, StoredTensor) else None
 
 
-def state_of(value: Any) -> dict[str, StoredTensor] | None:
-    """A bare state dict: all its values are tensors (or a wrapper's one entry ``state_dict`` holds it), else None."""
+def state_of(value: object) -> dict[str, StoredTensor] | None:
+    """Return a bare state dict of tensors ``[...]``, also from under ``state_dict``, or None for anything else."""
     if isinstance(value, dict) and isinstance(value.get("state_dict"), dict):
         value = value["state_dict"]
-    whole = isinstance(value, dict) and value and all(isinstance(tensor, StoredTensor) for tensor in value.values())
-    return {str(key).removeprefix("module."): tensor for key, tensor in value.items()} if whole else None
+    if not isinstance(value, dict) or not value:
+        return None
+    if not all(isinstance(tensor, StoredTensor) for tensor in value.values()):
+        return None
+    return {str(key).removeprefix("module."): tensor for key, tensor in value.items()}

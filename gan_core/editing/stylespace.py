@@ -60,9 +60,10 @@ def read_style_vector(path: str | Path, generator: Generator) -> Tensor:
     """
     content = read_arrays(path)
     parts = content if isinstance(content, list) else [content]
-    if not all(isinstance(part, Tensor) for part in parts):
-        raise CheckpointError(f"{path} is neither a flat vector of styles nor a list of one tensor a layer")
-    return _over_all_styles(torch.cat([part.detach().float().flatten() for part in parts]), generator, path)
+    tensors = [part.detach().float().flatten() for part in parts if isinstance(part, Tensor)]
+    if len(tensors) != len(parts):
+        raise CheckpointError(f"{path} is neither a flat vector of styles nor a list of one tensor per layer")
+    return _over_all_styles(torch.cat(tensors), generator, path)
 
 
 def text_direction(relevance: str | Path, text: str | Path, beta: float, generator: Generator) -> Tensor:

@@ -1,1 +1,1 @@
-"""Encoder architectures behind one protocol."""
+"""Encoder architectures with one common interface."""

@@ -1,4 +1,4 @@
-"""IR-SE: the residual backbone with squeeze and excitation of ArcFace (Deng et al. 2019) that pSp and e4e build on."""
+"""IR-SE, ArcFace's residual backbone with squeeze and excitation (Deng et al. 2019), on which pSp and e4e build."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ IR_SE_50: Units = (3, 4, 14, 3)
 
 
 class SqueezeExcite(nn.Module):
-    """Scale each channel by a gate computed from all channel means (Hu et al. 2018)."""
+    """Scales each channel by a gate that is computed from all channel means (Hu et al. 2018)."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class SqueezeExcite(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """BN, conv, PReLU, conv of the given stride, BN, gate (unless not ``gated``); added to a shortcut, then nothing."""
+    """BN, conv, PReLU, conv with ``stride``, BN and, if ``gated``, a gate; added to a shortcut without activation."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, gated: bool = True) -> None:
         super().__init__()
@@ -45,12 +45,12 @@ class ResidualUnit(nn.Module):
 
 
 def stem(channels: int, width: int) -> nn.Sequential:
-    """Build the input layer: images of ``channels`` to ``width`` maps of the same size."""
+    """Build the input layer: images ``[B, channels, H, W]`` to maps ``[B, width, H, W]``."""
     return nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width))
 
 
 def body(units: Units, width: int, gated: bool = True) -> nn.Sequential:
-    """Build four groups of units, each halving the size first; widths are ``width`` times 1, 2, 4 and 8."""
+    """Build four groups of units; each group first halves the size. The widths are ``width`` times 1, 2, 4 and 8."""
     layers: list[nn.Module] = []
     inputs = width
     for group, count in enumerate(units):

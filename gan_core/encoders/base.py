@@ -1,8 +1,8 @@
-"""What every encoder can do, whatever its architecture."""
+"""The common interface of all encoder architectures."""
 
 from abc import ABC, abstractmethod
 from inspect import signature
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -10,20 +10,19 @@ from torch import Tensor, nn
 
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.registry import Registry
+from gan_core.registry import Arguments, Registry
 
 
 class Encoder(nn.Module, ABC):
     """A network from aligned images to latents of one generator.
 
-    ``input_shape`` is the height and width of its input, ``input_size`` the larger of them, ``input_dtype`` the type
-    that it computes in (``gan_core.encoders.fast``). ``arguments`` are the
-    constructor's own, kept so that a checkpoint card can rebuild the module.
+    ``input_shape`` is the height and width of its input, ``input_size`` the larger of them, and ``input_dtype`` the
+    type that it computes in (``gan_core.encoders.fast``). ``arguments`` are those of its constructor.
     """
 
     name: ClassVar[str]
     space: ClassVar[str]
-    arguments: dict[str, Any]
+    arguments: Arguments
     input_shape: tuple[int, int]
     n_latent: int
     w_dim: int
@@ -31,8 +30,8 @@ class Encoder(nn.Module, ABC):
     input_dtype: torch.dtype = torch.float32
 
     @classmethod
-    def for_generator(cls, generator: Generator, **network: Any) -> Self:
-        """Build one that writes latents of ``generator`` and starts from its average; ``network`` has its own sizes.
+    def for_generator(cls, generator: Generator, **network: object) -> Self:
+        """Build an encoder for ``generator`` that starts from its mean latent; ``network`` are further arguments.
 
         Raises ``ParamsError`` for an argument that the architecture doesn't have.
         """
@@ -50,12 +49,13 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``[B, C, *input_shape]`` in [-1, 1] -> latent offsets ``[B, n_latent, w_dim]``."""
+        """Encode images ``[B, C, *input_shape]`` in [-1, 1] as latent offsets ``[B, n_latent, w_dim]``."""
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images ``[B, C, H, W]`` in [-1, 1] -> ``w_plus [B, n_latent, w_dim]``, the average latent added.
+        """Encode images ``[B, C, H, W]`` in [-1, 1] as ``w_plus [B, n_latent, w_dim]``: offsets plus the mean latent.
 
-        Other sizes are resampled to ``input_shape`` first, bilinear with antialiasing, as the methods' authors do.
+        Images of another size are first resampled to ``input_shape``, bilinearly with antialiasing, as in the published
+        code.
         """
         if images.shape[2:] != self.input_shape:
             images = F.interpolate(images, self.input_shape, mode="bilinear", align_corners=False, antialias=True)
@@ -64,7 +64,7 @@ class Encoder(nn.Module, ABC):
         return self(images).float() + self.latent_avg
 
     def frame(self, images: Tensor) -> Tensor:
-        """Cut the generator's square images to the encoder's proportions: the middle rows where it sees wide images."""
+        """Crop square images ``[B, C, S, S]`` to the middle rows ``[B, C, H, S]`` if the encoder takes wide images."""
         height = images.shape[2] * self.input_shape[0] // self.input_size
         top = (images.shape[2] - height) // 2
         return images[:, :, top : top + height]

@@ -10,10 +10,10 @@ from gan_core.encoders.pyramid import level_of
 
 @ENCODERS.register("e4e")
 class Encoder4Editing(GradualStyleEncoder):
-    """The modules and names of pSp, read as one style for all latents and an offset for each latent but the first.
+    """The modules and names of pSp: the first gives one style for all latents, the others an offset for each latent.
 
-    ``stage`` is the last offset that is added: 0 gives one style for all, None (the default) all offsets. It belongs to
-    training and is in no checkpoint.
+    ``stage`` is the index of the last offset that is added. 0 means one style for all latents, and None (the default)
+    all offsets. It is set by training and not stored in checkpoints.
     """
 
     name = "e4e"
@@ -28,7 +28,7 @@ class Encoder4Editing(GradualStyleEncoder):
 
 
 class LatentDiscriminator(nn.Module):
-    """Tells the generator's own latents ``[B, w_dim]`` from an encoder's: logits ``[B, 1]`` (Tov et al., 4.2)."""
+    """Discriminates the generator's latents ``[B, w_dim]`` from an encoder's: logits ``[B, 1]`` (Tov et al., 4.2)."""
 
     def __init__(self, w_dim: int = 512, hidden_layers: int = 3) -> None:
         super().__init__()
@@ -42,9 +42,9 @@ class LatentDiscriminator(nn.Module):
 
 
 class LatentPool(nn.Module):
-    """Latents ``[size, w_dim]`` of earlier batches, so that a discriminator doesn't only meet the newest ones.
+    """Latents ``[size, w_dim]`` of earlier batches, so that the discriminator doesn't see only the newest ones.
 
-    As e4e is trained, with 50 of them (after Shrivastava et al. 2017, section 2.3).
+    e4e is trained with a pool of 50 (after Shrivastava et al. 2017, section 2.3).
     """
 
     kept: Tensor
@@ -57,7 +57,10 @@ class LatentPool(nn.Module):
 
     @torch.no_grad()
     def exchange(self, w: Tensor, stream: torch.Generator) -> Tensor:
-        """Take latents ``[B, w_dim]`` in; once full, give back an older one in the place of every second, at random."""
+        """Store latents ``[B, w_dim]`` and return ``[B, w_dim]``.
+
+        Once the pool is full, each latent is replaced by an older one with probability one half.
+        """
         given = w.clone()
         for row, latent in enumerate(w):
             if self.filled < len(self.kept):
@@ -71,13 +74,13 @@ class LatentPool(nn.Module):
 
 
 def stage_at(step: int, n_latent: int, start: int, every: int) -> int:
-    """Return the progressive stage at a training step: 0, 1 from ``start`` on, and one more every ``every`` steps.
+    """Return the progressive stage at a training step.
 
-    The last is ``n_latent - 1``.
+    It is 0 before ``start``, then 1, and increases by one every ``every`` steps up to ``n_latent - 1``.
     """
     return 0 if step < start else min(1 + (step - start) // every, n_latent - 1)
 
 
 def delta_norms(codes: Tensor, stage: int) -> Tensor:
-    """Batch means of the lengths of the offsets 1 to ``stage`` from the first latent, ``[stage]`` (eq. 7)."""
+    """Return the mean lengths ``[stage]`` of the offsets 1 to ``stage`` of ``codes [B, n_latent, w_dim]`` (eq. 7)."""
     return (codes[:, 1 : stage + 1] - codes[:, :1]).norm(dim=2).mean(0)

@@ -1,4 +1,4 @@
-"""The ``fast`` mode of encoders: bfloat16, channels last, batch normalisation folded into the convolutions."""
+"""The ``fast`` mode of encoders: bfloat16, channels last, and batch normalisation folded into the convolutions."""
 
 import torch
 from torch import nn
@@ -8,15 +8,15 @@ from gan_core.encoders.base import Encoder
 
 FAST = torch.bfloat16
 EXACT = ("z", "style.")
-"""What Style Transformer's queries come from stays float32: they are the same for all images."""
+"""Parameters that stay float32: Style Transformer computes its queries from them, once for all images."""
 TOLERANCE = 0.03
-"""What a code may differ by from ``exact``: root mean square, as a share of that of the codes' offsets."""
+"""Allowed difference of codes from ``exact``: RMS error divided by the RMS of the codes' offsets from the average."""
 
 
 def prepare_fast(encoder: Encoder) -> Encoder:
-    """Turn an encoder, in place, into one that is only for use: about twice as fast, within ``TOLERANCE``.
+    """Convert an encoder in place for inference: about twice as fast, with codes within ``TOLERANCE``.
 
-    Codes and the average latent stay float32. There is no way back and no training.
+    Codes and the average latent stay float32. The conversion can't be undone, and the encoder can't be trained.
     """
     encoder.eval().requires_grad_(False)
     for module in list(encoder.modules()):
@@ -33,7 +33,7 @@ def prepare_fast(encoder: Encoder) -> Encoder:
 
 
 def _fold(layers: nn.Sequential) -> None:
-    """Put each normalisation that follows a convolution into it."""
+    """Fold each batch normalisation into the convolution before it."""
     for i in range(len(layers) - 1):
         conv, norm = layers[i], layers[i + 1]
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):

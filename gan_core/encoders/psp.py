@@ -13,7 +13,7 @@ from gan_core.generators.layers import EqualLinear
 
 
 class MapToStyle(nn.Module):
-    """Halve a map ``[B, inputs, spatial, spatial]`` to a vector of ``width``, and map that to ``[B, style_dim]``."""
+    """Halves maps ``[B, inputs, spatial, spatial]`` down to ``[B, width]`` and maps them to ``[B, style_dim]``."""
 
     def __init__(self, inputs: int, style_dim: int, spatial: int, width: int) -> None:
         super().__init__()
@@ -29,10 +29,10 @@ class MapToStyle(nn.Module):
 
 @ENCODERS.register("psp")
 class GradualStyleEncoder(PyramidEncoder):
-    """A feature pyramid over IR-SE and one small network per style, with the published state-dict names.
+    """A feature pyramid over IR-SE and a small network per style, with the published state-dict names.
 
-    Styles 0-2 read the coarsest of the three levels, 3-6 the middle one, the rest the finest. ``head_width`` is the
-    inner width of these networks, as published ``style_dim``; the other arguments are those of ``BackboneEncoder``.
+    Styles 0-2 read the coarsest of the three levels, 3-6 the middle one and the others the finest. ``head_width`` is
+    the inner width of the style networks (published: ``style_dim``). For the other arguments see ``BackboneEncoder``.
     """
 
     name = "psp"

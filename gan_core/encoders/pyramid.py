@@ -1,4 +1,4 @@
-"""The feature pyramid over IR-SE that pSp, e4e and Style Transformer read (Richardson et al. 2021, section 3.1)."""
+"""The feature pyramid over IR-SE of pSp, e4e and Style Transformer (Richardson et al. 2021, section 3.1)."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,16 @@ from gan_core.encoders.base import Encoder
 from gan_core.errors import ParamsError
 
 COARSE, MIDDLE = 3, 7
+"""The first styles that read the middle and the fine level, as published."""
 Shape = int | Sequence[int]
 
 
 class BackboneEncoder(Encoder):
     """An encoder over IR-SE, with the published state-dict names.
 
-    ``units`` (per group) and ``width`` (of the first group) shape the backbone: the published one is (3, 4, 14, 3) and
-    64. ``input_size`` is a side, or height and width: 256, or [192, 256] for cars. ``latent_avg [n_latent, style_dim]``
-    is set from the generator. Raises ``ParamsError`` for a size that can't be halved down to a vector.
+    ``units`` (per group) and ``width`` (of the first group) define the backbone; published are (3, 4, 14, 3) and 64.
+    ``input_size`` is a side, or height and width: 256, or [192, 256] for cars. ``latent_avg [n_latent, style_dim]`` is
+    set from the generator. Raises ``ParamsError`` for a size that can't be halved down to a vector.
     """
 
     space = "w_plus"
@@ -45,7 +46,10 @@ class BackboneEncoder(Encoder):
         self.register_buffer("latent_avg", torch.zeros(n_latent, style_dim), persistent=False)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Return the backbone's maps after its second, third and fourth group, fine to coarse."""
+        """Return the maps ``[B, C, H, W]`` after the second, third and fourth group, fine to coarse.
+
+        ``images [B, input_channels, *input_shape]`` are in [-1, 1].
+        """
         x = self.input_layer(images)
         maps = []
         for index, unit in enumerate(self.body):
@@ -56,7 +60,7 @@ class BackboneEncoder(Encoder):
 
 
 class PyramidEncoder(BackboneEncoder):
-    """An encoder that reads three levels, all with ``8 width`` channels."""
+    """An encoder that reads three pyramid levels, each with ``8 width`` channels."""
 
     def __init__(
         self, n_latent: int, style_dim: int, input_size: Shape, units: Units | Sequence[int], width: int, channels: int
@@ -66,7 +70,7 @@ class PyramidEncoder(BackboneEncoder):
         self.latlayer2 = nn.Conv2d(2 * width, 8 * width, 1)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """Return the three levels that the styles read, coarse to fine, all with the same channels."""
+        """Return the three levels ``[B, 8 width, H, W]`` that the styles read, coarse to fine."""
         fine, middle, coarse = self.features(images)
         p2 = upsampled(coarse, middle) + self.latlayer1(middle)
         p1 = upsampled(p2, fine) + self.latlayer2(fine)
@@ -74,7 +78,7 @@ class PyramidEncoder(BackboneEncoder):
 
 
 def check_shape(size: Shape) -> tuple[int, int]:
-    """Return height and width; raises ``ParamsError`` if four groups and the maps can't halve them to a vector."""
+    """Return height and width; raises ``ParamsError`` if the encoder can't halve them down to a vector."""
     height, width = (size, size) if isinstance(size, int) else (size[0], size[1])
     longer, shorter = max(height, width), min(height, width)
     if longer < 32 or longer & (longer - 1) or shorter % 16 or 2 * shorter < longer:
@@ -86,10 +90,10 @@ def check_shape(size: Shape) -> tuple[int, int]:
 
 
 def level_of(style: int) -> int:
-    """Which level of the pyramid a style reads: 0 coarse (styles 0-2), 1 middle (3-6), 2 fine (the rest)."""
+    """Return the pyramid level that a style reads: 0 coarse (styles 0-2), 1 middle (3-6), 2 fine (all others)."""
     return 0 if style < COARSE else 1 if style < MIDDLE else 2
 
 
 def upsampled(x: Tensor, like: Tensor) -> Tensor:
-    """Resize ``x`` to the height and width of ``like``, bilinear with aligned corners."""
+    """Resize ``x [B, C, h, w]`` bilinearly, with aligned corners, to the size of ``like [B, C', H, W]``."""
     return F.interpolate(x, like.shape[2:], mode="bilinear", align_corners=True)

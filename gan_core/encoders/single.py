@@ -1,4 +1,4 @@
-"""The baselines of pSp that read only the last feature map (Richardson et al. 2021, section 4.1: W and naive W+)."""
+"""The baselines of pSp that use only the last feature map (Richardson et al. 2021, section 4.1: W and naive W+)."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,12 @@ from gan_core.encoders.pyramid import BackboneEncoder, Shape
 from gan_core.generators.layers import EqualLinear
 
 POOLED = 7
+"""Side of the pooled feature map, as published."""
 
 
 @ENCODERS.register("psp-w")
 class SingleStyleEncoder(BackboneEncoder):
-    """One style, from the mean of the last feature map, for all latents; published names and arguments of pSp."""
+    """One style for all latents, from the mean of the last feature map; names and arguments as in pSp's code."""
 
     name = "psp-w"
     space = "w"
@@ -38,7 +39,7 @@ class SingleStyleEncoder(BackboneEncoder):
 
 @ENCODERS.register("psp-w-plus")
 class LastLayerEncoder(BackboneEncoder):
-    """All styles from one vector of the last feature map; published names and arguments of pSp."""
+    """All styles from one vector of the last feature map; names and arguments as in pSp's code."""
 
     name = "psp-w-plus"
 

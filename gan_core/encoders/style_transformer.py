@@ -1,7 +1,7 @@
 """Style Transformer (Hu et al. 2022, "Style Transformer for Image Inversion and Editing", section 3)."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,11 @@ from gan_core.generators.layers import EqualLinear, PixelNorm
 
 @ENCODERS.register("style-transformer")
 class StyleTransformer(PyramidEncoder):
-    """Learnt queries that gather the styles from the three levels of the pyramid, coarse to fine.
+    """Learned queries that attend to the three levels of the pyramid, coarse to fine, and become the styles.
 
-    The queries are vectors ``z`` seen through a mapping network, which starts as the generator's own and is trained
-    along (the published files keep it at ``decoder.style``; here it is ``style``). ``n_queries`` may exceed
-    ``n_latent``: the published network always has 18 and smaller generators take the first ones. The other arguments
-    are those of ``BackboneEncoder``.
+    The queries are vectors ``z`` after a mapping network, which is initialised from the generator and trained too (in
+    published files it is ``decoder.style``, here ``style``). ``n_queries`` may exceed ``n_latent``: the published
+    network always has 18, and smaller generators use the first ones. For the other arguments see ``BackboneEncoder``.
     """
 
     name = "style-transformer"
@@ -49,8 +48,11 @@ class StyleTransformer(PyramidEncoder):
         self.transformerlayer_fine = DecoderLayer(style_dim, 8 * width, heads)
 
     @classmethod
-    def for_generator(cls, generator: Generator, **network: Any) -> Self:
-        """Also takes over the generator's mapping network; raises ``ParamsError`` for one of another make."""
+    def for_generator(cls, generator: Generator, **network: object) -> Self:
+        """Build an encoder that also starts from the generator's mapping network.
+
+        Raises ``ParamsError`` for a generator without the mapping network of a StyleGAN2.
+        """
         mapping = getattr(generator, "style", None)
         if not isinstance(mapping, nn.Sequential) or generator.z_dim != generator.w_dim:
             raise ParamsError(f"style-transformer needs a StyleGAN2 mapping network, {generator.family!r} has none")
@@ -59,7 +61,7 @@ class StyleTransformer(PyramidEncoder):
         return encoder
 
     def queries(self) -> Tensor:
-        """The learnt starting styles ``[1, n_queries, style_dim]``, the same for every image."""
+        """Return the learned queries ``[1, n_queries, style_dim]``, which are the same for every image."""
         return self.style(self.z[0])[None]
 
     def forward(self, images: Tensor) -> Tensor:

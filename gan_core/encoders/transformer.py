@@ -1,11 +1,11 @@
-"""Post-norm decoder layers without positions, as Style Transformer uses them (Hu et al. 2022, section 3.2)."""
+"""Transformer decoder layers with post-norm and without positional encoding (Hu et al. 2022, section 3.2)."""
 
 import torch
 from torch import Tensor, nn
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention of the queries, attention to a memory, and a small network; a norm after each sum.
+    """Self-attention of the queries, cross-attention to a memory, and a feed-forward network, each with post-norm.
 
     ``forward(queries [B, Q, dim], memory [B, M, memory_dim])`` -> ``[B, Q, dim]``. The published layer has 4 heads, an
     inner width of ``2 dim`` and ``memory_dim = dim``.
@@ -29,15 +29,15 @@ class DecoderLayer(nn.Module):
         return self.norm3(x + self.dropout(inner))
 
     def attend_self(self, queries: Tensor) -> Tensor:
-        """The first third of the layer, which knows nothing of the memory."""
+        """Return the self-attention part of the layer for ``queries [B, Q, dim]``, ``[B, Q, dim]``."""
         attended = attend(self.self_attn, queries, queries)
         return self.norm1(queries + self.dropout(attended))
 
 
 def attend(attention: nn.MultiheadAttention, queries: Tensor, memory: Tensor) -> Tensor:
-    """Attention of ``queries [B, Q, dim]`` to ``memory [B, M, memory_dim]``, ``[B, Q, dim]``.
+    """Return the attention ``[B, Q, dim]`` of ``queries [B, Q, dim]`` to ``memory [B, M, memory_dim]``.
 
-    Inside the sequence comes first and lies so in memory: else PyTorch copies the weights for each of its places.
+    Inputs are made contiguous with the sequence first. Otherwise PyTorch copies the weights for each position.
     """
     first, second = (x.transpose(0, 1).contiguous() for x in (queries, memory))
     return attention(first, second, second, need_weights=False)[0].transpose(0, 1)

@@ -1,1 +1,1 @@
-"""Generator families behind one protocol."""
+"""Generator families with one common interface."""

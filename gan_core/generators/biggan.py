@@ -1,7 +1,6 @@
-"""BigGAN-128 (Brock et al. 2019, appendix B): class-conditional, a chunk of ``z`` for every block."""
+"""BigGAN-128 (Brock et al. 2019, appendix B): class-conditional, with a chunk of ``z`` for each block."""
 
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +15,11 @@ WIDTHS = (16, 16, 8, 4, 2, 1)
 SHARED = 128
 CHUNK = 20
 BN_EPS = 1e-5
+"""The sizes of the published network, and the epsilon of its batch normalisation."""
 
 
 class Statistics(nn.Module):
-    """Stored mean and variance; ``forward`` normalises with them and applies gain and bias of each row."""
+    """Normalises with a stored mean and variance, then applies a gain and a bias per row."""
 
     stored_mean: Tensor
     stored_var: Tensor
@@ -30,7 +30,7 @@ class Statistics(nn.Module):
         self.register_buffer("stored_var", torch.ones(channels))
 
     def normalise(self, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-        """``x [B, C, H, W]`` with ``gain``, ``bias`` ``[B or 1, C]``."""
+        """Normalise ``x [B, C, H, W]`` and apply ``gain`` and ``bias``, both ``[B or 1, C]``."""
         scale = gain * torch.rsqrt(self.stored_var + BN_EPS)
         return x * scale[:, :, None, None] + (bias - self.stored_mean * scale)[:, :, None, None]
 
@@ -48,7 +48,7 @@ class ConditionalNorm(Statistics):
 
 
 class PlainNorm(Statistics):
-    """Batch normalisation with a gain and a bias of its own."""
+    """Batch normalisation with a learned gain and bias."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -90,9 +90,10 @@ class Attention(nn.Module):
 
 @GENERATORS.register("biggan")
 class BigGAN(UnmappedGenerator):
-    """BigGAN of 128 px with ajbrock's state-dict names, drawing the class ``label`` (239 in the published scripts).
+    """BigGAN of 128 px with ajbrock's state-dict names, which draws the class ``label`` (239 in the published scripts).
 
-    ``width`` is the published ``G_ch`` (96). ``truncation`` scales ``z``, as that repository's sampler does.
+    ``width`` is the published ``G_ch`` (96). ``truncation`` scales ``z``, as the published sampler does. Raises
+    ``ParamsError`` for a label that is no class.
     """
 
     family = "biggan"
@@ -113,20 +114,18 @@ class BigGAN(UnmappedGenerator):
         return self.draw_labelled(z, torch.full((len(z),), self.label, device=z.device))
 
     def draw_labelled(self, z: Tensor, labels: Tensor) -> Tensor:
-        """``z [B, 120]`` and class indices ``[B]`` -> images in [-1, 1]."""
+        """Draw images ``[B, 3, 128, 128]`` in [-1, 1] from ``z [B, 120]`` and class indices ``[B]``."""
         first, *rest = z.split(CHUNK, 1)
         shared = self.shared(labels)
         x = self.linear(first).view(len(z), -1, 4, 4)
-        blocks: Any = self.blocks
-        for (block, *attention), chunk in zip(blocks, rest, strict=True):
-            x = block(x, torch.cat([shared, chunk], 1))
-            for part in attention:
-                x = part(x)
+        for parts, chunk in zip(self.blocks, rest, strict=True):
+            for part in parts.children():
+                x = part(x, torch.cat([shared, chunk], 1)) if isinstance(part, Block) else part(x)
         return torch.tanh(self.output_layer(x))
 
 
 def check_label(label: int, classes: int) -> int:
-    """Return ``label``; raises ``ParamsError`` if there is no such class."""
+    """Return ``label``; raises ``ParamsError`` unless it is one of ``classes``."""
     if not 0 <= label < classes:
         raise ParamsError(f"label {label} is out of range: this generator has the classes 0 to {classes - 1}")
     return label

@@ -1,4 +1,4 @@
-"""BigGAN-deep (Brock et al. 2019, appendix B.2): bottleneck blocks, statistics by truncation, self-attention."""
+"""BigGAN-deep (Brock et al. 2019, appendix B.2): bottleneck blocks, statistics per truncation, self-attention."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,7 +14,9 @@ from gan_core.generators.unmapped import UnmappedGenerator
 
 EPS = 1e-4
 ROWS = 51
+"""Rows of the stored statistics: truncations 0, 0.02, ..., 1."""
 ATTENTION = 8
+"""The index of the attention layer among the blocks."""
 Z_DIM = 128
 DEEP_128 = (16, 16, 16, 16, 8, 8, 4, 4, 2, 2, 1)
 
@@ -37,7 +39,7 @@ class TruncatedNorm(nn.Module):
             self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, truncation: float, condition: Tensor | None = None) -> Tensor:
-        """Normalise ``x [B, C, H, W]``; ``condition [B, D]`` where the layer has one."""
+        """Normalise ``x [B, C, H, W]`` for a truncation in [0, 1]; ``condition [B, D]`` if the layer is conditional."""
         mean, variance = (self.at(truncation, table) for table in (self.running_means, self.running_vars))
         gain, bias = (
             (self.weight, self.bias) if condition is None else (1 + self.scale(condition), self.offset(condition))
@@ -47,9 +49,9 @@ class TruncatedNorm(nn.Module):
         return x * scale.view(shape) + (bias - mean * scale).view(shape)
 
     def at(self, truncation: float, table: Tensor) -> Tensor:
-        """Row of ``table`` for a truncation in [0, 1], linear in between.
+        """Return the row ``[C]`` of ``table [51, C]`` for a truncation in [0, 1], interpolated linearly.
 
-        The published code gives the two neighbours each other's weight; a truncation in the table is not concerned.
+        The published code swaps the weights of the two neighbours. For a truncation in the table both give the same.
         """
         place = truncation * (ROWS - 1)
         low = min(int(place + 1e-6), ROWS - 1)
@@ -58,7 +60,7 @@ class TruncatedNorm(nn.Module):
 
 
 class DeepBlock(nn.Module):
-    """Bottleneck of four convolutions; the skip drops channels and doubles the resolution where the block does."""
+    """Bottleneck block of four convolutions. The skip connection drops channels and doubles the size with the block."""
 
     def __init__(self, before: int, after: int, condition: int, up: bool) -> None:
         super().__init__()
@@ -121,10 +123,11 @@ class DeepNetwork(nn.Module):
 
 @GENERATORS.register("biggan-deep")
 class BigGANDeep(UnmappedGenerator):
-    """BigGAN-deep with the names of pytorch-pretrained-BigGAN, drawing the class ``label``.
+    """BigGAN-deep with the names of pytorch-pretrained-BigGAN, which draws the class ``label``.
 
-    ``width`` is the published ``channel_width`` (128); ``widths`` are the multiples of it around the blocks, every
-    second of which doubles the resolution. ``truncation`` scales ``z`` and chooses the statistics.
+    ``width`` is the published ``channel_width`` (128). ``widths`` are the multiples of it before, between and after the
+    blocks; every second block doubles the resolution. ``truncation`` scales ``z`` and selects the statistics. Raises
+    ``ParamsError`` for a label that is no class.
     """
 
     family = "biggan-deep"
@@ -153,5 +156,5 @@ class BigGANDeep(UnmappedGenerator):
         return self.draw_labelled(z, torch.full((len(z),), self.label, device=z.device))
 
     def draw_labelled(self, z: Tensor, labels: Tensor) -> Tensor:
-        """``z [B, 128]``, scaled by the truncation already, and class indices ``[B]`` -> images in [-1, 1]."""
+        """Draw images ``[B, 3, size, size]`` in [-1, 1] from truncated ``z [B, 128]`` and class indices ``[B]``."""
         return self.generator(torch.cat([z, self.embeddings.weight[:, labels].t()], 1), self.truncation)

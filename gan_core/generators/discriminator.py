@@ -11,7 +11,7 @@ from gan_core.generators.stylegan2 import channel_table
 
 
 class EqualConv(nn.Module):
-    """Convolution with equalised learning rate, without bias; of stride 1 at the same size, of stride 2 unpadded."""
+    """Convolution without bias, with equalised learning rate. Stride 1 keeps the size; stride 2 is not padded."""
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class EqualConv(nn.Module):
 
 
 class ConvLayer(nn.ModuleList):
-    """Blur (where it halves the resolution), convolution, bias and leaky ReLU, numbered as in published state dicts."""
+    """Blur (if ``down``), convolution, bias and leaky ReLU, numbered as in published state dicts."""
 
     def __init__(self, inputs: int, outputs: int, size: int, down: bool = False, activate: bool = True) -> None:
         conv = EqualConv(inputs, outputs, size, stride=2 if down else 1)
@@ -57,7 +57,7 @@ class ResidualBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images ``[B, 3, size, size]`` -> logits ``[B, 1]``; minibatch standard deviation over groups of up to 4."""
+    """Scores images ``[B, 3, size, size]`` by logits ``[B, 1]``; minibatch standard deviation in groups of up to 4."""
 
     def __init__(self, size: int = 64, channel_multiplier: int = 2, channels: dict[int, int] | None = None) -> None:
         super().__init__()
@@ -79,7 +79,10 @@ class Discriminator(nn.Module):
 
 
 def append_minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
-    """Append a channel with the standard deviation over ``group`` images; the batch must be < 4 or a multiple of 4."""
+    """Append a channel with the standard deviation over ``group`` images to ``x [B, C, H, W]``: ``[B, C + 1, H, W]``.
+
+    Raises ``ValueError`` for a batch that is larger than ``group`` and not a multiple of it.
+    """
     batch, channels, height, width = x.shape
     group = min(batch, group)
     if batch % group:

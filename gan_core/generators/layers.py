@@ -11,13 +11,13 @@ EPS = 1e-8
 
 
 def blur_kernel(gain: float = 1.0) -> Tensor:
-    """The 4x4 binomial kernel of StyleGAN2: outer product of [1, 3, 3, 1], summing to ``gain``."""
+    """Return the binomial kernel ``[4, 4]`` of StyleGAN2: the outer product of [1, 3, 3, 1], with sum ``gain``."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     return torch.outer(taps, taps) * (gain / 64)
 
 
 def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0)) -> Tensor:
-    """Insert zeros, pad (or crop, where negative), convolve with ``kernel`` [kh, kw] and keep every ``down``-th value.
+    """Insert zeros, pad (or crop, if negative), convolve with ``kernel [kh, kw]`` and keep every ``down``-th value.
 
     ``x [B, C, H, W]`` -> ``[B, C, (H up + p0 + p1 - kh) // down + 1, ...]`` (Karras et al. 2019, appendix).
     """
@@ -32,7 +32,7 @@ def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[
 
 
 def blur(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
-    """Low-pass every channel of ``x [B, C, H, W]`` with the symmetric 4x4 ``kernel``."""
+    """Low-pass filter every channel of ``x [B, C, H, W]`` with the symmetric ``kernel [4, 4]``."""
     weight = kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1)
     return F.conv2d(x, weight, padding=padding, groups=x.shape[1])
 
@@ -45,7 +45,7 @@ class PixelNorm(nn.Module):
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with equalised learning rate; ``activate`` adds leaky ReLU times sqrt 2."""
+    """Linear layer with equalised learning rate; ``activate`` adds a leaky ReLU times sqrt 2."""
 
     def __init__(
         self, inputs: int, outputs: int, bias: float = 0.0, lr_mul: float = 1.0, activate: bool = False
@@ -63,7 +63,7 @@ class EqualLinear(nn.Module):
 
 
 class Blur(nn.Module):
-    """Holds the low-pass kernel under the name that published state dicts give it."""
+    """Holds the low-pass kernel under its name in published state dicts."""
 
     kernel: Tensor
 
@@ -75,8 +75,8 @@ class Blur(nn.Module):
 class ModulatedConv(nn.Module):
     """Convolution whose input channels are scaled by a style (Karras et al. 2020, eq. 1-3).
 
-    Written as scale input, one shared convolution for the whole batch, scale output (``demodulation``); up-sampling is
-    a transposed convolution of stride 2, then blur.
+    It scales the input, applies one convolution to the whole batch, and the caller scales the output by
+    ``demodulation``. Up-sampling is a transposed convolution of stride 2, followed by a blur.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int, style_dim: int, up: bool = False) -> None:
@@ -87,7 +87,7 @@ class ModulatedConv(nn.Module):
         self.blur = Blur(gain=4.0) if up else None
 
     def demodulation(self, style: Tensor) -> Tensor:
-        """Output scale ``[B, O]`` that gives unit variance: rsqrt of the modulated filters' energy."""
+        """Return the output scale ``[B, O]`` for ``style [B, I]``: the inverse norm of the modulated filters."""
         energy = (self.weight[0] * self.gain).square().sum((2, 3))
         return torch.rsqrt(F.linear(style.square(), energy) + EPS)
 
@@ -100,7 +100,7 @@ class ModulatedConv(nn.Module):
 
 
 class NoiseInjection(nn.Module):
-    """Learned strength of a layer's noise map."""
+    """The learned strength of a layer's noise map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class NoiseInjection(nn.Module):
 
 
 class Bias(nn.Module):
-    """Bias in front of the activation, under the name that published state dicts give it."""
+    """The bias before an activation, under its name in published state dicts."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -125,7 +125,10 @@ class StyledConv(nn.Module):
         self.activate = Bias(outputs)
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None, clamp: float | None) -> Tensor:
-        """``x [B, I, H, W]``, ``style [B, I]`` (the affine's output), ``noise [B or 1, 1, H', W']`` or None."""
+        """Return ``[B, O, H', W']`` for ``x [B, I, H, W]``, ``style [B, I]`` and ``noise [B or 1, 1, H', W']`` or None.
+
+        With ``clamp`` values are limited to ``[-clamp, clamp]``.
+        """
         y = self.conv(x, style)
         scale = (self.conv.demodulation(style) * SQRT2).to(y.dtype)[:, :, None, None]
         offset = (self.activate.bias * SQRT2)[None, :, None, None]
@@ -136,7 +139,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """1x1 modulated convolution to RGB, added to the up-sampled image so far."""
+    """1x1 modulated convolution to RGB, added to the up-sampled image of the layers before."""
 
     def __init__(self, inputs: int, style_dim: int, up: bool = True) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""ProgGAN (Karras et al. 2018, table 2): pixel norm before every convolution, nearest up-sampling, no mapping."""
+"""ProgGAN (Karras et al. 2018, table 2): pixel norm before each convolution, nearest up-sampling, no mapping."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,7 +15,7 @@ CELEBA_HQ = (512, 512, 512, 512, 256, 128, 64, 32, 16)
 
 
 class WeightScale(nn.Module):
-    """The equalised learning rate as a stored factor, and the bias, under the names of the published state dict."""
+    """The equalised learning rate as a stored factor, and the bias, under their names in the published state dict."""
 
     def __init__(self, channels: int, fan_in: int, gain: float) -> None:
         super().__init__()
@@ -42,10 +42,10 @@ class ScaledConv(nn.Module):
 
 @GENERATORS.register("proggan")
 class ProgGAN(UnmappedGenerator):
-    """ProgGAN with one width for each resolution from 4 px; nothing limits its images to [-1, 1].
+    """ProgGAN with one width per resolution from 4 px on; its images are not limited to [-1, 1].
 
-    State-dict names of the layout that GANLatentDiscovery uses (``features.*.wscale``); the other two published layouts
-    are converted by ``gan_core.checkpoints.published``. The default is the CelebA-HQ network of 1024 px.
+    The state-dict names are those of GANLatentDiscovery (``features.*.wscale``). The other two published layouts are
+    converted by ``gan_core.published.generators``. The default is the CelebA-HQ network of 1024 px.
     """
 
     family = "proggan"
@@ -63,7 +63,7 @@ class ProgGAN(UnmappedGenerator):
         return self.output(self.maps(z, len(self.features)))
 
     def maps(self, z: Tensor, layers: int) -> Tensor:
-        """Feature maps after the first ``layers`` convolutions, ``[B, C, H, H]``."""
+        """Return the feature maps ``[B, C, H, H]`` of ``z [B, z_dim]`` after the first ``layers`` convolutions."""
         x = z[:, :, None, None]
         for i, layer in enumerate(self.features[:layers]):
             if i >= 2 and i % 2 == 0:

@@ -1,4 +1,4 @@
-"""SNGAN generators (Miyato et al. 2018, table 5): residual blocks of nearest up-sampling, no noise, no mapping."""
+"""SNGAN generators (Miyato et al. 2018, table 5): residual blocks with nearest up-sampling, no noise, no mapping."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,11 +10,10 @@ from gan_core.generators.base import GENERATORS
 from gan_core.generators.unmapped import UnmappedGenerator
 
 SN_RESNET32 = (256, 256, 256, 256)
-SN_RESNET64 = (1024, 512, 256, 128, 64)
 
 
 class UpBlock(nn.Module):
-    """Twice normalise, ReLU, convolve, up-sampled in between; the bypass convolves only where widths differ."""
+    """Two rounds of batch norm, ReLU and convolution, with up-sampling in the first; the bypass adapts the width."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -36,7 +35,7 @@ class UpBlock(nn.Module):
 
 
 class Maps(nn.Module):
-    """Views the dense layer's output as 4x4 maps."""
+    """Reshapes the dense layer's output ``[B, 16 C]`` to maps ``[B, C, 4, 4]``."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.view(len(x), -1, 4, 4)
@@ -44,9 +43,10 @@ class Maps(nn.Module):
 
 @GENERATORS.register("sngan")
 class SNGAN(UnmappedGenerator):
-    """SNGAN of ``4 * 2 ** (len(channels) - 1)`` px, ending in tanh; state-dict names of GANLatentDiscovery.
+    """SNGAN of ``4 * 2 ** (len(channels) - 1)`` px with tanh output and the state-dict names of GANLatentDiscovery.
 
-    ``SN_RESNET32`` with one image channel is the published MNIST network, ``SN_RESNET64`` with three is Anime.
+    The published MNIST network has the default ``channels`` and one image channel. The published Anime network has
+    ``channels`` 1024, 512, 256, 128, 64 and three image channels.
     """
 
     family = "sngan"

@@ -1,6 +1,6 @@
-"""Layers whose weight is divided by its largest singular value, under the names of the two published layouts."""
+"""Layers whose weight is divided by its largest singular value, with the names of the two published layouts."""
 
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
 EPS = 1e-6
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def spectral_scale(weight: Tensor, u0: Tensor) -> Tensor:
-    """Estimate the largest singular value of ``weight [O, ...]`` by one power iteration from ``u0 [1, O]``.
+    """Estimate the largest singular value, a scalar, of ``weight [O, ...]`` by one power iteration from ``u0 [1, O]``.
 
     Miyato et al. 2018, algorithm 1.
     """
@@ -22,7 +23,7 @@ def spectral_scale(weight: Tensor, u0: Tensor) -> Tensor:
 
 
 class _Powered(nn.Module):
-    """Holds ``u0``, where each power iteration starts, and ``sv0``, the estimate that training logged."""
+    """Holds ``u0``, the start of each power iteration, and ``sv0``, the estimate that training logged."""
 
     u0: Tensor
     weight: Tensor
@@ -32,12 +33,12 @@ class _Powered(nn.Module):
         self.register_buffer("sv0", torch.ones(1))
 
     def normalised(self) -> Tensor:
-        """The weight divided by its estimated largest singular value."""
+        """Return the weight ``[O, ...]`` divided by its estimated largest singular value."""
         return self.weight / spectral_scale(self.weight, self.u0)
 
 
 class PoweredLinear(_Powered, nn.Linear):
-    """Linear layer with the spectral norm of ajbrock's BigGAN, at inference."""
+    """Linear layer with the spectral norm of ajbrock's BigGAN, for inference."""
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         nn.Linear.__init__(self, inputs, outputs, bias)
@@ -48,7 +49,7 @@ class PoweredLinear(_Powered, nn.Linear):
 
 
 class PoweredConv(_Powered, nn.Conv2d):
-    """Convolution of stride 1 that keeps the size, with the spectral norm of ajbrock's BigGAN, at inference."""
+    """Convolution of stride 1 that keeps the size, with the spectral norm of ajbrock's BigGAN, for inference."""
 
     def __init__(self, inputs: int, outputs: int, size: int, bias: bool = True) -> None:
         nn.Conv2d.__init__(self, inputs, outputs, size, padding=size // 2, bias=bias)
@@ -58,8 +59,8 @@ class PoweredConv(_Powered, nn.Conv2d):
         return F.conv2d(x, self.normalised(), self.bias, padding=self.padding)
 
 
-def stored_norm(layer: nn.Module) -> Any:
-    """Divide a layer's weight by ``u' W v`` of stored vectors (``weight_orig``, ``weight_u``, ``weight_v``)."""
+def stored_norm(layer: Layer) -> Layer:
+    """Divide a layer's weight by ``u' W v`` with stored vectors (``weight_orig``, ``weight_u``, ``weight_v``)."""
     layer = spectral_norm(layer, eps=1e-4)
     for hook in layer._forward_pre_hooks.values():
         hook.compute_weight(layer, do_power_iteration=True)  # type: ignore[attr-defined]
@@ -67,7 +68,10 @@ def stored_norm(layer: nn.Module) -> Any:
 
 
 def attend(x: Tensor, theta: Tensor, phi: Tensor, g: Tensor, o: nn.Module) -> Tensor:
-    """Self-attention over positions (Zhang et al. 2019, eq. 1-2): ``x [B, C, H, W]``; keys and values pooled by 2."""
+    """Self-attention over positions (Zhang et al. 2019, eq. 1-2) for ``x [B, C, H, W]``; keys and values pooled by 2.
+
+    ``theta`` and ``phi`` are ``[B, C', H, W]``, ``g`` is ``[B, C'', H, W]``, and ``o`` maps ``C''`` to ``C`` channels.
+    """
     phi, g = F.max_pool2d(phi, 2), F.max_pool2d(g, 2)
     weights = torch.softmax(theta.flatten(2).transpose(1, 2) @ phi.flatten(2), dim=-1)
     return o((g.flatten(2) @ weights.transpose(1, 2)).view(len(x), -1, *x.shape[2:]))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +14,37 @@ from gan_core.generators.walk import Branch, Features, Step, walk
 
 
 def channel_table(size: int, channel_multiplier: int) -> dict[int, int]:
-    """Published channels by resolution: 512 up to 32 px, then ``16384 multiplier / resolution``."""
+    """Return the published channels by resolution: 512 up to 32 px, then ``16384 multiplier / resolution``."""
     resolutions = [2**i for i in range(2, int(math.log2(size)) + 1)]
     return {r: 512 if r <= 32 else 16384 * channel_multiplier // r for r in resolutions}
 
 
 class ConstantInput(nn.Module):
-    """The learned 4x4 start of synthesis."""
+    """The learned 4x4 input of synthesis."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
 
 
+class StyleGAN2Arguments(TypedDict):
+    """The constructor's arguments as they are inferred from published weights."""
+
+    size: int
+    style_dim: int
+    n_mlp: int
+    channels: dict[int, int]
+    conv_clamp: NotRequired[float | None]
+    classes: NotRequired[int]
+
+
 @GENERATORS.register("stylegan2")
 class StyleGAN2(Generator):
     """The published network with the rosinality state-dict names, for any power-of-two size >= 8.
 
-    ``channels`` (resolution -> width) replaces the published table; ``conv_clamp`` is the ADA option. ``compute_dtype``
-    decides the type of the convolutions (``gan_core.precision``); mapping, demodulation and the image stay float32.
-    ``classes`` makes it the conditional network of ADA, whose mapping takes a label beside ``z``.
+    ``channels`` (resolution -> width) replaces the published table, and ``conv_clamp`` is ADA's option. With
+    ``classes`` it is the conditional network of ADA, whose mapping takes a label beside ``z``. ``compute_dtype`` is the
+    type of the convolutions (``gan_core.precision``); mapping, demodulation and the image are always float32.
     """
 
     family = "stylegan2"
@@ -87,7 +99,7 @@ class StyleGAN2(Generator):
         self.register_buffer("latent_avg", torch.zeros(style_dim), persistent=False)
 
     def mapping(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """``z [B, z_dim]`` -> ``w [B, w_dim]``; a conditional network takes ``labels [B, classes]`` (else class 0)."""
+        """Map ``z [B, z_dim]`` to ``w [B, w_dim]``; a conditional one takes ``labels [B, classes]`` (or class 0)."""
         if self.embed is not None:
             if labels is None:
                 labels = torch.eye(self.classes, device=z.device)[:1].expand(len(z), -1)
@@ -95,25 +107,25 @@ class StyleGAN2(Generator):
         return self.style(z)
 
     def forward(self, z: Tensor, psi: float = 1.0, noise: Noise = "const") -> Tensor:
-        """``z [B, z_dim]`` -> images, truncated by ``psi``."""
+        """Draw images ``[B, 3, size, size]`` from ``z [B, z_dim]``, truncated by ``psi``."""
         return self.synthesis(self.broadcast(self.truncate(self.mapping(z), psi)), noise)
 
     def mix(self, first: Tensor, second: Tensor, crossover: int) -> Tensor:
-        """Style mixing: ``w`` codes ``first`` for the layers before ``crossover``, ``second`` from there on."""
+        """Mix styles: ``first [B, w_dim]`` in the layers before ``crossover``, ``second`` after, as ``w_plus``."""
         layer = torch.arange(self.n_latent, device=first.device)[None, :, None]
         return torch.where(layer < crossover, first.unsqueeze(1), second.unsqueeze(1))
 
     def styles(self, w_plus: Tensor) -> list[Tensor]:
-        """S space: each layer's affine of its latent, ``[B, channels]`` in the order of ``layers()``."""
+        """Return the styles ``[B, channels]`` of ``w_plus [B, n_latent, w_dim]``, in the order of ``layers()``."""
         return [layer.conv.modulation(w_plus[:, index]) for layer, index in self.layers()]
 
     def layers(self) -> list[tuple[StyledConv | ToRGB, int]]:
-        """All modulated layers with the index of the latent that they read, in the order of evaluation."""
+        """Return all modulated layers in the order of evaluation, each with the index of the latent that it reads."""
         blocks = zip(self.convs[::2], self.convs[1::2], self.to_rgbs, strict=True)
         order = [(self.conv1, 0), (self.to_rgb1, 1)]
         for j, (up, conv, to_rgb) in enumerate(blocks):
             order += [(up, 2 * j + 1), (conv, 2 * j + 2), (to_rgb, 2 * j + 3)]
-        return order  # type: ignore[return-value]  # a ModuleList forgets what it holds
+        return order  # type: ignore[return-value]  # a ModuleList has untyped entries
 
     def synthesis(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
         if w_plus.shape[1:] != (self.n_latent, self.w_dim):
@@ -122,11 +134,11 @@ class StyleGAN2(Generator):
         return self.synthesis_from_styles(self.styles(w_plus), noise)
 
     def synthesis_from_styles(self, styles: Sequence[Tensor], noise: Noise = "const") -> Tensor:
-        """S space (one tensor per entry of ``layers()``) -> images."""
+        """Draw images ``[B, 3, size, size]`` from styles ``[B, channels]``, one per entry of ``layers()``."""
         return _finished(walk(self.branch(styles, noise)))
 
     def branch(self, styles: Sequence[Tensor], noise: Noise = "const") -> Branch:
-        """This generator in one style, ready for a walk alone or together with another branch."""
+        """Return this generator with styles ``[B, channels]`` as a branch for ``walk``, alone or with another."""
         batch = styles[0].shape[0]
         maps = iter(self._noise_maps(batch, noise))
         steps = [
@@ -134,7 +146,7 @@ class StyleGAN2(Generator):
             for (layer, _), style in zip(self.layers(), styles, strict=True)
         ]
         start = self.input.input.to(self.compute_dtype).expand(batch, -1, -1, -1)
-        start = start.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last, in a way that vmap knows
+        start = start.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last; memory_format fails in vmap
         return Branch(steps, Features(start))
 
     def noise_sizes(self) -> list[int]:

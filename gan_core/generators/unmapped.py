@@ -1,4 +1,4 @@
-"""Generators without a mapping network: one latent, which is ``z`` itself."""
+"""The base class of generators without a mapping network, whose only latent is ``z``."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -10,9 +10,9 @@ from gan_core.generators.base import Generator, Noise
 
 
 class UnmappedGenerator(Generator):
-    """A family that has no ``w``: ``w_plus [B, 1, z_dim]`` holds ``z``, times ``truncation`` where there is one.
+    """A family without ``w``: ``w_plus [B, 1, z_dim]`` holds ``z`` times ``truncation``.
 
-    A network that draws one channel gives it three times, so that images are ``[B, 3, size, size]`` for every family.
+    The channel of a network that draws grey images is repeated, so that images are ``[B, 3, size, size]``.
     """
 
     spaces: ClassVar[tuple[str, ...]] = ("z",)
@@ -36,4 +36,4 @@ class UnmappedGenerator(Generator):
 
     @abstractmethod
     def draw(self, z: Tensor) -> Tensor:
-        """``z [B, z_dim]`` -> images ``[B, channels, size, size]`` as the published network gives them."""
+        """Draw images ``[B, channels, size, size]`` from ``z [B, z_dim]`` as the published network does."""

@@ -1,7 +1,7 @@
-"""The walk through the layers of a StyleGAN2 in S space: plain synthesis, or two branches blended layer by layer.
+"""Run the synthesis layers of StyleGAN2 from styles: plain synthesis, or two generators blended layer by layer.
 
-Every operation of "StyleGAN of All Trades" (Chong et al. 2021, SOAT) is this walk with another rule: where, how much,
-which generator, which style.
+Each operation of "StyleGAN of All Trades" (Chong et al. 2021, SOAT) runs ``walk`` once with its own ``Rule`` for
+blending the features of two branches.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,15 +16,15 @@ from gan_core.generators.layers import StyledConv, ToRGB
 Axis = Literal["horizontal", "vertical"]
 DIMENSION: dict[Axis, int] = {"horizontal": 3, "vertical": 2}
 Share = Callable[[int, int, int], float | Tensor]
-"""Called with a layer's index, height and width; what share of it comes from the second branch, 0 to 1.
+"""Returns the weight of the second branch, 0 to 1, for a layer's index, height and width.
 
-A float holds everywhere (at 0 and 1 only one branch is computed), ``[1 or B, 1, H, W]`` pixel by pixel.
+The weight is a float for the whole layer (at 0 and 1 only one branch is computed), or ``[1 or B, 1, H, W]`` per pixel.
 """
 
 
 @dataclass(frozen=True)
 class Features:
-    """Where a walk stands after ``done`` layers: ``x [B, C, H, W]`` and the image so far ``[B, 3, H, W]``."""
+    """The state after ``done`` layers: features ``x [B, C, H, W]`` and the image so far ``[B, 3, H, W]``."""
 
     x: Tensor
     image: Tensor | None = None
@@ -33,7 +33,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Step:
-    """A modulated layer with its style ``[B, C]``, its noise map and the bound of its activations."""
+    """A modulated layer with its style ``[B, C]``, its noise map ``[B or 1, 1, h, w]`` and the clamp of its output."""
 
     layer: StyledConv | ToRGB
     style: Tensor
@@ -41,13 +41,13 @@ class Step:
     clamp: float | None
 
     def size(self, at: Features) -> tuple[int, int]:
-        """Height and width of what the layer gives."""
+        """Return height and width of the layer's output."""
         height, width = at.x.shape[2:]
         up = isinstance(self.layer, StyledConv) and self.layer.conv.blur is not None
         return (2 * height, 2 * width) if up else (height, width)
 
     def take(self, at: Features) -> Tensor:
-        """Evaluate the layer: the next ``x`` of a convolution, the next image of a ToRGB."""
+        """Evaluate the layer: the next ``x [B, C, H, W]``, or for a ToRGB the next image ``[B, 3, H, W]``."""
         if isinstance(self.layer, ToRGB):
             return self.layer(at.x, self.style, at.image, self.clamp)
         noise = self.noise if self.noise is None else fit_noise(self.noise, *self.size(at))
@@ -56,28 +56,29 @@ class Step:
 
 @dataclass(frozen=True)
 class Branch:
-    """One generator in one style: a step for each of its layers, and the constant that it starts from."""
+    """A generator with given styles: a step per layer, and the constant input."""
 
     steps: Sequence[Step]
     start: Features
 
 
 def nothing(layer: int, height: int, width: int) -> float:
-    """Share of a walk in which the second branch has no part."""
+    """Return 0: the second branch is not used."""
     return 0.0
 
 
 def unchanged(at: Features) -> Features:
-    """Leave the features as they are."""
+    """Return the features unchanged."""
     return at
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How two branches become one picture.
+    """How to combine two branches into one image.
 
-    ``share`` says how much of each layer is the second branch's; both get the same blended input. With ``join`` the
-    first layer's two results are set side by side instead. ``change`` is applied to the features after every layer.
+    ``share`` is the weight of the second branch in each layer; both branches get the same blended input. With ``join``
+    the two results of the first layer are concatenated along that axis instead. ``change`` is applied to the features
+    after each layer.
     """
 
     share: Share = nothing
@@ -95,7 +96,7 @@ def walk(
     at: Features | None = None,
     until: int | None = None,
 ) -> Features:
-    """Go through the layers from ``at`` (default: the first branch's start) until ``until`` are done (default: all)."""
+    """Run the layers from ``at`` (default: the first branch's start) until ``until`` are done (default: all)."""
     at = at or first.start
     for index in range(at.done, len(first.steps) if until is None else until):
         step = first.steps[index]
@@ -120,10 +121,10 @@ def _blend(index: int, first: Step, second: Step, rule: Rule, at: Features) -> T
 
 
 def fit_noise(noise: Tensor, height: int, width: int) -> Tensor:
-    """Widen a noise map ``[B, 1, h, w]`` to ``height`` and ``width``; one that fits is returned as it is.
+    """Extend a noise map ``[B, 1, h, w]`` to ``[B, 1, height, width]``; a map that fits is returned unchanged.
 
-    As published: normal noise seeded by the new width (or height), with the stored map over its left and its right end.
-    At double width nothing but the map, twice, is left.
+    As published, the result is normal noise seeded by the new width (or height), and the stored map overwrites its left
+    and its right end. At double width the result is the stored map twice.
     """
     for axis, length in ((3, width), (2, height)):
         known = noise.shape[axis]

@@ -1,4 +1,4 @@
-"""From the forms that image collections come in to a dataset of shards; one file an importer."""
+"""Import image folders, tar archives and Parquet files as datasets of shards; each importer is one file."""
 
 from gan_core.importers.dataset import ImportReport, import_dataset
 

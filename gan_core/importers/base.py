@@ -1,4 +1,4 @@
-"""What every importer can do, and what it is given: the visible files of the source."""
+"""The base class of importers, and the files of a source that they read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, ClassVar, TypedDict
 
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
@@ -16,15 +16,26 @@ from fsspec.spec import AbstractFileSystem
 
 from gan_core.errors import DataError
 from gan_core.registry import Registry
+from gan_core.rows import Row
 from gan_core.storage.urls import open_fs
 
 MAX_FILE_BYTES = 256 << 20
+"""Larger image files are rejected; it bounds the memory of a row."""
 MAX_KEY_CHARACTERS = 512
+"""Longer names are shortened, and a hash at the end keeps them distinct."""
+
+
+class FileInfo(TypedDict, total=False):
+    """What fsspec tells of a file."""
+
+    name: str
+    size: int | None
+    islink: bool
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of the source; ``name`` is its path below the source, ``fault`` says why it can't be opened."""
+    """A file of the source. ``name`` is its path below the source, and ``fault`` says why it can't be opened."""
 
     fs: AbstractFileSystem
     path: str
@@ -33,31 +44,31 @@ class SourceFile:
     fault: str = ""
 
     def open(self) -> IO[bytes]:
-        """Open the file for reading."""
+        """Open the file for reading; raises ``OSError`` if that fails."""
         return self.fs.open(self.path, "rb")
 
     def has_suffix(self, suffixes: Sequence[str]) -> bool:
-        """Say whether the name ends in one of ``suffixes``, in small or capital letters."""
+        """Return whether the name ends in one of ``suffixes``, ignoring case."""
         return self.name.lower().endswith(tuple(suffixes))
 
 
 @dataclass(frozen=True)
 class Item:
-    """One row to be: ``data`` are the image file's bytes as found; a ``status`` that is not ``ok`` has a ``reason``."""
+    """A row to be imported. ``data`` is the image file unchanged; a ``status`` other than ``ok`` has a ``reason``."""
 
     key: str
     data: bytes | None
     path: str = ""
     status: str = "ok"
     reason: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Row = field(default_factory=dict)
 
 
 class Importer(ABC):
-    """Reads the files with its ``suffixes``, in the order given, into items of one schema.
+    """Reads the files with its ``suffixes``, in the given order, and yields items of one schema.
 
-    ``fields`` are the columns that it carries along (``Item.extra``); ``ignored`` counts what it leaves out on purpose.
-    Whatever was meant to be an image gives an item, with a status if it can't be used.
+    ``fields`` are the additional columns (``Item.extra``), and ``ignored`` counts files that are skipped on purpose.
+    Every file or record that should be an image yields an item, with a status other than ``ok`` if it can't be used.
     """
 
     suffixes: ClassVar[tuple[str, ...]]
@@ -76,10 +87,10 @@ IMPORTERS: Registry[type[Importer]] = Registry("kind of source", "gan_core.impor
 
 
 def find_files(source: str | Path) -> list[SourceFile]:
-    """Return the files of a folder and its subfolders, or the one file that ``source`` is, sorted by name.
+    """Return the files of a folder and its subfolders, sorted by name, or the single file ``source``.
 
-    Hidden ones (a dot in front) are left out; links to files are followed, links to folders are not. Raises
-    ``DataError`` when there is nothing at ``source``.
+    Hidden files and folders are skipped. Links to files are followed, links to folders are not. Raises ``DataError`` if
+    ``source`` doesn't exist.
     """
     fs, root = open_fs(source)
     fs.invalidate_cache()
@@ -94,7 +105,7 @@ def find_files(source: str | Path) -> list[SourceFile]:
 
 
 def printable(name: str) -> str:
-    """Return ``name`` fit for a key: control characters and bytes that are no UTF-8 escaped, a long one cut."""
+    """Return ``name`` as a key: control characters and invalid UTF-8 are escaped, and long names are shortened."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     if len(text) <= MAX_KEY_CHARACTERS:
@@ -102,7 +113,7 @@ def printable(name: str) -> str:
     return f"{text[: MAX_KEY_CHARACTERS - 17]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _describe(fs: AbstractFileSystem, info: dict[str, Any], root: str) -> SourceFile:
+def _describe(fs: AbstractFileSystem, info: FileInfo, root: str) -> SourceFile:
     path = info["name"]
     name = path[len(root) :].lstrip("/")
     fault = ""
@@ -111,5 +122,5 @@ def _describe(fs: AbstractFileSystem, info: dict[str, Any], root: str) -> Source
     return SourceFile(fs, path, name, int(info.get("size") or 0), fault)
 
 
-def _is_linked_folder(fs: AbstractFileSystem, info: dict[str, Any]) -> bool:
+def _is_linked_folder(fs: AbstractFileSystem, info: FileInfo) -> bool:
     return isinstance(fs, LocalFileSystem) and bool(info.get("islink")) and os.path.isdir(info["name"])

@@ -1,4 +1,4 @@
-"""Write what an importer finds as a dataset: shards with receipts, and ``dataset.json`` about them."""
+"""Write the items of an importer as a dataset: shards with receipts, and a ``dataset.json`` that describes them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from gan_core.storage.urls import join_url, open_fs, read_bytes
 
 ABOUT = "dataset.json"
 MAX_SHARD_BYTES = 500 << 20
+"""A shard ends at this many bytes of images, even if it has fewer than ``rows_per_shard`` rows."""
 VERSION = 1
 
 
 class ImportMarker(BaseModel):
-    """What ``importing.json`` holds while an import runs."""
+    """The content of ``importing.json``, which exists while an import runs."""
 
     source: str
 
 
 class ImportReport(BaseModel):
-    """What an import made, also kept as ``dataset.json``; ``sha256`` is over the shards' hashes, in order."""
+    """The result of an import, also stored as ``dataset.json``. ``sha256`` is over the shards' hashes, in order."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,12 +60,12 @@ def import_dataset(
     kind: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ImportReport:
-    """Turn a folder, tar archives or Parquet files (``kind``; found out if not given) into a dataset.
+    """Import a folder, tar archives or Parquet files as a dataset; ``kind`` is detected if it is not given.
 
-    Rows keep the image files' bytes, unchanged and undecoded, with their ``sha256``; keys are unique. The same source
-    gives the same bytes. A shard ends at ``rows_per_shard`` rows or 500 MiB. ``destination`` may hold an earlier import
-    of the same source, which is then replaced. Raises ``DataError``, leaving no new dataset, when there is nothing to
-    import or a file is damaged.
+    Rows hold the image files' bytes, unchanged and undecoded, and their ``sha256``; keys are unique. The same source
+    gives the same bytes. A shard ends at ``rows_per_shard`` rows or 500 MiB. An earlier import of the same source at
+    ``destination`` is replaced. Raises ``DataError`` if there is nothing to import or a file is damaged; in that case
+    no new dataset is left behind.
     """
     if rows_per_shard < 1:
         raise DataError(f"rows_per_shard is {rows_per_shard}: at least 1 is needed")
@@ -91,7 +92,7 @@ def import_dataset(
 
 
 def choose_kind(files: Sequence[SourceFile], source: str | Path, kind: str | None) -> tuple[str, list[SourceFile]]:
-    """Return the importer's name and the files for it; raises ``DataError`` when there is none, or more than one."""
+    """Return the importer's name and its files; raises ``DataError`` if no importer fits, or more than one."""
     names = [kind] if kind else IMPORTERS.names()
     matches = {name: [file for file in files if file.has_suffix(IMPORTERS.get(name).suffixes)] for name in names}
     matches = {name: found for name, found in matches.items() if found}
@@ -158,7 +159,7 @@ def _make_rows(items: Iterable[Item]) -> Iterator[Row]:
 
 @contextmanager
 def _unfinished(destination: str | Path, source: str) -> Iterator[None]:
-    """Mark the dataset as not finished for as long as the block runs; a new one that fails is taken away again."""
+    """Mark the dataset as unfinished while the block runs, and remove a new dataset if the block raises."""
     marker = join_url(destination, UNFINISHED_IMPORT)
     is_new = _check_destination(destination, source)
     for name in (ABOUT, UNFINISHED_IMPORT, "shard-"):
@@ -175,7 +176,7 @@ def _unfinished(destination: str | Path, source: str) -> Iterator[None]:
 
 
 def _check_destination(destination: str | Path, source: str) -> bool:
-    """Return whether no finished import is there; raises ``DataError`` for anything but an import of ``source``."""
+    """Return whether there is no finished import; raises ``DataError`` for anything but an import of ``source``."""
     fs, path = open_fs(destination)
     names = [entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False)] if fs.isdir(path) else []
     visible = [name for name in names if not name.startswith(".")]
@@ -197,7 +198,7 @@ def _source_of(url: str) -> str | None:
 def _check_apart(source: str | Path, destination: str | Path) -> None:
     (fs, inner), (other, outer) = open_fs(destination), open_fs(source)
     if type(fs) is type(other) and f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/"):
-        raise DataError(f"{destination} is inside {source}: choose a folder beside it")
+        raise DataError(f"{destination} is inside {source}: choose a folder outside of it")
 
 
 def _remove_shards(destination: str | Path, first: int) -> None:

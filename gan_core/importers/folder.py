@@ -1,4 +1,4 @@
-"""A folder of image files, subfolders included."""
+"""Import a folder of image files, including its subfolders."""
 
 from collections.abc import Iterator
 
@@ -13,12 +13,12 @@ IMAGE_SUFFIXES = (
 
 @IMPORTERS.register("folder")
 class FolderImporter(Importer):
-    """Each file with an image's suffix is a row; its key is the path below the folder, suffix included."""
+    """Each file with an image suffix becomes a row; its key is the path below the folder, including the suffix."""
 
     suffixes = IMAGE_SUFFIXES
 
     def items(self) -> Iterator[Item]:
-        """Yield the files; one that can't be opened is ``unreadable``, one over 256 MiB ``too_large``."""
+        """Yield the files. A file that can't be opened is ``unreadable``, and one over 256 MiB is ``too_large``."""
         for file in self.files:
             yield _read(file)
 

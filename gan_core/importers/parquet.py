@@ -1,11 +1,11 @@
-"""Parquet files with an image column, such as HF ``datasets`` writes."""
+"""Import Parquet files with an image column, such as those that HF ``datasets`` writes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,21 +13,24 @@ import pyarrow.parquet as pq
 from gan_core.errors import DataError
 from gan_core.importers.base import IMPORTERS, MAX_FILE_BYTES, Importer, Item, SourceFile, printable
 from gan_core.rows import Row
+from gan_core.storage.images import ImageCell
 from gan_core.storage.shards import BASE_NAMES, array_shape, explain_damage, to_rows
 from gan_core.storage.urls import base_name
 
 BATCH_ROWS = 16
+"""Rows that are decoded at once; it bounds the memory for files of large images."""
 PLAIN_NAMES = ("image", "img", "jpg", "jpeg", "png", "image_bytes", "bytes")
 RESERVED = {*BASE_NAMES, "image", "sha256"}
 
 
 @IMPORTERS.register("parquet")
 class ParquetImporter(Importer):
-    """Each row is a row; its key is the column ``key`` if there is one, else ``<file without suffix>:<row>``.
+    """Each row becomes a row; its key is the column ``key`` if there is one, else ``<file without suffix>:<row>``.
 
-    The image column is called ``image``, or is the first that HF marks as one, or the first struct with ``bytes``, or
-    plain bytes under a usual name. All other columns are carried along, as ``source_<name>`` where we use the name
-    ourselves. A row without bytes is ``no_image``: paths in it are not followed.
+    The image column is ``image``, else the first that HF marks as an image, else the first struct with ``bytes``, else
+    a binary column with a usual name. All other columns are kept, as ``source_<name>`` where the name is reserved. A
+    row without bytes is ``no_image``: paths are not followed. The constructor raises ``DataError`` for damaged files,
+    for schemas that can't be merged, and if no image column is found.
     """
 
     suffixes = (".parquet",)
@@ -41,7 +44,7 @@ class ParquetImporter(Importer):
         self.fields = tuple(pa.field(new, portable_type(self.schema.field(n).type)) for n, new in self.columns.items())
 
     def items(self) -> Iterator[Item]:
-        """Yield the rows of each file in order; raises ``DataError`` for one that is damaged."""
+        """Yield the rows of each file in order; raises ``DataError`` for a damaged file."""
         for file in self.files:
             stem = printable(file.name.rpartition(".")[0])
             for index, row in enumerate(_rows(file)):
@@ -61,7 +64,7 @@ class ParquetImporter(Importer):
 
 
 def portable_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type that a column is stored as: no extension or dictionary, fixed size for floats only."""
+    """Return the type to store a column as: no extension or dictionary types, and fixed-size lists of floats only."""
     if isinstance(kind, pa.BaseExtensionType):
         return portable_type(kind.storage_type)
     if pa.types.is_dictionary(kind):
@@ -88,7 +91,7 @@ def _merge_schemas(files: Sequence[SourceFile]) -> pa.Schema:
         return pa.unify_schemas(schemas).with_metadata(schemas[0].metadata)
     except pa.ArrowException as error:
         line = str(error).splitlines()[0]
-        raise DataError(f"the columns of the Parquet files don't fit together ({line}): import them apart") from None
+        raise DataError(f"the columns of the files don't fit together ({line}): import them separately") from None
 
 
 def _find_image_column(schema: pa.Schema, files: Sequence[SourceFile]) -> str:
@@ -129,7 +132,7 @@ def _storage(column: pa.Array) -> pa.Array:
     return column.storage if isinstance(column, pa.ExtensionArray) else column
 
 
-def _image_of(cell: Any) -> tuple[bytes | None, str]:
+def _image_of(cell: ImageCell | bytes | None) -> tuple[bytes | None, str]:
     if isinstance(cell, dict):
         return cell.get("bytes"), str(cell.get("path") or "")
     return cell, ""

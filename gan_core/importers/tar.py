@@ -1,4 +1,4 @@
-"""WebDataset: tar archives whose members ``name.jpg``, ``name.json``, ``name.txt`` belong together."""
+"""Import tar archives in the WebDataset layout, where ``name.jpg``, ``name.json`` and ``name.txt`` form a sample."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import IO, Any, cast
+from typing import IO, Protocol, cast
 
 import pyarrow as pa
 
 from gan_core.errors import DataError
 from gan_core.importers.base import IMPORTERS, MAX_FILE_BYTES, Importer, Item, SourceFile, printable
 from gan_core.importers.folder import IMAGE_SUFFIXES
+from gan_core.rows import Row
 from gan_core.storage.urls import base_name
 
 SIDECARS = ("json", "txt", "cls")
 MAX_SIDECAR_BYTES = 1 << 20
+"""Larger sidecars are ignored; it bounds the memory of a row."""
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 Member = tuple[tarfile.TarInfo, bytes | None]
 
 
 @IMPORTERS.register("tar")
 class TarImporter(Importer):
-    """Each image member is a row; its key is ``<archive without suffix>/<member>``.
+    """Each image member becomes a row; its key is ``<archive without suffix>/<member>``.
 
-    Sidecars of the same name become the text columns ``json``, ``txt`` and ``cls``, and a list of points called
-    ``landmarks`` in the JSON the column of that name. Nothing is unpacked to disk. Members whose names lead out of the
-    archive are ``unsafe_name``, links and devices ``not_a_file``, sidecars without an image ``no_image``; where an
+    Sidecars of the same name become the text columns ``json``, ``txt`` and ``cls``. A list of points ``landmarks`` in
+    the JSON becomes the column ``landmarks``. Nothing is unpacked to disk. Members whose names lead out of the archive
+    are ``unsafe_name``, links and devices are ``not_a_file``, and sidecars without an image are ``no_image``. If an
     archive ends early, its last row is ``truncated``.
     """
 
@@ -42,7 +44,7 @@ class TarImporter(Importer):
     )
 
     def items(self) -> Iterator[Item]:
-        """Yield the members of each archive in order; raises ``DataError`` for a file that is no archive."""
+        """Yield the members of each archive in order; raises ``DataError`` for a file that is not an archive."""
         for file in self.files:
             suffix = next(suffix for suffix in self.suffixes if file.has_suffix([suffix]))
             prefix = printable(file.name[: -len(suffix)])
@@ -67,7 +69,7 @@ class TarImporter(Importer):
 
 
 def _members(file: SourceFile, prefix: str) -> Iterator[Member | Item]:
-    """Read an archive as a stream, one member at a time in memory; faults come as items."""
+    """Stream an archive with one member at a time in memory; faulty members are yielded as items."""
     if file.fault:
         raise DataError(f"can't read {file.path}: {file.fault}")
     with file.open() as raw:
@@ -92,17 +94,23 @@ def _walk(archive: tarfile.TarFile, stream: _Tail, prefix: str) -> Iterator[Memb
                 yield info, _read(archive, info)
             current = "~end"
         if stream.block_at(archive.offset) != bytes(tarfile.BLOCKSIZE):
-            raise EOFError("no end mark")  # tarfile takes a damaged or missing header for the end
+            raise EOFError("no end mark")  # tarfile treats a damaged or missing header as the end of the archive
     except _BROKEN as error:
         _pass_on_infrastructure(error)
         reason = f"the archive ends early or is damaged here ({error})"
         yield Item(f"{prefix}/{current}", None, status="truncated", reason=reason)
 
 
-class _Tail:
-    """A stream that can tell what it has read last."""
+class _Readable(Protocol):
+    """A binary stream, as the decompressors return it."""
 
-    def __init__(self, raw: IO[bytes]) -> None:
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+class _Tail:
+    """A stream that remembers the end of what it has read."""
+
+    def __init__(self, raw: _Readable) -> None:
         self._raw = raw
         self._tail = b""
         self._end = 0
@@ -118,12 +126,16 @@ class _Tail:
         return self._tail[begin : begin + tarfile.BLOCKSIZE]
 
 
-def _decompress(raw: IO[bytes]) -> IO[bytes]:
+def _decompress(raw: IO[bytes]) -> _Readable:
     magic = raw.read(6)
     raw.seek(0)
-    openers: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+    openers: dict[bytes, Callable[[IO[bytes]], _Readable]] = {
+        b"\x1f\x8b": gzip.open,
+        b"BZh": bz2.open,
+        b"\xfd7zXZ\0": lzma.open,
+    }
     opener = next((opener for start, opener in openers.items() if magic.startswith(start)), None)
-    return raw if opener is None else cast(IO[bytes], opener(raw, "rb"))
+    return raw if opener is None else opener(raw)
 
 
 def _pass_on_infrastructure(error: Exception) -> None:
@@ -161,8 +173,8 @@ def _clean(name: str) -> str:
     return printable(name.removeprefix("./"))
 
 
-def _read_sidecars(members: list[Member]) -> dict[str, Any]:
-    texts: dict[str, Any] = {}
+def _read_sidecars(members: list[Member]) -> Row:
+    texts: Row = {}
     for info, data in members:
         suffix = info.name.rpartition(".")[2].lower()
         if suffix in SIDECARS and data is not None:

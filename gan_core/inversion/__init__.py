@@ -1,1 +1,1 @@
-"""Refining an inversion: pivotal tuning and projection."""
+"""Refine an inversion: pivotal tuning and projection."""

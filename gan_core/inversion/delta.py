@@ -1,4 +1,4 @@
-"""Differences of weights for a column: int8 with one scale an output channel, or float32."""
+"""Weight differences as bytes for a column: int8 with one scale per output channel, or float32."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +12,14 @@ from gan_core.errors import DataError
 from gan_core.generators.base import Generator
 
 LEVELS = 127
+"""The largest int8."""
 
 
 def pack_delta(delta: Mapping[str, Tensor]) -> bytes:
-    """Quantise weight differences (parameter name -> tuned minus base) and return safetensors bytes.
+    """Quantise weight differences ``[...]`` (parameter name -> tuned minus base) and return safetensors bytes.
 
-    Each output channel keeps ``round(delta / scale)`` as int8 and its scale, largest absolute difference / 127, as
-    float32; so no weight is off by more than half a scale. No differences give empty bytes.
+    Each output channel is stored as ``round(delta / scale)`` in int8, with its scale (largest absolute difference /
+    127) in float32. The error of a weight is at most half a scale. No differences give empty bytes.
     """
     packed: dict[str, Tensor] = {}
     for name, difference in delta.items():
@@ -31,15 +32,15 @@ def pack_delta(delta: Mapping[str, Tensor]) -> bytes:
 
 
 def pack_full(delta: Mapping[str, Tensor]) -> bytes:
-    """Return weight differences as float32 safetensors, without loss; no differences give empty bytes."""
+    """Return weight differences ``[...]`` as float32 safetensors, without loss; no differences give empty bytes."""
     whole = {name: difference.detach().float().cpu().contiguous() for name, difference in delta.items()}
     return save(whole) if whole else b""
 
 
 def unpack_delta(data: bytes) -> dict[str, Tensor]:
-    """Turn bytes of ``pack_delta`` or ``pack_full`` back into float32 differences by parameter name.
+    """Decode bytes of ``pack_delta`` or ``pack_full`` to float32 differences ``[...]`` by parameter name.
 
-    Raises ``DataError`` if they are damaged.
+    Raises ``DataError`` if the bytes are damaged.
     """
     if not data:
         return {}
@@ -54,9 +55,9 @@ def unpack_delta(data: bytes) -> dict[str, Tensor]:
 
 @contextmanager
 def apply_delta(generator: Generator, data: bytes) -> Iterator[Generator]:
-    """Give the generator with packed differences added; on leaving, its weights are what they were, bit by bit.
+    """Add packed differences to the generator for the ``with`` block, and restore its exact weights afterwards.
 
-    Raises ``DataError`` if the differences are damaged or of another generator.
+    Raises ``DataError`` if the differences are damaged or belong to another generator.
     """
     delta = unpack_delta(data)
     parameters = dict(generator.named_parameters())
@@ -76,7 +77,7 @@ def apply_delta(generator: Generator, data: bytes) -> Iterator[Generator]:
 
 
 def _rows(weight: Tensor) -> int:
-    """The number of output channels: axis 1 after a leading 1 (the layout of modulated weights), else axis 0."""
+    """Return the number of output channels: axis 1 after a leading 1 (the layout of modulated weights), else axis 0."""
     if weight.ndim < 2:
         return 1
     return weight.shape[1] if weight.shape[0] == 1 else weight.shape[0]

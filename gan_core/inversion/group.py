@@ -1,4 +1,4 @@
-"""One tuned generator for a group of images (Roich et al. 2021, section 4.3): all of one person, say."""
+"""One tuned generator for a group of images, for instance of one person (Roich et al. 2021, section 4.3)."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,10 @@ from gan_core.params import TuneParams
 def tune_group(
     generator: Generator, pivots: Tensor, targets: Tensor, loss: Perceptual, params: TuneParams, seeds: Sequence[int]
 ) -> list[Tuned]:
-    """Tune one copy of ``generator`` to all of ``pivots [B, n_latent, w_dim]`` and ``targets [B, 3, H, W]``.
+    """Tune one copy of ``generator`` to all ``pivots [B, n_latent, w_dim]`` and ``targets [B, 3, H, W]`` in [-1, 1].
 
-    As the authors do: ``params.steps`` rounds, in each one step of Adam for every image in turn, and no early stop. The
-    results share one ``delta``, empty if the group's summed objective ends above its start.
+    As in the published code there are ``params.steps`` rounds, each with one step of Adam per image, and no early stop.
+    The results share one ``delta``, which is empty if the group's summed objective ends above its start.
     """
     worker, rows = in_precision(generator, params), range(len(pivots))
     weights = RowWeights(worker, params.min_resolution, 1, params.betas)

@@ -1,4 +1,4 @@
-"""Keep tuned generators as they were around their pivots (Roich et al. 2021, eq. 3-4)."""
+"""The locality term, which keeps tuned generators unchanged around their pivots (Roich et al. 2021, eq. 3-4)."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,22 +10,24 @@ from gan_core.generators.base import Generator
 from gan_core.inversion.weights import RowWeights
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
+"""Distance ``[B]`` of two batches of images ``[B, 3, H, W]`` in [-1, 1]."""
 PSI = 0.5
+"""Truncation of the random codes, as published."""
 CHUNK = 4
-"""Codes that are drawn by the frozen generator at once."""
+"""Codes that the frozen generator draws at once."""
 
 
 def near_pivot(pivots: Tensor, w_plus: Tensor, alpha: float) -> Tensor:
-    """Go ``alpha`` from each of ``pivots [B, n_latent, w_dim]`` towards ``w_plus``: eq. 3, norms over whole rows."""
+    """Move ``pivots [B, n_latent, w_dim]`` by ``alpha`` towards ``w_plus`` of the same shape (eq. 3), norms per row."""
     direction = w_plus - pivots
     return pivots + alpha * direction / direction.flatten(1).norm(dim=1)[:, None, None]
 
 
 class Locality:
-    """Distance between the frozen and the tuned generators at a fresh random code near each pivot, ``[rows]``.
+    """The distance ``[rows]`` between the frozen and the tuned generators at a random code near each pivot.
 
-    Codes are truncated by 0.5 and images drawn without noise, as the authors do. Each call draws the next sample of
-    every row's own stream, seeded by ``seeds``.
+    As published, codes are truncated by 0.5 and images are drawn without noise. Each call draws the next sample of
+    each row's own random stream, which is seeded by ``seeds``.
     """
 
     def __init__(
@@ -46,20 +48,20 @@ class Locality:
 
     @torch.no_grad()
     def codes(self, z: Tensor) -> Tensor:
-        """``z [B, z_dim]`` -> a code near each pivot, ``[B, n_latent, w_dim]``."""
+        """Map ``z [B, z_dim]`` to a code near each pivot, ``[B, n_latent, w_dim]``."""
         w = in_chunks(self.generator.mapping, z, CHUNK)
         return near_pivot(self.pivots, self.generator.broadcast(self.generator.truncate(w, PSI)), self.alpha)
 
     def _draw(self, codes: Tensor, resolution: int) -> tuple[Tensor, ...]:
-        """Draw with the frozen generator: what lies below ``resolution``, then the images."""
+        """Draw with the frozen generator; return the tensors of ``lower``, then the images."""
         below = self.generator.lower(codes, resolution, "none")
         return *below, self.generator.upper(below, codes, resolution, "none")
 
     def distance(self, before: Tensor, after: Tensor) -> Tensor:
-        """Eq. 4 for pairs of images ``[B, 3, H, W]``: mean squared error plus perceptual distance, ``[B]``."""
+        """Return eq. 4 for pairs of images ``[B, 3, H, W]``: mean squared error plus perceptual distance, ``[B]``."""
         return (after - before).square().mean((1, 2, 3)) + self.loss(before, after)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with ``rows`` alone; one that is named twice is doubled."""
+        """Keep only ``rows``; a row that is listed twice is duplicated."""
         self.pivots = self.pivots[rows]
         self.streams = [self.streams[row].clone_state() for row in rows]

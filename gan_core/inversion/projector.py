@@ -1,4 +1,4 @@
-"""Optimisation of latents: the W or W+ code, and the noise, that draw an image (Karras et al. 2020, appendix D)."""
+"""Projection by optimisation: find the W or W+ code and the noise of an image (Karras et al. 2020, appendix D)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +14,19 @@ from gan_core.inversion.schedule import ramp
 
 Space = Literal["w", "w_plus"]
 RAMPDOWN, RAMPUP, NOISE_RAMP, NOISE_SHARE = 0.25, 0.05, 0.75, 0.05
+"""The published schedule: shares of the steps, and the size of the noise on latents in their deviations."""
 LARGEST = 256
+"""Side in pixels at which images are compared, as published."""
 TOGETHER = 4
-"""Rows are filled up to a multiple of this, as convolutions round otherwise for fewer of them."""
+"""Rows are padded to a multiple of this, because convolutions round differently for smaller batches."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a projection does; the defaults are rosinality's, ``PTI`` those of pivotal tuning.
+    """The settings of a projection; the defaults are rosinality's, and ``PTI`` has those of pivotal tuning.
 
-    ``samples`` are drawn for the mean latent that it starts from. ``unbiased`` decides how noise maps are brought to
-    unit size after each step: by their standard deviation, or (ADA) by their root mean square.
+    The initial latent is the mean over ``samples``. After each step noise maps are normalised by their standard
+    deviation if ``unbiased``, or by their root mean square (ADA).
     """
 
     space: Space = "w"
@@ -41,7 +43,7 @@ PTI = Recipe(steps=450, lr=0.01, samples=600, unbiased=False)
 
 
 class StepLosses(NamedTuple):
-    """The losses before a step, ``[B]`` each: the whole objective and its unweighted terms."""
+    """The losses before a step, each ``[B]``: the whole objective and its unweighted terms."""
 
     total: Tensor
     perceptual: Tensor
@@ -50,10 +52,10 @@ class StepLosses(NamedTuple):
 
 
 class Projection:
-    """Latents and noise maps of B images under way.
+    """The state of a projection of B images: latents, noise maps and the optimiser.
 
-    ``targets [B, 3, size, size]`` in [-1, 1]; ``start`` is the mean latent ``[w_dim]`` and ``deviation`` the spread of
-    latents around it; ``noise`` has a map ``[B, 1, r, r]`` a layer. Rows change each other by rounding only.
+    ``targets [B, 3, size, size]`` are in [-1, 1], ``start [w_dim]`` is the mean latent, ``deviation`` the spread of
+    latents around it, and ``noise`` has a map ``[B, 1, r, r]`` per layer. Rows affect each other by rounding only.
     """
 
     def __init__(
@@ -75,11 +77,15 @@ class Projection:
 
     @property
     def w_plus(self) -> Tensor:
-        """The latents so far, ``[B, n_latent, w_dim]``."""
+        """The current latents ``[B, n_latent, w_dim]``."""
         return self.latents.detach().expand(-1, self.generator.n_latent, -1)
 
     def step(self, t: float, jitter: Tensor) -> StepLosses:
-        """Take the step at ``t`` of the way (0 to 1), with ``jitter`` (of the latents' shape) as unit noise on them."""
+        """Take a step at time ``t`` (0 to 1).
+
+        ``jitter [B, 1 or n_latent, w_dim]`` is standard normal noise for the latents. Returns the losses ``[B]`` before
+        the step.
+        """
         self.optimiser.param_groups[0]["lr"] = self.recipe.lr * ramp(t, RAMPDOWN, RAMPUP)
         with torch.enable_grad():
             losses = self._losses(self.latents + jitter * self.deviation * jitter_share(t))
@@ -106,9 +112,9 @@ class Projection:
 def project(
     generator: Generator, targets: Tensor, loss: Perceptual, recipe: Recipe, seeds: Sequence[int]
 ) -> tuple[Tensor, list[Tensor]]:
-    """Project ``targets [B, 3, size, size]`` in [-1, 1] -> ``w_plus [B, n_latent, w_dim]`` and the noise maps.
+    """Project ``targets [B, 3, size, size]`` in [-1, 1]; return ``w_plus [B, n_latent, w_dim]`` and the noise maps.
 
-    ``seeds`` decide each row's own noise; rows are projected together, and filled up to a multiple of ``TOGETHER``.
+    ``seeds`` determine the noise of each row. Rows are projected together and padded to a multiple of ``TOGETHER``.
     """
     rows = [*range(len(targets)), *[len(targets) - 1] * (-len(targets) % TOGETHER)]
     streams = [torch.Generator().manual_seed(seeds[row]) for row in rows]
@@ -126,7 +132,7 @@ def project(
 
 @torch.no_grad()
 def latent_statistics(generator: Generator, samples: int, seed: int = 123) -> tuple[Tensor, float]:
-    """Return the mean ``[w_dim]`` of ``samples`` mapped latents and the root of their mean squared distance to it."""
+    """Return the mean ``[w_dim]`` of ``samples`` mapped latents, and their RMS distance from it."""
     z = torch.randn(samples, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     w = generator.mapping(z.to(generator.latent_avg.device))
     mean = w.mean(0)
@@ -134,12 +140,15 @@ def latent_statistics(generator: Generator, samples: int, seed: int = 123) -> tu
 
 
 def jitter_share(t: float) -> float:
-    """Size of the noise on the latents, in their own deviations."""
+    """Return the size of the noise on the latents at time ``t`` (0 to 1), in deviations of the latents."""
     return float(NOISE_SHARE * max(0.0, 1 - t / NOISE_RAMP) ** 2)
 
 
 def noise_regulariser(noise: Tensor) -> Tensor:
-    """Squared correlation of a map ``[B, 1, r, r]`` with itself shifted by one, over its pyramid down to 8: ``[B]``."""
+    """Return the squared correlation ``[B]`` of maps ``[B, 1, r, r]`` with themselves shifted by one pixel.
+
+    It is summed over an image pyramid down to 8 pixels.
+    """
     total = noise.new_zeros(len(noise))
     while True:
         for axis in (3, 2):
@@ -150,7 +159,7 @@ def noise_regulariser(noise: Tensor) -> Tensor:
 
 
 def normalise(noise: Tensor, unbiased: bool) -> Tensor:
-    """Bring each map ``[B, 1, r, r]`` to mean 0 and unit size, see ``Recipe``."""
+    """Normalise each map ``[B, 1, r, r]`` to mean 0 and unit size, see ``Recipe``."""
     centred = noise - noise.mean((1, 2, 3), keepdim=True)
     if unbiased:
         return centred / noise.std((1, 2, 3), keepdim=True)
@@ -158,6 +167,6 @@ def normalise(noise: Tensor, unbiased: bool) -> Tensor:
 
 
 def shrink(images: Tensor) -> Tensor:
-    """Average images down to 256 pixels where they are larger, as both published projectors compare them."""
+    """Average images ``[B, 3, H, W]`` down to 256 pixels if they are larger, as both published projectors do."""
     factor = images.shape[2] // LARGEST
     return F.avg_pool2d(images, factor) if factor > 1 else images

@@ -1,4 +1,4 @@
-"""Pivotal tuning (Roich et al. 2021): bend the generator until it draws one image at its pivot, many images at once."""
+"""Pivotal tuning (Roich et al. 2021): fine-tune a generator per image so that it draws the image at its pivot."""
 
 import copy
 import math
@@ -30,7 +30,7 @@ class Losses(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """What one image may spend: steps, and the learning rate that it starts with."""
+    """The budget of one image: its steps and its initial learning rate."""
 
     steps: int
     lr: float
@@ -38,11 +38,11 @@ class Budget(NamedTuple):
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found for one image.
+    """The result of tuning for one image.
 
-    ``delta`` maps parameter names to tuned minus original weights (only those that moved) and ``image [1, 3, H, W]`` is
-    the tuned reconstruction. ``losses`` has one entry before every step and one at the end. If tuning diverged (to NaN,
-    or to more than it started with), the generator is left as it was: ``delta`` is empty and ``image`` the pivot's own.
+    ``delta`` maps the names of changed parameters to tuned minus original weights, and ``image [1, 3, H, W]`` around
+    [-1, 1] is the tuned reconstruction. ``losses`` has one entry before each step and one at the end. If tuning
+    diverged (to NaN, or above the initial objective), ``delta`` is empty and ``image`` that of the original generator.
     """
 
     delta: dict[str, Tensor]
@@ -50,13 +50,6 @@ class Tuned:
     steps: int
     losses: list[Losses]
     stop_reason: StopReason
-
-
-def tune_pivot(
-    generator: Generator, pivot: Tensor, target: Tensor, loss: Perceptual, params: TuneParams, seed: int = 0
-) -> Tuned:
-    """Tune to one image, ``pivot [1, n_latent, w_dim]`` and ``target [1, 3, H, W]``; see ``tune_pivots``."""
-    return tune_pivots(generator, pivot, target, loss, params, [seed])[0]
 
 
 def tune_pivots(
@@ -69,21 +62,23 @@ def tune_pivots(
     budgets: Sequence[Budget] | None = None,
     finished: Progress | None = None,
 ) -> list[Tuned]:
-    """Minimise eq. 2 (with ``params.locality_weight`` eq. 5) by Adam for every row; ``generator`` stays as it is.
+    """Minimise eq. 2 (eq. 5 if ``params.locality_weight`` is set) by Adam for each row; ``generator`` is not changed.
 
-    Each row has weights of its own: those of ``params.min_resolution`` pixels and above (the authors tune all, 4).
-    ``pivots [B, n_latent, w_dim]`` are fixed; ``targets [B, 3, H, W]`` in [-1, 1]; ``loss`` gives one distance a row;
-    ``seeds`` decide the samples of the locality term. A row stops after its steps, or before a step whose perceptual
-    distance is at most ``params.stop_perceptual`` (if that is not 0); the rest go on without it. ``budgets`` replaces
-    ``params.steps`` and ``params.lr``, row by row. ``finished`` is called with 1 when a row stops. Rows change each
-    other by rounding only (see the tests).
+    Each row has its own copy of the weights at ``params.min_resolution`` pixels and above (4, all weights, as
+    published). ``pivots [B, n_latent, w_dim]`` are fixed, ``targets [B, 3, H, W]`` are in [-1, 1], and ``seeds``
+    determine the samples of the locality term. A row stops after its steps, or before a step if its perceptual distance
+    is at most ``params.stop_perceptual`` (0: never); the other rows continue. ``budgets`` replaces ``params.steps`` and
+    ``params.lr`` per row. ``finished`` is called with 1 when a row stops. Rows affect each other by rounding only.
     """
     budgets = budgets or [Budget(params.steps, params.lr)] * len(pivots)
     return _Tuning(generator, pivots, targets, loss, params, seeds, budgets, finished).run()
 
 
 def objective(images: Tensor, targets: Tensor, loss: Perceptual, params: TuneParams) -> tuple[Tensor, list[Losses]]:
-    """Weighted sum of mean squared error and perceptual distance for each row ``[B]``, with its terms."""
+    """Return the weighted sum ``[B]`` of mean squared error and perceptual distance, and the terms of each row.
+
+    ``images`` and ``targets`` are ``[B, 3, H, W]`` in [-1, 1].
+    """
     l2 = (images - targets).square().flatten(1).mean(1)
     needed = params.perceptual_weight or params.stop_perceptual
     perceptual = loss(images, targets) if needed else torch.zeros_like(l2)
@@ -93,7 +88,7 @@ def objective(images: Tensor, targets: Tensor, loss: Perceptual, params: TunePar
 
 
 def stop_reason(losses: list[Losses], steps: int, threshold: float) -> StopReason | None:
-    """Say why to stop before the next step, or ``None`` to go on."""
+    """Return why a row stops before the next step, or ``None`` if it continues."""
     if not math.isfinite(losses[-1].total):
         return "diverged"
     if threshold and losses[-1].perceptual <= threshold:
@@ -102,14 +97,14 @@ def stop_reason(losses: list[Losses], steps: int, threshold: float) -> StopReaso
 
 
 def learning_rate(budget: Budget, step: int, rampdown: float) -> float:
-    """The rate of step ``step`` (from 0): constant, then down to 0 as a cosine over the last ``rampdown`` of all."""
+    """Return the rate of step ``step`` (from 0): constant, then a cosine to 0 over the last share ``rampdown``."""
     return budget.lr * ramp(step / budget.steps, rampdown)
 
 
 class _Tuning:
-    """A batch on its way: the rows still being tuned, their weights, and what is known of each.
+    """The state of a batch: the rows that are still tuned, their weights, and the losses of each row.
 
-    Convolutions round otherwise for one row than for several, so a row that is alone is accompanied by itself.
+    A single row is duplicated, because convolutions round differently at batch size 1.
     """
 
     def __init__(
@@ -130,7 +125,7 @@ class _Tuning:
         self.losses: list[list[Losses]] = [[] for _ in self.rows]
         self.found: dict[int, Tuned] = {}
         worker = in_precision(generator, params)
-        places = _accompanied(self.rows)
+        places = _pad_single_row(self.rows)
         self.codes, self.wanted = pivots[places], targets[places]
         self.below = _lower(worker, self.codes, params.min_resolution)
         self.weights = RowWeights(worker, params.min_resolution, len(places), params.betas)
@@ -151,7 +146,7 @@ class _Tuning:
         return [self.found[row] for row in range(len(self.pivots))]
 
     def _judge(self, images: Tensor, terms: list[Losses]) -> list[int]:
-        """Note the losses, put away the rows that stop here, and return the places of the others."""
+        """Record the losses, store the results of rows that stop, and return the places of the other rows."""
         going = []
         for place, row in enumerate(self.rows):
             self.losses[row].append(terms[place])
@@ -170,14 +165,14 @@ class _Tuning:
             self._compact(going)
         if self.locality:
             (self.params.locality_weight * self.locality(self.weights).sum()).backward()
-        rows = _accompanied(self.rows)
+        rows = _pad_single_row(self.rows)
         rates = [learning_rate(self.budgets[r], len(self.losses[r]) - 1, self.params.lr_rampdown) for r in rows]
         self.weights.step(torch.tensor(rates))
 
     def _compact(self, going: list[int]) -> None:
         """Drop the rows that have stopped."""
         self.rows = [self.rows[place] for place in going]
-        places = _accompanied(going)
+        places = _pad_single_row(going)
         self.codes, self.wanted = self.codes[places], self.wanted[places]
         self.below = tuple(part[places] for part in self.below)
         self.weights.keep(places)
@@ -194,7 +189,7 @@ class _Tuning:
 
 
 def in_precision(generator: Generator, params: TuneParams) -> Generator:
-    """A copy of the generator that convolves in ``params.precision``."""
+    """Return a frozen copy of the generator whose convolutions run in ``params.precision``."""
     worker = copy.deepcopy(generator).eval().requires_grad_(False)
     set_precision(worker, params.precision)
     return worker
@@ -205,5 +200,5 @@ def _lower(generator: Generator, codes: Tensor, resolution: int) -> tuple[Tensor
     return in_chunks_each(lambda part: generator.lower(part, resolution), codes, CHUNK)
 
 
-def _accompanied(places: list[int]) -> list[int]:
+def _pad_single_row(places: list[int]) -> list[int]:
     return places * 2 if len(places) == 1 else places

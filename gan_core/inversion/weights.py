@@ -1,4 +1,4 @@
-"""One set of weights an image: B changes of one generator, held side by side and moved by one optimiser."""
+"""One set of weights per image: B variants of a generator, stacked and updated by one optimiser."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from gan_core.generators.base import Generator, Noise
 
 
 class RowWeights:
-    """``rows`` copies of the generator's weights at ``resolution`` pixels and above, ``[rows, ...]`` each, with Adam.
+    """``rows`` copies of the generator's weights at ``resolution`` pixels and above, each ``[rows, ...]``, with Adam.
 
-    What lies below is shared and frozen. ``generator`` itself is never changed.
+    The weights below are shared and frozen. ``generator`` itself is never changed.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class RowWeights:
         self._part = _Upper(generator, resolution)
 
     def draw(self, below: tuple[Tensor, ...], w_plus: Tensor, noise: Noise = "const") -> Tensor:
-        """Draw row i of ``w_plus [rows, n_latent, w_dim]``, begun by ``Generator.lower``, with the weights of row i.
+        """Draw images ``[rows, 3, size, size]``: row i of ``w_plus [rows, n_latent, w_dim]`` with the weights of row i.
 
-        Gives images ``[rows, 3, size, size]``; noise is the stored maps or none.
+        ``below`` is the result of ``Generator.lower``. ``noise`` must be ``"const"`` or ``"none"``.
         """
 
         def one(values: dict[str, Tensor], below: tuple[Tensor, ...], code: Tensor) -> Tensor:
@@ -41,7 +41,10 @@ class RowWeights:
         return vmap(one)(self.values, below, w_plus)
 
     def step(self, rates: Tensor) -> None:
-        """Take one step of Adam (Kingma & Ba 2015) with the learning rates ``[rows]``, and drop gradients."""
+        """Take a step of Adam (Kingma and Ba 2015) with learning rates ``[rows]``, and clear the gradients.
+
+        Adam has one rate, the highest. Rows with a lower rate are interpolated between before and after the step.
+        """
         highest = float(rates.max())
         self.optimiser.param_groups[0]["lr"] = highest
         before = None if (rates == highest).all() else [value.detach().clone() for value in self.values.values()]
@@ -53,7 +56,7 @@ class RowWeights:
         self.optimiser.zero_grad()
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with ``rows`` alone: weights, gradients and the optimiser's moments of the others are dropped."""
+        """Keep only ``rows``: weights, gradients and the optimiser's moments of the others are dropped."""
         for name, old in self.values.items():
             value = old.detach()[rows].requires_grad_(True)
             value.grad = None if old.grad is None else old.grad[rows]
@@ -63,13 +66,13 @@ class RowWeights:
         self.optimiser.param_groups[0]["params"] = list(self.values.values())
 
     def delta(self, row: int) -> dict[str, Tensor]:
-        """Return what has moved in one row: parameter name -> its weights minus the generator's."""
+        """Return the changes ``[...]`` of one row: parameter name -> its weights minus the generator's."""
         moved = {name: value.detach()[row] - self.base[name] for name, value in self.values.items()}
         return {name: difference for name, difference in moved.items() if difference.any()}
 
 
 class _Upper(nn.Module):
-    """The upper part of a generator as a module of its own, which ``functional_call`` needs."""
+    """The upper part of a generator as a module, as ``functional_call`` requires."""
 
     def __init__(self, generator: Generator, resolution: int) -> None:
         super().__init__()

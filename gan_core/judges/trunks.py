@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.checkpoints.containers import open_checkpoint
-from gan_core.checkpoints.stored import StoredTensor, loaded, state_of
+from gan_core.checkpoints.stored import StoredTensor, load_tensors, state_of
 from gan_core.errors import CheckpointError
 from gan_core.registry import Registry
 
@@ -114,7 +114,7 @@ def load_trunk(path: str | Path) -> tuple[str, SlicedTrunk]:
         )
     name, theirs = found
     trunk = TRUNKS.get(name)()
-    trunk.load_state_dict(loaded({key: state[other] for key, other in theirs.items()}))
+    trunk.load_state_dict(load_tensors({key: state[other] for key, other in theirs.items()}))
     return name, trunk.eval().requires_grad_(False)
 
 

@@ -1,1 +1,1 @@
-"""Files that others have published: their layouts, and where they can be fetched."""
+"""Published checkpoints: the layouts of their files, and where to download them."""

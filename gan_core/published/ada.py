@@ -1,21 +1,21 @@
 """StyleGAN2-ADA pickles of NVIDIA, and PTI's tuned generators, which are one such module saved by PyTorch.
 
-Only stored values are read: the program text that these files carry is never looked at. The names differ from the
-rosinality layout and no kernel is flipped; the fixed kernels are the same up to the gain that ours include.
+Only stored values are read, never the source code in these files. The names differ from the rosinality layout, and no
+kernel is flipped. The fixed kernels differ from ours only by the up-sampling gain, which ours include.
 """
 
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from gan_core.checkpoints.stored import Record, StoredTensor, loaded
+from gan_core.checkpoints.stored import Record, StateDict, StoredTensor, load_tensors
 from gan_core.errors import CheckpointError
-from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.generators.stylegan2 import StyleGAN2, StyleGAN2Arguments
 from gan_core.loading import load_state
-from gan_core.published.layouts import LAYOUTS, Layout, Part, State, generator_part
+from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 
 NETWORKS = ("G_ema", "G", "D")
 Move = tuple[str, str, Callable[[Tensor], Tensor]]
@@ -25,15 +25,15 @@ _BOTH = ("weight", "bias")
 
 @LAYOUTS.register("ada")
 class AdaLayout(Layout):
-    """A dictionary ``G, D, G_ema`` of networks, or one generator alone."""
+    """A dictionary of the networks ``G``, ``D`` and ``G_ema``, or a single generator."""
 
     name: ClassVar[str] = "ada"
     licence: ClassVar[str] = "NVIDIA Source Code License (non-commercial), if NVIDIA's or tuned from one of NVIDIA's"
 
-    def recognises(self, value: Any) -> bool:
+    def recognises(self, value: object) -> bool:
         return _generator(value) is not None
 
-    def facts(self, value: Any, where: str | Path) -> dict[str, Any]:
+    def facts(self, value: object, where: str | Path) -> dict[str, object]:
         generator = _generator(value)
         assert generator is not None
         arguments = ada_arguments(generator, where)
@@ -45,24 +45,30 @@ class AdaLayout(Layout):
             "n_latent": 2 * int(math.log2(arguments["size"])) - 2,
         }
 
-    def convert(self, value: Any, where: str | Path) -> list[Part]:
+    def convert(self, value: object, where: str | Path) -> list[Part]:
         generator = _generator(value)
         assert generator is not None
         return [generator_part(load_ada(generator, where), "G_ema" if isinstance(value, dict) else "")]
 
 
 def load_ada(generator: Record, where: str | Path = "the pickle") -> StyleGAN2:
-    """Build the generator that a pickled module describes, frozen and in eval mode; raises ``CheckpointError``."""
+    """Build a generator from a pickled module, frozen and in eval mode.
+
+    Raises ``CheckpointError`` for a module that is not a StyleGAN2 or lacks tensors.
+    """
     built = StyleGAN2(**ada_arguments(generator, where))
-    stored: State = loaded(module_state(generator))
+    stored = load_tensors(module_state(generator))
     if "mapping.w_avg" not in stored:
         stored["mapping.w_avg"] = built.latent_avg
     load_state(built, {move[0]: _moved(stored, move, where) for move in names(built)}, where)
     return built.eval().requires_grad_(False)
 
 
-def ada_arguments(generator: Record, where: str | Path) -> dict[str, Any]:
-    """Read our constructor's arguments off a pickled generator; raises ``CheckpointError`` for what ours can't be."""
+def ada_arguments(generator: Record, where: str | Path) -> StyleGAN2Arguments:
+    """Infer the arguments of ``StyleGAN2`` from a pickled generator.
+
+    Raises ``CheckpointError`` for another architecture and for options that ``StyleGAN2`` doesn't have.
+    """
     try:
         options = generator.state["_init_kwargs"]
         shapes = {key: tensor.shape for key, tensor in module_state(generator).items()}
@@ -78,16 +84,18 @@ def ada_arguments(generator: Record, where: str | Path) -> dict[str, Any]:
     if z_dim != w_dim or architecture != "skip" or options.get("img_channels", 3) != 3:
         raise CheckpointError(
             f"{where} has z of {z_dim}, w of {w_dim}, architecture {architecture!r} and {options.get('img_channels')} "
-            "colour channels: only generators with z as long as w, skip connections and 3 colours can be imported"
+            "colour channels: only generators with z as wide as w, skip connections and 3 colours can be imported"
         )
-    arguments: dict[str, Any] = {"size": size, "style_dim": w_dim, "n_mlp": depth, "channels": channels}
+    arguments: StyleGAN2Arguments = {"size": size, "style_dim": w_dim, "n_mlp": depth, "channels": channels}
     clamp = synthesis.get("conv_clamp")
     arguments["conv_clamp"] = None if clamp is None else float(clamp)
-    return arguments | ({"classes": classes} if classes else {})
+    if classes:
+        arguments["classes"] = classes
+    return arguments
 
 
 def module_state(record: Record) -> dict[str, StoredTensor]:
-    """State dict of a pickled module: its parameters and buffers, and those of its parts, by dotted name."""
+    """Return the state dict of a pickled module: parameters and buffers ``[...]`` of all its parts by dotted name."""
     state: dict[str, StoredTensor] = {}
     waiting = [("", record)]
     while waiting:
@@ -101,7 +109,7 @@ def module_state(record: Record) -> dict[str, StoredTensor]:
 
 
 def names(generator: StyleGAN2) -> list[Move]:
-    """Our name, ADA's, and how the tensor changes, for all that a generator's checkpoint holds."""
+    """Return for each tensor of a generator's checkpoint our name, ADA's name and the function that converts it."""
     moves: list[Move] = [
         (f"style.{i + 1}.{p}", f"mapping.fc{i}.{p}", _same) for i in range(len(generator.style) - 1) for p in _BOTH
     ]
@@ -147,17 +155,18 @@ def _leading(tensor: Tensor) -> Tensor:
 
 
 def _gained(tensor: Tensor) -> Tensor:
-    return tensor * 4  # the gain of up-sampling, which ADA applies when it filters
+    return tensor * 4  # the gain of 2x up-sampling, which ADA applies when it filters
 
 
-def _moved(stored: State, move: Move, where: str | Path) -> Tensor:
+def _moved(stored: StateDict, move: Move, where: str | Path) -> Tensor:
     _, theirs, change = move
     if theirs not in stored:
         raise CheckpointError(f"{where} lacks {theirs}, which every StyleGAN2-ADA generator has: download it again")
     return change(stored[theirs].float())
 
 
-def _generator(value: Any) -> Record | None:
+def _generator(value: object) -> Record | None:
     found = value.get("G_ema", value.get("G")) if isinstance(value, dict) else value
-    is_generator = isinstance(found, Record) and {"mapping", "synthesis"} <= set(found.state.get("_modules") or {})
-    return found if is_generator else None
+    if isinstance(found, Record) and {"mapping", "synthesis"} <= set(found.state.get("_modules") or {}):
+        return found
+    return None

@@ -1,16 +1,16 @@
-"""Directions that others have made: the files of InterFaceGAN, e4e and PTI, GANSpace and closed-form factorisation.
+"""Import published directions: the files of InterFaceGAN, e4e and PTI, GANSpace and closed-form factorisation.
 
-Nothing is unpickled. What a file doesn't say (which generator, which space, how strengths are meant) is asked for.
+Nothing is unpickled. The caller states what a file doesn't: the generator, the space and the meaning of strengths.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from gan_core.checkpoints.arrays import read_arrays
+from gan_core.checkpoints.arrays import Arrays, read_arrays
 from gan_core.editing.apply import check_layers
 from gan_core.editing.directions import Direction, find_direction, list_directions, save_directions
 from gan_core.editing.stylespace import check_styles, read_style_vector, text_direction
@@ -25,11 +25,11 @@ BOUNDARY = re.compile(r"^(?:[a-z0-9]+_[a-z0-9]+_)?(?P<name>.+?)(?:_w)?_boundary$
 class Source:
     """What a file of directions doesn't say.
 
-    ``generator_sha256`` is the hash of the generator it was made for, ``space`` the space of its vectors. ``absolute``
-    strengths are places that latents are brought to; relative ones are added. ``component`` chooses from files with
-    many, ``layers`` (first, past the last) where the direction acts. ``name`` replaces the one from the file's name.
-    In StyleSpace (``s``) a file of StyleCLIP's channel relevances needs a ``text``, a file with the difference of two
-    text embeddings; channels less relevant than ``beta`` stay.
+    ``generator_sha256`` is the hash of the generator that it was made for, and ``space`` the space of its vectors.
+    ``absolute`` strengths are target positions along the direction; relative strengths are added. ``component`` chooses
+    from files with several, and ``layers`` (first, past the last) are the latents that the direction changes. ``name``
+    replaces the name from the file's name. In StyleSpace (``s``) a file of StyleCLIP's channel relevances needs a
+    ``text``, a file with the difference of two text embeddings; channels less relevant than ``beta`` are not changed.
     """
 
     generator_sha256: str
@@ -43,11 +43,12 @@ class Source:
 
 
 def read_direction(path: str | Path, source: Source) -> Direction:
-    """Read one direction from a published file; raises ``CheckpointError`` or ``ParamsError`` in one sentence.
+    """Read one direction from a published file.
 
-    ``.npy``: a vector ``[d]``, ``[1, d]``, ``[L, d]`` or ``[1, L, d]``, added as it is. ``.npz`` of GANSpace and the
-    dictionary ``mean``, ``comp``, ``std`` of e4e: component times its deviation, so that strengths are sigmas.
-    ``.pt`` with ``eigvec``: a column. Other ``.pt``: a vector as above.
+    ``.npy``: a vector ``[d]``, ``[1, d]``, ``[L, d]`` or ``[1, L, d]``, added unchanged. ``.npz`` of GANSpace and the
+    dictionary ``mean``, ``comp``, ``std`` of e4e: a component times its standard deviation, so strengths are sigmas.
+    ``.pt`` with ``eigvec``: a column. Other ``.pt``: a vector as above. Raises ``CheckpointError`` for other content
+    and ``ParamsError`` for a component that the file doesn't have.
     """
     path = Path(path)
     content = read_arrays(path)
@@ -69,15 +70,16 @@ def read_direction(path: str | Path, source: Source) -> Direction:
     )
 
 
-def _component(content: dict[str, Any], source: Source, path: Path) -> tuple[Tensor, Tensor | None]:
-    """One component in sigmas with the mean of its space, or a column of a factorisation, which has none."""
-    if "eigvec" in content:
-        columns = content["eigvec"].float()
+def _component(content: Mapping[str, object], source: Source, path: Path) -> tuple[Tensor, Tensor | None]:
+    """Return a component in sigmas with the mean of its space, or a column of a factorisation, which has no mean."""
+    tensors = {name: value.float() for name, value in content.items() if isinstance(value, Tensor)}
+    if "eigvec" in tensors:
+        columns = tensors["eigvec"]
         return columns[:, _index(source, columns.shape[1], path)], None
-    names = ("comp", "std", "mean") if "comp" in content else ("lat_comp", "lat_stdev", "lat_mean")
-    if missing := [name for name in names if name not in content]:
+    names = ("comp", "std", "mean") if "comp" in tensors else ("lat_comp", "lat_stdev", "lat_mean")
+    if missing := [name for name in names if name not in tensors]:
         raise CheckpointError(f"{path} has no {', '.join(missing)}: it is neither GANSpace nor a factorisation")
-    components, spread, mean = (content[name].float() for name in names)
+    components, spread, mean = (tensors[name] for name in names)
     components = components.reshape(len(components), -1)
     index = _index(source, len(components), path)
     return components[index] * spread.flatten()[index], mean.flatten()
@@ -89,7 +91,9 @@ def _index(source: Source, count: int, path: Path) -> int:
     return source.component
 
 
-def _vector(content: Tensor, path: Path) -> Tensor:
+def _vector(content: Arrays, path: Path) -> Tensor:
+    if not isinstance(content, Tensor):
+        raise CheckpointError(f"{path} holds several tensors, not one direction: import a file with one")
     vector = content.detach().float()
     while vector.dim() > 1 and len(vector) == 1:
         vector = vector[0]
@@ -115,10 +119,11 @@ def _name(path: Path, source: Source) -> str:
 def import_direction(
     source: str | Path, target: str | Path, generator_path: str | Path, told: Source, any_generator: bool = False
 ) -> Direction:
-    """Add the direction of a file to the directions file ``target`` of a generator, and return it.
+    """Add the direction of a file to the directions file ``target`` of a generator, and return the direction.
 
-    ``told`` needs no hash. Raises ``UserError`` for a vector that the generator's latents don't fit, a space that it
-    doesn't have, and, unless ``any_generator``, a file of ours that was made for another generator.
+    The hash in ``told`` is replaced. Raises ``UserError`` for a vector that doesn't fit the generator's latents, for a
+    space that the generator doesn't have, and, unless ``any_generator``, for a file of this project that was made for
+    another generator.
     """
     sha256 = file_sha256(generator_path)
     told = replace(told, generator_sha256=sha256)
@@ -154,7 +159,7 @@ def _ours(source: str | Path, told: Source, any_generator: bool) -> Direction:
 
 def _styles(path: Path, told: Source, generator: Generator) -> Direction:
     if told.absolute or told.layers is not None or told.component is not None:
-        raise ParamsError(f"{path}: strengths in StyleSpace are moves of all its channels: leave out the other options")
+        raise ParamsError(f"{path}: a direction in StyleSpace moves all its channels: leave out the other options")
     if told.text is None:
         vector, unit, method = (
             read_style_vector(path, generator),

@@ -1,4 +1,4 @@
-"""Published encoders (pSp, e4e, Style Transformer and the baselines of pSp), from their loaded content to our networks.
+"""Build encoders from published files of pSp, its baselines, e4e and Style Transformer.
 
 A published file is a dictionary ``{"state_dict": {"encoder.*", "decoder.*"}, "opts": {...}, "latent_avg"?: ...}``,
 with or without the prefixes of ``DataParallel``.
@@ -7,11 +7,12 @@ with or without the prefixes of ``DataParallel``.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict
 
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.stored import StateDict
 from gan_core.encoders.backbone import IR_SE_50
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.errors import CheckpointError
@@ -19,32 +20,56 @@ from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_state
 from gan_core.published.rosinality import build_generator
 
-State = dict[str, Tensor]
-Shapes = Mapping[str, Any]
-"""Anything with a ``shape`` by state-dict key: tensors, or what stands for them while a file is only looked at."""
+
+class Shaped(Protocol):
+    """Anything with a shape: a tensor, or a ``StoredTensor``, which is not loaded yet."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+Shapes = Mapping[str, Shaped]
+"""Tensors by state-dict key of which only the shapes are needed."""
+Options = Mapping[str, object]
+"""The training options in a published file."""
 WIDE = [192, 256]
+"""Height and width of the input of encoders for cars."""
+
+
+class EncoderArguments(TypedDict, total=False):
+    """The constructors' arguments as they are inferred from published weights."""
+
+    width: int
+    input_channels: int
+    units: list[int]
+    n_latent: int
+    style_dim: int
+    input_size: int | list[int]
+    n_queries: int
+    n_mlp: int
+    head_width: int
 
 
 @dataclass(frozen=True)
 class PublishedEncoder:
-    """An encoder with the generator that came with it, both frozen and in eval mode.
+    """An encoder with the generator from the same file, both frozen and in eval mode.
 
-    The mapping network inside the decoder of a Style Transformer was trained along with the queries: it belongs to the
-    encoder, and ``generator.mapping`` is then not fit for drawing random faces.
+    The mapping network in the decoder of a Style Transformer was trained together with the queries and belongs to the
+    encoder. ``generator.mapping`` must then not be used to sample random faces.
     """
 
     encoder: Encoder
     generator: StyleGAN2 | None
 
 
-def load_published_encoder(content: Mapping[str, Any], where: str | Path = "the file") -> PublishedEncoder:
-    """Build encoder and generator from the loaded content of a file; strict by name.
+def load_published_encoder(content: Mapping[str, object], where: str | Path = "the file") -> PublishedEncoder:
+    """Build encoder and generator from the loaded content of a file, with strict checks of all names.
 
-    Variant, size and number of latents follow from the keys, the shapes and ``opts``. A missing ``latent_avg`` is
+    Variant, size and number of latents are inferred from the keys, the shapes and ``opts``. A missing ``latent_avg`` is
     computed from the decoder. Raises ``CheckpointError`` naming the keys that don't fit and the likely cause.
     """
     parts = split_wrapper(content, where)
-    options = dict(content.get("opts") or {})
+    options = _options(content)
     generator = build_generator({"g_ema": parts["decoder"]}, where) if parts.get("decoder") else None
     n_latent = generator.n_latent if generator else None
     variant, arguments = infer_encoder(parts["encoder"], options, n_latent, where, parts.get("decoder", {}))
@@ -56,8 +81,11 @@ def load_published_encoder(content: Mapping[str, Any], where: str | Path = "the 
     return PublishedEncoder(encoder.eval().requires_grad_(False), generator)
 
 
-def split_wrapper(content: Mapping[str, Any], where: str | Path = "the file") -> dict[str, dict[str, Any]]:
-    """Return the entries of ``state_dict`` by network (``encoder``, ``decoder``), freed of all prefixes."""
+def split_wrapper(content: Mapping[str, object], where: str | Path = "the file") -> dict[str, dict[str, Any]]:
+    """Return the entries of ``state_dict`` by network (``encoder``, ``decoder``), without any prefix.
+
+    Raises ``CheckpointError`` if there is no ``state_dict``, or no encoder in it.
+    """
     state = content.get("state_dict")
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{where} has no state_dict: it is not a file of pSp, e4e or Style Transformer")
@@ -72,32 +100,41 @@ def split_wrapper(content: Mapping[str, Any], where: str | Path = "the file") ->
 
 def infer_encoder(
     encoder: Shapes,
-    options: Mapping[str, Any],
+    options: Options,
     n_latent: int | None = None,
     where: str | Path = "the file",
     decoder: Shapes | None = None,
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, EncoderArguments]:
     """Return the variant and the constructor's arguments; ``n_latent`` is that of the generator, if it is known.
 
     Raises ``CheckpointError`` for keys of no known encoder, and for an encoder of another generator's size.
     """
     variant = _variant(encoder, options, where)
-    size = options.get("output_size") or options.get("stylegan_size")
-    count = n_latent or (2 * (int(size).bit_length() - 1) - 2 if size else None)
+    count = n_latent or _latents_for(options.get("output_size") or options.get("stylegan_size"))
     try:
         first = encoder["input_layer.0.weight"].shape
-        arguments: dict[str, Any] = {"width": first[0], "input_channels": first[1], "units": _units(encoder)}
+        arguments: EncoderArguments = {"width": first[0], "input_channels": first[1], "units": _units(encoder)}
         arguments |= _sizes(variant, encoder, decoder or {}, count)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{where} is not a whole {variant} encoder: {error} not found") from None
     if arguments["n_latent"] != (count or arguments["n_latent"]):
-        _check_count(arguments, count or 0, variant, options, where)
+        _check_count(arguments["n_latent"], count or 0, variant, options, where)
     if str(options.get("dataset_type", "")).startswith("cars"):
         arguments["input_size"] = WIDE
     return variant, arguments | {"n_latent": count or arguments["n_latent"]}
 
 
-def _variant(encoder: Shapes, options: Mapping[str, Any], where: str | Path) -> str:
+def _options(content: Mapping[str, object]) -> Options:
+    options = content.get("opts")
+    return options if isinstance(options, dict) else {}
+
+
+def _latents_for(size: object) -> int | None:
+    """Return the number of latents of a generator of ``size`` pixels, or None if it is not a number."""
+    return 2 * (int(size).bit_length() - 1) - 2 if isinstance(size, int | float) and size else None
+
+
+def _variant(encoder: Shapes, options: Options, where: str | Path) -> str:
     if "transformerlayer_coarse.linear1.weight" in encoder:
         return "style-transformer"
     if "styles.0.linear.weight" in encoder:
@@ -108,7 +145,7 @@ def _variant(encoder: Shapes, options: Mapping[str, Any], where: str | Path) -> 
         return "psp-w"
     some = ", ".join(list(encoder)[:3])
     raise CheckpointError(
-        f"{where} holds no encoder that is known here (its keys begin with {some}): pSp, e4e or Style Transformer are"
+        f"{where} holds no known encoder (its keys begin with {some}): name a file of pSp, e4e or Style Transformer"
     )
 
 
@@ -124,7 +161,7 @@ def _units(encoder: Shapes) -> list[int]:
     raise KeyError("body.*")
 
 
-def _sizes(variant: str, encoder: Shapes, decoder: Shapes, count: int | None) -> dict[str, Any]:
+def _sizes(variant: str, encoder: Shapes, decoder: Shapes, count: int | None) -> EncoderArguments:
     if variant in ("psp", "e4e"):
         return _head_sizes(encoder)
     if variant == "style-transformer":
@@ -143,21 +180,19 @@ def _sizes(variant: str, encoder: Shapes, decoder: Shapes, count: int | None) ->
     return {"n_latent": outputs // inner, "style_dim": inner, "input_size": 256}
 
 
-def _head_sizes(encoder: Shapes) -> dict[str, Any]:
+def _head_sizes(encoder: Shapes) -> EncoderArguments:
     style_dim, inner = encoder["styles.0.linear.weight"].shape
     styles = {int(key.split(".")[1]) for key in encoder if key.startswith("styles.")}
     halvings = sum(key.startswith("styles.0.convs.") and key.endswith(".weight") for key in encoder)
-    sizes = {"n_latent": max(styles) + 1, "style_dim": style_dim, "input_size": 16 << halvings}
-    return sizes | ({} if inner == style_dim else {"head_width": inner})
+    sizes: EncoderArguments = {"n_latent": max(styles) + 1, "style_dim": style_dim, "input_size": 16 << halvings}
+    if inner != style_dim:
+        sizes["head_width"] = inner
+    return sizes
 
 
-def _check_count(
-    arguments: Mapping[str, Any], count: int, variant: str, options: Mapping[str, Any], where: str | Path
-) -> None:
-    """Let only an e4e pass that says itself that it was cut: old files for cars write 18 styles for 16 latents."""
-    written = arguments["n_latent"]
-    declared = options.get("stylegan_size")
-    if variant == "e4e" and written > count and declared and 2 * (int(declared).bit_length() - 1) - 2 == count:
+def _check_count(written: int, count: int, variant: str, options: Options, where: str | Path) -> None:
+    """Reject another number of latents, except where an e4e declares it: old files for cars have 18 styles, not 16."""
+    if variant == "e4e" and written > count and _latents_for(options.get("stylegan_size")) == count:
         return
     ours, theirs = _pixels(written), _pixels(count)
     raise CheckpointError(
@@ -171,9 +206,9 @@ def _pixels(n_latent: int) -> int:
 
 
 def _average(
-    stored: Tensor | None, options: Mapping[str, Any], generator: StyleGAN2 | None, encoder: Encoder, where: str | Path
+    stored: object, options: Options, generator: StyleGAN2 | None, encoder: Encoder, where: str | Path
 ) -> Tensor:
-    if stored is not None:
+    if isinstance(stored, Tensor):
         rows = stored.reshape(-1, stored.shape[-1])[: encoder.n_latent].float()
         return rows.expand(encoder.n_latent, -1).clone()
     if options.get("start_from_latent_avg", True) is False:
@@ -183,7 +218,7 @@ def _average(
     return generator.latent_avg.expand(encoder.n_latent, -1).clone()
 
 
-def _encoder_state(variant: str, parts: Mapping[str, State], encoder: Encoder) -> State:
+def _encoder_state(variant: str, parts: Mapping[str, StateDict], encoder: Encoder) -> StateDict:
     state = dict(parts["encoder"])
     if variant == "style-transformer":
         state |= {key: value for key, value in parts.get("decoder", {}).items() if key.startswith("style.")}

@@ -1,11 +1,8 @@
-"""Published SNGAN, ProgGAN and BigGAN generators as a checkpoint layout."""
+"""The checkpoint layout of published SNGAN, ProgGAN and BigGAN generators."""
 
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor
-
-from gan_core.checkpoints.stored import StoredTensor, state_of
+from gan_core.checkpoints.stored import StoredTensor, load_tensors, state_of
 from gan_core.published.generators import FAMILIES, build_published
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 
@@ -20,32 +17,31 @@ LICENCES = {
 
 @LAYOUTS.register("gan-families")
 class FamiliesLayout(Layout):
-    """State dicts of SNGAN, ProgGAN (three layouts), BigGAN-128 and BigGAN-deep, bare or under the usual names."""
+    """State dicts of SNGAN, ProgGAN (three layouts), BigGAN-128 and BigGAN-deep, bare or under one of ``NESTED``."""
 
     name = "gan-families"
 
-    def terms(self, value: Any) -> str:
+    def terms(self, value: object) -> str:
         return LICENCES[self._family(value)]
 
-    def recognises(self, value: Any) -> bool:
+    def recognises(self, value: object) -> bool:
         return _state(value) is not None
 
-    def facts(self, value: Any, where: str | Path) -> dict[str, Any]:
+    def facts(self, value: object, where: str | Path) -> dict[str, object]:
         return {"family": self._family(value)}
 
-    def convert(self, value: Any, where: str | Path) -> list[Part]:
-        state = _state(value) or {}
-        loaded: dict[str, Tensor] = {key: tensor.load() for key, tensor in state.items()}
-        return [generator_part(build_published(loaded, str(where)), "generator")]
+    def convert(self, value: object, where: str | Path) -> list[Part]:
+        state = load_tensors(_state(value) or {})
+        return [generator_part(build_published(state, str(where)), "generator")]
 
-    def _family(self, value: Any) -> str:
+    def _family(self, value: object) -> str:
         state = _state(value) or {}
         build = next(build for key, build in FAMILIES.items() if key in state)
         known = {"_sngan": "sngan", "_biggan": "biggan", "_biggan_deep": "biggan-deep"}
         return known.get(build.__name__, "proggan")
 
 
-def _state(value: Any) -> dict[str, StoredTensor] | None:
+def _state(value: object) -> dict[str, StoredTensor] | None:
     candidates = [value, *(value[key] for key in NESTED if isinstance(value, dict) and key in value)]
     for candidate in candidates:
         state = state_of(candidate)

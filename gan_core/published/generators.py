@@ -1,10 +1,8 @@
-"""Published state dicts of SNGAN, ProgGAN and BigGAN: which family they are, and the generator that they make."""
+"""Recognise published state dicts of SNGAN, ProgGAN and BigGAN, and build their generators."""
 
 from collections.abc import Callable
-from typing import Any
 
-from torch import Tensor
-
+from gan_core.checkpoints.stored import StateDict
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
 from gan_core.generators.biggan import CHUNK, BigGAN
@@ -13,22 +11,24 @@ from gan_core.generators.proggan import ProgGAN
 from gan_core.generators.sngan import SNGAN
 from gan_core.loading import load_state
 
-State = dict[str, Tensor]
 UNUSED = ("num_batches_tracked", "sv0")
+"""Endings of tensors that only training uses."""
+LABEL = 239
+"""The class that the published BigGAN scripts draw."""
 
 
-def build_published(state: State, where: str = "the weights", **options: Any) -> Generator:
+def build_published(state: StateDict, where: str = "the weights") -> Generator:
     """Build the generator whose published names ``state`` has, frozen and in eval mode.
 
-    ``options`` are what weights don't say: ``label`` and ``truncation`` of BigGAN. Tensors that the family doesn't know
-    are ignored, as by the published loaders, and counters that drawing doesn't use may be missing. Raises
-    ``CheckpointError`` for unknown, missing or damaged weights.
+    Unknown tensors are ignored, as by the published loaders, and tensors that only training uses may be missing.
+    BigGAN draws the class ``LABEL``, or the last if there are fewer. Raises ``CheckpointError`` for unknown, missing or
+    damaged weights.
     """
     builder = next((build for key, build in FAMILIES.items() if key in state), None)
     if builder is None:
         raise CheckpointError(f"{where}: no published SNGAN, ProgGAN or BigGAN generator has these names")
     try:
-        generator, state = builder(state, options)
+        generator, state = builder(state)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{where}: a part of the generator is missing ({error})") from None
     known = generator.state_dict()
@@ -38,7 +38,7 @@ def build_published(state: State, where: str = "the weights", **options: Any) ->
     return generator.eval().requires_grad_(False)
 
 
-def _sngan(state: State, options: dict[str, Any]) -> tuple[Generator, State]:
+def _sngan(state: StateDict) -> tuple[Generator, StateDict]:
     for key, value in state.items():
         stem, found, rest = key.partition(".conv")
         if found and not value.equal(state[f"{stem}.model.{3 * int(rest[0])}.{rest[2:]}"]):
@@ -47,50 +47,50 @@ def _sngan(state: State, options: dict[str, Any]) -> tuple[Generator, State]:
     blocks = sorted(int(key.split(".")[1]) for key in state if key.endswith(".model.6.bias"))
     widths = [len(state[f"model.{i}.model.6.bias"]) for i in blocks]
     image_channels = len(state[f"model.{blocks[-1] + 3}.bias"])
-    return SNGAN([dense.shape[0] // 16, *widths], image_channels, dense.shape[1], **options), state
+    return SNGAN([dense.shape[0] // 16, *widths], image_channels, dense.shape[1]), state
 
 
-def _ptrblck(state: State, options: dict[str, Any]) -> tuple[Generator, State]:
+def _ptrblck(state: StateDict) -> tuple[Generator, StateDict]:
     layers = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("features."))
     widths = [len(state[f"features.{i}.wscale.b"]) for i in range(0, layers, 2)]
-    return ProgGAN(widths, state["features.0.conv.weight"].shape[1], **options), state
+    return ProgGAN(widths, state["features.0.conv.weight"].shape[1]), state
 
 
-def _interfacegan(state: State, options: dict[str, Any]) -> tuple[Generator, State]:
-    return _equalised(state, options, "conv.weight", "wscale.bias")
+def _interfacegan(state: StateDict) -> tuple[Generator, StateDict]:
+    return _equalised(state, "conv.weight", "wscale.bias")
 
 
-def _genforce(state: State, options: dict[str, Any]) -> tuple[Generator, State]:
-    return _equalised(state, options, "weight", "bias")
+def _genforce(state: StateDict) -> tuple[Generator, StateDict]:
+    return _equalised(state, "weight", "bias")
 
 
-def _equalised(state: State, options: dict[str, Any], weight: str, bias: str) -> tuple[Generator, State]:
-    """Layouts without stored factors: ``layer<i>``, and the last of the RGB layers ``output<j>``."""
+def _equalised(state: StateDict, weight: str, bias: str) -> tuple[Generator, StateDict]:
+    """Convert layouts without stored factors: layers ``layer<i>``, and the last of the RGB layers ``output<j>``."""
     layers = 1 + max(int(key.split(".")[0][5:]) for key in state if key.startswith("layer"))
     widths = [len(state[f"layer{i}.{bias}"]) for i in range(0, layers, 2)]
-    generator = ProgGAN(widths, state[f"layer0.{weight}"].shape[1], **options)
+    generator = ProgGAN(widths, state[f"layer0.{weight}"].shape[1])
     names = {f"features.{i}": f"layer{i}" for i in range(layers)} | {"output": f"output{layers // 2 - 1}"}
     moved = {f"{ours}.conv.weight": state[f"{theirs}.{weight}"] for ours, theirs in names.items()}
     moved |= {f"{ours}.wscale.b": state[f"{theirs}.{bias}"] for ours, theirs in names.items()}
     return generator, dict(generator.state_dict()) | moved
 
 
-def _biggan(state: State, options: dict[str, Any]) -> tuple[Generator, State]:
+def _biggan(state: StateDict) -> tuple[Generator, StateDict]:
     width, classes = len(state["output_layer.0.gain"]), len(state["shared.weight"])
     if state["linear.weight"].shape[1] != CHUNK or "blocks.4.0.conv1.u0" not in state or "blocks.5.0.conv1.u0" in state:
         raise CheckpointError("this BigGAN is not the published network of 128 px, the only size that is read")
-    return BigGAN(width, classes, **({"label": min(239, classes - 1)} | options)), state
+    return BigGAN(width, classes, label=min(LABEL, classes - 1)), state
 
 
-def _biggan_deep(state: State, options: dict[str, Any]) -> tuple[Generator, State]:
+def _biggan_deep(state: StateDict) -> tuple[Generator, StateDict]:
     width, classes = len(state["generator.conv_to_rgb.bias"]), state["embeddings.weight"].shape[1]
     blocks = sorted(int(key.split(".")[2]) for key in state if key.endswith(".conv_3.bias"))
     ends = [len(state[f"generator.layers.{i}.conv_3.bias"]) // width for i in blocks]
     start = state["generator.layers.0.conv_0.weight_orig"].shape[1] // width
-    return BigGANDeep(width, [start, *ends], classes, **({"label": min(239, classes - 1)} | options)), state
+    return BigGANDeep(width, [start, *ends], classes, label=min(LABEL, classes - 1)), state
 
 
-FAMILIES: dict[str, Callable[[State, dict[str, Any]], tuple[Generator, State]]] = {
+FAMILIES: dict[str, Callable[[StateDict], tuple[Generator, StateDict]]] = {
     "model.2.model.0.running_mean": _sngan,
     "features.0.wscale.scale": _ptrblck,
     "layer0.wscale.bias": _interfacegan,

@@ -1,16 +1,16 @@
-"""Published weights of measuring networks: recognised by a few of their keys, kept under their published names."""
+"""Published weights of measuring networks, recognised by a few of their keys and stored under their published names."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
-from gan_core.checkpoints.stored import StoredTensor, loaded, state_of
+from gan_core.checkpoints.stored import StateDict, StoredTensor, load_tensors, state_of
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.trunks import IMPORTED, find_trunk
 from gan_core.loading import load_state
-from gan_core.published.layouts import LAYOUTS, Layout, Part, State
+from gan_core.published.layouts import LAYOUTS, Layout, Part
 
 MOCO = "encoder_q."
 RESEARCH = "code MIT; trained on data for research only, so not for commercial use"
@@ -18,9 +18,9 @@ RESEARCH = "code MIT; trained on data for research only, so not for commercial u
 
 @dataclass(frozen=True)
 class Network:
-    """How the published file of one of our networks is known: ``marks`` are key -> shape.
+    """How to recognise and read the published file of a network; ``marks`` maps some of its keys to their shapes.
 
-    Only keys that begin with ``prefix`` are kept, without it, and none that begin with ``dropped``.
+    Keys that begin with ``prefix`` are kept without it, except those that begin with ``dropped``.
     """
 
     marks: dict[str, tuple[int, ...]]
@@ -61,65 +61,65 @@ class MeasuringNetwork(Layout):
 
     name: ClassVar[str] = "measuring-network"
 
-    def terms(self, value: Any) -> str:
+    def terms(self, value: object) -> str:
         return PUBLISHED[known_network(state_of(value)) or ""].licence
 
-    def recognises(self, value: Any) -> bool:
+    def recognises(self, value: object) -> bool:
         return known_network(state_of(value)) is not None
 
-    def facts(self, value: Any, where: str | Path) -> dict[str, Any]:
+    def facts(self, value: object, where: str | Path) -> dict[str, object]:
         return {"family": known_network(state_of(value)), "variant": "measuring network"}
 
-    def convert(self, value: Any, where: str | Path) -> list[Part]:
+    def convert(self, value: object, where: str | Path) -> list[Part]:
         state = state_of(value) or {}
         name = known_network(state) or ""
-        network, tensors = NETWORKS.get(name)(), renamed(loaded(state), PUBLISHED[name])
+        network, tensors = NETWORKS.get(name)(), renamed(load_tensors(state), PUBLISHED[name])
         load_state(network, old_counters(network.state_dict(), tensors), where)
         return [network_part(name, dict(network.state_dict()))]
 
 
 @LAYOUTS.register("perceptual-trunk")
 class PerceptualTrunk(Layout):
-    """AlexNet, VGG-16 or SqueezeNet 1.1 under LPIPS: torchvision's classifier, or a whole ``lpips`` state dict."""
+    """AlexNet, VGG-16 or SqueezeNet 1.1 for LPIPS: torchvision's classifier, or a whole ``lpips`` state dict."""
 
     name: ClassVar[str] = "perceptual-trunk"
     licence: ClassVar[str] = "BSD-3-Clause (torchvision); trained on ImageNet, which is for non-commercial research"
 
-    def recognises(self, value: Any) -> bool:
+    def recognises(self, value: object) -> bool:
         state = state_of(value)
         return state is not None and find_trunk(state) is not None
 
-    def facts(self, value: Any, where: str | Path) -> dict[str, Any]:
+    def facts(self, value: object, where: str | Path) -> dict[str, object]:
         found = find_trunk(state_of(value) or {})
         return {"family": IMPORTED + (found[0] if found else ""), "variant": "trunk of a perceptual distance"}
 
-    def convert(self, value: Any, where: str | Path) -> list[Part]:
+    def convert(self, value: object, where: str | Path) -> list[Part]:
         state = state_of(value) or {}
         name, theirs = find_trunk(state) or ("", {})
-        return [network_part(IMPORTED + name, loaded({key: state[other] for key, other in theirs.items()}))]
+        return [network_part(IMPORTED + name, load_tensors({key: state[other] for key, other in theirs.items()}))]
 
 
-def network_part(name: str, tensors: State) -> Part:
-    """The part that a measuring network of the published size makes."""
+def network_part(name: str, tensors: StateDict) -> Part:
+    """Return the part of a measuring network of the published size."""
     return Part(name, tensors, {"kind": "network", "name": name})
 
 
 def known_network(state: dict[str, StoredTensor] | None) -> str | None:
-    """Which network a state dict is of."""
+    """Return which network a state dict of tensors ``[...]`` belongs to, or None if no network's marks fit."""
     for name, network in PUBLISHED.items():
         if state and all(key in state and state[key].shape == shape for key, shape in network.marks.items()):
             return name
     return None
 
 
-def renamed(state: State, network: Network) -> State:
-    """What we keep of a published state dict, under our names."""
+def renamed(state: StateDict, network: Network) -> StateDict:
+    """Return the tensors of a published state dict that are used, under our names."""
     wanted = {key: value for key, value in state.items() if key.startswith(network.prefix)}
     dropped = [key for key in wanted if network.dropped is not None and key.startswith(network.dropped)]
     return {key.removeprefix(network.prefix): value for key, value in wanted.items() if key not in dropped}
 
 
-def old_counters(expected: State, state: State) -> State:
-    """Add the counters of batch norms, which files of 2017 and before lack and nothing reads."""
+def old_counters(expected: StateDict, state: StateDict) -> StateDict:
+    """Add the batch counters of batch norms: files of 2017 and before lack them, and inference doesn't need them."""
     missing = [key for key in expected if key.endswith("num_batches_tracked") and key not in state]
     return state | {key: torch.zeros((), dtype=torch.int64) for key in missing}

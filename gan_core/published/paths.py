@@ -1,12 +1,10 @@
-"""Published path models: the state dicts of GANLatentDiscovery, WarpedGANSpace and DeCurvEd, recognised by name."""
+"""Read published path models: state dicts of GANLatentDiscovery, WarpedGANSpace and DeCurvEd, recognised by key."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.stored import StateDict
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
 from gan_core.loading import file_sha256, load_state
@@ -17,18 +15,18 @@ from gan_core.paths.space import Frame, check_space, code_width
 from gan_core.paths.stored import SemanticPaths
 from gan_core.paths.warped import Warped
 
-State = dict[str, Tensor]
 UNUSED = ("num_batches_tracked", "_num_evals")
+"""Endings of tensors that only training uses."""
 FIRST_LAYER = "chain.0.odefunc.diffeq.layers.0._layer.weight"
 
 
 def read_published_paths(
     path: str | Path, space: str, generator: Generator, generator_path: str | Path, projective: bool, count: int | None
 ) -> SemanticPaths:
-    """Read a deformator, support sets or a flow as paths through ``space`` of a generator, not named yet.
+    """Read a deformator, support sets or a flow as unnamed paths through ``space`` of a generator.
 
-    What the weights don't say: ``projective`` tells such a deformator from a linear one, ``count`` how many axes of a
-    flow are paths (all by default). Raises ``UserError`` for unknown or damaged files, and for another width of codes.
+    The weights don't tell a ``projective`` deformator from a linear one, nor how many axes of a flow are paths
+    (``count``, all by default). Raises ``UserError`` for unknown or damaged files and for another width of codes.
     """
     check_space(generator, space)
     content = open_checkpoint(path).load()
@@ -51,26 +49,26 @@ def read_published_paths(
     return paths.eval().requires_grad_(False)
 
 
-def _orthogonal(state: State, width: int, projective: bool, count: int | None) -> PathModel:
+def _orthogonal(state: StateDict, width: int, projective: bool, count: int | None) -> PathModel:
     return Orthogonal(len(state["log_mat_half"]))
 
 
-def _linear(state: State, width: int, projective: bool, count: int | None) -> PathModel:
+def _linear(state: StateDict, width: int, projective: bool, count: int | None) -> PathModel:
     out, inputs = state["linear.weight"].shape
     return (Projective if projective else Linear)(width, inputs, out)
 
 
-def _fully_connected(state: State, width: int, projective: bool, count: int | None) -> PathModel:
+def _fully_connected(state: StateDict, width: int, projective: bool, count: int | None) -> PathModel:
     hidden, inputs = state["fc1.weight"].shape
     return FullyConnected(width, inputs, inputs, hidden)
 
 
-def _warped(state: State, width: int, projective: bool, count: int | None) -> PathModel:
+def _warped(state: StateDict, width: int, projective: bool, count: int | None) -> PathModel:
     sets, supports = state["ALPHAS"].shape
     return Warped(state["SUPPORT_SETS"].shape[1] // supports, sets, supports // 2)
 
 
-def _curvilinear(state: State, width: int, projective: bool, count: int | None) -> PathModel:
+def _curvilinear(state: StateDict, width: int, projective: bool, count: int | None) -> PathModel:
     weights = [state[key] for key in sorted(state) if key.endswith("._layer.weight")]
     dim = weights[0].shape[1]
     if count is not None and not 0 < count <= dim:
@@ -78,7 +76,7 @@ def _curvilinear(state: State, width: int, projective: bool, count: int | None) 
     return Curvilinear(dim, count, [len(weight) for weight in weights[:-1]])
 
 
-BUILDERS: dict[str, Callable[[State, int, bool, int | None], Any]] = {
+BUILDERS: dict[str, Callable[[StateDict, int, bool, int | None], PathModel]] = {
     "log_mat_half": _orthogonal,
     "linear.weight": _linear,
     "fc1.weight": _fully_connected,

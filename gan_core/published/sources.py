@@ -1,7 +1,7 @@
-"""Where published checkpoints come from: by name, with their terms, and fetched so that an interruption costs little.
+"""Sources of published checkpoints by name, with their licences, and resumable downloads.
 
-Weights are never part of this project. Some places hand files to programs, others (Google Drive) only to people: for
-these, and without a network, the error says which file to put where.
+Weights are never part of this project. Some hosts allow downloads by programs, others (Google Drive) only by hand. For
+the latter, and without a network, the error says which file to save where.
 """
 
 import hashlib
@@ -16,7 +16,9 @@ from gan_core.errors import CheckpointError, near_matches
 
 FOLDER = "data/checkpoints"
 CHUNK = 1 << 20
+"""Bytes that are read at once; an interrupted download loses at most this much."""
 TIMEOUT_S = 30
+"""Seconds without data after which a download fails."""
 NVIDIA = "NVIDIA Source Code License: non-commercial"
 FFHQ = "code MIT; trained on FFHQ and NVIDIA's network: non-commercial"
 FACES = "code MIT; trained on faces collected for research: non-commercial"
@@ -28,10 +30,10 @@ TORCHVISION = "BSD-3-Clause; trained on ImageNet: non-commercial research"
 
 @dataclass(frozen=True)
 class Source:
-    """One published file. ``url`` is empty where only people can download it, from ``page``.
+    """A published file. ``url`` is empty if it can only be downloaded by hand, from ``page``.
 
-    ``sha256`` and ``md5`` are what its publisher states, often only the first digits (in the file's name), or what
-    projects that use it agree on; empty if nothing is known.
+    ``sha256`` and ``md5`` are those that the publisher states, often only the first digits (in the file's name), or
+    those that projects using the file agree on. They are empty if unknown.
     """
 
     file: str
@@ -45,7 +47,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that is here now; ``verified`` against a hash that is known of it."""
+    """A downloaded file; ``verified`` if its hash is known and was compared."""
 
     path: Path
     sha256: str
@@ -181,29 +183,29 @@ SOURCES: dict[str, Source] = {
 
 
 def find_source(name: str) -> Source:
-    """Look a source up; raises ``CheckpointError`` with near matches."""
+    """Return the source ``name``; raises ``CheckpointError`` with near matches for an unknown name."""
     if name not in SOURCES:
         raise CheckpointError(f"no source is called {name!r}{near_matches(name, SOURCES)}")
     return SOURCES[name]
 
 
 def fetch(name: str, folder: str | Path = FOLDER) -> Fetched:
-    """Download a file by its name, going on where an earlier attempt ended, and check it.
+    """Download a file by its name, resuming an earlier attempt, and verify it.
 
-    A file that is there already is only checked. Raises ``CheckpointError`` that says what to do by hand where there is
-    no network, no address for programs, or another file than expected.
+    A file that exists already is only verified. Raises ``CheckpointError``, saying what to do by hand, if there is no
+    network, if the file can't be downloaded by a program, or if another file than expected arrives.
     """
     source = find_source(name)
     path = Path(folder) / source.file
     if not path.exists():
         if not source.url:
-            raise CheckpointError(f"{name} is handed to people only: {by_hand(source, path)}")
+            raise CheckpointError(f"{name} can only be downloaded by hand: {by_hand(source, path)}")
         _download(source, path)
     return _checked(source, path)
 
 
 def by_hand(source: Source, path: Path) -> str:
-    """What a person does to get a file."""
+    """Return instructions for downloading a file by hand."""
     return (
         f"open {source.url or source.page}, save the file as {path}, and run `edit-dataset checkpoints import {path}`"
     )
@@ -216,13 +218,13 @@ def _download(source: Source, path: Path) -> None:
     request = urllib.request.Request(source.url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply, open(part, "ab") as file:
-            if have and reply.status != 206:  # the place sends it from the beginning again
+            if have and reply.status != 206:  # the host ignores the range and sends the file from the beginning
                 file.truncate(0)
             while data := reply.read(CHUNK):
                 file.write(data)
             expected = reply.headers.get("Content-Length")
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: nothing is left to send
+        if error.code != 416:  # 416: the range is empty, because the file is complete
             raise CheckpointError(f"{source.url} answers {error.code}: {by_hand(source, path)}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())
@@ -230,7 +232,7 @@ def _download(source: Source, path: Path) -> None:
     else:
         got = part.stat().st_size - (have if reply.status == 206 else 0)
         if expected is not None and got < int(expected):
-            raise CheckpointError(f"{source.url} ended early: run the command again, it goes on from {part}")
+            raise CheckpointError(f"{source.url} ended early: run the command again, it resumes from {part}")
     if meaning := placeholder(part):
         part.unlink()
         raise CheckpointError(f"{source.url} is {meaning}; {by_hand(source, path)}")

@@ -1,22 +1,23 @@
 """StyleGAN2 pickles of the original TensorFlow release: ``(G, D, Gs)``, each a list of named arrays.
 
-The networks' classes are never imported. Arrays are transposed to PyTorch's order, and the kernels of up-sampling
-convolutions are flipped, because TensorFlow convolves where PyTorch correlates.
+The networks' classes are never imported. Arrays are transposed to PyTorch's order. The kernels of up-sampling
+convolutions are flipped, because TensorFlow convolves there and PyTorch correlates.
 """
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.stored import Record, StoredTensor, loaded
+from gan_core.checkpoints.stored import Record, StateDict, StoredTensor
 from gan_core.errors import CheckpointError
-from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.generators.stylegan2 import StyleGAN2, StyleGAN2Arguments
 from gan_core.loading import load_state, model_tensors
-from gan_core.published.layouts import LAYOUTS, Layout, Part, State, generator_part
+from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 
 NETWORK = "dnnlib.tflib.network.Network"
 OLDEST_VERSION = 4
@@ -24,35 +25,41 @@ OLDEST_VERSION = 4
 
 @LAYOUTS.register("tensorflow")
 class TensorflowLayout(Layout):
-    """Networks ``G``, ``D``, ``Gs`` of ``dnnlib.tflib``; ``Gs``, the average, is the one that is used."""
+    """Networks ``G``, ``D``, ``Gs`` of ``dnnlib.tflib``; the moving average ``Gs`` is used."""
 
     name: ClassVar[str] = "tensorflow"
     licence: ClassVar[str] = "NVIDIA Source Code License (non-commercial), if it is one of NVIDIA's networks"
 
-    def recognises(self, value: Any) -> bool:
+    def recognises(self, value: object) -> bool:
         return _average(value) is not None
 
-    def facts(self, value: Any, where: str | Path) -> dict[str, Any]:
+    def facts(self, value: object, where: str | Path) -> dict[str, object]:
         arguments = tensorflow_arguments(variables(_average(value)), where)
         levels = int(math.log2(arguments["size"]))
         return {"family": "stylegan2", "variant": "TensorFlow pickle", **arguments, "n_latent": 2 * levels - 2}
 
-    def convert(self, value: Any, where: str | Path) -> list[Part]:
+    def convert(self, value: object, where: str | Path) -> list[Part]:
         return [generator_part(load_tensorflow(_average(value), where), "Gs")]
 
 
 def load_tensorflow(network: Record | None, where: str | Path = "the pickle") -> StyleGAN2:
-    """Build the generator of a pickled network, frozen and in eval mode; raises ``CheckpointError``."""
+    """Build the generator of a pickled network, frozen and in eval mode.
+
+    Raises ``CheckpointError`` for an old format, another architecture and missing tensors.
+    """
     arrays = variables(network)
     generator = StyleGAN2(**tensorflow_arguments(arrays, where))
-    stored: State = {name: torch.as_tensor(value).float() for name, value in loaded(arrays).items()}
+    stored = {name: _loaded(value).float() for name, value in arrays.items()}
     kernels = {key: value for key, value in model_tensors(generator).items() if key.endswith("kernel")}
     load_state(generator, kernels | rosinality_state(stored), where)
     return generator.eval().requires_grad_(False)
 
 
 def variables(network: Record | None) -> dict[str, StoredTensor | float]:
-    """Arrays and single numbers of a network and of its parts (``mapping``, ``synthesis``) by path; old ones raise."""
+    """Return the arrays ``[...]`` and single numbers of a network and its parts (``mapping``, ``synthesis``) by path.
+
+    Raises ``CheckpointError`` for the format of an old StyleGAN.
+    """
     if network is None or int(network.state.get("version") or 0) < OLDEST_VERSION:
         raise CheckpointError(f"a network of format {OLDEST_VERSION} or newer is expected: this is an old StyleGAN")
     found = dict(_named(network))
@@ -61,23 +68,27 @@ def variables(network: Record | None) -> dict[str, StoredTensor | float]:
     return found
 
 
-def tensorflow_arguments(arrays: dict[str, Any], where: str | Path) -> dict[str, Any]:
-    """Read our constructor's arguments off the names and shapes."""
+def tensorflow_arguments(arrays: Mapping[str, StoredTensor | float], where: str | Path) -> StyleGAN2Arguments:
+    """Infer the arguments of ``StyleGAN2`` from the names of arrays and their shapes.
+
+    Raises ``CheckpointError`` for another architecture.
+    """
+    shapes = {name: array.shape for name, array in arrays.items() if isinstance(array, StoredTensor)}
     try:
-        sizes = [int(found[1]) for name in arrays if (found := re.match(r"synthesis/(\d+)x\d+/ToRGB/weight", name))]
-        channels = {4: arrays["synthesis/4x4/Const/const"].shape[1]}
-        channels |= {n: arrays[f"synthesis/{n}x{n}/Conv1/weight"].shape[3] for n in sorted(sizes) if n > 4}
-        depth = sum(re.fullmatch(r"mapping/Dense\d+/weight", name) is not None for name in arrays)
-        style_dim = arrays["dlatent_avg"].shape[0]
+        sizes = [int(found[1]) for name in shapes if (found := re.match(r"synthesis/(\d+)x\d+/ToRGB/weight", name))]
+        channels = {4: shapes["synthesis/4x4/Const/const"][1]}
+        channels |= {n: shapes[f"synthesis/{n}x{n}/Conv1/weight"][3] for n in sorted(sizes) if n > 4}
+        depth = sum(re.fullmatch(r"mapping/Dense\d+/weight", name) is not None for name in shapes)
+        style_dim = shapes["dlatent_avg"][0]
         size = max(sizes)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{where} is not a StyleGAN2 generator with skip connections: {error}") from None
     return {"size": size, "style_dim": style_dim, "n_mlp": depth, "channels": channels}
 
 
-def rosinality_state(arrays: State) -> State:
-    """Our names and orders for TensorFlow's arrays; what is not part of the network is left out."""
-    state: State = {"latent_avg": arrays["dlatent_avg"]}
+def rosinality_state(arrays: StateDict) -> StateDict:
+    """Rename and transpose TensorFlow's arrays to our layout; arrays that are not part of the network are left out."""
+    state: StateDict = {"latent_avg": arrays["dlatent_avg"]}
     for name, array in arrays.items():
         if found := re.fullmatch(r"mapping/Dense(\d+)/(weight|bias)", name):
             state[f"style.{int(found[1]) + 1}.{found[2]}"] = array.T if found[2] == "weight" else array
@@ -111,12 +122,16 @@ def _parameter(kind: str, name: str, array: Tensor) -> tuple[str, Tensor]:
     return ("bias", array.reshape(1, 3, 1, 1)) if kind == "ToRGB" else ("activate.bias", array)
 
 
-def _named(network: Any) -> list[tuple[str, StoredTensor | float]]:
+def _loaded(value: StoredTensor | float) -> Tensor:
+    return value.load() if isinstance(value, StoredTensor) else torch.tensor(value)
+
+
+def _named(network: object) -> list[tuple[str, StoredTensor | float]]:
     pairs = network.state.get("variables") or [] if isinstance(network, Record) else []
     return [(str(name), array) for name, array in pairs if isinstance(array, StoredTensor | float)]
 
 
-def _average(value: Any) -> Record | None:
+def _average(value: object) -> Record | None:
     networks = value if isinstance(value, list | tuple) else [value]
     last = networks[-1] if networks else None
     return last if isinstance(last, Record) and last.name == NETWORK else None

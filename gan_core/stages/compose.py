@@ -17,7 +17,7 @@ from gan_core.params import ComposeParams, MeasureParams, ModelPaths, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
 from gan_core.stages.composition_distances import Distances, Pair, pair_squares
-from gan_core.storage.images import encode_png, image_value, to_tensor, to_uint8
+from gan_core.storage.images import ImageCell, encode_png, image_value, to_tensor, to_uint8
 from gan_core.storage.shards import IMAGE
 
 INPUTS_SHOWN = 8
@@ -102,7 +102,7 @@ class ComposeStage(Stage):
         }
 
 
-def _cell(key: str, image: Tensor) -> Row:
+def _cell(key: str, image: Tensor) -> ImageCell:
     return image_value(encode_png(to_uint8(image)[0]), f"{key}.png")
 
 

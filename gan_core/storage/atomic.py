@@ -1,11 +1,11 @@
-"""Files that are whole or absent, and one writer at a time.
+"""Atomic writes, and a lock that lets one process at a time write a local file.
 
-Local files: a temporary name in the same folder, fsync, rename, fsync of the folder. Other file systems: the file is
-written on the local disk first and sent in one piece, so a failure half way sends nothing.
+A local file is written under a temporary name in the same folder, synced and renamed, and the folder is synced. For
+other file systems the file is written to the local disk and uploaded in one piece, so a failure uploads nothing.
 
-Two writers of one local shard: the second finds the ``flock`` of the first and stops with a ``DataError``. The kernel
-drops the lock when its owner dies, however it dies, so a lock is never stale. Object stores have no such lock: there
-the last commit wins, and a receipt that does not match the data makes a reader refuse both.
+If two processes write one local shard, the second finds the ``flock`` of the first and stops with a ``DataError``. The
+kernel releases the lock when its owner dies, so a lock is never stale. Object stores have no such lock: the last commit
+wins, and readers reject a shard whose receipt does not match its data.
 """
 
 import errno
@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from fsspec.spec import AbstractFileSystem
 
@@ -40,7 +40,7 @@ _ADVICE = {
 
 
 class HashingFile:
-    """A binary file, write-only, that knows the sha256 of what went into it."""
+    """A write-only binary file that computes the sha256 of what is written."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -54,8 +54,8 @@ class HashingFile:
         """The digest of everything written so far."""
         return self._digest.hexdigest()
 
-    def write(self, data: Any) -> int:
-        """Write bytes or a buffer."""
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Write bytes, or any other object with the buffer protocol; return how many bytes it has."""
         view = memoryview(data)
         if self._discarded:
             return view.nbytes
@@ -74,11 +74,11 @@ class HashingFile:
             self._file.flush()
 
     def discard(self) -> None:
-        """Ignore what is written from now on: the file is given up, and a writer on top of it may not know yet."""
+        """Ignore all further writes, because a writer on top of this file may still flush after a failure."""
         self._discarded = True
 
     def close(self) -> None:
-        """Do nothing: the one who opened the file commits it."""
+        """Do nothing: the code that opened the file commits it."""
 
     def readable(self) -> bool:
         """No."""
@@ -95,9 +95,9 @@ class HashingFile:
 
 @contextmanager
 def atomic_write(url: str | Path) -> Iterator[HashingFile]:
-    """Open ``url`` for writing; it appears whole when the block ends, and not at all when the block raises.
+    """Open ``url`` for writing. The file appears when the block ends, and does not appear if the block raises.
 
-    Raises ``DataError`` when the disk is full or the place can't be written to; other I/O errors pass through.
+    Raises ``DataError`` if the disk is full or the location can't be written to. Other I/O errors pass through.
     """
     fs, path = open_fs(url)
     with explain_os_errors(url):
@@ -107,21 +107,21 @@ def atomic_write(url: str | Path) -> Iterator[HashingFile]:
 
 
 def write_bytes(url: str | Path, data: bytes) -> str:
-    """Write a small file whole or not at all; return its sha256."""
+    """Write a small file atomically and return its sha256; raises ``DataError`` as ``atomic_write`` does."""
     with atomic_write(url) as file:
         file.write(data)
     return file.sha256
 
 
 def remove(url: str | Path) -> None:
-    """Delete a file if it is there."""
+    """Delete a file if it exists."""
     fs, path = open_fs(url)
     with suppress(FileNotFoundError):
         fs.rm_file(path)
 
 
 def sweep_temporary(url: str | Path) -> None:
-    """Delete what killed writers of ``url`` and its side files left behind; call it under ``exclusive(url)``."""
+    """Delete temporary files of killed writers of ``url`` and its side files; call it under ``exclusive(url)``."""
     if is_local(url):
         path = Path(open_fs(url)[1])
         for left in path.parent.glob(f".{path.name}*.tmp"):
@@ -130,7 +130,7 @@ def sweep_temporary(url: str | Path) -> None:
 
 @contextmanager
 def exclusive(url: str | Path) -> Iterator[None]:
-    """Hold the right to write ``url`` on this machine; raises ``DataError`` when somebody else has it."""
+    """Lock ``url`` for writing on this machine; raises ``DataError`` if another process holds the lock."""
     if not is_local(url):
         yield
         return
@@ -148,7 +148,7 @@ def exclusive(url: str | Path) -> Iterator[None]:
 
 @contextmanager
 def explain_os_errors(url: str | Path) -> Iterator[None]:
-    """Turn the errors of a full, read-only or forbidden place into a ``DataError`` that says what to do."""
+    """Raise errors of a full, read-only or forbidden location as a ``DataError`` that says what to do."""
     try:
         yield
     except OSError as error:

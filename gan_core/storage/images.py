@@ -1,8 +1,8 @@
-"""Image bytes that nobody vouches for -> RGB pixels, tensors, and back to PNG.
+"""Decode untrusted image bytes to RGB pixels and tensors, and encode pixels as PNG.
 
-Rules: the EXIF rotation is applied; animations and multi-page files give their first frame; ICC profiles are ignored
-(values are taken for sRGB); transparency is composited on white; 16-bit grey is divided by 257; float images are read
-as [0, 1]; CMYK, palette, grey and 1-bit are converted as Pillow does. Truncated files are never completed with grey.
+Rules: the EXIF rotation is applied. Animations and multi-page files yield their first frame. ICC profiles are ignored
+(values are taken as sRGB). Transparent images are composited on white. 16-bit grey is divided by 257. Float images must
+be in [0, 1]. CMYK, palette, grey and 1-bit images are converted by Pillow. Truncated files are rejected, never padded.
 """
 
 import io
@@ -10,7 +10,7 @@ import struct
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 MAX_PIXELS = 64_000_000
-"""Of a picture where no parameter says how large it may be."""
+"""Limit for images whose size no parameter limits; it bounds the memory of decoding (3 bytes a pixel: 192 MB)."""
 
 _ORIENTATION = 0x0112
 _ROTATIONS = {
@@ -47,8 +47,15 @@ _CONTAINERS = {b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"hevc", 
 }
 
 
+class ImageCell(TypedDict):
+    """The value of an image column, as HF ``datasets`` stores it: an encoded image, and a file name for it."""
+
+    bytes: bytes
+    path: str
+
+
 class ImageError(Exception):
-    """Bytes that don't give an image; ``status`` is empty, not_an_image, truncated, too_many_pixels or unsupported."""
+    """Bytes that can't be decoded; ``status`` is empty, not_an_image, truncated, too_many_pixels or unsupported."""
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(f"{status}: {reason}")
@@ -57,10 +64,10 @@ class ImageError(Exception):
 
 
 def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
-    """Decode ``data`` into an RGB image, upright; raises ``ImageError`` for anything that isn't one.
+    """Decode ``data`` to an upright RGB image; raises ``ImageError`` if that fails.
 
-    ``max_pixels`` is compared with the size in the header before any pixel is decoded. Pillow's own hard limit
-    (179 million pixels unless the program raised it) holds as well.
+    The size in the header is compared with ``max_pixels`` before any pixel is decoded. Pillow's own limit (179 million
+    pixels unless the program raised it) applies as well.
     """
     if not data:
         raise ImageError("empty", "there are no bytes")
@@ -75,27 +82,27 @@ def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """Encode ``uint8 [H, W, 3]`` as PNG (zlib level 1: within some per cent of the smallest, several times faster)."""
+    """Encode ``uint8 [H, W, 3]`` as PNG. Level 1 of zlib is several times faster and costs a few per cent in size."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def image_value(png: bytes, path: str) -> dict[str, Any]:
-    """Return the value of an image cell: HF's struct of ``bytes`` and ``path``."""
+def image_value(png: bytes, path: str) -> ImageCell:
+    """Return the value of an image cell."""
     return {"bytes": png, "path": path}
 
 
 def to_tensor(images: Sequence[Image.Image | np.ndarray]) -> Tensor:
-    """RGB images of one size, PIL or ``uint8 [H, W, 3]`` -> ``[B, 3, H, W]`` float32 in [-1, 1] (``x / 127.5 - 1``)."""
+    """Convert RGB images of one size, PIL or ``uint8 [H, W, 3]``, to ``[B, 3, H, W]`` float32 in [-1, 1]."""
     stack = np.stack([np.asarray(image, dtype=np.uint8) for image in images])
     return torch.from_numpy(stack).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """``[B, 3, H, W]`` around [-1, 1] -> ``uint8 [B, H, W, 3]``: ``clamp(x * 127.5 + 128, 0, 255)``, cut to integers.
+    """Convert ``[B, 3, H, W]`` around [-1, 1] to ``uint8 [B, H, W, 3]``: ``clamp(x * 127.5 + 128, 0, 255)``, truncated.
 
-    The rounding of StyleGAN2-ADA; it gives back the exact pixels that went through ``to_tensor``.
+    This is the rounding of StyleGAN2-ADA. It restores exactly the pixels that were given to ``to_tensor``.
     """
     scaled = images.detach().float().mul(127.5).add(128).clamp(0, 255)
     return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy())
@@ -148,7 +155,7 @@ def _damaged(error: Exception) -> ImageError:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         rotation = _ROTATIONS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # EXIF is decoration: a broken block must not cost the picture
+    except Exception:  # EXIF is optional: an image with a broken EXIF block is still used
         rotation = None
     return image if rotation is None else image.transpose(rotation)
 

@@ -1,22 +1,36 @@
-"""What is in a shard or a dataset, as plain values that can be printed or stored."""
+"""Summarise a shard as plain values that can be printed or stored."""
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from gan_core.storage.receipts import receipt_path, valid_receipt
-from gan_core.storage.shards import list_shards, open_shard, read_rows
+from gan_core.storage.shards import open_shard, read_rows
 from gan_core.storage.urls import hash_file
 
 FIRST_KEYS = 3
 
 
-def inspect_shard(url: str | Path) -> dict[str, Any]:
-    """Return a shard's ``path, rows, status, stages, keys, columns, sha256, receipt, trouble``.
+class ShardSummary(TypedDict):
+    """What a shard holds, JSON-able.
 
-    ``status`` counts rows by status, ``stages`` by the stage that gave it; ``keys`` are the first few. ``receipt`` is
-    ``None`` when there is no valid one, and ``trouble`` says why. Raises ``DataError`` if ``url`` is no shard.
+    ``status`` counts rows by status, and ``stages`` by the stage that set the status. ``keys`` are the first few.
+    ``receipt`` is ``None`` if there is no valid one, and ``trouble`` then says why.
     """
+
+    path: str
+    rows: int
+    status: dict[str, int]
+    stages: dict[str, int]
+    keys: list[str]
+    columns: dict[str, str]
+    sha256: str
+    receipt: dict[str, Any] | None
+    trouble: str
+
+
+def inspect_shard(url: str | Path) -> ShardSummary:
+    """Read a shard and return its summary; raises ``DataError`` if ``url`` is not a shard."""
     with open_shard(url) as file:
         columns = {field.name: str(field.type) for field in file.schema_arrow}
         rows = file.metadata.num_rows
@@ -39,10 +53,3 @@ def inspect_shard(url: str | Path) -> dict[str, Any]:
         "receipt": receipt.model_dump(mode="json") if receipt else None,
         "trouble": trouble and f"{receipt_path(url)}: {trouble}",
     }
-
-
-def inspect_dataset(url: str | Path) -> dict[str, Any]:
-    """Return ``path, rows, status`` of all shards together, and ``shards``, each as ``inspect_shard`` has it."""
-    shards = [inspect_shard(shard) for shard in list_shards(url)]
-    statuses = sum((Counter(shard["status"]) for shard in shards), Counter())
-    return {"path": str(url), "rows": statuses.total(), "status": dict(sorted(statuses.items())), "shards": shards}

@@ -1,4 +1,4 @@
-"""Receipts: what a shard was made from, what came out, and whether it can still be trusted."""
+"""Receipts record the inputs and outputs of a shard, and tell whether the shard is still valid."""
 
 import hashlib
 import io
@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,15 +16,15 @@ from gan_core.storage.atomic import remove, write_bytes
 from gan_core.storage.urls import exists, hash_file, read_bytes
 
 ABSENT = "it is not there"
-"""Why a shard is made that was never made before."""
+"""The reason for making a shard that does not exist yet."""
 
 
 class Receipt(BaseModel):
-    """The record beside a shard, written last.
+    """The record beside a shard, written after the shard.
 
-    ``key`` is the content key; ``input_keys`` the sha256 of each input shard by stage; ``identity`` the stage's own;
-    ``rows`` the counts by status, and ``flags`` those of the flags on ``ok`` rows; ``why`` the reason why the work was
-    done; ``reused`` (not stored) that it was not.
+    ``key`` is the content key, ``input_keys`` has the sha256 of each input shard by stage, and ``identity`` is what the
+    stage depends on. ``rows`` counts rows by status, and ``flags`` counts the flags of ``ok`` rows. ``why`` is the
+    reason for the work. ``reused`` (not stored) is true if the shard was already valid.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,23 +38,26 @@ class Receipt(BaseModel):
     seconds: float
     statistics_sha256: str | None = None
     code_version: str
-    identity: dict[str, Any]
+    identity: dict[str, object]
     why: str = ""
     reused: bool = Field(default=False, exclude=True)
 
 
 def receipt_path(shard: str | Path) -> str:
-    """Return where the receipt of a shard is."""
+    """Return the path of a shard's receipt."""
     return f"{shard}.receipt.json"
 
 
 def statistics_path(shard: str | Path) -> str:
-    """Return where the mergeable statistics of a shard are."""
+    """Return the path of a shard's mergeable statistics."""
     return f"{shard}.stats.npz"
 
 
-def canonical_json(value: Any) -> str:
-    """Return the one JSON text of ``value`` (sorted keys, no spaces); NaN and unknown types raise."""
+def canonical_json(value: object) -> str:
+    """Return ``value`` as JSON with sorted keys and no spaces.
+
+    Raises ``ValueError`` for NaN and infinity, and ``TypeError`` for types that JSON doesn't have.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
@@ -67,19 +69,19 @@ def code_version(stage_version: int) -> str:
         return f"source/{stage_version}"
 
 
-def content_key(stage: str, code: str, identity: Mapping[str, Any], input_keys: Mapping[str, str]) -> str:
-    """Return the sha256 that names the output: same key, same output."""
+def content_key(stage: str, code: str, identity: Mapping[str, object], input_keys: Mapping[str, str]) -> str:
+    """Return the sha256 over everything that the output depends on: the same key means the same output."""
     parts = {"stage": stage, "code": code, "identity": dict(identity), "inputs": dict(input_keys)}
     return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
 
 def write_receipt(shard: str | Path, receipt: Receipt) -> None:
-    """Write the receipt of a shard: the commit of its data and statistics."""
+    """Write the receipt of a shard, which commits its data and statistics."""
     write_bytes(receipt_path(shard), (receipt.model_dump_json(indent=1) + "\n").encode())
 
 
 def valid_receipt(shard: str | Path, key: str | None = None) -> tuple[Receipt | None, str]:
-    """Return the receipt if data and statistics are what it says (made under ``key``), else ``None`` and why not."""
+    """Return a shard's receipt if it matches the data, the statistics and ``key``, else ``None`` and the reason."""
     try:
         receipt = Receipt.model_validate_json(read_bytes(receipt_path(shard)))
     except FileNotFoundError:
@@ -92,15 +94,15 @@ def valid_receipt(shard: str | Path, key: str | None = None) -> tuple[Receipt | 
 
 
 def require_receipt(shard: str | Path, what_to_do: str) -> Receipt:
-    """Return the valid receipt of a shard; raises ``DataError`` ending in ``what_to_do``."""
+    """Return the receipt of a shard; raises ``DataError``, ending in ``what_to_do``, if it is not valid."""
     receipt, why = valid_receipt(shard)
     if receipt is None:
         raise DataError(f"can't use {shard}, {why}: {what_to_do}")
     return receipt
 
 
-def explain_change(shard: str | Path, identity: Mapping[str, Any], input_keys: Mapping[str, str], code: str) -> str:
-    """Say what differs between a shard's receipt and the work at hand; empty when nothing does or there is none."""
+def explain_change(shard: str | Path, identity: Mapping[str, object], input_keys: Mapping[str, str], code: str) -> str:
+    """Describe how a shard's receipt differs from the requested work; empty if it doesn't, or if there is none."""
     try:
         old = Receipt.model_validate_json(read_bytes(receipt_path(shard)))
     except (FileNotFoundError, ValidationError):
@@ -111,21 +113,27 @@ def explain_change(shard: str | Path, identity: Mapping[str, Any], input_keys: M
 
 
 def write_statistics(shard: str | Path, statistics: Mapping[str, np.ndarray]) -> str | None:
-    """Write the statistics of a shard as npz, same arrays same bytes; return the sha256, ``None`` if there are none."""
+    """Write arrays ``[...]`` by name as npz and return the sha256, or ``None`` if there are none.
+
+    The same arrays give the same bytes.
+    """
     if not statistics:
         remove(statistics_path(shard))
         return None
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(statistics):
-            entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, unlike a file's own time
+            entry = zipfile.ZipInfo(f"{name}.npy")  # has the fixed date 1980-01-01, so that bytes are reproducible
             with archive.open(entry, "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(statistics[name], order="C"), allow_pickle=False)
     return write_bytes(statistics_path(shard), buffer.getvalue())
 
 
 def read_statistics(shard: str | Path) -> dict[str, np.ndarray]:
-    """Return the statistics of a shard by name; none stored gives an empty dictionary."""
+    """Return the arrays ``[...]`` of a shard's statistics by name, none if there is no file.
+
+    Raises ``DataError`` if the file is damaged.
+    """
     try:
         data = read_bytes(statistics_path(shard))
     except FileNotFoundError:
@@ -152,7 +160,7 @@ def _mismatch(shard: str | Path, receipt: Receipt) -> str:
         return "its statistics are gone"
 
 
-def _differences(before: Any, after: Any, path: str) -> list[str]:
+def _differences(before: object, after: object, path: str) -> list[str]:
     if before == after:
         return []
     if isinstance(before, dict) and isinstance(after, dict):
@@ -161,6 +169,6 @@ def _differences(before: Any, after: Any, path: str) -> list[str]:
     return [f"{path} was {_short(before)}, is {_short(after)}"]
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

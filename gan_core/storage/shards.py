@@ -1,7 +1,7 @@
-"""A shard: one Parquet file of rows that HF ``datasets`` opens as images.
+"""Shards: Parquet files of rows whose image columns HF ``datasets`` reads as images.
 
-The same rows give the same bytes whatever batches they came in (with one version of pyarrow: its name is in every
-file). Reading and writing hold one row group at a time.
+The same rows give the same bytes, however they were batched (for one version of pyarrow, which writes its version into
+every file). Reading and writing hold one row group in memory.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
 
 from gan_core.errors import DataError
 from gan_core.rows import Row
@@ -27,25 +28,26 @@ BASE_NAMES = tuple(field.name for field in BASE_FIELDS)
 UNFINISHED_IMPORT = "importing.json"
 GROUP_ROWS = 100
 GROUP_BYTES = 32 << 20
+"""A row group ends at this many rows or bytes of images, which bounds the memory of readers and writers."""
 
 
 def latent_type(n_latent: int, w_dim: int) -> pa.DataType:
     """Return the column type of ``[n_latent, w_dim]`` float32: nested fixed-size lists, which HF ``datasets`` reads.
 
-    Parquet readers fail on a null there, so a missing array is stored as NaN throughout, and read back as ``None``.
+    Parquet readers fail on null values of this type, so a missing array is stored as all NaN and read as ``None``.
     """
     return pa.list_(pa.list_(pa.float32(), w_dim), n_latent)
 
 
 def shard_name(index: int) -> str:
-    """Return the file name of the shard number ``index``."""
+    """Return the file name of shard number ``index``."""
     return f"shard-{index:05d}.parquet"
 
 
 def shard_schema(fields: Sequence[pa.Field]) -> pa.Schema:
-    """Return the schema of a shard: the base columns, then ``fields``; HF ``datasets`` is told which are images.
+    """Return the schema of a shard: the base columns, then ``fields``, with metadata that marks image columns.
 
-    Raises ``ValueError`` for a column that appears twice and for fixed-size lists of anything but floats.
+    Raises ``ValueError`` for a column that appears twice, and for fixed-size lists of anything but floats.
     """
     schema = pa.schema([*BASE_FIELDS, *fields])
     images = {field.name: {"_type": "Image"} for field in schema if field.type == IMAGE}
@@ -60,7 +62,7 @@ def shard_schema(fields: Sequence[pa.Field]) -> pa.Schema:
 def list_shards(url: str | Path) -> list[str]:
     """Return the URLs of the shards in a dataset's folder, sorted by name.
 
-    Raises ``DataError`` when there is no such folder, no shard in it, or an import that was not finished.
+    Raises ``DataError`` if the folder doesn't exist, has no shards, or holds an unfinished import.
     """
     fs, path = open_fs(url)
     fs.invalidate_cache()
@@ -78,12 +80,12 @@ def list_shards(url: str | Path) -> list[str]:
 
 
 class ShardWriter:
-    """Writes rows to one shard, which appears whole when the ``with`` block ends and not at all when it raises.
+    """Writes rows to one shard. The file appears when the ``with`` block ends, and does not appear if it raises.
 
-    ``statuses`` and ``flags`` (of ``ok`` rows, see ``Stage``) count what was written, row by row.
+    ``statuses`` counts the written rows by status, and ``flags`` the flags of ``ok`` rows (see ``Stage``).
 
-    ``write`` takes any number of rows; base columns and ``fields`` that a row lacks become null. Image cells are
-    ``image_value(...)``; fixed-size list cells are arrays, tensors or lists of the declared shape.
+    Columns that a row lacks become null. Image cells are ``image_value(...)``. Cells of fixed-size lists are arrays,
+    tensors or lists of the declared shape.
     """
 
     def __init__(self, url: str | Path, fields: Sequence[pa.Field]) -> None:
@@ -115,7 +117,7 @@ class ShardWriter:
         return self
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Append rows; a full row group goes to the file."""
+        """Append rows, and write each row group when it is full; raises ``ValueError`` for a cell of the wrong type."""
         for row in rows:
             self.statuses[row["status"]] += 1
             if row["status"] == "ok" and row.get("reason"):
@@ -145,7 +147,7 @@ class ShardWriter:
 
 @contextmanager
 def explain_damage(url: str | Path) -> Iterator[None]:
-    """Turn what goes wrong in reading a damaged Parquet file into a ``DataError``; faults of the store pass through."""
+    """Raise errors from reading a damaged Parquet file as ``DataError``; errors of the file system pass through."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -157,7 +159,7 @@ def explain_damage(url: str | Path) -> Iterator[None]:
 
 @contextmanager
 def open_shard(url: str | Path) -> Iterator[pq.ParquetFile]:
-    """Open a shard for the ``with`` block; raises ``DataError`` when it is missing or found to be damaged."""
+    """Open a shard for the ``with`` block; raises ``DataError`` if it is missing or damaged."""
     fs, path = open_fs(url)
     try:
         file = fs.open(path, "rb")
@@ -170,8 +172,9 @@ def open_shard(url: str | Path) -> Iterator[pq.ParquetFile]:
 def read_rows(url: str | Path, columns: Sequence[str] | None = None, batch_size: int = 100) -> Iterator[list[Row]]:
     """Yield the rows of a shard in order, in lists of ``batch_size`` (the last may be shorter).
 
-    Fixed-size lists of floats come as numpy arrays (a latent is ``[n_latent, w_dim]`` float32), images as dictionaries
-    of ``bytes`` and ``path``, missing values as ``None``. A missing column and a damaged file raise ``DataError``.
+    Fixed-size lists of floats are returned as numpy arrays (a latent is ``[n_latent, w_dim]`` float32), images as
+    dictionaries of ``bytes`` and ``path``, and missing values as ``None``. Raises ``DataError`` for a missing column
+    and for a damaged file.
     """
     waiting: list[Row] = []
     for batch in _read_batches(url, columns, batch_size):
@@ -193,18 +196,18 @@ def _read_batches(url: str | Path, columns: Sequence[str] | None, size: int) -> 
 
 
 def to_rows(batch: pa.RecordBatch) -> list[Row]:
-    """Turn a batch into one dictionary a row."""
+    """Convert a batch to one dictionary per row."""
     columns = {name: _cells(batch.column(name)) for name in batch.schema.names}
     return [{name: cells[i] for name, cells in columns.items()} for i in range(batch.num_rows)]
 
 
 def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
-    """Turn rows into a table; raises ``ValueError`` naming the column whose values don't fit its type."""
+    """Convert rows to a table; raises ``ValueError`` naming the column whose values don't fit its type."""
     return pa.Table.from_arrays([_column(rows, field) for field in schema], schema=schema)
 
 
 def array_shape(kind: pa.DataType) -> tuple[int, ...]:
-    """Return the shape of nested fixed-size lists of floats, ``()`` for every other type."""
+    """Return the shape of nested fixed-size lists of floats, or ``()`` for any other type."""
     shape, leaf = _unnest(kind)
     return shape if pa.types.is_floating(leaf) else ()
 
@@ -217,7 +220,7 @@ def _unnest(kind: pa.DataType) -> tuple[tuple[int, ...], pa.DataType]:
     return tuple(shape), kind
 
 
-def _is_image(cell: Any) -> bool:
+def _is_image(cell: object) -> bool:
     return isinstance(cell, dict) and "bytes" in cell
 
 
@@ -240,11 +243,11 @@ def _column(rows: Sequence[Row], field: pa.Field) -> pa.Array:
         raise ValueError(f"column {field.name} does not hold {field.type}: {error}") from error
 
 
-def _plain(cells: list[Any]) -> list[Any]:
+def _plain(cells: Sequence[object]) -> list[object]:
     return [cell.item() if isinstance(cell, np.generic) else cell for cell in cells]
 
 
-def _stack(cells: list[Any], kind: pa.DataType) -> pa.Array:
+def _stack(cells: Sequence[ArrayLike | None], kind: pa.DataType) -> pa.Array:
     shape, leaf = _unnest(kind)
     values = np.full((len(cells), *shape), np.nan, dtype=leaf.to_pandas_dtype())
     for slot, cell in zip(values, cells, strict=True):

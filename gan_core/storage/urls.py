@@ -1,4 +1,4 @@
-"""Paths as fsspec URLs: a local folder, a bucket and ``memory://`` are spoken to in the same way."""
+"""Paths as fsspec URLs, so that local folders, buckets and ``memory://`` are used in the same way."""
 
 import hashlib
 import os
@@ -12,14 +12,15 @@ from fsspec.spec import AbstractFileSystem
 from gan_core.errors import DataError
 
 CHUNK = 1 << 20
+"""Bytes that are read at once to hash a file."""
 CLIENTS = ("botocore", "aiohttp", "gcsfs", "azure")
 """Packages whose errors mean that a bucket could not be reached or used."""
 
 
 def open_fs(url: str | Path) -> tuple[AbstractFileSystem, str]:
-    """Split ``url`` into its file system and the path inside it; a bare path is local.
+    """Return the file system of ``url`` and the path inside it; a bare path is local.
 
-    Raises ``DataError`` for a kind of address that is unknown or whose client is not installed.
+    Raises ``DataError`` for a protocol that is unknown or whose client is not installed.
     """
     try:
         return url_to_fs(str(url))
@@ -39,30 +40,30 @@ def base_name(url: str | Path) -> str:
 
 
 def is_local(url: str | Path) -> bool:
-    """Say whether ``url`` is on this machine's file system (where locks and renames work)."""
+    """Return whether ``url`` is on a local file system, where locks and renames work."""
     return isinstance(open_fs(url)[0], LocalFileSystem)
 
 
 def is_store_error(error: BaseException | None) -> bool:
-    """Say whether the client of a bucket failed: its own errors are not ``OSError``, as those of a disk are."""
+    """Return whether the client of an object store raised ``error``: such errors need not be ``OSError``."""
     return type(error).__module__.partition(".")[0] in CLIENTS
 
 
 def exists(url: str | Path) -> bool:
-    """Say whether a file or folder is at ``url`` now; listings kept by remote file systems are dropped first."""
+    """Return whether ``url`` exists now; cached listings of remote file systems are dropped first."""
     fs, path = open_fs(url)
     fs.invalidate_cache()
     return bool(fs.exists(path))
 
 
 def read_bytes(url: str | Path) -> bytes:
-    """Read a whole small file; raises ``FileNotFoundError``."""
+    """Return the bytes of a small file; raises ``FileNotFoundError`` if there is none."""
     fs, path = open_fs(url)
     return bytes(fs.cat_file(path))
 
 
 def hash_file(url: str | Path) -> str:
-    """Return the sha256 of a file's bytes; a local file that has not changed since is not read again."""
+    """Return the sha256 of a file; raises ``FileNotFoundError``. An unchanged local file is not read again."""
     fs, path = open_fs(url)
     if not isinstance(fs, LocalFileSystem):
         return _digest(fs, path)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.trunks import TRUNKS
@@ -19,7 +20,7 @@ from gan_core.published.ada import names
 from gan_core.published.generators import build_published
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
 from gan_core.published.measuring import MOCO, PUBLISHED
-from gan_core.published.rosinality import load_rosinality
+from gan_core.published.rosinality import build_generator
 from tests.golden.families import filled
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -109,8 +110,9 @@ def test_our_names_of_nvidias_tensors_are_the_published_table() -> None:
 
 
 def test_an_old_conversion_with_its_average(tmp_path: Path) -> None:
-    import_checkpoint(GOLDEN / "rosinality-tiny-converted.pt", tmp_path / "g.safetensors")
-    expected = model_tensors(load_rosinality(GOLDEN / "rosinality-tiny-converted.pt"))
+    published = GOLDEN / "rosinality-tiny-converted.pt"
+    import_checkpoint(published, tmp_path / "g.safetensors")
+    expected = model_tensors(build_generator(open_checkpoint(published).load(), published))
     assert_same(model_tensors(load_generator(tmp_path / "g.safetensors")), expected)
 
 

@@ -68,7 +68,7 @@ def test_what_does_not_fit_the_styles_is_refused(models: ModelPaths, tmp_path: P
     np.save(tmp_path / "ffhq.npy", np.ones(9088))
     with pytest.raises(CheckpointError, match=rf"9088 style channels, this generator {sum(widths)} \(.* without ToRGB"):
         imported(models, tmp_path, "ffhq.npy")
-    with pytest.raises(ParamsError, match=r"strengths in StyleSpace are moves of all its channels"):
+    with pytest.raises(ParamsError, match=r"a direction in StyleSpace moves all its channels"):
         imported(models, tmp_path, "ffhq.npy", absolute=True)
     torch.save({"S": torch.ones(3)}, tmp_path / "dict.pt")
     with pytest.raises(CheckpointError, match=r"neither a flat vector of styles nor a list"):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.group import tune_group
-from gan_core.inversion.pti import tune_pivot
+from gan_core.inversion.pti import tune_pivots
 from gan_core.params import TuneParams
 from tests.golden.fill import fill, relative_error
 
@@ -45,7 +45,7 @@ def test_a_group_of_one_is_tuned_like_one_image() -> None:
     pivots, targets = two()
     params = PARAMS.model_copy(update={"locality_weight": 0.1, "locality_alpha": 3.0, "min_resolution": 8})
     (grouped,) = tune_group(toy(), pivots[:1], targets[:1], pooled_difference, params, [7])
-    alone = tune_pivot(toy(), pivots[:1], targets[:1], pooled_difference, params, 7)
+    (alone,) = tune_pivots(toy(), pivots[:1], targets[:1], pooled_difference, params, [7])
     assert relative_error([step.total for step in grouped.losses], [step.total for step in alone.losses]) < 1e-2
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.locality import Locality, near_pivot
-from gan_core.inversion.pti import Budget, Tuned, learning_rate, tune_pivot, tune_pivots
+from gan_core.inversion.pti import Budget, Tuned, learning_rate, tune_pivots
 from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
 from gan_core.params import TuneParams
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
@@ -63,7 +63,7 @@ def test_five_steps_equal_the_published_loop(terms: str, tmp_path: Path) -> None
     expected, meta = golden(f"pti-tuning-64-{terms}")
     params = TuneParams(steps=5, lr=3e-4, perceptual_weight=meta["args"]["pt_lpips_lambda"])
     generator, pivot = published_generator(), 0.5 * raw("pivot", 1, 10, 512)
-    result = tune_pivot(generator, pivot, published_target(), alex(tmp_path), params)
+    (result,) = tune_pivots(generator, pivot, published_target(), alex(tmp_path), params, [0])
     assert relative_error(generator.synthesis(pivot), expected["image_before"]) < 1e-4
     assert relative_error([step.total for step in result.losses], expected["loss"]) < 1e-3
     assert relative_error([step.l2 for step in result.losses], expected["l2"]) < 1e-3
@@ -97,7 +97,7 @@ def test_the_locality_term_equals_the_published_one(tmp_path: Path) -> None:
 
 def tune(target: Tensor, seed: int = 0, **changes: Any) -> Tuned:
     params = TuneParams(**({"steps": 20, "lr": 3e-3} | changes))
-    return tune_pivot(toy(), raw("pivot", 1, 6, 8), target, pooled_difference, params, seed)
+    return tune_pivots(toy(), raw("pivot", 1, 6, 8), target, pooled_difference, params, [seed])[0]
 
 
 def toy_target() -> Tensor:
@@ -107,7 +107,7 @@ def toy_target() -> Tensor:
 def test_tuning_draws_the_target_and_leaves_the_generator() -> None:
     generator, pivot, target = toy(), raw("pivot", 1, 6, 8), toy_target()
     before = copy.deepcopy(generator.state_dict())
-    result = tune_pivot(generator, pivot, target, pooled_difference, TuneParams(steps=60, lr=1e-2))
+    (result,) = tune_pivots(generator, pivot, target, pooled_difference, TuneParams(steps=60, lr=1e-2), [0])
     assert result.stop_reason == "steps" and result.steps == 60 and len(result.losses) == 61
     assert result.losses[-1].l2 < 0.2 * result.losses[0].l2
     assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
@@ -136,7 +136,7 @@ def test_company_changes_rounding_only(min_resolution: int) -> None:
     params = TuneParams(steps=12, lr=5e-3, locality_weight=0.1, min_resolution=min_resolution)
     together = tune_pivots(toy(), pivots, targets, pooled_difference, params, [3, 4, 5])
     for row, result in enumerate(together):
-        alone = tune_pivot(toy(), pivots[[row]], targets[[row]], pooled_difference, params, 3 + row)
+        (alone,) = tune_pivots(toy(), pivots[[row]], targets[[row]], pooled_difference, params, [3 + row])
         assert relative_error([step.total for step in result.losses], [step.total for step in alone.losses]) < 1e-4
         torch.testing.assert_close(result.image, alone.image, rtol=0, atol=1e-3)
     assert len({result.losses[3] for result in together}) == 3
@@ -148,7 +148,7 @@ def test_a_row_that_is_done_leaves_and_the_others_go_on_as_before() -> None:
     together = tune_pivots(toy(), pivots, targets, pooled_difference, params, [3, 4, 5])
     assert together[0].stop_reason == "perceptual" and together[0].steps < 12
     assert (together[2].stop_reason, together[2].steps) == ("steps", 12)
-    alone = tune_pivot(toy(), pivots[2:], targets[2:], pooled_difference, params, 5)
+    (alone,) = tune_pivots(toy(), pivots[2:], targets[2:], pooled_difference, params, [5])
     assert relative_error([step.total for step in together[2].losses], [step.total for step in alone.losses]) < 1e-4
     for name, delta in alone.delta.items():
         torch.testing.assert_close(together[2].delta[name], delta, rtol=0, atol=1e-3)
@@ -162,7 +162,7 @@ def test_rows_have_budgets_of_their_own() -> None:
     assert [result.steps for result in together] == [4, 12, 8]
     for row, (steps, lr) in enumerate(budgets):
         own = params.model_copy(update={"steps": steps, "lr": lr})
-        alone = tune_pivot(toy(), pivots[[row]], targets[[row]], pooled_difference, own)
+        (alone,) = tune_pivots(toy(), pivots[[row]], targets[[row]], pooled_difference, own, [0])
         assert relative_error([s.total for s in together[row].losses], [s.total for s in alone.losses]) < 1e-4
 
 

@@ -120,7 +120,7 @@ def test_a_conditional_generator_takes_labels(tmp_path: Path) -> None:
 def test_what_our_network_cannot_be_is_refused() -> None:
     value = open_checkpoint(GOLDEN / "ada-tiny.pkl").value["G_ema"]
     value.state["_init_kwargs"]["z_dim"] = 8
-    with pytest.raises(CheckpointError, match="only generators with z as long as w"):
+    with pytest.raises(CheckpointError, match="only generators with z as wide as w"):
         ada_arguments(value, "x.pkl")
     del value.state["_modules"]["synthesis"].state["_modules"]["b4"]
     with pytest.raises(CheckpointError, match="is not a StyleGAN2-ADA generator"):

@@ -108,7 +108,7 @@ def test_keys_that_do_not_fit_are_named() -> None:
     [
         ({}, "has no state_dict"),
         ({"state_dict": {"decoder.a": torch.zeros(1)}}, r"has no encoder.\* keys \(it has decoder\)"),
-        ({"state_dict": {"encoder.fc.weight": torch.zeros(1)}}, "holds no encoder that is known here .*fc.weight"),
+        ({"state_dict": {"encoder.fc.weight": torch.zeros(1)}}, "holds no known encoder .*fc.weight"),
         ({"state_dict": {"encoder.styles.0.linear.weight": torch.zeros(1, 1)}}, "is not a whole psp encoder"),
     ],
 )

@@ -180,6 +180,8 @@ def test_files_that_are_no_directions_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "cube.npy", np.ones((2, 3, 4)))
     np.save(tmp_path / "zero.npy", np.zeros(4))
     np.savez(tmp_path / "other.npz", lat_comp=np.ones((2, 1, 4)))
+    torch.save([torch.ones(4), torch.ones(4)], tmp_path / "list.pt")
+    (tmp_path / "two.npy").write_bytes((tmp_path / "other.npz").read_bytes())
     (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:60])
     for name, message in (
         ("cube.npy", r"is \[2, 3, 4\], not a direction"),
@@ -187,6 +189,8 @@ def test_files_that_are_no_directions_are_refused(tmp_path: Path) -> None:
         ("other.npz", r"has no lat_stdev, lat_mean"),
         ("cut.npz", r"is not a whole numpy file"),
         ("none.npy", r"no directions at"),
+        ("list.pt", r"holds several tensors, not one direction"),
+        ("two.npy", r"has no lat_stdev, lat_mean"),
     ):
         with pytest.raises(CheckpointError, match=message):
             read_direction(tmp_path / name, Source(SHA, component=0))

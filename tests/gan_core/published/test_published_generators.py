@@ -108,23 +108,24 @@ def test_proggan_image_from_the_interfacegan_layout(converted: ProgGAN) -> None:
 def test_biggan() -> None:
     expected, _ = golden("biggan128-tiny")
     listing = "biggan128_ajbrock_tiny_ch8_cls10"
-    generator = build_published(filled(listing, "biggan"), label=3)
-    assert isinstance(generator, BigGAN)
+    generator = build_published(filled(listing, "biggan"))
+    assert isinstance(generator, BigGAN) and generator.label == 9
     assert {key: list(value.shape) for key, value in generator.state_dict().items()} == keys(listing)
     labels, z = torch.from_numpy(expected["in_labels"]), raw("z", 2, 120)
     image = generator.draw_labelled(z, labels)
     assert relative_error(image[..., ::3, ::2][..., ::2, ::2], expected["out_image_sub"]) < TOLERANCE
     assert relative_error(generator.shared(labels), expected["out_shared"]) < TOLERANCE
-    assert torch.allclose(generator.draw(z)[0], generator.draw_labelled(z, torch.tensor([3, 3]))[0])
+    assert torch.allclose(generator.draw(z)[0], generator.draw_labelled(z, torch.tensor([9, 9]))[0])
 
 
 def test_biggan_deep() -> None:
     expected, _ = golden("biggan_deep-tiny")
     listing = "biggan_deep_128_hf_tiny_ch16_cls10"
     state, classes = filled(listing, "biggan-deep"), torch.from_numpy(expected["in_classes"])
+    generator = build_published(state)
+    assert isinstance(generator, BigGANDeep) and generator.truncation == 0.4
     for truncation, part in ((0.4, "image"), (0.41, "image_between")):
-        generator = build_published(state, truncation=truncation)
-        assert isinstance(generator, BigGANDeep)
+        generator.truncation = truncation
         image = generator.draw_labelled(generator.mapping(raw("z", 2, 128)), classes)
         assert relative_error(image.flatten()[:64], expected[f"out_{part}_first64"]) < TOLERANCE
     assert {key: list(value.shape) for key, value in generator.state_dict().items()} == keys(listing)
