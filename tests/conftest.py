@@ -8,13 +8,14 @@ import pytest
 import torch
 import yaml
 
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.latent_editor import LatentEditor, save_editor
 from gan_core.editing.stylespace import style_widths
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import NETWORKS
-from gan_core.loading import Card, model_tensors, save_checkpoint
+from gan_core.loading import model_tensors
 from gan_core.paths.base import PATHS
 from gan_core.paths.space import Frame
 from gan_core.paths.stored import NamedPath, SemanticPaths, save_paths

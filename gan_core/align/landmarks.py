@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
-from gan_core.checkpoints.files import file_sha256
 from gan_core.errors import DataError
 from gan_core.geometry import Points
 from gan_core.loading import load_network
@@ -91,10 +88,9 @@ class CentreSquare(LandmarkSource):
 class NetworkLandmarks(LandmarkSource):
     """The embedded landmark network for toy portraits: presence and five points of the letterboxed frame."""
 
-    @cached_property
-    def network(self) -> nn.Module:
-        """The network, loaded at first use: ``[B, 3, 64, 64]`` -> presence logit ``[B]``, points ``[B, 5, 2]``."""
-        return load_network(self.checkpoint, "landmarks")
+    def __init__(self, checkpoint: str = "", faces: str = "largest") -> None:
+        super().__init__(checkpoint, faces)
+        self.network = load_network(checkpoint, "landmarks")
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
         """Detect the face, then look again at where it is; a presence logit below 0 at first is ``no_face``."""
@@ -108,12 +104,12 @@ class NetworkLandmarks(LandmarkSource):
     def _look(self, image: Image.Image) -> tuple[float, Points]:
         box = Letterbox.fit(*image.size)
         with torch.inference_mode():
-            presence, points = self.network(to_tensor([box.apply(image)]))
+            presence, points = self.network.model(to_tensor([box.apply(image)]))
         return presence.item(), box.restore(points[0].double().numpy())
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint's hash."""
-        return {"landmarks_sha256": file_sha256(self.checkpoint)}
+        return {"landmarks_sha256": self.network.sha256}
 
 
 def window(points: Points, reach: float = SECOND_LOOK) -> tuple[int, int, int, int]:

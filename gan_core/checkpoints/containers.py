@@ -10,13 +10,15 @@ import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gan_core.checkpoints.allowed import STORAGES, Global
-from gan_core.checkpoints.files import placeholder
+from gan_core.checkpoints.files import Card, parse_card, placeholder
 from gan_core.checkpoints.pickles import PickleReader
 from gan_core.checkpoints.stored import Refused, Storage, loaded, place_tensor, row_major, stored_tensors
 from gan_core.errors import CheckpointError
@@ -55,12 +57,23 @@ SAFETENSORS_TYPES = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds, its tensors still in it; ``container`` says which kind of file it is."""
+    """What a file holds, its tensors still in it; ``container`` is the kind of file, ``view`` its bytes."""
 
     path: Path
     container: str
     value: Any
     metadata: dict[str, str]
+    view: memoryview
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file."""
+        return sha256(self.view).hexdigest()
+
+    @property
+    def card(self) -> Card | None:
+        """The card of one of our own files; raises ``CheckpointError`` if it can't be read."""
+        return parse_card(self.path, self.metadata) if "card" in self.metadata else None
 
     def load(self) -> Any:
         """Load all tensors; raises ``CheckpointError``."""
@@ -108,7 +121,7 @@ def _open(path: Path) -> Contents:
     written = sum(tensor.nbytes for tensor in stored_tensors(value))
     if written > 2 * len(view) + MAX_INDEX_BYTES:
         raise Refused(f"its tensors would fill {written >> 20} MiB, many times the file", unsafe=True)
-    return Contents(path, container, value, metadata)
+    return Contents(path, container, value, metadata, view)
 
 
 class _Places:

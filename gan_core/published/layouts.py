@@ -14,7 +14,6 @@ from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
 from gan_core.loading import model_tensors
 from gan_core.registry import Registry
-from gan_core.storage.urls import hash_file
 
 State = dict[str, Tensor]
 UNKNOWN_LICENCE = "not known: see where the file comes from"
@@ -78,12 +77,11 @@ def find_layout(contents: Contents) -> Layout:
 def inspect_checkpoint(path: str | Path) -> dict[str, Any]:
     """Say what a file is without loading its tensors: kind of file, layout, facts, licence if known, sha256, size."""
     contents = open_checkpoint(path)
-    about: dict[str, Any] = {"file": str(path), "container": contents.container, "sha256": hash_file(contents.path)}
+    about: dict[str, Any] = {"file": str(path), "container": contents.container, "sha256": contents.sha256}
     tensors = stored_tensors(contents.value)
     about |= {"tensors": len(tensors), "megabytes": round(contents.path.stat().st_size / 1e6, 2)}
-    if "card" in contents.metadata:
-        card = Card.model_validate_json(contents.metadata["card"]).model_dump(exclude_defaults=True)
-        return about | {"layout": "edit-dataset", **{key: value for key, value in card.items() if key != "extra"}}
+    if card := contents.card:
+        return about | {"layout": "edit-dataset", **card.model_dump(exclude_defaults=True, exclude={"extra"})}
     layout = find_layout(contents)
     return about | {
         "layout": layout.name,
@@ -99,7 +97,7 @@ def import_checkpoint(source: str | Path, target: str | Path, licence: str | Non
     goes into the card instead of what is known of the layout. Raises ``CheckpointError``.
     """
     contents = open_checkpoint(source)
-    if "card" in contents.metadata:
+    if contents.card:
         raise CheckpointError(f"{source} is one of ours already: copy it")
     layout = find_layout(contents)
     try:
@@ -111,7 +109,7 @@ def import_checkpoint(source: str | Path, target: str | Path, licence: str | Non
     origin: dict[str, Any] = {
         "made_by": f"edit-dataset checkpoints import ({layout.name})",
         "licence": licence or layout.terms(contents.value),
-        "source": f"{contents.path.name}, sha256 {hash_file(contents.path)}",
+        "source": f"{contents.path.name}, sha256 {contents.sha256}",
     }
     written: dict[str, str] = {}
     for part in parts:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from gan_core.compose.base import SCORES, check_composer
-from gan_core.loading import file_sha256, load_generator
+from gan_core.loading import load_generator
 from gan_core.params import load_params
 from gan_core.recipes.composition_distances import compute_distances
 from gan_core.recipes.composition_plan import Planned, entry_name, plan_groups, write_plan
@@ -36,8 +36,7 @@ def plan_compositions(
     """
     params = load_params(params_file, overrides)
     models, chosen = params.models, params.compose
-    generator = check_composer(load_generator(models.generator), models.generator)
-    sources = open_sources(source, generator, file_sha256(models.generator), chosen.psi)
+    sources = open_sources(source, check_composer(load_generator(models.generator)), chosen.psi)
     planned = plan_groups(chosen.plan, sources)
     check_folder(source, output)
     size = chosen.rows_per_shard

@@ -10,8 +10,9 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from flows import cli, compare_encoders
+from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.encoders.base import ENCODERS
-from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
+from gan_core.loading import load_generator, model_tensors
 from gan_core.params import load_params
 from gan_core.runs.run import load_run
 from tasks.tracking import champion

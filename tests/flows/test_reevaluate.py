@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from flows import cli, reevaluate
 from flows.reevaluate import conclude, encoders_of, log_nights, reevaluate_nightly, today
+from gan_core.checkpoints.files import load_checkpoint, save_checkpoint
 from gan_core.errors import ParamsError
-from gan_core.loading import load_checkpoint, save_checkpoint
 from gan_core.nightly.history import Entry, Finding, Measured, read_history
 from gan_core.params import load_params
 from tasks.tracking import Registered, TrackingError, register_encoder

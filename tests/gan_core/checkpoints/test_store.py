@@ -6,19 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from gan_core.checkpoints.files import Card, file_sha256, load_checkpoint, read_card, save_checkpoint
 from gan_core.errors import CheckpointError, DataError, ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import (
-    Card,
-    file_sha256,
-    load_checkpoint,
-    load_encoder,
-    load_generator,
-    load_state,
-    model_tensors,
-    read_card,
-    save_checkpoint,
-)
+from gan_core.loading import load_encoder, load_generator, load_state, model_tensors
 
 TINY = {"size": 16, "style_dim": 8, "n_mlp": 1, "channels": {4: 4, 8: 4, 16: 6}}
 ORIGIN = {"made_by": "a test", "licence": "Apache-2.0", "source": "random weights"}

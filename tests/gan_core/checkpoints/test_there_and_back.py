@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.files import load_checkpoint
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.trunks import TRUNKS
-from gan_core.loading import load_checkpoint, load_generator, model_tensors
+from gan_core.loading import load_generator, model_tensors
 from gan_core.published.ada import names
 from gan_core.published.generators import build_published
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint

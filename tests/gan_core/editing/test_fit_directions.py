@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.editing.calibrate import Eyes, Faces
 from gan_core.editing.directions import Direction, list_directions, load_directions
 from gan_core.editing.linear import FITS
@@ -13,7 +14,7 @@ from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder
-from gan_core.loading import Card, model_tensors, save_checkpoint
+from gan_core.loading import model_tensors
 from gan_core.params import DirectionsParams, ModelPaths
 from gan_core.training import directions as training
 

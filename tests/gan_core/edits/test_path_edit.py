@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.files import file_sha256
 from gan_core.edits.base import EditSetting
 from gan_core.edits.path import PathEdit, PathSpec
 from gan_core.edits.plan import plan_edits
 from gan_core.errors import CheckpointError, ParamsError
-from gan_core.loading import file_sha256, load_generator
+from gan_core.loading import load_generator
 from gan_core.params import ModelPaths
 from gan_core.paths.base import PATHS
 from gan_core.paths.latents import move_latents

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import CheckpointError
 from gan_core.judges.networks import PerceptualTrunk
 from gan_core.judges.perceptual import PerceptualLoss, linear_weights, load_perceptual
 from gan_core.judges.torchvision_shim import declare_operators
-from gan_core.loading import Card, save_checkpoint
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 
 

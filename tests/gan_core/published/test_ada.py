@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.files import read_card
 from gan_core.checkpoints.stored import Record, Storage, StoredTensor, row_major
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import load_generator, model_tensors, read_card
+from gan_core.loading import load_generator, model_tensors
 from gan_core.published.ada import ada_arguments, load_ada, module_state, names
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from gan_core.checkpoints.files import read_card
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import load_generator, read_card
+from gan_core.loading import load_generator
 from gan_core.published.layouts import import_checkpoint
 from gan_core.published.rosinality import infer_arguments, load_rosinality, read_pickled_weights
 from tests.golden.fill import fill, golden, relative_error

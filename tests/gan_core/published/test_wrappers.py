@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.files import read_card
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import load_encoder, load_generator, read_card
+from gan_core.loading import load_encoder, load_generator
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
 from tests.golden.fill import golden
 

@@ -12,11 +12,12 @@ import torch
 import yaml
 from PIL import Image
 
+from gan_core.checkpoints.files import Card, load_checkpoint, save_checkpoint
 from gan_core.compose.base import OPERATIONS
 from gan_core.errors import CheckpointError, DataError, ParamsError, UserError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.extractors import EXTRACTORS
-from gan_core.loading import Card, load_checkpoint, model_tensors, save_checkpoint
+from gan_core.loading import model_tensors
 from gan_core.metrics.frechet import frechet_distance, gather
 from gan_core.params import ModelPaths, check_params
 from gan_core.recipes.compose import (

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.editing.directions import Direction, load_directions, save_directions
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit
@@ -18,7 +19,7 @@ from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.delta import pack_delta
-from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
+from gan_core.loading import load_generator, model_tensors
 from gan_core.params import EditParams, EditSpec, ModelPaths, check_params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.run_stage import run_stage

@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
+from gan_core.checkpoints.files import load_checkpoint, save_checkpoint
 from gan_core.encoders.fast import TOLERANCE
 from gan_core.errors import CheckpointError
-from gan_core.loading import load_checkpoint, load_encoder, load_generator, save_checkpoint
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import EncodeParams, ModelPaths
 from gan_core.rows import Rejected, Row
 from gan_core.stages.encode import EncodeStage, aligned_images

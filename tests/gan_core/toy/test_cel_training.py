@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.files import read_card
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import load_generator, read_card
+from gan_core.loading import load_generator
 from gan_core.params import ModelPaths, Params, TrainCelParams
 from gan_core.toy.renderer import render, sample_factors
 from gan_core.toy.training import cel as training
@@ -137,7 +138,8 @@ def test_the_stage_renders_trains_and_stores(
 
 
 def _wide_generator(folder: Path) -> str:
-    from gan_core.loading import Card, model_tensors, save_checkpoint
+    from gan_core.checkpoints.files import Card, save_checkpoint
+    from gan_core.loading import model_tensors
 
     generator = StyleGAN2(64, 64, 2, channels={4: 8, 8: 8, 16: 8, 32: 8, 64: 4})
     card = Card(kind="generator", name="stylegan2", arguments=generator.arguments, made_by="t", licence="", source="")

@@ -7,11 +7,12 @@ import torch
 import yaml
 from torch import Tensor
 
+from gan_core.checkpoints.files import file_sha256, load_checkpoint
 from gan_core.encoders.base import Encoder
 from gan_core.encoders.e4e import LatentDiscriminator
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import ParamsError
-from gan_core.loading import file_sha256, load_checkpoint, load_encoder
+from gan_core.loading import load_encoder
 from gan_core.params import ModelPaths, TrainEncoderParams, load_params
 from gan_core.toy.training import encoder as training
 from gan_core.toy.training.encoder import store_encoder, train_encoder, variant_params, variant_path

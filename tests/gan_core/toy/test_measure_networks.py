@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from gan_core.checkpoints.files import read_card
 from gan_core.judges.networks import NETWORKS, soft_argmax
-from gan_core.loading import load_network, read_card
+from gan_core.loading import load_network
 from gan_core.params import TrainMeasureParams
 from gan_core.toy.renderer import sample_factors
 from gan_core.toy.training.augment import augment, cosine_basis, quantise_blocks, shift

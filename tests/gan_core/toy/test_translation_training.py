@@ -42,7 +42,7 @@ def portraits() -> PortraitSet:
 
 @pytest.fixture(scope="module")
 def params(tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Params:
-    from gan_core.loading import Card, save_checkpoint
+    from gan_core.checkpoints.files import Card, save_checkpoint
 
     network = Segmenter(8)
     path = tmp_path_factory.mktemp("segmenter") / "segmenter.safetensors"

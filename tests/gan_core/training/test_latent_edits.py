@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.files import read_card
 from gan_core.editing.calibrate import Eyes
 from gan_core.editing.latent_editor import load_editor, save_editor
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
-from gan_core.loading import load_generator, read_card
+from gan_core.loading import load_generator
 from gan_core.params import LatentEditsParams, ModelPaths
 from gan_core.training.latent_edit_scores import label_samples, score
 from gan_core.training.latent_edits import train_editor

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import CheckpointError, ParamsError
-from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
+from gan_core.loading import load_generator, model_tensors
 from gan_core.params import ModelPaths, TranslateParams, check_params
 from gan_core.rows import Rejected, Row
 from gan_core.stages.translate import TranslateStage
