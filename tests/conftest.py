@@ -56,7 +56,7 @@ def write_models(folder: Path, seed: int = 0) -> dict[str, str]:
         directions = [Direction(name, torch.randn(W_DIM), sha256) for name in ("smile", "yaw")]
         directions.append(Direction("styles", torch.randn(sum(style_widths(generator))), sha256, space="s"))
     save_directions(paths["directions"], directions, made_by="tests")
-    save_editor(paths["latent_edits"], editor, paths["generator"], {})
+    save_editor(paths["latent_edits"], editor, sha256, {})
     moves = SemanticPaths(PATHS.get("curvilinear")(dim=6), Frame(W_DIM, 6), "w", sha256)  # type: ignore[call-arg]
     moves.named = {"smile": NamedPath(2, 3.0, 0.5), "yaw": NamedPath(4, -3.0, 0.5)}
     save_paths(paths["paths"], moves, made_by="tests")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
+from gan_core.checkpoints.files import Loaded
 from gan_core.errors import DataError
 from gan_core.geometry import Points
 from gan_core.loading import load_network
@@ -88,9 +91,15 @@ class CentreSquare(LandmarkSource):
 class NetworkLandmarks(LandmarkSource):
     """The embedded landmark network for toy portraits: presence and five points of the letterboxed frame."""
 
-    def __init__(self, checkpoint: str = "", faces: str = "largest") -> None:
-        super().__init__(checkpoint, faces)
-        self.network = load_network(checkpoint, "landmarks")
+    @cached_property
+    def loaded(self) -> Loaded[nn.Module]:
+        """The network and its file, read at first use."""
+        return load_network(self.checkpoint, "landmarks")
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network: ``[B, 3, 64, 64]`` -> presence logit ``[B]``, points ``[B, 5, 2]``."""
+        return self.loaded.model
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
         """Detect the face, then look again at where it is; a presence logit below 0 at first is ``no_face``."""
@@ -104,12 +113,12 @@ class NetworkLandmarks(LandmarkSource):
     def _look(self, image: Image.Image) -> tuple[float, Points]:
         box = Letterbox.fit(*image.size)
         with torch.inference_mode():
-            presence, points = self.network.model(to_tensor([box.apply(image)]))
+            presence, points = self.network(to_tensor([box.apply(image)]))
         return presence.item(), box.restore(points[0].double().numpy())
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint's hash."""
-        return {"landmarks_sha256": self.network.sha256}
+        return {"landmarks_sha256": self.loaded.sha256}
 
 
 def window(points: Points, reach: float = SECOND_LOOK) -> tuple[int, int, int, int]:

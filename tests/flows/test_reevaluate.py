@@ -31,7 +31,8 @@ def entry(day: str = "2026-11-20", **more: object) -> Entry:
 
 def spoil(path: str, into: Path) -> str:
     """Write the encoder at ``path`` with a third of its weights gone, as a file of its own."""
-    tensors, card = load_checkpoint(path)
+    stored = load_checkpoint(path)
+    tensors, card = stored.model, stored.card
     torch.manual_seed(0)
     worse = {name: t * (torch.rand(t.shape) > 0.33) if t.is_floating_point() else t for name, t in tensors.items()}
     save_checkpoint(into, worse, card)

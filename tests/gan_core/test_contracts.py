@@ -231,7 +231,7 @@ def test_edit_kinds_draw_each_row_apart(name: str, tuned: bool, tiny_models: dic
 
 def rows_by_key(keys: Sequence[str], models: ModelPaths) -> Tensor:
     """Return latents of the tiny generator that follow from the keys."""
-    generator = load_generator(models.generator)
+    generator = load_generator(models.generator).model
     streams = [torch.Generator().manual_seed(zlib.crc32(key.encode())) for key in keys]
     return torch.stack([torch.randn(generator.n_latent, generator.w_dim, generator=stream) for stream in streams])
 

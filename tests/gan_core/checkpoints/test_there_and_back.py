@@ -31,7 +31,7 @@ def brought_in(content: Any, folder: Path) -> dict[str, Tensor]:
     """Save as PyTorch does, import, and read what that wrote."""
     torch.save(content, folder / "x.pt")
     import_checkpoint(folder / "x.pt", folder / "x.safetensors")
-    return load_checkpoint(folder / "x.safetensors")[0]
+    return load_checkpoint(folder / "x.safetensors").model
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -93,7 +93,7 @@ def test_a_conditional_pickle_with_a_clamp(tmp_path: Path, monkeypatch: pytest.M
     about = inspect_checkpoint(tmp_path / "x.pkl")
     assert (about["layout"], about["classes"], about["conv_clamp"], about["size"]) == ("ada", 3, 256.0, 16)
     import_checkpoint(tmp_path / "x.pkl", tmp_path / "x.safetensors")
-    again = load_generator(tmp_path / "x.safetensors")
+    again = load_generator(tmp_path / "x.safetensors").model
     assert again.arguments == generator.arguments
     assert_same(model_tensors(again), model_tensors(generator))
 
@@ -112,7 +112,7 @@ def test_our_names_of_nvidias_tensors_are_the_published_table() -> None:
 def test_an_old_conversion_with_its_average(tmp_path: Path) -> None:
     import_checkpoint(GOLDEN / "rosinality-tiny-converted.pt", tmp_path / "g.safetensors")
     expected = model_tensors(load_rosinality(GOLDEN / "rosinality-tiny-converted.pt"))
-    assert_same(model_tensors(load_generator(tmp_path / "g.safetensors")), expected)
+    assert_same(model_tensors(load_generator(tmp_path / "g.safetensors").model), expected)
 
 
 @pytest.mark.parametrize(

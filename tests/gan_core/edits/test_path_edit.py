@@ -53,7 +53,7 @@ def test_columns_and_targets() -> None:
 
 
 def test_equal_latents_move_as_their_w_and_layers_are_kept_to(models: ModelPaths) -> None:
-    paths = load_paths(models.paths, models.generator)
+    paths = load_paths(models.paths, load_generator(models.generator)).model
     w = latents()[:, 0]
     moved = move_latents(paths, w[:, None].expand(-1, 10, -1), {"smile": 1.0})
     torch.testing.assert_close(moved[:, 7], paths.edit(w, {"smile": 1.0}))

@@ -45,7 +45,7 @@ def test_an_old_conversion_loads_without_noise_maps_and_with_its_average() -> No
 
 def test_a_converted_file_is_the_same_generator(tmp_path: Path) -> None:
     import_checkpoint(TRAINING, tmp_path / "g.safetensors", licence="MIT")
-    original, loaded = load_rosinality(TRAINING), load_generator(tmp_path / "g.safetensors")
+    original, loaded = load_rosinality(TRAINING), load_generator(tmp_path / "g.safetensors").model
     w_plus = torch.randn(2, 6, 16)
     assert torch.equal(loaded.synthesis(w_plus), original.synthesis(w_plus))
     assert read_card(tmp_path / "g.safetensors").source.startswith("rosinality-tiny-training.pt, sha256 ")

@@ -56,7 +56,8 @@ SIZES = {
 def plan(tiny_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A parameter file with the plan above in the current folder; what it says."""
     monkeypatch.chdir(tmp_path)
-    tensors, card = load_checkpoint(tiny_models["generator"])
+    stored = load_checkpoint(tiny_models["generator"])
+    tensors, card = stored.model, stored.card
     second = {name: t + 0.1 * torch.randn_like(t) if "conv.weight" in name else t for name, t in tensors.items()}
     save_checkpoint("second.safetensors", second, card)
     models = tiny_models | {"second_generator": "second.safetensors"}
@@ -279,9 +280,10 @@ def test_sources_that_cannot_be_used_are_told(plan: dict[str, Any], tiny_dataset
 
 
 def test_a_second_generator_of_another_first_one_is_refused(plan: dict[str, Any], tiny_models: dict[str, str]) -> None:
-    tensors, card = load_checkpoint("second.safetensors")
+    stored = load_checkpoint("second.safetensors")
+    tensors, card = stored.model, stored.card
     save_checkpoint("second.safetensors", tensors, card.model_copy(update={"generator_sha256": "0" * 64}))
-    with pytest.raises(CheckpointError, match="was fine-tuned from the generator 000000000000"):
+    with pytest.raises(CheckpointError, match="was made for the generator 000000000000"):
         run()
 
 

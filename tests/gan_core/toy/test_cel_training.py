@@ -128,7 +128,7 @@ def test_the_stage_renders_trains_and_stores(
     params = Params(models=models, train_cel=PARAMS.model_copy(update={"images": 16}))
     monkeypatch.setattr(training, "held_out_distance", lambda *_, **__: lambda generator: {"fid/toy-attr": 1.0})
     training.train(params, Reports())
-    assert isinstance(load_generator(models.second_generator), StyleGAN2)
+    assert isinstance(load_generator(models.second_generator).model, StyleGAN2)
     assert read_card(models.second_generator).extra == {"fid/toy-attr": 1.0}
     assert read_card(models.second_generator).generator_sha256
     before = (tmp_path / "data/portraits/cel_train/image.npy").stat().st_mtime_ns

@@ -46,7 +46,7 @@ def test_stores_a_network_with_its_scores(
     monkeypatch.setattr(LandmarkLearner, "held_out_frames", 3)
     path = tmp_path / f"{name}.safetensors"
     scores = train_network(name, PARAMS, portraits, path)
-    assert type(load_network(path, name)) is NETWORKS.get(name)
+    assert type(load_network(path, name).model) is NETWORKS.get(name)
     assert read_card(path).extra["held_out"] == scores
     assert all(np.isfinite(value) for value in scores.values())
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

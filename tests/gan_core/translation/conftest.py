@@ -30,7 +30,7 @@ def write_translators(folder: Path) -> dict[str, str]:
         about: dict[str, Any] = ABOUT
         card = Card(kind="network", name="segmenter", arguments={"width": 8}, **about)
         save_checkpoint(models["segmenter"], Segmenter(8).state_dict(), card)
-        generator, params = load_generator(models["generator"]), Params(models=ModelPaths(**models))
+        generator, params = load_generator(models["generator"]).model, Params(models=ModelPaths(**models))
         for task in TASKS.values():
             encoder = GradualStyleEncoder.for_generator(
                 generator, input_size=64, units=(1, 1, 1, 1), width=8, input_channels=INPUTS.get(task.sees)().channels

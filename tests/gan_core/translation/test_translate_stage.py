@@ -87,7 +87,7 @@ def test_reading_a_column_and_making_it_come_to_the_same(build: Build, rows: lis
 
 def write_large_encoder(path: Path, models: ModelPaths, channels: int) -> str:
     """An encoder that sees 128 pixels, for the generator of 64."""
-    generator = load_generator(models.generator)
+    generator = load_generator(models.generator).model
     network: dict[str, Any] = {"input_size": 128, "units": (1, 1, 1, 1), "width": 8, "input_channels": channels}
     encoder = GradualStyleEncoder.for_generator(generator, **network)
     about: dict[str, Any] = ABOUT | {"space": "w_plus", "generator_sha256": file_sha256(models.generator)}
