@@ -20,7 +20,6 @@ import torch
 from PIL import Image
 
 from benchmarks.harness import print_result
-from gan_core.checkpoints.files import file_sha256
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.generators.stylegan2 import StyleGAN2
@@ -74,8 +73,9 @@ def import_models(folder: Path, size: int) -> dict[str, str]:
     }
     models |= {"identity": "arcface"} if size == FULL else {}
     paths = {name: str(folder / f"{file}.safetensors") for name, file in models.items()}
-    vector = torch.randn(load_generator(paths["generator"]).w_dim, generator=torch.Generator().manual_seed(0))
-    direction = Direction("smile", vector / vector.norm(), file_sha256(paths["generator"]))
+    generator = load_generator(paths["generator"])
+    vector = torch.randn(generator.model.w_dim, generator=torch.Generator().manual_seed(0))
+    direction = Direction("smile", vector / vector.norm(), generator.sha256)
     save_directions(paths["directions"], [direction], made_by="benchmarks.full_size")
     return {f"models.{name}": path for name, path in paths.items()}
 

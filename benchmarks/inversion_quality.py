@@ -112,14 +112,14 @@ def statistics_of_portraits(first: int) -> State:
 @torch.no_grad()
 def statistics_of_generated(seed: int) -> State:
     """Return feature statistics of ``FLOOR_BATCH`` pictures of the generator, latents not truncated."""
-    generator = load_generator(load_params().models.generator)
+    generator = load_generator(load_params().models.generator).model
     z = torch.randn(FLOOR_BATCH, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     return features(generator.synthesis(generator.broadcast(generator.mapping(z))).clamp(-1, 1))
 
 
 def features(images: Tensor) -> State:
     """Return the statistics that ``fid/toy-attr`` compares."""
-    network: Any = load_network(load_params().models.attributes, "attributes")
+    network: Any = load_network(load_params().models.attributes, "attributes").model
     return gather(network.features(images).numpy())
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.harness import print_result
 from gan_core.batching import in_chunks
-from gan_core.loading import load_encoder
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import Params, load_params
 from gan_core.rows import Row
 from gan_core.runs.stage import build_stage
@@ -93,7 +93,8 @@ def find_nearest(stage: TranslateStage, portraits: PortraitSet, params: Params) 
 
 def invert(stage: TranslateStage, portraits: PortraitSet, params: Params) -> Draw:
     """Take the inversion encoder instead, and the task's generator."""
-    encoder = load_encoder(params.models.encoder, params.encode.encoder, params.models.generator)
+    generator = load_generator(params.models.generator)
+    encoder = load_encoder(params.models.encoder, generator, params.encode.encoder).model
 
     def draw(seen: Sequence[Seen]) -> Tensor:
         latents = in_chunks(encoder.encode, torch.stack([one.tensor for one in seen]))

@@ -99,7 +99,7 @@ def _checkpoints(params: Params) -> Iterator[Check]:
 
 
 def _checkpoint(name: str, path: str, recorded: str) -> Check:
-    from gan_core.loading import file_sha256, read_card
+    from gan_core.checkpoints.files import file_sha256, read_card
 
     try:
         card = read_card(path)

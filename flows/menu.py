@@ -71,13 +71,13 @@ def menu(what: str, params_file: str) -> Iterator[str]:
 def list_file(path: str | Path) -> Iterator[str]:
     """Yield one line for each direction or path of a file; raises ``UserError`` if it holds neither."""
     from gan_core.checkpoints.files import read_card
-    from gan_core.editing.directions import describe_direction, list_directions
+    from gan_core.editing.directions import describe_direction, load_directions
     from gan_core.paths.stored import describe_named, load_paths
 
     if read_card(path).kind == "paths":
-        yield from describe_named(load_paths(path))
+        yield from describe_named(load_paths(path).model)
     else:
-        yield from map(describe_direction, list_directions(path))
+        yield from map(describe_direction, load_directions(path).model.values())
 
 
 def _directions(params_file: str) -> Iterator[str]:

@@ -107,12 +107,12 @@ def register(
     from flows.servers import quiet_environment
 
     os.environ |= quiet_environment()
-    from gan_core.checkpoints.files import read_card
+    from gan_core.params import load_params
     from tasks.record import tracking_uri
     from tasks.tracking.registry import register_encoder
 
     uri = tracking_uri(load_params(params).track)
-    made = register_encoder(name or read_card(path).name, path, uri, alias or [])
+    made = register_encoder(name, path, uri, alias or [])
     typer.echo(f"{made.name} version {made.version}: {made.path}, sha256 {made.sha256[:12]}")
 
 

@@ -18,11 +18,15 @@ SEARCHES = 7
 
 @dataclass(frozen=True)
 class Eyes:
-    """What judges pictures: ``attributes [B, A]`` in shares of the range (0 to 1), ``identity [B, D]`` unit rows."""
+    """What judges pictures: ``attributes [B, A]`` in shares of the range (0 to 1), ``identity [B, D]`` unit rows.
+
+    ``attributes_sha256`` is the hash of the file that the network behind ``attributes`` came from, if one did.
+    """
 
     names: tuple[str, ...]
     attributes: Reader
     identity: Reader
+    attributes_sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from gan_core import params
+from gan_core.checkpoints.files import Loaded
 from gan_core.editing.planned import PlannedEdit
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
@@ -28,7 +29,7 @@ class EditSetting:
     """What a kind is built from; ``latents_of`` gives the latents ``[K, n_latent, w_dim]`` of rows by their keys."""
 
     models: ModelPaths
-    generator: Generator
+    generator: Loaded[Generator]
     latents_of: LatentsOf = no_references
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from gan_core.compose.base import SCORES, check_composer, entry_name
-from gan_core.loading import file_sha256, load_generator
+from gan_core.loading import load_generator
 from gan_core.params import Params
 from gan_core.recipes.base import RECIPES, Plan, Recipe
 from gan_core.recipes.composition_plan import PLAN, plan_groups, write_plan
@@ -33,8 +33,7 @@ class ComposeRecipe(Recipe):
     def plan(self, params: Params, source: str, output: str) -> Plan:
         """Check networks and sources, and expand the plan; its shards are written when the run begins."""
         models, chosen = params.models, params.compose
-        generator = check_composer(load_generator(models.generator), models.generator)
-        sources = open_sources(source, generator, file_sha256(models.generator), chosen.psi)
+        sources = open_sources(source, check_composer(load_generator(models.generator)), chosen.psi)
         planned = plan_groups(chosen.plan, sources)
         size = chosen.rows_per_shard
         shards = {shard_name(i // size): planned[i : i + size] for i in range(0, len(planned), size)}

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.files import Loaded
 from gan_core.errors import CheckpointError, DataError, ParamsError, near_matches
 from gan_core.generators.base import Generator
+from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.runs.run import is_run, load_run
 from gan_core.storage.shards import list_shards, open_shard, read_rows
 
@@ -108,11 +110,11 @@ def _box_list(cell: Any) -> list[list[float]]:
     return [[float(side) for side in box] for box in boxes]
 
 
-def open_sources(source: str, generator: Generator, generator_sha256: str, psi: float) -> Sources:
+def open_sources(source: str, generator: Loaded[StyleGAN2], psi: float) -> Sources:
     """Find out what ``source`` is: ``seeds:N``, a run's folder, or encoded shards; raises ``UserError``."""
     if source.startswith(SEEDS):
-        return Seeds(source, generator, psi)
-    return Encoded(source, generator_sha256)
+        return Seeds(source, generator.model, psi)
+    return Encoded(source, generator.sha256)
 
 
 def _check_columns(shard: str) -> None:

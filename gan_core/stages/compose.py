@@ -12,7 +12,7 @@ from torch import Tensor
 from gan_core.batching import one_thread
 from gan_core.compose.base import OPERATIONS, SCORES, Operation, check_composer, entry_name
 from gan_core.errors import UserError
-from gan_core.loading import file_sha256, load_generator
+from gan_core.loading import load_generator
 from gan_core.params import ComposeParams, MeasureParams, ModelPaths, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
@@ -48,12 +48,13 @@ class ComposeStage(Stage):
     def __init__(self, params: ComposeParams, models: ModelPaths, measure: MeasureParams) -> None:
         self.params = params
         self.batch_size = 8
-        self.generator = check_composer(load_generator(models.generator), models.generator)
-        self.operations: list[Operation] = [OPERATIONS.get(s.operation)(s, models) for s in params.plan]
+        generator = check_composer(load_generator(models.generator))
+        self.generator = generator.model
+        self.operations: list[Operation] = [OPERATIONS.get(s.operation)(s, models, generator) for s in params.plan]
         self.distances = Distances(measure, models)
         files = {name: digest for operation in self.operations for name, digest in operation.files().items()}
         plan = [spec.model_dump(mode="json") for spec in params.plan]
-        self._identity = {"plan": plan, "psi": params.psi, "generator": file_sha256(models.generator), **files}
+        self._identity = {"plan": plan, "psi": params.psi, "generator": generator.sha256, **files}
         self._identity["measure"] = self.distances.identity()
 
     @classmethod

@@ -13,7 +13,7 @@ from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditKind, EditSetting, ImageEdit, LatentEdit, LatentsOf, no_references
 from gan_core.edits.plan import plan_edits
 from gan_core.inversion.delta import apply_delta
-from gan_core.loading import file_sha256, load_generator
+from gan_core.loading import load_generator
 from gan_core.params import EditSpec, ModelPaths, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
@@ -50,9 +50,9 @@ class EditStage(Stage):
         self.inputs = ("encode", "tune") if tuned else ("encode",)  # type: ignore[misc]
         self.fields: Sequence[pa.Field] = [pa.field(edit.column, IMAGE) for edit in self.plan]
         self.batch_size = batch_size
-        self.generator = load_generator(models.generator)
-        self.kinds = self._build(edits, EditSetting(models, self.generator, latents_of))
-        self._hash = file_sha256(models.generator)
+        generator = load_generator(models.generator)
+        self.generator, self._hash = generator.model, generator.sha256
+        self.kinds = self._build(edits, EditSetting(models, generator, latents_of))
 
     @classmethod
     def build(cls, params: Params, source: str) -> Stage:

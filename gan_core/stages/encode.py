@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gan_core.batching import chunk_size, in_chunks, one_thread
 from gan_core.encoders.fast import prepare_fast
-from gan_core.loading import file_sha256, load_encoder, load_generator
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import EncodeParams, ModelPaths, Params, Precision
 from gan_core.precision import set_precision
 from gan_core.rows import Rejected, Row
@@ -34,13 +34,14 @@ class EncodeStage(Stage):
         self, params: EncodeParams, models: ModelPaths, batch_size: int = 32, precision: Precision = "exact"
     ) -> None:
         self.batch_size = batch_size
-        self.encoder = load_encoder(models.encoder, params.encoder, models.generator)
-        self.generator = load_generator(models.generator)
+        generator = load_generator(models.generator)
+        encoder = load_encoder(models.encoder, generator, params.encoder)
+        self.encoder, self.generator = encoder.model, generator.model
         self.fields: Sequence[pa.Field] = (
             pa.field("latent", latent_type(self.encoder.n_latent, self.encoder.w_dim)),
             pa.field("reconstruction", IMAGE),
         )
-        hashes = {"encoder_sha256": file_sha256(models.encoder), "generator_sha256": file_sha256(models.generator)}
+        hashes = {"encoder_sha256": encoder.sha256, "generator_sha256": generator.sha256}
         self._identity = {"params": params.model_dump(), **hashes}
         if precision == "fast":
             prepare_fast(self.encoder)

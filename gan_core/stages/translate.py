@@ -14,7 +14,7 @@ from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, LatentsOf, 
 from gan_core.edits.plan import plan_edits
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.judges.segmenter import CLASSES
-from gan_core.loading import file_sha256, load_encoder, load_generator, read_card
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, TranslateParams
 from gan_core.rows import Rejected, Row, row_seed
 from gan_core.runs.stage import STAGES, Stage
@@ -58,12 +58,13 @@ class TranslateStage(Stage):
         self.inputs = ("align",) if params.align else ("source",)  # type: ignore[misc]
         decoder = str(getattr(models, self.task.decoder))
         self.transform = INPUTS.get(self.task.sees)(params.factors, params.masks, params.classes)
-        self.encoder = load_encoder(encoder_path, read_card(encoder_path).name, decoder)
-        self.generator, self.side = load_generator(decoder), self.encoder.input_size
+        generator = load_generator(decoder)
+        encoder = load_encoder(encoder_path, generator)
+        self.encoder, self.generator, self.side = encoder.model, generator.model, encoder.model.input_size
         self._check(encoder_path)
         own = models.model_copy(update={"generator": decoder})
         self.plan = plan_edits(params.variants)
-        self.kinds = self._build(EditSetting(own, self.generator, latents_of))
+        self.kinds = self._build(EditSetting(own, generator, latents_of))
         scores = [name for name in SCORES_OF[self.task.name] if name != "mean_iou" or params.classes == CLASSES]
         scores += ["diversity"] if len(self.plan) > 1 else []
         self.scorer = Scorer(scores, models)
@@ -75,7 +76,7 @@ class TranslateStage(Stage):
             pa.field(FACTOR, pa.int32()),
             *(pa.field(score, pa.float32()) for score in scores),
         ]
-        self._hashes = {"encoder_sha256": file_sha256(encoder_path), "generator_sha256": file_sha256(decoder)}
+        self._hashes = {"encoder_sha256": encoder.sha256, "generator_sha256": generator.sha256}
 
     @classmethod
     def build(cls, params: Params, source: str) -> "TranslateStage":

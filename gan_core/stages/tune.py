@@ -17,7 +17,7 @@ from gan_core.inversion.group import tune_group
 from gan_core.inversion.projector import PTI, project
 from gan_core.inversion.pti import Tuned, tune_pivots
 from gan_core.judges.perceptual import load_perceptual
-from gan_core.loading import file_sha256, load_generator
+from gan_core.loading import load_generator
 from gan_core.params import ModelPaths, Params, TuneParams
 from gan_core.rows import Rejected, Row, row_seed
 from gan_core.runs.stage import STAGES, Stage
@@ -64,13 +64,10 @@ class TuneStage(Stage):
         self.params = params
         self.edits = edits
         self.batch_size = params.batch_size
-        self.generator = load_generator(models.generator)
-        self.loss = load_perceptual(models.perceptual)
+        generator, loss = load_generator(models.generator), load_perceptual(models.perceptual)
+        self.generator, self.loss = generator.model, loss.model
         self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
-        hashes = {
-            "perceptual_sha256": file_sha256(models.perceptual),
-            "generator_sha256": file_sha256(models.generator),
-        }
+        hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
         self._identity = {"params": params.model_dump(exclude={"enabled"}), **hashes}
         if edits:
             self._identity["edits"] = edits.identity()

@@ -25,8 +25,8 @@ class Registered(NamedTuple):
     sha256: str
 
 
-def register_encoder(name: str, path: str, uri: str, aliases: Sequence[str] = ()) -> Registered:
-    """Make the checkpoint at ``path`` the newest version of ``name``, unless it is; return that version.
+def register_encoder(name: str | None, path: str, uri: str, aliases: Sequence[str] = ()) -> Registered:
+    """Make the checkpoint at ``path`` the newest version of ``name`` (that of its architecture if none).
 
     Its card becomes the description and the tags. Raises ``CheckpointError`` for a file that is no encoder's, and
     ``TrackingError``.
@@ -34,6 +34,7 @@ def register_encoder(name: str, path: str, uri: str, aliases: Sequence[str] = ()
     card, sha256 = read_card(path), file_sha256(path)
     if card.kind != "encoder":
         raise CheckpointError(f"{path} is a {card.kind}, not an encoder: name the file of an encoder")
+    name = name or card.name
     known = {encoder.name: encoder for encoder in registered_encoders(uri)}.get(name)
     with mlflow_errors(uri):
         client = client_of(uri)

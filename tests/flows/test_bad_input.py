@@ -8,8 +8,9 @@ import torch
 import yaml
 
 from flows import cli, servers
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.encoders.psp import GradualStyleEncoder
-from gan_core.loading import Card, model_tensors, save_checkpoint
+from gan_core.loading import model_tensors
 from gan_core.params import load_params
 from gan_core.recipes.base import plan_run
 from gan_core.storage.shards import ShardWriter

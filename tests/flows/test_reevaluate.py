@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from flows import cli, reevaluate
 from flows.reevaluate import conclude, encoders_of, log_nights, reevaluate_nightly, today
+from gan_core.checkpoints.files import load_checkpoint, save_checkpoint
 from gan_core.errors import ParamsError
-from gan_core.loading import load_checkpoint, save_checkpoint
 from gan_core.nightly.history import Entry, Finding, Measured, read_history
 from gan_core.params import load_params
 from tasks.tracking.client import TrackingError
@@ -32,7 +32,8 @@ def entry(day: str = "2026-11-20", **more: object) -> Entry:
 
 def spoil(path: str, into: Path) -> str:
     """Write the encoder at ``path`` with a third of its weights gone, as a file of its own."""
-    tensors, card = load_checkpoint(path)
+    stored = load_checkpoint(path)
+    tensors, card = stored.model, stored.card
     torch.manual_seed(0)
     worse = {name: t * (torch.rand(t.shape) > 0.33) if t.is_floating_point() else t for name, t in tensors.items()}
     save_checkpoint(into, worse, card)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from gan_core.checkpoints.files import Loaded
 from gan_core.compose.base import OPERATIONS, Drawing, Operation
 from gan_core.compose.panorama import SIGMA, joins_of, panorama, seam_score, smooth
 from gan_core.generators.stylegan2 import StyleGAN2
@@ -27,8 +28,7 @@ class Panorama(Operation):
     spec = PanoramaSpec
     most = None
 
-    def __init__(self, spec: PanoramaSpec, models: ModelPaths) -> None:
-        super().__init__(spec, models)
+    def __init__(self, spec: PanoramaSpec, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None:
         self.chosen = spec
 
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:

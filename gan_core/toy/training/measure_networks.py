@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gan_core.loading import Card, save_checkpoint
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.params import TrainMeasureParams, load_params
 from gan_core.toy.training.learner import Learner, Scores
 from gan_core.toy.training.measure_learners import LEARNERS

@@ -18,7 +18,7 @@ from torch import Tensor
 from gan_core.encoders.base import Encoder
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.loading import load_encoder
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import Params, TrainTranslationParams, load_params
 from gan_core.rows import row_seed
 from gan_core.toy.training.encoder import FOLDER, SCORES, store_encoder, train_encoder
@@ -101,7 +101,7 @@ def train_task(
     settings = task_settings(params, task.name)
     models = params.models.model_copy(update={"generator": decoder_path(params, task)})
     judges = Judges.load(models)
-    inversion = load_encoder(params.models.encoder, ARCHITECTURE, params.models.generator)
+    inversion = load_encoder(params.models.encoder, load_generator(params.models.generator), ARCHITECTURE).model
     lesson = TranslationLesson(task, INPUTS.get(task.sees)(settings.factors, settings.masks), inversion)
     network = settings.network | {"input_channels": lesson.transform.channels}
     encoder = train_encoder(

@@ -54,7 +54,7 @@ def published_target() -> Tensor:
 def alex(folder: Path) -> PerceptualLoss:
     filled = fill_state(keys("lpips_alex"), rule="he")
     torch.save({key: torch.from_numpy(v) for key, v in filled.items() if key.startswith("net.")}, folder / "alex.pt")
-    return load_perceptual(folder / "alex.pt")
+    return load_perceptual(folder / "alex.pt").model
 
 
 @pytest.mark.slow

@@ -12,11 +12,12 @@ import torch
 import yaml
 from PIL import Image
 
+from gan_core.checkpoints.files import Card, load_checkpoint, save_checkpoint
 from gan_core.compose.base import OPERATIONS
 from gan_core.errors import CheckpointError, DataError, ParamsError, UserError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.extractors import EXTRACTORS
-from gan_core.loading import Card, load_checkpoint, model_tensors, save_checkpoint
+from gan_core.loading import model_tensors
 from gan_core.metrics.frechet import frechet_distance, gather
 from gan_core.params import ModelPaths, check_params
 from gan_core.recipes.base import plan_run
@@ -54,7 +55,8 @@ SIZES = {
 def plan(tiny_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A parameter file with the plan above in the current folder; what it says."""
     monkeypatch.chdir(tmp_path)
-    tensors, card = load_checkpoint(tiny_models["generator"])
+    stored = load_checkpoint(tiny_models["generator"])
+    tensors, card = stored.model, stored.card
     second = {name: t + 0.1 * torch.randn_like(t) if "conv.weight" in name else t for name, t in tensors.items()}
     save_checkpoint("second.safetensors", second, card)
     models = tiny_models | {"second_generator": "second.safetensors"}
@@ -276,9 +278,10 @@ def test_sources_that_cannot_be_used_are_told(plan: dict[str, Any], tiny_dataset
 
 
 def test_a_second_generator_of_another_first_one_is_refused(plan: dict[str, Any], tiny_models: dict[str, str]) -> None:
-    tensors, card = load_checkpoint("second.safetensors")
+    stored = load_checkpoint("second.safetensors")
+    tensors, card = stored.model, stored.card
     save_checkpoint("second.safetensors", tensors, card.model_copy(update={"generator_sha256": "0" * 64}))
-    with pytest.raises(CheckpointError, match="was fine-tuned from the generator 000000000000"):
+    with pytest.raises(CheckpointError, match="was made for the generator 000000000000"):
         run()
 
 

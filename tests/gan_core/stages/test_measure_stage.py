@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import DataError
 from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder, PerceptualTrunk
-from gan_core.loading import Card, save_checkpoint
 from gan_core.metrics.statistics import merge_all, pack
 from gan_core.params import EditParams, MeasureParams, ModelPaths
 from gan_core.rows import Row

@@ -9,7 +9,7 @@ from torch import Tensor
 from gan_core.encoders.base import Encoder
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.judges.segmenter import Segmenter, count_overlaps, mean_iou
-from gan_core.loading import load_encoder
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, TrainMeasureParams, TrainTranslationParams, load_params
 from gan_core.toy.renderer import render, sample_factors
 from gan_core.toy.training import encoder as loop
@@ -42,7 +42,7 @@ def portraits() -> PortraitSet:
 
 @pytest.fixture(scope="module")
 def params(tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Params:
-    from gan_core.loading import Card, save_checkpoint
+    from gan_core.checkpoints.files import Card, save_checkpoint
 
     network = Segmenter(8)
     path = tmp_path_factory.mktemp("segmenter") / "segmenter.safetensors"
@@ -90,7 +90,7 @@ def test_an_encoder_starts_from_the_weights_of_inversion(
     settings = task_settings(params, "sketch").model_copy(update={"images": 8, "lr": 1e-12, "ema_images": 1e9})
     own = params.model_copy(update={"train_translation": {"sketch": settings}})
     encoder, _ = train_task(own, TASKS.get("sketch"), portraits, portraits, tmp_path, Reports())
-    trained = load_encoder(params.models.encoder, "psp", params.models.generator)
+    trained = load_encoder(params.models.encoder, load_generator(params.models.generator), "psp").model
     ours, theirs = encoder.state_dict(), trained.state_dict()
     torch.testing.assert_close(ours["styles.0.linear.weight"], theirs["styles.0.linear.weight"])
     assert ours["input_layer.0.weight"].shape[1] == 1, "the layer that reads the input is its own"
@@ -98,7 +98,7 @@ def test_an_encoder_starts_from_the_weights_of_inversion(
 
 @pytest.fixture(scope="module")
 def inversion(params: Params) -> Encoder:
-    return load_encoder(params.models.encoder, "psp", params.models.generator)
+    return load_encoder(params.models.encoder, load_generator(params.models.generator), "psp").model
 
 
 @pytest.mark.parametrize("task", ["frontalisation", "segmentation", "inpainting"])
@@ -146,9 +146,9 @@ def test_a_stored_encoder_belongs_to_the_generator_that_draws(
     encoder, scores = train_task(params, task, portraits, portraits, tmp_path, Reports())
     path = tmp_path / "e.safetensors"
     store_encoder(encoder, path, decoder_path(params, task), task_settings(params, task.name), scores)
-    assert load_encoder(path, "psp", params.models.generator).arguments == encoder.arguments
+    assert load_encoder(path, load_generator(params.models.generator), "psp").model.arguments == encoder.arguments
     with pytest.raises(CheckpointError, match="holds a network 'segmenter'"):
-        load_encoder(path, "psp", params.models.segmenter)
+        load_generator(params.models.segmenter)
 
 
 def test_the_projects_tasks_have_settings_and_one_budget() -> None:

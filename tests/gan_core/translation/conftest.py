@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.judges.segmenter import Segmenter
-from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
+from gan_core.loading import load_generator, model_tensors
 from gan_core.params import ModelPaths, Params, SampleParams, TranslateParams
 from gan_core.rows import Row
 from gan_core.stages.translate import TranslateStage
@@ -29,7 +30,7 @@ def write_translators(folder: Path) -> dict[str, str]:
         about: dict[str, Any] = ABOUT
         card = Card(kind="network", name="segmenter", arguments={"width": 8}, **about)
         save_checkpoint(models["segmenter"], Segmenter(8).state_dict(), card)
-        generator, params = load_generator(models["generator"]), Params(models=ModelPaths(**models))
+        generator, params = load_generator(models["generator"]).model, Params(models=ModelPaths(**models))
         for _, task in TASKS:
             encoder = GradualStyleEncoder.for_generator(
                 generator, input_size=64, units=(1, 1, 1, 1), width=8, input_channels=INPUTS.get(task.sees)().channels

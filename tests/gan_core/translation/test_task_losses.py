@@ -45,9 +45,8 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Inverted:
     encoder = GradualStyleEncoder(18, 512, 32, (1, 1, 1, 1), 8, head_width=8)
     encoder.latent_avg.copy_(0.5 * torch.from_numpy(fill("input:latent_avg", (18, 512), rule="raw")))
     codes = torch.from_numpy(fill("input:latent", (2, 18, 512), rule="raw"))
-    return Inverted(
-        Batch(y, torch.zeros(0, 512)), codes, drawn, encoder, Judges(small, load_perceptual(trunk), arcface, 1.0), 17
-    )
+    judges = Judges(small, load_perceptual(trunk).model, arcface, 1.0)
+    return Inverted(Batch(y, torch.zeros(0, 512)), codes, drawn, encoder, judges, 17)
 
 
 @pytest.mark.parametrize("case", CASES)

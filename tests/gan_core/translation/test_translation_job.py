@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gan_core.errors import ParamsError
-from gan_core.loading import load_encoder
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, check_params
 from gan_core.rows import Rejected, Row
 from gan_core.stages.translate import TranslateStage
@@ -26,7 +26,7 @@ def test_styles_of_other_rows_are_those_of_their_pictures(
 ) -> None:
     stage = TranslateStage.build(setting(translators, **known), sample)
     reference = next(row for row in rows if row["key"] == REFERENCE)
-    inversion = load_encoder(translators.encoder, "psp", translators.generator)
+    inversion = load_encoder(translators.encoder, load_generator(translators.generator), "psp").model
     with torch.no_grad():
         style = inversion.encode(picture_cell(reference, "image", 64)[None])
         own = torch.zeros(1, stage.encoder.n_latent, stage.encoder.w_dim)
