@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ DTYPES = {
     "u1": torch.uint8,
     "b1": torch.bool,
 }
+MAX_PATH = 4096  # PATH_MAX of Linux
 _PLAIN_KEYS = str | int | float | bytes | None
 INERT = {f"torch.{name}" for name in ("float16", "float32", "float64", "bfloat16", "int64", "int32", "uint8", "bool")}
 
@@ -112,8 +114,21 @@ def _set(items: Any = ()) -> set[Any]:
     return {checked_key(item) for item in items}
 
 
-def _joined(separator: str) -> Callable[..., str]:
-    return lambda *parts: separator.join(str(checked_key(part)) for part in parts)
+def _device(*parts: Any) -> str:
+    return ":".join(str(checked_key(part)) for part in parts)
+
+
+def _path(kind: type[PurePath]) -> Callable[..., str]:
+    def text(*parts: Any) -> str:
+        if sum(map(len, parts)) > MAX_PATH:
+            raise Refused(f"it has a path of more than {MAX_PATH} characters", unsafe=True)
+        return str(kind(*parts))
+
+    return text
+
+
+def _empty_bytes() -> bytes:
+    return b""
 
 
 def _persistent_object(meta: Any) -> Record:
@@ -200,6 +215,7 @@ def _old_object(cls: Any, *_: Any) -> Any:
 
 CALLS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _mapping,
+    "collections.Counter": _mapping,  # the milestones of MultiStepLR
     "dnnlib.util.EasyDict": _mapping,
     "dnnlib.EasyDict": _mapping,
     "argparse.Namespace": _record("argparse.Namespace"),
@@ -212,18 +228,21 @@ CALLS: dict[str, Callable[..., Any]] = {
     "torch.nn.parameter.Parameter": _parameter,
     "torch.Tensor": _record("torch.Tensor"),
     "torch.Size": lambda sizes=(): tuple(sizes),
-    "torch.device": _joined(":"),
-    "pathlib.PosixPath": _joined("/"),
+    "torch.device": _device,
     "numpy.dtype": _numpy_type,
     "numpy.ndarray": _empty_array,
     "_codecs.encode": _encode,
 }
-for _module in ("numpy.core", "numpy._core"):
+for _module in ("pathlib", "pathlib._local"):  # Python 3.13 alone writes the second
+    CALLS[f"{_module}.PosixPath"] = CALLS[f"{_module}.PurePosixPath"] = _path(PurePosixPath)
+    CALLS[f"{_module}.WindowsPath"] = CALLS[f"{_module}.PureWindowsPath"] = _path(PureWindowsPath)
+for _module in ("numpy.core", "numpy._core"):  # numpy 1 and 2
     CALLS[f"{_module}.multiarray.scalar"] = _scalar
     CALLS[f"{_module}.multiarray._reconstruct"] = _empty_array
     CALLS[f"{_module}.numeric._frombuffer"] = _array_from_buffer
 for _module in ("builtins", "__builtin__"):
     CALLS[f"{_module}.set"] = CALLS[f"{_module}.frozenset"] = _set
     CALLS[f"{_module}.object"] = _record("object")
+    CALLS[f"{_module}.bytes"] = _empty_bytes  # protocol 2 writes b"" as a call without arguments
 for _module in ("copyreg", "copy_reg"):
     CALLS[f"{_module}._reconstructor"] = _old_object
