@@ -73,7 +73,7 @@ def read_rows_of(run: Run) -> Rows:
         picked.add(fine, frame[frame["status"] != "ok"], rows.ranked_by)
         parts.append(fine[_score_names(fine)].astype(np.float32))
     scores = pd.concat(parts, ignore_index=True)
-    rows.values = {name: column[np.isfinite(column)].to_numpy() for name, column in scores.items()}
+    rows.values = {str(name): column[np.isfinite(column)].to_numpy() for name, column in scores.items()}
     rows.sample, rows.worst, rows.failed = (_lines(part) for part in (picked.sample, picked.worst, picked.failed))
     return rows
 

@@ -94,10 +94,12 @@ def test_training_reads_params_and_writes_directions_and_metrics(
     Path("params.yaml").write_text(json.dumps({"models": models.model_dump(), "directions": section}))
     training.main()
     (yaw,) = load_directions(models.directions, load_generator(models.generator)).model.values()
-    assert (yaw.name, yaw.vector.shape, yaw.unit) == ("yaw", yaw.vector.shape, "0.4 of the attribute's range")
+    assert (yaw.name, yaw.unit) == ("yaw", "0.4 of the attribute's range")
+    assert yaw.vector.shape == {"w": (8,), "w_plus": (4, 8)}[yaw.space]
     metrics = json.loads(Path("data/metrics/directions.json").read_text())
     assert metrics["yaw"]["move"] == pytest.approx(yaw.scores["move"], abs=1e-4)
-    assert load_directions(models.directions).model["yaw"].method.split()[0] in FITS
+    assert yaw.method.removesuffix(", refined").removesuffix(" given identity") in FITS
+    assert (yaw.space == "w_plus") == yaw.method.endswith(", refined")
 
 
 def test_an_unknown_attribute_is_refused_before_sampling(models: ModelPaths) -> None:
