@@ -25,22 +25,22 @@ from gan_core.report.encoder_cost import encoder_cost
 from gan_core.storage.images import to_uint8
 from gan_core.toy.training.encoder import variant_path
 from gan_core.toy.training.portraits import load_portraits
-from gan_core.toy.training.reconstruction import Judges
+from gan_core.toy.training.reconstruction import LossNetworks
 
 BATCH = 32
 
 
 @torch.inference_mode()
-def reconstruct(encoder: Encoder, judges: Judges, images: Tensor) -> tuple[Tensor, Tensor]:
+def reconstruct(encoder: Encoder, networks: LossNetworks, images: Tensor) -> tuple[Tensor, Tensor]:
     """Latents and pictures of all images, some at a time."""
     latents = torch.cat([encoder.encode(part) for part in images.split(BATCH)])
-    return latents, draw(judges, latents)
+    return latents, draw(networks, latents)
 
 
 @torch.inference_mode()
-def draw(judges: Judges, latents: Tensor) -> Tensor:
+def draw(networks: LossNetworks, latents: Tensor) -> Tensor:
     """Pictures ``[N, 3, H, W]`` in [-1, 1] of latents."""
-    return torch.cat([judges.generator.synthesis(part).clamp(-1, 1) for part in latents.split(BATCH)])
+    return torch.cat([networks.generator.synthesis(part).clamp(-1, 1) for part in latents.split(BATCH)])
 
 
 @torch.inference_mode()
@@ -50,11 +50,13 @@ def features(network: torch.nn.Module, images: Tensor) -> np.ndarray:
 
 
 @torch.inference_mode()
-def statistics_of(judges: Judges, network: torch.nn.Module, images: Tensor, drawn: Tensor) -> dict[str, Statistic]:
+def statistics_of(
+    networks: LossNetworks, network: torch.nn.Module, images: Tensor, drawn: Tensor
+) -> dict[str, Statistic]:
     """Each number of the reconstructions as a function of how often each portrait is drawn."""
     pairs = list(zip(images.split(BATCH), drawn.split(BATCH), strict=True))
-    lpips = torch.cat([judges.perceptual(b, a) for a, b in pairs])
-    cosine = torch.cat([(judges.identity(a) * judges.identity(b)).sum(1) for a, b in pairs])
+    lpips = torch.cat([networks.perceptual(b, a) for a, b in pairs])
+    cosine = torch.cat([(networks.identity(a) * networks.identity(b)).sum(1) for a, b in pairs])
     return {
         "mse": mean_of((images - drawn).square().mean((1, 2, 3)).double().numpy()),
         "lpips": mean_of(lpips.double().numpy()),
@@ -65,7 +67,7 @@ def statistics_of(judges: Judges, network: torch.nn.Module, images: Tensor, draw
 
 
 def edit_scores(
-    params: Params, judges: Judges, network: torch.nn.Module, latents: Tensor, images: Tensor
+    params: Params, networks: LossNetworks, network: torch.nn.Module, latents: Tensor, images: Tensor
 ) -> dict[str, float]:
     """Mean FID and SWD of the pictures edited along directions against the portraits."""
     directions = load_directions(params.models.directions, params.models.generator)
@@ -74,7 +76,7 @@ def edit_scores(
     for spec in params.edits:
         for strength in spec.strengths if isinstance(spec, EditParams) else ():
             direction = find_direction(directions, spec.direction)  # type: ignore[attr-defined]
-            edited = draw(judges, apply_edit(latents, direction, strength))
+            edited = draw(networks, apply_edit(latents, direction, strength))
             fid.append(frechet_of(before, features(network, edited))(every))
             swd.append(sliced_of(to_uint8(images), to_uint8(edited))(every))
     return {"fid of edits": float(np.mean(fid)), "swd of edits": float(np.mean(swd))}
@@ -95,7 +97,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=50)
     options = parser.parse_args()
     params = load_params()
-    judges, network = Judges.load(params.models), load_network(params.models.attributes, "attributes")
+    networks, network = LossNetworks.load(params.models), load_network(params.models.attributes, "attributes")
     held_out = load_portraits("held_out")
     images = held_out.images(np.arange(min(options.portraits, len(held_out))))
     every = np.ones(len(images), np.int64)
@@ -106,11 +108,11 @@ def main() -> None:
             print(f"{variant}: not trained, {path} is missing", flush=True)
             continue
         encoder = load_encoder(path, variant, params.models.generator)
-        latents, drawn = reconstruct(encoder, judges, images)
-        statistics = statistics_of(judges, network, images, drawn)
+        latents, drawn = reconstruct(encoder, networks, images)
+        statistics = statistics_of(networks, network, images, drawn)
         values = {name: statistic(every) for name, statistic in statistics.items()}
         errors = {name: bootstrap_error(s, len(images), options.resamples) for name, s in statistics.items()}
-        values |= edit_scores(params, judges, network, latents, images)
+        values |= edit_scores(params, networks, network, latents, images)
         values["fast_difference"] = fast_difference(encoder, images[:BATCH])
         spread = {f"{name}_error": error for name, error in errors.items()}
         found[variant] = values | spread | encoder_cost(str(path), params.models.generator)

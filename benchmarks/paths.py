@@ -30,9 +30,9 @@ from torch import Tensor
 
 from benchmarks.harness import print_result
 from gan_core.checkpoints.files import read_card
-from gan_core.editing.calibrate import Eyes
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.judges.scorers import Scorers
 from gan_core.loading import load_generator
 from gan_core.params import load_params
 from gan_core.paths.base import Straightening
@@ -53,14 +53,14 @@ MARGIN = 90
 
 @dataclass(frozen=True)
 class World:
-    """A generator, what judges its pictures, and the paths of every method that was trained, with the seconds it took.
+    """A generator, what scores its pictures, and the paths of every trained method, with the seconds it took.
 
     Units are made equally long.
     """
 
     name: str
     generator: Generator
-    eyes: Eyes
+    scorers: Scorers
     methods: dict[str, tuple[SemanticPaths, float]]
 
     @classmethod
@@ -76,7 +76,7 @@ class World:
             raise SystemExit(f"no paths of {name} in data/models: train them with `dvc repro`")
         match_lengths([paths for paths, _ in methods.values()])
         generator = load_generator(jobs["linear"].generator_path)
-        return cls(name, generator, jobs["linear"].eyes(generator), methods)
+        return cls(name, generator, jobs["linear"].scorers(generator), methods)
 
     def codes(self, space: str, count: int, seed: int) -> Tensor:
         """Draw codes ``[count, width]`` that nothing was fitted on."""
@@ -96,7 +96,7 @@ def compare(world: World, count: int) -> dict[str, dict[str, float]]:
     """Measure and print all methods of a world; return means in % by measure and method."""
     means: dict[str, dict[str, float]] = {key: {} for key in ("commutativity", "undo", "side_effects", "identity")}
     for method, (paths, seconds) in world.methods.items():
-        bench = Bench.of(paths, world.generator, world.eyes, world.codes(paths.space, count, SEED))
+        bench = Bench.of(paths, world.generator, world.scorers, world.codes(paths.space, count, SEED))
         print(f"\n{world.name}, {method} ({paths.model.name}), {count} codes, trained in {seconds:.0f} s")
         means["commutativity"][method], means["undo"][method] = print_commutativity(bench)
         means["side_effects"][method], means["identity"][method] = print_changes(bench)

@@ -126,17 +126,17 @@ def rank(
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Rank all paths of a file by what they change: corr, and corr_l1 as a share of all that the path changes."""
+    from gan_core.judges.scorers import load_scorers
     from gan_core.loading import load_generator
     from gan_core.params import load_params
     from gan_core.paths.naming import rank_paths
     from gan_core.paths.stored import load_paths
-    from gan_core.training.directions import network_eyes
 
     loaded = load_params(params)
     paths = load_paths(file or loaded.models.paths, loaded.models.generator)
     section = loaded.train_paths
-    generator, eyes = load_generator(loaded.models.generator), network_eyes(loaded.models)
-    ranking = rank_paths(paths, generator, eyes, section.rank_codes, section.amounts[1], section.seed)
+    generator, scorers = load_generator(loaded.models.generator), load_scorers(loaded.models)
+    ranking = rank_paths(paths, generator, scorers, section.rank_codes, section.amounts[1], section.seed)
     for column, name in enumerate(ranking.names):
         best = ranking.corr[:, column].argsort(descending=True)[:top].tolist()
         found = (f"{k}: {ranking.slope[k, column]:+.3f}, l1 {ranking.corr_l1[k, column]:.2f}" for k in best)

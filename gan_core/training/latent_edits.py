@@ -15,13 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_core.editing.calibrate import Eyes
 from gan_core.editing.latent_editor import LatentEditor, save_editor
 from gan_core.generators.base import Generator
+from gan_core.judges.scorers import Scorers, load_scorers
 from gan_core.loading import load_generator
 from gan_core.params import LatentEditsParams, ModelPaths, load_params
 from gan_core.precision import set_precision
-from gan_core.training.directions import network_eyes
 from gan_core.training.latent_edit_scores import Labelled, label_samples, score
 from gan_core.training.schedule import warm_cosine
 
@@ -36,13 +35,13 @@ JITTER = 0.15
 log = logging.getLogger(__name__)
 
 
-def train_editor(params: LatentEditsParams, generator: Generator, eyes: Eyes) -> tuple[LatentEditor, Labelled]:
+def train_editor(params: LatentEditsParams, generator: Generator, scorers: Scorers) -> tuple[LatentEditor, Labelled]:
     """Train classifier and blocks; return them with held-out latents."""
-    samples = label_samples(generator, eyes, params.samples + HELD_OUT, params.seed)
+    samples = label_samples(generator, scorers, params.samples + HELD_OUT, params.seed)
     known, held_out = samples.part(slice(HELD_OUT, None)), samples.part(slice(HELD_OUT))
     torch.manual_seed(params.seed)
     sizes = {"hidden": params.hidden, "embedding": params.embedding, "heads": params.heads}
-    editor = LatentEditor(eyes.names, params.blocks, generator.n_latent, generator.w_dim, **sizes)  # type: ignore[arg-type]
+    editor = LatentEditor(scorers.names, params.blocks, generator.n_latent, generator.w_dim, **sizes)  # type: ignore[arg-type]
     for name in params.blocks:
         editor.column(name)
     w = known.w_plus.flatten(0, 1)
@@ -53,7 +52,7 @@ def train_editor(params: LatentEditsParams, generator: Generator, eyes: Eyes) ->
     for name in params.blocks:
         _fit(editor.blocks[name], params, params.block_steps, partial(_transfer, editor, params, known, name))
         set_precision(generator, params.precision)
-        _fit(editor.blocks[name], params, params.picture_steps, partial(_draw, editor, generator, eyes, known, name))
+        _fit(editor.blocks[name], params, params.picture_steps, partial(_draw, editor, generator, scorers, known, name))
         set_precision(generator, "exact")
         log.info("the block for %s is trained", name)
     return editor.eval().requires_grad_(False), held_out
@@ -103,14 +102,14 @@ def _transfer(
 
 
 def _draw(
-    editor: LatentEditor, generator: Generator, eyes: Eyes, known: Labelled, name: str, stream: torch.Generator
+    editor: LatentEditor, generator: Generator, scorers: Scorers, known: Labelled, name: str, stream: torch.Generator
 ) -> Tensor:
     """What pictures show: one attribute as in the reference, the others as in the source, and latents near its own."""
     rows, others = torch.randint(len(known.w_plus), (2, PICTURES), generator=stream)
     source, wanted, column = known.w_plus[rows], known.shares[rows], editor.column(name)
     wanted[:, column] = known.shares[others, column]
     mixed = editor.transfer(source, known.w_plus[others], name)
-    error = eyes.attributes(generator.synthesis(mixed)) - wanted
+    error = scorers.attributes(generator.synthesis(mixed)) - wanted
     kept = [i for i in range(error.shape[1]) if i != column]
     near = ((mixed - source) / editor.scale).square().mean()
     return MOVE_WEIGHT * error[:, column].square().mean() + error[:, kept].abs().mean() + NEAR_WEIGHT * near
@@ -118,9 +117,9 @@ def _draw(
 
 def train_latent_edits(params: LatentEditsParams, models: ModelPaths) -> dict[str, dict[str, float]]:
     """Train, score and store what ``models.latent_edits`` names; return the scores."""
-    generator, eyes = load_generator(models.generator), network_eyes(models)
-    editor, held_out = train_editor(params, generator, eyes)
-    scores = score(editor, generator, eyes, held_out)
+    generator, scorers = load_generator(models.generator), load_scorers(models)
+    editor, held_out = train_editor(params, generator, scorers)
+    scores = score(editor, generator, scorers, held_out)
     save_editor(models.latent_edits, editor, models.generator, {"held_out": scores, "params": params.model_dump()})
     return scores
 

@@ -30,7 +30,7 @@ from gan_core.toy.training.encoder_losses import (
 )
 from gan_core.toy.training.encoder_state import EncoderState
 from gan_core.toy.training.portraits import PortraitSet, load_portraits
-from gan_core.toy.training.reconstruction import INVERSION, Batch, Judges, Lesson, evaluate
+from gan_core.toy.training.reconstruction import INVERSION, Batch, LossNetworks, TrainingTask, evaluate
 from gan_core.training.log import Progress, Report, TrainingLog
 from gan_core.training.schedule import warm_cosine
 from gan_core.training.state import move_average
@@ -47,13 +47,13 @@ SCORES = Path("data/metrics")
 def train_encoder(
     variant: str,
     params: TrainEncoderParams,
-    judges: Judges,
+    networks: LossNetworks,
     portraits: PortraitSet,
     held_out: PortraitSet,
     state_path: Path,
     report: Report,
     report_every: int = 5_000,
-    lesson: Lesson = INVERSION,
+    task: TrainingTask = INVERSION,
     start: Encoder | None = None,
     progress: Progress | None = None,
 ) -> Encoder:
@@ -61,37 +61,37 @@ def train_encoder(
 
     ``state_path`` is rewritten about every 90 seconds. Batch i follows from ``params.seed`` and i alone. Every
     ``report_every`` images the average is scored on the first held-out portraits, and ``report`` is called with the
-    last losses, these scores (``held_out/...``) and pairs of held-out portraits and reconstructions. ``lesson`` is what
+    last losses, these scores (``held_out/...``) and pairs of held-out portraits and reconstructions. ``task`` is what
     is learnt, and ``start`` an encoder whose weights are begun with. ``progress`` is told the images seen at each step.
     """
-    set_precision(judges.generator, params.precision)
-    state = EncoderState.create(variant, params, judges.generator)
+    set_precision(networks.generator, params.precision)
+    state = EncoderState.create(variant, params, networks.generator)
     if start is not None:
         state.begin_from(start)
     state.load(state_path)
     saved = time.monotonic()
     while state.seen < params.images:
-        losses = train_step(state, params, judges, portraits, lesson)
+        losses = train_step(state, params, networks, portraits, task)
         before, state.seen = state.seen, state.seen + params.batch_size
         if progress is not None:
             progress(state.seen)
         if before // report_every != state.seen // report_every or state.seen >= params.images:
-            scores = validate(state, params, judges, held_out, lesson)
-            pictures = reconstruction_grid(state.average, judges.generator, held_out, lesson=lesson)
+            scores = validate(state, params, networks, held_out, task)
+            pictures = reconstruction_grid(state.average, networks.generator, held_out, task=task)
             report(state.seen, losses | scores, pictures)
         if time.monotonic() - saved > SAVE_SECONDS or state.seen >= params.images:
             state.save(state_path)
             saved = time.monotonic()
-    set_precision(judges.generator, "exact")
+    set_precision(networks.generator, "exact")
     return state.best_average()
 
 
 def train_step(
     state: EncoderState,
     params: TrainEncoderParams,
-    judges: Judges,
+    networks: LossNetworks,
     portraits: PortraitSet,
-    lesson: Lesson = INVERSION,
+    task: TrainingTask = INVERSION,
 ) -> dict[str, float]:
     """Take one step (warm-up, then cosine) and move the average; return the losses.
 
@@ -101,13 +101,13 @@ def train_step(
     stream = torch.Generator().manual_seed(params.seed * 1_000_003 + state.seen)
     warm_up = state.seen < params.latent_images
     sampled = params.batch_size if warm_up else params.batch_size // SAMPLED
-    batch = lesson.draw(portraits, judges.generator, params.batch_size, sampled, stream)
+    batch = task.draw(portraits, networks.generator, params.batch_size, sampled, stream)
     state.set_stage(params)
     step, steps = state.seen // params.batch_size, -(-params.images // params.batch_size)
     for group in state.optimiser.param_groups:
         group["lr"] = params.lr * warm_cosine(step, steps)
     total, losses = (
-        latent_loss(state.encoder, params, judges, batch) if warm_up else _play(state, params, judges, batch)
+        latent_loss(state.encoder, params, networks, batch) if warm_up else _play(state, params, networks, batch)
     )
     state.optimiser.zero_grad(set_to_none=True)
     total.backward()
@@ -118,16 +118,16 @@ def train_step(
     return losses
 
 
-def _play(state: EncoderState, params: TrainEncoderParams, judges: Judges, batch: Batch) -> Losses:
+def _play(state: EncoderState, params: TrainEncoderParams, networks: LossNetworks, batch: Batch) -> Losses:
     """The weighted losses of a batch; the latent discriminator, if there is one, takes its own step first."""
-    inverted = invert(state.encoder, params, judges, batch, state.discriminator)
+    inverted = invert(state.encoder, params, networks, batch, state.discriminator)
     found: dict[str, float] = {}
     if state.discriminator is not None and state.discriminator_optimiser is not None:
         step = state.seen // params.batch_size
         stream = torch.Generator().manual_seed(params.seed * 1_000_003 + state.seen + 1)
         with torch.no_grad():
-            z = torch.randn(len(batch.images), judges.generator.z_dim, generator=stream)
-            real = judges.generator.mapping(z)
+            z = torch.randn(len(batch.images), networks.generator.z_dim, generator=stream)
+            real = networks.generator.mapping(z)
         r1_weight = 0.5 * params.r1_gamma * R1_EVERY if step % R1_EVERY == 0 else 0.0
         fake = _shown(state, inverted, stream)
         loss = discriminator_loss(state.discriminator, real, fake, r1_weight)
@@ -151,17 +151,17 @@ def _shown(state: EncoderState, inverted: Inverted, stream: torch.Generator) -> 
 def validate(
     state: EncoderState,
     params: TrainEncoderParams,
-    judges: Judges,
+    networks: LossNetworks,
     held_out: PortraitSet,
-    lesson: Lesson = INVERSION,
+    task: TrainingTask = INVERSION,
 ) -> dict[str, float]:
     """Score the average on held-out portraits and keep it if it is the best by the weighted losses of pictures."""
-    scores = evaluate(state.average, judges, held_out, VALIDATED, lesson)
+    scores = evaluate(state.average, networks, held_out, VALIDATED, task)
     parts: dict[Term, float] = {
         "l2": scores["mse"],
-        "perceptual": scores[judges.perceptual.name],
+        "perceptual": scores[networks.perceptual.name],
         "l2_crop": scores["mse"],
-        "perceptual_crop": scores[judges.perceptual.name],
+        "perceptual_crop": scores[networks.perceptual.name],
         "identity": 1 - scores["identity_toy"],
     }
     state.keep_best(sum(params.losses.get(name, 0.0) * value for name, value in parts.items()))
@@ -170,15 +170,15 @@ def validate(
 
 @torch.no_grad()
 def reconstruction_grid(
-    encoder: Encoder, generator: Generator, portraits: PortraitSet, count: int = 16, lesson: Lesson = INVERSION
+    encoder: Encoder, generator: Generator, portraits: PortraitSet, count: int = 16, task: TrainingTask = INVERSION
 ) -> Tensor:
     """The first ``count`` portraits as the encoder sees them, each row of eight followed by what is drawn.
 
     ``[2 count, 3, H, W]``
     """
-    batch = lesson.show(portraits, torch.arange(count).numpy())
+    batch = task.show(portraits, torch.arange(count).numpy())
     drawn = generator.synthesis(encoder.encode(batch.seen))
-    seen = lesson.visible(batch.seen)
+    seen = task.visible(batch.seen)
     return torch.cat([torch.cat(pair) for pair in zip(seen.split(8), drawn.split(8), strict=True)])
 
 
@@ -216,14 +216,14 @@ def store_encoder(
 def train(params: Params, report: Report, variant: str = "psp", progress: Progress | None = None) -> None:
     """Train a variant, or go on where it was stopped; score it on the held-out portraits; store it."""
     chosen = variant_params(params, variant)
-    judges = Judges.load(params.models)
+    networks = LossNetworks.load(params.models)
     state_path = FOLDER / f"encoder-{variant}.pt"
     state_path.parent.mkdir(parents=True, exist_ok=True)
     held_out = load_portraits("held_out")
     encoder = train_encoder(
-        variant, chosen, judges, load_portraits("train"), held_out, state_path, report, progress=progress
+        variant, chosen, networks, load_portraits("train"), held_out, state_path, report, progress=progress
     )
-    scores = evaluate(encoder, judges, held_out)
+    scores = evaluate(encoder, networks, held_out)
     store_encoder(encoder, variant_path(params, variant), params.models.generator, chosen, scores)
     SCORES.mkdir(parents=True, exist_ok=True)
     (SCORES / f"{variant}.json").write_text(json.dumps(scores, indent=2) + "\n")

@@ -13,18 +13,17 @@ from typing import Any
 
 import torch
 
-from gan_core.editing.calibrate import Eyes
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
+from gan_core.judges.scorers import Scorers, load_scorers
 from gan_core.loading import file_sha256, load_generator
 from gan_core.params import ModelPaths, Params, PathsParams
 from gan_core.paths.measures import round_trip
 from gan_core.paths.naming import name_paths, rank_paths
 from gan_core.paths.space import sample_codes
 from gan_core.paths.stored import SemanticPaths, save_paths
-from gan_core.toy.digits import digit_eyes, load_digits
+from gan_core.toy.digits import digit_scorers, load_digits
 from gan_core.toy.training.sngan import TARGET as DIGITS_GENERATOR
-from gan_core.training.directions import network_eyes
 from gan_core.training.log import Report
 from gan_core.training.paths import PathState, recognised, train_paths
 
@@ -43,7 +42,7 @@ class Job:
     params: PathsParams
     generator_path: str
     target: Path
-    eyes: Callable[[Generator], Eyes]
+    scorers: Callable[[Generator], Scorers]
 
     @property
     def state(self) -> Path:
@@ -58,7 +57,7 @@ def portrait_job(method: str, params: Params) -> Job:
         params.train_paths,
         params.models.generator,
         FOLDER / f"paths-{method}.safetensors",
-        lambda _: network_eyes(params.models),
+        lambda _: load_scorers(params.models),
     )
 
 
@@ -69,7 +68,7 @@ def digit_job(method: str, params: Params) -> Job:
         params.train_digit_paths,
         str(DIGITS_GENERATOR),
         FOLDER / f"digit-paths-{method}.safetensors",
-        lambda generator: digit_eyes(load_digits(generator.size)),
+        lambda generator: digit_scorers(load_digits(generator.size)),
     )
 
 
@@ -85,38 +84,40 @@ def find_job(name: str, params: Params) -> Job:
 
 def network_job(model: str, params: PathsParams, models: ModelPaths, target: Path) -> Job:
     """Paths of any generator, judged by the networks of ``models``."""
-    return Job(model, params, models.generator, target, lambda _: network_eyes(models))
+    return Job(model, params, models.generator, target, lambda _: load_scorers(models))
 
 
 def fit_paths(job: Job, report: Report) -> SemanticPaths:
-    """Train (or go on), name, measure and store; raises ``ParamsError`` for attributes that nobody can see."""
+    """Train (or go on), name, measure and store; raises ``ParamsError`` for attributes that no network scores."""
     generator = load_generator(job.generator_path)
-    eyes = job.eyes(generator)
-    check_attributes(job.params, eyes)
+    scorers = job.scorers(generator)
+    check_attributes(job.params, scorers)
     state = PathState.create(job.model, job.params, generator, file_sha256(job.generator_path))
     job.state.parent.mkdir(parents=True, exist_ok=True)
     started, done = time.monotonic(), state.step
     train_paths(state, job.params, generator, job.state, report)
     seconds = (time.monotonic() - started) / max(1, state.step - done) * job.params.steps
     scores = {"train_seconds": seconds, "recognised": recognised(state, job.params, generator)}
-    scores |= name_and_measure(state.paths, job.params, generator, eyes)
+    scores |= name_and_measure(state.paths, job.params, generator, scorers)
     store(job, state.paths, scores)
     job.state.unlink(missing_ok=True)
     return state.paths
 
 
-def check_attributes(params: PathsParams, eyes: Eyes) -> None:
-    """Raise ``ParamsError`` for wanted attributes that nobody can see."""
+def check_attributes(params: PathsParams, scorers: Scorers) -> None:
+    """Raise ``ParamsError`` for wanted attributes that no network scores."""
     for name in params.attributes:
-        if name not in eyes.names:
-            raise ParamsError(f"attributes of the paths: unknown {name!r}{near_matches(name, eyes.names)}")
+        if name not in scorers.names:
+            raise ParamsError(f"attributes of the paths: unknown {name!r}{near_matches(name, scorers.names)}")
 
 
-def name_and_measure(paths: SemanticPaths, params: PathsParams, generator: Generator, eyes: Eyes) -> dict[str, float]:
+def name_and_measure(
+    paths: SemanticPaths, params: PathsParams, generator: Generator, scorers: Scorers
+) -> dict[str, float]:
     """Name the paths and return how exactly they come back and commute, over ±3 of the largest unit."""
     longest = params.amounts[1]
-    ranking = rank_paths(paths, generator, eyes, params.rank_codes, longest, params.seed)
-    named = name_paths(paths, generator, eyes, ranking, params.attributes, params.move, 2 * longest)
+    ranking = rank_paths(paths, generator, scorers, params.rank_codes, longest, params.seed)
+    named = name_paths(paths, generator, scorers, ranking, params.attributes, params.move, 2 * longest)
     codes = sample_codes(generator, paths.space, ROUND_TRIP_CODES, torch.Generator().manual_seed(params.seed + 1))
     with torch.no_grad():
         return round_trip(paths, codes, 3 * max(abs(path.unit) for path in named.values()))
@@ -137,9 +138,9 @@ def store(job: Job, paths: SemanticPaths, scores: dict[str, float]) -> None:
 def name_again(paths: SemanticPaths, job: Job, scores: Mapping[str, float]) -> None:
     """Name trained paths as ``job`` says and store them with the ``scores`` of their training, if there are any.
 
-    Raises ``ParamsError`` for attributes that nobody can see.
+    Raises ``ParamsError`` for attributes that no network scores.
     """
     generator = load_generator(job.generator_path)
-    eyes = job.eyes(generator)
-    check_attributes(job.params, eyes)
-    store(job, paths, dict(scores) | name_and_measure(paths, job.params, generator, eyes))
+    scorers = job.scorers(generator)
+    check_attributes(job.params, scorers)
+    store(job, paths, dict(scores) | name_and_measure(paths, job.params, generator, scorers))

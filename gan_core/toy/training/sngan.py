@@ -11,7 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from gan_core.generators.sngan import SNGAN
 from gan_core.loading import Card, model_tensors, save_checkpoint
 from gan_core.params import Params, TrainDigitsParams
-from gan_core.toy.digits import Digits, digit_eyes, load_digits
+from gan_core.toy.digits import Digits, digit_scorers, load_digits
 from gan_core.training.log import Report
 from gan_core.training.state import Resumable, move_average
 
@@ -97,12 +97,12 @@ def score_digits(generator: SNGAN, digits: Digits) -> dict[str, float]:
     ``confidence``: mean largest probability; ``classes``: the effective number of digits; ``shape_gap``: mean
     difference of the attributes' means between drawn and real digits, in shares of their ranges.
     """
-    eyes = digit_eyes(digits)
+    scorers = digit_scorers(digits)
     z = torch.randn(SCORED, generator.z_dim, generator=torch.Generator().manual_seed(1))
     images = generator.synthesis(z[:, None])
-    beliefs = eyes.identity(images).square()
+    beliefs = scorers.identity(images).square()
     mean = beliefs.mean(0).clamp_min(1e-9)
-    gap = (eyes.attributes(images).mean(0) - eyes.attributes(digits.images).mean(0)).abs().mean()
+    gap = (scorers.attributes(images).mean(0) - scorers.attributes(digits.images).mean(0)).abs().mean()
     return {
         "confidence": beliefs.amax(1).mean().item(),
         "classes": float((-(mean * mean.log()).sum()).exp()),

@@ -23,7 +23,7 @@ from gan_core.params import Params, TrainTranslationParams, load_params
 from gan_core.rows import row_seed
 from gan_core.toy.training.encoder import FOLDER, SCORES, store_encoder, train_encoder
 from gan_core.toy.training.portraits import PortraitSet, load_portraits
-from gan_core.toy.training.reconstruction import Batch, Judges, Lesson, evaluate, resample
+from gan_core.toy.training.reconstruction import Batch, LossNetworks, TrainingTask, evaluate, resample
 from gan_core.training.log import Report, TrainingLog
 from gan_core.translation.inputs import INPUTS, InputTransform, mirror_labels
 from gan_core.translation.tasks import TASKS, TranslationTask, decoder_path, find_task, translator_path
@@ -31,7 +31,7 @@ from gan_core.translation.tasks import TASKS, TranslationTask, decoder_path, fin
 ARCHITECTURE = "psp"
 
 
-class TranslationLesson(Lesson):
+class TranslationTraining(TrainingTask):
     """From what a task's encoder sees of a portrait to the portrait, whose latents are those that ``teacher`` finds.
 
     ``teacher`` is the encoder of inversion. Where source and target are mirrored apart, the mean of what is
@@ -100,22 +100,22 @@ def train_task(
     """Train a task's encoder, or go on where it was stopped (``folder``); return it with its held-out scores."""
     settings = task_settings(params, task.name)
     models = params.models.model_copy(update={"generator": decoder_path(params, task)})
-    judges = Judges.load(models)
+    networks = LossNetworks.load(models)
     inversion = load_encoder(params.models.encoder, ARCHITECTURE, params.models.generator)
-    lesson = TranslationLesson(task, INPUTS.get(task.sees)(settings.factors, settings.masks), inversion)
-    network = settings.network | {"input_channels": lesson.transform.channels}
+    training = TranslationTraining(task, INPUTS.get(task.sees)(settings.factors, settings.masks), inversion)
+    network = settings.network | {"input_channels": training.transform.channels}
     encoder = train_encoder(
         ARCHITECTURE,
         settings.model_copy(update={"network": network}),
-        judges,
+        networks,
         portraits,
         held_out,
         folder / f"translate-{task.name}.pt",
         report,
-        lesson=lesson,
+        task=training,
         start=inversion if settings.start else None,
     )
-    return encoder, evaluate(encoder, judges, held_out, lesson=lesson)
+    return encoder, evaluate(encoder, networks, held_out, task=training)
 
 
 def train(params: Params, report: Report, name: str) -> None:

@@ -13,7 +13,7 @@ from gan_core.errors import DataError, ParamsError
 from gan_core.loading import load_generator
 from gan_core.params import ModelPaths, Params, PathsParams, TrainDigitsParams
 from gan_core.paths.stored import load_paths
-from gan_core.toy.digits import NAMES, Digits, digit_eyes, load_digits, shape_moments
+from gan_core.toy.digits import NAMES, Digits, digit_scorers, load_digits, shape_moments
 from gan_core.toy.training import paths as fit
 from gan_core.toy.training import sngan
 
@@ -52,11 +52,11 @@ def test_moments_of_bars() -> None:
 
 
 def test_identity_tells_digits_apart(digits: Digits) -> None:
-    eyes = digit_eyes(digits)
-    seen = eyes.identity(digits.images)
+    scorers = digit_scorers(digits)
+    seen = scorers.identity(digits.images)
     assert (seen.argmax(1) == digits.labels).float().mean() > 0.94
     assert torch.allclose(seen.square().sum(1), torch.ones(len(seen)), atol=1e-4)
-    shares = eyes.attributes(digits.images)
+    shares = scorers.attributes(digits.images)
     assert ((shares > -0.01) & (shares < 1.01)).float().mean() > 0.97
 
 

@@ -17,10 +17,10 @@ from gan_core.toy.training.encoder import store_encoder
 from gan_core.toy.training.encoder_losses import known_latents
 from gan_core.toy.training.measure_networks import train
 from gan_core.toy.training.portraits import PortraitSet
-from gan_core.toy.training.reconstruction import Judges
+from gan_core.toy.training.reconstruction import LossNetworks
 from gan_core.toy.training.segmenter_learner import SegmenterLearner
 from gan_core.toy.training.translation import (
-    TranslationLesson,
+    TranslationTraining,
     task_settings,
     train_task,
 )
@@ -105,20 +105,20 @@ def inversion(params: Params) -> Encoder:
 def test_the_latents_learnt_are_those_that_inversion_finds_in_the_target(
     task: str, params: Params, portraits: PortraitSet, inversion: Encoder
 ) -> None:
-    judges, transform = Judges.load(params.models), INPUTS.get(TASKS[task].sees)()
-    lesson = TranslationLesson(TASKS[task], transform, inversion)
-    batch = lesson.draw(portraits, judges.generator, 8, 4, torch.Generator().manual_seed(0))
+    networks, transform = LossNetworks.load(params.models), INPUTS.get(TASKS[task].sees)()
+    training = TranslationTraining(TASKS[task], transform, inversion)
+    batch = training.draw(portraits, networks.generator, 8, 4, torch.Generator().manual_seed(0))
     assert batch.seen.shape == (8, transform.channels, 64, 64) and batch.images.shape == (8, 3, 64, 64)
     assert torch.equal(batch.w, inversion.encode(batch.images[:4]))
-    assert torch.equal(known_latents(batch, judges.generator), batch.w)
+    assert torch.equal(known_latents(batch, networks.generator), batch.w)
 
 
 def test_portraits_and_label_maps_are_mirrored_together(
     params: Params, portraits: PortraitSet, inversion: Encoder
 ) -> None:
-    lesson = TranslationLesson(TASKS["segmentation"], INPUTS.get("labels")(), inversion)
+    training = TranslationTraining(TASKS["segmentation"], INPUTS.get("labels")(), inversion)
     one = PortraitSet(portraits.image[:1], portraits.segmentation[:1], portraits.factors[:1])
-    batch = lesson.draw(one, Judges.load(params.models).generator, 8, 1, torch.Generator().manual_seed(1))
+    batch = training.draw(one, LossNetworks.load(params.models).generator, 8, 1, torch.Generator().manual_seed(1))
     plain, truth = one.images(np.zeros(1, np.int64))[0], torch.from_numpy(one.segmentation[0])
     mirrored = [not torch.equal(image, plain) for image in batch.images]
     assert 0 < sum(mirrored) < 8
@@ -130,9 +130,9 @@ def test_portraits_and_label_maps_are_mirrored_together(
 def test_source_and_target_of_frontalisation_are_mirrored_apart(
     params: Params, portraits: PortraitSet, inversion: Encoder
 ) -> None:
-    judges = Judges.load(params.models)
-    lesson = TranslationLesson(TASKS["frontalisation"], INPUTS.get("picture")(), inversion)
-    batch = lesson.draw(portraits, judges.generator, 32, 0, torch.Generator().manual_seed(0))
+    networks = LossNetworks.load(params.models)
+    training = TranslationTraining(TASKS["frontalisation"], INPUTS.get("picture")(), inversion)
+    batch = training.draw(portraits, networks.generator, 32, 0, torch.Generator().manual_seed(0))
     same = [torch.equal(*pair) for pair in zip(batch.seen, batch.images, strict=True)]
     turned = [torch.equal(seen, image.flip(2)) for seen, image in zip(batch.seen, batch.images, strict=True)]
     assert all(a != b for a, b in zip(same, turned, strict=True))

@@ -1,13 +1,13 @@
-"""The classifier and the blocks learn what the eyes see, on a generator with random weights."""
+"""The classifier and the blocks learn what the scorers say, on a generator with random weights."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes
 from gan_core.editing.latent_editor import load_editor, save_editor
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
+from gan_core.judges.scorers import Scorers
 from gan_core.loading import load_generator, read_card
 from gan_core.params import LatentEditsParams, ModelPaths
 from gan_core.training.latent_edit_scores import label_samples, score
@@ -36,11 +36,11 @@ def colours(images: Tensor) -> Tensor:
     return (8 * images.mean((2, 3))[:, :2] + 0.5).sigmoid()
 
 
-EYES = Eyes(("red", "green"), colours, lambda images: images.flatten(1)[:, :4])
+SCORERS = Scorers(("red", "green"), colours, lambda images: images.flatten(1)[:, :4])
 
 
 def test_samples_are_labelled_and_half_are_mixed(generator: Generator) -> None:
-    samples = label_samples(generator, EYES, 64, seed=0)
+    samples = label_samples(generator, SCORERS, 64, seed=0)
     shares = colours(generator.synthesis(samples.w_plus))
     torch.testing.assert_close(samples.shares, shares, rtol=1e-4, atol=1e-4)
     mixed = [not torch.equal(row, row[:1].expand_as(row)) for row in samples.w_plus]
@@ -50,8 +50,8 @@ def test_samples_are_labelled_and_half_are_mixed(generator: Generator) -> None:
 def test_classifier_and_block_learn(
     generator: Generator, tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    editor, held_out = train_editor(PARAMS, generator, EYES)
-    scores = score(editor, generator, EYES, held_out)
+    editor, held_out = train_editor(PARAMS, generator, SCORERS)
+    scores = score(editor, generator, SCORERS, held_out)
     for name in ("red", "green"):
         assert scores[name]["agreement"] > 0.8, scores
         assert min(scores[name]["flips_on"], scores[name]["flips_off"]) > 0.8, scores
@@ -68,4 +68,4 @@ def test_classifier_and_block_learn(
 
 def test_a_block_for_an_unknown_attribute_is_refused(generator: Generator) -> None:
     with pytest.raises(ParamsError, match="unknown attribute 'blue'"):
-        train_editor(PARAMS.model_copy(update={"blocks": ["blue"]}), generator, EYES)
+        train_editor(PARAMS.model_copy(update={"blocks": ["blue"]}), generator, SCORERS)
