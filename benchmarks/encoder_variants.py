@@ -1,6 +1,6 @@
 """The trained encoders side by side on held-out toy portraits: ``python -m benchmarks.encoder_variants``.
 
-Every variant of ``train_encoder`` whose checkpoint is there, without tuning: MSE, LPIPS, identity, FID and SWD of the
+Every encoder whose checkpoint is there, without tuning: MSE, LPIPS, identity, FID and SWD of the
 reconstructions with their standard errors (``..._error``, bootstrap over the portraits), FID and SWD of the edits of
 ``params.yaml`` that move along a direction, parameters and images a second; ``fast_difference``, what codes in ``fast``
 differ by, as a share of the codes' offsets. The rule is that of ``edit-dataset compare-encoders``.
@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.harness import print_result
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import find_direction, load_directions
-from gan_core.encoders.base import Encoder
+from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.encoders.fast import prepare_fast
 from gan_core.loading import load_encoder, load_network
 from gan_core.metrics.noise import Statistic, bootstrap_error, frechet_of, mean_of, sliced_of
@@ -23,7 +23,6 @@ from gan_core.params import EditParams, Params, load_params
 from gan_core.report.comparison import RULE, Comparison
 from gan_core.report.encoder_cost import encoder_cost
 from gan_core.storage.images import to_uint8
-from gan_core.toy.training.encoder import variant_path
 from gan_core.toy.training.portraits import load_portraits
 from gan_core.toy.training.reconstruction import LossNetworks
 
@@ -102,8 +101,8 @@ def main() -> None:
     images = held_out.images(np.arange(min(options.portraits, len(held_out))))
     every = np.ones(len(images), np.int64)
     found: dict[str, dict[str, float]] = {}
-    for variant in params.train_encoder:
-        path = variant_path(params, variant)
+    for variant in ENCODERS.names():
+        path = params.encoder_path(variant)
         if not path.is_file():
             print(f"{variant}: not trained, {path} is missing", flush=True)
             continue

@@ -34,6 +34,7 @@ from gan_core.recipes.edit import build_stage
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import Stage
 from gan_core.storage.images import encode_png, image_value, to_uint8
+from gan_core.toy.params import load_toy_params
 from gan_core.toy.renderer import FACTOR_NAMES, FACTORS, render, sample_factors
 
 EDITS = ("smile", "yaw", "hair_lightness")
@@ -54,7 +55,7 @@ def chain(changes: tuple[str, ...]) -> tuple[Params, list[Stage]]:
 
 def held_out(first: int, count: int) -> Tensor:
     """Return factors ``[count, F]`` of portraits that nothing was trained on."""
-    seed = load_params().portraits.held_out_seed + first
+    seed = load_toy_params().portraits.held_out_seed + first
     return sample_factors(range(seed, seed + count))
 
 

@@ -24,7 +24,6 @@ from gan_core.judges.scorers import Scorers, load_scorers
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import load_params
 from gan_core.toy.renderer import ATTRIBUTES, FACTOR_NAMES, FACTORS
-from gan_core.toy.training.encoder import variant_path
 from gan_core.toy.training.portraits import PortraitSet, load_portraits
 from gan_core.training.latent_edit_scores import label_latents, score_label, score_transfer
 
@@ -80,7 +79,7 @@ def main() -> None:
     params = load_params()
     generator, scorers = load_generator(params.models.generator), load_scorers(params.models)
     editor = load_editor(params.models.latent_edits, params.models.generator)
-    encoder = load_encoder(variant_path(params, options.encoder), options.encoder, params.models.generator)
+    encoder = load_encoder(params.encoder_path(options.encoder), options.encoder, params.models.generator)
     held_out, rows = load_portraits("held_out"), np.arange(options.portraits)
     images = held_out.images(rows)
     judge = RidgeJudge(load_perceptual(params.models.perceptual), load_portraits("train"))

@@ -40,10 +40,15 @@ from gan_core.paths.flow import Curvilinear
 from gan_core.paths.measures import Bench, changes, commutativity_errors, round_trip, side_effect_matrix
 from gan_core.paths.space import codes_to_w_plus, sample_codes
 from gan_core.paths.stored import SemanticPaths, load_paths
-from gan_core.toy.training.paths import METHODS, find_job
+from gan_core.toy.params import load_toy_params
+from gan_core.toy.training.paths import METHODS, digit_fit, portrait_fit
+from gan_core.training.fit_paths import PathFit
 from gan_core.training.log import tile
 
-WORLDS = {"portraits": "paths", "digits": "digit-paths"}
+WORLDS: dict[str, Callable[[str], PathFit]] = {
+    "portraits": lambda method: portrait_fit(method, load_toy_params().train_paths, load_params().models),
+    "digits": lambda method: digit_fit(method, load_toy_params().train_digit_paths),
+}
 SEED = 77
 EXACT_CODES = 1000
 STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -66,17 +71,16 @@ class World:
     @classmethod
     def load(cls, name: str) -> "World":
         """Read what lies in ``data/models``."""
-        params, methods = load_params(), {}
-        jobs = {method: find_job(f"{WORLDS[name]}-{method}", params) for method in METHODS}
-        for method, job in jobs.items():
+        methods: dict[str, tuple[SemanticPaths, float]] = {}
+        for method in METHODS:
+            job = WORLDS[name](method)
             if job.target.is_file():
                 seconds = read_card(job.target).extra["scores"]["train_seconds"]
                 methods[method] = (load_paths(job.target, job.generator_path), seconds)
         if not methods:
             raise SystemExit(f"no paths of {name} in data/models: train them with `dvc repro`")
         match_lengths([paths for paths, _ in methods.values()])
-        generator = load_generator(jobs["linear"].generator_path)
-        return cls(name, generator, jobs["linear"].scorers(generator), methods)
+        return cls(name, load_generator(job.generator_path), job.scorers, methods)
 
     def codes(self, space: str, count: int, seed: int) -> Tensor:
         """Draw codes ``[count, width]`` that nothing was fitted on."""

@@ -19,6 +19,7 @@ from gan_core.judges.scorers import Scorers, load_scorers
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import Params
 from gan_core.storage.images import to_tensor, to_uint8
+from gan_core.toy.params import load_toy_params
 from gan_core.toy.renderer import FACTOR_NAMES, FACTORS, render, sample_factors
 
 EDITS = ("smile", "yaw", "hair_lightness")
@@ -43,7 +44,8 @@ def held_out_portraits(params: Params, count: int) -> Portraits:
     models = params.models
     generator = load_generator(models.generator)
     encoder = load_encoder(models.encoder, params.encode.encoder, models.generator)
-    factors = sample_factors(range(params.portraits.held_out_seed, params.portraits.held_out_seed + count))
+    seed = load_toy_params().portraits.held_out_seed
+    factors = sample_factors(range(seed, seed + count))
     images = to_tensor(list(to_uint8(render(factors).image)))
     loss, scorers = load_perceptual(models.perceptual), load_scorers(models)
     return Portraits(params, generator, loss, scorers, factors, images, encoder.encode(images))

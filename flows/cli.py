@@ -9,7 +9,8 @@ import typer
 
 from flows import checkpoints, operations
 from flows.directions import app as directions
-from gan_core.errors import ParamsError, UserError
+from flows.settings import Setting, parse_settings
+from gan_core.errors import UserError
 
 app = typer.Typer(
     pretty_exceptions_show_locals=False,
@@ -24,7 +25,6 @@ app.add_typer(checkpoints.app, name="checkpoints")
 operations.add_commands(app, server)
 
 ParamsFile = Annotated[str, typer.Option("--params", help="the parameter file")]
-Setting = Annotated[list[str] | None, typer.Option("--set", help="lay KEY=VALUE over the parameters; may be repeated")]
 
 
 class Listed(StrEnum):
@@ -63,7 +63,7 @@ def run(
     from gan_core.params import load_params
     from gan_core.runs.run import plan_run
 
-    overrides: dict[str, Any] | None = _overrides(settings)
+    overrides: dict[str, Any] | None = parse_settings(settings)
     if load_params(params, overrides).encode.encoder == "champion":
         use_prefect_server(typer.echo)
         from flows.champion import resolve_encoder
@@ -96,7 +96,7 @@ def compare(
     """Run the flow once for each encoder, compare them in MLflow, and name the best `champion`."""
     from flows.servers import connect
 
-    overrides = _overrides(settings)
+    overrides = parse_settings(settings)
     connect(typer.echo)
     from flows.compare_encoders import COMPARISON, compare_encoders
 
@@ -116,7 +116,7 @@ def compose(
     from flows.servers import connect
     from gan_core.recipes.compose import plan_compositions
 
-    overrides = _overrides(settings)
+    overrides = parse_settings(settings)
     run, _, _ = plan_compositions(source, output, params, overrides, update)
     typer.echo(f"{output}: {sum(run.rows.values())} compositions in {len(run.shards)} shards")
     connect(typer.echo)
@@ -138,7 +138,7 @@ def translate(
     from flows.servers import connect
     from gan_core.recipes.translate import plan_translation
 
-    overrides = _overrides(settings)
+    overrides = parse_settings(settings)
     run = plan_translation(source, output, params, overrides, update)
     typer.echo(f"{output}: {run.params.translate.task} of {sum(run.rows.values())} rows in {len(run.shards)} shards")
     connect(typer.echo)
@@ -267,22 +267,6 @@ def _leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _overrides(settings: list[str] | None) -> dict[str, Any]:
-    return dict(_parse(text) for text in settings or [])
-
-
-def _parse(text: str) -> tuple[str, Any]:
-    import yaml
-
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise ParamsError(f"--set {text}: write KEY=VALUE, such as tune.steps=30")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ParamsError(f"--set {text}: the value is not valid YAML") from None
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 from fsspec.spec import AbstractFileSystem
 
 from gan_core.errors import DataError, ParamsError
-from gan_core.params import Params, check_params, load_params
+from gan_core.params import Params, check_stored_params, load_params
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.shards import list_shards, open_shard
 from gan_core.storage.urls import base_name, exists, join_url, open_fs, read_bytes
@@ -105,7 +105,7 @@ def load_run(output: str) -> Run:
     run = _read_run(output)
     if run is None:
         raise DataError(f"no run in {output}: make one with `edit-dataset run SOURCE {output}`")
-    return Run(check_params(run["params"], output), run["source"], output, run["shards"], run["identities"])
+    return Run(check_stored_params(run["params"], output), run["source"], output, run["shards"], run["identities"])
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,8 +12,9 @@ from gan_core.editing.linear import condition, svm_direction
 from gan_core.errors import ParamsError, near_matches
 from gan_core.judges.scorers import load_scorers
 from gan_core.loading import file_sha256, load_generator
-from gan_core.params import DirectionsParams, ModelPaths
+from gan_core.params import ModelPaths
 from gan_core.training.directions import sample_faces
+from gan_core.training.params import DirectionsParams
 
 CALIBRATION_FACES = 64
 

@@ -1,11 +1,9 @@
-"""Fit, calibrate and choose the linear directions of a generator: ``python -m gan_core.training.directions``."""
+"""Fit, calibrate and choose the linear directions of a generator."""
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations, product
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,9 +18,9 @@ from gan_core.generators.base import Generator
 from gan_core.judges.moves import merit
 from gan_core.judges.scorers import Scored, Scorers, load_scorers, render_and_score
 from gan_core.loading import file_sha256, load_generator
-from gan_core.params import DirectionsParams, ModelPaths, load_params
+from gan_core.params import ModelPaths
+from gan_core.training.params import DirectionsParams
 
-METRICS = Path("data/metrics/directions.json")
 SEARCH_FACES = 48
 SCORE_FACES = 256
 IDENTITY_COMPONENTS = 8
@@ -126,17 +124,3 @@ def layer_ranges(n_latent: int) -> list[tuple[int, int]]:
 
 def _say(direction: Direction) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in direction.scores.items())
-
-
-def main() -> None:
-    """Fit the directions that ``params.yaml`` asks for, and write their scores to ``data/metrics/directions.json``."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    params = load_params()
-    directions = train_directions(params.directions, params.models)
-    METRICS.parent.mkdir(parents=True, exist_ok=True)
-    scores = {d.name: {key: round(value, 4) for key, value in d.scores.items()} for d in directions}
-    METRICS.write_text(json.dumps(scores, indent=1, sort_keys=True) + "\n")
-
-
-if __name__ == "__main__":
-    main()

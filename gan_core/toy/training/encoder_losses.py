@@ -1,4 +1,4 @@
-"""The losses of inversion: a table of terms, weighed by ``losses`` in ``params.yaml``."""
+"""The losses of inversion: a table of terms, weighed by ``losses`` in ``toy.yaml``."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from gan_core.encoders.base import Encoder
 from gan_core.encoders.e4e import delta_norms
 from gan_core.generators.base import Generator
-from gan_core.params import Term, TrainEncoderParams
+from gan_core.toy.params import TrainEncoderParams
 from gan_core.toy.training.reconstruction import Batch, LossNetworks
+from gan_core.translation.tasks import Term
 
 Losses = tuple[Tensor, dict[str, float]]
 

@@ -14,8 +14,12 @@ from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder
 from gan_core.judges.scorers import Scored, Scorers
 from gan_core.loading import Card, model_tensors, save_checkpoint
-from gan_core.params import DirectionsParams, ModelPaths
+from gan_core.params import ModelPaths, Params
+from gan_core.toy.params import ToyParams
+from gan_core.toy.trainings import TRAININGS
 from gan_core.training import directions as training
+from gan_core.training.params import DirectionsParams
+from tests.reports import Reports
 
 NAMES = ("pose", "colour", "age")
 
@@ -85,13 +89,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> ModelPaths:
     return ModelPaths(**paths)
 
 
-def test_training_reads_params_and_writes_directions_and_metrics(
+def test_the_training_writes_directions_and_metrics(
     models: ModelPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    section = {"samples": 60, "attributes": ["yaw"], "move": 0.4, "refine_steps": 2}
-    Path("params.yaml").write_text(json.dumps({"models": models.model_dump(), "directions": section}))
-    training.main()
+    section = DirectionsParams(samples=60, attributes=["yaw"], move=0.4, refine_steps=2)
+    TRAININGS["fit-directions"].run(ToyParams(directions=section), Params(models=models), Reports())
     (yaw,) = load_directions(models.directions, models.generator).values()
     assert (yaw.name, yaw.vector.shape, yaw.unit) == ("yaw", yaw.vector.shape, "0.4 of the attribute's range")
     metrics = json.loads(Path("data/metrics/directions.json").read_text())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gan_core.judges.scorers import Scorers
-from gan_core.params import PathsParams
+from gan_core.training.params import PathsParams
 from tests.gan_core.editing.conftest import NAMES, LinearWorld
 
 

@@ -12,10 +12,17 @@ from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.perceptual import load_perceptual
-from gan_core.params import Term
 from gan_core.toy.training.encoder_losses import Inverted, weigh
 from gan_core.toy.training.reconstruction import Batch, LossNetworks
-from gan_core.translation.tasks import FRONTALISATION, INVERSION, TASKS, WITH_IDENTITY, WITHOUT_IDENTITY, find_task
+from gan_core.translation.tasks import (
+    FRONTALISATION,
+    INVERSION,
+    TASKS,
+    WITH_IDENTITY,
+    WITHOUT_IDENTITY,
+    Term,
+    find_task,
+)
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 
 CASES = {
