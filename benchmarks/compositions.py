@@ -39,8 +39,9 @@ from gan_core.generators import walk as walking
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Branch, Features, Rule, Step
 from gan_core.judges.extractors import EXTRACTORS
+from gan_core.judges.networks import load_network
 from gan_core.judges.perceptual import load_perceptual
-from gan_core.loading import load_generator, load_network
+from gan_core.loading import load_generator
 from gan_core.metrics.frechet import frechet_distance, gather
 from gan_core.metrics.identity import cosine
 from gan_core.params import Params, load_params

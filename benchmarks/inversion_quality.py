@@ -26,13 +26,15 @@ from torch import Tensor
 
 from benchmarks.harness import print_result
 from gan_core.edits.direction import edit_column
-from gan_core.loading import load_generator, load_network
+from gan_core.judges.networks import load_network
+from gan_core.loading import load_generator
 from gan_core.metrics.base import State
 from gan_core.metrics.frechet import FrechetInceptionDistance, frechet_distance, gather
 from gan_core.params import Params, load_params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import Stage, build_stage
 from gan_core.storage.images import encode_png, image_value, to_uint8
+from gan_core.toy.params import load_toy_params
 from gan_core.toy.renderer import FACTOR_NAMES, FACTORS, render, sample_factors
 
 EDITS = ("smile", "yaw", "hair_lightness")
@@ -53,7 +55,7 @@ def chain(changes: tuple[str, ...]) -> tuple[Params, list[Stage]]:
 
 def held_out(first: int, count: int) -> Tensor:
     """Return factors ``[count, F]`` of portraits that nothing was trained on."""
-    seed = load_params().portraits.held_out_seed + first
+    seed = load_toy_params().portraits.held_out_seed + first
     return sample_factors(range(seed, seed + count))
 
 

@@ -18,15 +18,13 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from benchmarks.harness import print_result
-from gan_core.editing.calibrate import Eyes
 from gan_core.editing.latent_editor import load_editor
 from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
+from gan_core.judges.scorers import Scorers, load_scorers
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import load_params
 from gan_core.toy.renderer import ATTRIBUTES, FACTOR_NAMES, FACTORS
-from gan_core.toy.training.encoder import variant_path
 from gan_core.toy.training.portraits import PortraitSet, load_portraits
-from gan_core.training.directions import network_eyes
 from gan_core.training.latent_edit_scores import label_latents, score_label, score_transfer
 
 LEARNT_FROM = 4000
@@ -66,9 +64,9 @@ def true_shares(portraits: PortraitSet, rows: NDArray[np.int64]) -> Tensor:
 
 
 @torch.no_grad()
-def kept_by_inversion(eyes: Eyes, images: Tensor, found: Tensor) -> float:
+def kept_by_inversion(scorers: Scorers, images: Tensor, found: Tensor) -> float:
     """1 less the mean change of the attributes by encoding, as a share of what sets two portraits apart."""
-    own = torch.cat([eyes.attributes(part) for part in images.split(64)]).clamp(0, 1)
+    own = torch.cat([scorers.attributes(part) for part in images.split(64)]).clamp(0, 1)
     return float(1 - (found - own).abs().mean() / (own - own.roll(1, 0)).abs().mean())
 
 
@@ -79,31 +77,31 @@ def main() -> None:
     parser.add_argument("--encoder", default="style-transformer")
     options = parser.parse_args()
     params = load_params()
-    loaded, eyes = load_generator(params.models.generator), network_eyes(params.models)
+    loaded, scorers = load_generator(params.models.generator), load_scorers(params.models)
     generator, editor = loaded.model, load_editor(params.models.latent_edits, loaded).model
-    encoder = load_encoder(variant_path(params, options.encoder), loaded, options.encoder).model
+    encoder = load_encoder(params.encoder_path(options.encoder), loaded, options.encoder).model
     held_out, rows = load_portraits("held_out"), np.arange(options.portraits)
     images = held_out.images(rows)
     judge = RidgeJudge(load_perceptual(params.models.perceptual).model, load_portraits("train"))
     error = float((judge(images).clamp(0, 1) - true_shares(held_out, rows)).abs().mean())
     with torch.no_grad():
         w_plus = torch.cat([encoder.encode(part) for part in images.split(32)])
-    second = replace(eyes, names=tuple(ATTRIBUTES), attributes=judge)
-    known = {"regressor": label_latents(generator, eyes, w_plus), "judge": label_latents(generator, second, w_plus)}
+    second = replace(scorers, names=tuple(ATTRIBUTES), attributes=judge)
+    known = {"regressor": label_latents(generator, scorers, w_plus), "judge": label_latents(generator, second, w_plus)}
     result: dict[str, float | dict[str, float]] = {
         "portraits": len(images),
         "judge_error": error,
-        "inversion": kept_by_inversion(eyes, images, known["regressor"].shares),
+        "inversion": kept_by_inversion(scorers, images, known["regressor"].shares),
     }
     print(f"second judge: mean error {error:.3f} of a range", flush=True)
     for name in editor.blocks:
         by = {
             who: score_transfer(editor, generator, seen, known[who], name)
-            for who, seen in (("regressor", eyes), ("judge", second))
+            for who, seen in (("regressor", scorers), ("judge", second))
         }
         result[f"reference {name}"] = by["regressor"] | {f"judge_{key}": value for key, value in by["judge"].items()}
         print(f"reference {name}: {result[f'reference {name}']}", flush=True)
-    for name in eyes.names:
+    for name in scorers.names:
         flips = {word: score_label(editor, known["regressor"], name, word == "on") for word in ("on", "off")}
         result[f"label {name}"] = flips
         print(f"label {name}: {flips}", flush=True)

@@ -25,7 +25,7 @@ def run_flow(images: int, folder: str) -> None:
 
 def write_source(images: int, folder: str) -> None:
     """Write a dataset of ``images`` portraits."""
-    from gan_core.params import SampleParams
+    from gan_core.toy.params import SampleParams
     from gan_core.toy.sample import write_sample
 
     write_sample(f"{folder}/source-{images}", SampleParams(rows=images, shards=max(images // SHARD_ROWS, 1)))

@@ -29,9 +29,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from benchmarks.harness import print_result
-from gan_core.editing.calibrate import Eyes
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.judges.scorers import Scorers
 from gan_core.loading import load_generator
 from gan_core.params import load_params
 from gan_core.paths.base import Straightening
@@ -39,10 +39,15 @@ from gan_core.paths.flow import Curvilinear
 from gan_core.paths.measures import Bench, changes, commutativity_errors, round_trip, side_effect_matrix
 from gan_core.paths.space import codes_to_w_plus, sample_codes
 from gan_core.paths.stored import SemanticPaths, load_paths
-from gan_core.toy.training.paths import METHODS, find_job
+from gan_core.toy.params import load_toy_params
+from gan_core.toy.training.paths import METHODS, digit_fit, portrait_fit
+from gan_core.training.fit_paths import PathFit
 from gan_core.training.log import tile
 
-WORLDS = {"portraits": "paths", "digits": "digit-paths"}
+WORLDS: dict[str, Callable[[str], PathFit]] = {
+    "portraits": lambda method: portrait_fit(method, load_toy_params().train_paths, load_params().models),
+    "digits": lambda method: digit_fit(method, load_toy_params().train_digit_paths),
+}
 SEED = 77
 EXACT_CODES = 1000
 STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -52,21 +57,21 @@ MARGIN = 90
 
 @dataclass(frozen=True)
 class World:
-    """A generator, what judges its pictures, and the paths of every method that was trained, with the seconds it took.
+    """A generator, what scores its pictures, and the paths of every trained method, with the seconds it took.
 
     Units are made equally long.
     """
 
     name: str
     generator: Generator
-    eyes: Eyes
+    scorers: Scorers
     methods: dict[str, tuple[SemanticPaths, float]]
 
     @classmethod
     def load(cls, name: str) -> "World":
         """Read what lies in ``data/models``."""
-        params, methods = load_params(), {}
-        jobs = {method: find_job(f"{WORLDS[name]}-{method}", params) for method in METHODS}
+        methods: dict[str, tuple[SemanticPaths, float]] = {}
+        jobs = {method: WORLDS[name](method) for method in METHODS}
         generator = load_generator(jobs["linear"].generator_path)
         for method, job in jobs.items():
             if job.target.is_file():
@@ -75,7 +80,7 @@ class World:
         if not methods:
             raise SystemExit(f"no paths of {name} in data/models: train them with `dvc repro`")
         match_lengths([paths for paths, _ in methods.values()])
-        return cls(name, generator.model, jobs["linear"].eyes(generator.model), methods)
+        return cls(name, generator.model, jobs["linear"].scorers, methods)
 
     def codes(self, space: str, count: int, seed: int) -> Tensor:
         """Draw codes ``[count, width]`` that nothing was fitted on."""
@@ -95,7 +100,7 @@ def compare(world: World, count: int) -> dict[str, dict[str, float]]:
     """Measure and print all methods of a world; return means in % by measure and method."""
     means: dict[str, dict[str, float]] = {key: {} for key in ("commutativity", "undo", "side_effects", "identity")}
     for method, (paths, seconds) in world.methods.items():
-        bench = Bench.of(paths, world.generator, world.eyes, world.codes(paths.space, count, SEED))
+        bench = Bench.of(paths, world.generator, world.scorers, world.codes(paths.space, count, SEED))
         print(f"\n{world.name}, {method} ({paths.model.name}), {count} codes, trained in {seconds:.0f} s")
         means["commutativity"][method], means["undo"][method] = print_commutativity(bench)
         means["side_effects"][method], means["identity"][method] = print_changes(bench)

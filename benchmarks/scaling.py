@@ -27,13 +27,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import print_result, services
-from gan_core.params import SampleParams, load_params
+from gan_core.params import load_params
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
 from gan_core.runs.run import Run, begin_run
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import build_stage
 from gan_core.storage.shards import shard_name
+from gan_core.toy.params import SampleParams
 from gan_core.toy.sample import write_sample
 
 QUICK: dict[str, Any] = {"tune.enabled": False}

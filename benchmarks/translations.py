@@ -25,6 +25,7 @@ from gan_core.rows import Row
 from gan_core.runs.stage import build_stage
 from gan_core.stages.translate import INPUT, OUTPUT, TranslateStage
 from gan_core.storage.images import encode_png, image_value
+from gan_core.toy.params import TRANSLATIONS
 from gan_core.toy.renderer.cel import render_cel
 from gan_core.toy.training.portraits import PortraitSet, load_portraits
 from gan_core.training.log import tile
@@ -128,9 +129,8 @@ BASELINES: dict[str, tuple[str, Baseline]] = {
 
 def task_params(task: str, params: Params) -> Params:
     """Return the parameters with this task over pictures, at every factor and mask that it was trained with."""
-    trained = params.train_translation[task]
     chosen = {"task": task, "made": True, "align": False, "column": "image", "labels": "labels", "truth": ""}
-    drawn = {"factors": FACTORS if task == "super-resolution" else [8], "masks": trained.masks}
+    drawn = {"factors": FACTORS if task == "super-resolution" else [8], "masks": TRANSLATIONS[task].masks}
     return params.model_copy(update={"translate": params.translate.model_copy(update=chosen | drawn)})
 
 
@@ -222,7 +222,7 @@ def main() -> None:
     examples: list[Tensor] = []
     for task in options.task or [name for name in TASKS.names() if name in BASELINES]:
         if not Path(translator_path(params, task)).exists():
-            print(f"{task}: no encoder yet; train it with `python -m flows.train_models translation {task}`")
+            print(f"{task}: no encoder yet; train it with `python -m tasks.train train-translation@{task}`")
             continue
         found = examine(task, params, held_out, train, options.images)
         print("\n".join(describe(task, found)), flush=True)

@@ -11,28 +11,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.editing.apply import apply_edit
-from gan_core.editing.calibrate import Eyes
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.generators.base import Generator
 from gan_core.inversion.delta import apply_delta
 from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
+from gan_core.judges.scorers import Scorers, load_scorers
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import Params
 from gan_core.storage.images import to_tensor, to_uint8
+from gan_core.toy.params import load_toy_params
 from gan_core.toy.renderer import FACTOR_NAMES, FACTORS, render, sample_factors
-from gan_core.training.directions import network_eyes
 
 EDITS = ("smile", "yaw", "hair_lightness")
 
 
 @dataclass(frozen=True)
 class Portraits:
-    """B held-out portraits with all that judges them; ``images [B, 3, H, W]`` in [-1, 1], ``pivots`` in W+."""
+    """B held-out portraits with all that scores them; ``images [B, 3, H, W]`` in [-1, 1], ``pivots`` in W+."""
 
     params: Params
     generator: Generator
     loss: PerceptualLoss
-    eyes: Eyes
+    scorers: Scorers
     factors: Tensor
     images: Tensor
     pivots: Tensor
@@ -44,10 +44,11 @@ def held_out_portraits(params: Params, count: int) -> Portraits:
     models = params.models
     generator = load_generator(models.generator)
     encoder = load_encoder(models.encoder, generator, params.encode.encoder).model
-    factors = sample_factors(range(params.portraits.held_out_seed, params.portraits.held_out_seed + count))
+    seed = load_toy_params().portraits.held_out_seed
+    factors = sample_factors(range(seed, seed + count))
     images = to_tensor(list(to_uint8(render(factors).image)))
-    loss, eyes = load_perceptual(models.perceptual).model, network_eyes(models)
-    return Portraits(params, generator.model, loss, eyes, factors, images, encoder.encode(images))
+    loss, scorers = load_perceptual(models.perceptual).model, load_scorers(models)
+    return Portraits(params, generator.model, loss, scorers, factors, images, encoder.encode(images))
 
 
 @torch.no_grad()
@@ -55,7 +56,7 @@ def quality(portraits: Portraits, drawn: Tensor) -> dict[str, float]:
     """Mean scores of pictures ``[B, 3, H, W]`` against the portraits: mse and psnr in [-1, 1], lpips, identity."""
     drawn, wanted = drawn.clamp(-1, 1), portraits.images[: len(drawn)]
     errors = (drawn - wanted).square().flatten(1).mean(1)
-    identity = F.cosine_similarity(portraits.eyes.identity(drawn), portraits.eyes.identity(wanted))
+    identity = F.cosine_similarity(portraits.scorers.identity(drawn), portraits.scorers.identity(wanted))
     return {
         "mse": errors.mean().item(),
         "psnr": (10 * torch.log10(4 / errors)).mean().item(),
@@ -99,15 +100,15 @@ def editability(portraits: Portraits, deltas: Sequence[bytes]) -> dict[str, floa
 
     Identity after is the mean identity of edited picture and portrait; kept is that over the one before the edit.
     """
-    eyes, before = portraits.eyes, drawn_by(portraits, deltas).clamp(-1, 1)
-    wanted = eyes.identity(portraits.images[: len(before)])
-    start = F.cosine_similarity(eyes.identity(before), wanted).mean()
+    scorers, before = portraits.scorers, drawn_by(portraits, deltas).clamp(-1, 1)
+    wanted = scorers.identity(portraits.images[: len(before)])
+    start = F.cosine_similarity(scorers.identity(before), wanted).mean()
     moves, identities = [], []
     for name in EDITS:
         after = edited_by(portraits, deltas, name).clamp(-1, 1)
-        change = (eyes.attributes(after) - eyes.attributes(before))[:, eyes.names.index(name)]
+        change = (scorers.attributes(after) - scorers.attributes(before))[:, scorers.names.index(name)]
         moves.append((change * sides(portraits, name)[: len(after)]).mean().item())
-        identities.append(F.cosine_similarity(eyes.identity(after), wanted).mean().item())
+        identities.append(F.cosine_similarity(scorers.identity(after), wanted).mean().item())
     return {"move": min(moves), "identity_after": min(identities), "identity_kept": min(identities) / start.item()}
 
 

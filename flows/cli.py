@@ -9,7 +9,8 @@ import typer
 
 from flows import checkpoints, operations
 from flows.directions import app as directions
-from gan_core.errors import ParamsError, UserError
+from flows.settings import Setting, parse_settings
+from gan_core.errors import UserError
 
 app = typer.Typer(
     pretty_exceptions_show_locals=False,
@@ -24,7 +25,6 @@ app.add_typer(checkpoints.app, name="checkpoints")
 operations.add_commands(app, server)
 
 ParamsFile = Annotated[str, typer.Option("--params", help="the parameter file")]
-Setting = Annotated[list[str] | None, typer.Option("--set", help="lay KEY=VALUE over the parameters; may be repeated")]
 
 
 class ServiceName(StrEnum):
@@ -95,7 +95,7 @@ def _run_command(
     from gan_core.params import load_params
     from gan_core.recipes.base import plan_run
 
-    overrides: dict[str, Any] | None = _overrides(settings)
+    overrides: dict[str, Any] | None = parse_settings(settings)
     if load_params(params, overrides).encode.encoder == "champion":
         use_prefect_server(typer.echo)
         from flows.champion import resolve_encoder
@@ -129,7 +129,7 @@ def compare(
     """Run the flow once for each encoder, compare them in MLflow, and name the best `champion`."""
     from flows.servers import connect
 
-    overrides = _overrides(settings)
+    overrides = parse_settings(settings)
     connect(typer.echo)
     from flows.compare_encoders import COMPARISON, compare_encoders
 
@@ -259,22 +259,6 @@ def _leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _overrides(settings: list[str] | None) -> dict[str, Any]:
-    return dict(_parse(text) for text in settings or [])
-
-
-def _parse(text: str) -> tuple[str, Any]:
-    import yaml
-
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise ParamsError(f"--set {text}: write KEY=VALUE, such as tune.steps=30")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ParamsError(f"--set {text}: the value is not valid YAML") from None
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from prefect.artifacts import create_table_artifact
 
 from flows.edit_dataset import edit_dataset
 from flows.notify import HOOKS
+from gan_core.encoders.base import ENCODERS
 from gan_core.errors import ParamsError
 from gan_core.params import Params, load_params
 from gan_core.report.comparison import RULE, Comparison, Numbers, numbers_of
 from gan_core.report.encoder_cost import encoder_cost
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import base_name, join_url
-from gan_core.toy.training.encoder import variant_path
 from tasks.record import tracking_uri
 from tasks.tracking.client import TrackingError
 from tasks.tracking.comparison import track_comparison
@@ -38,12 +38,12 @@ def compare_encoders(
     Args:
         source: The dataset: a folder or fsspec URL of Parquet shards.
         output: The folder of the runs, one below it for each variant.
-        variants: Sections of train_encoder in the parameter file; all that are trained if none is named.
+        variants: Names of encoders, such as e4e; all whose checkpoints are there if none is named.
         params_file: The parameter file.
         overrides: Laid over the parameter file, such as {"measure.swd_images": 512}.
     """
     params = load_params(params_file, overrides)
-    paths = {variant: str(variant_path(params, variant)) for variant in variants or trained_variants(params)}
+    paths = {variant: str(params.encoder_path(variant)) for variant in variants or trained_variants(params)}
     numbers = {}
     for variant, path in paths.items():
         chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False, "measure.swd_edits": True}
@@ -57,7 +57,7 @@ def compare_encoders(
 
 def trained_variants(params: Params) -> list[str]:
     """Return the variants whose checkpoints are there; raises ``ParamsError`` if there is none."""
-    found = [variant for variant in params.train_encoder if variant_path(params, variant).is_file()]
+    found = [variant for variant in ENCODERS.names() if params.encoder_path(variant).is_file()]
     if not found:
         raise ParamsError("no encoder is trained: `dvc pull` or `dvc repro train-encoder`")
     return found

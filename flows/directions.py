@@ -1,16 +1,21 @@
 """The commands ``edit-dataset directions ...``: what edits can move along, fitted here or made by others."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.settings import parse_settings
+
 if TYPE_CHECKING:
     from gan_core.params import Params
+    from gan_core.training.fit_paths import PathFit
+    from gan_core.training.params import PathsParams
 
 app = typer.Typer(no_args_is_help=True, help="The directions and paths that edits move along.")
 
 ParamsFile = Annotated[str, typer.Option("--params", help="the parameter file")]
+FitSetting = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of what is fitted; may be repeated")]
 PathsFile = Annotated[str | None, typer.Option("--file", help="a file of paths; models.paths if not given")]
 EitherFile = Annotated[
     str | None, typer.Option("--file", help="a file of paths or directions; those of `models` if none")
@@ -31,17 +36,19 @@ def fit(
     method: Annotated[str, typer.Argument(help="a path model (such as curvilinear), svm, sefa, closed-form or pca")],
     target: Annotated[str, typer.Argument(help="where paths or directions are written")],
     attribute: Annotated[
-        list[str] | None, typer.Option(help="svm: what to fit; `directions.attributes` if none")
+        list[str] | None, typer.Option(help="svm: what to fit, if not the `attributes` of --set")
     ] = None,
     free_of: Annotated[list[str] | None, typer.Option(help="svm: an attribute that must not change with it")] = None,
     count: Annotated[int, typer.Option(min=1, help="sefa, closed-form, pca: how many directions")] = 5,
     layers: Annotated[tuple[int, int] | None, typer.Option(help="the same: latents, first and past the last")] = None,
+    settings: FitSetting = None,
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Find what edits can move along in `models.generator`.
 
-    A path model is learnt as `train_paths` says and named (it resumes); svm fits boundaries of attributes to
-    `directions.samples` latents; sefa, closed-form and pca need the generator alone.
+    A path model is learnt and named (it resumes): `--set steps=2000`, or any other key of `train_paths` in toy.yaml;
+    svm fits boundaries of attributes to latents: `--set samples=4000`, or any key of `directions` there; sefa,
+    closed-form and pca need the generator alone.
     """
     from gan_core.editing.factorised import METHODS
     from gan_core.errors import ParamsError, near_matches
@@ -50,34 +57,63 @@ def fit(
 
     loaded = load_params(params)
     if method == "svm":
-        lines = _fit_svm(target, attribute or loaded.directions.attributes, free_of or [], loaded)
+        lines = _fit_svm(target, attribute, free_of or [], settings, loaded)
     elif method in METHODS:
         lines = _factorise(method, target, count, layers, loaded)
     elif method in PATHS.names():
-        lines = _fit_paths(method, target, loaded)
+        lines = _fit_paths(method, target, settings, loaded)
     else:
         raise ParamsError(f"no way to fit {method!r}{near_matches(method, ['svm', *METHODS, *PATHS.names()])}")
     for line in lines:
         typer.echo(line)
 
 
-def _fit_paths(model: str, target: str, params: "Params") -> list[str]:
+def _fit_paths(model: str, target: str, settings: list[str] | None, params: "Params") -> list[str]:
     from gan_core.paths.stored import describe_named
-    from gan_core.toy.training.paths import fit_paths, network_job
-    from gan_core.training.log import TrainingLog
+    from gan_core.training.fit_paths import fit_paths
+    from gan_core.training.log import run_training
     from tasks.training_run import TrainingRun
 
-    job = network_job(model, params.train_paths, params.models, Path(target))
+    job = _path_fit(model, target, settings, params)
     name = job.target.stem
-    with TrainingRun(name, params, TrainingLog(name), job.params) as run:
-        return describe_named(fit_paths(job, run))
+    found: list[str] = []
+
+    def train(folder: Path) -> dict[str, Any]:
+        paths, scores = fit_paths(job, folder, run)
+        found.extend(describe_named(paths))
+        return scores
+
+    with TrainingRun(name, job.params, params.track) as run:
+        run_training(name, train)
+    return found
 
 
-def _fit_svm(target: str, attributes: list[str], free_of: list[str], params: "Params") -> list[str]:
+def _path_fit(model: str, target: str, settings: list[str] | None, params: "Params") -> "PathFit":
+    from gan_core.judges.scorers import load_scorers
+    from gan_core.training.fit_paths import PathFit
+
+    section, models = _paths_section(settings), params.models
+    made_by = "edit-dataset directions"
+    return PathFit(model, section, models.generator, load_scorers(models), Path(target), made_by)
+
+
+def _paths_section(settings: list[str] | None) -> "PathsParams":
+    from gan_core.params import check_sections
+    from gan_core.training.params import PathsParams
+
+    return check_sections(PathsParams, {}, "--set", parse_settings(settings))
+
+
+def _fit_svm(
+    target: str, attributes: list[str] | None, free_of: list[str], settings: list[str] | None, params: "Params"
+) -> list[str]:
     from gan_core.editing.directions import describe_direction
+    from gan_core.params import check_sections
     from gan_core.training.boundaries import fit_boundaries
+    from gan_core.training.params import DirectionsParams
 
-    directions = fit_boundaries(target, attributes, free_of, params.directions, params.models)
+    section = check_sections(DirectionsParams, {}, "--set", parse_settings(settings))
+    directions = fit_boundaries(target, attributes or section.attributes, free_of, section, params.models)
     return [describe_direction(direction) for direction in directions]
 
 
@@ -98,14 +134,18 @@ def name(
     space: Annotated[str, typer.Option(help="the space of published paths: z, w or w_plus")] = "w",
     projective: Annotated[bool, typer.Option("--projective", help="a published deformator of this type")] = False,
     count: Annotated[int | None, typer.Option(help="how many axes of a published flow are paths")] = None,
+    settings: FitSetting = None,
     params: ParamsFile = "params.yaml",
 ) -> None:
-    """Give paths of `models.generator` the names of the attributes in `train_paths` that they change."""
+    """Give paths of `models.generator` the names of the attributes that they change.
+
+    Which ones: `--set attributes=[smile,yaw]`; `--set` takes any key of `train_paths` in toy.yaml.
+    """
     from gan_core.loading import load_generator
     from gan_core.params import load_params
     from gan_core.paths.stored import describe_named, load_paths
     from gan_core.published.paths import read_published_paths
-    from gan_core.toy.training.paths import name_again, network_job
+    from gan_core.training.fit_paths import name_again
 
     loaded = load_params(params)
     generator = load_generator(loaded.models.generator)
@@ -114,7 +154,7 @@ def name(
         paths, scores = ours.model, ours.card.extra.get("scores", {})
     else:
         paths, scores = read_published_paths(source, space, generator, projective, count), {}
-    name_again(paths, network_job(paths.model.name, loaded.train_paths, loaded.models, Path(target)), scores)
+    name_again(_path_fit(paths.model.name, target, settings, loaded), paths, scores)
     for line in describe_named(paths):
         typer.echo(line)
 
@@ -123,20 +163,21 @@ def name(
 def rank(
     file: PathsFile = None,
     top: Annotated[int, typer.Option(min=1, help="paths to show for each attribute")] = 3,
+    settings: FitSetting = None,
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Rank all paths of a file by what they change: corr, and corr_l1 as a share of all that the path changes."""
+    from gan_core.judges.scorers import load_scorers
     from gan_core.loading import load_generator
     from gan_core.params import load_params
     from gan_core.paths.naming import rank_paths
     from gan_core.paths.stored import load_paths
-    from gan_core.training.directions import network_eyes
 
     loaded = load_params(params)
-    generator, eyes = load_generator(loaded.models.generator), network_eyes(loaded.models)
+    section = _paths_section(settings)
+    generator, scorers = load_generator(loaded.models.generator), load_scorers(loaded.models)
     paths = load_paths(file or loaded.models.paths, generator).model
-    section = loaded.train_paths
-    ranking = rank_paths(paths, generator.model, eyes, section.rank_codes, section.amounts[1], section.seed)
+    ranking = rank_paths(paths, generator.model, scorers, section.rank_codes, section.amounts[1], section.seed)
     for column, name in enumerate(ranking.names):
         best = ranking.corr[:, column].argsort(descending=True)[:top].tolist()
         found = (f"{k}: {ranking.slope[k, column]:+.3f}, l1 {ranking.corr_l1[k, column]:.2f}" for k in best)

@@ -1,68 +1,52 @@
-"""Train the embedded models, logged to MLflow: ``python -m flows.train_models generator`` or ``... encoder psp``."""
+"""Train models as DVC's stages: what is up to date is left alone, and ``dvc.lock`` says what was made from what."""
 
-import argparse
-import logging
 import sys
-from collections.abc import Callable
+from typing import Annotated
 
-from rich.console import Console
-from rich.progress import Progress
+from prefect import flow, get_run_logger, task
+from pydantic import AfterValidator, Field
 
-from gan_core.params import Params, load_params
-from gan_core.toy.training import cel, encoder, gan, sngan, translation
-from gan_core.toy.training.paths import JOB_NAMES, find_job, fit_paths
-from gan_core.training.log import Report, TrainingLog
-from tasks.training_run import TrainingRun
-
-Trainer = Callable[[Params, Report], None]
-TRAINERS: dict[str, Trainer] = {"generator": gan.train, "cel": cel.train, "digits": sngan.train}
+from flows.notify import HOOKS
+from gan_core.toy.trainings import TRAININGS, find_training
+from tasks.versions import DvcBusyError, reproduce
 
 
-def train_model(name: str, params: Params) -> None:
-    """Train one model, or go on where it was stopped, and store it."""
-    with TrainingRun(name, params, TrainingLog(name)) as run:
-        TRAINERS[name](params, run)
+def _known(stage: str) -> str:
+    find_training(stage)
+    return stage
 
 
-def train_encoder(variant: str, params: Params) -> None:
-    """Train one variant of the encoder, or go on where it was stopped, and store it; on a terminal with a bar."""
-    name, section = f"encoder-{variant}", encoder.variant_params(params, variant)
-    bars = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
-    with TrainingRun(name, params, TrainingLog(name), section) as run, bars:
-        bar = bars.add_task(name, total=section.images)
-        encoder.train(params, run, variant, lambda seen: bars.update(bar, completed=seen))
+Stage = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(TRAININGS)})]
 
 
-def train_translation(task: str, params: Params) -> None:
-    """Train the encoder of one translation task, or go on where it was stopped, and store it."""
-    name, section = f"translate-{task}", translation.task_settings(params, task)
-    with TrainingRun(name, params, TrainingLog(name), section) as run:
-        translation.train(params, run, task)
+def is_busy(task: object, run: object, state: object) -> bool:
+    """Tell whether DVC only was at work elsewhere: then trying again helps, after a failed training it doesn't."""
+    return isinstance(getattr(state, "data", None), DvcBusyError)
 
 
-def train_paths(name: str, params: Params) -> None:
-    """Fit the paths of the job ``name``, or go on where it was stopped, and store them."""
-    job = find_job(name, params)
-    with TrainingRun(name, params, TrainingLog(name), job.params) as run:
-        fit_paths(job, run)
+@task(
+    name="train",
+    task_run_name="{stage}",
+    retries=20,
+    retry_delay_seconds=30,
+    retry_condition_fn=is_busy,
+    persist_result=False,
+)
+def train(stage: str) -> None:
+    """Make what one stage of ``dvc.yaml`` makes, unless it is up to date."""
+    reproduce(stage, get_run_logger().info)
 
 
-def main() -> None:
-    """Train the named model with ``params.yaml``."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=sorted([*TRAINERS, "encoder", "translation", *JOB_NAMES]))
-    parser.add_argument("variant", nargs="?", default="psp", help="a section of train_encoder or train_translation")
-    chosen = parser.parse_args()
-    if chosen.name == "encoder":
-        train_encoder(chosen.variant, load_params())
-    elif chosen.name == "translation":
-        train_translation(chosen.variant, load_params())
-    elif chosen.name in JOB_NAMES:
-        train_paths(chosen.name, load_params())
-    else:
-        train_model(chosen.name, load_params())
+@flow(name="train-models", flow_run_name="{models}", **HOOKS)
+def train_models(models: list[Stage]) -> None:
+    """Train models of ``dvc.yaml`` one after the other; each stage's own dependencies are made before it.
+
+    Args:
+        models: Training stages of dvc.yaml, such as train-encoder@psp; what is up to date is not trained again.
+    """
+    for stage in models:
+        train(stage)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit("one training: python -m tasks.train STAGE; as a flow: prefect deployment run train-models/models")

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from gan_core.importers import import_dataset as import_dataset
     from gan_core.inversion.projector import project as project
     from gan_core.inversion.pti import tune_pivots as tune_pivots
+    from gan_core.judges.networks import load_network as load_network
     from gan_core.judges.perceptual import load_perceptual as load_perceptual
     from gan_core.loading import load_encoder as load_encoder
     from gan_core.loading import load_generator as load_generator
-    from gan_core.loading import load_network as load_network
     from gan_core.metrics.pixel import mse as mse
     from gan_core.metrics.pixel import psnr as psnr
     from gan_core.params import load_params as load_params
@@ -57,7 +57,7 @@ _PLACES = {
     "load_perceptual": "judges.perceptual",
     "load_encoder": "loading",
     "load_generator": "loading",
-    "load_network": "loading",
+    "load_network": "judges.networks",
     "mse": "metrics.pixel",
     "psnr": "metrics.pixel",
     "load_params": "params",

@@ -1,6 +1,5 @@
 """From a checkpoint file to a module that is ready to use, and back."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def load_generator(path: str | Path) -> Loaded[Generator]:
     """Build the generator that a checkpoint's card describes, frozen and in eval mode; raises ``CheckpointError``."""
-    return _load(path, "generator", GENERATORS, None)
+    return load_model(path, "generator", GENERATORS, None)
 
 
 def load_encoder(path: str | Path, generator: Loaded[Generator] | None, name: str | None = None) -> Loaded[Encoder]:
@@ -33,7 +32,7 @@ def load_encoder(path: str | Path, generator: Loaded[Generator] | None, name: st
     Raises ``CheckpointError`` if the file holds another architecture than ``name``, or was made for another generator
     than ``generator``; with ``None`` any is taken.
     """
-    encoder: Loaded[Encoder] = _load(path, "encoder", ENCODERS, name)
+    encoder: Loaded[Encoder] = load_model(path, "encoder", ENCODERS, name)
     if generator is None:
         return encoder
     ours = encoder.model.n_latent, encoder.model.w_dim
@@ -45,15 +44,6 @@ def load_encoder(path: str | Path, generator: Loaded[Generator] | None, name: st
         )
     encoder.check_made_for(generator, "train it again (`dvc repro`) or choose the encoder made for this one")
     return encoder
-
-
-def load_network(path: str | Path, name: str | None = None) -> Loaded[nn.Module]:
-    """Build the measuring network of a checkpoint, frozen, in eval mode.
-
-    Raises ``CheckpointError`` if it is another one than ``name`` (such as ``"identity"``); with ``None`` any is taken.
-    """
-    networks: Registry[Any] = import_module("gan_core.judges.networks").NETWORKS
-    return _load(path, "network", networks, name)
 
 
 def load_state(model: nn.Module, tensors: dict[str, Tensor], where: str | Path) -> None:
@@ -80,7 +70,11 @@ def _other_form(tensor: Any, expected: Tensor) -> str:
     return ""
 
 
-def _load(path: str | Path, kind: str, registry: Registry[Any], name: str | None) -> Loaded[Any]:
+def load_model(path: str | Path, kind: str, registry: Registry[Any], name: str | None) -> Loaded[Any]:
+    """Build the model that a checkpoint's card describes, by its class in ``registry``, frozen and in eval mode.
+
+    Raises ``CheckpointError`` if the file holds another ``kind``, or another model than ``name`` (``None``: any).
+    """
     if name is not None:
         registry.get(name)
     stored = load_checkpoint(path)

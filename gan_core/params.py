@@ -9,20 +9,6 @@ from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, Validati
 from gan_core.errors import ParamsError, near_matches
 from gan_core.registry import Registry
 from gan_core.sections import Count, Decay, Positive, Precision, Section, Unit, Weight
-from gan_core.toy.params import (
-    DirectionsParams,
-    LatentEditsParams,
-    PathsParams,
-    PortraitsParams,
-    SampleParams,
-    Term,
-    TrainCelParams,
-    TrainDigitsParams,
-    TrainEncoderParams,
-    TrainGeneratorParams,
-    TrainMeasureParams,
-    TrainTranslationParams,
-)
 
 __all__ = [
     "AlignParams",
@@ -31,41 +17,41 @@ __all__ = [
     "CompositionSpec",
     "Count",
     "Decay",
-    "DirectionsParams",
     "Edit",
     "EditParams",
     "EditSpec",
     "EncodeParams",
-    "LatentEditsParams",
     "MeasureParams",
     "ModelPaths",
     "Params",
     "PasteParams",
-    "PathsParams",
-    "PortraitsParams",
     "Positive",
     "Precision",
     "RunParams",
-    "SampleParams",
     "Section",
-    "Term",
     "TrackParams",
-    "TrainCelParams",
-    "TrainDigitsParams",
-    "TrainEncoderParams",
-    "TrainGeneratorParams",
-    "TrainMeasureParams",
-    "TrainTranslationParams",
     "TranslateParams",
     "TuneParams",
     "Unit",
     "Weight",
     "check_composition",
     "check_params",
+    "check_sections",
+    "check_stored_params",
     "composition_spec",
     "edit_spec",
     "load_params",
+    "load_sections",
 ]
+
+
+S = TypeVar("S", bound=Section)
+MOVED = {
+    *("portraits", "sample", "directions", "train_generator", "train_cel", "train_encoder", "train_translation"),
+    *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter"),
+    *("train_latent_edits", "train_paths", "train_digits", "train_digit_paths"),
+}
+"""Sections that are in ``toy.yaml`` now."""
 
 
 class RunParams(Section):
@@ -130,14 +116,14 @@ class TuneParams(Section):
     pivot_lr: Positive = 0.01
     persist: Literal["none", "delta", "full"] = "delta"
     shared: bool = False
-    steps: Count = 60
-    lr: Positive = 1e-3
-    lr_rampdown: Unit = 0.0
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    min_resolution: Count = 4
+    steps: Count = 40
+    lr: Positive = 5e-3
+    lr_rampdown: Unit = 0.25
+    betas: tuple[Decay, Decay] = (0.8, 0.95)
+    min_resolution: Count = 32
     batch_size: Count = 8
     precision: Precision = "exact"
-    l2_weight: Weight = 1.0
+    l2_weight: Weight = 10.0
     perceptual_weight: Weight = 1.0
     stop_perceptual: Weight = 0.0
     locality_weight: Weight = 0.0
@@ -279,11 +265,8 @@ def _check_extensions(values: Any) -> Any:
 Extensions = Annotated[dict[str, SerializeAsAny[Section]], BeforeValidator(_check_extensions)]
 
 
-S = TypeVar("S", bound=Section)
-
-
 class Params(Section):
-    """Everything in ``params.yaml``; ``extensions`` has the sections of other packages, by name."""
+    """Everything in ``params.yaml``: what runs do; ``extensions`` has the sections of other packages, by name."""
 
     run: RunParams = RunParams()
     models: ModelPaths = ModelPaths()
@@ -297,24 +280,11 @@ class Params(Section):
     measure: MeasureParams = MeasureParams()
     track: TrackParams = TrackParams()
     extensions: Extensions = {}
-    portraits: PortraitsParams = PortraitsParams()
-    sample: SampleParams = SampleParams()
-    train_generator: TrainGeneratorParams = TrainGeneratorParams()
-    train_cel: TrainCelParams = TrainCelParams()
-    train_encoder: dict[str, TrainEncoderParams] = {}
-    train_translation: dict[str, TrainTranslationParams] = {}
-    train_identity: TrainMeasureParams = TrainMeasureParams()
-    train_attributes: TrainMeasureParams = TrainMeasureParams()
-    train_perceptual: TrainMeasureParams = TrainMeasureParams()
-    train_landmarks: TrainMeasureParams = TrainMeasureParams()
-    train_segmenter: TrainMeasureParams = TrainMeasureParams()
-    directions: DirectionsParams = DirectionsParams()
-    train_latent_edits: LatentEditsParams = LatentEditsParams()
-    train_paths: PathsParams = PathsParams()
-    train_digits: TrainDigitsParams = TrainDigitsParams()
-    train_digit_paths: PathsParams = PathsParams(
-        space="z", rank=None, reconstructor_size=32, attributes=["ink", "slant", "width"]
-    )
+
+    def encoder_path(self, variant: str) -> Path:
+        """Where an encoder lies: ``models.encoder`` for the one that ``encode`` names, else beside it by its name."""
+        path = Path(self.models.encoder)
+        return path if variant == self.encode.encoder else path.with_name(f"{variant}.safetensors")
 
     def extension(self, name: str, kind: type[S]) -> S:
         """Return the section ``name`` of another package, with its defaults where the file has none."""
@@ -333,6 +303,11 @@ def load_params(path: str | Path = "params.yaml", overrides: dict[str, Any] | No
 
     Raises ``ParamsError`` naming the path to the offending key, with near matches.
     """
+    return load_sections(Params, path, overrides)
+
+
+def load_sections(model: type[S], path: str | Path, overrides: dict[str, Any] | None = None) -> S:
+    """Read and check a file of the sections of ``model``, as ``load_params`` does."""
     try:
         values = yaml.safe_load(Path(path).read_text()) or {}
     except FileNotFoundError:
@@ -341,17 +316,27 @@ def load_params(path: str | Path = "params.yaml", overrides: dict[str, Any] | No
         raise ParamsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: sections and their keys are expected, not a {type(values).__name__}")
-    for dotted, value in (overrides or {}).items():
-        values = _merge(values, dotted.split("."), value)
-    return check_params(values, str(path))
+    return check_sections(model, values, str(path), overrides)
 
 
 def check_params(values: dict[str, Any], where: str = "params") -> Params:
     """Validate a nested dictionary; raises ``ParamsError`` with one line for all its problems."""
+    return check_sections(Params, values, where)
+
+
+def check_stored_params(values: dict[str, Any], where: str) -> Params:
+    """Validate the parameters in a ``run.json``, which of older runs have the sections of the toy world as well."""
+    return check_params({name: value for name, value in values.items() if name not in MOVED}, where)
+
+
+def check_sections(model: type[S], values: dict[str, Any], where: str, overrides: dict[str, Any] | None = None) -> S:
+    """Validate a nested dictionary with ``overrides`` laid over it; raises ``ParamsError`` as ``load_params`` does."""
+    for dotted, value in (overrides or {}).items():
+        values = _merge(values, dotted.split("."), value)
     try:
-        return Params.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise ParamsError(f"{where}: " + "; ".join(_explain(e, values) for e in error.errors())) from None
+        raise ParamsError(f"{where}: " + "; ".join(_explain(e, model, values) for e in error.errors())) from None
 
 
 def _merge(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
@@ -369,16 +354,17 @@ def _merge(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
     return values | {head: value}
 
 
-def _explain(error: Any, values: Any) -> str:
+def _explain(error: Any, model: type[Section], values: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         return f"{path}: {error['msg']} (got {error['input']!r})"
+    if model is Params and path in MOVED:
+        return f"{path} is a section of toy.yaml now (`edit-dataset directions` takes --set KEY=VALUE instead)"
     *parents, key = error["loc"]
-    return f"unknown key {path}{near_matches(str(key), _section(parents, values).model_fields)}"
+    return f"unknown key {path}{near_matches(str(key), _section(parents, model, values).model_fields)}"
 
 
-def _section(path: list[str | int], values: Any) -> type[BaseModel]:
-    model: Any = Params
+def _section(path: list[str | int], model: Any, values: Any) -> type[BaseModel]:
     for part in path:
         values = values[part]
         if path[0] == "extensions":

@@ -2,7 +2,8 @@
 
 import ctypes
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
@@ -38,6 +39,16 @@ def set_precision(module: nn.Module, precision: Precision) -> None:
     for part in module.modules():
         if hasattr(part, "compute_dtype"):
             setattr(part, "compute_dtype", compute_dtype(precision))  # noqa: B010  (nn.Module types attributes as modules)
+
+
+@contextmanager
+def in_precision(module: nn.Module, precision: Precision) -> Iterator[None]:
+    """Set the precision of ``module`` for the duration of a block, ``exact`` after it."""
+    set_precision(module, precision)
+    try:
+        yield
+    finally:
+        set_precision(module, "exact")
 
 
 def keep_freed_memory() -> None:

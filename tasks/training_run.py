@@ -1,16 +1,20 @@
 """A training's course in MLflow: one run a training, whatever interrupts it."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 
-from gan_core.params import Params, Section
+from gan_core.params import TrackParams
 from gan_core.runs.run import flatten
-from gan_core.training.log import Report, tile
+from gan_core.sections import Section
+from gan_core.training.log import FOLDER, Report, TrainingLog, tile
 from tasks.record import tracking_uri
 from tasks.system_metrics import is_wanted
 from tasks.tracking.client import client_of, experiment_of, log_metrics, log_params
@@ -18,32 +22,26 @@ from tasks.tracking.runs import watch_system
 from tasks.versions import git_sha
 
 
-class TrainingRun:
+class TrainingRun(Report):
     """A training report that goes to MLflow as well: losses and scores by images seen, and the newest pictures.
 
-    ``local`` is told first; ``section`` holds the parameters, by default ``train_<name>``. While MLflow can't be
-    reached it is warned about and training goes on; the run's id is kept in ``folder``, so that resumed training goes
-    on in the same run.
+    The ``TrainingLog`` of this name in ``folder`` is told first; ``section`` holds the training's parameters. While
+    MLflow can't be reached it is warned about and training goes on; the run's id is kept in ``folder``, so that resumed
+    training goes on in the same run. On a terminal a bar shows how far it has come.
     """
 
-    def __init__(
-        self,
-        name: str,
-        params: Params,
-        local: Report,
-        section: Section | None = None,
-        folder: Path = Path("data/training"),
-    ) -> None:
-        self.local = local
+    def __init__(self, name: str, section: Section, track: TrackParams, folder: Path = FOLDER) -> None:
+        self.local = TrainingLog(name, folder)
         self.name = name
-        chosen = (section or getattr(params, f"train_{name}")).model_dump(mode="json")
-        self.params = {key: str(value) for key, value in flatten(chosen).items()}
-        self.experiment = f"{params.track.experiment}-training"
-        self.uri = tracking_uri(params.track)
+        self.params = {key: str(value) for key, value in flatten(section.model_dump(mode="json")).items()}
+        self.experiment = f"{track.experiment}-training"
+        self.uri = tracking_uri(track)
         self.kept = folder / f"{name}.run"
         self.begun = False
-        self.watched = is_wanted(params.track)
+        self.watched = is_wanted(track)
         self.stop_watching: Callable[[], None] = lambda: None
+        self.bars = Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+        self.bar = self.bars.add_task(name, total=None)
 
     def __call__(self, seen: int, metrics: dict[str, float], pictures: Tensor) -> None:
         self.local(seen, metrics, pictures)
@@ -52,11 +50,17 @@ class TrainingRun:
         except Exception as error:
             logging.getLogger(__name__).warning("not logged to %s: %s", self.uri, str(error).splitlines()[0])
 
+    def progress(self, seen: int, images: int) -> None:
+        """Move the bar."""
+        self.bars.update(self.bar, completed=seen, total=images)
+
     def __enter__(self) -> Self:
+        self.bars.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the run as finished, failed or killed; after a failure the next training goes on in it."""
+        self.bars.stop()
         if kind is None:
             self.close()
         else:

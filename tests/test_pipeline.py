@@ -13,6 +13,8 @@ import yaml
 
 from gan_core.params import Params, load_params
 from gan_core.published.sources import SOURCES
+from gan_core.toy.params import ToyParams, load_toy_params
+from gan_core.toy.trainings import TRAININGS
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,12 +53,34 @@ def expand(text: str, **values: str) -> str:
 def test_a_stage_names_what_exists(name: str) -> None:
     stage = stages()[name]
     assert [dep for dep in stage["deps"] if dep not in outputs() and not (ROOT / dep).exists()] == []
-    assert {name.partition(".")[0] for name in stage.get("params", [])} <= set(Params.model_fields)
+    for given in stage.get("params", []):
+        for file, names in ({"params.yaml": [given]} if isinstance(given, str) else given).items():
+            known = {"params.yaml": Params, "toy.yaml": ToyParams}[file].model_fields
+            assert {name.partition(".")[0] for name in names} <= set(known)
     commands = [stage["cmd"]] if isinstance(stage["cmd"], str) else stage["cmd"]
     for command in commands:
         python, minus_m, module = command.split()[:3]
         assert (python, minus_m) == ("python", "-m")
         assert find_spec(module), module
+
+
+def test_the_trainings_are_those_of_the_pipeline() -> None:
+    commands = {name: stage["cmd"] for name, stage in stages().items()}
+    last = {name: cmd if isinstance(cmd, str) else cmd[-1] for name, cmd in commands.items()}
+    trained = {name: cmd.split()[-1] for name, cmd in last.items() if "tasks.train" in cmd}
+    assert trained == {name: name for name in TRAININGS}
+    assert {name for name in last if name.startswith(("train-", "fit-"))} == set(TRAININGS)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_training_reads_and_writes_what_its_stage_says(name: str) -> None:
+    stage, toy = stages()[name], load_toy_params(ROOT / "toy.yaml")
+    (read,) = (given["toy.yaml"] for given in stage["params"])
+    section: Any = toy
+    for part in read[-1].split("."):
+        section = section[part] if isinstance(section, dict) else getattr(section, part)
+    assert TRAININGS[name].section(toy) is section
+    assert stage["metrics"] == [{f"data/metrics/{TRAININGS[name].name}.json": {"cache": False}}]
 
 
 def test_every_checkpoint_of_the_parameters_has_a_stage_or_is_fetched() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from gan_core.checkpoints.files import Loaded
 from gan_core.errors import DataError
 from gan_core.geometry import Points
-from gan_core.loading import load_network
+from gan_core.judges.networks import load_network
 from gan_core.registry import Registry
 from gan_core.rows import Rejected, Row
 from gan_core.storage.images import to_tensor

@@ -143,7 +143,7 @@ def save_editor(path: str | Path, editor: LatentEditor, generator_sha256: str, e
         arguments=editor.arguments,
         space="w_plus",
         generator_sha256=generator_sha256,
-        made_by="python -m gan_core.training.latent_edits",
+        made_by="python -m tasks.train train-latent-edits",
         licence="Apache-2.0",
         source="trained on labelled samples of the generator",
         extra=dict(extra),

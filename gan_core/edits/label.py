@@ -13,8 +13,9 @@ from gan_core.editing.label import move_to_label
 from gan_core.editing.latent_editor import load_editor
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
-from gan_core.params import Count, EditSpec, Positive
+from gan_core.params import EditSpec
 from gan_core.rows import Row, row_seed
+from gan_core.sections import Count, Positive
 
 
 class LabelSpec(EditSpec):

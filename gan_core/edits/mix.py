@@ -12,8 +12,9 @@ from gan_core.batching import in_chunks
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
 from gan_core.errors import ParamsError
-from gan_core.params import Count, EditSpec, Unit
+from gan_core.params import EditSpec
 from gan_core.rows import Row, row_seed
+from gan_core.sections import Count, Unit
 
 
 class MixSpec(EditSpec):

@@ -16,8 +16,8 @@ TOLERANCE = 0.03
 def prepare_fast(encoder: Encoder) -> Encoder:
     """Convert an encoder in place for inference: about twice as fast, with codes within ``TOLERANCE``.
 
-    Codes and the average latent stay float32; on a CPU without bfloat16 everything does. The conversion can't be undone,
-    and the encoder can't be trained.
+    Codes and the average latent stay float32; on a CPU without bfloat16 everything does. The conversion can't be
+    undone, and the encoder can't be trained.
     """
     encoder.eval().requires_grad_(False)
     for module in list(encoder.modules()):

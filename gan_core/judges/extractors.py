@@ -8,9 +8,8 @@ from torch import Tensor
 
 from gan_core.batching import in_chunks
 from gan_core.checkpoints.files import Loaded
-from gan_core.judges.networks import AttributeRegressor
+from gan_core.judges.networks import AttributeRegressor, load_network
 from gan_core.judges.pictures import Pictures
-from gan_core.loading import load_network
 from gan_core.params import ModelPaths
 from gan_core.registry import Registry
 

@@ -14,10 +14,9 @@ from gan_core.batching import in_chunks
 from gan_core.checkpoints.files import Loaded, read_card
 from gan_core.judges.extractors import ToyAttributes
 from gan_core.judges.faces import ALIGNED_SIZE, COLUMNS, ROWS
-from gan_core.judges.networks import NETWORKS, resize
+from gan_core.judges.networks import NETWORKS, load_network, resize
 from gan_core.judges.pictures import Pictures
 from gan_core.judges.resnet import BasicBlock, Bottleneck, ResNet, imagenet_input
-from gan_core.loading import load_network
 from gan_core.params import ModelPaths
 
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from gan_core.batching import in_chunks
 from gan_core.checkpoints.files import Loaded
 from gan_core.judges.extractors import EXTRACTORS, Extractor
-from gan_core.judges.networks import NETWORKS
-from gan_core.loading import load_network
+from gan_core.judges.networks import NETWORKS, load_network
 from gan_core.params import ModelPaths
 from gan_core.storage.images import to_uint8
 

@@ -3,16 +3,27 @@
 All take images ``[B, 3, H, W]`` in [-1, 1] and work at 64 x 64; group normalisation keeps rows apart from their batch.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu, softmax
 
+from gan_core.checkpoints.files import Loaded
+from gan_core.loading import load_model
 from gan_core.registry import Registry
 
 SIZE = 64
 NETWORKS: Registry[type[nn.Module]] = Registry("network", "gan_core.judges")
+
+
+def load_network(path: str | Path, name: str | None = None) -> Loaded[nn.Module]:
+    """Build the measuring network of a checkpoint, frozen, in eval mode.
+
+    Raises ``CheckpointError`` if it is another one than ``name`` (such as ``"identity"``); with ``None`` any is taken.
+    """
+    return load_model(path, "network", NETWORKS, name)
 
 
 def resize(images: Tensor, size: int = SIZE) -> Tensor:

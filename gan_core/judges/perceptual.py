@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Loaded, read_card
 from gan_core.errors import CheckpointError
+from gan_core.judges.networks import load_network
 from gan_core.judges.trunks import IMPORTED, load_trunk
-from gan_core.loading import load_network
 
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)

@@ -7,14 +7,18 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from gan_core.judges.networks import NETWORKS, Down, Normalise, Residual, resize
-from gan_core.toy.renderer import SEGMENTATION_LABELS
 
-CLASSES = len(SEGMENTATION_LABELS)
+LABELS: tuple[str, ...] = (
+    "background", "skin", "hair", "left_eye", "right_eye", "brows", "nose",
+    "mouth", "teeth", "glasses", "neck", "clothes", "ears",
+)  # fmt: skip
+"""What each class of a label map shows, by id."""
+CLASSES = len(LABELS)
 
 
 @NETWORKS.register("segmenter")
 class Segmenter(nn.Module):
-    """Portraits ``[B, 3, H, W]`` -> logits ``[B, classes, 64, 64]`` of ``SEGMENTATION_LABELS``, by a small U-Net."""
+    """Portraits ``[B, 3, H, W]`` -> logits ``[B, classes, 64, 64]`` of ``LABELS``, by a small U-Net."""
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()

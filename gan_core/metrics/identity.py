@@ -7,8 +7,8 @@ from torch import Tensor
 
 from gan_core.batching import in_chunks
 from gan_core.judges.faces import FaceEmbedder, warp_faces
+from gan_core.judges.networks import load_network
 from gan_core.judges.pictures import Pictures
-from gan_core.loading import load_network
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric, Setting
 
 TOY = "identity"

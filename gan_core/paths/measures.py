@@ -5,48 +5,49 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes, Faces, towards_room
 from gan_core.generators.base import Generator
-from gan_core.paths.naming import look_at
+from gan_core.judges.moves import direction_with_room
+from gan_core.judges.scorers import Scored, Scorers
+from gan_core.paths.naming import score_codes
 from gan_core.paths.stored import SemanticPaths
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured: paths, and codes ``[B, width]`` with what their pictures show."""
+    """What is measured: paths, and codes ``[B, width]`` and their scores."""
 
     paths: SemanticPaths
     generator: Generator
-    eyes: Eyes
+    scorers: Scorers
     codes: Tensor
-    start: Faces
-    seen: dict[tuple[str, float], Faces] = field(default_factory=dict)
+    start: Scored
+    seen: dict[tuple[str, float], Scored] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, paths: SemanticPaths, generator: Generator, eyes: Eyes, codes: Tensor) -> "Bench":
-        """Look at the codes once."""
-        return cls(paths, generator, eyes, codes, look_at(paths, generator, codes, eyes))
+    def of(cls, paths: SemanticPaths, generator: Generator, scorers: Scorers, codes: Tensor) -> "Bench":
+        """Score the codes as they are."""
+        return cls(paths, generator, scorers, codes, score_codes(paths, generator, codes, scorers))
 
     def signs(self, name: str) -> Tensor:
         """Which way each code has room to move, ``[B]`` of +1 and -1."""
-        return towards_room(self.start, self.eyes.names.index(name))
+        return direction_with_room(self.start, self.scorers.names.index(name))
 
-    def edited(self, *moves: tuple[str, Tensor]) -> Faces:
-        """Look at the codes after moves one after the other, each by strengths ``[B]``."""
+    def edited(self, *moves: tuple[str, Tensor]) -> Scored:
+        """Score the codes after moves one after the other, each by strengths ``[B]``."""
         codes = self.codes
         for name, strengths in moves:
             codes = self.paths.edit(codes, {name: strengths})
-        return look_at(self.paths, self.generator, codes, self.eyes)
+        return score_codes(self.paths, self.generator, codes, self.scorers)
 
-    def alone(self, name: str, strength: float) -> Faces:
-        """Look at the codes after one edit, each to the side where it has room; looked at once for each strength."""
+    def alone(self, name: str, strength: float) -> Scored:
+        """Score the codes after one edit, each to the side where it has room; once for each strength."""
         if (name, strength) not in self.seen:
             self.seen[name, strength] = self.edited((name, strength * self.signs(name)))
         return self.seen[name, strength]
 
-    def change(self, faces: Faces, name: str, since: Faces | None = None) -> Tensor:
+    def change(self, faces: Scored, name: str, since: Scored | None = None) -> Tensor:
         """Absolute change of an attribute since the start (or ``since``), ``[B]``, in shares of its range."""
-        column = self.eyes.names.index(name)
+        column = self.scorers.names.index(name)
         return (faces.attributes[:, column] - (since or self.start).attributes[:, column]).abs()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fsspec.spec import AbstractFileSystem
 
 from gan_core.errors import DataError, ParamsError
-from gan_core.params import Params, check_params
+from gan_core.params import Params, check_stored_params
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.receipts import Receipt, require_receipt, valid_receipt
 from gan_core.storage.urls import exists, join_url, open_fs, read_bytes
@@ -118,7 +118,7 @@ def load_run(output: str) -> Run:
     run = _read_run(output)
     if run is None:
         raise DataError(f"no run in {output}: make one with `edit-dataset run SOURCE {output}`")
-    params = check_params(run["params"], output)
+    params = check_stored_params(run["params"], output)
     return Run(params, run["source"], output, run["shards"], run["identities"], _recipe_of(run))
 
 

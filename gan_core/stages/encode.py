@@ -10,10 +10,11 @@ from torch import Tensor
 from gan_core.batching import chunk_size, in_chunks, one_thread
 from gan_core.encoders.fast import prepare_fast
 from gan_core.loading import load_encoder, load_generator
-from gan_core.params import EncodeParams, ModelPaths, Params, Precision
+from gan_core.params import EncodeParams, ModelPaths, Params
 from gan_core.precision import set_precision
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
+from gan_core.sections import Precision
 from gan_core.storage.images import decode_image, encode_png, image_value, to_tensor, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 

@@ -1,4 +1,7 @@
-"""Handwritten digits: the pictures, and what judges them without a trained network."""
+"""Handwritten digits: the pictures, and what scores them without a trained network.
+
+``python -m gan_core.toy.digits`` writes scikit-learn's to ``data/digits.npz``.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes
 from gan_core.errors import DataError
+from gan_core.judges.scorers import Scorers
 
 DIGITS = Path("data/digits.npz")
 NAMES = ("ink", "slant", "width", "height")
@@ -27,7 +30,7 @@ class Digits:
 def load_digits(size: int, path: Path = DIGITS) -> Digits:
     """Read the digits, enlarged (bilinear) to ``size`` pixels; raises ``DataError`` if they aren't there."""
     if not path.exists():
-        raise DataError(f"no digits at {path}: write them with `python -m flows.digits`")
+        raise DataError(f"no digits at {path}: write them with `python -m gan_core.toy.digits`")
     with np.load(path) as stored:
         images, labels = torch.from_numpy(stored["images"]), torch.from_numpy(stored["labels"])
     small = images[:, None].float() / 8 - 1
@@ -51,7 +54,7 @@ def shape_moments(images: Tensor) -> Tensor:
     return torch.stack([ink.mean((1, 2)), -xy / yy.clamp_min(1e-6), xx.sqrt(), yy.sqrt()], 1)
 
 
-def digit_eyes(digits: Digits) -> Eyes:
+def digit_scorers(digits: Digits) -> Scorers:
     """Judge by shape, in shares of the range from the 1st to the 99th percentile of ``digits``, and by digit.
 
     Identity is the square root of the class probabilities under Gaussians of one covariance (linear discriminant
@@ -64,7 +67,7 @@ def digit_eyes(digits: Digits) -> Eyes:
     def identity(images: Tensor) -> Tensor:
         return torch.softmax(_small(images) @ weight + bias, 1).sqrt()
 
-    return Eyes(NAMES, lambda images: (shape_moments(images) - low) / (high - low), identity)
+    return Scorers(NAMES, lambda images: (shape_moments(images) - low) / (high - low), identity)
 
 
 def _small(images: Tensor) -> Tensor:
@@ -77,3 +80,16 @@ def _discriminant(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     covariance = away.t() @ away / len(x) + RIDGE * torch.eye(x.shape[1])
     weight = torch.linalg.solve(covariance, means.t())
     return weight, -0.5 * (means * weight.t()).sum(1)
+
+
+def write_digits(path: Path = DIGITS) -> None:
+    """Write ``images [1797, 8, 8]`` uint8 from 0 to 16 and ``labels [1797]`` (UCI, Alpaydin and Kaynak 1998)."""
+    from sklearn.datasets import load_digits as load_sklearn_digits
+
+    digits = load_sklearn_digits()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, images=digits.images.astype(np.uint8), labels=digits.target.astype(np.uint8))
+
+
+if __name__ == "__main__":
+    write_digits()

@@ -1,16 +1,20 @@
-"""Parameters of what is trained and of what that needs: ``portraits``, ``sample``, ``train_*``, ``directions``."""
+"""Parameters of the toy world, read from ``toy.yaml``: its portraits, its sample, and the trainings of its models."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from gan_core.params import load_sections
 from gan_core.sections import Count, Positive, Precision, Section, Unit, Weight
+from gan_core.training.params import DirectionsParams, LatentEditsParams, PathsParams
+from gan_core.translation.tasks import Term
 
 
 class PortraitsParams(Section):
     """The toy portraits that the embedded models are trained on."""
 
-    train_images: Count = 24_000
+    train_images: Count = 20_000
     seed: int = 1_000_000
     held_out_images: Count = 512
     held_out_seed: int = 9_000_000
@@ -30,22 +34,22 @@ class TrainGeneratorParams(Section):
     size: Count = 64
     style_dim: Count = 128
     n_mlp: Count = 4
-    channels: dict[int, int] = {4: 128, 8: 128, 16: 96, 32: 64, 64: 32}
+    channels: dict[int, int] = {4: 192, 8: 192, 16: 128, 32: 64, 64: 32}
     discriminator_channels: dict[int, int] = {4: 128, 8: 128, 16: 64, 32: 32, 64: 16}
-    batch_size: Count = 32
-    paired_images: int = 400_000
-    paired_lr: Positive = 2e-3
-    adversarial_images: int = 100_000
+    batch_size: Count = 16
+    paired_images: int = 480_000
+    paired_lr: Positive = 8e-3
+    adversarial_images: int = 78_000
     lr: Positive = 5e-4
     discriminator_lr: Positive = 4e-3
-    pair_weight: Weight = 3.0
+    pair_weight: Weight = 20.0
     feature_weight: Weight = 4.0
     r1_gamma: Weight = 0.2
     r1_every: Count = 16
     path_length_weight: Weight = 2.0
     path_length_every: Count = 8
-    mixing: Unit = 0.5
-    ema_images: Count = 10_000
+    mixing: Unit = 0.25
+    ema_images: Count = 3_000
     precision: Precision = "fast"
     seed: int = 0
 
@@ -73,7 +77,10 @@ class TrainCelParams(Section):
     seed: int = 0
 
 
-Term = Literal["l2", "perceptual", "l2_crop", "perceptual_crop", "identity", "w_norm", "latent", "delta", "adversarial"]
+PYRAMID: dict[str, Any] = {"units": [1, 2, 4, 4], "width": 16, "input_size": 64}
+WITHOUT_IDENTITY: dict[Term, float] = {"l2": 1.0, "perceptual": 0.8, "w_norm": 0.005, "latent": 0.5}
+WITH_IDENTITY: dict[Term, float] = {**WITHOUT_IDENTITY, "identity": 0.1}
+INVERSION: dict[Term, float] = {**WITHOUT_IDENTITY, "identity": 0.2}
 
 
 class TrainEncoderParams(Section):
@@ -84,16 +91,16 @@ class TrainEncoderParams(Section):
     the discriminator learns from one latent of each image, half of them older; else from all of the batch.
     """
 
-    network: dict[str, Any] = {"units": [1, 2, 3, 2], "width": 24, "input_size": 64}
-    images: Count = 22_000
-    latent_images: Annotated[int, Field(ge=0)] = 0
+    network: dict[str, Any] = PYRAMID | {"head_width": 48}
+    images: Count = 52_000
+    latent_images: Annotated[int, Field(ge=0)] = 32_000
     batch_size: Annotated[int, Field(ge=4)] = 16
     optimiser: Literal["adamw", "ranger"] = "adamw"
     lr: Positive = 2e-3
     weight_decay: Weight = 0.0
     clip: Positive = 5.0
     ema_images: Positive = 4_000
-    losses: dict[Term, Weight] = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1, "w_norm": 0.005, "latent": 0.5}
+    losses: dict[Term, Weight] = INVERSION
     progressive_start: Annotated[int, Field(ge=0)] = 0
     progressive_every: Annotated[int, Field(ge=0)] = 0
     discriminator_lr: Positive = 2e-4
@@ -109,78 +116,23 @@ class TrainTranslationParams(TrainEncoderParams):
     ``factors`` are what super-resolution reduces by, ``masks`` what inpainting hides.
     """
 
+    images: Count = 16_000
+    latent_images: Annotated[int, Field(ge=0)] = 8_000
+    losses: dict[Term, Weight] = WITH_IDENTITY
     start: bool = True
     factors: Annotated[list[Count], Field(min_length=1)] = [8]
     masks: Annotated[list[str], Field(min_length=1)] = ["box"]
 
 
-class LatentEditsParams(Section):
-    """The classifier of latents, and a block for each attribute of ``blocks`` that can be taken from a reference.
-
-    A block learns by the classifier for ``block_steps``, then from pictures for ``picture_steps``.
-    """
-
-    samples: Annotated[int, Field(ge=64)] = 6_000
-    hidden: Annotated[list[int], Field(min_length=1)] = [512, 128]
-    embedding: Count = 32
-    heads: Count = 4
-    blocks: list[str] = ["smile", "yaw", "hair_lightness", "glasses"]
-    batch_size: Count = 128
-    classifier_steps: Count = 1_500
-    block_steps: Count = 600
-    picture_steps: Annotated[int, Field(ge=0)] = 250
-    lr: Positive = 1e-3
-    weight_decay: Weight = 0.0
-    precision: Precision = "fast"
-    seed: int = 0
-
-
 class TrainMeasureParams(Section):
     """The toy networks that measure: one budget for each; ``rendered`` pictures are drawn for this network alone."""
 
-    images: Count = 150_000
-    rendered: Count = 12_000
+    images: Count = 112_000
+    rendered: Count = 1_200
     batch_size: Count = 64
     lr: Positive = 1e-3
     width: Count = 32
     precision: Precision = "fast"
-    seed: int = 0
-
-
-class DirectionsParams(Section):
-    """Linear directions fitted on labelled samples of the generator; strength 1 moves by ``move`` of the range."""
-
-    samples: Count = 8_000
-    attributes: list[str] = ["smile", "yaw", "hair_lightness"]
-    move: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    refine_steps: Annotated[int, Field(ge=0)] = 150
-    seed: int = 0
-
-
-class PathsParams(Section):
-    """Paths learnt without labels (``gan_core.paths``), then named after the attributes that they change.
-
-    They run through ``space`` of the generator, in its ``rank`` leading principal axes (the whole space for null);
-    amounts are in standard deviations there. ``models`` holds arguments of single path models, by name. Strength 1
-    moves an attribute by ``move`` of its range.
-    """
-
-    space: str = "w"
-    rank: Count | None = 16
-    count: Count | None = None
-    models: dict[str, dict[str, Any]] = {}
-    steps: Count = 600
-    batch_size: Count = 8
-    lr: Positive = 1e-3
-    path_lr: Positive = 1e-3
-    amounts: tuple[Positive, Positive] = (0.5, 3.0)
-    amount_weight: Weight = 0.25
-    volume_weight: Weight = 1.0
-    reconstructor: str = "lenet"
-    reconstructor_size: Count | None = None
-    rank_codes: Count = 24
-    attributes: list[str] = ["smile", "yaw", "hair_lightness", "hair_length"]
-    move: Annotated[float, Field(gt=0, lt=1)] = 0.5
     seed: int = 0
 
 
@@ -194,3 +146,79 @@ class TrainDigitsParams(Section):
     lr: Positive = 4e-4
     ema_steps: Count = 200
     seed: int = 0
+
+
+ENCODERS = {
+    "psp": TrainEncoderParams(),
+    "e4e": TrainEncoderParams(
+        losses={**INVERSION, "delta": 2e-4, "adversarial": 0.1}, progressive_start=32_000, progressive_every=1_000
+    ),
+    "style-transformer": TrainEncoderParams(network={**PYRAMID, "heads": 4}),
+    "psp-w": TrainEncoderParams(network=PYRAMID),
+    "psp-w-plus": TrainEncoderParams(network=PYRAMID),
+}
+FRONTALISATION: dict[Term, float] = {
+    **{"l2": 0.001, "perceptual": 0.08, "l2_crop": 0.01, "perceptual_crop": 0.8},
+    **{"identity": 1.0, "w_norm": 0.005, "latent": 0.5},
+}
+TRANSLATIONS = {
+    "frontalisation": TrainTranslationParams(losses=FRONTALISATION),
+    "sketch": TrainTranslationParams(losses=WITHOUT_IDENTITY),
+    "segmentation": TrainTranslationParams(losses=WITHOUT_IDENTITY),
+    "super-resolution": TrainTranslationParams(factors=[2, 4, 8, 16, 32]),
+    "inpainting": TrainTranslationParams(masks=["box", "centre", "half", "strokes"]),
+    "toonify": TrainTranslationParams(
+        latent_images=0, losses={"l2": 1.0, "perceptual": 0.8, "identity": 0.1, "latent": 5.0}
+    ),
+}
+
+
+class ToyParams(Section):
+    """Everything in ``toy.yaml``; a section that is stated in part has its own defaults for the rest."""
+
+    portraits: PortraitsParams = PortraitsParams()
+    sample: SampleParams = SampleParams()
+    train_generator: TrainGeneratorParams = TrainGeneratorParams()
+    train_cel: TrainCelParams = TrainCelParams()
+    train_encoder: dict[str, TrainEncoderParams] = ENCODERS
+    train_translation: dict[str, TrainTranslationParams] = TRANSLATIONS
+    train_identity: TrainMeasureParams = TrainMeasureParams()
+    train_attributes: TrainMeasureParams = TrainMeasureParams(width=24)
+    train_perceptual: TrainMeasureParams = TrainMeasureParams(images=40_000, lr=2e-3)
+    train_landmarks: TrainMeasureParams = TrainMeasureParams(images=80_000, width=16)
+    train_segmenter: TrainMeasureParams = TrainMeasureParams(images=40_000, batch_size=32, lr=2e-3, width=16)
+    directions: DirectionsParams = DirectionsParams()
+    train_latent_edits: LatentEditsParams = LatentEditsParams()
+    train_paths: PathsParams = PathsParams()
+    train_digits: TrainDigitsParams = TrainDigitsParams()
+    train_digit_paths: PathsParams = PathsParams(
+        space="z",
+        rank=None,
+        batch_size=32,
+        reconstructor_size=32,
+        rank_codes=64,
+        attributes=["ink", "slant", "width"],
+        move=0.3,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Sections of one class differ in their defaults, so the class alone can't fill them in."""
+        if not isinstance(values, dict):
+            return values
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        return {name: _completed(defaults.get(name), value) for name, value in values.items()}
+
+
+def _completed(default: Any, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if isinstance(default, dict):
+        return {name: _completed(default.get(name), section) for name, section in value.items()}
+    return dict(default) | value if isinstance(default, Section) else value
+
+
+def load_toy_params(path: str | Path = "toy.yaml", overrides: dict[str, Any] | None = None) -> ToyParams:
+    """Read and check ``path`` as ``load_params`` does ``params.yaml``; raises ``ParamsError``."""
+    return load_sections(ToyParams, path, overrides)

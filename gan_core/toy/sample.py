@@ -10,12 +10,12 @@ import pyarrow as pa
 from PIL import Image
 
 from gan_core.errors import ParamsError
-from gan_core.params import SampleParams, load_params
 from gan_core.rows import Row
 from gan_core.storage.images import image_value
 from gan_core.storage.receipts import Receipt, code_version, content_key, write_receipt
 from gan_core.storage.shards import IMAGE, ShardWriter, latent_type, shard_name
 from gan_core.storage.urls import join_url
+from gan_core.toy.params import SampleParams, load_toy_params
 from gan_core.toy.planted import FORMATS, SPOILED, Frame, write_jpeg, write_png
 from gan_core.toy.renderer import ATTRIBUTES, FACTOR_NAMES, render_wild, sample_factors
 
@@ -94,8 +94,8 @@ def _encode(name: str, image: Image.Image) -> bytes:
 
 
 def main() -> None:
-    """Write the sample dataset of ``params.yaml``."""
-    write_sample("data/sample", load_params().sample)
+    """Write the sample dataset of ``toy.yaml``."""
+    write_sample("data/sample", load_toy_params().sample)
 
 
 if __name__ == "__main__":

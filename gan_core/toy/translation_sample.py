@@ -12,11 +12,11 @@ import pyarrow as pa
 import torch
 
 from gan_core.errors import ParamsError
-from gan_core.params import SampleParams, load_params
 from gan_core.rows import Row
 from gan_core.storage.images import encode_png, image_value, to_uint8
 from gan_core.storage.shards import IMAGE, ShardWriter, shard_name
 from gan_core.storage.urls import join_url
+from gan_core.toy.params import SampleParams, load_toy_params
 from gan_core.toy.renderer import ATTRIBUTES, FACTOR_NAMES, SEGMENTATION_LABELS, render, sample_factors
 from gan_core.translation.degradations import reduce_pixels
 from gan_core.translation.masks import draw_mask
@@ -97,4 +97,4 @@ def _grey(values: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    write_translation_sample(FOLDER, load_params().sample)
+    write_translation_sample(FOLDER, load_toy_params().sample)

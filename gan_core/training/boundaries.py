@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gan_core.editing.calibrate import Faces, calibrate
+from gan_core.editing.calibrate import calibrate
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.linear import condition, svm_direction
 from gan_core.errors import ParamsError, near_matches
+from gan_core.judges.scorers import load_scorers
 from gan_core.loading import load_generator
-from gan_core.params import DirectionsParams, ModelPaths
-from gan_core.training.directions import network_eyes, sample_faces
+from gan_core.params import ModelPaths
+from gan_core.training.directions import sample_faces
+from gan_core.training.params import DirectionsParams
 
 CALIBRATION_FACES = 64
 
@@ -27,17 +29,17 @@ def fit_boundaries(
     strength 1 moves the attribute by ``params.move`` of its range. Raises ``ParamsError`` for attributes that the
     network doesn't know.
     """
-    eyes = network_eyes(models)
+    scorers = load_scorers(models)
     for name in [*attributes, *free_of]:
-        if name not in eyes.names:
-            raise ParamsError(f"no attribute {name!r} to fit{near_matches(name, eyes.names)}")
+        if name not in scorers.names:
+            raise ParamsError(f"no attribute {name!r} to fit{near_matches(name, scorers.names)}")
     loaded = load_generator(models.generator)
     generator, sha256 = loaded.model, loaded.sha256
-    faces = sample_faces(generator, params.samples, params.seed, eyes)
+    faces = sample_faces(generator, params.samples, params.seed, scorers)
     held_out = min(CALIBRATION_FACES, params.samples // 4)
-    few = Faces(faces.w_plus[:held_out], faces.attributes[:held_out], faces.identity[:held_out])
+    few = faces.part(slice(held_out))
     w, labels = faces.w_plus[held_out:, 0].double().numpy(), faces.attributes[held_out:].double().numpy()
-    normals = {name: svm_direction(w, labels[:, eyes.names.index(name)]) for name in {*attributes, *free_of}}
+    normals = {name: svm_direction(w, labels[:, scorers.names.index(name)]) for name in {*attributes, *free_of}}
     longest = float(np.sqrt(((w - w.mean(0)) ** 2).sum(1).mean()))
     unit = f"{params.move:g} of the attribute's range"
     found = []
@@ -46,6 +48,6 @@ def fit_boundaries(
         vector = torch.from_numpy(condition(normals[name], np.reshape(others, (-1, w.shape[1])))).float()
         method = "svm" + (f" free of {', '.join(other for other in free_of if other != name)}" if others else "")
         draft = Direction(name, vector, sha256, unit=unit, method=method)
-        found.append(calibrate(generator, few, draft, eyes, params.move, longest))
+        found.append(calibrate(generator, few, draft, scorers, params.move, longest))
     save_directions(target, found, f"edit-dataset directions fit svm, {params.samples} samples, seed {params.seed}")
     return found

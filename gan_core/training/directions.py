@@ -1,26 +1,26 @@
-"""Fit, calibrate and choose the linear directions of a generator: ``python -m gan_core.training.directions``."""
+"""Fit, calibrate and choose the linear directions of a generator."""
 
-import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations, product
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes, Faces, calibrate, look, merit
+from gan_core.editing.calibrate import calibrate
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.linear import FITS, Array
 from gan_core.editing.refine import refine
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.loading import load_generator, load_network
-from gan_core.params import DirectionsParams, ModelPaths, load_params
+from gan_core.judges.moves import merit
+from gan_core.judges.scorers import Scored, Scorers, load_scorers, render_and_score
+from gan_core.loading import load_generator
+from gan_core.params import ModelPaths
+from gan_core.training.params import DirectionsParams
 
-METRICS = Path("data/metrics/directions.json")
 SEARCH_FACES = 48
 SCORE_FACES = 256
 IDENTITY_COMPONENTS = 8
@@ -33,37 +33,36 @@ def train_directions(params: DirectionsParams, models: ModelPaths) -> list[Direc
     Labels come from the attribute network alone; ``models.identity`` says what must not change.
     """
     loaded = load_generator(models.generator)
-    generator, eyes = loaded.model, network_eyes(models)
+    generator = loaded.model
+    scorers = load_scorers(models)
     for name in params.attributes:
-        if name not in eyes.names:
-            raise ParamsError(f"directions.attributes: unknown attribute {name!r}{near_matches(name, eyes.names)}")
-    faces = sample_faces(generator, params.samples, params.seed, eyes)
+        if name not in scorers.names:
+            raise ParamsError(f"directions.attributes: unknown attribute {name!r}{near_matches(name, scorers.names)}")
+    faces = sample_faces(generator, params.samples, params.seed, scorers)
     unit = f"{params.move:g} of the attribute's range"
     drafts = [Direction(name, torch.empty(0), loaded.sha256, unit=unit) for name in params.attributes]
     held_out = min(SCORE_FACES, params.samples // 4)
-    fits, faces = fit_all(_part(faces, slice(held_out, None))), _part(faces, slice(held_out))
-    directions = [choose_direction(generator, faces, fits, eyes, draft, params) for draft in drafts]
+    fits, faces = fit_all(faces.part(slice(held_out, None))), faces.part(slice(held_out))
+    directions = [choose_direction(generator, faces, fits, scorers, draft, params) for draft in drafts]
     made_by = f"gan_core.training.directions, {params.samples} samples, seed {params.seed}"
-    save_directions(models.directions, directions, made_by, {"attributes_sha256": eyes.attributes_sha256})
+    save_directions(models.directions, directions, made_by, {"attributes_sha256": scorers.attributes_sha256})
     return directions
 
 
-def network_eyes(models: ModelPaths) -> Eyes:
-    """Judge pictures by the attribute regressor and the identity embedder."""
-    attributes, identity = load_network(models.attributes, "attributes"), load_network(models.identity, "identity")
-    names: Sequence[str] = attributes.model.names  # type: ignore[assignment]
-    return Eyes(tuple(names), lambda images: (attributes.model(images) + 1) / 2, identity.model, attributes.sha256)
-
-
 @torch.no_grad()
-def sample_faces(generator: Generator, n: int, seed: int, eyes: Eyes) -> Faces:
-    """Draw ``n`` latents of the generator and look at their pictures."""
+def sample_faces(generator: Generator, n: int, seed: int, scorers: Scorers) -> Scored:
+    """Draw ``n`` latents of the generator and score their pictures."""
     z = torch.randn(n, generator.z_dim, generator=torch.Generator().manual_seed(seed))
-    return look(generator, generator.broadcast(generator.mapping(z)), eyes)
+    return render_and_score(generator, generator.broadcast(generator.mapping(z)), scorers)
 
 
 def choose_direction(
-    generator: Generator, faces: Faces, fits: dict[str, Tensor], eyes: Eyes, draft: Direction, params: DirectionsParams
+    generator: Generator,
+    faces: Scored,
+    fits: dict[str, Tensor],
+    scorers: Scorers,
+    draft: Direction,
+    params: DirectionsParams,
 ) -> Direction:
     """Return the direction for the attribute that ``draft`` is named after, one unit moving it by ``params.move``.
 
@@ -71,7 +70,7 @@ def choose_direction(
     best and changes other attributes least. The choice is then refined, and what is better on ``faces`` returned. Every
     candidate is calibrated to the same move on some of ``faces`` (which should not be those of the fits).
     """
-    few, move = _part(faces, slice(SEARCH_FACES)), params.move
+    few, move = faces.part(slice(SEARCH_FACES)), params.move
     w = faces.w_plus[:, 0]
     longest = (w - w.mean(0)).square().sum(1).mean().sqrt().item()
     tried: dict[tuple[str, tuple[int, int]], Direction] = {}
@@ -79,9 +78,9 @@ def choose_direction(
     def best_of(methods: Iterable[str], ranges: Iterable[tuple[int, int]]) -> Direction:
         for method, layers in product(methods, ranges):
             if (method, layers) not in tried:
-                vector = fits[method][eyes.names.index(draft.name)]
+                vector = fits[method][scorers.names.index(draft.name)]
                 candidate = replace(draft, vector=vector, layers=layers, method=method)
-                tried[method, layers] = calibrate(generator, few, candidate, eyes, move, longest)
+                tried[method, layers] = calibrate(generator, few, candidate, scorers, move, longest)
         return max(tried.values(), key=lambda direction: merit(direction.scores, move))
 
     everywhere = (0, generator.n_latent)
@@ -90,14 +89,14 @@ def choose_direction(
     best = best_of(fits, [best.layers or everywhere])
     finalists = [best]
     if params.refine_steps:
-        finalists.append(refine(generator, best, eyes, move, params.refine_steps, params.seed))
-    finalists = [calibrate(generator, faces, direction, eyes, move, longest) for direction in finalists]
+        finalists.append(refine(generator, best, scorers, move, params.refine_steps, params.seed))
+    finalists = [calibrate(generator, faces, direction, scorers, move, longest) for direction in finalists]
     best = max(finalists, key=lambda direction: merit(direction.scores, move))
     log.info("%s: %s, layers %s, %s", best.name, best.method, best.layers, _say(best))
     return best
 
 
-def fit_all(faces: Faces) -> dict[str, Tensor]:
+def fit_all(faces: Scored) -> dict[str, Tensor]:
     """Return the candidates ``[A, w_dim]`` of every fit, each given the other attributes, with and without identity.
 
     Identity enters as the leading principal components of the embeddings.
@@ -124,23 +123,5 @@ def layer_ranges(n_latent: int) -> list[tuple[int, int]]:
     return [pair for pair in combinations(edges, 2) if pair != (0, n_latent)]
 
 
-def _part(faces: Faces, rows: slice) -> Faces:
-    return Faces(faces.w_plus[rows], faces.attributes[rows], faces.identity[rows])
-
-
 def _say(direction: Direction) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in direction.scores.items())
-
-
-def main() -> None:
-    """Fit the directions that ``params.yaml`` asks for, and write their scores to ``data/metrics/directions.json``."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    params = load_params()
-    directions = train_directions(params.directions, params.models)
-    METRICS.parent.mkdir(parents=True, exist_ok=True)
-    scores = {d.name: {key: round(value, 4) for key, value in d.scores.items()} for d in directions}
-    METRICS.write_text(json.dumps(scores, indent=1, sort_keys=True) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,10 +1,12 @@
-"""What a training run leaves behind while it runs: a line of numbers and a picture grid per report."""
+"""What follows a training, and what it leaves behind: a line of numbers and a grid of pictures a report, its scores."""
 
 import json
 import logging
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -12,13 +14,20 @@ from torch import Tensor
 
 from gan_core.storage.images import to_uint8
 
-Report = Callable[[int, dict[str, float], Tensor], None]
-"""Called with (images seen, metrics, pictures ``[N, 3, H, W]`` in [-1, 1])."""
-
-Progress = Callable[[int], None]
-"""Called with the images seen so far, often."""
-
+FOLDER = Path("data/training")
+SCORES = Path("data/metrics")
 logger = logging.getLogger(__name__)
+
+
+class Report(Protocol):
+    """What follows a training."""
+
+    def __call__(self, seen: int, metrics: dict[str, float], pictures: Tensor) -> None:
+        """Take in metrics after ``seen`` images, and pictures ``[N, 3, H, W]`` in [-1, 1]."""
+
+    def progress(self, seen: int, images: int) -> None:
+        """Take in after each step how many of all images were seen."""
+        return
 
 
 def tile(images: Tensor, columns: int = 8) -> Image.Image:
@@ -31,10 +40,10 @@ def tile(images: Tensor, columns: int = 8) -> Image.Image:
     return Image.fromarray(grid.reshape(rows * height, columns * width, 3))
 
 
-class TrainingLog:
+class TrainingLog(Report):
     """A ``Report`` that appends to ``<folder>/<name>.jsonl`` and keeps the newest grid as ``<folder>/<name>.png``."""
 
-    def __init__(self, name: str, folder: Path = Path("data/training")) -> None:
+    def __init__(self, name: str, folder: Path = FOLDER) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.lines = folder / f"{name}.jsonl"
         self.picture = folder / f"{name}.png"
@@ -49,3 +58,13 @@ class TrainingLog:
         with self.lines.open("a") as file:
             file.write(json.dumps({"images": seen, "images_per_s": round(speed, 1)} | values) + "\n")
         tile(pictures).save(self.picture)
+
+
+def run_training(name: str, train: Callable[[Path], Mapping[str, Any]]) -> None:
+    """Call ``train`` with a folder to resume from, which goes when it ends; write its scores to ``data/metrics``."""
+    folder = FOLDER / name
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = train(folder)
+    SCORES.mkdir(parents=True, exist_ok=True)
+    (SCORES / f"{name}.json").write_text(json.dumps(scores, indent=2) + "\n")
+    shutil.rmtree(folder)

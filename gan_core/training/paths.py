@@ -4,6 +4,7 @@ Voynov and Babenko 2020 (section 3.1); the penalty on the volume is of Aoshima a
 its spaces, any registered path model.
 """
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +14,19 @@ from torch import Tensor
 
 from gan_core.generators.base import Generator
 from gan_core.loading import model_tensors
-from gan_core.params import PathsParams
 from gan_core.paths.base import PATHS
 from gan_core.paths.reconstructor import RECONSTRUCTORS, Reconstructor
 from gan_core.paths.space import Frame, check_space, code_width, codes_to_w_plus, sample_codes
 from gan_core.paths.stored import SemanticPaths
+from gan_core.training.fit import Course, fit, step_seed
 from gan_core.training.log import Report
+from gan_core.training.params import PathsParams
 from gan_core.training.state import Resumable, fingerprint
 
 FRAME_SAMPLES = 4096
-SAVE_EVERY = 100
+REPORT_STEPS = 100
+ACCURACY_STEPS = 50
+"""The accuracy that is reported is a mean over about this many steps."""
 STRIP_ROWS, STRIP_COLUMNS = 6, 8
 
 
@@ -40,12 +44,14 @@ class Moves:
 class PathState(Resumable):
     """Paths in training, and the network that tells them apart."""
 
-    kept = ("paths", "reconstructor", "optimiser", "step")
+    kept = ("paths", "reconstructor", "optimiser", "seen", "accuracy", "seconds")
     paths: SemanticPaths
     reconstructor: Reconstructor
     optimiser: torch.optim.Adam
     key: str
-    step: int = 0
+    seen: int = 0
+    accuracy: float = 0.0
+    seconds: float = 0.0
 
     @classmethod
     def create(cls, name: str, params: PathsParams, generator: Generator, generator_sha256: str) -> "PathState":
@@ -69,28 +75,25 @@ class PathState(Resumable):
 
 
 def train_paths(state: PathState, params: PathsParams, generator: Generator, state_path: Path, report: Report) -> None:
-    """Train (or go on training) ``state`` for ``params.steps``; step i follows from the seed and i alone."""
-    state.load(state_path)
-    state.paths.train().requires_grad_(True)
-    state.reconstructor.train()
-    correct = 0.0
-    while state.step < params.steps:
-        moves = draw_moves(state.paths, params, generator, params.seed * 1_000_003 + state.step)
-        losses = train_step(state, params, generator, moves)
-        state.step += 1
-        correct += (losses["accuracy"] - correct) / min(state.step, 50)
-        if state.step % SAVE_EVERY == 0 or state.step == params.steps:
-            report(
-                state.step * params.batch_size, losses | {"accuracy": correct}, strip(state.paths, generator, params)
-            )
-            state.save(state_path)
-    state.paths.eval().requires_grad_(False)
-    state.reconstructor.eval()
+    """Train (or go on training) ``state`` for ``params.steps``."""
+    batch = params.batch_size
+    course = Course(params.steps * batch, batch, params.seed, REPORT_STEPS * batch)
+
+    def step(stream: torch.Generator) -> dict[str, float]:
+        started = time.monotonic()
+        losses = train_step(state, params, generator, draw_moves(state.paths, params, generator, stream))
+        state.seconds += time.monotonic() - started
+        steps = min(state.seen // batch + 1, ACCURACY_STEPS)
+        state.accuracy += (losses["accuracy"] - state.accuracy) / steps
+        return losses | {"accuracy": state.accuracy}
+
+    fit(state, course, step, report, lambda: ({}, strip(state.paths, generator, params)), state_path)
+    for network in (state.paths, state.reconstructor):
+        network.requires_grad_(False)
 
 
-def draw_moves(paths: SemanticPaths, params: PathsParams, generator: Generator, seed: int) -> Moves:
+def draw_moves(paths: SemanticPaths, params: PathsParams, generator: Generator, stream: torch.Generator) -> Moves:
     """Draw codes, paths and amounts; forward and backward equally often, lengths evenly in ``params.amounts``."""
-    stream = torch.Generator().manual_seed(seed)
     codes = sample_codes(generator, paths.space, params.batch_size, stream)
     chosen = torch.randint(paths.model.count, (len(codes),), generator=stream)
     low, high = params.amounts
@@ -126,7 +129,8 @@ def recognised(state: PathState, params: PathsParams, generator: Generator, batc
     """Share of fresh moves whose path the trained reconstructor recognises."""
     correct = []
     for i in range(batches):
-        moves = draw_moves(state.paths, params, generator, params.seed * 1_000_003 + params.steps + i)
+        stream = torch.Generator().manual_seed(step_seed(params.seed, params.steps + i))
+        moves = draw_moves(state.paths, params, generator, stream)
         images = [
             generator.synthesis(codes_to_w_plus(generator, state.paths.space, codes))
             for codes in (moves.codes, state.paths.move(moves.codes, moves.paths, moves.amounts))

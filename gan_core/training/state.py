@@ -13,11 +13,23 @@ class Resumable:
     """Everything that one training resumes from.
 
     ``kept`` names the attributes that are stored: networks and optimisers by their state, all else as it is. ``key``
-    stands for what the training was begun with.
+    stands for what the training was begun with, ``seen`` counts the images.
     """
 
     kept: ClassVar[tuple[str, ...]]
     key: str
+    seen: int
+
+    def averaged(self) -> tuple[nn.Module, nn.Module] | tuple[None, None]:
+        """Return the running average, if there is one, and the network that it follows."""
+        return None, None
+
+    def place(self, training: bool) -> None:
+        """Bring all networks but the running average into training or evaluation mode."""
+        average, _ = self.averaged()
+        for part in (getattr(self, name) for name in self.kept):
+            if isinstance(part, nn.Module) and part is not average:
+                part.train(training)
 
     def save(self, path: Path) -> None:
         """Write atomically: a kill leaves the previous file."""

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from gan_core.judges.segmenter import CLASSES, LABELS
 from gan_core.registry import Registry
 from gan_core.storage.images import MAX_PIXELS, ImageError, decode_image, to_tensor
-from gan_core.toy.renderer import SEGMENTATION_LABELS
-from gan_core.toy.renderer.render import outline
 from gan_core.translation.degradations import check_factor, degrade
 from gan_core.translation.masks import draw_mask, hide
 
@@ -38,9 +37,7 @@ class InputTransform(ABC):
 
     from_labels: ClassVar[bool] = False
 
-    def __init__(
-        self, factors: Sequence[int] = (8,), masks: Sequence[str] = ("box",), classes: int = len(SEGMENTATION_LABELS)
-    ) -> None:
+    def __init__(self, factors: Sequence[int] = (8,), masks: Sequence[str] = ("box",), classes: int = CLASSES) -> None:
         self.factors, self.masks, self.classes = tuple(factors), tuple(masks), classes
 
     @property
@@ -155,13 +152,19 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 
 
 def draw_sketch(labels: Tensor) -> Tensor:
-    """Label ids ``[B, S, S]`` -> the borders between them ``[B, 1, S, S]``, as the renderer draws its sketches."""
-    return outline(labels.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    """Label ids ``[B, S, S]`` -> the borders between them ``[B, 1, S, S]``, lines 0 on paper 1.
+
+    A pixel is on a line where its label differs from that above it or to its left.
+    """
+    lines = labels.new_zeros(labels.shape, dtype=torch.bool)
+    lines[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    lines[:, :, 1:] |= labels[:, :, 1:] != labels[:, :, :-1]
+    return 1 - lines[:, None].float()
 
 
 def mirror_labels(labels: Tensor) -> Tensor:
     """Label ids ``[..., S, S]`` of the mirrored picture: left becomes right."""
-    ids = torch.tensor([SEGMENTATION_LABELS.index(MIRRORED.get(name, name)) for name in SEGMENTATION_LABELS])
+    ids = torch.tensor([LABELS.index(MIRRORED.get(name, name)) for name in LABELS])
     return ids[labels.flip(-1).long()].to(labels.dtype)
 
 

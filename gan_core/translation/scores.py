@@ -11,16 +11,16 @@ from torch import Tensor
 
 from gan_core.batching import in_chunks
 from gan_core.checkpoints.files import Loaded
+from gan_core.judges.networks import load_network
 from gan_core.judges.perceptual import load_perceptual
 from gan_core.judges.segmenter import count_overlaps, mean_iou
-from gan_core.loading import load_network
 from gan_core.metrics.pixel import mse, psnr
 from gan_core.params import ModelPaths
-from gan_core.toy.renderer import FACTORS
 from gan_core.translation.degradations import reduce_bicubic
 from gan_core.translation.inputs import Seen, draw_sketch
 
-YAW = max(factor.high for factor in FACTORS if factor.name == "yaw")
+YAW_DEGREES = 26.0
+"""A yaw of 1 or -1 from the attribute regressor is a head turned by this much: the ends of the range it learnt."""
 NETWORKS = ("identity", "attributes", "segmenter")
 NEAR = 1
 """Lines agree that are no further apart than this, in pixels."""
@@ -77,7 +77,7 @@ class Scorer:
     def degrees(self, x: Tensor) -> Tensor:
         """How far heads are turned to either side, in degrees ``[B]``, as the attribute regressor sees it."""
         regressor: Any = self.networks["attributes"]
-        return in_chunks(regressor, x)[:, regressor.names.index("yaw")].abs() * YAW
+        return in_chunks(regressor, x)[:, regressor.names.index("yaw")].abs() * YAW_DEGREES
 
     def label(self, x: Tensor) -> Tensor:
         """Label ids ``[B, S, S]`` that the segmenter sees; it sees pictures of any size in its own."""

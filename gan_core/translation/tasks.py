@@ -1,7 +1,7 @@
 """The tasks of pSp as a table of settings: what the encoder sees, what it is judged by, and who draws.
 
 The weights are the published ones (Richardson et al. 2021, appendix A, and the code's own configuration); those that
-the toy encoders are trained with are in ``train_translation`` of ``params.yaml``. The published code has no inpainting:
+the toy encoders are trained with are in ``train_translation`` of ``toy.yaml``. The published code has no inpainting:
 the paper shows it, and its weights here are those of super-resolution.
 """
 
@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gan_core.params import Params, Term
+from gan_core.params import Params
 from gan_core.registry import Registry
 
+Term = Literal["l2", "perceptual", "l2_crop", "perceptual_crop", "identity", "w_norm", "latent", "delta", "adversarial"]
+"""A term of an encoder's loss; what each is: ``gan_core.toy.training.encoder_losses``."""
 Weights = Mapping[Term, float]
 INVERSION: Weights = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1}
 WITHOUT_IDENTITY: Weights = {"l2": 1.0, "perceptual": 0.8, "w_norm": 0.005}

@@ -49,7 +49,7 @@ def test_runs_have_one_parent_and_the_best_is_the_champion(
     for variant in ("psp", "e4e"):
         write_encoder(project / f"{variant}.safetensors", variant, tiny_models["generator"])
     params["models"] = tiny_models | {"encoder": str(project / "psp.safetensors")}
-    params |= {"train_encoder": {"psp": {}, "e4e": {}, "psp-w": {}}, "edits": []}
+    params |= {"edits": []}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     done = CliRunner().invoke(cli.app, ["compare-encoders", dataset, "runs/both"], catch_exceptions=False)
     assert done.exit_code == 0

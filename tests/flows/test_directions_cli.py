@@ -44,9 +44,7 @@ def test_list_says_of_paths_whether_their_order_counts(project: Path, capsys: py
 
 
 def test_rank_prints_the_best_paths_of_each_attribute(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = yaml.safe_load((project / "params.yaml").read_text()) | {"train_paths": {"rank_codes": 2}}
-    (project / "params.yaml").write_text(yaml.safe_dump(settings))
-    lines = answered(capsys, "directions", "rank", "--top", "2").splitlines()
+    lines = answered(capsys, "directions", "rank", "--top", "2", "--set", "rank_codes=2").splitlines()
     assert any(line.startswith("hair_lightness") and line.count("l1") == 2 for line in lines)
 
 
@@ -58,14 +56,15 @@ def test_show_draws_a_strip(project: Path, capsys: pytest.CaptureFixture[str], o
 
 
 def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    section = {"rank": 3, "steps": 1, "batch_size": 2, "rank_codes": 2, "attributes": ["smile", "yaw"]}
-    settings = yaml.safe_load((project / "params.yaml").read_text()) | {"train_paths": section}
-    (project / "params.yaml").write_text(yaml.safe_dump(settings))
-    reply = answered(capsys, "directions", "fit", "orthogonal", "mine.safetensors")
+    chosen = ("rank=3", "steps=1", "batch_size=2", "rank_codes=2", "attributes=[smile, yaw]")
+    settings = [word for setting in chosen for word in ("--set", setting)]
+    reply = answered(capsys, "directions", "fit", "orthogonal", "mine.safetensors", *settings)
     assert [line.split()[0] for line in reply.splitlines()] == ["smile", "yaw"]
     found = load_paths("mine.safetensors", load_generator(models(project)["generator"])).model
     assert set(found.named) == {"smile", "yaw"}
     assert set(json.loads(Path("data/metrics/mine.json").read_text())) == {"smile", "yaw", "scores"}
+    mistyped = refused(capsys, "directions", "fit", "warped", "x.safetensors", "--set", "step=1")
+    assert "--set: unknown key step; did you mean 'steps'" in mistyped
     assert "no way to fit 'wraped'; did you mean 'warped'" in refused(
         capsys, "directions", "fit", "wraped", "x.safetensors"
     )
@@ -74,15 +73,13 @@ def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.Capture
 
 
 def test_name_takes_published_paths_and_ours(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    section = {"rank_codes": 2, "attributes": ["yaw"]}
-    settings = yaml.safe_load((project / "params.yaml").read_text()) | {"train_paths": section}
-    (project / "params.yaml").write_text(yaml.safe_dump(settings))
+    settings = ("--set", "rank_codes=2", "--set", "attributes=[yaw]")
     supports = {"ALPHAS": torch.tensor([[1.0, -1.0]] * 3), "LOGGAMMA": torch.zeros(3, 1)}
     torch.save(supports | {"SUPPORT_SETS": torch.randn(3, 32)}, "support_sets.pt")
     assert "yaw              warped path" in answered(
-        capsys, "directions", "name", "support_sets.pt", "mine.safetensors"
+        capsys, "directions", "name", "support_sets.pt", "mine.safetensors", *settings
     )
-    assert "yaw" in answered(capsys, "directions", "name", "mine.safetensors", "again.safetensors")
+    assert "yaw" in answered(capsys, "directions", "name", "mine.safetensors", "again.safetensors", *settings)
     generator = load_generator(models(project)["generator"])
     first, again = (load_paths(file, generator).model for file in ("mine.safetensors", "again.safetensors"))
     assert first.named == again.named and set(first.named) == {"yaw"}
@@ -155,11 +152,8 @@ def test_fit_finds_the_leading_factors(
 
 
 def test_fit_finds_boundaries_free_of_others(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = yaml.safe_load((project / "params.yaml").read_text()) | {"directions": {"samples": 40}}
-    (project / "params.yaml").write_text(yaml.safe_dump(settings))
-
     def fitted(*options: str) -> dict[str, np.ndarray]:
-        answered(capsys, "directions", "fit", "svm", "mine.safetensors", *options)
+        answered(capsys, "directions", "fit", "svm", "mine.safetensors", "--set", "samples=40", *options)
         found = {d.name: d.vector.numpy().astype(float) for d in load_directions("mine.safetensors").model.values()}
         return {name: vector / np.linalg.norm(vector) for name, vector in found.items()}
 

@@ -14,7 +14,7 @@ from flows.compose_dataset import compose_dataset
 from flows.edit_dataset import edit_dataset
 from flows.notify import ADDRESS, notify
 from flows.reevaluate import reevaluate_nightly
-from flows.retrain import train_models
+from flows.train_models import train_models
 from flows.translate_dataset import translate_dataset
 
 RUN: Any = SimpleNamespace(name="runs/demo")

@@ -9,8 +9,8 @@ import yaml
 
 from flows.translate_dataset import translate_dataset
 from gan_core.errors import ParamsError
-from gan_core.params import SampleParams
 from gan_core.storage.receipts import Receipt
+from gan_core.toy.params import SampleParams
 from gan_core.toy.translation_sample import SPOILED, write_translation_sample
 from tests.gan_core.translation.conftest import write_translators
 

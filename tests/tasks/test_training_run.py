@@ -7,15 +7,15 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from gan_core.params import TrainEncoderParams, load_params
-from gan_core.training.log import TrainingLog
+from gan_core.params import load_params
+from gan_core.toy.params import TrainEncoderParams
 from tasks.training_run import TrainingRun
 
 PICTURES = torch.zeros(2, 3, 8, 8)
 
 
 def training(folder: Path, name: str = "encoder-psp") -> TrainingRun:
-    return TrainingRun(name, load_params(), TrainingLog(name, folder), TrainEncoderParams(images=48), folder)
+    return TrainingRun(name, TrainEncoderParams(images=48), load_params().track, folder)
 
 
 def test_a_resumed_training_goes_on_in_its_run_and_the_next_has_its_own(project: Path) -> None:

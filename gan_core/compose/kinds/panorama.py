@@ -9,7 +9,8 @@ from gan_core.compose.base import OPERATIONS, Drawing, Operation
 from gan_core.compose.panorama import SIGMA, joins_of, panorama, seam_score, smooth
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Axis
-from gan_core.params import CompositionSpec, ModelPaths, Weight
+from gan_core.params import CompositionSpec, ModelPaths
+from gan_core.sections import Weight
 
 
 class PanoramaSpec(CompositionSpec):

@@ -15,8 +15,9 @@ from gan_core.compose.operations import POSE_ALL, POSE_PUBLISHED, picture, swap_
 from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import walk
-from gan_core.loading import load_network
-from gan_core.params import CompositionSpec, ModelPaths, Unit
+from gan_core.judges.networks import load_network
+from gan_core.params import CompositionSpec, ModelPaths
+from gan_core.sections import Unit
 from gan_core.storage.urls import hash_file
 
 POSES: dict[str, tuple[int, ...]] = {"published": POSE_PUBLISHED, "all": POSE_ALL, "none": ()}

@@ -10,7 +10,8 @@ from gan_core.checkpoints.files import Loaded
 from gan_core.compose.base import OPERATIONS, Drawing, Operation, branch, load_second
 from gan_core.compose.operations import check_layouts, translate
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.params import CompositionSpec, ModelPaths, Unit
+from gan_core.params import CompositionSpec, ModelPaths
+from gan_core.sections import Unit
 
 
 class TranslateSpec(CompositionSpec):

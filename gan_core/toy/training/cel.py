@@ -3,20 +3,18 @@
 Latents of portraits are known by pairs (``gan_core.toy.training.gan``), so the style is regressed; alone that leaves
 out most of the ink, which the adversarial phase of the published script brings back. Frozen mapping and modulation keep
 one S space for both generators. Noise stays as well: otherwise training draws ink as specks of it.
-
-``python -m flows.train_models cel`` trains what ``params.yaml`` asks for and resumes where it was stopped.
 """
 
 import copy
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import CheckpointError
@@ -24,12 +22,14 @@ from gan_core.generators.base import Generator
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_generator, model_tensors
-from gan_core.params import Params, TrainCelParams
+from gan_core.params import Params
 from gan_core.precision import set_precision
 from gan_core.storage.images import to_uint8
+from gan_core.toy.params import TrainCelParams
 from gan_core.toy.renderer import cel
 from gan_core.toy.renderer.cel import render_cel
-from gan_core.toy.training.gan import paired_latents, play, sample_grid, take_step
+from gan_core.toy.training.game import play, sample_grid, take_step
+from gan_core.toy.training.gan import paired_latents
 from gan_core.toy.training.gan_scores import held_out_distance
 from gan_core.toy.training.portraits import (
     BATCH,
@@ -40,13 +40,13 @@ from gan_core.toy.training.portraits import (
     load_portraits,
     renderer_sha256,
 )
+from gan_core.training.fit import Course, fit
 from gan_core.training.log import Report
 from gan_core.training.losses import pyramid_loss
-from gan_core.training.schedule import warm_cosine
-from gan_core.training.state import Resumable, fingerprint, move_average
+from gan_core.training.schedule import set_rate, warm_cosine
+from gan_core.training.state import Resumable, fingerprint
 
 FROZEN = ("style", "modulation", "noise")
-SAVE_SECONDS = 30
 
 
 @dataclass
@@ -87,6 +87,9 @@ class CelState(Resumable):
             key=f"{params.model_dump_json()} {fingerprint(model_tensors(base))!r}",
         )
 
+    def averaged(self) -> tuple[nn.Module, nn.Module]:
+        return self.average, self.generator
+
 
 def first_layers(generator: StyleGAN2, count: int) -> set[int]:
     """Identities of the parameters of the first ``count`` layers, with those of the constant that they start from."""
@@ -109,44 +112,32 @@ def train_cel(
     finds, and with the same latents as drawn now.
     """
     state = CelState.create(params, base)
-    state.load(state_path)
     gaussian = gaussian_from_factors(torch.from_numpy(portraits.factors.copy()))
-    saved = time.monotonic()
-    while state.seen < params.images:
-        losses = _train_step(state, params, portraits, gaussian)
-        before, state.seen = state.seen, state.seen + params.batch_size
-        done = state.seen >= params.images
-        if done or before // report_every != state.seen // report_every:
-            report(state.seen, losses | score(state.average), sample_grid(state.average))
-        if done or time.monotonic() - saved > SAVE_SECONDS:
-            state.save(state_path)
-            saved = time.monotonic()
+    course = Course(params.images, params.batch_size, params.seed, report_every, params.ema_images)
+
+    def step(stream: torch.Generator) -> dict[str, float]:
+        rows = torch.randint(len(portraits), (params.batch_size,), generator=stream).numpy()
+        images = state.generator(paired_latents(gaussian[rows], base.z_dim, stream), noise="random")
+        number = state.seen // params.batch_size
+        rate = warm_cosine(number, course.steps, warmup=50)
+        for optimiser, lr in ((state.optimiser, params.lr), (state.discriminator_optimiser, params.discriminator_lr)):
+            set_rate(optimiser, lr * rate)
+        real, weight = portraits.images(rows), 1 + params.feature_weight * portraits.features(rows)
+        return _learn(state, params, images, real, weight, number)
+
+    fit(state, course, step, report, lambda: (score(state.average), sample_grid(state.average)), state_path)
     return state.average
 
 
-def _train_step(
-    state: CelState, params: TrainCelParams, portraits: PortraitSet, gaussian: torch.Tensor
+def _learn(
+    state: CelState, params: TrainCelParams, images: Tensor, real: Tensor, weight: Tensor, number: int
 ) -> dict[str, float]:
-    step = state.seen // params.batch_size
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(params.seed * 1_000_003 + step)
-        rows = torch.randint(len(portraits), (params.batch_size,)).numpy()
-        z = paired_latents(gaussian[rows], state.generator.z_dim)
-        images = state.generator(z, noise="random")
-    rate = warm_cosine(step, params.images // params.batch_size, warmup=50)
-    for optimiser, lr in ((state.optimiser, params.lr), (state.discriminator_optimiser, params.discriminator_lr)):
-        for group in optimiser.param_groups:
-            group["lr"] = lr * rate
-    real = portraits.images(rows)
-    loss = pyramid_loss(images, real, 1 + params.feature_weight * portraits.features(rows))
+    loss = pyramid_loss(images, real, weight)
     found = {"pair": loss.item()}
     if params.adversarial_weight:
-        players = state.discriminator, state.discriminator_optimiser
-        game, losses = play(*players, real, images, params, step)
+        game, losses = play(state.discriminator, state.discriminator_optimiser, real, images, params, number)
         loss, found = loss + params.adversarial_weight * game, found | losses
     take_step(state.optimiser, loss, state.generator)
-    half_life = min(params.ema_images, max(state.seen * 0.1, 1))
-    move_average(state.average, state.generator, 0.5 ** (params.batch_size / half_life))
     return found
 
 
@@ -175,14 +166,14 @@ def load_cel(split: str, count: int | None = None, folder: Path = FOLDER) -> Por
     )
 
 
-def train(params: Params, report: Report) -> None:
-    """Fine-tune the generator of ``params`` and store it with its distance to the held-out cel-shaded portraits."""
-    state_path = Path("data/training/cel.pt")
-    state_path.parent.mkdir(parents=True, exist_ok=True)
-    chosen = params.train_cel
+def make_cel(chosen: TrainCelParams, params: Params, folder: Path, report: Report) -> dict[str, float]:
+    """Fine-tune ``models.generator``, or go on in ``folder``; store the result, and return its distance.
+
+    The distance is that to the held-out cel-shaded portraits.
+    """
     score = held_out_distance(load_cel("held_out"), params.models, images=1024)
     base = load_generator(params.models.generator)
-    generator = train_cel(chosen, base.model, load_cel("train", chosen.portraits), state_path, report, score)
+    generator = train_cel(chosen, base.model, load_cel("train", chosen.portraits), folder / "state.pt", report, score)
     scores = score(generator)
     card = Card(
         kind="generator",
@@ -190,11 +181,11 @@ def train(params: Params, report: Report) -> None:
         arguments=generator.arguments,
         space="w_plus",
         generator_sha256=base.sha256,
-        made_by="python -m flows.train_models cel",
+        made_by="python -m tasks.train train-cel",
         licence="Apache-2.0",
         source="fine-tuned on the cel-shaded toy portraits of this project",
         notes=f"{chosen.images} images of {chosen.portraits} portraits; mapping and modulation frozen",
         extra=scores,
     )
     save_checkpoint(params.models.second_generator, model_tensors(generator), card)
-    Path("data/metrics/cel.json").write_text(json.dumps(scores, indent=2) + "\n")
+    return scores

@@ -1,4 +1,4 @@
-"""The losses of inversion: a table of terms, weighed by ``losses`` in ``params.yaml``."""
+"""The losses of inversion: a table of terms, weighed by ``losses`` in ``toy.yaml``."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from gan_core.encoders.base import Encoder
 from gan_core.encoders.e4e import delta_norms
 from gan_core.generators.base import Generator
-from gan_core.params import Term, TrainEncoderParams
 from gan_core.precision import autocast
-from gan_core.toy.training.reconstruction import Batch, Judges
+from gan_core.toy.params import TrainEncoderParams
+from gan_core.toy.training.reconstruction import Batch, LossNetworks
+from gan_core.translation.tasks import Term
 
 Losses = tuple[Tensor, dict[str, float]]
 
@@ -21,14 +22,14 @@ Losses = tuple[Tensor, dict[str, float]]
 class Inverted:
     """A batch and what became of it: ``codes [B, n_latent, w_dim]`` and the pictures ``drawn`` from them.
 
-    ``stage`` is the last latent with an offset of its own (e4e), ``discriminator`` judges latents ``[N, w_dim]``.
+    ``stage`` is the last latent with an offset of its own (e4e), ``discriminator`` scores latents ``[N, w_dim]``.
     """
 
     batch: Batch
     codes: Tensor
     drawn: Tensor
     encoder: Encoder
-    judges: Judges
+    networks: LossNetworks
     stage: int
     discriminator: nn.Module | None = None
     fast: bool = False
@@ -42,7 +43,7 @@ def l2(x: Inverted) -> Tensor:
 def perceptual(x: Inverted) -> Tensor:
     """LPIPS with the trunk of ``models.perceptual``."""
     with autocast(x.fast):
-        return x.judges.perceptual(x.drawn, x.batch.images).mean()
+        return x.networks.perceptual(x.drawn, x.batch.images).mean()
 
 
 def face(images: Tensor) -> Tensor:
@@ -59,15 +60,15 @@ def l2_crop(x: Inverted) -> Tensor:
 def perceptual_crop(x: Inverted) -> Tensor:
     """LPIPS of the face alone."""
     with autocast(x.fast):
-        return x.judges.perceptual(face(x.drawn), face(x.batch.images)).mean()
+        return x.networks.perceptual(face(x.drawn), face(x.batch.images)).mean()
 
 
 def identity(x: Inverted) -> Tensor:
     """One minus the cosine of the embeddings of ``models.identity``."""
     with autocast(x.fast):
         with torch.no_grad():
-            source = x.judges.identity(x.batch.images)
-        return 1 - (x.judges.identity(x.drawn) * source).sum(1).mean()
+            source = x.networks.identity(x.batch.images)
+        return 1 - (x.networks.identity(x.drawn) * source).sum(1).mean()
 
 
 def w_norm(x: Inverted) -> Tensor:
@@ -77,8 +78,8 @@ def w_norm(x: Inverted) -> Tensor:
 
 def latent(x: Inverted) -> Tensor:
     """Error of the latents that are known, in variances of the generator's."""
-    known = known_latents(x.batch, x.judges.generator)
-    return (x.codes[: len(known)] - known).square().mean() / x.judges.latent_variance
+    known = known_latents(x.batch, x.networks.generator)
+    return (x.codes[: len(known)] - known).square().mean() / x.networks.latent_variance
 
 
 def delta(x: Inverted) -> Tensor:
@@ -116,13 +117,13 @@ def active_latents(codes: Tensor, stage: int) -> Tensor:
 
 
 def invert(
-    encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch, discriminator: nn.Module | None
+    encoder: Encoder, params: TrainEncoderParams, networks: LossNetworks, batch: Batch, discriminator: nn.Module | None
 ) -> Inverted:
     """Encode a batch and draw it again."""
     codes = encode(encoder, batch.seen, params.precision == "fast")
-    drawn = encoder.frame(judges.generator.synthesis(codes))
+    drawn = encoder.frame(networks.generator.synthesis(codes))
     stage = getattr(encoder, "stage", encoder.n_latent - 1)
-    return Inverted(batch, codes, drawn, encoder, judges, stage, discriminator, params.precision == "fast")
+    return Inverted(batch, codes, drawn, encoder, networks, stage, discriminator, params.precision == "fast")
 
 
 def encode(encoder: Encoder, images: Tensor, fast: bool) -> Tensor:
@@ -138,10 +139,10 @@ def weigh(inverted: Inverted, weights: Mapping[Term, float]) -> Losses:
     return total, {str(name): term.item() for name, term in terms.items()}
 
 
-def latent_loss(encoder: Encoder, params: TrainEncoderParams, judges: Judges, batch: Batch) -> Losses:
+def latent_loss(encoder: Encoder, params: TrainEncoderParams, networks: LossNetworks, batch: Batch) -> Losses:
     """The error of the known latents, in variances: learnt without running the generator backwards."""
     codes = encode(encoder, batch.seen[: len(batch.w)], params.precision == "fast")
-    loss = (codes - known_latents(batch, judges.generator)).square().mean() / judges.latent_variance
+    loss = (codes - known_latents(batch, networks.generator)).square().mean() / networks.latent_variance
     return loss, {"latent": loss.item()}
 
 

@@ -5,13 +5,13 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.encoders.e4e import LatentDiscriminator, LatentPool, stage_at
 from gan_core.generators.base import Generator
 from gan_core.loading import model_tensors
-from gan_core.params import TrainEncoderParams
+from gan_core.toy.params import TrainEncoderParams
 from gan_core.training.ranger import Ranger
 from gan_core.training.state import Resumable, fingerprint
 
@@ -60,6 +60,9 @@ class EncoderState(Resumable):
             state.discriminator_optimiser = torch.optim.Adam(state.discriminator.parameters(), rate, (0.9, 0.99))
             state.pool = LatentPool(params.latent_pool, generator.w_dim) if params.latent_pool else None
         return state
+
+    def averaged(self) -> tuple[nn.Module, nn.Module]:
+        return self.average, self.encoder
 
     @torch.no_grad()
     def begin_from(self, trained: Encoder) -> None:

@@ -3,14 +3,10 @@
 The renderer knows the factors of each portrait. The warm-up gives every portrait the latent whose first coordinates, on
 a fixed orthonormal basis, are its factors as Gaussian noise, and regresses the image; this takes minutes where the game
 alone takes hours on a CPU. The game then runs with the published losses, the pair loss staying on as an anchor.
-
-``python -m flows.train_models generator`` trains what ``params.yaml`` asks for and resumes where it was stopped.
 """
 
 import copy
-import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,23 +19,17 @@ from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.generators.base import Generator
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.params import Params, TrainCelParams, TrainGeneratorParams
+from gan_core.params import Params
 from gan_core.precision import set_precision
+from gan_core.toy.params import TrainGeneratorParams
 from gan_core.toy.renderer import FACTORS
+from gan_core.toy.training.game import play, sample_grid, take_step
 from gan_core.toy.training.gan_scores import held_out_distance
 from gan_core.toy.training.portraits import PortraitSet, gaussian_from_factors, load_portraits
+from gan_core.training.fit import Course, fit
 from gan_core.training.log import Report
-from gan_core.training.losses import (
-    logistic_discriminator_loss,
-    nonsaturating_generator_loss,
-    path_length_penalty,
-    path_lengths,
-    pyramid_loss,
-    r1_penalty,
-)
-from gan_core.training.state import Resumable, move_average
-
-SAVE_SECONDS = 90
+from gan_core.training.losses import path_length_penalty, path_lengths, pyramid_loss
+from gan_core.training.state import Resumable
 
 
 def factor_basis(n_factors: int, z_dim: int) -> Tensor:
@@ -87,7 +77,7 @@ class GanState(Resumable):
     discriminator: Discriminator
     generator_optimiser: torch.optim.Adam
     discriminator_optimiser: torch.optim.Adam
-    key: str = ""
+    key: str
     seen: int = 0
     mean_length: Tensor = field(default_factory=lambda: torch.zeros(()))
 
@@ -106,7 +96,11 @@ class GanState(Resumable):
             discriminator,
             torch.optim.Adam(_parameter_groups(generator), params.paired_lr, betas=(0.9, 0.99)),
             torch.optim.Adam(discriminator.parameters(), params.discriminator_lr, betas=(0.0, 0.99)),
+            key=params.model_dump_json(),
         )
+
+    def averaged(self) -> tuple[nn.Module, nn.Module]:
+        return self.average, self.generator
 
 
 def train_generator(
@@ -119,37 +113,23 @@ def train_generator(
 ) -> StyleGAN2:
     """Train (or go on training) and return the averaged generator, ``latent_avg`` set.
 
-    ``state_path`` is rewritten about every 90 seconds. ``report`` is called every ``report_every`` images with the
-    losses and what ``score`` finds.
+    ``report`` is called every ``report_every`` images with the losses and what ``score`` finds.
     """
     state = GanState.create(params)
-    state.load(state_path)
-    total = params.paired_images + params.adversarial_images
     gaussian = gaussian_from_factors(torch.from_numpy(portraits.factors.copy()))
-    saved = time.monotonic()
-    losses: dict[str, float] = {}
-    while state.seen < total:
-        rows = torch.randint(len(portraits), (params.batch_size,)).numpy()
-        real, z = portraits.images(rows), paired_latents(gaussian[rows], params.style_dim)
-        pairs = Pairs(z, real, 1 + params.feature_weight * portraits.features(rows))
+
+    def step(stream: torch.Generator) -> dict[str, float]:
+        rows = torch.randint(len(portraits), (params.batch_size,), generator=stream).numpy()
+        z = paired_latents(gaussian[rows], params.style_dim, stream)
+        pairs = Pairs(z, portraits.images(rows), 1 + params.feature_weight * portraits.features(rows))
         _set_learning_rate(state, params)
-        losses |= _warm_up_step(state, pairs) if state.seen < params.paired_images else _game_step(state, params, pairs)
-        _average(state, params)
-        before, state.seen = state.seen, state.seen + params.batch_size
-        if before // report_every != state.seen // report_every or state.seen >= total:
-            report(state.seen, losses | score(state.average), sample_grid(state.average))
-        if time.monotonic() - saved > SAVE_SECONDS or state.seen >= total:
-            state.save(state_path)
-            saved = time.monotonic()
+        return _warm_up_step(state, pairs) if state.seen < params.paired_images else _game_step(state, params, pairs)
+
+    total = params.paired_images + params.adversarial_images
+    course = Course(total, params.batch_size, params.seed, report_every, params.ema_images)
+    fit(state, course, step, report, lambda: (score(state.average), sample_grid(state.average)), state_path)
     state.average.latent_avg = state.average.mean_latent(20_000)
     return state.average
-
-
-def sample_grid(generator: StyleGAN2, count: int = 32) -> Tensor:
-    """Images ``[count, 3, H, W]`` of a fixed set of latents, noise buffers constant."""
-    z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        return generator(z)
 
 
 @torch.no_grad()
@@ -212,40 +192,6 @@ def _game_step(state: GanState, params: TrainGeneratorParams, pairs: Pairs) -> d
     return found
 
 
-def play(
-    discriminator: Discriminator,
-    optimiser: torch.optim.Optimizer,
-    real: Tensor,
-    images: Tensor,
-    params: TrainGeneratorParams | TrainCelParams,
-    step: int,
-) -> tuple[Tensor, dict[str, float]]:
-    """Let a discriminator learn from real and made images; return the generator's loss against it, and all losses."""
-    found = _discriminator_step(discriminator, optimiser, real, images.detach(), params, step)
-    discriminator.requires_grad_(False)
-    loss = nonsaturating_generator_loss(discriminator(images))
-    return loss, found | {"generator": loss.item()}
-
-
-def _discriminator_step(
-    discriminator: Discriminator,
-    optimiser: torch.optim.Optimizer,
-    real: Tensor,
-    fake: Tensor,
-    params: TrainGeneratorParams | TrainCelParams,
-    step: int,
-) -> dict[str, float]:
-    discriminator.requires_grad_(True)
-    real_logits, fake_logits = discriminator(real), discriminator(fake)
-    loss = logistic_discriminator_loss(real_logits, fake_logits)
-    found = {"discriminator": loss.item(), "real_sign": real_logits.sign().mean().item()}
-    if step % params.r1_every == 0:
-        penalty = r1_penalty(discriminator, real)
-        loss, found["r1"] = loss + params.r1_gamma / 2 * params.r1_every * penalty, penalty.item()
-    take_step(optimiser, loss, discriminator)
-    return found
-
-
 def _mixed_codes(generator: StyleGAN2, batch: int) -> Tensor:
     """Codes ``w_plus`` of random latents, two of them mixed at a random layer."""
     first, second = (generator.mapping(torch.randn(batch, generator.z_dim)) for _ in range(2))
@@ -261,38 +207,21 @@ def _path_length(state: GanState, batch: int) -> Tensor:
     return penalty
 
 
-def take_step(optimiser: torch.optim.Optimizer, loss: Tensor, network: nn.Module) -> None:
-    """Step down the gradient of a loss, clipped to a norm of 10; raises ``RuntimeError`` where it isn't finite."""
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 10.0, error_if_nonfinite=True)
-    optimiser.step()
-
-
-def _average(state: GanState, params: TrainGeneratorParams) -> None:
-    """Exponential moving average with a half-life of ``ema_images``, shorter while little was seen."""
-    half_life = min(params.ema_images, max(state.seen * 0.05, 1))
-    move_average(state.average, state.generator, 0.5 ** (params.batch_size / half_life))
-
-
-def train(params: Params, report: Report) -> None:
-    """Train the generator of ``params`` and store it with its distance to the held-out portraits."""
-    state_path = Path("data/training/generator.pt")
-    state_path.parent.mkdir(parents=True, exist_ok=True)
+def make_generator(chosen: TrainGeneratorParams, params: Params, folder: Path, report: Report) -> dict[str, float]:
+    """Train the generator, or go on in ``folder``; store it, and return its distance to the held-out portraits."""
     score = held_out_distance(load_portraits("held_out"), params.models)
-    chosen = params.train_generator
-    generator = train_generator(chosen, load_portraits("train"), state_path, report, score)
+    generator = train_generator(chosen, load_portraits("train"), folder / "state.pt", report, score)
     scores = score(generator)
     card = Card(
         kind="generator",
         name="stylegan2",
         arguments=generator.arguments,
         space="w_plus",
-        made_by="python -m flows.train_models generator",
+        made_by="python -m tasks.train train-generator",
         licence="Apache-2.0",
         source="trained on the toy portraits of this project",
         notes=f"{chosen.paired_images} images of paired warm-up, {chosen.adversarial_images} of the adversarial game",
         extra=scores,
     )
     save_checkpoint(params.models.generator, generator.state_dict() | {"latent_avg": generator.latent_avg}, card)
-    Path("data/metrics/generator.json").write_text(json.dumps(scores, indent=2) + "\n")
+    return scores

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gan_core.params import TrainMeasureParams
 from gan_core.storage.images import to_tensor
+from gan_core.toy.params import TrainMeasureParams
 from gan_core.toy.training.portraits import PortraitSet
 
 HELD_OUT_SEED = 9_500_000

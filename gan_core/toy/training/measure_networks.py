@@ -1,61 +1,54 @@
-"""Train one of the networks that measure: ``python -m gan_core.toy.training.measure_networks NAME``."""
+"""How the networks that score pictures are trained, scored and stored."""
 
-import argparse
-import json
-import logging
-import shutil
-import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from gan_core.checkpoints.files import Card, save_checkpoint
-from gan_core.params import TrainMeasureParams, load_params
+from gan_core.params import Params
 from gan_core.precision import autocast
+from gan_core.toy.params import TrainMeasureParams
 from gan_core.toy.training.learner import Learner, Scores
 from gan_core.toy.training.measure_learners import LEARNERS
 from gan_core.toy.training.portraits import FOLDER, load_portraits
-from gan_core.training.schedule import warm_cosine
+from gan_core.training.fit import Course, fit
+from gan_core.training.log import Report
+from gan_core.training.schedule import set_rate, warm_cosine
 from gan_core.training.state import Resumable
 
-SAVE_EVERY_S = 60.0
-log = logging.getLogger(__name__)
+SHOWN = 32
 
 
 class LearnerState(Resumable):
-    """A learner and its optimiser; ``step`` is the next one."""
+    """A learner and its optimiser; ``key`` names the parameters."""
 
-    kept = ("learner", "optimiser", "step")
+    kept = ("learner", "optimiser", "seen")
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
         self.optimiser = torch.optim.AdamW(learner.parameters(), learner.params.lr, weight_decay=1e-3)
-        self.key = learner.params.model_dump_json()
-        self.step = 0
+        self.key = f"{learner.name} {learner.params.model_dump_json()}"
+        self.seen = 0
 
 
-def train(learner: Learner, state_path: Path) -> None:
-    """Minimise the learner's loss with AdamW, taking up where ``state_path`` left off; batch i depends on i alone."""
+def train_learner(learner: Learner, state_path: Path, report: Report, report_every: int = 5_000) -> None:
+    """Minimise the learner's loss with AdamW, or go on where ``state_path`` left off."""
     params, state = learner.params, LearnerState(learner)
-    state.load(state_path)
-    steps, saved = max(1, params.images // params.batch_size), time.monotonic()
-    while state.step < steps:
-        rate, stream = params.lr * warm_cosine(state.step, steps), torch.Generator()
-        loss = take_step(learner, state.optimiser, rate, stream.manual_seed(params.seed * 1_000_003 + state.step))
-        if state.step % 50 == 0:
-            log.info("%s step %d/%d loss %.4f", learner.name, state.step, steps, loss)
-        state.step += 1
-        if time.monotonic() - saved > SAVE_EVERY_S:
-            state.save(state_path)
-            saved = time.monotonic()
+    course = Course(params.images, params.batch_size, params.seed, report_every)
+
+    def step(stream: torch.Generator) -> dict[str, float]:
+        set_rate(state.optimiser, params.lr * warm_cosine(state.seen // params.batch_size, course.steps))
+        return {"loss": take_step(learner, state.optimiser, stream)}
+
+    def show() -> tuple[dict[str, float], torch.Tensor]:
+        return {}, learner.draw(torch.Generator().manual_seed(params.seed))["images"][:SHOWN]
+
+    fit(state, course, step, report, show, state_path)
 
 
-def take_step(learner: Learner, optimiser: torch.optim.Optimizer, rate: float, rng: torch.Generator) -> float:
-    """Draw a batch, step once at learning rate ``rate`` and return the loss."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    batch = learner.draw(rng)
+def take_step(learner: Learner, optimiser: torch.optim.Optimizer, stream: torch.Generator) -> float:
+    """Draw a batch, step once and return the loss."""
+    batch = learner.draw(stream)
     with autocast(learner.params.precision == "fast"):
         loss = learner.loss(batch)
     optimiser.zero_grad(set_to_none=True)
@@ -71,7 +64,7 @@ def store(learner: Learner, scores: Scores, path: Path) -> str:
         kind="network",
         name=learner.name,
         arguments=learner.network.arguments,  # type: ignore[arg-type]
-        made_by="gan_core.toy.training.measure_networks",
+        made_by=f"python -m tasks.train train-network@{learner.name}",
         licence="Apache-2.0",
         source="trained on toy portraits",
         notes=" ".join((learner.__doc__ or "").split()),
@@ -86,40 +79,23 @@ def evaluate(learner: Learner) -> Scores:
     return {name: round(value, 6) for name, value in learner.score().items()}
 
 
-def train_network(name: str, params: TrainMeasureParams, portraits: Path, output: Path) -> Scores:
-    """Train, score and store the network ``name`` on ``portraits`` (folders ``train`` and ``held_out``).
+def train_network(
+    name: str, params: TrainMeasureParams, portraits: Path, output: Path, folder: Path, report: Report
+) -> Scores:
+    """Train the network ``name``, or go on in ``folder``; score and store it.
 
-    Work in progress lies in a hidden folder beside ``output`` and goes when the network is stored.
+    ``portraits`` has the folders ``train`` and ``held_out``; pictures for this network alone are kept in ``folder``.
     """
-    partial = output.parent / f".{name}.partial"
-    partial.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(params.seed)
     sets = load_portraits("train", portraits), load_portraits("held_out", portraits)
-    learner = LEARNERS[name](params, *sets, partial)
-    train(learner, partial / "state.pt")
+    learner = LEARNERS[name](params, *sets, folder)
+    train_learner(learner, folder / "state.pt", report)
     learner.eval().finish()
     scores = evaluate(learner)
     store(learner, scores, output)
-    shutil.rmtree(partial)
     return scores
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Train the named network with the parameters of ``params.yaml`` and write its scores as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=sorted(LEARNERS))
-    parser.add_argument("--params", default="params.yaml")
-    parser.add_argument("--portraits", type=Path, default=FOLDER)
-    parser.add_argument("--metrics", type=Path, default=Path("data/metrics"))
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    params = load_params(options.params)
-    chosen: Any = getattr(params, f"train_{options.name}")
-    scores = train_network(options.name, chosen, options.portraits, Path(getattr(params.models, options.name)))
-    options.metrics.mkdir(parents=True, exist_ok=True)
-    (options.metrics / f"{options.name}.json").write_text(json.dumps(scores, indent=2) + "\n")
-    log.info("%s %s", options.name, json.dumps(scores))
-
-
-if __name__ == "__main__":
-    main()
+def make_network(name: str, chosen: TrainMeasureParams, params: Params, folder: Path, report: Report) -> Scores:
+    """Train one of ``LEARNERS`` as ``train_network`` does, for the path in ``models`` that has its name."""
+    return train_network(name, chosen, FOLDER, Path(getattr(params.models, name)), folder, report)

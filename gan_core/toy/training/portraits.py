@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan_core.errors import DataError
-from gan_core.params import PortraitsParams, load_params
 from gan_core.storage.images import to_uint8
 from gan_core.toy import renderer as toy
+from gan_core.toy.params import load_toy_params
 from gan_core.toy.renderer import FACTORS, SEGMENTATION_LABELS, render, sample_factors
 
 FOLDER = Path("data/portraits")
@@ -108,8 +108,8 @@ def load_portraits(split: str, folder: Path = FOLDER) -> PortraitSet:
 
 
 def main() -> None:
-    """Render the splits that ``params.yaml`` asks for."""
-    params: PortraitsParams = load_params().portraits
+    """Render the splits that ``toy.yaml`` asks for."""
+    params = load_toy_params().portraits
     ensure_portraits(FOLDER / "held_out", params.held_out_images, params.held_out_seed)
     ensure_portraits(FOLDER / "train", params.train_images, params.seed)
 

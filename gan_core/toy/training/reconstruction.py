@@ -1,4 +1,4 @@
-"""What an encoder learns from: batches with known latents among them, judges of pictures, and scores on portraits."""
+"""What an encoder learns from: batches with known latents, the networks of the losses, and scores on portraits."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,16 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from gan_core.encoders.base import Encoder
 from gan_core.generators.base import Generator
+from gan_core.judges.networks import load_network
 from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
-from gan_core.loading import load_generator, load_network
+from gan_core.loading import load_generator
 from gan_core.params import ModelPaths
 from gan_core.toy.training.portraits import PortraitSet
 
 
 @dataclass(frozen=True)
-class Judges:
-    """The frozen networks that say how good a reconstruction is, and how wide the generator's latents spread."""
+class LossNetworks:
+    """The frozen networks that an encoder's losses take, and how wide the generator's latents spread."""
 
     generator: Generator
     perceptual: PerceptualLoss
@@ -26,7 +27,7 @@ class Judges:
     latent_variance: float
 
     @classmethod
-    def load(cls, models: ModelPaths) -> "Judges":
+    def load(cls, models: ModelPaths) -> "LossNetworks":
         """Load them from their checkpoints."""
         return cls.of(
             load_generator(models.generator).model,
@@ -35,7 +36,7 @@ class Judges:
         )
 
     @classmethod
-    def of(cls, generator: Generator, perceptual: PerceptualLoss, identity: nn.Module) -> "Judges":
+    def of(cls, generator: Generator, perceptual: PerceptualLoss, identity: nn.Module) -> "LossNetworks":
         """Measure the latents' variance from 4096 samples."""
         z = torch.randn(4096, generator.z_dim, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
@@ -60,8 +61,8 @@ class Batch:
         return self.images if self.inputs is None else self.inputs
 
 
-class Lesson:
-    """What an encoder learns to do; this one is inversion, from a picture back to itself."""
+class TrainingTask:
+    """Builds training and evaluation batches of one task; this one is inversion, from a picture back to itself."""
 
     def draw(
         self, portraits: PortraitSet, generator: Generator, size: int, sampled: int, stream: torch.Generator
@@ -78,7 +79,7 @@ class Lesson:
         return inputs
 
 
-INVERSION = Lesson()
+INVERSION = TrainingTask()
 
 
 def draw_batch(portraits: PortraitSet, generator: Generator, size: int, sampled: int, stream: torch.Generator) -> Batch:
@@ -106,21 +107,25 @@ def resample(images: Tensor, stream: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def evaluate(
-    encoder: Encoder, judges: Judges, portraits: PortraitSet, count: int | None = None, lesson: Lesson = INVERSION
+    encoder: Encoder,
+    networks: LossNetworks,
+    portraits: PortraitSet,
+    count: int | None = None,
+    task: TrainingTask = INVERSION,
 ) -> dict[str, float]:
-    """Mean scores over the first ``count`` portraits (all by default) of what ``lesson`` asks for.
+    """Mean scores over the first ``count`` portraits (all by default) of what ``task`` asks for.
 
     mse and psnr on [-1, 1] (peak 2), the perceptual distance by its name, and identity_toy.
     """
     count = min(count or len(portraits), len(portraits))
     sums = torch.zeros(4, dtype=torch.float64)
     for rows in torch.arange(count).split(32):
-        batch = lesson.show(portraits, rows.numpy())
+        batch = task.show(portraits, rows.numpy())
         images = batch.images
-        drawn = judges.generator.synthesis(encoder.encode(batch.seen)).clamp(-1, 1)
+        drawn = networks.generator.synthesis(encoder.encode(batch.seen)).clamp(-1, 1)
         mse = (drawn - images).square().mean((1, 2, 3)).double()
-        cosine = (judges.identity(drawn) * judges.identity(images)).sum(1)
+        cosine = (networks.identity(drawn) * networks.identity(images)).sum(1)
         psnr = 10 * torch.log10(4 / mse)
-        sums += torch.stack([mse.sum(), psnr.sum(), judges.perceptual(drawn, images).sum(), cosine.sum()])
-    names = ("mse", "psnr", judges.perceptual.name, "identity_toy")
+        sums += torch.stack([mse.sum(), psnr.sum(), networks.perceptual(drawn, images).sum(), cosine.sum()])
+    names = ("mse", "psnr", networks.perceptual.name, "identity_toy")
     return dict(zip(names, (sums / count).tolist(), strict=True))

@@ -1,7 +1,6 @@
 """A small SNGAN on digits (Miyato et al. 2018): hinge loss, spectral norm in the discriminator, averaged weights."""
 
 import copy
-import json
 from pathlib import Path
 
 import torch
@@ -11,15 +10,15 @@ from torch.nn.utils.parametrizations import spectral_norm
 from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.generators.sngan import SNGAN
 from gan_core.loading import model_tensors
-from gan_core.params import Params, TrainDigitsParams
-from gan_core.toy.digits import Digits, digit_eyes, load_digits
+from gan_core.params import Params
+from gan_core.toy.digits import Digits, digit_scorers, load_digits
+from gan_core.toy.params import TrainDigitsParams
+from gan_core.training.fit import Course, fit
 from gan_core.training.log import Report
-from gan_core.training.state import Resumable, move_average
+from gan_core.training.state import Resumable
 
 TARGET = Path("data/models/digits.safetensors")
-SCORES = Path("data/metrics/digits.json")
-STATE = Path("data/training/digits.pt")
-SAVE_EVERY = 100
+REPORT_STEPS = 100
 SCORED = 1024
 
 
@@ -41,7 +40,7 @@ class Discriminator(nn.Module):
 class GameState(Resumable):
     """Both players, the averaged generator and their optimisers; ``key`` names the parameters."""
 
-    kept = ("generator", "average", "discriminator", "generator_optimiser", "discriminator_optimiser", "step")
+    kept = ("generator", "average", "discriminator", "generator_optimiser", "discriminator_optimiser", "seen")
 
     def __init__(self, params: TrainDigitsParams) -> None:
         torch.manual_seed(params.seed)
@@ -52,24 +51,26 @@ class GameState(Resumable):
         self.generator_optimiser = torch.optim.Adam(self.generator.parameters(), params.lr, betas)
         self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), 2 * params.lr, betas)
         self.key = params.model_dump_json()
-        self.step = 0
+        self.seen = 0
+
+    def averaged(self) -> tuple[nn.Module, nn.Module]:
+        return self.average, self.generator
 
 
 def train_digits(params: TrainDigitsParams, digits: Digits, state_path: Path, report: Report) -> SNGAN:
-    """Train (or go on training) and return the averaged generator; step i follows from the seed and i alone."""
-    state = GameState(params)
-    state.load(state_path)
-    while state.step < params.steps:
-        stream = torch.Generator().manual_seed(params.seed * 1_000_003 + state.step)
-        real = digits.images[torch.randint(len(digits.images), (params.batch_size,), generator=stream)]
-        z = torch.randn(2, params.batch_size, params.z_dim, generator=stream)
-        losses = play(state, real, z)
-        state.step += 1
-        move_average(state.average, state.generator, 0.5 ** (1 / min(params.ema_steps, 1 + state.step / 10)))
-        if state.step % SAVE_EVERY == 0 or state.step == params.steps:
-            z = torch.randn(32, params.z_dim, generator=torch.Generator().manual_seed(0))
-            report(state.step * params.batch_size, losses, state.average.synthesis(z[:, None]))
-            state.save(state_path)
+    """Train (or go on training) and return the averaged generator."""
+    state, batch = GameState(params), params.batch_size
+    course = Course(params.steps * batch, batch, params.seed, REPORT_STEPS * batch, params.ema_steps * batch)
+
+    def step(stream: torch.Generator) -> dict[str, float]:
+        real = digits.images[torch.randint(len(digits.images), (batch,), generator=stream)]
+        return play(state, real, torch.randn(2, batch, params.z_dim, generator=stream))
+
+    def show() -> tuple[dict[str, float], Tensor]:
+        z = torch.randn(32, params.z_dim, generator=torch.Generator().manual_seed(0))
+        return {}, state.average.synthesis(z[:, None])
+
+    fit(state, course, step, report, show, state_path)
     return state.average
 
 
@@ -98,12 +99,12 @@ def score_digits(generator: SNGAN, digits: Digits) -> dict[str, float]:
     ``confidence``: mean largest probability; ``classes``: the effective number of digits; ``shape_gap``: mean
     difference of the attributes' means between drawn and real digits, in shares of their ranges.
     """
-    eyes = digit_eyes(digits)
+    scorers = digit_scorers(digits)
     z = torch.randn(SCORED, generator.z_dim, generator=torch.Generator().manual_seed(1))
     images = generator.synthesis(z[:, None])
-    beliefs = eyes.identity(images).square()
+    beliefs = scorers.identity(images).square()
     mean = beliefs.mean(0).clamp_min(1e-9)
-    gap = (eyes.attributes(images).mean(0) - eyes.attributes(digits.images).mean(0)).abs().mean()
+    gap = (scorers.attributes(images).mean(0) - scorers.attributes(digits.images).mean(0)).abs().mean()
     return {
         "confidence": beliefs.amax(1).mean().item(),
         "classes": float((-(mean * mean.log()).sum()).exp()),
@@ -111,25 +112,21 @@ def score_digits(generator: SNGAN, digits: Digits) -> dict[str, float]:
     }
 
 
-def train(params: Params, report: Report) -> None:
-    """Train the digits' generator, or go on where it was stopped; score and store it."""
-    size = 4 * 2 ** (len(params.train_digits.channels) - 1)
-    digits = load_digits(size)
-    STATE.parent.mkdir(parents=True, exist_ok=True)
-    generator = train_digits(params.train_digits, digits, STATE, report)
-    scores = score_digits(generator, digits)
+def make_digits(chosen: TrainDigitsParams, params: Params, folder: Path, report: Report) -> dict[str, float]:
+    """Train the digits' generator, or go on in ``folder``; store it, and return its scores."""
+    digits = load_digits(4 * 2 ** (len(chosen.channels) - 1))
+    generator = train_digits(chosen, digits, folder / "state.pt", report)
+    scores = {name: round(value, 4) for name, value in score_digits(generator, digits).items()}
     card = Card(
         kind="generator",
         name=generator.family,
         arguments=generator.arguments,
         space="z",
-        made_by="python -m flows.train_models digits",
+        made_by="python -m tasks.train train-digits",
         licence="Apache-2.0",
         source="trained on scikit-learn's digits (UCI, CC BY 4.0)",
-        extra={"scores": scores, "params": params.train_digits.model_dump()},
+        extra={"scores": scores, "params": chosen.model_dump()},
     )
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(TARGET, model_tensors(generator), card)
-    SCORES.parent.mkdir(parents=True, exist_ok=True)
-    SCORES.write_text(json.dumps({key: round(value, 4) for key, value in scores.items()}, indent=2) + "\n")
-    STATE.unlink(missing_ok=True)
+    return scores

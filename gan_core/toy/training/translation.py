@@ -1,13 +1,5 @@
-"""The encoder of a translation task, by the loop that trains every encoder.
+"""The encoder of a translation task, by the loop that trains every encoder."""
 
-``python -m gan_core.toy.training.translation sketch`` trains the task as ``train_translation.sketch`` of
-``params.yaml`` asks and resumes where it was stopped; ``python -m flows.train_models translation sketch`` does the same
-with MLflow.
-"""
-
-import json
-import logging
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +8,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan_core.encoders.base import Encoder
-from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
 from gan_core.loading import load_encoder, load_generator
-from gan_core.params import Params, TrainTranslationParams, load_params
+from gan_core.params import Params
 from gan_core.rows import row_seed
-from gan_core.toy.training.encoder import FOLDER, SCORES, store_encoder, train_encoder
+from gan_core.toy.params import TrainTranslationParams
+from gan_core.toy.training.encoder import store_encoder, train_encoder
 from gan_core.toy.training.portraits import PortraitSet, load_portraits
-from gan_core.toy.training.reconstruction import Batch, Judges, Lesson, evaluate, resample
-from gan_core.training.log import Report, TrainingLog
+from gan_core.toy.training.reconstruction import Batch, LossNetworks, TrainingTask, evaluate, resample
+from gan_core.training.log import Report
 from gan_core.translation.inputs import INPUTS, InputTransform, mirror_labels
 from gan_core.translation.tasks import TASKS, TranslationTask, decoder_path, translator_path
 
 ARCHITECTURE = "psp"
 
 
-class TranslationLesson(Lesson):
+class TranslationTraining(TrainingTask):
     """From what a task's encoder sees of a portrait to the portrait, whose latents are those that ``teacher`` finds.
 
     ``teacher`` is the encoder of inversion. Where source and target are mirrored apart, the mean of what is
@@ -80,65 +72,46 @@ class TranslationLesson(Lesson):
         return images, torch.where(mirrored[:, None, None], mirror_labels(labels), labels)
 
 
-def task_settings(params: Params, task: str) -> TrainTranslationParams:
-    """The section of a task; raises ``ParamsError`` with near matches."""
-    TASKS.get(task)
-    if task not in params.train_translation:
-        known = near_matches(task, params.train_translation)
-        raise ParamsError(f"train_translation has no section {task!r}{known}")
-    return params.train_translation[task]
-
-
 def train_task(
-    params: Params,
     task: TranslationTask,
+    chosen: TrainTranslationParams,
+    params: Params,
     portraits: PortraitSet,
     held_out: PortraitSet,
-    folder: Path,
+    state_path: Path,
     report: Report,
 ) -> tuple[Encoder, dict[str, float]]:
-    """Train a task's encoder, or go on where it was stopped (``folder``); return it with its held-out scores."""
-    settings = task_settings(params, task.name)
-    models = params.models.model_copy(update={"generator": decoder_path(params, task)})
-    judges = Judges.load(models)
+    """Train a task's encoder, or go on where it was stopped; return it with its held-out scores."""
+    networks = LossNetworks.load(params.models.model_copy(update={"generator": decoder_path(params, task)}))
     inversion = load_encoder(params.models.encoder, load_generator(params.models.generator), ARCHITECTURE).model
-    lesson = TranslationLesson(task, INPUTS.get(task.sees)(settings.factors, settings.masks), inversion)
-    network = settings.network | {"input_channels": lesson.transform.channels}
+    training = TranslationTraining(task, INPUTS.get(task.sees)(chosen.factors, chosen.masks), inversion)
+    network = chosen.network | {"input_channels": training.transform.channels}
     encoder = train_encoder(
         ARCHITECTURE,
-        settings.model_copy(update={"network": network}),
-        judges,
+        chosen.model_copy(update={"network": network}),
+        networks,
         portraits,
         held_out,
-        folder / f"translate-{task.name}.pt",
+        state_path,
         report,
-        lesson=lesson,
-        start=inversion if settings.start else None,
+        task=training,
+        start=inversion if chosen.start else None,
     )
-    return encoder, evaluate(encoder, judges, held_out, lesson=lesson)
+    return encoder, evaluate(encoder, networks, held_out, task=training)
 
 
-def train(params: Params, report: Report, name: str) -> None:
-    """Train a task on the toy portraits, store its encoder and write its scores."""
+def make_translator(
+    name: str, chosen: TrainTranslationParams, params: Params, folder: Path, report: Report
+) -> dict[str, float]:
+    """Train the encoder of a task, or go on in ``folder``; store it, and return its held-out scores."""
     task = TASKS.get(name)
-    FOLDER.mkdir(parents=True, exist_ok=True)
     sets = load_portraits("train"), load_portraits("held_out")
-    encoder, scores = train_task(params, task, *sets, FOLDER, report)
-    store_encoder(
-        encoder, translator_path(params, name), decoder_path(params, task), task_settings(params, name), scores
-    )
-    SCORES.mkdir(parents=True, exist_ok=True)
-    (SCORES / f"translate-{name}.json").write_text(json.dumps(scores, indent=2) + "\n")
-    (FOLDER / f"translate-{name}.pt").unlink()
+    encoder, scores = train_task(task, chosen, params, *sets, folder / "state.pt", report)
+    stage = f"train-translation@{name}"
+    store_encoder(encoder, translator_path(params, name), decoder_path(params, task), chosen, scores, stage)
+    return scores
 
 
 def _mirror_half(images: Tensor, stream: torch.Generator) -> Tensor:
     mirrored = torch.rand(len(images), 1, 1, 1, generator=stream) < 0.5
     return torch.where(mirrored, images.flip(3), images)
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if len(sys.argv) != 2:
-        sys.exit(f"name one task of {', '.join(TASKS.names())}")
-    train(load_params(), TrainingLog(f"translate-{sys.argv[1]}"), sys.argv[1])

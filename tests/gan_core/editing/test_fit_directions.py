@@ -7,34 +7,38 @@ import pytest
 import torch
 
 from gan_core.checkpoints.files import Card, save_checkpoint
-from gan_core.editing.calibrate import Eyes, Faces
 from gan_core.editing.directions import Direction, load_directions
 from gan_core.editing.linear import FITS
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder
+from gan_core.judges.scorers import Scored, Scorers
 from gan_core.loading import load_generator, model_tensors
-from gan_core.params import DirectionsParams, ModelPaths
+from gan_core.params import ModelPaths, Params
+from gan_core.toy.params import ToyParams
+from gan_core.toy.trainings import TRAININGS
 from gan_core.training import directions as training
+from gan_core.training.params import DirectionsParams
+from tests.reports import Reports
 
 NAMES = ("pose", "colour", "age")
 
 
 @pytest.fixture(scope="module")
-def faces(world: Generator, eyes: Eyes) -> Faces:
-    return training.sample_faces(world, 1500, 0, eyes)
+def faces(world: Generator, scorers: Scorers) -> Scored:
+    return training.sample_faces(world, 1500, 0, scorers)
 
 
 @pytest.fixture(scope="module")
-def found(world: Generator, eyes: Eyes, faces: Faces) -> dict[str, Direction]:
-    fits, others = training.fit_all(faces), training.sample_faces(world, 200, 1, eyes)
+def found(world: Generator, scorers: Scorers, faces: Scored) -> dict[str, Direction]:
+    fits, others = training.fit_all(faces), training.sample_faces(world, 200, 1, scorers)
     params = DirectionsParams(refine_steps=10)
     drafts = [Direction(name, torch.empty(0), "0" * 64) for name in NAMES]
-    return {draft.name: training.choose_direction(world, others, fits, eyes, draft, params) for draft in drafts}
+    return {draft.name: training.choose_direction(world, others, fits, scorers, draft, params) for draft in drafts}
 
 
-def test_the_world_is_hard_enough(faces: Faces) -> None:
+def test_the_world_is_hard_enough(faces: Scored) -> None:
     assert torch.corrcoef(faces.attributes.T)[1, 2] > 0.4
 
 
@@ -48,7 +52,7 @@ def test_strength_one_moves_half_of_the_range_and_leaves_the_rest(name: str, fou
 
 @pytest.mark.parametrize(("name", "i"), [*zip(NAMES, range(3), strict=True)])
 def test_the_direction_is_that_of_the_world(
-    name: str, i: int, found: dict[str, Direction], world: Generator, eyes: Eyes
+    name: str, i: int, found: dict[str, Direction], world: Generator, scorers: Scorers
 ) -> None:
     axis = world.axes[i]  # type: ignore[index]
     first, last = found[name].layers or (0, 6)
@@ -56,8 +60,8 @@ def test_the_direction_is_that_of_the_world(
     assert torch.cosine_similarity(vector.mean(0), axis, dim=0) > 0.97
 
 
-def test_samples_depend_on_the_seed_alone(world: Generator, eyes: Eyes) -> None:
-    first, again, other = (training.sample_faces(world, 5, seed, eyes) for seed in (1, 1, 2))
+def test_samples_depend_on_the_seed_alone(world: Generator, scorers: Scorers) -> None:
+    first, again, other = (training.sample_faces(world, 5, seed, scorers) for seed in (1, 1, 2))
     assert torch.equal(first.w_plus, again.w_plus)
     assert not torch.equal(first.w_plus, other.w_plus)
 
@@ -86,13 +90,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> ModelPaths:
     return ModelPaths(**paths)
 
 
-def test_training_reads_params_and_writes_directions_and_metrics(
+def test_the_training_writes_directions_and_metrics(
     models: ModelPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    section = {"samples": 60, "attributes": ["yaw"], "move": 0.4, "refine_steps": 2}
-    Path("params.yaml").write_text(json.dumps({"models": models.model_dump(), "directions": section}))
-    training.main()
+    section = DirectionsParams(samples=60, attributes=["yaw"], move=0.4, refine_steps=2)
+    TRAININGS["fit-directions"].run(ToyParams(directions=section), Params(models=models), Reports())
     (yaw,) = load_directions(models.directions, load_generator(models.generator)).model.values()
     assert (yaw.name, yaw.unit) == ("yaw", "0.4 of the attribute's range")
     assert yaw.vector.shape == {"w": (8,), "w_plus": (4, 8)}[yaw.space]

@@ -7,10 +7,10 @@ from torch import Tensor
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.group import tune_group
 from gan_core.inversion.pti import tune_pivots
-from gan_core.params import TuneParams
+from tests.gan_core.inversion.conftest import published
 from tests.golden.fill import fill, relative_error
 
-PARAMS = TuneParams(steps=20, lr=5e-3)
+PARAMS = published(steps=20, lr=5e-3)
 
 
 def toy(seed: int = 0) -> StyleGAN2:

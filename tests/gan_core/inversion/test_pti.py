@@ -13,8 +13,8 @@ from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.locality import Locality, near_pivot
 from gan_core.inversion.pti import Budget, Tuned, learning_rate, tune_pivots
 from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
-from gan_core.params import TuneParams
 from gan_core.precision import has_bfloat16
+from tests.gan_core.inversion.conftest import published
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 
 TABLE = Path(__file__).parents[2] / "golden" / "ada-to-rosinality-64.json"
@@ -62,7 +62,7 @@ def alex(folder: Path) -> PerceptualLoss:
 @pytest.mark.parametrize("terms", ["l2", "l2-lpips"])
 def test_five_steps_equal_the_published_loop(terms: str, tmp_path: Path) -> None:
     expected, meta = golden(f"pti-tuning-64-{terms}")
-    params = TuneParams(steps=5, lr=3e-4, perceptual_weight=meta["args"]["pt_lpips_lambda"])
+    params = published(steps=5, lr=3e-4, perceptual_weight=meta["args"]["pt_lpips_lambda"])
     generator, pivot = published_generator(), 0.5 * raw("pivot", 1, 10, 512)
     (result,) = tune_pivots(generator, pivot, published_target(), alex(tmp_path), params, [0])
     assert relative_error(generator.synthesis(pivot), expected["image_before"]) < 1e-4
@@ -97,7 +97,7 @@ def test_the_locality_term_equals_the_published_one(tmp_path: Path) -> None:
 
 
 def tune(target: Tensor, seed: int = 0, **changes: Any) -> Tuned:
-    params = TuneParams(**({"steps": 20, "lr": 3e-3} | changes))
+    params = published(**({"steps": 20, "lr": 3e-3} | changes))
     return tune_pivots(toy(), raw("pivot", 1, 6, 8), target, pooled_difference, params, [seed])[0]
 
 
@@ -108,7 +108,7 @@ def toy_target() -> Tensor:
 def test_tuning_draws_the_target_and_leaves_the_generator() -> None:
     generator, pivot, target = toy(), raw("pivot", 1, 6, 8), toy_target()
     before = copy.deepcopy(generator.state_dict())
-    (result,) = tune_pivots(generator, pivot, target, pooled_difference, TuneParams(steps=60, lr=1e-2), [0])
+    (result,) = tune_pivots(generator, pivot, target, pooled_difference, published(steps=60, lr=1e-2), [0])
     assert result.stop_reason == "steps" and result.steps == 60 and len(result.losses) == 61
     assert result.losses[-1].l2 < 0.2 * result.losses[0].l2
     assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
@@ -134,7 +134,7 @@ def three_targets() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("min_resolution", [4, 8])
 def test_company_changes_rounding_only(min_resolution: int) -> None:
     pivots, targets = three_targets()
-    params = TuneParams(steps=12, lr=5e-3, locality_weight=0.1, min_resolution=min_resolution)
+    params = published(steps=12, lr=5e-3, locality_weight=0.1, min_resolution=min_resolution)
     together = tune_pivots(toy(), pivots, targets, pooled_difference, params, [3, 4, 5])
     for row, result in enumerate(together):
         (alone,) = tune_pivots(toy(), pivots[[row]], targets[[row]], pooled_difference, params, [3 + row])
@@ -145,7 +145,7 @@ def test_company_changes_rounding_only(min_resolution: int) -> None:
 
 def test_a_row_that_is_done_leaves_and_the_others_go_on_as_before() -> None:
     pivots, targets = three_targets()
-    params = TuneParams(steps=12, lr=5e-3, stop_perceptual=0.14, locality_weight=0.01)
+    params = published(steps=12, lr=5e-3, stop_perceptual=0.14, locality_weight=0.01)
     together = tune_pivots(toy(), pivots, targets, pooled_difference, params, [3, 4, 5])
     assert together[0].stop_reason == "perceptual" and together[0].steps < 12
     assert (together[2].stop_reason, together[2].steps) == ("steps", 12)
@@ -157,7 +157,7 @@ def test_a_row_that_is_done_leaves_and_the_others_go_on_as_before() -> None:
 
 def test_rows_have_budgets_of_their_own() -> None:
     pivots, targets = three_targets()
-    params = TuneParams(steps=12, lr=5e-3, lr_rampdown=0.5)
+    params = published(steps=12, lr=5e-3, lr_rampdown=0.5)
     budgets = [Budget(4, 5e-3), Budget(12, 1e-3), Budget(8, 1e-2)]
     together = tune_pivots(toy(), pivots, targets, pooled_difference, params, [0, 0, 0], budgets)
     assert [result.steps for result in together] == [4, 12, 8]
@@ -169,7 +169,7 @@ def test_rows_have_budgets_of_their_own() -> None:
 
 def test_a_broken_row_does_not_touch_its_neighbours() -> None:
     pivots, targets = three_targets()
-    params = TuneParams(steps=6, lr=5e-3)
+    params = published(steps=6, lr=5e-3)
     whole = tune_pivots(toy(), pivots[1:], targets[1:], pooled_difference, params, [4, 5])
     targets[0] = float("nan")
     together = tune_pivots(toy(), pivots, targets, pooled_difference, params, [3, 4, 5])

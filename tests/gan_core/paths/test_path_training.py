@@ -9,18 +9,15 @@ import torch
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.sngan import SNGAN
-from gan_core.params import PathsParams
 from gan_core.paths.base import PATHS
+from gan_core.training import fit
 from gan_core.training import paths as training
+from gan_core.training.params import PathsParams
 from gan_core.training.paths import PathState, draw_moves, recognised, train_paths
 from tests.gan_core.editing.conftest import LinearWorld
+from tests.reports import Reports
 
 SHA = "0" * 64
-
-
-class Reports(list[Any]):
-    def __call__(self, seen: int, metrics: dict[str, float], pictures: torch.Tensor) -> None:
-        self.append((seen, metrics, pictures.shape))
 
 
 def trained(name: str, params: PathsParams, generator: Generator, folder: Path) -> PathState:
@@ -52,7 +49,7 @@ def test_a_generator_without_w_is_trained_in_z(tmp_path: Path) -> None:
     generator = SNGAN((8, 8, 8), 1, 6).eval().requires_grad_(False)
     params = PathsParams(space="z", rank=None, steps=2, batch_size=4, reconstructor_size=32)
     state = trained("warped", params, generator, tmp_path)
-    assert (state.paths.model.dim, state.step) == (6, 2)
+    assert (state.paths.model.dim, state.seen) == (6, 8)
     with pytest.raises(ParamsError, match="no space 'w'"):
         PathState.create("warped", PathsParams(), generator, SHA)
 
@@ -61,7 +58,7 @@ def test_interrupted_training_ends_with_the_same_bits(
     params: PathsParams, world: LinearWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained("orthogonal", params, world, tmp_path / "..")
-    monkeypatch.setattr(training, "SAVE_EVERY", 1)
+    monkeypatch.setattr(fit, "SAVE_SECONDS", -1)
     calls = iter(range(100))
     real = training.train_step
 
@@ -76,7 +73,7 @@ def test_interrupted_training_ends_with_the_same_bits(
     monkeypatch.setattr(training, "train_step", real)
     resumed = PathState.create("orthogonal", params, world, SHA)
     resumed.load(tmp_path / "state.pt")
-    assert resumed.step == 2
+    assert resumed.seen == 2 * params.batch_size
     resumed = trained("orthogonal", params, world, tmp_path)
     assert all(torch.equal(value, whole.paths.state_dict()[key]) for key, value in resumed.paths.state_dict().items())
 
@@ -85,12 +82,14 @@ def test_other_parameters_do_not_take_up_the_work(params: PathsParams, world: Li
     trained("orthogonal", params, world, tmp_path)
     other = PathState.create("orthogonal", params.model_copy(update={"seed": 1}), world, SHA)
     other.load(tmp_path / "state.pt")
-    assert other.step == 0
+    assert other.seen == 0
 
 
 def test_moves_go_both_ways_equally_and_keep_their_lengths(params: PathsParams, world: LinearWorld) -> None:
     params = params.model_copy(update={"batch_size": 4000})
-    moves = draw_moves(PathState.create("identity", params, world, SHA).paths, params, world, 1)
+    moves = draw_moves(
+        PathState.create("identity", params, world, SHA).paths, params, world, torch.Generator().manual_seed(1)
+    )
     assert abs((moves.amounts > 0).float().mean() - 0.5) < 0.03
     assert params.amounts[0] <= moves.amounts.abs().min() <= moves.amounts.abs().max() <= params.amounts[1]
     assert set(moves.paths.tolist()) == set(range(6))
@@ -102,6 +101,6 @@ def test_paths_come_to_be_recognised(params: PathsParams, world: LinearWorld, tm
     reports = Reports()
     train_paths(state, params, world, tmp_path / "state.pt", reports)
     assert recognised(state, params, world, 4) > 2 / 6
-    (seen, metrics, shape), *_ = reports
-    assert (seen, shape) == (60 * 32, (48, 3, 8, 8))
+    (seen, metrics, pictures), *_ = reports
+    assert (seen, pictures.shape) == (60 * 32, (48, 3, 8, 8))
     assert set(metrics) == {"which", "how_far", "volume", "accuracy"}

@@ -10,10 +10,9 @@ from torch import Tensor
 from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.checkpoints.files import file_sha256, load_checkpoint, read_card
 from gan_core.errors import CheckpointError
-from gan_core.judges.networks import NETWORKS
+from gan_core.judges.networks import NETWORKS, load_network
 from gan_core.judges.perceptual import load_perceptual
 from gan_core.judges.trunks import TRUNKS
-from gan_core.loading import load_network
 from gan_core.published.layouts import find_layout, import_checkpoint, inspect_checkpoint
 from gan_core.published.measuring import PUBLISHED
 from tests.golden.fill import keys

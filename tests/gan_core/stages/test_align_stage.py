@@ -9,12 +9,13 @@ from PIL import Image
 
 from gan_core.align.landmarks import NetworkLandmarks
 from gan_core.align.quad import face_square
-from gan_core.params import AlignParams, SampleParams
+from gan_core.params import AlignParams
 from gan_core.rows import Rejected, Row
 from gan_core.runs.run_stage import run_stage
 from gan_core.stages.align import AlignStage
 from gan_core.storage.images import decode_image, encode_png, image_value, to_uint8
 from gan_core.storage.shards import read_rows
+from gan_core.toy.params import SampleParams
 from gan_core.toy.renderer import render, sample_factors
 from gan_core.toy.sample import PLANTED, write_sample
 

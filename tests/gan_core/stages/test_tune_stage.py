@@ -14,7 +14,7 @@ from gan_core.stages.encode import EncodeStage
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.images import decode_image, encode_png, image_value, to_uint8
 
-PARAMS = TuneParams(steps=8, lr=1e-2, locality_weight=0.01)
+PARAMS = TuneParams(steps=8, lr=1e-2, min_resolution=4, locality_weight=0.01)
 
 
 @pytest.fixture(scope="module")

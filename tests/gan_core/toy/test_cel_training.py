@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from gan_core.checkpoints.files import read_card
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_generator
-from gan_core.params import ModelPaths, Params, TrainCelParams
-from gan_core.toy.renderer import render, sample_factors
+from gan_core.params import ModelPaths, Params
+from gan_core.toy.params import TrainCelParams
 from gan_core.toy.training import cel as training
 from gan_core.toy.training.cel import FROZEN, CelState, ensure_cel, first_layers, load_cel, train_cel
 from gan_core.toy.training.portraits import PortraitSet, ensure_portraits
+from gan_core.training import fit
+from tests.reports import Reports
 
 PARAMS = TrainCelParams(
     images=160,
@@ -37,22 +38,9 @@ def base() -> StyleGAN2:
 
 
 @pytest.fixture(scope="module")
-def portraits(tmp_path_factory: pytest.TempPathFactory) -> PortraitSet:
-    factors = sample_factors(range(8))
-    drawn = render(factors)
-    pixels = (drawn.image * 127.5 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1)
-    plain = PortraitSet(pixels.numpy(), drawn.segmentation.numpy(), factors.numpy())
+def portraits(drawn: PortraitSet, tmp_path_factory: pytest.TempPathFactory) -> PortraitSet:
+    plain = PortraitSet(drawn.image[:8], drawn.segmentation[:8], drawn.factors[:8])
     return ensure_cel(tmp_path_factory.mktemp("cel"), plain)
-
-
-class Reports(list[tuple[int, dict[str, float], Tensor]]):
-    def __init__(self, stop_at: int = 10**9) -> None:
-        self.stop_at = stop_at
-
-    def __call__(self, seen: int, losses: dict[str, float], pictures: Tensor) -> None:
-        if seen >= self.stop_at:
-            raise KeyboardInterrupt
-        self.append((seen, losses, pictures))
 
 
 def run(base: Generator, portraits: PortraitSet, state: Path, reports: Any, **changes: Any) -> StyleGAN2:
@@ -95,10 +83,10 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     base: StyleGAN2, portraits: PortraitSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(base, portraits, tmp_path / "whole", Reports(), images=48)
-    monkeypatch.setattr(training, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(fit, "SAVE_SECONDS", -1)
     with pytest.raises(KeyboardInterrupt):
         run(base, portraits, tmp_path / "s", Reports(stop_at=32), images=48)
-    seen: list[Any] = Reports()
+    seen = Reports()
     resumed = run(base, portraits, tmp_path / "s", seen, images=48)
     assert [at for at, _, _ in seen] == [32, 48]
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
@@ -120,14 +108,13 @@ def test_the_stage_renders_trains_and_stores(
     tiny_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data/metrics").mkdir(parents=True)
     for split, seed in (("train", 0), ("held_out", 50)):
         ensure_portraits(tmp_path / "data/portraits" / split, 24, seed)
     wide = {"generator": _wide_generator(tmp_path), "second_generator": str(tmp_path / "cel.safetensors")}
     models = ModelPaths(**(tiny_models | wide))
-    params = Params(models=models, train_cel=PARAMS.model_copy(update={"images": 16}))
     monkeypatch.setattr(training, "held_out_distance", lambda *_, **__: lambda generator: {"fid/toy-attr": 1.0})
-    training.train(params, Reports())
+    scores = training.make_cel(PARAMS.model_copy(update={"images": 16}), Params(models=models), tmp_path, Reports())
+    assert scores == {"fid/toy-attr": 1.0}
     assert isinstance(load_generator(models.second_generator).model, StyleGAN2)
     assert read_card(models.second_generator).extra == {"fid/toy-attr": 1.0}
     assert read_card(models.second_generator).generator_sha256

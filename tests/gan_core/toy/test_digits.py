@@ -8,27 +8,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from flows import digits as download
 from gan_core.errors import DataError, ParamsError
+from gan_core.judges.scorers import load_scorers
 from gan_core.loading import load_generator
-from gan_core.params import ModelPaths, Params, PathsParams, TrainDigitsParams
+from gan_core.params import ModelPaths, Params
 from gan_core.paths.stored import load_paths
-from gan_core.toy.digits import NAMES, Digits, digit_eyes, load_digits, shape_moments
-from gan_core.toy.training import paths as fit
+from gan_core.toy.digits import NAMES, Digits, digit_scorers, load_digits, shape_moments, write_digits
+from gan_core.toy.params import ToyParams, TrainDigitsParams
+from gan_core.toy.training import paths as digit_paths
 from gan_core.toy.training import sngan
+from gan_core.toy.trainings import TRAININGS
+from gan_core.training import fit
+from gan_core.training.fit_paths import PathFit, fit_paths
+from gan_core.training.params import PathsParams
+from tests.reports import Reports
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     path = tmp_path_factory.mktemp("digits") / "digits.npz"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(download, "TARGET", path)
-        download.main()
+    write_digits(path)
     return load_digits(16, path)
-
-
-def silent(seen: int, metrics: dict[str, float], pictures: Tensor) -> None:
-    assert pictures.shape[1] == 3
 
 
 def bar(x: slice, lean: int = 0) -> Tensor:
@@ -52,23 +52,23 @@ def test_moments_of_bars() -> None:
 
 
 def test_identity_tells_digits_apart(digits: Digits) -> None:
-    eyes = digit_eyes(digits)
-    seen = eyes.identity(digits.images)
+    scorers = digit_scorers(digits)
+    seen = scorers.identity(digits.images)
     assert (seen.argmax(1) == digits.labels).float().mean() > 0.94
     assert torch.allclose(seen.square().sum(1), torch.ones(len(seen)), atol=1e-4)
-    shares = eyes.attributes(digits.images)
+    shares = scorers.attributes(digits.images)
     assert ((shares > -0.01) & (shares < 1.01)).float().mean() > 0.97
 
 
 def test_missing_digits_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"python -m flows.digits"):
+    with pytest.raises(DataError, match=r"python -m gan_core.toy.digits"):
         load_digits(16, tmp_path / "none.npz")
 
 
 def test_training_the_generator_resumes(digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sngan, "SAVE_EVERY", 2)
+    monkeypatch.setattr(fit, "SAVE_SECONDS", -1)
     params = TrainDigitsParams(channels=[8, 8, 8], z_dim=4, steps=4, batch_size=4)
-    whole = sngan.train_digits(params, digits, tmp_path / "whole.pt", silent)
+    whole = sngan.train_digits(params, digits, tmp_path / "whole.pt", Reports())
     real = sngan.play
     steps = iter(range(10))
 
@@ -79,48 +79,49 @@ def test_training_the_generator_resumes(digits: Digits, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(sngan, "play", stopped)
     with pytest.raises(KeyboardInterrupt):
-        sngan.train_digits(params, digits, tmp_path / "state.pt", silent)
+        sngan.train_digits(params, digits, tmp_path / "state.pt", Reports())
     monkeypatch.setattr(sngan, "play", real)
-    resumed = sngan.train_digits(params, digits, tmp_path / "state.pt", silent)
+    resumed = sngan.train_digits(params, digits, tmp_path / "state.pt", Reports())
     assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in whole.state_dict().items())
 
 
 def test_the_game_moves_the_pictures_towards_digits(digits: Digits, tmp_path: Path) -> None:
     params = TrainDigitsParams(channels=[16, 16, 16], z_dim=8, steps=60, batch_size=16, ema_steps=10)
     before = sngan.score_digits(sngan.GameState(params).average, digits)
-    after = sngan.score_digits(sngan.train_digits(params, digits, tmp_path / "s.pt", silent), digits)
+    after = sngan.score_digits(sngan.train_digits(params, digits, tmp_path / "s.pt", Reports()), digits)
     assert after["shape_gap"] < 0.7 * before["shape_gap"]
 
 
 def test_from_digits_to_named_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    download.main()
-    params = Params(
-        train_digits=TrainDigitsParams(channels=[8, 8, 8], z_dim=6, steps=2, batch_size=4),
-        train_digit_paths=PathsParams(
-            space="z",
-            rank=None,
-            steps=2,
-            batch_size=4,
-            reconstructor_size=32,
-            rank_codes=4,
-            attributes=["ink", "slant"],
-        ),
+    write_digits()
+    section = PathsParams(
+        space="z",
+        rank=None,
+        steps=2,
+        batch_size=4,
+        reconstructor_size=32,
+        rank_codes=4,
+        attributes=["ink", "slant"],
     )
-    sngan.train(params, silent)
-    assert set(json.loads(sngan.SCORES.read_text())) == {"confidence", "classes", "shape_gap"}
-    job = fit.find_job("digit-paths-curvilinear", params)
-    fit.fit_paths(job, silent)
+    generator = TrainDigitsParams(channels=[8, 8, 8], z_dim=6, steps=2, batch_size=4)
+    toy, reports = ToyParams(train_digits=generator, train_digit_paths=section), Reports()
+    TRAININGS["train-digits"].run(toy, Params(), reports)
+    assert set(json.loads(Path("data/metrics/digits.json").read_text())) == {"confidence", "classes", "shape_gap"}
+    TRAININGS["train-digit-paths@curvilinear"].run(toy, Params(), reports)
+    assert [pictures.shape[1] for _, _, pictures in reports] == [3, 3]
+    job = digit_paths.digit_fit("curvilinear", section)
     paths = load_paths(job.target, load_generator(job.generator_path)).model
     assert set(paths.named) == {"ink", "slant"}
     scores = json.loads(Path("data/metrics/digit-paths-curvilinear.json").read_text())
     assert scores["scores"]["undone"] < 1e-3
     assert np.isfinite(list(scores["scores"].values())).all()
-    assert not job.state.exists()
+    assert list(Path("data/training").iterdir()) == []
     assert load_generator(job.generator_path).model.size == 16
 
 
 def test_attributes_that_nobody_sees_are_refused(models: ModelPaths, tmp_path: Path) -> None:
-    job = fit.network_job("identity", PathsParams(attributes=["smiel"]), models, tmp_path / "p.safetensors")
+    section, target = PathsParams(attributes=["smiel"]), tmp_path / "p.safetensors"
+    job = PathFit("identity", section, models.generator, load_scorers(models), target, "tests")
     with pytest.raises(ParamsError, match=r"unknown 'smiel'; did you mean 'smile'"):
-        fit.fit_paths(job, silent)
+        fit_paths(job, tmp_path, Reports())

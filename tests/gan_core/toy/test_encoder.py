@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from torch import Tensor
 
 from gan_core.checkpoints.files import file_sha256, load_checkpoint
 from gan_core.encoders.base import Encoder
@@ -13,20 +12,22 @@ from gan_core.encoders.e4e import LatentDiscriminator
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import ParamsError
 from gan_core.loading import load_encoder, load_generator
-from gan_core.params import ModelPaths, TrainEncoderParams, load_params
-from gan_core.toy.training import encoder as training
-from gan_core.toy.training.encoder import store_encoder, train_encoder, variant_params, variant_path
+from gan_core.params import ModelPaths, load_params
+from gan_core.toy.params import TrainEncoderParams, load_toy_params
+from gan_core.toy.training.encoder import store_encoder, train_encoder
 from gan_core.toy.training.encoder_losses import TERMS, Inverted, discriminator_loss, invert, latent_loss, weigh
 from gan_core.toy.training.encoder_state import EncoderState
 from gan_core.toy.training.portraits import PortraitSet
-from gan_core.toy.training.reconstruction import Batch, Judges, draw_batch, evaluate, resample
+from gan_core.toy.training.reconstruction import Batch, LossNetworks, draw_batch, evaluate, resample
+from gan_core.training import fit
 from gan_core.training.state import move_average
 from tests.golden.fill import fill, fill_state, golden, relative_error
+from tests.reports import Reports
 
 ROOT = Path(__file__).parents[3]
 
 NETWORK = {"units": [1, 1, 1, 1], "width": 4, "input_size": 64}
-PARAMS = TrainEncoderParams(network=NETWORK, images=32, batch_size=8, lr=3e-3, precision="exact")
+PARAMS = TrainEncoderParams(network=NETWORK, images=32, latent_images=0, batch_size=8, lr=3e-3, precision="exact")
 PUBLISHED = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1, "delta": 2e-4, "adversarial": 0.1}
 VARIANTS: dict[str, dict[str, Any]] = {
     "psp": {},
@@ -38,48 +39,41 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def judges(models: ModelPaths) -> Judges:
-    return Judges.load(models)
+def networks(models: ModelPaths) -> LossNetworks:
+    return LossNetworks.load(models)
 
 
 @pytest.fixture(scope="module")
-def portraits(judges: Judges) -> PortraitSet:
+def portraits(networks: LossNetworks) -> PortraitSet:
     """Faces of the random generator stand in for portraits, so that there is something to learn."""
-    z = torch.randn(24, judges.generator.z_dim, generator=torch.Generator().manual_seed(5))
-    images = judges.generator.synthesis(judges.generator.broadcast(judges.generator.mapping(z)))
+    z = torch.randn(24, networks.generator.z_dim, generator=torch.Generator().manual_seed(5))
+    images = networks.generator.synthesis(networks.generator.broadcast(networks.generator.mapping(z)))
     pixels = images.mul(127.5).add(128).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     return PortraitSet(pixels, np.zeros((24, 64, 64), np.uint8), np.zeros((24, 3), np.float32))
 
 
-class Reports(list[tuple[int, dict[str, float], Tensor]]):
-    def __init__(self, stop_at: int = 10**9) -> None:
-        self.stop_at = stop_at
-
-    def __call__(self, seen: int, losses: dict[str, float], pictures: Tensor) -> None:
-        if seen >= self.stop_at:
-            raise KeyboardInterrupt
-        self.append((seen, losses, pictures))
-
-
 def train(
-    judges: Judges, portraits: PortraitSet, state: Path, reports: Any = None, variant: str = "psp", **changes: Any
+    networks: LossNetworks,
+    portraits: PortraitSet,
+    state: Path,
+    reports: Any = None,
+    variant: str = "psp",
+    **changes: Any,
 ) -> Encoder:
     params, reports = PARAMS.model_copy(update=changes), Reports() if reports is None else reports
-    return train_encoder(variant, params, judges, portraits, portraits, state, reports, report_every=16)
+    return train_encoder(variant, params, networks, portraits, portraits, state, reports, report_every=16)
 
 
-def test_it_learns(judges: Judges, portraits: PortraitSet, tmp_path: Path) -> None:
-    before = evaluate(EncoderState.create("psp", PARAMS, judges.generator).average, judges, portraits)
+def test_it_learns(networks: LossNetworks, portraits: PortraitSet, tmp_path: Path) -> None:
+    before = evaluate(EncoderState.create("psp", PARAMS, networks.generator).average, networks, portraits)
     reports = Reports()
-    params, seen = PARAMS.model_copy(update={"images": 160}), list[int]()
-    trained = train_encoder(
-        "psp", params, judges, portraits, portraits, tmp_path / "s", reports, report_every=16, progress=seen.append
-    )
-    after = evaluate(trained, judges, portraits)
+    params = PARAMS.model_copy(update={"images": 160})
+    trained = train_encoder("psp", params, networks, portraits, portraits, tmp_path / "s", reports, report_every=16)
+    after = evaluate(trained, networks, portraits)
     assert after["mse"] < 0.8 * before["mse"]
     assert after["psnr"] > before["psnr"]
     assert [images for images, _, _ in reports] == list(range(16, 161, 16))
-    assert seen == list(range(8, 161, 8))
+    assert reports.steps == list(range(8, 161, 8))
     scores = {"held_out/mse", "held_out/psnr", "held_out/lpips_toy", "held_out/identity_toy"}
     assert set(reports[0][1]) == {"l2", "perceptual", "identity", "w_norm", "latent"} | scores
     assert reports[0][2].shape == (32, 3, 64, 64)
@@ -87,45 +81,47 @@ def test_it_learns(judges: Judges, portraits: PortraitSet, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_killed_training_goes_on_to_the_same_weights(
-    judges: Judges, portraits: PortraitSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
+    networks: LossNetworks, portraits: PortraitSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(fit, "SAVE_SECONDS", -1)
     changes = VARIANTS[variant] | {"variant": variant, "images": 48, "latent_images": 16}
-    whole = train(judges, portraits, tmp_path / "whole", **changes)
+    whole = train(networks, portraits, tmp_path / "whole", **changes)
     with pytest.raises(KeyboardInterrupt):
-        train(judges, portraits, tmp_path / "killed", Reports(stop_at=32), **changes)
+        train(networks, portraits, tmp_path / "killed", Reports(stop_at=32), **changes)
     rest = Reports()
-    resumed = train(judges, portraits, tmp_path / "killed", rest, **changes)
+    resumed = train(networks, portraits, tmp_path / "killed", rest, **changes)
     assert [seen for seen, _, _ in rest] == [32, 48]
     for key, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value), key
 
 
-def test_work_for_other_parameters_is_not_taken_up(judges: Judges, portraits: PortraitSet, tmp_path: Path) -> None:
-    train(judges, portraits, tmp_path / "s", images=16)
+def test_work_for_other_parameters_is_not_taken_up(
+    networks: LossNetworks, portraits: PortraitSet, tmp_path: Path
+) -> None:
+    train(networks, portraits, tmp_path / "s", images=16)
     same, other = Reports(), Reports()
-    train(judges, portraits, tmp_path / "s", same, images=16)
-    train(judges, portraits, tmp_path / "s", other, images=16, lr=1e-4)
+    train(networks, portraits, tmp_path / "s", same, images=16)
+    train(networks, portraits, tmp_path / "s", other, images=16, lr=1e-4)
     assert [seen for seen, _, _ in same] == []
     assert [seen for seen, _, _ in other] == [16]
 
 
-def test_fast_precision_stays_close_to_exact(judges: Judges, portraits: PortraitSet, tmp_path: Path) -> None:
+def test_fast_precision_stays_close_to_exact(networks: LossNetworks, portraits: PortraitSet, tmp_path: Path) -> None:
     exact, fast = Reports(), Reports()
-    train(judges, portraits, tmp_path / "a", exact, images=8)
-    train(judges, portraits, tmp_path / "b", fast, images=8, precision="fast")
+    train(networks, portraits, tmp_path / "a", exact, images=8)
+    train(networks, portraits, tmp_path / "b", fast, images=8, precision="fast")
     for name in ("l2", "perceptual", "identity", "w_norm", "latent"):
         value = exact[0][1][name]
         assert fast[0][1][name] == pytest.approx(value, rel=0.05, abs=0.02), name
 
 
-def test_perfect_codes_cost_only_their_norm(judges: Judges) -> None:
-    generator = judges.generator
+def test_perfect_codes_cost_only_their_norm(networks: LossNetworks) -> None:
+    generator = networks.generator
     w = generator.mapping(torch.randn(4, generator.z_dim, generator=torch.Generator().manual_seed(1)))
     codes = generator.broadcast(w)
     encoder = EncoderState.create("psp", PARAMS, generator).average
     encoder.encode = lambda images: codes  # type: ignore[method-assign]
-    total, losses = weigh(invert(encoder, PARAMS, judges, Batch(generator.synthesis(codes), w), None), PARAMS.losses)
+    total, losses = weigh(invert(encoder, PARAMS, networks, Batch(generator.synthesis(codes), w), None), PARAMS.losses)
     norm = (codes - generator.latent_avg).flatten(1).norm(dim=1).mean().item()
     assert losses["w_norm"] == pytest.approx(norm, rel=1e-5)
     for name in ("l2", "perceptual", "identity", "latent"):
@@ -133,25 +129,25 @@ def test_perfect_codes_cost_only_their_norm(judges: Judges) -> None:
     assert total.item() == pytest.approx(PARAMS.losses["w_norm"] * norm, rel=1e-3)
 
 
-def test_the_latent_error_is_in_variances(judges: Judges) -> None:
-    generator = judges.generator
+def test_the_latent_error_is_in_variances(networks: LossNetworks) -> None:
+    generator = networks.generator
     w = generator.mapping(torch.randn(96, generator.z_dim, generator=torch.Generator().manual_seed(1)))
     encoder = EncoderState.create("psp", PARAMS, generator).average
     mean = generator.broadcast(w.mean(0, keepdim=True)).expand(96, -1, -1)
     encoder.encode = lambda images: mean[: len(images)]  # type: ignore[method-assign]
     batch = Batch(torch.zeros(96, 3, 64, 64), w)
-    _, losses = weigh(invert(encoder, PARAMS, judges, batch, None), {"latent": 1.0})
-    assert latent_loss(encoder, PARAMS, judges, batch)[0].item() == pytest.approx(losses["latent"])
+    _, losses = weigh(invert(encoder, PARAMS, networks, batch, None), {"latent": 1.0})
+    assert latent_loss(encoder, PARAMS, networks, batch)[0].item() == pytest.approx(losses["latent"])
     assert losses["latent"] == pytest.approx(1, rel=0.2)
 
 
-def test_a_batch_follows_from_its_stream(judges: Judges, portraits: PortraitSet) -> None:
+def test_a_batch_follows_from_its_stream(networks: LossNetworks, portraits: PortraitSet) -> None:
     first, again, other = (
-        draw_batch(portraits, judges.generator, 8, 2, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        draw_batch(portraits, networks.generator, 8, 2, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
     assert torch.equal(first.images, again.images) and not torch.equal(first.images, other.images)
-    assert first.images.shape == (8, 3, 64, 64) and first.w.shape == (2, judges.generator.w_dim)
-    drawn = judges.generator.synthesis(judges.generator.broadcast(first.w)).clamp(-1, 1)
+    assert first.images.shape == (8, 3, 64, 64) and first.w.shape == (2, networks.generator.w_dim)
+    drawn = networks.generator.synthesis(networks.generator.broadcast(first.w)).clamp(-1, 1)
     torch.testing.assert_close(first.images[:2], drawn)
 
 
@@ -173,18 +169,18 @@ def test_the_average_follows_statistics_and_counters() -> None:
     assert slow.num_batches_tracked == 1
 
 
-def test_the_w_norm_is_the_published_one(judges: Judges) -> None:
+def test_the_w_norm_is_the_published_one(networks: LossNetworks) -> None:
     expected, _ = golden("w-norm")
     codes = torch.from_numpy(fill("input:latent", (2, 18, 512), rule="raw"))
     encoder = GradualStyleEncoder(18, 512, 32, (1, 1, 1, 1), 8, head_width=8)
     images = torch.zeros(2, 3, 32, 32)
-    seen = Inverted(Batch(images, torch.zeros(0, 512)), codes, images, encoder, judges, 17)
+    seen = Inverted(Batch(images, torch.zeros(0, 512)), codes, images, encoder, networks, 17)
     assert relative_error(TERMS["w_norm"](seen).detach(), expected["plain"]) < 1e-4
     encoder.latent_avg.copy_(0.5 * torch.from_numpy(fill("input:latent_avg", (18, 512), rule="raw")))
     assert relative_error(TERMS["w_norm"](seen).detach(), expected["from_average"]) < 1e-4
 
 
-def test_the_game_on_latents_is_the_published_one(judges: Judges) -> None:
+def test_the_game_on_latents_is_the_published_one(networks: LossNetworks) -> None:
     expected, _ = golden("e4e-latent-discriminator")
     discriminator = LatentDiscriminator()
     shapes = {key: list(value.shape) for key, value in discriminator.state_dict().items()}
@@ -194,15 +190,15 @@ def test_the_game_on_latents_is_the_published_one(judges: Judges) -> None:
     assert relative_error(loss.detach(), expected["d_loss"]) < 1e-4
     with_r1 = discriminator_loss(discriminator, real, fake, 80.0)
     assert relative_error((with_r1 - loss).detach(), 80.0 * expected["r1"]) < 1e-4
-    encoder = EncoderState.create("psp", PARAMS, judges.generator).encoder
+    encoder = EncoderState.create("psp", PARAMS, networks.generator).encoder
     images = torch.zeros(4, 3, 64, 64)
-    seen = Inverted(Batch(images, fake), fake[:, None], images, encoder, judges, 0, discriminator)
+    seen = Inverted(Batch(images, fake), fake[:, None], images, encoder, networks, 0, discriminator)
     assert relative_error(TERMS["adversarial"](seen).detach(), expected["g_loss"]) < 1e-4
 
 
-def test_stages_begin_one_after_the_other(judges: Judges) -> None:
+def test_stages_begin_one_after_the_other(networks: LossNetworks) -> None:
     params = PARAMS.model_copy(update=VARIANTS["e4e"])
-    state = EncoderState.create("e4e", params, judges.generator)
+    state = EncoderState.create("e4e", params, networks.generator)
     stages = []
     for state.seen in (0, 15, 16, 24, 1000):
         state.set_stage(params)
@@ -212,8 +208,8 @@ def test_stages_begin_one_after_the_other(judges: Judges) -> None:
     assert state.best_average().stage == 9
 
 
-def test_the_best_average_is_kept(judges: Judges) -> None:
-    state = EncoderState.create("psp", PARAMS, judges.generator)
+def test_the_best_average_is_kept(networks: LossNetworks) -> None:
+    state = EncoderState.create("psp", PARAMS, networks.generator)
     weight = state.average.get_parameter("latlayer1.weight")
     for score, value in ((3.0, 1.0), (1.0, 2.0), (2.0, 3.0)):
         weight.fill_(value)
@@ -221,26 +217,19 @@ def test_the_best_average_is_kept(judges: Judges) -> None:
     assert state.best_average().get_parameter("latlayer1.weight").unique().tolist() == [2.0]
 
 
-def test_style_transformer_starts_with_the_mapping_of_its_generator(judges: Judges) -> None:
+def test_style_transformer_starts_with_the_mapping_of_its_generator(networks: LossNetworks) -> None:
     params = PARAMS.model_copy(update=VARIANTS["style-transformer"])
-    encoder = EncoderState.create("style-transformer", params, judges.generator).encoder
-    own, given = encoder.get_submodule("style").state_dict(), judges.generator.get_submodule("style").state_dict()
+    encoder = EncoderState.create("style-transformer", params, networks.generator).encoder
+    own, given = encoder.get_submodule("style").state_dict(), networks.generator.get_submodule("style").state_dict()
     assert own.keys() == given.keys()
     assert all(torch.equal(own[key], given[key]) for key in own)
-    torch.testing.assert_close(encoder.latent_avg, judges.generator.latent_avg.expand(10, -1))
+    torch.testing.assert_close(encoder.latent_avg, networks.generator.latent_avg.expand(10, -1))
 
 
-def test_a_network_that_cannot_be_built_is_named(judges: Judges) -> None:
+def test_a_network_that_cannot_be_built_is_named(networks: LossNetworks) -> None:
     params = PARAMS.model_copy(update={"network": {"widht": 8}})
     with pytest.raises(ParamsError, match="encoder 'psp' has no 'widht'; did you mean 'width'"):
-        EncoderState.create("psp", params, judges.generator)
-
-
-def test_an_unknown_variant_is_refused_with_near_ones() -> None:
-    params = load_params(ROOT / "params.yaml")
-    assert variant_params(params, "e4e").network == variant_params(params, "psp").network
-    with pytest.raises(ParamsError, match="no section 'e4'; did you mean 'e4e'"):
-        variant_params(params, "e4")
+        EncoderState.create("psp", params, networks.generator)
 
 
 def test_a_variants_stage_writes_where_it_is_looked_for() -> None:
@@ -248,18 +237,20 @@ def test_a_variants_stage_writes_where_it_is_looked_for() -> None:
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train-encoder"]
     (written,) = stage["do"]["outs"]
     for variant in stage["foreach"]:
-        assert written.replace("${key}", variant) == str(variant_path(params, variant))
+        assert written.replace("${key}", variant) == str(params.encoder_path(variant))
 
 
 def test_all_variants_have_the_same_budget() -> None:
-    sections = load_params(ROOT / "params.yaml").train_encoder
+    sections = load_toy_params(ROOT / "toy.yaml").train_encoder
     assert len({(s.images, s.batch_size, s.latent_images) for s in sections.values()}) == 1
 
 
-def test_the_stored_encoder_belongs_to_its_generator(models: ModelPaths, judges: Judges, tmp_path: Path) -> None:
-    encoder = EncoderState.create("psp", PARAMS, judges.generator).average
+def test_the_stored_encoder_belongs_to_its_generator(
+    models: ModelPaths, networks: LossNetworks, tmp_path: Path
+) -> None:
+    encoder = EncoderState.create("psp", PARAMS, networks.generator).average
     path = tmp_path / "e.safetensors"
-    store_encoder(encoder, path, models.generator, PARAMS, {"psnr": 20.0})
+    store_encoder(encoder, path, models.generator, PARAMS, {"psnr": 20.0}, "train-encoder@psp")
     loaded = load_encoder(path, load_generator(models.generator), "psp").model
     images = torch.zeros(1, 3, 64, 64)
     torch.testing.assert_close(loaded.encode(images), encoder.encode(images), rtol=2e-2, atol=2e-2)

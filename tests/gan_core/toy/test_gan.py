@@ -5,15 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.params import TrainGeneratorParams
-from gan_core.toy.renderer import FACTORS, render, sample_factors
+from gan_core.toy.params import TrainGeneratorParams
+from gan_core.toy.renderer import FACTORS
 from gan_core.toy.training.gan import GanState, factor_basis, paired_latents, train_generator
 from gan_core.toy.training.portraits import PortraitSet, gaussian_from_factors
+from gan_core.training import fit
 from gan_core.training.losses import pyramid_loss
+from tests.reports import Reports
 
 THIN = {4: 16, 8: 16, 16: 8, 32: 8, 64: 4}
 PARAMS = TrainGeneratorParams(
@@ -32,21 +33,8 @@ PARAMS = TrainGeneratorParams(
 
 
 @pytest.fixture(scope="module")
-def portraits() -> PortraitSet:
-    factors = sample_factors(range(8))
-    drawn = render(factors)
-    pixels = (drawn.image * 127.5 + 128).clamp(0, 255).byte().permute(0, 2, 3, 1)
-    return PortraitSet(pixels.numpy(), drawn.segmentation.numpy(), factors.numpy())
-
-
-class Reports(list[tuple[int, dict[str, float], Tensor]]):
-    def __init__(self, stop_at: int = 10**9) -> None:
-        self.stop_at = stop_at
-
-    def __call__(self, seen: int, losses: dict[str, float], pictures: Tensor) -> None:
-        if seen >= self.stop_at:
-            raise KeyboardInterrupt
-        self.append((seen, losses, pictures))
+def portraits(drawn: PortraitSet) -> PortraitSet:
+    return PortraitSet(drawn.image[:8], drawn.segmentation[:8], drawn.factors[:8])
 
 
 def train(portraits: PortraitSet, path: Path, reports: Any, **changes: Any) -> StyleGAN2:
@@ -108,12 +96,17 @@ def test_a_game_that_never_mixes_keeps_the_pairs(portraits: PortraitSet, tmp_pat
     assert "pair" not in reports[-1][1]
 
 
-def test_a_killed_training_goes_on_where_it_saved(portraits: PortraitSet, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("gan_core.toy.training.gan.SAVE_SECONDS", 0)
+def test_a_killed_training_goes_on_to_the_same_weights(
+    portraits: PortraitSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(portraits, tmp_path / "whole.pt", Reports(), mixing=0.5)
+    monkeypatch.setattr(fit, "SAVE_SECONDS", -1)
     path = tmp_path / "s.pt"
     with pytest.raises(KeyboardInterrupt):
-        train(portraits, path, Reports(stop_at=96))
+        train(portraits, path, Reports(stop_at=96), mixing=0.5)
     assert torch.load(path, weights_only=True)["seen"] == 88
     reports = Reports()
-    train(portraits, path, reports)
+    resumed = train(portraits, path, reports, mixing=0.5)
     assert [seen for seen, _, _ in reports] == [96, 112]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from gan_core.checkpoints.files import read_card
-from gan_core.judges.networks import NETWORKS, soft_argmax
-from gan_core.loading import load_network
-from gan_core.params import TrainMeasureParams
+from gan_core.judges.networks import NETWORKS, load_network, soft_argmax
+from gan_core.toy.params import TrainMeasureParams
 from gan_core.toy.renderer import sample_factors
 from gan_core.toy.training.augment import augment, cosine_basis, quantise_blocks, shift
 from gan_core.toy.training.landmark_learner import LandmarkLearner, bell
@@ -23,9 +22,11 @@ from gan_core.toy.training.measure_data import (
     whiten,
 )
 from gan_core.toy.training.measure_learners import LEARNERS, IdentityLearner, reliability
-from gan_core.toy.training.measure_networks import LearnerState, take_step, train, train_network
+from gan_core.toy.training.measure_networks import LearnerState, train_learner, train_network
 from gan_core.toy.training.portraits import load_portraits, render_portraits
+from gan_core.training import fit
 from gan_core.training.schedule import warm_cosine
+from tests.reports import Reports
 
 PARAMS = TrainMeasureParams(images=32, rendered=8, batch_size=16, width=8, precision="exact")
 
@@ -45,11 +46,14 @@ def test_stores_a_network_with_its_scores(
     monkeypatch.setattr(IdentityLearner, "held_out_people", 3)
     monkeypatch.setattr(LandmarkLearner, "held_out_frames", 3)
     path = tmp_path / f"{name}.safetensors"
-    scores = train_network(name, PARAMS, portraits, path)
+    folder, reports = tmp_path / "work", Reports()
+    folder.mkdir()
+    scores = train_network(name, PARAMS, portraits, path, folder, reports)
+    assert reports[-1][0] == PARAMS.images and reports[-1][2].shape[1:] == (3, 64, 64)
     assert type(load_network(path, name).model) is NETWORKS.get(name)
     assert read_card(path).extra["held_out"] == scores
     assert all(np.isfinite(value) for value in scores.values())
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, folder.name}
 
 
 def make_learner(portraits: Path, cache: Path) -> torch.nn.Module:
@@ -59,18 +63,16 @@ def make_learner(portraits: Path, cache: Path) -> torch.nn.Module:
     )
 
 
-def test_goes_on_where_it_was_stopped(portraits: Path, tmp_path: Path) -> None:
+def test_goes_on_where_it_was_stopped(portraits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed, stopped, resumed = (make_learner(portraits, tmp_path) for _ in range(3))
-    train(undisturbed, tmp_path / "none.pt")
-    state = LearnerState(stopped)
-    for step in range(2):
-        take_step(stopped, state.optimiser, PARAMS.lr * warm_cosine(step, 4), torch.Generator().manual_seed(step))
-    state.step = 2
-    state.save(tmp_path / "state.pt")
+    train_learner(undisturbed, tmp_path / "none.pt", Reports())
+    monkeypatch.setattr(fit, "SAVE_SECONDS", -1)
+    with pytest.raises(KeyboardInterrupt):
+        train_learner(stopped, tmp_path / "state.pt", Reports(stop_at=48), report_every=16)
     again = LearnerState(resumed)
     again.load(tmp_path / "state.pt")
-    assert again.step == 2
-    train(resumed, tmp_path / "state.pt")
+    assert again.seen == 32
+    train_learner(resumed, tmp_path / "state.pt", Reports())
     for expected, actual in zip(undisturbed.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(expected, actual)
 

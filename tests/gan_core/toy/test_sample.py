@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from gan_core.errors import ParamsError
-from gan_core.params import SampleParams
 from gan_core.rows import Row
 from gan_core.storage.images import decode_image
 from gan_core.storage.receipts import valid_receipt
 from gan_core.storage.shards import list_shards, read_rows
+from gan_core.toy.params import SampleParams
 from gan_core.toy.planted import FORMATS, SPOILED, Frame, write_jpeg
 from gan_core.toy.renderer import ATTRIBUTES, FACTOR_NAMES, sample_factors
 from gan_core.toy.sample import PLANTED, sample_keys, write_sample

@@ -4,40 +4,36 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from gan_core.encoders.base import Encoder
-from gan_core.errors import CheckpointError, ParamsError
+from gan_core.errors import CheckpointError
 from gan_core.judges.segmenter import Segmenter, count_overlaps, mean_iou
 from gan_core.loading import load_encoder, load_generator
-from gan_core.params import ModelPaths, Params, TrainMeasureParams, TrainTranslationParams, load_params
-from gan_core.toy.renderer import render, sample_factors
+from gan_core.params import ModelPaths, Params
+from gan_core.toy.params import TrainMeasureParams, TrainTranslationParams, load_toy_params
 from gan_core.toy.training import encoder as loop
 from gan_core.toy.training.encoder import store_encoder
 from gan_core.toy.training.encoder_losses import known_latents
-from gan_core.toy.training.measure_networks import train
+from gan_core.toy.training.measure_networks import train_learner
 from gan_core.toy.training.portraits import PortraitSet
-from gan_core.toy.training.reconstruction import Judges
+from gan_core.toy.training.reconstruction import LossNetworks
 from gan_core.toy.training.segmenter_learner import SegmenterLearner
 from gan_core.toy.training.translation import (
-    TranslationLesson,
-    task_settings,
+    TranslationTraining,
     train_task,
 )
 from gan_core.translation.inputs import INPUTS, mirror_labels
 from gan_core.translation.tasks import TASKS, decoder_path
 from tests.conftest import ABOUT
+from tests.reports import Reports
 
 ROOT = Path(__file__).parents[3]
 NETWORK = {"units": [1, 1, 1, 1], "width": 8, "input_size": 64}
 
 
 @pytest.fixture(scope="module")
-def portraits() -> PortraitSet:
-    factors = sample_factors(range(12))
-    made = render(factors)
-    pixels = made.image.mul(127.5).add(128).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    return PortraitSet(pixels, made.segmentation.numpy(), factors.numpy())
+def portraits(drawn: PortraitSet) -> PortraitSet:
+    return drawn
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +45,17 @@ def params(tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
     about: dict[str, Any] = ABOUT
     save_checkpoint(path, network.state_dict(), Card(kind="network", name="segmenter", arguments={"width": 8}, **about))
     models = tiny_models | {"segmenter": str(path), "second_generator": tiny_models["generator"]}
+    return Params(models=ModelPaths(**models))
+
+
+@pytest.fixture(scope="module")
+def chosen() -> dict[str, TrainTranslationParams]:
     base: dict[str, Any] = {"network": NETWORK, "images": 16, "batch_size": 8, "precision": "exact"}
-    tasks = {
+    return {
         name: TrainTranslationParams(**base, losses=dict(task.losses), latent_images=0 if task.apart else 8)
         for name, task in TASKS
         if name != "inversion"
     }
-    return Params(models=ModelPaths(**models), train_translation=tasks)
-
-
-class Reports(list[dict[str, float]]):
-    def __call__(self, seen: int, losses: dict[str, float], pictures: Tensor) -> None:
-        assert pictures.shape == (24, 3, 64, 64)
-        self.append(losses)
 
 
 @pytest.fixture(autouse=True)
@@ -72,24 +66,24 @@ def small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", [name for name in TASKS.names() if name != "inversion"])
 def test_every_task_trains_by_the_loop_of_the_encoders(
-    name: str, params: Params, portraits: PortraitSet, tmp_path: Path
+    name: str, params: Params, chosen: dict[str, TrainTranslationParams], portraits: PortraitSet, tmp_path: Path
 ) -> None:
-    task, reports = TASKS.get(name), Reports()
-    encoder, scores = train_task(params, task, portraits, portraits, tmp_path, reports)
+    task, reports, again = TASKS.get(name), Reports(), Reports()
+    given = (task, chosen[name], params, portraits, portraits, tmp_path / "state.pt")
+    encoder, scores = train_task(*given, reports)
     assert encoder.arguments["input_channels"] == INPUTS.get(task.sees)().channels
-    assert set(reports[-1]) >= set(task.losses) | {"held_out/mse"}
+    assert set(reports[-1][1]) >= set(task.losses) | {"held_out/mse"}
+    assert reports[-1][2].shape == (24, 3, 64, 64)
     assert np.isfinite(list(scores.values())).all()
-    again = Reports()
-    train_task(params, task, portraits, portraits, tmp_path, again)
+    train_task(*given, again)
     assert again == [], "it goes on where it ended"
 
 
 def test_an_encoder_starts_from_the_weights_of_inversion(
-    params: Params, portraits: PortraitSet, tmp_path: Path
+    params: Params, chosen: dict[str, TrainTranslationParams], portraits: PortraitSet, tmp_path: Path
 ) -> None:
-    settings = task_settings(params, "sketch").model_copy(update={"images": 8, "lr": 1e-12, "ema_images": 1e9})
-    own = params.model_copy(update={"train_translation": {"sketch": settings}})
-    encoder, _ = train_task(own, TASKS.get("sketch"), portraits, portraits, tmp_path, Reports())
+    settings = chosen["sketch"].model_copy(update={"images": 8, "lr": 1e-12, "ema_images": 1e9})
+    encoder, _ = train_task(TASKS.get("sketch"), settings, params, portraits, portraits, tmp_path / "s.pt", Reports())
     trained = load_encoder(params.models.encoder, load_generator(params.models.generator), "psp").model
     ours, theirs = encoder.state_dict(), trained.state_dict()
     torch.testing.assert_close(ours["styles.0.linear.weight"], theirs["styles.0.linear.weight"])
@@ -105,20 +99,20 @@ def inversion(params: Params) -> Encoder:
 def test_the_latents_learnt_are_those_that_inversion_finds_in_the_target(
     task: str, params: Params, portraits: PortraitSet, inversion: Encoder
 ) -> None:
-    judges, transform = Judges.load(params.models), INPUTS.get(TASKS.get(task).sees)()
-    lesson = TranslationLesson(TASKS.get(task), transform, inversion)
-    batch = lesson.draw(portraits, judges.generator, 8, 4, torch.Generator().manual_seed(0))
+    networks, transform = LossNetworks.load(params.models), INPUTS.get(TASKS.get(task).sees)()
+    training = TranslationTraining(TASKS.get(task), transform, inversion)
+    batch = training.draw(portraits, networks.generator, 8, 4, torch.Generator().manual_seed(0))
     assert batch.seen.shape == (8, transform.channels, 64, 64) and batch.images.shape == (8, 3, 64, 64)
     assert torch.equal(batch.w, inversion.encode(batch.images[:4]))
-    assert torch.equal(known_latents(batch, judges.generator), batch.w)
+    assert torch.equal(known_latents(batch, networks.generator), batch.w)
 
 
 def test_portraits_and_label_maps_are_mirrored_together(
     params: Params, portraits: PortraitSet, inversion: Encoder
 ) -> None:
-    lesson = TranslationLesson(TASKS.get("segmentation"), INPUTS.get("labels")(), inversion)
+    training = TranslationTraining(TASKS.get("segmentation"), INPUTS.get("labels")(), inversion)
     one = PortraitSet(portraits.image[:1], portraits.segmentation[:1], portraits.factors[:1])
-    batch = lesson.draw(one, Judges.load(params.models).generator, 8, 1, torch.Generator().manual_seed(1))
+    batch = training.draw(one, LossNetworks.load(params.models).generator, 8, 1, torch.Generator().manual_seed(1))
     plain, truth = one.images(np.zeros(1, np.int64))[0], torch.from_numpy(one.segmentation[0])
     mirrored = [not torch.equal(image, plain) for image in batch.images]
     assert 0 < sum(mirrored) < 8
@@ -130,9 +124,9 @@ def test_portraits_and_label_maps_are_mirrored_together(
 def test_source_and_target_of_frontalisation_are_mirrored_apart(
     params: Params, portraits: PortraitSet, inversion: Encoder
 ) -> None:
-    judges = Judges.load(params.models)
-    lesson = TranslationLesson(TASKS.get("frontalisation"), INPUTS.get("picture")(), inversion)
-    batch = lesson.draw(portraits, judges.generator, 32, 0, torch.Generator().manual_seed(0))
+    networks = LossNetworks.load(params.models)
+    training = TranslationTraining(TASKS.get("frontalisation"), INPUTS.get("picture")(), inversion)
+    batch = training.draw(portraits, networks.generator, 32, 0, torch.Generator().manual_seed(0))
     same = [torch.equal(*pair) for pair in zip(batch.seen, batch.images, strict=True)]
     turned = [torch.equal(seen, image.flip(2)) for seen, image in zip(batch.seen, batch.images, strict=True)]
     assert all(a != b for a, b in zip(same, turned, strict=True))
@@ -140,30 +134,23 @@ def test_source_and_target_of_frontalisation_are_mirrored_apart(
 
 
 def test_a_stored_encoder_belongs_to_the_generator_that_draws(
-    params: Params, portraits: PortraitSet, tmp_path: Path
+    params: Params, chosen: dict[str, TrainTranslationParams], portraits: PortraitSet, tmp_path: Path
 ) -> None:
-    task = TASKS.get("inpainting")
-    encoder, scores = train_task(params, task, portraits, portraits, tmp_path, Reports())
+    task, settings = TASKS.get("inpainting"), chosen["inpainting"]
+    encoder, scores = train_task(task, settings, params, portraits, portraits, tmp_path / "s.pt", Reports())
     path = tmp_path / "e.safetensors"
-    store_encoder(encoder, path, decoder_path(params, task), task_settings(params, task.name), scores)
+    store_encoder(encoder, path, decoder_path(params, task), settings, scores, "train-translation@inpainting")
     assert load_encoder(path, load_generator(params.models.generator), "psp").model.arguments == encoder.arguments
     with pytest.raises(CheckpointError, match="holds a network 'segmenter'"):
         load_generator(params.models.segmenter)
 
 
 def test_the_projects_tasks_have_settings_and_one_budget() -> None:
-    params = load_params(ROOT / "params.yaml")
-    assert set(params.train_translation) == set(TASKS.names()) - {"inversion"}
-    assert len({(s.images, s.batch_size) for s in params.train_translation.values()}) == 1
-    for name, settings in params.train_translation.items():
+    sections = load_toy_params(ROOT / "toy.yaml").train_translation
+    assert set(sections) == set(TASKS.names()) - {"inversion"}
+    assert len({(s.images, s.batch_size) for s in sections.values()}) == 1
+    for name, settings in sections.items():
         assert set(TASKS.get(name).losses) <= set(settings.losses)
-
-
-def test_a_task_without_settings_is_named(params: Params) -> None:
-    with pytest.raises(ParamsError, match="train_translation has no section 'inversion'"):
-        task_settings(params, "inversion")
-    with pytest.raises(ParamsError, match="did you mean 'sketch'"):
-        task_settings(params, "skech")
 
 
 def test_the_segmenter_learns_label_maps(portraits: PortraitSet, tmp_path: Path) -> None:
@@ -172,7 +159,7 @@ def test_the_segmenter_learns_label_maps(portraits: PortraitSet, tmp_path: Path)
     learner = SegmenterLearner(settings, portraits, portraits, tmp_path)
     with torch.no_grad():
         before = learner.score()["accuracy"]
-    train(learner, tmp_path / "state.pt")
+    train_learner(learner, tmp_path / "state.pt", Reports())
     with torch.no_grad():
         after = learner.score()
     assert after["accuracy"] > max(0.6, before)

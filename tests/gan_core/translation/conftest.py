@@ -11,10 +11,11 @@ from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.judges.segmenter import Segmenter
 from gan_core.loading import load_generator, model_tensors
-from gan_core.params import ModelPaths, Params, SampleParams, TranslateParams
+from gan_core.params import ModelPaths, Params, TranslateParams
 from gan_core.rows import Row
 from gan_core.stages.translate import TranslateStage
 from gan_core.storage.shards import read_rows
+from gan_core.toy.params import SampleParams
 from gan_core.toy.translation_sample import write_translation_sample
 from gan_core.translation.inputs import INPUTS
 from gan_core.translation.tasks import TASKS, translator_path

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gan_core.errors import ParamsError
+from gan_core.judges.segmenter import LABELS
 from gan_core.storage.images import ImageError, encode_png, image_value, to_tensor, to_uint8
 from gan_core.toy.renderer import SEGMENTATION_LABELS, Portraits, render, sample_factors
 from gan_core.translation.inputs import INPUTS, check_factors, draw_sketch, mirror_labels, one_hot
@@ -49,6 +50,15 @@ def test_what_is_read_is_what_was_made(name: str, portraits: Portraits) -> None:
     }[name]
     assert stored is not None
     assert torch.allclose(transform.read({"x": cell(stored)}, "x", 64).tensor, made, atol=1 / 255)
+
+
+def test_the_classes_of_the_segmenter_are_those_that_the_renderer_draws() -> None:
+    assert LABELS == SEGMENTATION_LABELS
+
+
+def test_lines_lie_where_a_label_differs_from_the_one_above_or_to_its_left() -> None:
+    labels = torch.tensor([[[0, 0, 1], [0, 0, 1], [2, 2, 1]]])
+    assert draw_sketch(labels)[0, 0].tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
 
 
 def test_the_sketch_is_nearly_the_renderers(portraits: Portraits) -> None:

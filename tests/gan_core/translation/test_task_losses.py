@@ -13,10 +13,9 @@ from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.perceptual import load_perceptual
-from gan_core.params import Term
 from gan_core.toy.training.encoder_losses import Inverted, weigh
-from gan_core.toy.training.reconstruction import Batch, Judges
-from gan_core.translation.tasks import FRONTALISATION, INVERSION, TASKS, WITH_IDENTITY, WITHOUT_IDENTITY
+from gan_core.toy.training.reconstruction import Batch, LossNetworks
+from gan_core.translation.tasks import FRONTALISATION, INVERSION, TASKS, WITH_IDENTITY, WITHOUT_IDENTITY, Term
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 
 CASES = {
@@ -46,8 +45,14 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Inverted:
     encoder = GradualStyleEncoder(18, 512, 32, (1, 1, 1, 1), 8, head_width=8)
     encoder.latent_avg.copy_(0.5 * torch.from_numpy(fill("input:latent_avg", (18, 512), rule="raw")))
     codes = torch.from_numpy(fill("input:latent", (2, 18, 512), rule="raw"))
-    judges = Judges(small, load_perceptual(trunk).model, arcface, 1.0)
-    return Inverted(Batch(y, torch.zeros(0, 512)), codes, drawn, encoder, judges, 17)
+    return Inverted(
+        Batch(y, torch.zeros(0, 512)),
+        codes,
+        drawn,
+        encoder,
+        LossNetworks(small, load_perceptual(trunk).model, arcface, 1.0),
+        17,
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -71,7 +76,7 @@ def test_where_there_are_no_faces_features_of_moco_are_compared(inverted: Invert
     moco.load_state_dict({k.removeprefix("module.encoder_q."): torch.from_numpy(v) for k, v in state.items()}, False)
     weights = meta["lambdas"]["non_face_moco"]
     table: dict[Term, float] = {"l2": weights["l2"], "perceptual": weights["lpips"], "identity": weights["moco"]}
-    total, parts = weigh(replace(inverted, judges=replace(inverted.judges, identity=moco)), table)
+    total, parts = weigh(replace(inverted, networks=replace(inverted.networks, identity=moco)), table)
     assert relative_error(total.detach(), expected["non_face_moco__total"]) < 1e-4
     assert parts["identity"] == pytest.approx(float(expected["non_face_moco__loss_moco"]), abs=2e-6)
 

@@ -14,7 +14,7 @@ from benchmarks.translations import (
     small_inputs,
     task_params,
 )
-from gan_core.params import ModelPaths, Params, TrainTranslationParams, check_params
+from gan_core.params import ModelPaths, Params, check_params
 from gan_core.stages.translate import TranslateStage
 from gan_core.toy.renderer import render, sample_factors
 from gan_core.toy.training.portraits import PortraitSet
@@ -38,8 +38,7 @@ def train() -> PortraitSet:
 def params(translators: ModelPaths) -> Params:
     variants = [{"kind": "mix", "latent_mask": [8, 9], "pictures": 2}]
     base = check_params({"translate": {"variants": variants}})
-    tasks = {name: TrainTranslationParams() for name in TASKS.names() if name != "inversion"}
-    return base.model_copy(update={"models": translators, "train_translation": tasks})
+    return base.model_copy(update={"models": translators})
 
 
 def test_every_task_has_a_baseline_and_a_headline() -> None:

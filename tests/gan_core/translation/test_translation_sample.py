@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from gan_core.errors import ParamsError
-from gan_core.params import SampleParams
 from gan_core.storage.shards import read_rows
+from gan_core.toy.params import SampleParams
 from gan_core.toy.translation_sample import FIELDS, SPOILED, write_translation_sample
 from gan_core.translation.inputs import label_cell, picture_cell
 

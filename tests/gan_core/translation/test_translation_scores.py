@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from gan_core.params import ModelPaths
-from gan_core.toy.renderer import Portraits, render, sample_factors
+from gan_core.toy.renderer import FACTORS, Portraits, render, sample_factors
 from gan_core.translation.degradations import degrade
 from gan_core.translation.inputs import Seen, draw_sketch, one_hot
 from gan_core.translation.masks import draw_mask
-from gan_core.translation.scores import SCORES, SCORES_OF, Scorer, Translated
+from gan_core.translation.scores import SCORES, SCORES_OF, YAW_DEGREES, Scorer, Translated
 from gan_core.translation.tasks import TASKS
 
 
@@ -26,6 +26,10 @@ def scorer(translators: ModelPaths) -> Scorer:
 def perfect(portraits: Portraits) -> Translated:
     seen = [Seen(image, torch.zeros(64, 64, dtype=torch.bool)) for image in portraits.image]
     return Translated(seen, portraits.image, portraits.image, [], portraits.image)
+
+
+def test_degrees_are_those_that_the_attribute_regressor_learnt() -> None:
+    assert [(f.low, f.high) for f in FACTORS if f.name == "yaw"] == [(-YAW_DEGREES, YAW_DEGREES)]
 
 
 def test_every_task_has_scores() -> None:

@@ -1,0 +1,74 @@
+"""What a move of latents does to the scores of its pictures, and how long the move should be."""
+
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+
+import torch
+from torch import Tensor
+
+from gan_core.judges.scorers import Scored
+
+SEARCHES = 7
+TOLERANCE = 0.02
+"""A move this close to the wanted one, as a share of it, ends the search for a length."""
+SHORTFALL_WEIGHT = 4.0
+"""An edit that falls short of its move must not win by changing little else."""
+
+
+def direction_with_room(before: Scored, column: int) -> Tensor:
+    """Return +1 for rows in the lower half of an attribute's range and -1 for the others, ``[B]``.
+
+    Moved in this direction, each row has at least half of the range before it.
+    """
+    return torch.where(before.attributes[:, column] < 0.5, 1.0, -1.0)
+
+
+def score_move(before: Scored, after: Scored, column: int, signs: Tensor) -> dict[str, float]:
+    """Score a move of the attribute ``column`` that went up or down by ``signs [B]``.
+
+    ``move``: mean change of the attribute; ``side_effect``: mean absolute change of the others (both in shares of the
+    range); ``identity_kept``: mean cosine of the identity before and after.
+    """
+    change = after.attributes - before.attributes
+    others = [i for i in range(change.shape[1]) if i != column]
+    return {
+        "move": (signs * change[:, column]).mean().item(),
+        "side_effect": change[:, others].abs().mean().item() if others else 0.0,
+        "identity_kept": (after.identity * before.identity).sum(1).mean().item(),
+    }
+
+
+def merit(scores: Mapping[str, float], move: float) -> float:
+    """Identity kept, less side effects, less four times the share of the ``move`` that an edit falls short of."""
+    short = max(0.0, 1 - TOLERANCE - scores["move"] / move)
+    return scores["identity_kept"] - scores["side_effect"] - SHORTFALL_WEIGHT * short
+
+
+def search_length(
+    score_at: Callable[[float], dict[str, float]], move: float, longest: float
+) -> tuple[float, dict[str, float]]:
+    """Find the length whose score ``move`` is the one wanted, with its scores.
+
+    Grows from a quarter of ``longest`` until the move is reached, then closes in by false position. Where it can't be
+    reached, the length that moves furthest.
+    """
+    tried: list[tuple[float, float, dict[str, float]]] = []
+    length = longest / 4
+    for _ in range(SEARCHES):
+        scores = score_at(length)
+        tried.append((length, scores["move"], scores))
+        if abs(scores["move"] / move - 1) < TOLERANCE or (length == longest and scores["move"] < move):
+            break
+        length = _next_length([(0.0, 0.0), *((a, b) for a, b, _ in tried)], move, longest)
+    reached = [item for item in tried if item[1] >= (1 - TOLERANCE) * move]
+    length, _, scores = min(reached, key=itemgetter(0)) if reached else max(tried, key=itemgetter(1))
+    return length, scores
+
+
+def _next_length(tried: list[tuple[float, float]], move: float, longest: float) -> float:
+    below = max(((a, b) for a, b in tried if b < move), default=(0.0, 0.0))
+    above = min(((a, b) for a, b in tried if b >= move), default=None)
+    if above is None:  # aim a little beyond by proportion, in steps that neither stall nor leap
+        return min(below[0] * min(max(1.03 * move / max(below[1], 1e-6), 1.15), 1.6), longest)
+    share = (move - below[1]) / (above[1] - below[1])
+    return below[0] + min(max(share, 0.1), 0.9) * (above[0] - below[0])

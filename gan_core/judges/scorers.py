@@ -1,0 +1,59 @@
+"""The networks that score pictures: which attributes they show, and whose identity."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gan_core.generators.base import Generator
+from gan_core.judges.networks import load_network
+from gan_core.params import ModelPaths
+
+Reader = Callable[[Tensor], Tensor]
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """Score pictures ``[B, C, H, W]``: ``attributes`` gives ``[B, A]``, ``identity`` unit rows ``[B, D]``.
+
+    Attributes, named by ``names``, are shares of their ranges: 0 to 1. ``attributes_sha256`` is the hash of the file of
+    the network behind ``attributes``, if there is one.
+    """
+
+    names: tuple[str, ...]
+    attributes: Reader
+    identity: Reader
+    attributes_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Latents ``w_plus [B, n_latent, w_dim]`` with the scores of their pictures: ``[B, A]`` and ``[B, D]``."""
+
+    w_plus: Tensor
+    attributes: Tensor
+    identity: Tensor
+
+    def part(self, rows: slice) -> "Scored":
+        """Return some of the rows."""
+        return Scored(self.w_plus[rows], self.attributes[rows], self.identity[rows])
+
+
+def load_scorers(models: ModelPaths) -> Scorers:
+    """Return the attribute regressor and the identity embedder of ``models``; raises ``CheckpointError``."""
+    regressor, embedder = load_network(models.attributes, "attributes"), load_network(models.identity, "identity")
+    names: Sequence[str] = regressor.model.names  # type: ignore[assignment]
+    return Scorers(tuple(names), lambda images: (regressor.model(images) + 1) / 2, embedder.model, regressor.sha256)
+
+
+@torch.no_grad()
+def render_and_score(generator: Generator, w_plus: Tensor, scorers: Scorers) -> Scored:
+    """Render latents ``[B, n_latent, w_dim]`` and score the pictures, ``BATCH`` at a time."""
+    scores = []
+    for part in w_plus.split(BATCH):
+        images = generator.synthesis(part)
+        scores.append((scorers.attributes(images), scorers.identity(images)))
+    attributes, identity = zip(*scores, strict=True)
+    return Scored(w_plus, torch.cat(attributes), torch.cat(identity))

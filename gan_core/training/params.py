@@ -1,0 +1,65 @@
+"""Parameters of what is fitted to a generator: directions, paths, and the edits of latents."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from gan_core.sections import Count, Positive, Precision, Section, Weight
+
+
+class DirectionsParams(Section):
+    """Linear directions fitted on labelled samples of the generator; strength 1 moves by ``move`` of the range."""
+
+    samples: Count = 8_000
+    attributes: list[str] = ["smile", "yaw", "hair_lightness"]
+    move: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    refine_steps: Annotated[int, Field(ge=0)] = 300
+    seed: int = 0
+
+
+class PathsParams(Section):
+    """Paths learnt without labels (``gan_core.paths``), then named after the attributes that they change.
+
+    They run through ``space`` of the generator, in its ``rank`` leading principal axes (the whole space for null);
+    amounts are in standard deviations there. ``models`` holds arguments of single path models, by name. Strength 1
+    moves an attribute by ``move`` of its range.
+    """
+
+    space: str = "w"
+    rank: Count | None = 16
+    count: Count | None = None
+    models: dict[str, dict[str, Any]] = {}
+    steps: Count = 600
+    batch_size: Count = 8
+    lr: Positive = 1e-3
+    path_lr: Positive = 1e-3
+    amounts: tuple[Positive, Positive] = (0.5, 3.0)
+    amount_weight: Weight = 0.25
+    volume_weight: Weight = 1.0
+    reconstructor: str = "lenet"
+    reconstructor_size: Count | None = None
+    rank_codes: Count = 24
+    attributes: list[str] = ["smile", "yaw", "hair_lightness", "hair_length"]
+    move: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    seed: int = 0
+
+
+class LatentEditsParams(Section):
+    """The classifier of latents, and a block for each attribute of ``blocks`` that can be taken from a reference.
+
+    A block learns by the classifier for ``block_steps``, then from pictures for ``picture_steps``.
+    """
+
+    samples: Annotated[int, Field(ge=64)] = 4_000
+    hidden: Annotated[list[int], Field(min_length=1)] = [512, 128]
+    embedding: Count = 32
+    heads: Count = 4
+    blocks: list[str] = ["smile", "yaw", "hair_lightness", "glasses"]
+    batch_size: Count = 128
+    classifier_steps: Count = 1_000
+    block_steps: Count = 100
+    picture_steps: Annotated[int, Field(ge=0)] = 180
+    lr: Positive = 1e-3
+    weight_decay: Weight = 0.0
+    precision: Precision = "fast"
+    seed: int = 0
