@@ -1,4 +1,4 @@
-"""What a direction does to pictures: how far it moves its attribute, what else it changes, and how long one unit is."""
+"""Measure how a direction changes its attribute, other attributes and identity, and calibrate its unit of length."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,12 +13,30 @@ from gan_core.generators.base import Generator
 
 Reader = Callable[[Tensor], Tensor]
 BATCH = 64
+"""Images that are rendered and scored at once."""
 SEARCHES = 7
+"""Lengths that a search tries at most; each one renders all faces."""
+REACHED = 0.98
+"""A move counts as reached from this share of the wanted move on."""
+TOLERANCE = 0.02
+"""A search stops within this share of the wanted move."""
+SHORTFALL_WEIGHT = 4.0
+"""Weight of the shortfall in ``merit``: missing a quarter of the move costs as much as losing the identity."""
+OVERSHOOT = 1.03
+"""Below the wanted move, the next length aims at this multiple of it, so that it brackets the move from above."""
+GROWTH = (1.15, 1.6)
+"""Limits of the factor between two lengths below the wanted move; some moves are reached only at middle lengths."""
+INSIDE = (0.1, 0.9)
+"""Limits of the position of the next length in its bracket, so that each step of false position shrinks it."""
 
 
 @dataclass(frozen=True)
 class Eyes:
-    """What judges pictures: ``attributes [B, A]`` in shares of the range (0 to 1), ``identity [B, D]`` unit rows."""
+    """Networks that score images ``[B, 3, H, W]`` in [-1, 1].
+
+    ``attributes`` returns ``[B, A]`` in shares of their range (0 to 1), ``names`` are their names, and ``identity``
+    returns unit vectors ``[B, D]``.
+    """
 
     names: tuple[str, ...]
     attributes: Reader
@@ -27,7 +45,7 @@ class Eyes:
 
 @dataclass(frozen=True)
 class Faces:
-    """Latents ``w_plus [B, n_latent, w_dim]`` with what the eyes see in their pictures."""
+    """Latents ``w_plus [B, n_latent, w_dim]`` with ``attributes [B, A]`` and ``identity [B, D]`` of their images."""
 
     w_plus: Tensor
     attributes: Tensor
@@ -36,7 +54,7 @@ class Faces:
 
 @torch.no_grad()
 def look(generator: Generator, w_plus: Tensor, eyes: Eyes) -> Faces:
-    """Render latents and read their attributes ``[B, A]`` and identities ``[B, D]``, some at a time."""
+    """Render latents ``w_plus [B, n_latent, w_dim]`` in batches and score their images."""
     seen = []
     for part in w_plus.split(BATCH):
         images = generator.synthesis(part)
@@ -46,24 +64,22 @@ def look(generator: Generator, w_plus: Tensor, eyes: Eyes) -> Faces:
 
 
 def towards_room(faces: Faces, column: int) -> Tensor:
-    """Return +1 for the faces in the lower half of an attribute's range and -1 for the others, ``[B]``.
-
-    Moved in this direction, each face has at least half of the range before it.
-    """
+    """Return the direction ``[B]`` in which an attribute has more room: +1 in the lower half of its range, else -1."""
     return torch.where(faces.attributes[:, column] < 0.5, 1.0, -1.0)
 
 
 def edit_each(generator: Generator, faces: Faces, direction: Direction, strengths: Tensor, eyes: Eyes) -> Faces:
-    """Edit each face by its own strength ``[B]`` and look again."""
+    """Edit each face by its own strength ``[B]``, render and score the results."""
     moved = apply_edit(torch.zeros_like(faces.w_plus), direction, 1.0)
     return look(generator, faces.w_plus + strengths[:, None, None] * moved, eyes)
 
 
 def score(generator: Generator, faces: Faces, direction: Direction, eyes: Eyes) -> dict[str, float]:
-    """Measure one unit of a direction on ``faces``, each moved towards the side where its attribute has room.
+    """Measure one unit of a direction on ``faces``, each moved in the direction in which its attribute has room.
 
-    ``move``: mean change of the attribute; ``side_effect``: mean absolute change of the others (both in shares of the
-    range); ``identity_kept``: mean cosine of the identity before and after.
+    ``move`` is the mean change of the attribute, and ``side_effect`` the mean absolute change of the other attributes,
+    both in shares of the range. ``identity_kept`` is the mean cosine of the identity before and after. Raises
+    ``ValueError`` if no attribute has the direction's name.
     """
     column = eyes.names.index(direction.name)
     signs = towards_room(faces, column)
@@ -71,7 +87,7 @@ def score(generator: Generator, faces: Faces, direction: Direction, eyes: Eyes) 
 
 
 def compare(before: Faces, after: Faces, column: int, signs: Tensor) -> dict[str, float]:
-    """Score a move of the attribute ``column`` that went up or down by ``signs [B]``; see ``score``."""
+    """Score a move of the attribute ``column`` in the directions ``signs [B]`` (+1 or -1); see ``score``."""
     change = after.attributes - before.attributes
     others = [i for i in range(change.shape[1]) if i != column]
     return {
@@ -84,10 +100,10 @@ def compare(before: Faces, after: Faces, column: int, signs: Tensor) -> dict[str
 def calibrate(
     generator: Generator, faces: Faces, direction: Direction, eyes: Eyes, move: float, longest: float
 ) -> Direction:
-    """Scale a direction so that one unit changes its attribute by ``move`` (share of its range).
+    """Scale a direction so that one unit changes its attribute by ``move``, a share of its range.
 
-    A direction that can't reach it comes back at the length that moves it furthest, with the scores of that.
-    ``longest`` limits each row of the vector.
+    If no length reaches the move, the direction gets the length that moves its attribute furthest. ``scores`` are those
+    of the chosen length. ``longest`` limits the length of each row of the vector.
     """
     own_length = direction.vector.norm(dim=-1).max()
 
@@ -99,27 +115,28 @@ def calibrate(
 
 
 def merit(scores: Mapping[str, float], move: float) -> float:
-    """Identity kept, less side effects, less four times the share of the ``move`` that an edit falls short of."""
-    return scores["identity_kept"] - scores["side_effect"] - 4 * max(0.0, 0.98 - scores["move"] / move)
+    """Return the quality of an edit: identity kept, minus side effects, minus four times the shortfall of its move."""
+    shortfall = max(0.0, REACHED - scores["move"] / move)
+    return scores["identity_kept"] - scores["side_effect"] - SHORTFALL_WEIGHT * shortfall
 
 
 def search_length(
     score_at: Callable[[float], dict[str, float]], move: float, longest: float
 ) -> tuple[float, dict[str, float]]:
-    """Find the length whose score ``move`` is the one wanted, with its scores.
+    """Find the length whose score ``move`` equals ``move``, and return it with its scores.
 
-    Grows from a quarter of ``longest`` until the move is reached, then closes in by false position. Where it can't be
-    reached, the length that moves furthest.
+    The length grows from a quarter of ``longest`` until the move is reached, and is then refined by false position. If
+    the move can't be reached, the result is the length that moves furthest.
     """
     tried: list[tuple[float, float, dict[str, float]]] = []
     length = longest / 4
     for _ in range(SEARCHES):
         scores = score_at(length)
         tried.append((length, scores["move"], scores))
-        if abs(scores["move"] / move - 1) < 0.02 or (length == longest and scores["move"] < move):
+        if abs(scores["move"] / move - 1) < TOLERANCE or (length == longest and scores["move"] < move):
             break
         length = _next_length([(0.0, 0.0), *((a, b) for a, b, _ in tried)], move, longest)
-    reached = [item for item in tried if item[1] >= 0.98 * move]
+    reached = [item for item in tried if item[1] >= REACHED * move]
     length, _, scores = min(reached, key=itemgetter(0)) if reached else max(tried, key=itemgetter(1))
     return length, scores
 
@@ -128,6 +145,7 @@ def _next_length(tried: list[tuple[float, float]], move: float, longest: float) 
     below = max(((a, b) for a, b in tried if b < move), default=(0.0, 0.0))
     above = min(((a, b) for a, b in tried if b >= move), default=None)
     if above is None:
-        return min(below[0] * min(max(1.03 * move / max(below[1], 1e-6), 1.15), 1.6), longest)
+        growth = min(max(OVERSHOOT * move / max(below[1], 1e-6), GROWTH[0]), GROWTH[1])
+        return min(below[0] * growth, longest)
     share = (move - below[1]) / (above[1] - below[1])
-    return below[0] + min(max(share, 0.1), 0.9) * (above[0] - below[0])
+    return below[0] + min(max(share, INSIDE[0]), INSIDE[1]) * (above[0] - below[0])

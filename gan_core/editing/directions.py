@@ -1,4 +1,4 @@
-"""Directions of editing, and the file that holds all of one generator: a safetensors with a card."""
+"""Editing directions, and the checkpoint that holds all directions of a generator."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -13,14 +13,14 @@ from gan_core.errors import CheckpointError, ParamsError, near_matches
 
 @dataclass(frozen=True)
 class Direction:
-    """A vector whose addition to a latent changes one attribute.
+    """A vector that changes one attribute when it is added to a latent.
 
-    ``vector`` is ``[w_dim]`` or ``[n_latent, w_dim]`` and is one ``unit`` long: strength 1 adds it once. ``range``
-    holds the lowest and highest strength that it was measured at. ``layers`` (first, past the last) are the latents
-    that it is added to unless an edit says otherwise; ``None`` means all. ``scores`` were measured when it was made.
+    ``vector`` is ``[w_dim]`` or ``[n_latent, w_dim]``, and strength 1 adds it once, which is one ``unit``. ``range`` is
+    the lowest and highest strength that was measured. ``layers`` (first, past the last) are the latents that it is
+    added to unless an edit says otherwise; ``None`` means all. ``scores`` were measured when it was made.
 
-    Strengths are relative to where a latent is, unless ``origin`` is given: then they are places along the direction,
-    ``<latent, vector> / |vector|^2 - origin``, to which latents are brought.
+    Strengths are relative to the latent, unless ``origin`` is given. They are then positions along the direction,
+    ``<latent, vector> / |vector|^2 - origin``, to which latents are moved.
     """
 
     name: str
@@ -39,9 +39,12 @@ _DESCRIBED = tuple(f.name for f in fields(Direction) if f.name not in ("name", "
 
 
 def save_directions(
-    path: str | Path, directions: Iterable[Direction], made_by: str, extra: Mapping[str, Any] = {}
+    path: str | Path, directions: Iterable[Direction], made_by: str, extra: Mapping[str, object] = {}
 ) -> str:
-    """Write directions of one generator to one file and return its sha256; ``extra`` goes to the card."""
+    """Write directions of one generator to a file and return its sha256; ``extra`` is added to the card.
+
+    Raises ``ValueError`` for directions of several generators.
+    """
     found = {direction.name: direction for direction in directions}
     generators = {direction.generator_sha256 for direction in found.values()}
     if len(generators) != 1:
@@ -60,7 +63,7 @@ def save_directions(
 
 
 def load_directions(path: str | Path, generator_path: str | Path) -> dict[str, Direction]:
-    """Read all directions of a file by name; raises ``CheckpointError`` if they were made for another generator."""
+    """Return the directions of a file by name; raises ``CheckpointError`` if they were made for another generator."""
     directions = {direction.name: direction for direction in list_directions(path)}
     wanted = file_sha256(generator_path)
     for direction in directions.values():
@@ -73,7 +76,10 @@ def load_directions(path: str | Path, generator_path: str | Path) -> dict[str, D
 
 
 def list_directions(path: str | Path) -> list[Direction]:
-    """Read the directions of a file, sorted by name, whatever generator they were made for."""
+    """Return the directions of a file, sorted by name, of any generator.
+
+    Raises ``CheckpointError`` if the file can't be read or holds something else.
+    """
     tensors, card = load_checkpoint(path)
     if card.kind != "directions":
         raise CheckpointError(f"{path} holds a {card.kind}, not directions: name another file in models.directions")
@@ -84,14 +90,14 @@ def list_directions(path: str | Path) -> list[Direction]:
 
 
 def find_direction(directions: Mapping[str, Direction], name: str) -> Direction:
-    """Return the direction ``name``; raises ``ParamsError`` with near matches."""
+    """Return the direction ``name``; raises ``ParamsError`` with near matches if there is none."""
     if name not in directions:
         raise ParamsError(f"edits: unknown direction {name!r}{near_matches(name, directions)}")
     return directions[name]
 
 
 def describe_direction(direction: Direction) -> str:
-    """One line: name, space, layers, strengths, how it was made and its scores."""
+    """Return a line with name, space, layers, strengths, method and scores."""
     low, high = direction.range
     layers = "all layers" if direction.layers is None else "layers {} to {}".format(*direction.layers)
     strengths = "strengths" if direction.origin is None else "places"
@@ -102,7 +108,7 @@ def describe_direction(direction: Direction) -> str:
     )
 
 
-def _describe(direction: Direction) -> dict[str, Any]:
+def _describe(direction: Direction) -> dict[str, object]:
     return {key: getattr(direction, key) for key in _DESCRIBED}
 
 
