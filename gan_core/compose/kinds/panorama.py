@@ -8,11 +8,11 @@ from gan_core.compose.base import OPERATIONS, Drawing, Operation
 from gan_core.compose.panorama import SIGMA, joins_of, panorama, seam_score, smooth
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Axis
-from gan_core.params import CompositionSpec, ModelPaths, Weight
+from gan_core.params import CompositionSpec, Weight
 
 
 class PanoramaSpec(CompositionSpec):
-    """``smoothing`` is the sigma along the codes (0 shows the seams), ``wrap`` lets the end meet the beginning."""
+    """``smoothing`` is the sigma along the codes (0: none, with visible seams); ``wrap`` closes the panorama."""
 
     operation: Literal["panorama"] = "panorama"
     axis: Axis = "horizontal"
@@ -21,15 +21,11 @@ class PanoramaSpec(CompositionSpec):
 
 
 @OPERATIONS.register("panorama")
-class Panorama(Operation):
-    """All sources in one scene, pair by pair; the longer the group, the longer the picture."""
+class Panorama(Operation[PanoramaSpec]):
+    """Joins all sources in one scene, pair by pair; the length of the image is proportional to their number."""
 
     spec = PanoramaSpec
     most = None
-
-    def __init__(self, spec: PanoramaSpec, models: ModelPaths) -> None:
-        super().__init__(spec, models)
-        self.chosen = spec
 
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
         codes = smooth(w_plus, self.chosen.smoothing, generator.latent_avg) if self.chosen.smoothing else w_plus
