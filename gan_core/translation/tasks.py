@@ -1,8 +1,8 @@
-"""The tasks of pSp as a table of settings: what the encoder sees, what it is judged by, and who draws.
+"""The tasks of pSp as a table: the encoder's input, the loss weights, and the generator that draws the output.
 
-The weights are the published ones (Richardson et al. 2021, appendix A, and the code's own configuration); those that
-the toy encoders are trained with are in ``train_translation`` of ``params.yaml``. The published code has no inpainting:
-the paper shows it, and its weights here are those of super-resolution.
+The weights are the published ones (Richardson et al. 2021, appendix A, and the configuration in the code). Those of the
+toy encoders are in the section ``train_translation`` of the parameters. The published code has no inpainting, which the
+paper shows; its weights here are those of super-resolution.
 """
 
 from collections.abc import Mapping
@@ -21,16 +21,17 @@ WITH_IDENTITY: Weights = {**WITHOUT_IDENTITY, "identity": 0.1}
 
 @dataclass(frozen=True)
 class TranslationTask:
-    """One row of the table.
+    """The settings of a task.
 
-    ``sees`` is a name of ``gan_core.translation.inputs``. With ``apart`` source and target are mirrored independently
-    of each other, so that no side of the face is told by the target. ``decoder`` names the generator in ``models``.
+    ``input_kind`` is a name of ``gan_core.translation.inputs``. With ``mirror_independently`` source and target are
+    mirrored independently, so that the target doesn't tell the side to which a face is turned. ``decoder`` is the name
+    of the generator in ``models``.
     """
 
     name: str
-    sees: str
+    input_kind: str
     losses: Weights
-    apart: bool = False
+    mirror_independently: bool = False
     decoder: Literal["generator", "second_generator"] = "generator"
 
 
@@ -46,7 +47,7 @@ TASKS: dict[str, TranslationTask] = {
     task.name: task
     for task in (
         TranslationTask("inversion", "picture", INVERSION),
-        TranslationTask("frontalisation", "picture", FRONTALISATION, apart=True),
+        TranslationTask("frontalisation", "picture", FRONTALISATION, mirror_independently=True),
         TranslationTask("sketch", "sketch", WITHOUT_IDENTITY),
         TranslationTask("segmentation", "labels", WITHOUT_IDENTITY),
         TranslationTask("super-resolution", "low-resolution", WITH_IDENTITY),
@@ -57,18 +58,18 @@ TASKS: dict[str, TranslationTask] = {
 
 
 def find_task(name: str) -> TranslationTask:
-    """Return a task; raises ``ParamsError`` with near matches."""
+    """Return the task ``name``; raises ``ParamsError`` with near matches if there is none."""
     if name not in TASKS:
         raise ParamsError(f"unknown translation task {name!r}{near_matches(name, TASKS)}")
     return TASKS[name]
 
 
 def decoder_path(params: Params, task: TranslationTask) -> str:
-    """Where the generator lies that draws for a task."""
+    """Return the path of the generator that draws the outputs of a task."""
     return str(getattr(params.models, task.decoder))
 
 
 def translator_path(params: Params, task: str) -> Path:
-    """Where a task's encoder lies: beside the encoder of inversion, which is the task ``inversion`` itself."""
+    """Return the path of a task's encoder: ``models.encoder`` for inversion, and beside it for other tasks."""
     path = Path(params.models.encoder)
     return path if task == "inversion" else path.with_name(f"translate-{task}.safetensors")

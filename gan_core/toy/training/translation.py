@@ -48,7 +48,7 @@ class TranslationLesson(Lesson):
         images, labels = self._turn(portraits, rows, stream)
         with torch.no_grad():
             known = self.teacher.encode(images[:sampled])
-        source = _mirror_half(images, stream) if self.task.apart else images
+        source = _mirror_half(images, stream) if self.task.mirror_independently else images
         return Batch(images, known, self.make(source, labels, [stream] * size))
 
     def show(self, portraits: PortraitSet, rows: NDArray[np.int64]) -> Batch:
@@ -56,7 +56,7 @@ class TranslationLesson(Lesson):
         if self.transform.from_labels:
             labels = torch.from_numpy(np.array(portraits.segmentation[rows]))
         streams = [torch.Generator().manual_seed(row_seed(f"held out {row}")) for row in rows]
-        target = _mirror_half(images, torch.Generator().manual_seed(0)) if self.task.apart else images
+        target = _mirror_half(images, torch.Generator().manual_seed(0)) if self.task.mirror_independently else images
         return Batch(target, torch.zeros(0), self.make(images, labels, streams))
 
     def make(self, images: Tensor, labels: Tensor | None, streams: list[torch.Generator]) -> Tensor:
@@ -102,7 +102,7 @@ def train_task(
     models = params.models.model_copy(update={"generator": decoder_path(params, task)})
     judges = Judges.load(models)
     inversion = load_encoder(params.models.encoder, ARCHITECTURE, params.models.generator)
-    lesson = TranslationLesson(task, INPUTS.get(task.sees)(settings.factors, settings.masks), inversion)
+    lesson = TranslationLesson(task, INPUTS.get(task.input_kind)(settings.factors, settings.masks), inversion)
     network = settings.network | {"input_channels": lesson.transform.channels}
     encoder = train_encoder(
         ARCHITECTURE,

@@ -51,7 +51,9 @@ def params(tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
     models = tiny_models | {"segmenter": str(path), "second_generator": tiny_models["generator"]}
     base: dict[str, Any] = {"network": NETWORK, "images": 16, "batch_size": 8, "precision": "exact"}
     tasks = {
-        name: TrainTranslationParams(**base, losses=dict(task.losses), latent_images=0 if task.apart else 8)
+        name: TrainTranslationParams(
+            **base, losses=dict(task.losses), latent_images=0 if task.mirror_independently else 8
+        )
         for name, task in TASKS.items()
         if name != "inversion"
     }
@@ -76,7 +78,7 @@ def test_every_task_trains_by_the_loop_of_the_encoders(
 ) -> None:
     task, reports = TASKS[name], Reports()
     encoder, scores = train_task(params, task, portraits, portraits, tmp_path, reports)
-    assert encoder.arguments["input_channels"] == INPUTS.get(task.sees)().channels
+    assert encoder.arguments["input_channels"] == INPUTS.get(task.input_kind)().channels
     assert set(reports[-1]) >= set(task.losses) | {"held_out/mse"}
     assert np.isfinite(list(scores.values())).all()
     again = Reports()
@@ -105,7 +107,7 @@ def inversion(params: Params) -> Encoder:
 def test_the_latents_learnt_are_those_that_inversion_finds_in_the_target(
     task: str, params: Params, portraits: PortraitSet, inversion: Encoder
 ) -> None:
-    judges, transform = Judges.load(params.models), INPUTS.get(TASKS[task].sees)()
+    judges, transform = Judges.load(params.models), INPUTS.get(TASKS[task].input_kind)()
     lesson = TranslationLesson(TASKS[task], transform, inversion)
     batch = lesson.draw(portraits, judges.generator, 8, 4, torch.Generator().manual_seed(0))
     assert batch.seen.shape == (8, transform.channels, 64, 64) and batch.images.shape == (8, 3, 64, 64)
