@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from benchmarks.harness import print_result
-from gan_core.editing.calibrate import Eyes
+from gan_core.editing.calibrate import Scorers
 from gan_core.editing.latent_editor import load_editor
 from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
 from gan_core.loading import load_encoder, load_generator
@@ -66,7 +66,7 @@ def true_shares(portraits: PortraitSet, rows: NDArray[np.int64]) -> Tensor:
 
 
 @torch.no_grad()
-def kept_by_inversion(eyes: Eyes, images: Tensor, found: Tensor) -> float:
+def kept_by_inversion(eyes: Scorers, images: Tensor, found: Tensor) -> float:
     """1 less the mean change of the attributes by encoding, as a share of what sets two portraits apart."""
     own = torch.cat([eyes.attributes(part) for part in images.split(64)]).clamp(0, 1)
     return float(1 - (found - own).abs().mean() / (own - own.roll(1, 0)).abs().mean())

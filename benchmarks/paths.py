@@ -30,7 +30,7 @@ from torch import Tensor
 
 from benchmarks.harness import print_result
 from gan_core.checkpoints.files import read_card
-from gan_core.editing.calibrate import Eyes
+from gan_core.editing.calibrate import Scorers
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_generator
@@ -60,7 +60,7 @@ class World:
 
     name: str
     generator: Generator
-    eyes: Eyes
+    eyes: Scorers
     methods: dict[str, tuple[SemanticPaths, float]]
 
     @classmethod

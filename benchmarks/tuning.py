@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.editing.apply import apply_edit
-from gan_core.editing.calibrate import Eyes
+from gan_core.editing.calibrate import Scorers
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.generators.base import Generator
 from gan_core.inversion.delta import apply_delta
@@ -32,7 +32,7 @@ class Portraits:
     params: Params
     generator: Generator
     loss: PerceptualLoss
-    eyes: Eyes
+    eyes: Scorers
     factors: Tensor
     images: Tensor
     pivots: Tensor

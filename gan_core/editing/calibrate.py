@@ -31,7 +31,7 @@ INSIDE = (0.1, 0.9)
 
 
 @dataclass(frozen=True)
-class Eyes:
+class Scorers:
     """Networks that score images ``[B, 3, H, W]`` in [-1, 1].
 
     ``attributes`` returns ``[B, A]`` in shares of their range (0 to 1), ``names`` are their names, and ``identity``
@@ -53,37 +53,37 @@ class Faces:
 
 
 @torch.no_grad()
-def look(generator: Generator, w_plus: Tensor, eyes: Eyes) -> Faces:
+def render_and_score(generator: Generator, w_plus: Tensor, scorers: Scorers) -> Faces:
     """Render latents ``w_plus [B, n_latent, w_dim]`` in batches and score their images."""
     seen = []
     for part in w_plus.split(BATCH):
         images = generator.synthesis(part)
-        seen.append((eyes.attributes(images), eyes.identity(images)))
+        seen.append((scorers.attributes(images), scorers.identity(images)))
     attributes, identity = zip(*seen, strict=True)
     return Faces(w_plus, torch.cat(attributes), torch.cat(identity))
 
 
-def towards_room(faces: Faces, column: int) -> Tensor:
+def direction_with_room(faces: Faces, column: int) -> Tensor:
     """Return the direction ``[B]`` in which an attribute has more room: +1 in the lower half of its range, else -1."""
     return torch.where(faces.attributes[:, column] < 0.5, 1.0, -1.0)
 
 
-def edit_each(generator: Generator, faces: Faces, direction: Direction, strengths: Tensor, eyes: Eyes) -> Faces:
+def edit_each(generator: Generator, faces: Faces, direction: Direction, strengths: Tensor, scorers: Scorers) -> Faces:
     """Edit each face by its own strength ``[B]``, render and score the results."""
     moved = apply_edit(torch.zeros_like(faces.w_plus), direction, 1.0)
-    return look(generator, faces.w_plus + strengths[:, None, None] * moved, eyes)
+    return render_and_score(generator, faces.w_plus + strengths[:, None, None] * moved, scorers)
 
 
-def score(generator: Generator, faces: Faces, direction: Direction, eyes: Eyes) -> dict[str, float]:
+def score(generator: Generator, faces: Faces, direction: Direction, scorers: Scorers) -> dict[str, float]:
     """Measure one unit of a direction on ``faces``, each moved in the direction in which its attribute has room.
 
     ``move`` is the mean change of the attribute, and ``side_effect`` the mean absolute change of the other attributes,
     both in shares of the range. ``identity_kept`` is the mean cosine of the identity before and after. Raises
     ``ValueError`` if no attribute has the direction's name.
     """
-    column = eyes.names.index(direction.name)
-    signs = towards_room(faces, column)
-    return compare(faces, edit_each(generator, faces, direction, signs, eyes), column, signs)
+    column = scorers.names.index(direction.name)
+    signs = direction_with_room(faces, column)
+    return compare(faces, edit_each(generator, faces, direction, signs, scorers), column, signs)
 
 
 def compare(before: Faces, after: Faces, column: int, signs: Tensor) -> dict[str, float]:
@@ -98,7 +98,7 @@ def compare(before: Faces, after: Faces, column: int, signs: Tensor) -> dict[str
 
 
 def calibrate(
-    generator: Generator, faces: Faces, direction: Direction, eyes: Eyes, move: float, longest: float
+    generator: Generator, faces: Faces, direction: Direction, scorers: Scorers, move: float, longest: float
 ) -> Direction:
     """Scale a direction so that one unit changes its attribute by ``move``, a share of its range.
 
@@ -110,7 +110,7 @@ def calibrate(
     def scaled(length: float) -> Direction:
         return replace(direction, vector=direction.vector * (length / own_length))
 
-    length, scores = search_length(lambda length: score(generator, faces, scaled(length), eyes), move, longest)
+    length, scores = search_length(lambda length: score(generator, faces, scaled(length), scorers), move, longest)
     return replace(scaled(length), scores=scores)
 
 

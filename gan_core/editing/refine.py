@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_core.editing.apply import check_layers
-from gan_core.editing.calibrate import Eyes, look, towards_room
+from gan_core.editing.calibrate import Scorers, direction_with_room, render_and_score
 from gan_core.editing.directions import Direction
 from gan_core.generators.base import Generator
 
@@ -19,7 +19,9 @@ SIDE_EFFECT_WEIGHT = 1.0
 """Weights of the squared error of the move and of the side effect, beside 1 for the identity."""
 
 
-def refine(generator: Generator, direction: Direction, eyes: Eyes, move: float, steps: int, seed: int = 0) -> Direction:
+def refine(
+    generator: Generator, direction: Direction, scorers: Scorers, move: float, steps: int, seed: int = 0
+) -> Direction:
     """Optimise the vector ``[n_latent, w_dim]`` in the direction's layers, starting from its own.
 
     Adam minimises ``10 (move - wanted)^2 + side effect - identity kept`` over new samples of the generator, each edited
@@ -34,7 +36,7 @@ def refine(generator: Generator, direction: Direction, eyes: Eyes, move: float, 
     mean = torch.zeros_like(vector)
     for step in range(steps):
         z = torch.randn(BATCH, generator.z_dim, generator=random)
-        loss = _loss(generator, z, vector, slice(first, last), eyes, eyes.names.index(direction.name), move)
+        loss = _loss(generator, z, vector, slice(first, last), scorers, scorers.names.index(direction.name), move)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -46,17 +48,17 @@ def refine(generator: Generator, direction: Direction, eyes: Eyes, move: float, 
 
 
 def _loss(
-    generator: Generator, z: Tensor, vector: Tensor, layers: slice, eyes: Eyes, column: int, move: float
+    generator: Generator, z: Tensor, vector: Tensor, layers: slice, scorers: Scorers, column: int, move: float
 ) -> Tensor:
     with torch.no_grad():
         w_plus = generator.broadcast(generator.mapping(z))
-    before = look(generator, w_plus, eyes)
-    signs = towards_room(before, column)
+    before = render_and_score(generator, w_plus, scorers)
+    signs = direction_with_room(before, column)
     edited = w_plus.clone()
     edited[:, layers] += signs[:, None, None] * vector
     images = generator.synthesis(edited)
-    change = eyes.attributes(images) - before.attributes
-    others = [i for i in range(len(eyes.names)) if i != column]
+    change = scorers.attributes(images) - before.attributes
+    others = [i for i in range(len(scorers.names)) if i != column]
     short = (signs * change[:, column]).mean() - move
-    kept = (eyes.identity(images) * before.identity).sum(1).mean()
+    kept = (scorers.identity(images) * before.identity).sum(1).mean()
     return MOVE_WEIGHT * short.square() + SIDE_EFFECT_WEIGHT * change[:, others].abs().mean() - kept

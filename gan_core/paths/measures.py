@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes, Faces, towards_room
+from gan_core.editing.calibrate import Faces, Scorers, direction_with_room
 from gan_core.generators.base import Generator
-from gan_core.paths.naming import look_at
+from gan_core.paths.naming import score_codes
 from gan_core.paths.stored import SemanticPaths
 
 
@@ -17,26 +17,26 @@ class Bench:
 
     paths: SemanticPaths
     generator: Generator
-    eyes: Eyes
+    scorers: Scorers
     codes: Tensor
     start: Faces
     seen: dict[tuple[str, float], Faces] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, paths: SemanticPaths, generator: Generator, eyes: Eyes, codes: Tensor) -> "Bench":
+    def of(cls, paths: SemanticPaths, generator: Generator, scorers: Scorers, codes: Tensor) -> "Bench":
         """Render and score ``codes [B, width]`` once."""
-        return cls(paths, generator, eyes, codes, look_at(paths, generator, codes, eyes))
+        return cls(paths, generator, scorers, codes, score_codes(paths, generator, codes, scorers))
 
     def signs(self, name: str) -> Tensor:
         """Return the direction ``[B]`` (+1 or -1) in which the attribute of each code has more room."""
-        return towards_room(self.start, self.eyes.names.index(name))
+        return direction_with_room(self.start, self.scorers.names.index(name))
 
     def edited(self, *moves: tuple[str, Tensor]) -> Faces:
         """Score the codes after consecutive moves, each by strengths ``[B]``."""
         codes = self.codes
         for name, strengths in moves:
             codes = self.paths.edit(codes, {name: strengths})
-        return look_at(self.paths, self.generator, codes, self.eyes)
+        return score_codes(self.paths, self.generator, codes, self.scorers)
 
     def alone(self, name: str, strength: float) -> Faces:
         """Score the codes after one edit, each in the direction with room; results are cached by strength."""
@@ -46,7 +46,7 @@ class Bench:
 
     def change(self, faces: Faces, name: str, since: Faces | None = None) -> Tensor:
         """Return the absolute change ``[B]`` of an attribute from the start (or ``since``), in shares of its range."""
-        column = self.eyes.names.index(name)
+        column = self.scorers.names.index(name)
         return (faces.attributes[:, column] - (since or self.start).attributes[:, column]).abs()
 
 

@@ -12,7 +12,15 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes, Faces, compare, look, merit, search_length, towards_room
+from gan_core.editing.calibrate import (
+    Faces,
+    Scorers,
+    compare,
+    direction_with_room,
+    merit,
+    render_and_score,
+    search_length,
+)
 from gan_core.generators.base import Generator
 from gan_core.paths.space import codes_to_w_plus, sample_codes
 from gan_core.paths.stored import NamedPath, SemanticPaths
@@ -57,34 +65,34 @@ class Ranking:
         return found
 
 
-def look_at(paths: SemanticPaths, generator: Generator, codes: Tensor, eyes: Eyes) -> Faces:
+def score_codes(paths: SemanticPaths, generator: Generator, codes: Tensor, scorers: Scorers) -> Faces:
     """Render codes ``[B, width]`` and score their images."""
-    return look(generator, codes_to_w_plus(generator, paths.space, codes), eyes)
+    return render_and_score(generator, codes_to_w_plus(generator, paths.space, codes), scorers)
 
 
 @torch.no_grad()
 def rank_paths(
-    paths: SemanticPaths, generator: Generator, eyes: Eyes, n: int, longest: float, seed: int = 0
+    paths: SemanticPaths, generator: Generator, scorers: Scorers, n: int, longest: float, seed: int = 0
 ) -> Ranking:
     """Move ``n`` random codes along every path, up to ``longest`` in both directions, and score the changes."""
     codes = sample_codes(generator, paths.space, n, torch.Generator().manual_seed(seed))
-    start = look_at(paths, generator, codes, eyes)
+    start = score_codes(paths, generator, codes, scorers)
     slopes, identities = [], []
     places = torch.tensor(PLACES)
     for path in range(paths.model.count):
-        seen = [_walked(paths, generator, codes, path, place * longest, eyes) for place in PLACES]
+        seen = [_walked(paths, generator, codes, path, place * longest, scorers) for place in PLACES]
         change = torch.stack([faces.attributes - start.attributes for faces in seen])
         slopes.append(_slope(change, places).mean(0))
         lost = torch.stack([1 - (faces.identity * start.identity).sum(1) for faces in seen])
         identities.append(_slope(lost[:, :, None], places.abs()).mean().abs())
-    return Ranking(eyes.names, torch.stack(slopes), torch.stack(identities))
+    return Ranking(scorers.names, torch.stack(slopes), torch.stack(identities))
 
 
 @torch.no_grad()
 def name_path(
     paths: SemanticPaths,
     generator: Generator,
-    eyes: Eyes,
+    scorers: Scorers,
     name: str,
     path: int,
     sign: float,
@@ -93,14 +101,14 @@ def name_path(
 ) -> NamedPath:
     """Calibrate one path on new codes: find the amount that moves the attribute ``name`` by ``move`` of its range."""
     codes = sample_codes(generator, paths.space, CALIBRATION_CODES, torch.Generator().manual_seed(1 + path))
-    start = look_at(paths, generator, codes, eyes)
-    column = eyes.names.index(name)
-    signs = towards_room(start, column)
+    start = score_codes(paths, generator, codes, scorers)
+    column = scorers.names.index(name)
+    signs = direction_with_room(start, column)
 
     def score_at(length: float) -> dict[str, float]:
         which = torch.full((len(codes),), path)
         moved = paths.move(codes, which, sign * signs * length)
-        return compare(start, look_at(paths, generator, moved, eyes), column, signs)
+        return compare(start, score_codes(paths, generator, moved, scorers), column, signs)
 
     unit, scores = search_length(score_at, move, longest)
     return NamedPath(path, sign * unit, scores["move"], (-1.0, 1.0), scores)
@@ -109,7 +117,7 @@ def name_path(
 def name_paths(
     paths: SemanticPaths,
     generator: Generator,
-    eyes: Eyes,
+    scorers: Scorers,
     ranking: Ranking,
     wanted: Sequence[str],
     move: float,
@@ -122,7 +130,7 @@ def name_paths(
     tried = {}
     for name, path in ranking.candidates(wanted, max(CANDIDATES, len(wanted))):
         sign = float(np.sign(ranking.slope[path, ranking.names.index(name)].item())) or 1.0
-        tried[name, path] = name_path(paths, generator, eyes, name, path, sign, move, longest)
+        tried[name, path] = name_path(paths, generator, scorers, name, path, sign, move, longest)
     paths.named = {name: tried[name, path] for name, path in assign(wanted, tried, move).items()}
     return paths.named
 
@@ -142,9 +150,11 @@ def assign(wanted: Sequence[str], tried: Mapping[tuple[str, int], NamedPath], mo
     }
 
 
-def _walked(paths: SemanticPaths, generator: Generator, codes: Tensor, path: int, amount: float, eyes: Eyes) -> Faces:
+def _walked(
+    paths: SemanticPaths, generator: Generator, codes: Tensor, path: int, amount: float, scorers: Scorers
+) -> Faces:
     which, amounts = torch.full((len(codes),), path), torch.full((len(codes),), amount)
-    return look_at(paths, generator, paths.move(codes, which, amounts), eyes)
+    return score_codes(paths, generator, paths.move(codes, which, amounts), scorers)
 
 
 def _slope(values: Tensor, places: Tensor) -> Tensor:

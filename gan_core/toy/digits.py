@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes
+from gan_core.editing.calibrate import Scorers
 from gan_core.errors import DataError
 
 DIGITS = Path("data/digits.npz")
@@ -51,7 +51,7 @@ def shape_moments(images: Tensor) -> Tensor:
     return torch.stack([ink.mean((1, 2)), -xy / yy.clamp_min(1e-6), xx.sqrt(), yy.sqrt()], 1)
 
 
-def digit_eyes(digits: Digits) -> Eyes:
+def digit_eyes(digits: Digits) -> Scorers:
     """Judge by shape, in shares of the range from the 1st to the 99th percentile of ``digits``, and by digit.
 
     Identity is the square root of the class probabilities under Gaussians of one covariance (linear discriminant
@@ -64,7 +64,7 @@ def digit_eyes(digits: Digits) -> Eyes:
     def identity(images: Tensor) -> Tensor:
         return torch.softmax(_small(images) @ weight + bias, 1).sqrt()
 
-    return Eyes(NAMES, lambda images: (shape_moments(images) - low) / (high - low), identity)
+    return Scorers(NAMES, lambda images: (shape_moments(images) - low) / (high - low), identity)
 
 
 def _small(images: Tensor) -> Tensor:

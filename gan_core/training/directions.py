@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes, Faces, calibrate, look, merit
+from gan_core.editing.calibrate import Faces, Scorers, calibrate, merit, render_and_score
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.linear import FITS, Array
 from gan_core.editing.refine import refine
@@ -48,22 +48,27 @@ def train_directions(params: DirectionsParams, models: ModelPaths) -> list[Direc
     return directions
 
 
-def network_eyes(models: ModelPaths) -> Eyes:
+def network_eyes(models: ModelPaths) -> Scorers:
     """Judge pictures by the attribute regressor and the identity embedder."""
     regressor, embedder = load_network(models.attributes, "attributes"), load_network(models.identity, "identity")
     names: Sequence[str] = regressor.names  # type: ignore[assignment]
-    return Eyes(tuple(names), lambda images: (regressor(images) + 1) / 2, embedder)
+    return Scorers(tuple(names), lambda images: (regressor(images) + 1) / 2, embedder)
 
 
 @torch.no_grad()
-def sample_faces(generator: Generator, n: int, seed: int, eyes: Eyes) -> Faces:
+def sample_faces(generator: Generator, n: int, seed: int, eyes: Scorers) -> Faces:
     """Draw ``n`` latents of the generator and look at their pictures."""
     z = torch.randn(n, generator.z_dim, generator=torch.Generator().manual_seed(seed))
-    return look(generator, generator.broadcast(generator.mapping(z)), eyes)
+    return render_and_score(generator, generator.broadcast(generator.mapping(z)), eyes)
 
 
 def choose_direction(
-    generator: Generator, faces: Faces, fits: dict[str, Tensor], eyes: Eyes, draft: Direction, params: DirectionsParams
+    generator: Generator,
+    faces: Faces,
+    fits: dict[str, Tensor],
+    eyes: Scorers,
+    draft: Direction,
+    params: DirectionsParams,
 ) -> Direction:
     """Return the direction for the attribute that ``draft`` is named after, one unit moving it by ``params.move``.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes
+from gan_core.editing.calibrate import Scorers
 from gan_core.editing.label import move_to_label
 from gan_core.editing.latent_editor import LatentEditor
 from gan_core.generators.base import Generator
@@ -26,14 +26,14 @@ class Labelled:
 
 
 @torch.no_grad()
-def label_latents(generator: Generator, eyes: Eyes, w_plus: Tensor) -> Labelled:
+def label_latents(generator: Generator, eyes: Scorers, w_plus: Tensor) -> Labelled:
     """Draw latents ``[N, n_latent, w_dim]`` and read their pictures, some at a time."""
     shares = torch.cat([eyes.attributes(generator.synthesis(part)) for part in w_plus.split(BATCH)])
     return Labelled(w_plus, shares.clamp(0, 1))
 
 
 @torch.no_grad()
-def label_samples(generator: Generator, eyes: Eyes, n: int, seed: int) -> Labelled:
+def label_samples(generator: Generator, eyes: Scorers, n: int, seed: int) -> Labelled:
     """Draw latents, every second one mixed of two styles, and read their pictures."""
     stream = torch.Generator().manual_seed(seed)
     w, other = (generator.mapping(torch.randn(n, generator.z_dim, generator=stream)) for _ in range(2))
@@ -46,7 +46,7 @@ def label_samples(generator: Generator, eyes: Eyes, n: int, seed: int) -> Labell
 
 @torch.no_grad()
 def score_transfer(
-    editor: LatentEditor, generator: Generator, eyes: Eyes, held_out: Labelled, name: str
+    editor: LatentEditor, generator: Generator, eyes: Scorers, held_out: Labelled, name: str
 ) -> dict[str, float]:
     """Measure a block on pairs of held-out latents, by the regressor.
 
@@ -74,7 +74,7 @@ def score_label(editor: LatentEditor, held_out: Labelled, name: str, target: boo
     return ((editor.logits(moved)[:, column] > 0) == target).float().mean().item()
 
 
-def score(editor: LatentEditor, generator: Generator, eyes: Eyes, held_out: Labelled) -> dict[str, dict[str, float]]:
+def score(editor: LatentEditor, generator: Generator, eyes: Scorers, held_out: Labelled) -> dict[str, dict[str, float]]:
     """Scores by attribute: the classifier's agreement with the regressor, label edits both ways, and transfer."""
     found: dict[str, dict[str, float]] = {}
     logits = editor.logits(held_out.w_plus)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_core.editing.calibrate import Eyes
+from gan_core.editing.calibrate import Scorers
 from gan_core.editing.latent_editor import LatentEditor, save_editor
 from gan_core.generators.base import Generator
 from gan_core.loading import load_generator
@@ -36,7 +36,7 @@ JITTER = 0.15
 log = logging.getLogger(__name__)
 
 
-def train_editor(params: LatentEditsParams, generator: Generator, eyes: Eyes) -> tuple[LatentEditor, Labelled]:
+def train_editor(params: LatentEditsParams, generator: Generator, eyes: Scorers) -> tuple[LatentEditor, Labelled]:
     """Train classifier and blocks; return them with held-out latents."""
     samples = label_samples(generator, eyes, params.samples + HELD_OUT, params.seed)
     known, held_out = samples.part(slice(HELD_OUT, None)), samples.part(slice(HELD_OUT))
@@ -103,7 +103,7 @@ def _transfer(
 
 
 def _draw(
-    editor: LatentEditor, generator: Generator, eyes: Eyes, known: Labelled, name: str, stream: torch.Generator
+    editor: LatentEditor, generator: Generator, eyes: Scorers, known: Labelled, name: str, stream: torch.Generator
 ) -> Tensor:
     """What pictures show: one attribute as in the reference, the others as in the source, and latents near its own."""
     rows, others = torch.randint(len(known.w_plus), (2, PICTURES), generator=stream)

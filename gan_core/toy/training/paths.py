@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from gan_core.editing.calibrate import Eyes
+from gan_core.editing.calibrate import Scorers
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
 from gan_core.loading import file_sha256, load_generator
@@ -43,7 +43,7 @@ class Job:
     params: PathsParams
     generator_path: str
     target: Path
-    eyes: Callable[[Generator], Eyes]
+    eyes: Callable[[Generator], Scorers]
 
     @property
     def state(self) -> Path:
@@ -105,14 +105,16 @@ def fit_paths(job: Job, report: Report) -> SemanticPaths:
     return state.paths
 
 
-def check_attributes(params: PathsParams, eyes: Eyes) -> None:
+def check_attributes(params: PathsParams, eyes: Scorers) -> None:
     """Raise ``ParamsError`` for wanted attributes that nobody can see."""
     for name in params.attributes:
         if name not in eyes.names:
             raise ParamsError(f"attributes of the paths: unknown {name!r}{near_matches(name, eyes.names)}")
 
 
-def name_and_measure(paths: SemanticPaths, params: PathsParams, generator: Generator, eyes: Eyes) -> dict[str, float]:
+def name_and_measure(
+    paths: SemanticPaths, params: PathsParams, generator: Generator, eyes: Scorers
+) -> dict[str, float]:
     """Name the paths and return how exactly they come back and commute, over ±3 of the largest unit."""
     longest = params.amounts[1]
     ranking = rank_paths(paths, generator, eyes, params.rank_codes, longest, params.seed)

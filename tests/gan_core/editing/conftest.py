@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes
+from gan_core.editing.calibrate import Scorers
 from gan_core.generators.base import Generator, Noise
 
 NAMES = ("pose", "colour", "age")
@@ -47,8 +47,8 @@ def world() -> LinearWorld:
 
 
 @pytest.fixture(scope="session")
-def eyes() -> Eyes:
+def scorers() -> Scorers:
     def identity(images: Tensor) -> Tensor:
         return torch.nn.functional.normalize(images[:, 1, 0, :6], dim=1)
 
-    return Eyes(NAMES, lambda images: images[:, 0, 0, :3], identity)
+    return Scorers(NAMES, lambda images: images[:, 0, 0, :3], identity)

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gan_core.editing.calibrate import Eyes, Faces, calibrate, look, score, towards_room
+from gan_core.editing.calibrate import Faces, Scorers, calibrate, direction_with_room, render_and_score, score
 from gan_core.editing.directions import Direction
 from gan_core.generators.base import Generator
 
 
 @pytest.fixture(scope="module")
-def faces(world: Generator, eyes: Eyes) -> Faces:
+def faces(world: Generator, scorers: Scorers) -> Faces:
     z = torch.randn(200, 12, generator=torch.Generator().manual_seed(0))
-    return look(world, world.broadcast(world.mapping(z)), eyes)
+    return render_and_score(world, world.broadcast(world.mapping(z)), scorers)
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def colour(world: Generator) -> Direction:
     return Direction("colour", world.axes[1] * 7, "0" * 64, layers=(3, 6))
 
 
-def test_looking_in_batches_sees_what_one_look_sees(world: Generator, eyes: Eyes, faces: Faces) -> None:
-    assert torch.equal(faces.attributes, eyes.attributes(world.synthesis(faces.w_plus)))
+def test_looking_in_batches_sees_what_one_look_sees(world: Generator, scorers: Scorers, faces: Faces) -> None:
+    assert torch.equal(faces.attributes, scorers.attributes(world.synthesis(faces.w_plus)))
 
 
 def test_faces_are_moved_to_the_side_with_room(faces: Faces) -> None:
-    signs = towards_room(faces, 1)
+    signs = direction_with_room(faces, 1)
     ends = faces.attributes[:, 1] + 0.5 * signs
     assert ((ends >= 0) & (ends <= 1)).all()
     assert set(signs.tolist()) == {1.0, -1.0}
@@ -34,38 +34,40 @@ def test_faces_are_moved_to_the_side_with_room(faces: Faces) -> None:
 
 @pytest.mark.parametrize("move", [0.2, 0.5])
 def test_one_unit_moves_the_attribute_as_asked(
-    world: Generator, eyes: Eyes, faces: Faces, colour: Direction, move: float
+    world: Generator, scorers: Scorers, faces: Faces, colour: Direction, move: float
 ) -> None:
-    found = calibrate(world, faces, colour, eyes, move, longest=20.0)
-    assert score(world, faces, found, eyes) == pytest.approx(found.scores)
+    found = calibrate(world, faces, colour, scorers, move, longest=20.0)
+    assert score(world, faces, found, scorers) == pytest.approx(found.scores)
     assert found.scores["move"] == pytest.approx(move, rel=0.03)
     assert found.vector.norm().item() == pytest.approx(move / 0.2, rel=0.05)
 
 
-def test_the_other_attributes_that_change_are_side_effects(world: Generator, eyes: Eyes, faces: Faces) -> None:
+def test_the_other_attributes_that_change_are_side_effects(world: Generator, scorers: Scorers, faces: Faces) -> None:
     both = Direction("colour", world.axes[1] * 12.5 + world.axes[2] * 12.5, "0" * 64)
-    scores = score(world, faces, both, eyes)
+    scores = score(world, faces, both, scorers)
     # age moves as much as colour, pose not at all: half of it is the mean of the two; some ages are at their end
     assert 0.15 < scores["side_effect"] <= 0.25
-    alone = score(world, faces, replace(both, vector=world.axes[1] * 12.5), eyes)
+    alone = score(world, faces, replace(both, vector=world.axes[1] * 12.5), scorers)
     assert alone["side_effect"] == pytest.approx(0, abs=1e-6)
 
 
 def test_identity_is_kept_where_nothing_but_the_attribute_moves(
-    world: Generator, eyes: Eyes, faces: Faces, colour: Direction
+    world: Generator, scorers: Scorers, faces: Faces, colour: Direction
 ) -> None:
-    found = calibrate(world, faces, colour, eyes, 0.5, longest=20.0)
+    found = calibrate(world, faces, colour, scorers, 0.5, longest=20.0)
     assert found.scores["identity_kept"] == pytest.approx(1, abs=1e-5)
     other = replace(found, vector=found.vector + 12.5 * world.axes[4])
-    assert score(world, faces, other, eyes)["identity_kept"] < 0.95
+    assert score(world, faces, other, scorers)["identity_kept"] < 0.95
 
 
-def test_a_direction_without_effect_says_so(world: Generator, eyes: Eyes, faces: Faces, colour: Direction) -> None:
-    found = calibrate(world, faces, replace(colour, layers=(0, 3)), eyes, 0.5, longest=20.0)
+def test_a_direction_without_effect_says_so(
+    world: Generator, scorers: Scorers, faces: Faces, colour: Direction
+) -> None:
+    found = calibrate(world, faces, replace(colour, layers=(0, 3)), scorers, 0.5, longest=20.0)
     assert found.scores["move"] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_move_that_only_a_middle_length_reaches_is_found(world: Generator, eyes: Eyes, faces: Faces) -> None:
+def test_a_move_that_only_a_middle_length_reaches_is_found(world: Generator, scorers: Scorers, faces: Faces) -> None:
     class Overshooting(type(world)):  # type: ignore[misc]
         """Reads the colour back to front beyond a point, as pictures far from the mean do."""
 
@@ -76,5 +78,5 @@ def test_a_move_that_only_a_middle_length_reaches_is_found(world: Generator, eye
             return image
 
     direction = Direction("colour", world.axes[1], "0" * 64, layers=(3, 6))
-    found = calibrate(Overshooting(), faces, direction, eyes, 0.5, longest=8.8)
+    found = calibrate(Overshooting(), faces, direction, scorers, 0.5, longest=8.8)
     assert found.scores["move"] == pytest.approx(0.5, rel=0.05)

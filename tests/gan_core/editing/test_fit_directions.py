@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan_core.editing.calibrate import Eyes, Faces
+from gan_core.editing.calibrate import Faces, Scorers
 from gan_core.editing.directions import Direction, list_directions, load_directions
 from gan_core.editing.linear import FITS
 from gan_core.errors import ParamsError
@@ -21,16 +21,16 @@ NAMES = ("pose", "colour", "age")
 
 
 @pytest.fixture(scope="module")
-def faces(world: Generator, eyes: Eyes) -> Faces:
-    return training.sample_faces(world, 1500, 0, eyes)
+def faces(world: Generator, scorers: Scorers) -> Faces:
+    return training.sample_faces(world, 1500, 0, scorers)
 
 
 @pytest.fixture(scope="module")
-def found(world: Generator, eyes: Eyes, faces: Faces) -> dict[str, Direction]:
-    fits, others = training.fit_all(faces), training.sample_faces(world, 200, 1, eyes)
+def found(world: Generator, scorers: Scorers, faces: Faces) -> dict[str, Direction]:
+    fits, others = training.fit_all(faces), training.sample_faces(world, 200, 1, scorers)
     params = DirectionsParams(refine_steps=10)
     drafts = [Direction(name, torch.empty(0), "0" * 64) for name in NAMES]
-    return {draft.name: training.choose_direction(world, others, fits, eyes, draft, params) for draft in drafts}
+    return {draft.name: training.choose_direction(world, others, fits, scorers, draft, params) for draft in drafts}
 
 
 def test_the_world_is_hard_enough(faces: Faces) -> None:
@@ -47,7 +47,7 @@ def test_strength_one_moves_half_of_the_range_and_leaves_the_rest(name: str, fou
 
 @pytest.mark.parametrize(("name", "i"), [*zip(NAMES, range(3), strict=True)])
 def test_the_direction_is_that_of_the_world(
-    name: str, i: int, found: dict[str, Direction], world: Generator, eyes: Eyes
+    name: str, i: int, found: dict[str, Direction], world: Generator, scorers: Scorers
 ) -> None:
     axis = world.axes[i]  # type: ignore[index]
     first, last = found[name].layers or (0, 6)
@@ -55,8 +55,8 @@ def test_the_direction_is_that_of_the_world(
     assert torch.cosine_similarity(vector.mean(0), axis, dim=0) > 0.97
 
 
-def test_samples_depend_on_the_seed_alone(world: Generator, eyes: Eyes) -> None:
-    first, again, other = (training.sample_faces(world, 5, seed, eyes) for seed in (1, 1, 2))
+def test_samples_depend_on_the_seed_alone(world: Generator, scorers: Scorers) -> None:
+    first, again, other = (training.sample_faces(world, 5, seed, scorers) for seed in (1, 1, 2))
     assert torch.equal(first.w_plus, again.w_plus)
     assert not torch.equal(first.w_plus, other.w_plus)
 

@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gan_core.editing.calibrate import Eyes, Faces, look, score
+from gan_core.editing.calibrate import Faces, Scorers, render_and_score, score
 from gan_core.editing.directions import Direction
 from gan_core.editing.refine import refine
 from gan_core.generators.base import Generator
 
 
 @pytest.fixture(scope="module")
-def faces(world: Generator, eyes: Eyes) -> Faces:
+def faces(world: Generator, scorers: Scorers) -> Faces:
     z = torch.randn(100, 12, generator=torch.Generator().manual_seed(3))
-    return look(world, world.broadcast(world.mapping(z)), eyes)
+    return render_and_score(world, world.broadcast(world.mapping(z)), scorers)
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +24,14 @@ def tainted(world: Generator) -> Direction:
 
 
 @pytest.fixture(scope="module")
-def refined(world: Generator, eyes: Eyes, tainted: Direction) -> Direction:
-    return refine(world, tainted, eyes, 0.5, steps=120)
+def refined(world: Generator, scorers: Scorers, tainted: Direction) -> Direction:
+    return refine(world, tainted, scorers, 0.5, steps=120)
 
 
 def test_identity_and_other_attributes_are_left_alone(
-    world: Generator, eyes: Eyes, faces: Faces, tainted: Direction, refined: Direction
+    world: Generator, scorers: Scorers, faces: Faces, tainted: Direction, refined: Direction
 ) -> None:
-    before, after = score(world, faces, tainted, eyes), score(world, faces, refined, eyes)
+    before, after = score(world, faces, tainted, scorers), score(world, faces, refined, scorers)
     assert after["side_effect"] < 0.5 * before["side_effect"]
     assert 1 - after["identity_kept"] < 0.5 * (1 - before["identity_kept"])
     assert after["move"] == pytest.approx(0.5, abs=0.05)
@@ -47,14 +47,16 @@ def test_the_direction_says_how_it_was_made(refined: Direction) -> None:
     assert (refined.method, refined.space, refined.layers) == ("dual, refined", "w_plus", (2, 6))
 
 
-def test_the_same_seed_gives_the_same_vector(world: Generator, eyes: Eyes, tainted: Direction) -> None:
-    once, again, other = (refine(world, tainted, eyes, 0.5, 4, seed).vector for seed in (1, 1, 2))
+def test_the_same_seed_gives_the_same_vector(world: Generator, scorers: Scorers, tainted: Direction) -> None:
+    once, again, other = (refine(world, tainted, scorers, 0.5, 4, seed).vector for seed in (1, 1, 2))
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
 
 
-def test_a_part_of_a_longer_vector_starts_from_its_own_layers(world: Generator, eyes: Eyes, tainted: Direction) -> None:
+def test_a_part_of_a_longer_vector_starts_from_its_own_layers(
+    world: Generator, scorers: Scorers, tainted: Direction
+) -> None:
     rows = torch.zeros(6, 12)
     rows[2:] = tainted.vector
-    by_layer = refine(world, replace(tainted, vector=rows), eyes, 0.5, 1)
+    by_layer = refine(world, replace(tainted, vector=rows), scorers, 0.5, 1)
     assert torch.allclose(by_layer.vector[2:], tainted.vector, atol=0.2)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gan_core.editing.calibrate import Eyes
+from gan_core.editing.calibrate import Scorers
 from gan_core.params import PathsParams
 from tests.gan_core.editing.conftest import NAMES, LinearWorld
 
@@ -14,11 +14,11 @@ def world() -> LinearWorld:
 
 
 @pytest.fixture(scope="session")
-def eyes() -> Eyes:
+def scorers() -> Scorers:
     def identity(images: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.normalize(images[:, 1, 0, :6], dim=1)
 
-    return Eyes(NAMES, lambda images: images[:, 0, 0, :3], identity)
+    return Scorers(NAMES, lambda images: images[:, 0, 0, :3], identity)
 
 
 @pytest.fixture

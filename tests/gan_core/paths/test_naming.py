@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gan_core.checkpoints.files import Card, save_checkpoint
-from gan_core.editing.calibrate import Eyes
+from gan_core.editing.calibrate import Scorers
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.paths.base import PATHS
 from gan_core.paths.linear import Identity, Linear
@@ -18,13 +18,13 @@ from tests.gan_core.editing.conftest import NAMES, LinearWorld
 
 
 @pytest.fixture(scope="module")
-def along_axes(world: LinearWorld, eyes: Eyes) -> SemanticPaths:
+def along_axes(world: LinearWorld, scorers: Scorers) -> SemanticPaths:
     """Path k is the world's axis k, in units of its standard deviation; 1 (colour) runs backwards."""
     frame = Frame(12)
     frame.axes.copy_(world.axes / 0.2 * torch.tensor([1.0, -1.0] + [1.0] * 10)[:, None])
     paths = SemanticPaths(Identity(12), frame, "w", "0" * 64)
-    ranking = rank_paths(paths, world, eyes, 40, 2.0)
-    name_paths(paths, world, eyes, ranking, ["pose", "colour", "age"], 0.25, 4.0)
+    ranking = rank_paths(paths, world, scorers, 40, 2.0)
+    name_paths(paths, world, scorers, ranking, ["pose", "colour", "age"], 0.25, 4.0)
     return paths
 
 
@@ -40,8 +40,8 @@ def test_a_unit_moves_by_the_wanted_share(along_axes: SemanticPaths) -> None:
         assert named.scores["side_effect"] < 0.01
 
 
-def test_ranking_scores(along_axes: SemanticPaths, world: LinearWorld, eyes: Eyes) -> None:
-    ranking = rank_paths(along_axes, world, eyes, 20, 1.0)
+def test_ranking_scores(along_axes: SemanticPaths, world: LinearWorld, scorers: Scorers) -> None:
+    ranking = rank_paths(along_axes, world, scorers, 20, 1.0)
     assert ranking.corr.shape == (12, 3)
     assert ranking.corr[0].argmax() == 0
     assert ranking.corr_l1.sum(1).max() <= 1 + 1e-5
@@ -77,9 +77,9 @@ def test_strengths_are_per_row_and_names_are_checked(along_axes: SemanticPaths, 
         along_axes.edit(codes, {"pose": torch.tensor([0.1, -2.5, 1.0])})
 
 
-def test_measures_of_straight_paths(along_axes: SemanticPaths, world: LinearWorld, eyes: Eyes) -> None:
+def test_measures_of_straight_paths(along_axes: SemanticPaths, world: LinearWorld, scorers: Scorers) -> None:
     codes = sample_codes(world, "w", 50, torch.Generator().manual_seed(5))
-    bench = Bench.of(along_axes, world, eyes, codes)
+    bench = Bench.of(along_axes, world, scorers, codes)
     errors = commutativity_errors(bench, "pose", "colour")
     assert sorted(errors) == ["order/colour", "order/pose", "undo/colour", "undo/pose"]
     assert all(error.shape == (50,) and error.max() < 0.01 for error in errors.values())
@@ -90,13 +90,13 @@ def test_measures_of_straight_paths(along_axes: SemanticPaths, world: LinearWorl
     assert lost.shape == (3, 50)
 
 
-def test_measures_tell_paths_that_do_not_commute(world: LinearWorld, eyes: Eyes) -> None:
+def test_measures_tell_paths_that_do_not_commute(world: LinearWorld, scorers: Scorers) -> None:
     torch.manual_seed(1)
     warped = PATHS.get("warped")(dim=12, dipoles=4)  # type: ignore[call-arg]
     paths = SemanticPaths(warped.requires_grad_(False), Frame(12), "w", "0" * 64)
     paths.named = {"pose": NamedPath(0, 3.0, 0.2), "colour": NamedPath(1, 3.0, 0.2)}
     codes = sample_codes(world, "w", 40, torch.Generator().manual_seed(5))
-    errors = commutativity_errors(Bench.of(paths, world, eyes, codes), "pose", "colour")
+    errors = commutativity_errors(Bench.of(paths, world, scorers, codes), "pose", "colour")
     assert errors["order/pose"].mean() > 1
     assert round_trip(paths, codes, 2.0)["commutator"] > 1e-2
 

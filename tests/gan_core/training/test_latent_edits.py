@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_core.editing.calibrate import Eyes
+from gan_core.editing.calibrate import Scorers
 from gan_core.editing.latent_editor import load_editor, save_editor
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
@@ -36,7 +36,7 @@ def colours(images: Tensor) -> Tensor:
     return (8 * images.mean((2, 3))[:, :2] + 0.5).sigmoid()
 
 
-EYES = Eyes(("red", "green"), colours, lambda images: images.flatten(1)[:, :4])
+EYES = Scorers(("red", "green"), colours, lambda images: images.flatten(1)[:, :4])
 
 
 def test_samples_are_labelled_and_half_are_mixed(generator: Generator) -> None:
