@@ -16,7 +16,7 @@ RATE = 0.05
 """Learning rate of Adam, as a share of the RMS of the direction's entries."""
 MOVE_WEIGHT = 10.0
 SIDE_EFFECT_WEIGHT = 1.0
-"""Weights of the squared error of the move and of the side effect, beside 1 for the identity."""
+"""Weights of the squared error of the move and of the side effect; the weight of the identity is 1."""
 
 
 def refine(

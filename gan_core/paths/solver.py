@@ -56,7 +56,8 @@ def dormand_prince(field: Field, x: Tensor, start: float, end: float, tolerance:
             t, x, first = t + width, new, slopes[-1]
             if abs(end - t) < 1e-12:
                 return x
-        width *= min(5.0, max(0.2, 0.9 * max(size, 1e-10) ** -0.2))  # order 5: the error grows as width ** 5
+        # The error grows as width ** 5; 0.9 is a safety factor, and a step changes by a factor of 5 at most.
+        width *= min(5.0, max(0.2, 0.9 * max(size, 1e-10) ** -0.2))
     raise ParamsError(f"the flow can't be solved to {tolerance:g}: use a wider tolerance")
 
 

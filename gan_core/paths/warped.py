@@ -45,7 +45,7 @@ class Warped(PathModel):
 
     def move(self, codes: Tensor, paths: Tensor, amounts: Tensor) -> Tensor:
         self.check(codes, paths)
-        counts = (amounts.abs() / self.step - 1e-4).ceil().clamp_min(1)
+        counts = (amounts.abs() / self.step - 1e-4).ceil().clamp_min(1)  # 1e-4: rounding must not add a step
         step = (amounts / counts)[:, None]
         for i in range(int(counts.max()) if len(counts) else 0):
             step = torch.where(counts[:, None] > i, step, 0.0)

@@ -90,7 +90,7 @@ class LowResolutionInput(InputTransform):
         width, height = image.size
         if width != height or side % width:
             raise ImageError("bad_size", f"a small picture of {width}x{height} pixels: its side must divide {side}")
-        return EncoderInput(bring_to(image, side), factor=side // width)
+        return EncoderInput(resize_square(image, side), factor=side // width)
 
 
 @INPUTS.register("masked")
@@ -182,7 +182,7 @@ def cell_image(row: Row, column: str) -> Image.Image:
     return decode_image((row.get(column) or {}).get("bytes"), MAX_PIXELS)
 
 
-def bring_to(image: Image.Image, side: int) -> Tensor:
+def resize_square(image: Image.Image, side: int) -> Tensor:
     """Return a square image as ``[3, side, side]`` in [-1, 1], resampled bilinearly if its size differs.
 
     Raises ``ImageError`` for an image that isn't square, because translation expects aligned images.
@@ -195,7 +195,7 @@ def bring_to(image: Image.Image, side: int) -> Tensor:
 
 def picture_cell(row: Row, column: str, side: int) -> Tensor:
     """Decode an image cell to ``[3, side, side]`` in [-1, 1]; raises ``ImageError`` for a bad cell."""
-    return bring_to(cell_image(row, column), side)
+    return resize_square(cell_image(row, column), side)
 
 
 def label_cell(row: Row, column: str, side: int, classes: int) -> Tensor:

@@ -27,7 +27,7 @@ def hide(images: Tensor, hidden: Tensor) -> Tensor:
     if hidden.shape != images.shape[2:]:
         raise ParamsError(f"the mask has {list(hidden.shape)} pixels, the picture {list(images.shape[2:])}")
     if hidden.all():
-        raise ParamsError("the mask covers the whole picture: leave something to see")
+        raise ParamsError("the mask covers the whole picture: choose a smaller one")
     return images.masked_fill(hidden, 0.0)
 
 

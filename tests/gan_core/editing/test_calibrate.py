@@ -21,7 +21,7 @@ def colour(world: Generator) -> Direction:
     return Direction("colour", world.axes[1] * 7, "0" * 64, layers=(3, 6))
 
 
-def test_looking_in_batches_sees_what_one_look_sees(world: Generator, scorers: Scorers, faces: Faces) -> None:
+def test_scores_do_not_depend_on_the_batches(world: Generator, scorers: Scorers, faces: Faces) -> None:
     assert torch.equal(faces.attributes, scorers.attributes(world.synthesis(faces.w_plus)))
 
 
