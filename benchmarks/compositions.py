@@ -66,8 +66,8 @@ class Setting:
     def load(cls) -> "Setting":
         """Load what ``params.yaml`` names."""
         params = load_params()
-        path = params.models.generator
-        return cls(params, check_composer(load_generator(path), path), load_second(params.models))
+        first = check_composer(load_generator(params.models.generator))
+        return cls(params, first.model, load_second(params.models.second_generator, first).model)
 
     def codes(self, count: int, seed: int = 0, psi: float | None = None) -> Tensor:
         """Codes ``[count, n_latent, w_dim]``, truncated by ``psi`` (default: that of ``compose``)."""
@@ -182,9 +182,9 @@ def cut_pairs(generator: StyleGAN2, codes: Tensor) -> dict[str, float]:
 def measure_transfer(setting: Setting, count: int) -> dict[str, float]:
     """Transfer parts between unaligned pairs, for each way of aligning the pose; return what is printed."""
     g, models = setting.first, setting.params.models
-    landmarks = load_network(models.landmarks, "landmarks")
-    perceptual = load_perceptual(models.perceptual)
-    identity = load_network(models.identity, "identity")
+    landmarks = load_network(models.landmarks, "landmarks").model
+    perceptual = load_perceptual(models.perceptual).model
+    identity = load_network(models.identity, "identity").model
     found: dict[str, list[float]] = {}
     for seed in range(count):
         w = setting.codes(2, 1000 + seed)
@@ -249,7 +249,7 @@ def measure_translation(setting: Setting, count: int) -> dict[str, float]:
 
 def measure_structure(setting: Setting, count: int) -> dict[str, float]:
     """Translate in the source's own style and in that of references; return how far yaw, pitch and smile move."""
-    regressor = load_network(setting.params.models.attributes, "attributes")
+    regressor = load_network(setting.params.models.attributes, "attributes").model
     columns = [list(regressor.names).index(name) for name in STRUCTURE]  # type: ignore[arg-type]
 
     def read(images: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ differ by, as a share of the codes' offsets. The rule is that of ``edit-dataset 
 """
 
 import argparse
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor
 
 from benchmarks.harness import print_result
 from gan_core.editing.apply import apply_edit
-from gan_core.editing.directions import find_direction, load_directions
+from gan_core.editing.directions import Direction, find_direction, load_directions
 from gan_core.encoders.base import Encoder
 from gan_core.encoders.fast import prepare_fast
-from gan_core.loading import load_encoder, load_network
+from gan_core.loading import load_encoder, load_generator, load_network
 from gan_core.metrics.noise import Statistic, bootstrap_error, frechet_of, mean_of, sliced_of
 from gan_core.params import EditParams, Params, load_params
 from gan_core.report.comparison import RULE, Comparison
@@ -65,10 +66,14 @@ def statistics_of(judges: Judges, network: torch.nn.Module, images: Tensor, draw
 
 
 def edit_scores(
-    params: Params, judges: Judges, network: torch.nn.Module, latents: Tensor, images: Tensor
+    params: Params,
+    judges: Judges,
+    network: torch.nn.Module,
+    directions: Mapping[str, Direction],
+    latents: Tensor,
+    images: Tensor,
 ) -> dict[str, float]:
     """Mean FID and SWD of the pictures edited along directions against the portraits."""
-    directions = load_directions(params.models.directions, params.models.generator)
     before, every = features(network, images), np.ones(len(images), np.int64)
     fid, swd = [], []
     for spec in params.edits:
@@ -95,7 +100,9 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=50)
     options = parser.parse_args()
     params = load_params()
-    judges, network = Judges.load(params.models), load_network(params.models.attributes, "attributes")
+    judges, network = Judges.load(params.models), load_network(params.models.attributes, "attributes").model
+    generator = load_generator(params.models.generator)
+    directions = load_directions(params.models.directions, generator).model
     held_out = load_portraits("held_out")
     images = held_out.images(np.arange(min(options.portraits, len(held_out))))
     every = np.ones(len(images), np.int64)
@@ -105,15 +112,15 @@ def main() -> None:
         if not path.is_file():
             print(f"{variant}: not trained, {path} is missing", flush=True)
             continue
-        encoder = load_encoder(path, variant, params.models.generator)
+        encoder = load_encoder(path, generator, variant).model
         latents, drawn = reconstruct(encoder, judges, images)
         statistics = statistics_of(judges, network, images, drawn)
         values = {name: statistic(every) for name, statistic in statistics.items()}
         errors = {name: bootstrap_error(s, len(images), options.resamples) for name, s in statistics.items()}
-        values |= edit_scores(params, judges, network, latents, images)
+        values |= edit_scores(params, judges, network, directions, latents, images)
         values["fast_difference"] = fast_difference(encoder, images[:BATCH])
         spread = {f"{name}_error": error for name, error in errors.items()}
-        found[variant] = values | spread | encoder_cost(str(path), params.models.generator)
+        found[variant] = values | spread | encoder_cost(str(path))
         said = [
             f"{name} {value:.4g}" + (f" ±{errors[name]:.2g}" if name in errors else "")
             for name, value in values.items()

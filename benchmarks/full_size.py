@@ -20,7 +20,6 @@ import torch
 from PIL import Image
 
 from benchmarks.harness import print_result
-from gan_core.checkpoints.files import file_sha256
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.generators.stylegan2 import StyleGAN2
@@ -74,8 +73,9 @@ def import_models(folder: Path, size: int) -> dict[str, str]:
     }
     models |= {"identity": "arcface"} if size == FULL else {}
     paths = {name: str(folder / f"{file}.safetensors") for name, file in models.items()}
-    vector = torch.randn(load_generator(paths["generator"]).w_dim, generator=torch.Generator().manual_seed(0))
-    direction = Direction("smile", vector / vector.norm(), file_sha256(paths["generator"]))
+    generator = load_generator(paths["generator"])
+    vector = torch.randn(generator.model.w_dim, generator=torch.Generator().manual_seed(0))
+    direction = Direction("smile", vector / vector.norm(), generator.sha256)
     save_directions(paths["directions"], [direction], made_by="benchmarks.full_size")
     return {f"models.{name}": path for name, path in paths.items()}
 
@@ -111,13 +111,13 @@ def settings(models: dict[str, str], size: int, steps: int) -> dict[str, Any]:
 def run_flow(folder: Path, overrides: dict[str, Any]) -> dict[str, float]:
     """Run the chain; seconds by stage, of all of it, and the peak of this process in MB."""
     from gan_core.plain import run_plain
+    from gan_core.recipes.base import plan_run
     from gan_core.report.stages import summarise_stages
-    from gan_core.run.job import plan_run
 
     begin = time.perf_counter()
-    job = plan_run(str(folder / "photographs"), str(folder / "run"), overrides=overrides)
-    run_plain(job)
-    seconds = {stage.name: stage.seconds for stage in summarise_stages(job)}
+    plan = plan_run(str(folder / "photographs"), str(folder / "run"), overrides=overrides)
+    run_plain(plan)
+    seconds = {stage.name: stage.seconds for stage in summarise_stages(plan.run)}
     return seconds | {"all": time.perf_counter() - begin, "peak_mb": peak_mb()}
 
 

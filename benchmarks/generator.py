@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.harness import print_result
 from gan_core.generators.layers import SQRT2, ModulatedConv, StyledConv, upfirdn2d
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.precision import DTYPES, keep_freed_memory, set_precision
+from gan_core.precision import compute_dtype, keep_freed_memory, set_precision
 
 SIZE, BATCH = 256, 8
 
@@ -110,7 +110,7 @@ def main() -> None:
     images = {name: run(name) for name in names}
     times = [{name: seconds(partial(run, name)) for name in names} for _ in range(options.rounds)]
     work = network_gigaflops(generator)
-    limits = {"exact": convolution_limit(DTYPES["exact"]), "fast": convolution_limit(DTYPES["fast"])}
+    limits = {"exact": convolution_limit(compute_dtype("exact")), "fast": convolution_limit(compute_dtype("fast"))}
     for name in names:
         speed = BATCH / statistics.median(t[name] for t in times)
         limit = limits.get(name, limits["exact"])

@@ -18,7 +18,7 @@ from benchmarks.tuning import Meter, Portraits, drawn_by, held_out_portraits, qu
 from gan_core.inversion.delta import pack_delta
 from gan_core.inversion.projector import Recipe, Space, project
 from gan_core.inversion.pti import tune_pivots
-from gan_core.loading import load_encoder
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import load_params
 from gan_core.precision import keep_freed_memory
 
@@ -37,7 +37,7 @@ def projected(portraits: Portraits, space: Space, steps: int, l2_weight: float) 
 @torch.no_grad()
 def encoded(portraits: Portraits, name: str, path: str) -> Tensor:
     """Draw what the encoder at ``path`` finds."""
-    encoder = load_encoder(path, name, portraits.params.models.generator)
+    encoder = load_encoder(path, load_generator(portraits.params.models.generator), name).model
     return portraits.generator.synthesis(encoder.encode(portraits.images))
 
 

@@ -30,9 +30,8 @@ from gan_core.loading import load_generator, load_network
 from gan_core.metrics.base import State
 from gan_core.metrics.frechet import FrechetInceptionDistance, frechet_distance, gather
 from gan_core.params import Params, load_params
-from gan_core.recipes.edit import build_stage
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage, build_stage
 from gan_core.storage.images import encode_png, image_value, to_uint8
 from gan_core.toy.renderer import FACTOR_NAMES, FACTORS, render, sample_factors
 
@@ -113,14 +112,14 @@ def statistics_of_portraits(first: int) -> State:
 @torch.no_grad()
 def statistics_of_generated(seed: int) -> State:
     """Return feature statistics of ``FLOOR_BATCH`` pictures of the generator, latents not truncated."""
-    generator = load_generator(load_params().models.generator)
+    generator = load_generator(load_params().models.generator).model
     z = torch.randn(FLOOR_BATCH, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     return features(generator.synthesis(generator.broadcast(generator.mapping(z))).clamp(-1, 1))
 
 
 def features(images: Tensor) -> State:
     """Return the statistics that ``fid/toy-attr`` compares."""
-    network: Any = load_network(load_params().models.attributes, "attributes")
+    network: Any = load_network(load_params().models.attributes, "attributes").model
     return gather(network.features(images).numpy())
 
 

@@ -79,12 +79,12 @@ def main() -> None:
     parser.add_argument("--encoder", default="style-transformer")
     options = parser.parse_args()
     params = load_params()
-    generator, eyes = load_generator(params.models.generator), network_eyes(params.models)
-    editor = load_editor(params.models.latent_edits, params.models.generator)
-    encoder = load_encoder(variant_path(params, options.encoder), options.encoder, params.models.generator)
+    loaded, eyes = load_generator(params.models.generator), network_eyes(params.models)
+    generator, editor = loaded.model, load_editor(params.models.latent_edits, loaded).model
+    encoder = load_encoder(variant_path(params, options.encoder), loaded, options.encoder).model
     held_out, rows = load_portraits("held_out"), np.arange(options.portraits)
     images = held_out.images(rows)
-    judge = RidgeJudge(load_perceptual(params.models.perceptual), load_portraits("train"))
+    judge = RidgeJudge(load_perceptual(params.models.perceptual).model, load_portraits("train"))
     error = float((judge(images).clamp(0, 1) - true_shares(held_out, rows)).abs().mean())
     with torch.no_grad():
         w_plus = torch.cat([encoder.encode(part) for part in images.split(32)])

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.harness import print_result, services
 from gan_core.params import SampleParams
 from gan_core.plain import run_plain
-from gan_core.run.job import plan_run
+from gan_core.recipes.base import plan_run
 from gan_core.toy.sample import write_sample
 
 OVERRIDES: dict[str, Any] = {"tune.enabled": False}

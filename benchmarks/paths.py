@@ -29,7 +29,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from benchmarks.harness import print_result
-from gan_core.checkpoints.files import read_card
 from gan_core.editing.calibrate import Scorers
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
@@ -68,15 +67,15 @@ class World:
         """Read what lies in ``data/models``."""
         params, methods = load_params(), {}
         jobs = {method: find_job(f"{WORLDS[name]}-{method}", params) for method in METHODS}
+        generator = load_generator(jobs["linear"].generator_path)
         for method, job in jobs.items():
             if job.target.is_file():
-                seconds = read_card(job.target).extra["scores"]["train_seconds"]
-                methods[method] = (load_paths(job.target, job.generator_path), seconds)
+                found = load_paths(job.target, generator)
+                methods[method] = (found.model, found.card.extra["scores"]["train_seconds"])
         if not methods:
             raise SystemExit(f"no paths of {name} in data/models: train them with `dvc repro`")
         match_lengths([paths for paths, _ in methods.values()])
-        generator = load_generator(jobs["linear"].generator_path)
-        return cls(name, generator, jobs["linear"].eyes(generator), methods)
+        return cls(name, generator.model, jobs["linear"].eyes(generator.model), methods)
 
     def codes(self, space: str, count: int, seed: int) -> Tensor:
         """Draw codes ``[count, width]`` that nothing was fitted on."""

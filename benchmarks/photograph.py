@@ -18,7 +18,7 @@ from benchmarks.harness import print_result
 from gan_core.align.paste import paste_face
 from gan_core.importers import import_dataset
 from gan_core.params import AlignParams
-from gan_core.run.run_stage import run_stage
+from gan_core.runs.run_stage import run_stage
 from gan_core.stages.align import AlignStage
 from gan_core.storage.images import decode_image
 from gan_core.storage.shards import list_shards, read_rows

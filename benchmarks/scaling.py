@@ -29,10 +29,10 @@ import numpy as np
 from benchmarks.harness import print_result, services
 from gan_core.params import SampleParams, load_params
 from gan_core.plain import run_plain
-from gan_core.recipes.edit import build_stage
-from gan_core.run.job import Job, begin_run, plan_run
-from gan_core.run.run_stage import run_stage
-from gan_core.storage.receipts import require_receipt
+from gan_core.recipes.base import plan_run
+from gan_core.runs.run import Run, begin_run
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import build_stage
 from gan_core.storage.shards import shard_name
 from gan_core.toy.sample import write_sample
 
@@ -66,14 +66,13 @@ def aligned_seconds(source: str, output: str, workers: int, runner: str) -> floa
     """Align a dataset, and return the seconds that a runner then takes to encode and edit it."""
     from benchmarks.spread import whole
 
-    job = plan_run(
-        source, output, overrides=QUICK | {"run.workers": workers, "run.runner": runner}, stages=lambda _: STAGES
-    )
-    begin_run(job)
-    align = build_stage("align", job.params, source)
-    for shard in job.shards:
-        run_stage(align, shard, job.output)
-    return timed(partial(whole, job))
+    run = plan_run(source, output, overrides=QUICK | {"run.workers": workers, "run.runner": runner}).run
+    run = replace(run, identities={stage: run.identities[stage] for stage in STAGES})
+    begin_run(run)
+    align = build_stage("align", run.params, source)
+    for shard in run.shards:
+        run_stage(align, shard, run.output)
+    return timed(partial(whole, run))
 
 
 def idle_seconds(shards: int, runner: str) -> float:
@@ -81,7 +80,7 @@ def idle_seconds(shards: int, runner: str) -> float:
     from benchmarks.spread import idle
 
     params = load_params(overrides={"run.runner": runner, "run.workers": 2})
-    jobs = [Job(params, "none", "none", {shard_name(i): 1 for i in range(n)}, {"nothing": {}}) for n in (2, shards)]
+    jobs = [Run(params, "none", "none", {shard_name(i): 1 for i in range(n)}, {"nothing": {}}) for n in (2, shards)]
     start, seconds = idle(*jobs)
     print(f"{runner}: start {start:.1f} s, then {shards} tasks that do nothing in {seconds:.1f} s", flush=True)
     return seconds
@@ -94,22 +93,23 @@ def linearity(sizes: Sequence[int]) -> float:
     return float(1 - ((seconds - fitted) ** 2).sum() / ((seconds - seconds.mean()) ** 2).sum())
 
 
-def small_run(folder: str) -> Job:
+def small_run(folder: str) -> Run:
     """Make a run of 40 shards with one row each, and return it with its first good shard alone."""
     source = f"{folder}/few-source"
     write_sample(source, SampleParams(rows=40, shards=40))
-    job = plan_run(source, f"{folder}/few", overrides=QUICK)
-    run_plain(job)
-    good = next(s for s in job.shards if require_receipt(f"{job.output}/measure/{s}", "run again").rows == {"ok": 1})
-    return replace(job, rows={good: 1})
+    plan = plan_run(source, f"{folder}/few", overrides=QUICK)
+    run_plain(plan)
+    run = plan.run
+    good = next(s for s in run.shards if run.require_receipt("measure", s, "run again").rows == {"ok": 1})
+    return replace(run, rows={good: 1})
 
 
-def copied_run(job: Job, folder: str, shards: int) -> Job:
+def copied_run(run: Run, folder: str, shards: int) -> Run:
     """Copy the one shard of a finished run, with its receipts, so many times: a finished run as well."""
     rows = {shard_name(i): 1 for i in range(shards)}
-    many = replace(job, source=f"{folder}/source", output=f"{folder}/run", rows=rows)
-    places = {job.source: many.source} | {f"{job.output}/{stage}": f"{many.output}/{stage}" for stage in job.stages}
-    (good,) = job.shards
+    many = replace(run, source=f"{folder}/source", output=f"{folder}/run", rows=rows)
+    places = {run.source: many.source} | {f"{run.output}/{stage}": f"{many.output}/{stage}" for stage in run.stages}
+    (good,) = run.shards
     for place, target in places.items():
         Path(target).mkdir(parents=True)
         for path in Path(place).glob(f"{good}*"):
@@ -119,22 +119,22 @@ def copied_run(job: Job, folder: str, shards: int) -> Job:
     return many
 
 
-def run_command(job: Job) -> None:
+def run_command(run: Run) -> None:
     """Run ``edit-dataset run`` in a process of its own."""
-    command = [sys.executable, "-m", "flows.cli", "run", job.source, job.output, "--set", "tune.enabled=false"]
+    command = [sys.executable, "-m", "flows.cli", "run", run.source, run.output, "--set", "tune.enabled=false"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def child_seconds(job: Job, size: int) -> float:
+def child_seconds(run: Run, size: int) -> float:
     """Return the seconds that child runs take over finished shards, in batches of ``size``."""
     from benchmarks.spread import children
 
-    run = job.params.run.model_copy(update={"deployment": "edit-shards/shards", "shards_per_batch": size})
-    spread = replace(job, params=job.params.model_copy(update={"run": run}))
+    spreading = run.params.run.model_copy(update={"deployment": "edit-shards/shards", "shards_per_batch": size})
+    spread = replace(run, params=run.params.model_copy(update={"run": spreading}))
     begin_run(spread)
     with worker():
         seconds = timed(lambda: children(spread))
-    print(f"child runs: {len(job.shards)} finished shards in batches of {size} in {seconds:.1f} s", flush=True)
+    print(f"child runs: {len(run.shards)} finished shards in batches of {size} in {seconds:.1f} s", flush=True)
     return seconds
 
 

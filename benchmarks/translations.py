@@ -19,10 +19,10 @@ from torch import Tensor
 
 from benchmarks.harness import print_result
 from gan_core.batching import in_chunks
-from gan_core.loading import load_encoder
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import Params, load_params
-from gan_core.recipes.edit import build_stage
 from gan_core.rows import Row
+from gan_core.runs.stage import build_stage
 from gan_core.stages.translate import INPUT, OUTPUT, TranslateStage
 from gan_core.storage.images import encode_png, image_value
 from gan_core.toy.renderer.cel import render_cel
@@ -93,7 +93,8 @@ def find_nearest(stage: TranslateStage, portraits: PortraitSet, params: Params) 
 
 def invert(stage: TranslateStage, portraits: PortraitSet, params: Params) -> Draw:
     """Take the inversion encoder instead, and the task's generator."""
-    encoder = load_encoder(params.models.encoder, params.encode.encoder, params.models.generator)
+    generator = load_generator(params.models.generator)
+    encoder = load_encoder(params.models.encoder, generator, params.encode.encoder).model
 
     def draw(seen: Sequence[EncoderInput]) -> Tensor:
         latents = in_chunks(encoder.encode, torch.stack([one.tensor for one in seen]))
@@ -219,7 +220,7 @@ def main() -> None:
     held_out, train = load_portraits("held_out"), load_portraits("train")
     results: dict[str, float | dict[str, float]] = {}
     examples: list[Tensor] = []
-    for task in options.task or [name for name in TASKS if name in BASELINES]:
+    for task in options.task or [name for name in TASKS.names() if name in BASELINES]:
         if not Path(translator_path(params, task)).exists():
             print(f"{task}: no encoder yet; train it with `python -m flows.train_models translation {task}`")
             continue

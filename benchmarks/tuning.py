@@ -43,11 +43,11 @@ def held_out_portraits(params: Params, count: int) -> Portraits:
     """Render ``count`` portraits that nothing was trained on, and encode them."""
     models = params.models
     generator = load_generator(models.generator)
-    encoder = load_encoder(models.encoder, params.encode.encoder, models.generator)
+    encoder = load_encoder(models.encoder, generator, params.encode.encoder).model
     factors = sample_factors(range(params.portraits.held_out_seed, params.portraits.held_out_seed + count))
     images = to_tensor(list(to_uint8(render(factors).image)))
-    loss, eyes = load_perceptual(models.perceptual), network_eyes(models)
-    return Portraits(params, generator, loss, eyes, factors, images, encoder.encode(images))
+    loss, eyes = load_perceptual(models.perceptual).model, network_eyes(models)
+    return Portraits(params, generator.model, loss, eyes, factors, images, encoder.encode(images))
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def sides(portraits: Portraits, name: str) -> Tensor:
 def edited_by(portraits: Portraits, deltas: Sequence[bytes], name: str) -> Tensor:
     """Draw each portrait edited by one unit of ``name``, to the side where its attribute has room."""
     models = portraits.params.models
-    direction = find_direction(load_directions(models.directions, models.generator), name)
+    direction = find_direction(load_directions(models.directions, load_generator(models.generator)).model, name)
     images = []
     for pivot, delta, side in zip(portraits.pivots.split(1), deltas, sides(portraits, name).tolist(), strict=False):
         with apply_delta(portraits.generator, delta) as generator:

@@ -18,12 +18,11 @@ from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from flows.edit_dataset import CHAIN
 from flows.runners import run_shards
 from gan_core.errors import DataError
-from gan_core.run.job import Job, load_run
+from gan_core.runs.run import Run, load_run
 from gan_core.storage.atomic import remove, write_bytes
-from gan_core.storage.receipts import Receipt, receipt_path, require_receipt
+from gan_core.storage.receipts import Receipt, receipt_path
 from gan_core.storage.urls import exists, join_url, read_bytes
 from tasks.shards import Done, summarise_receipt
 
@@ -52,35 +51,35 @@ class Batch:
 
 @flow(name="edit-shards", flow_run_name="{output} {shards[0]} …")
 def edit_shards(output: str, shards: list[str]) -> None:
-    """Take some shards of a run through all its stages; edit-dataset hands them out by ``run.deployment``.
+    """Take some shards of a run through all its stages; runs with ``run.deployment`` hand them out.
 
     Args:
         output: The folder or URL of a run that has begun; its run.json says what is done.
         shards: The names of the shards, such as shard-00000.parquet.
     """
-    job = load_run(output)
-    part = replace(job, rows={shard: job.rows[shard] for shard in shards})
+    run = load_run(output)
+    part = replace(run, rows={shard: run.rows[shard] for shard in shards})
     with beating(beat_path(output, str(flow_run.id))):
-        run_shards(part, CHAIN)
+        run_shards(part)
 
 
-def hand_out(job: Job) -> list[Done]:
+def hand_out(run: Run) -> list[Done]:
     """Spread the shards of a run over child runs and wait for all; return what was done, in order.
 
     A child that crashed, or that has said nothing for ``SILENCE_S``, is given up, and another one goes on with its
     batch, ``TRIES`` times in all. Raises ``DataError`` for batches that failed, when the others have ended.
     """
-    say, before = get_run_logger().info, dict(_receipts(job))
-    size = job.params.run.shards_per_batch
-    batches = [_start(job, list(job.shards[i : i + size])) for i in range(0, len(job.shards), size)]
-    say("%d batches of at most %d shards handed out to %s", len(batches), size, job.params.run.deployment)
+    say, before = get_run_logger().info, dict(_receipts(run))
+    size = run.params.run.shards_per_batch
+    batches = [_start(run, list(run.shards[i : i + size])) for i in range(0, len(run.shards), size)]
+    say("%d batches of at most %d shards handed out to %s", len(batches), size, run.params.run.deployment)
     failed: list[str] = []
     while batches:
         time.sleep(POLL_S)
-        batches = [kept for batch in batches if (kept := _follow(job, batch, failed)) is not None]
+        batches = [kept for batch in batches if (kept := _follow(run, batch, failed)) is not None]
     if failed:
         raise DataError(f"finished shards are kept, run again to go on; {len(failed)} batches failed: {failed[0]}")
-    return [_done(job, stage, shard, before) for stage in job.stages for shard in job.shards]
+    return [_done(run, stage, shard, before) for stage in run.stages for shard in run.shards]
 
 
 def beat_path(output: str, run_id: str) -> str:
@@ -108,38 +107,38 @@ def beating(path: str, every: float = BEAT_S) -> Iterator[None]:
         remove(path)
 
 
-def _start(job: Job, shards: list[str]) -> Batch:
-    parameters = {"output": job.output, "shards": shards}
-    child: FlowRun = run_deployment(job.params.run.deployment, parameters=parameters, timeout=0)  # type: ignore[assignment]
+def _start(run: Run, shards: list[str]) -> Batch:
+    parameters = {"output": run.output, "shards": shards}
+    child: FlowRun = run_deployment(run.params.run.deployment, parameters=parameters, timeout=0)  # type: ignore[assignment]
     return Batch(shards, child.id)
 
 
-def _follow(job: Job, batch: Batch, failed: list[str]) -> Batch | None:
+def _follow(run: Run, batch: Batch, failed: list[str]) -> Batch | None:
     """Look at a batch: the same one while it goes on, another run of it if its child is lost, None when it ended."""
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(batch.run_id).state
-        if state is not None and _lost(job, batch, state):
+        if state is not None and _lost(run, batch, state):
             lost: State = Crashed(message=f"its worker said nothing more while the run was {str(state.name).lower()}")
             client.set_flow_run_state(batch.run_id, lost, force=True)
             state = lost
     if state is None or not state.is_final():
         return batch
-    return None if state.is_completed() else _after_failure(job, batch, state, failed)
+    return None if state.is_completed() else _after_failure(run, batch, state, failed)
 
 
-def _after_failure(job: Job, batch: Batch, state: State, failed: list[str]) -> Batch | None:
-    remove(beat_path(job.output, str(batch.run_id)))
+def _after_failure(run: Run, batch: Batch, state: State, failed: list[str]) -> Batch | None:
+    remove(beat_path(run.output, str(batch.run_id)))
     logger, name = get_run_logger(), f"{batch.shards[0]} and {len(batch.shards) - 1} more"
     if state.is_crashed() and batch.tries < TRIES:
         logger.warning("the worker of %s is lost (%s): handed out again", name, state.message)
-        return replace(_start(job, batch.shards), tries=batch.tries + 1)
+        return replace(_start(run, batch.shards), tries=batch.tries + 1)
     failed.append(f"{name}: {state.message}")
     return None
 
 
-def _lost(job: Job, batch: Batch, state: State, now: Callable[[], float] = time.monotonic) -> bool:
+def _lost(run: Run, batch: Batch, state: State, now: Callable[[], float] = time.monotonic) -> bool:
     """Tell whether a child that was claimed never began, or has not renewed its file for too long."""
-    path = beat_path(job.output, str(batch.run_id))
+    path = beat_path(run.output, str(batch.run_id))
     beat = read_bytes(path) if exists(path) else b""
     name = str(state.name)
     if (name, beat) != (batch.state, batch.beat):
@@ -148,16 +147,16 @@ def _lost(job: Job, batch: Batch, state: State, now: Callable[[], float] = time.
     return (state.is_running() or state.is_pending()) and now() - batch.since > patience
 
 
-def _receipts(job: Job) -> Iterator[tuple[tuple[str, str], bytes]]:
-    for stage in job.stages:
-        for shard in job.shards:
-            path = receipt_path(join_url(job.output, stage, shard))
+def _receipts(run: Run) -> Iterator[tuple[tuple[str, str], bytes]]:
+    for stage in run.stages:
+        for shard in run.shards:
+            path = receipt_path(run.shard(stage, shard))
             if exists(path):
                 yield (stage, shard), read_bytes(path)
 
 
-def _done(job: Job, stage: str, shard: str, before: dict[tuple[str, str], bytes]) -> Done:
-    receipt: Receipt = require_receipt(join_url(job.output, stage, shard), "run it again")
+def _done(run: Run, stage: str, shard: str, before: dict[tuple[str, str], bytes]) -> Done:
+    receipt: Receipt = run.require_receipt(stage, shard, "run it again")
     earlier = before.get((stage, shard))
     reused = earlier is not None and Receipt.model_validate_json(earlier) == receipt
     return summarise_receipt(shard, receipt.model_copy(update={"reused": reused}))

@@ -6,7 +6,7 @@ from gan_core.checkpoints.files import file_sha256
 from gan_core.errors import CheckpointError
 from gan_core.params import load_params
 from tasks.record import tracking_uri
-from tasks.tracking import CHAMPION, champion
+from tasks.tracking.registry import CHAMPION, champion
 
 
 def resolve_encoder(params_file: str, overrides: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -27,16 +27,6 @@ ParamsFile = Annotated[str, typer.Option("--params", help="the parameter file")]
 Setting = Annotated[list[str] | None, typer.Option("--set", help="lay KEY=VALUE over the parameters; may be repeated")]
 
 
-class Listed(StrEnum):
-    """What ``edit-dataset list`` lists."""
-
-    encoders = "encoders"
-    generators = "generators"
-    directions = "directions"
-    metrics = "metrics"
-    landmarks = "landmarks"
-
-
 class ServiceName(StrEnum):
     """What ``edit-dataset server`` starts and stops."""
 
@@ -49,19 +39,61 @@ PAGES = [ServiceName.prefect, ServiceName.mlflow]
 Services = Annotated[list[ServiceName] | None, typer.Argument(help="which of them; both pages if none is named")]
 
 
+Update = Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")]
+Output = Annotated[str, typer.Argument(help="the run's folder or URL")]
+
+
 @app.command(epilog="Example: edit-dataset run data/sample runs/demo --set tune.steps=30")
 def run(
     source: Annotated[str, typer.Argument(help="a dataset: a folder or URL of shards")] = "data/sample",
-    output: Annotated[str, typer.Argument(help="the run's folder or URL")] = "runs/demo",
+    output: Output = "runs/demo",
     params: ParamsFile = "params.yaml",
     settings: Setting = None,
-    update: Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")] = False,
+    update: Update = False,
     probe: Annotated[bool, typer.Option("--probe", help="choose both batch sizes by short trials")] = False,
+    recipe: Annotated[str, typer.Option(help="what is made: see `edit-dataset list recipes`")] = "edit",
 ) -> None:
     """Run the whole flow over a dataset; finished shards are skipped."""
+    _run_command(recipe, source, output, params, settings, update, probe)
+
+
+@app.command(epilog="Example: edit-dataset compose runs/demo runs/compositions")
+def compose(
+    source: Annotated[str, typer.Argument(help="a run, shards with latents, or seeds:NUMBER")] = "runs/demo",
+    output: Output = "runs/compositions",
+    params: ParamsFile = "params.yaml",
+    settings: Setting = None,
+    update: Update = False,
+) -> None:
+    """Draw the compositions of `compose.plan`; finished shards are skipped."""
+    _run_command("compose", source, output, params, settings, update)
+
+
+@app.command(epilog="Example: edit-dataset translate data/translation-sample runs/sketches --set translate.task=sketch")
+def translate(
+    source: Annotated[str, typer.Argument(help="a dataset: a folder or URL of shards")] = "data/translation-sample",
+    output: Output = "runs/translations",
+    params: ParamsFile = "params.yaml",
+    settings: Setting = None,
+    update: Update = False,
+) -> None:
+    """Translate a dataset by the task of `translate`; finished shards are skipped."""
+    _run_command("translate", source, output, params, settings, update)
+
+
+def _run_command(
+    recipe: str,
+    source: str,
+    output: str,
+    params: str,
+    settings: list[str] | None,
+    update: bool,
+    probe: bool = False,
+) -> None:
+    """Plan a run, so that a mistake is seen before any server starts; then carry it out and say what came of it."""
     from flows.servers import connect, use_prefect_server
     from gan_core.params import load_params
-    from gan_core.run.job import plan_run
+    from gan_core.recipes.base import plan_run
 
     overrides: dict[str, Any] | None = _overrides(settings)
     if load_params(params, overrides).encode.encoder == "champion":
@@ -73,16 +105,17 @@ def run(
         from gan_core.probe import probe_settings
 
         overrides = (overrides or {}) | probe_settings(load_params(params, overrides), output, typer.echo)
-    job = plan_run(source, output, params, overrides, update)
-    typer.echo(f"{output}: {sum(job.rows.values())} rows in {len(job.shards)} shards: {' → '.join(job.stages)}")
+    plan = plan_run(source, output, params, overrides, update, recipe)
+    made = plan.run
+    typer.echo(f"{output}: {sum(made.rows.values())} rows in {len(made.shards)} shards: {' → '.join(made.stages)}")
     connect(typer.echo)
-    from flows.edit_dataset import edit_dataset
+    from flows.run_dataset import start
     from gan_core.report.stages import describe_stages
 
-    edit_dataset(source, output, params, overrides, update)
-    for line in describe_stages(job):
+    start(plan, params, overrides, update)
+    for line in describe_stages(made):
         typer.echo(line)
-    typer.echo(f"report: {output}/report.html")
+    typer.echo(f"report: {made.path('report.html')}")
 
 
 @app.command("compare-encoders", epilog="Example: edit-dataset compare-encoders data/sample --variant e4e")
@@ -102,50 +135,6 @@ def compare(
 
     compare_encoders(source, output, variant, params, overrides)
     typer.echo(f"table: {output}/{COMPARISON}; the best is encode.encoder=champion now")
-
-
-@app.command(epilog="Example: edit-dataset compose runs/demo runs/compositions")
-def compose(
-    source: Annotated[str, typer.Argument(help="a run, shards with latents, or seeds:NUMBER")] = "runs/demo",
-    output: Annotated[str, typer.Argument(help="the run's folder or URL")] = "runs/compositions",
-    params: ParamsFile = "params.yaml",
-    settings: Setting = None,
-    update: Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")] = False,
-) -> None:
-    """Draw the compositions of `compose.plan`; finished shards are skipped."""
-    from flows.servers import connect
-    from gan_core.recipes.compose import plan_compositions
-
-    overrides = _overrides(settings)
-    job, _, _ = plan_compositions(source, output, params, overrides, update)
-    typer.echo(f"{output}: {sum(job.rows.values())} compositions in {len(job.shards)} shards")
-    connect(typer.echo)
-    from flows.compose_dataset import compose_dataset
-
-    compose_dataset(source, output, params, overrides, update)
-    typer.echo(f"report: {output}/report.html")
-
-
-@app.command(epilog="Example: edit-dataset translate data/translation-sample runs/sketches --set translate.task=sketch")
-def translate(
-    source: Annotated[str, typer.Argument(help="a dataset: a folder or URL of shards")] = "data/translation-sample",
-    output: Annotated[str, typer.Argument(help="the run's folder or URL")] = "runs/translations",
-    params: ParamsFile = "params.yaml",
-    settings: Setting = None,
-    update: Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")] = False,
-) -> None:
-    """Translate a dataset by the task of `translate`; finished shards are skipped."""
-    from flows.servers import connect
-    from gan_core.recipes.translate import plan_translation
-
-    overrides = _overrides(settings)
-    job = plan_translation(source, output, params, overrides, update)
-    typer.echo(f"{output}: {job.params.translate.task} of {sum(job.rows.values())} rows in {len(job.shards)} shards")
-    connect(typer.echo)
-    from flows.translate_dataset import translate_dataset
-
-    translate_dataset(source, output, params, overrides, update)
-    typer.echo(f"report: {output}/report.html")
 
 
 @app.command("import", epilog="Example: edit-dataset import ~/photos data/photos --rows-per-shard 500")
@@ -170,8 +159,11 @@ def import_(
 
 
 @app.command("list", epilog="Example: edit-dataset list encoders")
-def list_(what: Listed, params: ParamsFile = "params.yaml") -> None:
-    """List what can be named in the parameters."""
+def list_(
+    what: Annotated[str, typer.Argument(help="encoders, metrics, recipes, ...; all kinds if not given")] = "kinds",
+    params: ParamsFile = "params.yaml",
+) -> None:
+    """List what can be named in the parameters, that of installed packages included."""
     from flows.menu import menu
 
     for line in menu(what, params):
@@ -201,7 +193,7 @@ def sync(output: Annotated[str, typer.Argument(help="a finished run")] = "runs/d
     from flows.servers import quiet_environment
 
     os.environ |= quiet_environment()
-    from tasks.tracking import sync as upload
+    from tasks.tracking.runs import sync as upload
 
     run_id = upload(output)
     typer.echo(f"logged as run {run_id}" if run_id else f"nothing is pending in {output}")

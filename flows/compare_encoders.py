@@ -16,7 +16,9 @@ from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import base_name, join_url
 from gan_core.toy.training.encoder import variant_path
 from tasks.record import tracking_uri
-from tasks.tracking import TrackingError, crown, register_encoder, track_comparison
+from tasks.tracking.client import TrackingError
+from tasks.tracking.comparison import track_comparison
+from tasks.tracking.registry import register_encoder, set_champion
 
 COMPARISON = "comparison.json"
 
@@ -46,7 +48,7 @@ def compare_encoders(
     for variant, path in paths.items():
         chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False, "measure.swd_edits": True}
         metrics = edit_dataset(source, join_url(output, variant), params_file, (overrides or {}) | chosen, update=True)
-        numbers[variant] = numbers_of(metrics, measure_cost(path, params.models.generator))
+        numbers[variant] = numbers_of(metrics, measure_cost(path))
     comparison = Comparison(numbers)
     write_comparison(output, comparison)
     log_comparison(params, base_name(source), output, comparison, paths)
@@ -62,9 +64,9 @@ def trained_variants(params: Params) -> list[str]:
 
 
 @task(name="cost", task_run_name="cost of {path}", persist_result=False)
-def measure_cost(path: str, generator: str) -> dict[str, float]:
+def measure_cost(path: str) -> dict[str, float]:
     """Measure parameters, speed and memory."""
-    return encoder_cost(path, generator)
+    return encoder_cost(path)
 
 
 def write_comparison(output: str, comparison: Comparison) -> None:
@@ -81,7 +83,7 @@ def log_comparison(params: Params, dataset: str, output: str, comparison: Compar
     children = {variant: join_url(output, variant) for variant in paths}
     try:
         versions = {variant: register_encoder(variant, path, uri) for variant, path in paths.items()}
-        crown(versions[comparison.champion], uri)
+        set_champion(versions[comparison.champion], uri)
         track_comparison(params.track.experiment, uri, f"encoders · {dataset}", comparison, children)
     except TrackingError as error:
         get_run_logger().warning("%s; the numbers are in %s", error, join_url(output, COMPARISON))

@@ -1,17 +1,11 @@
 """plan → compose: new pictures from the latents of a dataset, or from seeds."""
 
-import time
-from functools import partial
 from typing import Any
 
 from prefect import flow
 
-from flows.ledger import finish
 from flows.notify import HOOKS
-from flows.runners import run_shards
-from gan_core.recipes.compose import begin_compositions, plan_compositions, summarise_compositions
-from tasks.compose import compose
-from tasks.tracking import failures_tracked
+from flows.run import run_recipe
 
 
 @flow(name="compose-dataset", flow_run_name="{output}", **HOOKS)
@@ -24,8 +18,7 @@ def compose_dataset(
 ) -> dict[str, float]:
     """Draw the compositions of ``compose.plan`` from ``source`` into ``output``; return the mean scores.
 
-    ``source`` is a run that has encoded a dataset, a folder of shards with latents, or ``seeds:NUMBER``. Finished
-    shards are skipped by their receipts. Everything is checked before anything is written: ``UserError``.
+    Finished shards are skipped by their receipts. Everything is checked before anything is written: ``UserError``.
 
     Args:
         source: A run that has encoded a dataset, a folder of shards with latents, or seeds:NUMBER.
@@ -34,9 +27,4 @@ def compose_dataset(
         overrides: Laid over the parameter file, such as {"compose.plan": [...]}.
         update: Redo what differs from the run in the output folder, instead of refusing.
     """
-    started = time.time()
-    job, planned, sources = plan_compositions(source, output, params_file, overrides, update)
-    begin_compositions(job, planned, sources)
-    with failures_tracked(job, started) as samples:
-        done = run_shards(job, {"compose": compose})
-    return finish(job, done, partial(summarise_compositions, job), started, samples)
+    return run_recipe("compose", source, output, params_file, overrides, update)

@@ -84,10 +84,9 @@ def _fit_svm(target: str, attributes: list[str], free_of: list[str], params: "Pa
 def _factorise(method: str, target: str, count: int, layers: tuple[int, int] | None, params: "Params") -> list[str]:
     from gan_core.editing.directions import describe_direction, save_directions
     from gan_core.editing.factorised import factorise
-    from gan_core.loading import file_sha256, load_generator
+    from gan_core.loading import load_generator
 
-    path = params.models.generator
-    directions = factorise(load_generator(path), file_sha256(path), method, count, layers)
+    directions = factorise(load_generator(params.models.generator), method, count, layers)
     save_directions(target, directions, f"edit-dataset directions fit {method}")
     return [describe_direction(direction) for direction in directions]
 
@@ -102,18 +101,19 @@ def name(
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Give paths of `models.generator` the names of the attributes in `train_paths` that they change."""
-    from gan_core.loading import load_generator, read_card
+    from gan_core.loading import load_generator
     from gan_core.params import load_params
     from gan_core.paths.stored import describe_named, load_paths
     from gan_core.published.paths import read_published_paths
     from gan_core.toy.training.paths import name_again, network_job
 
     loaded = load_params(params)
-    path = loaded.models.generator
+    generator = load_generator(loaded.models.generator)
     if source.endswith(".safetensors"):
-        paths, scores = load_paths(source, path), read_card(source).extra.get("scores", {})
+        ours = load_paths(source, generator)
+        paths, scores = ours.model, ours.card.extra.get("scores", {})
     else:
-        paths, scores = read_published_paths(source, space, load_generator(path), path, projective, count), {}
+        paths, scores = read_published_paths(source, space, generator, projective, count), {}
     name_again(paths, network_job(paths.model.name, loaded.train_paths, loaded.models, Path(target)), scores)
     for line in describe_named(paths):
         typer.echo(line)
@@ -133,10 +133,10 @@ def rank(
     from gan_core.training.directions import network_eyes
 
     loaded = load_params(params)
-    paths = load_paths(file or loaded.models.paths, loaded.models.generator)
-    section = loaded.train_paths
     generator, eyes = load_generator(loaded.models.generator), network_eyes(loaded.models)
-    ranking = rank_paths(paths, generator, eyes, section.rank_codes, section.amounts[1], section.seed)
+    paths = load_paths(file or loaded.models.paths, generator).model
+    section = loaded.train_paths
+    ranking = rank_paths(paths, generator.model, eyes, section.rank_codes, section.amounts[1], section.seed)
     for column, name in enumerate(ranking.names):
         best = ranking.corr[:, column].argsort(descending=True)[:top].tolist()
         found = (f"{k}: {ranking.slope[k, column]:+.3f}, l1 {ranking.corr_l1[k, column]:.2f}" for k in best)

@@ -35,7 +35,8 @@ class Check:
 
 def examine(params_file: str = "params.yaml") -> Iterator[Check]:
     """Yield every check; nothing is changed and nothing is started."""
-    yield Check("python", sys.version_info >= (3, 11), sys.version.split()[0], "make install PYTHON=python3.11")
+    supported = (3, 11) <= sys.version_info < (3, 14)
+    yield Check("python", supported, sys.version.split()[0], "make install PYTHON=python3.13")
     for package, bounds in RANGES.items():
         yield _package(package, *bounds)
     yield _devices()
@@ -99,7 +100,7 @@ def _checkpoints(params: Params) -> Iterator[Check]:
 
 
 def _checkpoint(name: str, path: str, recorded: str) -> Check:
-    from gan_core.loading import file_sha256, read_card
+    from gan_core.checkpoints.files import file_sha256, read_card
 
     try:
         card = read_card(path)

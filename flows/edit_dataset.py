@@ -1,27 +1,11 @@
 """align → encode → tune → edit → measure: a sharded image dataset, edited and measured."""
 
-import time
-from functools import partial
-from importlib import import_module
 from typing import Any
 
 from prefect import flow
 
-from flows.champion import resolve_encoder
-from flows.ledger import finish
 from flows.notify import HOOKS
-from flows.runners import run_shards
-from gan_core.run.job import begin_run, plan_run
-from gan_core.run.summary import summarise
-from tasks.align import align
-from tasks.edit import edit
-from tasks.encode import encode
-from tasks.measure import measure
-from tasks.paste import paste
-from tasks.tracking import failures_tracked
-from tasks.tune import tune
-
-CHAIN = {"align": align, "encode": encode, "tune": tune, "edit": edit, "paste": paste, "measure": measure}
+from flows.run import run_recipe
 
 
 @flow(name="edit-dataset", flow_run_name="{output}", **HOOKS)
@@ -43,10 +27,4 @@ def edit_dataset(
         overrides: Laid over the parameter file, such as {"tune.steps": 30, "encode.encoder": "e4e"}.
         update: Redo what differs from the run in the output folder, instead of refusing.
     """
-    started = time.time()
-    overrides = resolve_encoder(params_file, overrides)
-    job = plan_run(source, output, params_file, overrides, update)
-    begin_run(job)
-    with failures_tracked(job, started) as samples:
-        done = import_module("flows.batches").hand_out(job) if job.params.run.deployment else run_shards(job, CHAIN)
-    return finish(job, done, partial(summarise, job.output), started, samples)
+    return run_recipe("edit", source, output, params_file, overrides, update)

@@ -3,19 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from gan_core.recipes.edit import STAGES
-from gan_core.run.job import RUN_FILE, load_run
+from gan_core.runs.run import is_run, load_run
 from gan_core.storage.inspect import inspect_shard
-from gan_core.storage.receipts import valid_receipt
 from gan_core.storage.shards import list_shards
-from gan_core.storage.urls import base_name, exists, join_url
+from gan_core.storage.urls import base_name
 
 
 def describe(path: str) -> Iterator[str]:
     """Yield lines about a shard, a dataset or a run; raises ``DataError`` if ``path`` is none of them."""
     if path.endswith(".parquet"):
         yield from _describe_shard(path)
-    elif exists(join_url(path, RUN_FILE)):
+    elif is_run(path):
         yield from _describe_run(path)
     else:
         for shard in list_shards(path):
@@ -36,14 +34,14 @@ def _describe_shard(url: str) -> Iterator[str]:
 
 
 def _describe_run(output: str) -> Iterator[str]:
-    job = load_run(output)
-    yield f"{output}: run over {job.source}, {len(job.shards)} shards, {sum(job.rows.values())} rows"
-    for stage in (name for name in STAGES if name in job.stages):
+    run = load_run(output)
+    yield f"{output}: {run.recipe} run over {run.source}, {len(run.shards)} shards, {sum(run.rows.values())} rows"
+    for stage in run.stages:
         statuses: Counter[str] = Counter()
         flags: Counter[str] = Counter()
         unfinished = []
-        for shard in job.shards:
-            receipt, why = valid_receipt(join_url(output, stage, shard))
+        for shard in run.shards:
+            receipt, why = run.receipt(stage, shard)
             if receipt is None:
                 unfinished.append(f"{base_name(shard)} ({why})")
             else:
@@ -51,7 +49,7 @@ def _describe_run(output: str) -> Iterator[str]:
                 flags.update(receipt.flags)
         missing = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
         flagged = "".join(f", {n} of them {flag}" for flag, n in sorted(flags.items()))
-        yield f"  {stage:8} {len(job.shards) - len(unfinished)} shards, {_counts(statuses)}{flagged}{missing}"
+        yield f"  {stage:8} {len(run.shards) - len(unfinished)} shards, {_counts(statuses)}{flagged}{missing}"
 
 
 def _counts(statuses: Counter[str]) -> str:

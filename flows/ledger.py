@@ -19,13 +19,13 @@ from prefect.artifacts import (
 from prefect.futures import PrefectFuture
 
 from flows.servers import find, is_lost, quiet_environment
+from gan_core.recipes.base import recipe_of
 from gan_core.report.finish import finish_run
-from gan_core.run.job import Job
-from gan_core.storage.urls import join_url
+from gan_core.runs.run import Run
 from tasks.record import tracking_uri
 from tasks.shards import Done
 from tasks.system_metrics import Sample
-from tasks.tracking import track
+from tasks.tracking.runs import track
 
 SHOWN_METRICS = 40
 SHOW_EVERY_S = 2.0
@@ -43,13 +43,13 @@ class WithoutTraceback(logging.Filter):
 logging.getLogger("prefect.flow_runs").addFilter(WithoutTraceback())
 
 
-def collect(job: Job, finished: Iterable[Done], futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
+def collect(run: Run, finished: Iterable[Done], futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
     """Wait for the shards that weren't finished, keeping a progress artifact up to date; return all, in order.
 
     The first error of a shard is raised when all other shards have ended. Raises ``RuntimeError`` if rows were lost.
     """
-    total = len(job.shards) * len(job.stages)
-    artifact: Any = create_progress_artifact(0.0, key="edit-dataset-progress", description=f"shards of {job.output}")
+    total = len(run.shards) * len(run.stages)
+    artifact: Any = create_progress_artifact(0.0, key="edit-dataset-progress", description=f"shards of {run.output}")
     done = list(finished)
     errors: list[BaseException] = []
     shown = time.monotonic()
@@ -64,8 +64,8 @@ def collect(job: Job, finished: Iterable[Done], futures: Iterable[PrefectFuture[
             shown = time.monotonic() if _update(artifact, len(done) / total) else math.inf
     if len(done) == total and shown < math.inf:
         _update(artifact, 1.0)
-    _close(job, done, errors)
-    return sorted(done, key=lambda each: (job.stages.index(each["stage"]), each["shard"]))
+    _close(run, done, errors)
+    return sorted(done, key=lambda each: (run.stages.index(each["stage"]), each["shard"]))
 
 
 def _update(artifact: Any, share: float) -> bool:
@@ -91,48 +91,48 @@ def count_rows(done: Iterable[Done]) -> dict[str, Counter[str]]:
 
 
 def finish(
-    job: Job,
+    run: Run,
     done: list[Done],
-    summarise: Callable[[], dict[str, float]],
     started: float,
     samples: Sequence[Sample],
 ) -> dict[str, float]:
     """Write summary and report, show and log what a run that ``started`` at that time has done; return its metrics."""
-    metrics = finish_run(job, ((each["stage"], each["shard"], each["output_sha256"]) for each in done), summarise)
-    shown = show(job, done, metrics)
-    run_id = track(job, done, metrics, started, samples)
+    results = ((each["stage"], each["shard"], each["output_sha256"]) for each in done)
+    metrics = finish_run(run, results, partial(recipe_of(run).summarise, run))
+    shown = show(run, done, metrics)
+    run_id = track(run, done, metrics, started, samples)
     if shown:
-        links = partial(create_markdown_artifact, link(job, run_id), key="edit-dataset-links")
-        _told(partial(links, description=f"Where the results of {job.output} are"))
+        links = partial(create_markdown_artifact, link(run, run_id), key="edit-dataset-links")
+        _told(partial(links, description=f"Where the results of {run.output} are"))
     return metrics
 
 
-def show(job: Job, done: list[Done], metrics: dict[str, float]) -> bool:
+def show(run: Run, done: list[Done], metrics: dict[str, float]) -> bool:
     """Put the ledger and the headline metrics into Prefect's tables; False if its server is gone."""
     counts = count_rows(done)
     statuses = sorted({status for stage in counts.values() for status in stage}, key=lambda s: (s != "ok", s))
     ledger = [{"stage": stage, "rows": n.total()} | {s: n[s] for s in statuses} for stage, n in counts.items()]
     numbers = [{"metric": name, "value": f"{value:.4g}"} for name, value in list(metrics.items())[:SHOWN_METRICS]]
-    rows, scores = f"Rows of {job.output} by stage and status", f"Metrics of {job.output}"
+    rows, scores = f"Rows of {run.output} by stage and status", f"Metrics of {run.output}"
     for table, key, said in ((ledger, "edit-dataset-rows", rows), (numbers, "edit-dataset-metrics", scores)):
         if not _told(partial(create_table_artifact, table, key=key, description=said)):
             return False
     return True
 
 
-def link(job: Job, run_id: str | None) -> str:
+def link(run: Run, run_id: str | None) -> str:
     """Say in Markdown where the report is and which MLflow run it is, as a link where MLflow has a page."""
-    uri = tracking_uri(job.params.track)
+    uri = tracking_uri(run.params.track)
     own = find("mlflow") if uri == quiet_environment()["MLFLOW_BACKEND_STORE_URI"] else None
     page = uri if uri.startswith("http") else own.url if own else ""
     said = f"[{run_id}]({page}/#/runs/{run_id})" if page else f"`{run_id}` in `{uri}`"
-    logged = said if run_id else f"not logged yet: `edit-dataset sync {job.output}`"
-    return f"- Report: `{join_url(job.output, 'report.html')}`\n- MLflow: {logged}\n"
+    logged = said if run_id else f"not logged yet: `edit-dataset sync {run.output}`"
+    return f"- Report: `{run.path('report.html')}`\n- MLflow: {logged}\n"
 
 
-def _close(job: Job, done: list[Done], errors: list[BaseException]) -> None:
+def _close(run: Run, done: list[Done], errors: list[BaseException]) -> None:
     logger = get_run_logger()
-    total = len(job.shards) * len(job.stages)
+    total = len(run.shards) * len(run.stages)
     skipped = sum(each["skipped"] for each in done)
     logger.info(
         "%d of %d shards skipped, %d made, %d not finished", skipped, total, len(done) - skipped, total - len(done)
@@ -142,7 +142,7 @@ def _close(job: Job, done: list[Done], errors: list[BaseException]) -> None:
         raise errors[0]
     for each in done:
         rows = sum(each["rows"].values())
-        if rows != job.rows[each["shard"]]:
+        if rows != run.rows[each["shard"]]:
             raise RuntimeError(
-                f"{each['stage']} {each['shard']} has {rows} rows of {job.rows[each['shard']]}: this is a bug"
+                f"{each['stage']} {each['shard']} has {rows} rows of {run.rows[each['shard']]}: this is a bug"
             )

@@ -1,43 +1,83 @@
 """What can be named in ``params.yaml``, as lines of text: a name and what its documentation says first."""
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from gan_core.errors import ParamsError, near_matches
 from gan_core.params import load_params
 from gan_core.registry import Registry
 
-REGISTRIES = {
-    "encoders": ("gan_core.encoders.base", "ENCODERS"),
-    "generators": ("gan_core.generators.base", "GENERATORS"),
-    "metrics": ("gan_core.metrics.base", "METRICS"),
-    "landmarks": ("gan_core.align.landmarks", "LANDMARK_SOURCES"),
-}
+DIRECTIONS = "directions"
+
+
+def registries() -> dict[str, Registry[Any]]:
+    """Return every registry of things that the parameters name, by its name in the plural."""
+    from gan_core.align.landmarks import LANDMARK_SOURCES
+    from gan_core.encoders.base import ENCODERS
+    from gan_core.generators.base import GENERATORS
+    from gan_core.importers.base import IMPORTERS
+    from gan_core.judges.extractors import EXTRACTORS
+    from gan_core.judges.networks import NETWORKS
+    from gan_core.metrics.base import METRICS
+    from gan_core.params import EDIT_KINDS, OPERATIONS, SECTIONS
+    from gan_core.paths.base import PATHS
+    from gan_core.published.layouts import LAYOUTS
+    from gan_core.recipes.base import RECIPES
+    from gan_core.runs.stage import STAGES
+    from gan_core.translation.inputs import INPUTS
+    from gan_core.translation.masks import MASKS
+    from gan_core.translation.tasks import TASKS
+
+    return {
+        "recipes": RECIPES,
+        "stages": STAGES,
+        "encoders": ENCODERS,
+        "generators": GENERATORS,
+        "landmarks": LANDMARK_SOURCES,
+        "edits": EDIT_KINDS,
+        "paths": PATHS,
+        "operations": OPERATIONS,
+        "tasks": TASKS,
+        "inputs": INPUTS,
+        "masks": MASKS,
+        "metrics": METRICS,
+        "extractors": EXTRACTORS,
+        "networks": NETWORKS,
+        "importers": IMPORTERS,
+        "layouts": LAYOUTS,
+        "sections": SECTIONS,
+    }
 
 
 def menu(what: str, params_file: str) -> Iterator[str]:
-    """Yield one line for each thing of the kind ``what``; raises ``UserError`` if the directions can't be read."""
-    if what == "directions":
+    """Yield one line for each thing of the kind ``what``, or for each kind.
+
+    Raises ``UserError`` for an unknown kind, or if the directions can't be read.
+    """
+    kinds = registries()
+    if what == DIRECTIONS:
         yield from _directions(params_file)
-        return
-    module, name = REGISTRIES[what]
-    registry: Registry[Any] = getattr(import_module(module), name)
-    for entry, item in registry:
-        first = " ".join((item.__doc__ or "").split("\n\n")[0].split())
-        yield f"{entry:16} {first}"
+    elif what == "kinds":
+        yield from (f"{name:12} {', '.join(registry.names())}" for name, registry in kinds.items())
+    elif what not in kinds:
+        raise ParamsError(f"nothing is called {what!r}{near_matches(what, [DIRECTIONS, *kinds])}")
+    else:
+        for entry, item in kinds[what]:
+            said = (item.__doc__ or "").split("\n\n")[0] if isinstance(item, type) else str(item)
+            yield f"{entry:16} {' '.join(said.split())}"
 
 
 def list_file(path: str | Path) -> Iterator[str]:
     """Yield one line for each direction or path of a file; raises ``UserError`` if it holds neither."""
     from gan_core.checkpoints.files import read_card
-    from gan_core.editing.directions import describe_direction, list_directions
+    from gan_core.editing.directions import describe_direction, load_directions
     from gan_core.paths.stored import describe_named, load_paths
 
     if read_card(path).kind == "paths":
-        yield from describe_named(load_paths(path))
+        yield from describe_named(load_paths(path).model)
     else:
-        yield from map(describe_direction, list_directions(path))
+        yield from map(describe_direction, load_directions(path).model.values())
 
 
 def _directions(params_file: str) -> Iterator[str]:

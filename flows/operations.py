@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from gan_core.params import load_params
+
 MOVED_EXIT_CODE = 3
 UP = "Example: edit-dataset server up"
 DOWN = "Example: edit-dataset server down"
@@ -40,22 +42,28 @@ def retry_failed(
     output: Annotated[str, typer.Argument(help="a run's folder or URL")],
     reason: Annotated[str, typer.Option(help="the status of the rows, such as no_face")],
     params: Annotated[str | None, typer.Option("--params", help="the run's own parameters if not given")] = None,
-    only_withdraw: Annotated[bool, typer.Option("--no-run", help="only mark the shards; run them later")] = False,
+    only_invalidate: Annotated[bool, typer.Option("--no-run", help="only mark the shards; run them later")] = False,
 ) -> None:
-    """Make the shards again that have rows with this reason, from the stage that turned them away."""
-    from flows.status import withdraw
-    from gan_core.run.job import load_run
+    """Make the shards again that have rows with this reason, from the stage that rejected them."""
+    from flows.status import find_failed, invalidate
+    from gan_core.recipes.base import plan_params
+    from gan_core.runs.run import load_run
 
-    job, taken = load_run(output), withdraw(output, reason)
-    typer.echo(f"{len(taken)} shards are made again: {', '.join(taken[:4])}{' ...' if len(taken) > 4 else ''}")
-    if not only_withdraw:
+    run = load_run(output)
+    failed = find_failed(run, reason)
+    chosen = load_params(params) if params else run.params
+    plan = plan_params(chosen, run.source, output, update=True, recipe=run.recipe)
+    if not only_invalidate:
         from flows.servers import connect
 
         connect(typer.echo)
-        from flows.edit_dataset import edit_dataset
+    invalidate(run, failed)
+    names = [f"{stage}/{shard}" for stage, shard in failed]
+    typer.echo(f"{len(names)} shards are made again: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}")
+    if not only_invalidate:
+        from flows.run_dataset import start
 
-        own = None if params else job.params.model_dump(mode="json")
-        edit_dataset(job.source, output, params or "params.yaml", own, update=True)
+        start(plan, params or "params.yaml", update=True)
         status(output)
 
 
@@ -99,20 +107,19 @@ def register(
     from flows.servers import quiet_environment
 
     os.environ |= quiet_environment()
-    from gan_core.checkpoints.files import read_card
     from gan_core.params import load_params
     from tasks.record import tracking_uri
-    from tasks.tracking import register_encoder
+    from tasks.tracking.registry import register_encoder
 
     uri = tracking_uri(load_params(params).track)
-    made = register_encoder(name or read_card(path).name, path, uri, alias or [])
+    made = register_encoder(name, path, uri, alias or [])
     typer.echo(f"{made.name} version {made.version}: {made.path}, sha256 {made.sha256[:12]}")
 
 
 def publish(
     output: Annotated[str, typer.Argument(help="a finished run")] = "runs/demo",
     destination: Annotated[str, typer.Argument(help="the dataset's folder")] = "data/edited",
-    stage: Annotated[str, typer.Option(help="whose shards: align, encode, tune, edit, paste or measure")] = "edit",
+    stage: Annotated[str, typer.Option(help="whose shards; the run's last one with pictures if not given")] = "",
     push: Annotated[bool, typer.Option("--push", help="send it to DVC's remote as well")] = False,
 ) -> None:
     """Make a stage of a finished run a dataset that DVC keeps a version of."""

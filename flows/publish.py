@@ -4,30 +4,33 @@ import json
 from pathlib import Path
 
 from gan_core.errors import DataError, near_matches
-from gan_core.run.job import Job, load_run
+from gan_core.recipes.base import recipe_of
+from gan_core.runs.run import Run, load_run
 from gan_core.storage.atomic import write_bytes
-from gan_core.storage.receipts import receipt_path, require_receipt
-from gan_core.storage.urls import join_url, open_fs
+from gan_core.storage.receipts import receipt_path
+from gan_core.storage.urls import open_fs
 from tasks.versions import add_output, git_sha
 
 ORIGIN = "origin.json"
 
 
-def publish(output: str, destination: str, stage: str = "edit", push: bool = False) -> str:
-    """Copy the finished shards of a stage to a folder, have DVC track it, and return DVC's hash of it.
+def publish(output: str, destination: str, stage: str = "", push: bool = False) -> str:
+    """Copy the finished shards of a stage to a folder that DVC tracks, and return DVC's hash of it.
 
+    Without ``stage`` it is the one that the run's recipe publishes.
     ``origin.json`` there says which run, parameters and commit it was made by. What an earlier version left there is
     removed. Raises ``DataError`` for a run that isn't finished, and ``UserError``.
     """
-    job = load_run(output)
-    if stage not in job.stages:
-        raise DataError(f"{output} has no stage {stage!r}{near_matches(stage, job.stages)}")
-    for shard in job.shards:
-        require_receipt(join_url(output, stage, shard), f"`edit-dataset run {job.source} {output}` finishes it")
+    run = load_run(output)
+    stage = stage or recipe_of(run).published
+    if stage not in run.stages:
+        raise DataError(f"{output} has no stage {stage!r}{near_matches(stage, run.stages)}")
+    for shard in run.shards:
+        run.require_receipt(stage, shard, f"`edit-dataset run {run.source} {output}` finishes it")
     _clear(Path(destination))
-    for shard in job.shards:
-        _copy(join_url(output, stage, shard), f"{destination}/{shard}")
-    write_bytes(f"{destination}/{ORIGIN}", (json.dumps(_origin(job, stage), indent=1) + "\n").encode())
+    for shard in run.shards:
+        _copy(run.shard(stage, shard), f"{destination}/{shard}")
+    write_bytes(f"{destination}/{ORIGIN}", (json.dumps(_origin(run, stage), indent=1) + "\n").encode())
     return add_output(destination, push)
 
 
@@ -47,12 +50,13 @@ def _copy(shard: str, target: str) -> None:
     fs.get_file(receipt_path(path), receipt_path(target))
 
 
-def _origin(job: Job, stage: str) -> dict[str, object]:
+def _origin(run: Run, stage: str) -> dict[str, object]:
     return {
-        "run": job.output,
+        "run": run.output,
+        "recipe": run.recipe,
         "stage": stage,
-        "source": job.source,
+        "source": run.source,
         "commit": git_sha(),
-        "params": job.params.model_dump(mode="json"),
-        "identities": job.identities,
+        "params": run.params.model_dump(mode="json"),
+        "identities": run.identities,
     }

@@ -16,10 +16,12 @@ from gan_core.nightly.evidence import gather
 from gan_core.nightly.history import Entry, Finding, add_night, read_history, write_history
 from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
-from gan_core.run.job import load_run
+from gan_core.runs.run import load_run
 from gan_core.storage.urls import base_name, join_url, open_fs
 from tasks.record import tracking_uri
-from tasks.tracking import Registered, TrackingError, registered_encoders, track_nights
+from tasks.tracking.client import TrackingError
+from tasks.tracking.nightly import track_nights
+from tasks.tracking.registry import Registered, registered_encoders
 
 MOVED = "Moved"
 
@@ -81,13 +83,13 @@ def measure(
     """Run one encoder over one dataset, reusing what is there, and return the night's numbers."""
     chosen = {"models.encoder": encoder.path, "encode.encoder": encoder.encoder, "tune.enabled": False, "edits": []}
     edit_dataset(dataset, output, params_file, (overrides or {}) | chosen, update=True)
-    job = load_run(output)
-    sha256 = job.identities["encode"]["encoder_sha256"]
+    run = load_run(output)
+    sha256 = run.identities["encode"]["encoder_sha256"]
     if sha256 != encoder.sha256:
         raise DataError(
             f"{encoder.path} is not what was registered as {encoder.name} {encoder.version}: `dvc checkout`"
         )
-    measured = gather(job)
+    measured = gather(run)
     told = ", ".join(f"{name} {number.value:.4g}" for name, number in measured.items())
     get_run_logger().info("%s", told)
     return Entry(

@@ -1,6 +1,6 @@
 """Where the tasks of a run are executed: threads, processes of this host, or the processes of a Dask cluster."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -12,12 +12,11 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from flows.ledger import collect
 from gan_core.errors import ParamsError
 from gan_core.params import RunParams
-from gan_core.run.job import Job
-from tasks.shards import Done
+from gan_core.runs.run import Run
+from tasks.shards import Done, stage_task
 from tasks.skip import skip
 
 Runner = TaskRunner[Any]
-Tasks = Mapping[str, Task[..., Done]]
 SHARDS_PER_WORKER = 4
 SHARDS_PER_LOOK = 50
 
@@ -35,45 +34,48 @@ def make_runner(params: RunParams) -> Runner:
     return ThreadPoolTaskRunner(max_workers=params.workers)
 
 
-def run_shards(job: Job, tasks: Tasks) -> list[Done]:
-    """Send each shard through the tasks of the job's stages, where it isn't finished; return what was done, in order.
+def run_shards(run: Run) -> list[Done]:
+    """Send each shard through the tasks of the run's stages, where it isn't finished; return what was done, in order.
 
     Raises the first error of a shard when all others have ended.
     """
-    with make_runner(job.params.run) as runner:
-        looks = [runner.submit(skip, {"job": part, "shards": _names(part)}) for part in _split(job, SHARDS_PER_LOOK)]
+    with make_runner(run.params.run) as runner:
+        looks = [runner.submit(skip, {"run": part, "shards": _names(part)}) for part in _split(run, SHARDS_PER_LOOK)]
         finished = [done for look in looks for done in look.result()]
-        return collect(job, finished, list(submit_shards(job, runner, tasks, finished)))
+        return collect(run, finished, list(submit_shards(run, runner, finished)))
 
 
 def submit_shards(
-    job: Job, runner: Runner, tasks: Tasks, finished: Iterable[Done] = ()
+    run: Run, runner: Runner, finished: Iterable[Done] = (), task_of: Callable[[str], Task[..., Done]] = stage_task
 ) -> Iterator[PrefectFuture[Done]]:
     """Submit the tasks of all stages of all shards that aren't finished, a few shards for each worker at a time.
 
     Stage after stage within such a group: workers seldom wait for a shard's previous stage, and early shards end early.
-    A task is given its own shard's part of the job: what Prefect does with arguments grows with their size.
+    A task is given its own shard's part of the run: what Prefect does with arguments grows with their size.
     """
     skipped = {(done["stage"], done["shard"]) for done in finished}
-    for group in _split(job, SHARDS_PER_WORKER * job.params.run.workers):
+    tasks = {stage: task_of(stage) for stage in run.stages}
+    for group in _split(run, SHARDS_PER_WORKER * run.params.run.workers):
         last: dict[str, PrefectFuture[Done]] = {}
-        for stage in job.stages:
+        for stage in run.stages:
             for part in _split(group, 1):
                 (shard,) = part.shards
                 if (stage, shard) not in skipped:
                     wait_for = [last[shard]] if shard in last else None
-                    last[shard] = runner.submit(tasks[stage], {"job": part, "shard": shard}, wait_for=wait_for)
+                    last[shard] = runner.submit(
+                        tasks[stage], {"stage": stage, "run": part, "shard": shard}, wait_for=wait_for
+                    )
                     yield last[shard]
 
 
-def _split(job: Job, size: int) -> Iterator[Job]:
-    """Yield the job by ``size`` shards."""
-    for first in range(0, len(job.shards), size):
-        yield replace(job, rows={shard: job.rows[shard] for shard in job.shards[first : first + size]})
+def _split(run: Run, size: int) -> Iterator[Run]:
+    """Yield the run by ``size`` shards."""
+    for first in range(0, len(run.shards), size):
+        yield replace(run, rows={shard: run.rows[shard] for shard in run.shards[first : first + size]})
 
 
-def _names(job: Job) -> str:
-    return job.shards[0] if len(job.shards) == 1 else f"{job.shards[0]} to {job.shards[-1]}"
+def _names(run: Run) -> str:
+    return run.shards[0] if len(run.shards) == 1 else f"{run.shards[0]} to {run.shards[-1]}"
 
 
 def _dask(params: RunParams) -> Runner:

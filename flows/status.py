@@ -1,14 +1,13 @@
 """What became of the runs in a folder: shards by state, rows by reason, what waits; and trying failed rows again."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gan_core.errors import DataError, near_matches
-from gan_core.recipes.edit import STAGES
-from gan_core.run.job import PENDING, RUN_FILE, Job, load_run
+from gan_core.runs.run import PENDING, RUN_FILE, Run, load_run
 from gan_core.storage.atomic import remove
-from gan_core.storage.receipts import ABSENT, receipt_path, require_receipt, valid_receipt
+from gan_core.storage.receipts import ABSENT, receipt_path
 from gan_core.storage.shards import read_rows
 from gan_core.storage.urls import base_name, exists, join_url, open_fs
 
@@ -19,7 +18,7 @@ DONE, WAITING, WRITING, DAMAGED = "finished", "waiting", "begun", "damaged"
 class State:
     """A run's shards by stage and state, its rows by status with the stage that said so, and flags of ``ok`` rows."""
 
-    job: Job
+    run: Run
     shards: dict[str, Counter[str]] = field(default_factory=dict)
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
@@ -27,7 +26,7 @@ class State:
     @property
     def finished(self) -> bool:
         """Whether every shard has gone through every stage."""
-        return all(counts[DONE] == len(self.job.shards) for counts in self.shards.values())
+        return all(counts[DONE] == len(self.run.shards) for counts in self.shards.values())
 
 
 def find_runs(folder: str) -> list[str]:
@@ -41,14 +40,14 @@ def find_runs(folder: str) -> list[str]:
 
 def read_state(output: str) -> State:
     """Look at every shard of a run; raises ``DataError`` if there is none."""
-    state = State(load_run(output))
-    for stage in state.job.stages:
-        state.shards[stage] = Counter(_shard_state(output, stage, shard) for shard in state.job.shards)
-    for shard in state.job.shards:
-        last = next((s for s in reversed(state.job.stages) if _shard_state(output, s, shard) == DONE), None)
-        if last is not None:
-            state.rows.update(_statuses(output, last, shard))
-            state.flags.update(require_receipt(join_url(output, last, shard), "run it again").flags)
+    run = load_run(output)
+    state = State(run)
+    for stage in run.stages:
+        state.shards[stage] = Counter(_shard_state(run, stage, shard) for shard in run.shards)
+    for shard in run.shards:
+        if last := _last_finished(run, shard):
+            state.rows.update(_statuses(run, last, shard))
+            state.flags.update(run.require_receipt(last, shard, "run it again").flags)
     return state
 
 
@@ -56,53 +55,58 @@ def describe_runs(folder: str) -> Iterator[str]:
     """Yield lines about all runs in ``folder``."""
     for output in find_runs(folder):
         state = read_state(output)
-        job, made = state.job, sum(counts[DONE] for counts in state.shards.values())
+        run, made = state.run, sum(counts[DONE] for counts in state.shards.values())
         whole = "finished" if state.finished else "not finished: run it again to go on"
-        yield f"{output}: {job.source}, {made} of {len(job.shards) * len(job.stages)} shards, {whole}"
-        for stage in (name for name in (*STAGES, *job.stages) if name in state.shards):
-            if stage in state.shards and state.shards[stage].total():
-                yield f"  {stage:8} {', '.join(f'{n} {name}' for name, n in sorted(state.shards.pop(stage).items()))}"
+        yield f"{output}: {run.recipe} of {run.source}, {made} of {len(run.shards) * len(run.stages)} shards, {whole}"
+        for stage, counts in state.shards.items():
+            yield f"  {stage:8} {', '.join(f'{n} {name}' for name, n in sorted(counts.items()))}"
         yield f"  rows     {', '.join(_row_counts(state))}"
-        if exists(join_url(output, PENDING)):
+        if exists(run.path(PENDING)):
             yield f"  MLflow   not logged yet: `edit-dataset sync {output}`"
 
 
-def withdraw(output: str, reason: str) -> list[str]:
-    """Take back the receipts of the shards that have rows with this status, from the stage that said so on.
+def find_failed(run: Run, reason: str) -> list[tuple[str, str]]:
+    """Return the shards to make again, as (stage, shard), so that rows with this status get another chance.
 
-    The next run makes these shards again, and no others. Returns them as ``stage/shard``; raises ``DataError`` if no
-    row has the status.
+    They are the shards that have such rows, from the stage that said so on. Raises ``DataError`` if no row has the
+    status.
     """
-    job, taken = load_run(output), []
+    failed: list[tuple[str, str]] = []
     known: set[str] = set()
-    for shard in job.shards:
-        last = next((s for s in reversed(job.stages) if _shard_state(output, s, shard) == DONE), None)
-        found = _statuses(output, last, shard) if last else Counter()
+    for shard in run.shards:
+        last = _last_finished(run, shard)
+        found = _statuses(run, last, shard) if last else Counter()
         known |= {status for status, _ in found if status != "ok"}
-        stages = [stage for status, stage in found if status == reason]
-        if stages:
-            first = min(job.stages.index(stage) for stage in stages if stage in job.stages)
-            for stage in job.stages[first:]:
-                remove(receipt_path(join_url(output, stage, shard)))
-                taken.append(f"{stage}/{shard}")
-    if not taken:
-        raise DataError(f"no row of {output} is {reason!r}{near_matches(reason, known)}")
-    return taken
+        if stages := [stage for status, stage in found if status == reason]:
+            first = min(run.stages.index(stage) if stage in run.stages else 0 for stage in stages)
+            failed += [(stage, shard) for stage in run.stages[first:]]
+    if not failed:
+        raise DataError(f"no row of {run.output} is {reason!r}{near_matches(reason, known)}")
+    return failed
 
 
-def _shard_state(output: str, stage: str, shard: str) -> str:
-    url = join_url(output, stage, shard)
-    receipt, why = valid_receipt(url)
+def invalidate(run: Run, shards: Iterable[tuple[str, str]]) -> None:
+    """Remove the receipts of shards, given as (stage, shard): the next run makes these again, and no others."""
+    for stage, shard in shards:
+        remove(receipt_path(run.shard(stage, shard)))
+
+
+def _last_finished(run: Run, shard: str) -> str | None:
+    return next((stage for stage in reversed(run.stages) if _shard_state(run, stage, shard) == DONE), None)
+
+
+def _shard_state(run: Run, stage: str, shard: str) -> str:
+    receipt, why = run.receipt(stage, shard)
     if receipt is not None:
         return DONE
     if why != ABSENT:
         return DAMAGED
-    fs, path = open_fs(url)
+    fs, path = open_fs(run.shard(stage, shard))
     return WRITING if fs.glob(f"{path.rpartition('/')[0]}/.{base_name(shard)}*") else WAITING
 
 
-def _statuses(output: str, stage: str, shard: str) -> Counter[tuple[str, str]]:
-    rows = (row for part in read_rows(join_url(output, stage, shard), ["status", "stage"]) for row in part)
+def _statuses(run: Run, stage: str, shard: str) -> Counter[tuple[str, str]]:
+    rows = (row for part in read_rows(run.shard(stage, shard), ["status", "stage"]) for row in part)
     return Counter((row["status"], row["stage"]) for row in rows)
 
 
@@ -113,5 +117,5 @@ def _row_counts(state: State) -> Iterator[str]:
     flags = " and ".join(f"{n} {flag}" for flag, n in sorted(state.flags.items()))
     for name in sorted(counts, key=lambda name: (name != "ok", -counts[name], name)):
         yield f"{counts[name]} {name}" + (f" ({flags})" if name == "ok" and flags else "")
-    if missing := sum(state.job.rows.values()) - counts.total():
+    if missing := sum(state.run.rows.values()) - counts.total():
         yield f"{missing} not begun"

@@ -1,21 +1,11 @@
 """(align →) translate: one of pSp's image-to-image tasks over a dataset, by an encoder and a frozen generator."""
 
-import time
-from functools import partial
 from typing import Any
 
 from prefect import flow
 
-from flows.ledger import finish
 from flows.notify import HOOKS
-from flows.runners import run_shards
-from gan_core.recipes.translate import plan_translation, summarise_translation
-from gan_core.run.job import begin_run
-from tasks.align import align
-from tasks.tracking import failures_tracked
-from tasks.translate import translate
-
-TASKS = {"align": align, "translate": translate}
+from flows.run import run_recipe
 
 
 @flow(name="translate-dataset", flow_run_name="{output}", **HOOKS)
@@ -37,9 +27,4 @@ def translate_dataset(
         overrides: Laid over the parameter file, such as {"translate.task": "sketch", "translate.made": false}.
         update: Redo what differs from the run in the output folder, instead of refusing.
     """
-    started = time.time()
-    job = plan_translation(source, output, params_file, overrides, update)
-    begin_run(job)
-    with failures_tracked(job, started) as samples:
-        done = run_shards(job, TASKS)
-    return finish(job, done, partial(summarise_translation, job), started, samples)
+    return run_recipe("translate", source, output, params_file, overrides, update)

@@ -7,24 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_core.checkpoints.files import Card, file_sha256, load_checkpoint, read_card, save_checkpoint
+from gan_core.checkpoints.files import Card, Loaded, load_checkpoint
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import GENERATORS, Generator
 from gan_core.registry import Registry
-
-__all__ = [
-    "Card",
-    "file_sha256",
-    "load_checkpoint",
-    "load_encoder",
-    "load_generator",
-    "load_network",
-    "load_state",
-    "model_tensors",
-    "read_card",
-    "save_checkpoint",
-]
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -35,41 +22,38 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def load_generator(path: str | Path) -> Generator:
+def load_generator(path: str | Path) -> Loaded[Generator]:
     """Build the generator that a checkpoint's card describes, frozen and in eval mode; raises ``CheckpointError``."""
     return _load(path, "generator", GENERATORS, None)
 
 
-def load_encoder(path: str | Path, name: str, generator_path: str | Path) -> Encoder:
-    """Build the encoder ``name`` from its checkpoint, frozen and in eval mode.
+def load_encoder(path: str | Path, generator: Loaded[Generator] | None, name: str | None = None) -> Loaded[Encoder]:
+    """Build the encoder of a checkpoint, frozen and in eval mode.
 
-    Raises ``CheckpointError`` if the file holds another architecture, or was made for another generator.
+    Raises ``CheckpointError`` if the file holds another architecture than ``name``, or was made for another generator
+    than ``generator``; with ``None`` any is taken.
     """
-    encoder = _load(path, "encoder", ENCODERS, name)
-    card, wanted = read_card(path), file_sha256(generator_path)
-    described = read_card(generator_path)
-    if described.kind != "generator":
-        raise CheckpointError(_other_kind(generator_path, described, "generator"))
-    with torch.device("meta"):
-        generator = GENERATORS.get(described.name)(**described.arguments)
-    ours, theirs = (encoder.n_latent, encoder.w_dim), (generator.n_latent, generator.w_dim)
+    encoder: Loaded[Encoder] = _load(path, "encoder", ENCODERS, name)
+    if generator is None:
+        return encoder
+    ours = encoder.model.n_latent, encoder.model.w_dim
+    theirs = generator.model.n_latent, generator.model.w_dim
     if ours != theirs:
         raise CheckpointError(
-            f"{path} writes {ours[0]} latents of {ours[1]} but {generator_path} takes {theirs[0]} of {theirs[1]}: "
+            f"{path} writes {ours[0]} latents of {ours[1]} but {generator.path} takes {theirs[0]} of {theirs[1]}: "
             f"it was made for another generator (keys latent_avg and styles.*); choose the encoder trained for this one"
         )
-    if card.generator_sha256 not in (None, wanted):
-        raise CheckpointError(
-            f"{path} was made for the generator {str(card.generator_sha256)[:12]}, not for {generator_path} "
-            f"({wanted[:12]}): train it again (`dvc repro`) or choose the encoder made for this one"
-        )
+    encoder.check_made_for(generator, "train it again (`dvc repro`) or choose the encoder made for this one")
     return encoder
 
 
-def load_network(path: str | Path, kind_name: str) -> nn.Module:
-    """Build the measuring network ``kind_name`` (such as ``"identity"``), frozen, in eval mode; ``CheckpointError``."""
+def load_network(path: str | Path, name: str | None = None) -> Loaded[nn.Module]:
+    """Build the measuring network of a checkpoint, frozen, in eval mode.
+
+    Raises ``CheckpointError`` if it is another one than ``name`` (such as ``"identity"``); with ``None`` any is taken.
+    """
     networks: Registry[Any] = import_module("gan_core.judges.networks").NETWORKS
-    return _load(path, "network", networks, kind_name)
+    return _load(path, "network", networks, name)
 
 
 def load_state(model: nn.Module, tensors: dict[str, Tensor], where: str | Path) -> None:
@@ -96,10 +80,11 @@ def _other_form(tensor: Any, expected: Tensor) -> str:
     return ""
 
 
-def _load(path: str | Path, kind: str, registry: Registry[Any], name: str | None) -> Any:
+def _load(path: str | Path, kind: str, registry: Registry[Any], name: str | None) -> Loaded[Any]:
     if name is not None:
         registry.get(name)
-    tensors, card = load_checkpoint(path)
+    stored = load_checkpoint(path)
+    card, tensors = stored.card, stored.model
     if card.kind != kind:
         raise CheckpointError(_other_kind(path, card, kind, tensors))
     if name is not None and card.name != name:
@@ -110,11 +95,11 @@ def _load(path: str | Path, kind: str, registry: Registry[Any], name: str | None
     except TypeError as error:
         raise CheckpointError(f"the card of {path} has arguments that {card.name!r} doesn't take: {error}") from None
     load_state(model, tensors, path)
-    return model.eval().requires_grad_(False)
+    return stored.with_model(model.eval().requires_grad_(False))
 
 
-def _other_kind(path: str | Path, card: Card, kind: str, tensors: dict[str, Tensor] | None = None) -> str:
-    keys = ", ".join(sorted(tensors)[:3]) if tensors else ""
+def _other_kind(path: str | Path, card: Card, kind: str, tensors: dict[str, Tensor]) -> str:
+    keys = ", ".join(sorted(tensors)[:3])
     found = f" (keys such as {keys})" if keys else ""
     article = "an" if card.kind == "encoder" else "a"
     return f"{path} holds {article} {card.kind} {card.name!r}{found}, not a checkpoint of a {kind}: name another file"

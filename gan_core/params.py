@@ -1,13 +1,13 @@
 """Parameters of every flow and stage, read from ``params.yaml``: one file for DVC, Prefect and the library."""
 
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from gan_core.errors import ParamsError, near_matches
+from gan_core.registry import Registry
 from gan_core.sections import Count, Decay, Positive, Precision, Section, Unit, Weight
 from gan_core.toy.params import (
     DirectionsParams,
@@ -150,6 +150,14 @@ class EditSpec(Section):
     kind: str = "direction"
 
 
+EDIT_KINDS: Registry[Any] = Registry("edit kind", "gan_core.edits")
+"""Classes by name whose ``spec`` is the section of an entry of ``edits``; ``gan_core.edits.base`` has their type."""
+OPERATIONS: Registry[Any] = Registry("operation", "gan_core.compose.kinds")
+"""Classes by name whose ``spec`` is the section of an entry of ``compose.plan``, see ``gan_core.compose.base``."""
+SECTIONS: Registry[type[Section]] = Registry("section")
+"""Sections of ``extensions``, the parameters of other packages; their entry point is ``edit_dataset.section``."""
+
+
 class EditParams(EditSpec):
     """A direction at each strength (1 moves the attribute by half of its range); what an entry without a kind is."""
 
@@ -163,7 +171,7 @@ def edit_spec(kind: Any) -> type[EditSpec]:
     """Return the section that an entry of this kind is checked by; raises ``ParamsError`` for an unknown kind."""
     if kind == "direction":
         return EditParams
-    spec: type[EditSpec] = import_module("gan_core.edits.base").EDIT_KINDS.get(kind).spec
+    spec: type[EditSpec] = EDIT_KINDS.get(kind).spec
     return spec
 
 
@@ -193,7 +201,7 @@ def composition_spec(operation: Any) -> type[CompositionSpec]:
     """Return the section that an entry of this operation is checked by; raises ``ParamsError`` for an unknown one."""
     if not isinstance(operation, str):
         return CompositionSpec
-    spec: type[CompositionSpec] = import_module("gan_core.compose.base").OPERATIONS.get(operation).spec
+    spec: type[CompositionSpec] = OPERATIONS.get(operation).spec
     return spec
 
 
@@ -262,8 +270,20 @@ class TrackParams(Section):
     system_metrics: bool | None = None
 
 
+def _check_extensions(values: Any) -> Any:
+    if not isinstance(values, dict):
+        return values
+    return {n: SECTIONS.get(n).model_validate(v) if isinstance(v, dict) else v for n, v in values.items()}
+
+
+Extensions = Annotated[dict[str, SerializeAsAny[Section]], BeforeValidator(_check_extensions)]
+
+
+S = TypeVar("S", bound=Section)
+
+
 class Params(Section):
-    """Everything in ``params.yaml``."""
+    """Everything in ``params.yaml``; ``extensions`` has the sections of other packages, by name."""
 
     run: RunParams = RunParams()
     models: ModelPaths = ModelPaths()
@@ -276,6 +296,7 @@ class Params(Section):
     paste: PasteParams = PasteParams()
     measure: MeasureParams = MeasureParams()
     track: TrackParams = TrackParams()
+    extensions: Extensions = {}
     portraits: PortraitsParams = PortraitsParams()
     sample: SampleParams = SampleParams()
     train_generator: TrainGeneratorParams = TrainGeneratorParams()
@@ -294,6 +315,11 @@ class Params(Section):
     train_digit_paths: PathsParams = PathsParams(
         space="z", rank=None, reconstructor_size=32, attributes=["ink", "slant", "width"]
     )
+
+    def extension(self, name: str, kind: type[S]) -> S:
+        """Return the section ``name`` of another package, with its defaults where the file has none."""
+        section = self.extensions.get(name)
+        return section if isinstance(section, kind) else kind()
 
     @model_validator(mode="after")
     def _name_encoder(self) -> Self:
@@ -355,7 +381,9 @@ def _section(path: list[str | int], values: Any) -> type[BaseModel]:
     model: Any = Params
     for part in path:
         values = values[part]
-        if path[0] == "edits" or path[1:2] == ["variants"]:
+        if path[0] == "extensions":
+            model = SECTIONS.get(str(path[1])) if len(path) > 1 else model
+        elif path[0] == "edits" or path[1:2] == ["variants"]:
             model = edit_spec(values.get("kind", "direction")) if isinstance(values, dict) else model
         elif isinstance(values, dict) and "operation" in values:
             model = composition_spec(values["operation"])

@@ -12,26 +12,24 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import torch
-
-from gan_core.recipes.edit import build_stage
+from gan_core.precision import prepare_worker
+from gan_core.recipes.base import Plan, plan_run, recipe_of
 from gan_core.report.finish import Result, finish_run
-from gan_core.run.job import Job, begin_run, plan_run
-from gan_core.run.run_stage import run_stage
-from gan_core.run.stage import Stage
-from gan_core.run.summary import summarise
+from gan_core.runs.run import Run
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import Stage, build_stage
 
 
-def run_plain(job: Job) -> dict[str, float]:
+def run_plain(plan: Plan) -> dict[str, float]:
     """Take every shard through every stage on ``run.workers`` threads, one torch thread each; return the metrics.
 
     Finished shards are skipped by their receipts. The first error ends the run; what is finished stays.
     """
-    begin_run(job)
+    run = plan.begin()
     own = threading.local()
-    with ThreadPoolExecutor(job.params.run.workers, initializer=_set_up, initargs=(job, own)) as workers:
-        results = list(workers.map(_chain(job, own), job.shards))
-    return finish_run(job, chain.from_iterable(results), partial(summarise, job.output))
+    with ThreadPoolExecutor(run.params.run.workers, initializer=_set_up, initargs=(run, own)) as workers:
+        results = list(workers.map(_chain(run, own), run.shards))
+    return finish_run(run, chain.from_iterable(results), partial(recipe_of(run).summarise, run))
 
 
 def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:
@@ -44,15 +42,15 @@ def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:
     return [{name: value for name, value in record.items() if name in shared} for record in records.values()]
 
 
-def _set_up(job: Job, own: threading.local) -> None:
-    torch.set_num_threads(1)
-    own.stages = [build_stage(name, job.params, job.source) for name in job.stages]
+def _set_up(run: Run, own: threading.local) -> None:
+    prepare_worker()
+    own.stages = [build_stage(name, run.params, run.source) for name in run.stages]
 
 
-def _chain(job: Job, own: threading.local) -> Callable[[str], list[Result]]:
+def _chain(run: Run, own: threading.local) -> Callable[[str], list[Result]]:
     def through(shard: str) -> list[Result]:
         stages: list[Stage] = own.stages
-        return [(stage.name, shard, run_stage(stage, shard, job.output).output_sha256) for stage in stages]
+        return [(stage.name, shard, run_stage(stage, shard, run.output).output_sha256) for stage in stages]
 
     return through
 

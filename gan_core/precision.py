@@ -1,18 +1,33 @@
-"""The two precision modes: ``exact`` (float32) and ``fast`` (bfloat16 convolutions, channels last)."""
+"""The two precision modes: ``exact`` (float32) and ``fast`` (bfloat16 convolutions where the CPU has them)."""
 
 import ctypes
 import sys
+from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
 
-from gan_core.params import Precision
+from gan_core.sections import Precision
 
-DTYPES: dict[Precision, torch.dtype] = {"exact": torch.float32, "fast": torch.bfloat16}
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Option numbers of ``mallopt`` in glibc's ``malloc.h``."""
 MOST = 2**31 - 1
 """The largest C ``int``: freed memory is never returned to the system."""
+
+
+def has_bfloat16() -> bool:
+    """Return whether this CPU supports bfloat16; without support it is emulated, about 75 times slower than float32."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def compute_dtype(precision: Precision) -> torch.dtype:
+    """Return the type of the convolutions: bfloat16 for ``fast`` if the CPU supports it, else float32."""
+    return torch.bfloat16 if precision == "fast" and has_bfloat16() else torch.float32
+
+
+def autocast(fast: bool) -> AbstractContextManager[None]:
+    """Run matrix products and convolutions in bfloat16 if ``fast`` is set and the CPU supports it."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=fast and has_bfloat16())
 
 
 def set_precision(module: nn.Module, precision: Precision) -> None:
@@ -22,7 +37,7 @@ def set_precision(module: nn.Module, precision: Precision) -> None:
     """
     for part in module.modules():
         if hasattr(part, "compute_dtype"):
-            setattr(part, "compute_dtype", DTYPES[precision])  # noqa: B010  (nn.Module types attributes as modules)
+            setattr(part, "compute_dtype", compute_dtype(precision))  # noqa: B010  (nn.Module types attributes as modules)
 
 
 def keep_freed_memory() -> None:
@@ -37,3 +52,13 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, MOST)
+
+
+def prepare_worker() -> None:
+    """Prepare this thread and process for stages: use one torch thread and keep freed memory.
+
+    With one thread results don't depend on the number of workers. Keeping freed memory makes encoding and editing at
+    64 px a sixth faster.
+    """
+    torch.set_num_threads(1)
+    keep_freed_memory()

@@ -16,7 +16,7 @@ import numpy as np
 
 from gan_core.params import Params
 from gan_core.rows import Row
-from gan_core.run.job import RUN_FILE, load_run
+from gan_core.runs.run import RUN_FILE, load_run
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.urls import exists, join_url
 

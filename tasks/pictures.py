@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from gan_core.report.pictures import read_strips
 from gan_core.report.rows import read_rows_of
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from gan_core.storage.shards import BASE_NAMES, open_shard
 from gan_core.storage.urls import join_url
 
@@ -18,11 +18,11 @@ CELL = 96
 HEADER = 14
 
 
-def score_table(job: Job) -> pd.DataFrame:
+def score_table(run: Run) -> pd.DataFrame:
     """Return one line for each row of the run: shard, key, status, reason and its scores (NaN where there are none)."""
     parts = []
-    for shard in job.shards:
-        with open_shard(join_url(job.output, job.stages[-1], shard)) as file:
+    for shard in run.shards:
+        with open_shard(join_url(run.output, run.stages[-1], shard)) as file:
             scores = [field.name for field in file.schema_arrow if pa.types.is_floating(field.type)]
             part = file.read(columns=[*BASE_NAMES, *scores]).to_pandas()
         part.insert(0, "shard", shard)
@@ -30,12 +30,12 @@ def score_table(job: Job) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def picture_grids(job: Job, rows: int) -> dict[str, Image.Image]:
+def picture_grids(run: Run, rows: int) -> dict[str, Image.Image]:
     """Draw ``rows`` sample rows and the ``rows`` worst ones: source | aligned | encoded | tuned | edits."""
-    found = read_rows_of(job)
+    found = read_rows_of(run)
     grids = {}
     for name, lines in {"sample": found.sample[:rows], "worst": found.worst[:rows]}.items():
-        strips = read_strips(job, lines, ("source", *job.stages))
+        strips = read_strips(run, lines, ("source", *run.stages))
         if strips:
             grids[name] = draw_grid([strips[line.shard, line.position] for line in lines])
     return grids

@@ -13,9 +13,8 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
 from gan_core.params import TrackParams
-from gan_core.recipes.compose import is_composition
-from gan_core.recipes.composition_plan import PLAN
-from gan_core.run.job import PENDING, Job, flatten
+from gan_core.recipes.base import recipe_of
+from gan_core.runs.run import PENDING, Run, flatten
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import base_name, exists, hash_file, join_url, read_bytes
 from tasks.shards import Done
@@ -52,30 +51,31 @@ def digest_results(done: Iterable[Done], metrics: Mapping[str, float]) -> str:
 
 
 def make_record(
-    job: Job, digest: str, metrics: Mapping[str, float], started: float, samples: Sequence[Sample] = ()
+    run: Run, digest: str, metrics: Mapping[str, float], started: float, samples: Sequence[Sample] = ()
 ) -> Record:
     """Gather what is to be logged; ``started`` is in seconds since 1970."""
-    hashes = dvc_hashes({"dataset": job.source, **job.params.models.model_dump()})
-    dataset = {"name": base_name(job.source), "source": job.source, "digest": _dataset_digest(job, hashes)}
+    hashes = dvc_hashes({"dataset": run.source, **run.params.models.model_dump()})
+    dataset = {"name": base_name(run.source), "source": run.source, "digest": _dataset_digest(run, hashes)}
     commit = git_sha()
     tags = {
         "dataset.digest": dataset["digest"],
+        "recipe": run.recipe,
         "git.sha": commit,
         "prefect.flow_run_id": flow_run.id,
         "mlflow.user": os.environ.get("USER", ""),
         "mlflow.source.name": str(flow_run.flow_name or "edit-dataset"),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": (commit or "").removesuffix("-modified"),
-        "mlflow.note.content": _note(job),
+        "mlflow.note.content": _note(run),
     }
     return Record(
         digest=digest,
-        uri=tracking_uri(job.params.track),
-        experiment=job.params.track.experiment,
-        name=_name(job, started),
+        uri=tracking_uri(run.params.track),
+        experiment=run.params.track.experiment,
+        name=_name(run, started),
         started=started,
         ended=time.time(),
-        params=_used_params(job),
+        params=_used_params(run),
         metrics=_finite(metrics),
         tags={name: str(tag) for name, tag in tags.items() if tag} | {f"dvc.{n}": h for n, h in hashes.items()},
         dataset=dataset,
@@ -99,32 +99,31 @@ def write_record(output: str, record: Record) -> None:
     write_bytes(join_url(output, PENDING), record.model_dump_json(indent=1).encode())
 
 
-def _name(job: Job, started: float) -> str:
-    """Encoder, dataset, output and day: what tells runs apart in MLflow's table."""
-    places = [job.params.encode.encoder, base_name(job.source), base_name(job.output)]
+def _name(run: Run, started: float) -> str:
+    """What the recipe calls it, dataset, output and day: what tells runs apart in MLflow's table."""
+    places = [recipe_of(run).label(run), base_name(run.source), base_name(run.output)]
     return " · ".join([*dict.fromkeys(places), time.strftime("%Y-%m-%d", time.gmtime(started))])
 
 
-def _note(job: Job) -> str:
+def _note(run: Run) -> str:
     """The run's description: where its output and its report are, and its page in Prefect."""
     page = f" [Prefect run]({flow_run.ui_url})." if flow_run.ui_url else ""
-    return f"Output: `{job.output}`, report: `{join_url(job.output, 'report.html')}`.{page}"
+    return f"Output: `{run.output}`, report: `{run.path('report.html')}`.{page}"
 
 
-def _used_params(job: Job) -> dict[str, str]:
-    values: dict[str, Any] = job.params.model_dump(mode="json")
-    planned = () if is_composition(job) else ("edits",)
-    used = {name: values[name] for name in ("run", "models", *job.stages, *planned) if name in values}
+def _used_params(run: Run) -> dict[str, str]:
+    values: dict[str, Any] = run.params.model_dump(mode="json")
+    sections = ("run", "models", *run.stages, *recipe_of(run).sections)
+    used = {name: values[name] for name in sections if name in values}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flatten(used).items()}
 
 
-def _dataset_digest(job: Job, hashes: Mapping[str, str]) -> str:
+def _dataset_digest(run: Run, hashes: Mapping[str, str]) -> str:
     """DVC's hash if it is that of the data as they are, else one of the shards' own (MLflow takes 36 letters)."""
     known = hashes.get("dataset", "")
     if known and not known.endswith("-modified"):
         return known
-    folder = join_url(job.output, PLAN) if is_composition(job) else job.source
-    shards = [hash_file(join_url(folder, shard)) for shard in job.shards]
+    shards = [hash_file(shard) for shard in recipe_of(run).inputs(run)]
     return hashlib.sha256("".join(shards).encode()).hexdigest()[:32]
 
 

@@ -1,4 +1,4 @@
-"""What the five stage tasks share: one stage over one shard, networks loaded once, infrastructure retried."""
+"""The Prefect task of a stage over one shard: networks loaded once, infrastructure errors retried."""
 
 import logging
 import threading
@@ -8,18 +8,17 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, TypedDict
 
-import torch
-from prefect import get_run_logger
+from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 
-from gan_core.recipes.edit import build_stage
-from gan_core.run.job import Job
-from gan_core.run.run_stage import find_finished, run_stage
-from gan_core.run.stage import Stage
+from gan_core.precision import prepare_worker
+from gan_core.runs.run import Run
+from gan_core.runs.run_stage import find_finished, run_stage
+from gan_core.runs.stage import Stage, build_stage
 from gan_core.storage.receipts import ABSENT, Receipt
 from gan_core.storage.shards import BASE_NAMES, read_rows
-from gan_core.storage.urls import is_store_error, join_url
+from gan_core.storage.urls import is_store_error
 
 SAY_EVERY_S = 10.0
 SAY_REJECTED = 5
@@ -64,17 +63,23 @@ ONE_SHARD: dict[str, Any] = {
 }
 
 
-def run_one_shard(name: str, job: Job, shard: str) -> Done:
-    """Run stage ``name`` over one shard unless its receipt is valid, and say what came of it."""
+@task(name="stage", task_run_name="{stage} {shard}", **ONE_SHARD)
+def one_stage(stage: str, run: Run, shard: str) -> Done:
+    """Take one shard through a stage unless its receipt is valid, and say what came of it."""
     say = get_run_logger().info
-    with device_slot(job.params.run.device_limit):
-        receipt = run_stage(_stage(name, job), shard, job.output, _progress(say, job.rows[shard]))
+    with device_slot(run.params.run.device_limit):
+        receipt = run_stage(_stage(stage, run), shard, run.output, _progress(say, run.rows[shard]))
     done = summarise_receipt(shard, receipt)
     say(_sentence(done, receipt.flags, receipt.why))
     if not receipt.reused:
-        for line in rejected_rows(name, join_url(job.output, name, shard)):
+        for line in rejected_rows(stage, run.shard(stage, shard)):
             say(line)
     return done
+
+
+def stage_task(stage: str) -> Task[..., Done]:
+    """Return the task of a stage, under the stage's name."""
+    return one_stage.with_options(name=stage)
 
 
 def device_slot(limit: str) -> AbstractContextManager[None]:
@@ -93,12 +98,12 @@ def rejected_rows(stage: str, shard: str) -> Iterator[str]:
         yield f"{row['key']}: {row['status']}: {row['reason']}"
 
 
-def finished_shards(job: Job) -> list[Done]:
-    """Return what is finished of the shards of ``job``, up to each shard's first stage with work to do."""
+def finished_shards(run: Run) -> list[Done]:
+    """Return what is finished of the shards of ``run``, up to each shard's first stage with work to do."""
     done = []
-    for shard in job.shards:
-        for name in job.stages:
-            receipt = find_finished(_stage(name, job), shard, job.output)
+    for shard in run.shards:
+        for name in run.stages:
+            receipt = find_finished(_stage(name, run), shard, run.output)
             if receipt is None:
                 break
             done.append(summarise_receipt(shard, receipt))
@@ -117,16 +122,16 @@ def summarise_receipt(shard: str, receipt: Receipt) -> Done:
     )
 
 
-def _stage(name: str, job: Job) -> Stage:
+def _stage(name: str, run: Run) -> Stage:
     """Return this thread's own stage: stages gather statistics and tuning changes weights, so threads share none.
 
     One torch thread each keeps results independent of the number of workers.
     """
-    wanted = (name, job.source, job.params)
+    wanted = (name, run.source, run.params)
     built: dict[str, tuple[Any, Stage]] = _thread.__dict__.setdefault("stages", {})
     if name not in built or built[name][0] != wanted:
-        torch.set_num_threads(1)
-        built[name] = wanted, build_stage(name, job.params, job.source)
+        prepare_worker()
+        built[name] = wanted, build_stage(name, run.params, run.source)
     return built[name][1]
 
 

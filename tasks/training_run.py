@@ -9,11 +9,12 @@ from typing import Self
 from torch import Tensor
 
 from gan_core.params import Params, Section
-from gan_core.run.job import flatten
+from gan_core.runs.run import flatten
 from gan_core.training.log import Report, tile
 from tasks.record import tracking_uri
 from tasks.system_metrics import is_wanted
-from tasks.tracking import client_of, experiment_of, log_metrics, log_params, watch_system
+from tasks.tracking.client import client_of, experiment_of, log_metrics, log_params
+from tasks.tracking.runs import watch_system
 from tasks.versions import git_sha
 
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 import yaml
 
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.latent_editor import LatentEditor, save_editor
 from gan_core.editing.stylespace import style_widths
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import NETWORKS
-from gan_core.loading import Card, model_tensors, save_checkpoint
+from gan_core.loading import model_tensors
 from gan_core.paths.base import PATHS
 from gan_core.paths.space import Frame
 from gan_core.paths.stored import NamedPath, SemanticPaths, save_paths
@@ -55,7 +56,7 @@ def write_models(folder: Path, seed: int = 0) -> dict[str, str]:
         directions = [Direction(name, torch.randn(W_DIM), sha256) for name in ("smile", "yaw")]
         directions.append(Direction("styles", torch.randn(sum(style_widths(generator))), sha256, space="s"))
     save_directions(paths["directions"], directions, made_by="tests")
-    save_editor(paths["latent_edits"], editor, paths["generator"], {})
+    save_editor(paths["latent_edits"], editor, sha256, {})
     moves = SemanticPaths(PATHS.get("curvilinear")(dim=6), Frame(W_DIM, 6), "w", sha256)  # type: ignore[call-arg]
     moves.named = {"smile": NamedPath(2, 3.0, 0.5), "yaw": NamedPath(4, -3.0, 0.5)}
     save_paths(paths["paths"], moves, made_by="tests")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from gan_core.checkpoints.files import file_sha256
+from gan_core.checkpoints.files import Loaded
 from gan_core.errors import DataError
 from gan_core.geometry import Points
 from gan_core.loading import load_network
@@ -95,9 +95,14 @@ class NetworkLandmarks(LandmarkSource):
     """The project's landmark network for toy portraits, which sees a letterboxed frame."""
 
     @cached_property
-    def network(self) -> nn.Module:
-        """The network, loaded at first use: ``[B, 3, 64, 64]`` to presence logits ``[B]`` and points ``[B, 5, 2]``."""
+    def loaded(self) -> Loaded[nn.Module]:
+        """The network and its file, read at first use."""
         return load_network(self.checkpoint, "landmarks")
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network: ``[B, 3, 64, 64]`` in [-1, 1] to presence logits ``[B]`` and points ``[B, 5, 2]``."""
+        return self.loaded.model
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
         """Detect the points ``[5, 2]`` in the whole image, then refine them in a crop around the face.
@@ -119,7 +124,7 @@ class NetworkLandmarks(LandmarkSource):
 
     def identity(self) -> dict[str, object]:
         """Return the checkpoint's hash."""
-        return {"landmarks_sha256": file_sha256(self.checkpoint)}
+        return {"landmarks_sha256": self.loaded.sha256}
 
 
 def window(points: Points, reach: float = SECOND_LOOK) -> tuple[int, int, int, int]:

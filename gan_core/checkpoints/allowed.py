@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ DTYPES = {
     "u1": torch.uint8,
     "b1": torch.bool,
 }
+MAX_PATH = 4096  # PATH_MAX of Linux
 PlainKey = str | int | float | bytes | None
 INERT = {f"torch.{name}" for name in ("float16", "float32", "float64", "bfloat16", "int64", "int32", "uint8", "bool")}
 
@@ -115,8 +117,21 @@ def _set(items: Iterable[object] = ()) -> set[PlainKey]:
     return {checked_key(item) for item in items}
 
 
-def _joined(separator: str) -> Callable[..., str]:
-    return lambda *parts: separator.join(str(checked_key(part)) for part in parts)
+def _device(*parts: object) -> str:
+    return ":".join(str(checked_key(part)) for part in parts)
+
+
+def _path(kind: type[PurePath]) -> Callable[..., str]:
+    def text(*parts: str) -> str:
+        if sum(map(len, parts)) > MAX_PATH:
+            raise Refused(f"it has a path of more than {MAX_PATH} characters", unsafe=True)
+        return str(kind(*parts))
+
+    return text
+
+
+def _empty_bytes() -> bytes:
+    return b""
 
 
 def _persistent_object(meta: object) -> Record:
@@ -200,6 +215,7 @@ def _old_object(cls: Global, *_: object) -> object:
 
 CALLS: dict[str, Callable[..., object]] = {
     "collections.OrderedDict": _mapping,
+    "collections.Counter": _mapping,  # the milestones of MultiStepLR
     "dnnlib.util.EasyDict": _mapping,
     "dnnlib.EasyDict": _mapping,
     "argparse.Namespace": _record("argparse.Namespace"),
@@ -212,8 +228,7 @@ CALLS: dict[str, Callable[..., object]] = {
     "torch.nn.parameter.Parameter": _parameter,
     "torch.Tensor": _record("torch.Tensor"),
     "torch.Size": lambda sizes=(): tuple(sizes),
-    "torch.device": _joined(":"),
-    "pathlib.PosixPath": _joined("/"),
+    "torch.device": _device,
     "numpy.dtype": _numpy_type,
     "numpy.ndarray": _empty_array,
     "_codecs.encode": _encode,
@@ -222,5 +237,14 @@ CALLS: dict[str, Callable[..., object]] = {
     **dict.fromkeys(("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"), _array_from_buffer),
     **dict.fromkeys(("builtins.set", "builtins.frozenset", "__builtin__.set", "__builtin__.frozenset"), _set),
     **dict.fromkeys(("builtins.object", "__builtin__.object"), _record("object")),
+    # protocol 2 writes b"" as a call without arguments
+    **dict.fromkeys(("builtins.bytes", "__builtin__.bytes"), _empty_bytes),
+    # Python 3.13 alone writes pathlib._local
+    **{f"pathlib{local}.{pure}PosixPath": _path(PurePosixPath) for local in ("", "._local") for pure in ("", "Pure")},
+    **{
+        f"pathlib{local}.{pure}WindowsPath": _path(PureWindowsPath)
+        for local in ("", "._local")
+        for pure in ("", "Pure")
+    },
     **dict.fromkeys(("copyreg._reconstructor", "copy_reg._reconstructor"), _old_object),
 }

@@ -10,13 +10,15 @@ import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
 import torch
 
 from gan_core.checkpoints.allowed import STORAGES, Global
-from gan_core.checkpoints.files import placeholder
+from gan_core.checkpoints.files import Card, parse_card, placeholder
 from gan_core.checkpoints.pickles import PickleReader
 from gan_core.checkpoints.stored import Refused, Storage, StoredTensor, loaded, place_tensor, row_major, stored_tensors
 from gan_core.errors import CheckpointError
@@ -68,12 +70,23 @@ class SafetensorsEntry(TypedDict):
 
 @dataclass(frozen=True)
 class Contents:
-    """The content of a file whose tensors are not loaded yet; ``container`` is the kind of file."""
+    """The content of a file whose tensors are not loaded yet; ``container`` is the kind of file, ``view`` its bytes."""
 
     path: Path
     container: str
     value: object
     metadata: dict[str, str]
+    view: memoryview
+
+    @cached_property
+    def sha256(self) -> str:
+        """The sha256 of the file."""
+        return sha256(self.view).hexdigest()
+
+    @property
+    def card(self) -> Card | None:
+        """The card, or None if the file has none; raises ``CheckpointError`` if it can't be read."""
+        return parse_card(self.path, self.metadata) if "card" in self.metadata else None
 
     def load(self) -> object:
         """Return the content with all tensors loaded; raises ``CheckpointError`` if that fails."""
@@ -124,7 +137,7 @@ def _open(path: Path) -> Contents:
     written = sum(tensor.nbytes for tensor in stored_tensors(value))
     if written > 2 * len(view) + MAX_INDEX_BYTES:
         raise Refused(f"its tensors would fill {written >> 20} MiB, many times the file", unsafe=True)
-    return Contents(path, container, value, metadata)
+    return Contents(path, container, value, metadata, view)
 
 
 class _Places:

@@ -1,15 +1,18 @@
 """Checkpoint files: safetensors with a card in the metadata, written atomically, with one-line errors for bad files."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import fsspec
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from gan_core.errors import CheckpointError
@@ -29,6 +32,9 @@ PICKLES = {
     b"pk\x03\x04": "a PyTorch pickle: convert it with `edit-dataset checkpoints import`",
     b"\x80": "a Python pickle, which is never opened here: convert it with `edit-dataset checkpoints import`",
 }
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Card(BaseModel):
@@ -58,6 +64,29 @@ class Card(BaseModel):
         return _integer_keys(arguments)
 
 
+@dataclass(frozen=True)
+class Loaded(Generic[T]):
+    """The content of the checkpoint at ``path``; ``sha256`` is the hash of the bytes that ``model`` was read from."""
+
+    model: T
+    sha256: str
+    card: Card
+    path: str
+
+    def with_model(self, model: U) -> "Loaded[U]":
+        """Return this file with ``model``, which was built from its content."""
+        return Loaded(model, self.sha256, self.card, self.path)
+
+    def check_made_for(self, generator: "Loaded[Any]", advice: str) -> None:
+        """Raise ``CheckpointError``, ending with ``advice``, if the card names another generator than this one."""
+        made_for = self.card.generator_sha256
+        if made_for not in (None, generator.sha256):
+            raise CheckpointError(
+                f"{self.path} was made for the generator {str(made_for)[:12]}, not for {generator.path} "
+                f"({generator.sha256[:12]}): {advice}"
+            )
+
+
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], card: Card, half: bool = True) -> str:
     """Write tensors ``[...]`` by name and a card as one safetensors file, atomically, and return its sha256.
 
@@ -68,23 +97,34 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], card: Card, ha
     return write_bytes(path, save(stored, metadata={"card": card.model_dump_json()}))
 
 
-def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Card]:
-    """Return the tensors ``[...]`` of a checkpoint by name, floating ones as float32, and its card.
+def load_checkpoint(path: str | Path) -> Loaded[dict[str, Tensor]]:
+    """Return the tensors ``[...]`` of a checkpoint by name, floating ones as float32, with its card and its hash.
 
-    Raises ``CheckpointError`` if the file is missing, damaged or has no card.
+    The file is read once. Raises ``CheckpointError`` if it is missing, damaged or has no card.
     """
-    card = read_card(path)
-    with _opened(path) as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    return {key: t.float() if t.is_floating_point() else t for key, t in tensors.items()}, card
+    stored = _read(path)
+    tensors: dict[str, Tensor] = {}
+    for key in list(stored.model):
+        tensor = stored.model.pop(key)  # freed after its conversion, so that memory never holds all tensors twice
+        tensors[key] = tensor.float() if tensor.is_floating_point() else tensor
+    return stored.with_model(tensors)
 
 
 def read_card(path: str | Path) -> Card:
     """Return the card of a checkpoint; raises ``CheckpointError`` if the file is missing, damaged or has no card."""
-    with _opened(path) as file:
-        text = (file.metadata() or {}).get("card")
+    local = _local(path)
+    try:
+        with safe_open(local, framework="pt") as file:
+            return parse_card(path, file.metadata())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is {_damage(local, error)}") from None
+
+
+def parse_card(path: str | Path, metadata: Mapping[str, str] | None) -> Card:
+    """Return the card in the metadata of a file; raises ``CheckpointError`` if it is missing or invalid."""
+    text = (metadata or {}).get("card")
     if text is None:
-        raise CheckpointError(f"{path} has no card: write it with gan_core.loading.save_checkpoint")
+        raise CheckpointError(f"{path} has no card: write it with gan_core.checkpoints.files.save_checkpoint")
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:
@@ -100,12 +140,16 @@ def file_sha256(path: str | Path) -> str:
     return hash_file(_local(path))
 
 
-def _opened(path: str | Path) -> safe_open:
+def _read(path: str | Path) -> Loaded[dict[str, Tensor]]:
+    """Read the tensors as they are stored; the bytes of the file are freed on return."""
     local = _local(path)
+    data = local.read_bytes()
     try:
-        return safe_open(local, framework="pt")
-    except (SafetensorError, OSError) as error:
+        tensors = load(data)
+    except SafetensorError as error:
         raise CheckpointError(f"{path} is {_damage(local, error)}") from None
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return Loaded(tensors, sha256(data).hexdigest(), parse_card(path, header.get("__metadata__")), str(path))
 
 
 def _local(path: str | Path) -> Path:

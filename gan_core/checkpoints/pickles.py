@@ -160,7 +160,7 @@ class PickleReader:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise Refused(f"it calls a {type(function).__name__}", unsafe=True)
-        self.spend(arguments)
+        self.spend((arguments, *arguments))
         if function is NESTED:
             (data,) = arguments
             if self.nested is None:

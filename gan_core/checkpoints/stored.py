@@ -43,7 +43,9 @@ class Storage:
         """The numbers ``[count]``, copied from the file once; raises ``Refused`` if the file doesn't have them."""
         if self.view is None or len(self.view) != self.nbytes:
             raise Refused("its index gives a wrong position for a tensor")
-        return torch.from_numpy(np.frombuffer(self.view, np.uint8).copy()).view(self.dtype)
+        values = torch.empty(self.count, dtype=self.dtype)
+        values.view(torch.uint8).numpy()[:] = np.frombuffer(self.view, np.uint8)
+        return values
 
 
 @dataclass(eq=False)

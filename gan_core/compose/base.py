@@ -8,12 +8,14 @@ from typing import ClassVar, Generic, TypeVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core import params
 from gan_core.align.landmarks import LETTERBOX_SIZE
+from gan_core.checkpoints.files import Loaded
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Branch
-from gan_core.loading import file_sha256, load_generator, read_card
+from gan_core.loading import load_generator
 from gan_core.params import CompositionSpec, ModelPaths
 from gan_core.registry import Registry
 
@@ -45,8 +47,8 @@ class Operation(ABC, Generic[S]):
     fewest: ClassVar[int] = 2
     most: ClassVar[int | None] = 2
 
-    def __init__(self, spec: S, models: ModelPaths) -> None:
-        self.chosen, self.models = spec, models
+    @abstractmethod
+    def __init__(self, spec: S, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None: ...
 
     @abstractmethod
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
@@ -61,7 +63,12 @@ class Operation(ABC, Generic[S]):
         return {}
 
 
-OPERATIONS: Registry[type[Operation]] = Registry("operation", "gan_core.compose.kinds")
+OPERATIONS: Registry[type[Operation]] = params.OPERATIONS
+
+
+def entry_name(spec: CompositionSpec) -> str:
+    """Return the name of an entry: its ``name``, or its operation."""
+    return spec.name or spec.operation
 
 
 def branch(generator: StyleGAN2, w_plus: Tensor) -> Branch:
@@ -69,29 +76,26 @@ def branch(generator: StyleGAN2, w_plus: Tensor) -> Branch:
     return generator.branch(generator.styles(w_plus[None]))
 
 
-def check_composer(generator: Generator, where: str) -> StyleGAN2:
+def check_composer(generator: Loaded[Generator]) -> Loaded[StyleGAN2]:
     """Return a generator that has styles; raises ``CheckpointError`` for another family."""
-    if not isinstance(generator, StyleGAN2):
-        raise CheckpointError(f"{where} is a {generator.family} generator: compositions need a stylegan2")
-    return generator
+    model = generator.model
+    if not isinstance(model, StyleGAN2):
+        raise CheckpointError(f"{generator.path} is a {model.family} generator: compositions need a stylegan2")
+    return generator.with_model(model)
 
 
-def load_second(models: ModelPaths) -> StyleGAN2:
-    """Load ``models.second_generator``; raises ``CheckpointError`` unless it was fine-tuned from the first."""
-    cards = [read_card(path) for path in (models.generator, models.second_generator)]
+def load_second(path: str, first: Loaded[StyleGAN2]) -> Loaded[StyleGAN2]:
+    """Load a second generator; raises ``CheckpointError`` unless it was fine-tuned from the first."""
+    second = load_generator(path)
+    cards = first.card, second.card
     layouts = [{name: card.arguments.get(name) for name in ("size", "style_dim", "channels")} for card in cards]
     if layouts[0] != layouts[1]:
         raise CheckpointError(
-            f"{models.generator} and {models.second_generator} do not share a layout ({layouts[0]} and {layouts[1]}): "
+            f"{first.path} and {path} do not share a layout ({layouts[0]} and {layouts[1]}): "
             "name a generator and its fine-tuned copy"
         )
-    made_for, first = cards[1].generator_sha256, file_sha256(models.generator)
-    if made_for not in (None, first):
-        raise CheckpointError(
-            f"{models.second_generator} was fine-tuned from the generator {str(made_for)[:12]}, not from "
-            f"{models.generator} ({first[:12]}): train it again (`dvc repro train-cel`) or choose that made from it"
-        )
-    return check_composer(load_generator(models.second_generator), models.second_generator)
+    second.check_made_for(first, "train it again (`dvc repro train-cel`) or choose that fine-tuned from it")
+    return check_composer(second)
 
 
 def find_landmarks(network: nn.Module, image: Tensor) -> Tensor:

@@ -35,12 +35,14 @@ class Scorers:
     """Networks that score images ``[B, 3, H, W]`` in [-1, 1].
 
     ``attributes`` returns ``[B, A]`` in shares of their range (0 to 1), ``names`` are their names, and ``identity``
-    returns unit vectors ``[B, D]``.
+    returns unit vectors ``[B, D]``. ``attributes_sha256`` is the hash of the file of the network behind ``attributes``,
+    if there is one.
     """
 
     names: tuple[str, ...]
     attributes: Reader
     identity: Reader
+    attributes_sha256: str | None = None
 
 
 @dataclass(frozen=True)

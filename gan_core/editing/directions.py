@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from gan_core.checkpoints.files import Card, file_sha256, load_checkpoint, save_checkpoint
+from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, save_checkpoint
 from gan_core.errors import CheckpointError, ParamsError, near_matches
+from gan_core.generators.base import Generator
 
 
 @dataclass(frozen=True)
@@ -62,31 +63,23 @@ def save_directions(
     return save_checkpoint(path, {name: d.vector for name, d in found.items()}, card, half=False)
 
 
-def load_directions(path: str | Path, generator_path: str | Path) -> dict[str, Direction]:
-    """Return the directions of a file by name; raises ``CheckpointError`` if they were made for another generator."""
-    directions = {direction.name: direction for direction in list_directions(path)}
-    wanted = file_sha256(generator_path)
-    for direction in directions.values():
-        if direction.generator_sha256 != wanted:
-            raise CheckpointError(
-                f"{path} was made for the generator {direction.generator_sha256[:12]}, not for {generator_path} "
-                f"({wanted[:12]}): fit them again (`dvc repro fit-directions`) or choose those made for it"
-            )
-    return directions
+def load_directions(path: str | Path, generator: Loaded[Generator] | None = None) -> Loaded[dict[str, Direction]]:
+    """Return the directions of a file by name, sorted.
 
-
-def list_directions(path: str | Path) -> list[Direction]:
-    """Return the directions of a file, sorted by name, of any generator.
-
-    Raises ``CheckpointError`` if the file can't be read or holds something else.
+    Raises ``CheckpointError`` for another kind of file, and for directions of another generator than ``generator``.
     """
-    tensors, card = load_checkpoint(path)
+    stored = load_checkpoint(path)
+    card, tensors = stored.card, stored.model
     if card.kind != "directions":
         raise CheckpointError(f"{path} holds a {card.kind}, not directions: name another file in models.directions")
     described: dict[str, Any] = card.extra.get("directions", {})
     if described.keys() != tensors.keys() or card.generator_sha256 is None:
         raise CheckpointError(f"the card of {path} doesn't describe its directions: save it with save_directions")
-    return [_restore(name, tensors[name], described[name], card.generator_sha256) for name in sorted(tensors)]
+    if generator is not None:
+        stored.check_made_for(generator, "fit them again (`dvc repro fit-directions`) or choose those made for it")
+    return stored.with_model(
+        {name: _restore(name, tensors[name], described[name], card.generator_sha256) for name in sorted(tensors)}
+    )
 
 
 def find_direction(directions: Mapping[str, Direction], name: str) -> Direction:

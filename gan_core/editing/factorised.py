@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.files import Loaded
 from gan_core.editing.directions import Direction
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
@@ -72,7 +73,7 @@ def principal_directions(codes: Tensor, count: int) -> tuple[Tensor, Tensor, Ten
 
 @torch.no_grad()
 def factorise(
-    generator: Generator, generator_sha256: str, method: str, count: int, layers: tuple[int, int] | None = None
+    generator: Loaded[Generator], method: str, count: int, layers: tuple[int, int] | None = None
 ) -> list[Direction]:
     """Return the ``count`` leading directions by ``sefa``, ``closed-form`` or ``pca``, named ``<method>-<number>``.
 
@@ -82,11 +83,11 @@ def factorise(
     """
     if method not in METHODS:
         raise ParamsError(f"unknown way to factorise {method!r}{near_matches(method, METHODS)}")
-    rows = METHODS[method](generator, count, None if layers is None else range(*layers))
+    rows = METHODS[method](generator.model, count, None if layers is None else range(*layers))
     unit = "one sigma" if method == "pca" else "a unit vector"
-    space = "w" if "w" in generator.spaces else "z"
+    space = "w" if "w" in generator.model.spaces else "z"
     return [
-        Direction(f"{method}-{i}", row.clone(), generator_sha256, space, unit, layers=layers, method=method)
+        Direction(f"{method}-{i}", row.clone(), generator.sha256, space, unit, layers=layers, method=method)
         for i, row in enumerate(rows)
     ]
 

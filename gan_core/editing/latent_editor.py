@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, save_checkpoint
 from gan_core.encoders.transformer import DecoderLayer
 from gan_core.errors import CheckpointError, ParamsError, near_matches
-from gan_core.loading import Card, file_sha256, load_checkpoint, load_state, save_checkpoint
+from gan_core.generators.base import Generator
+from gan_core.loading import load_state
 from gan_core.registry import Arguments
 
 NAME = "latent-editor"
@@ -136,14 +138,14 @@ class LatentEditor(nn.Module):
         return names.index(attribute)
 
 
-def save_editor(path: str | Path, editor: LatentEditor, generator_path: str | Path, extra: Mapping[str, object]) -> str:
+def save_editor(path: str | Path, editor: LatentEditor, generator_sha256: str, extra: Mapping[str, object]) -> str:
     """Write the editor with a card that binds it to its generator, and return the file's sha256."""
     card = Card(
         kind="network",
         name=NAME,
         arguments=editor.arguments,
         space="w_plus",
-        generator_sha256=file_sha256(generator_path),
+        generator_sha256=generator_sha256,
         made_by="python -m gan_core.training.latent_edits",
         licence="Apache-2.0",
         source="trained on labelled samples of the generator",
@@ -152,19 +154,16 @@ def save_editor(path: str | Path, editor: LatentEditor, generator_path: str | Pa
     return save_checkpoint(path, editor.state_dict(), card)
 
 
-def load_editor(path: str | Path, generator_path: str | Path) -> LatentEditor:
+def load_editor(path: str | Path, generator: Loaded[Generator]) -> Loaded[LatentEditor]:
     """Load an editor, frozen and in eval mode.
 
     Raises ``CheckpointError`` if the file holds something else or was made for another generator.
     """
-    tensors, card = load_checkpoint(path)
+    stored = load_checkpoint(path)
+    card = stored.card
     if card.name != NAME:
         raise CheckpointError(f"{path} holds a {card.kind} {card.name!r}, not a {NAME}: name another file")
-    if card.generator_sha256 != file_sha256(generator_path):
-        raise CheckpointError(
-            f"{path} was made for the generator {str(card.generator_sha256)[:12]}, not for {generator_path}: train it "
-            "again (`dvc repro train-latent-edits`)"
-        )
+    stored.check_made_for(generator, "train it again (`dvc repro train-latent-edits`)")
     editor = LatentEditor(**card.arguments)
-    load_state(editor, tensors, path)
-    return editor.eval().requires_grad_(False)
+    load_state(editor, stored.model, path)
+    return stored.with_model(editor.eval().requires_grad_(False))

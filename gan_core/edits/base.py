@@ -8,6 +8,8 @@ from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from gan_core import params
+from gan_core.checkpoints.files import Loaded
 from gan_core.editing.planned import PlannedEdit
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
@@ -30,7 +32,7 @@ class EditSetting:
     """What edits are built from; ``latents_of`` returns the latents ``[K, n_latent, w_dim]`` of rows by their keys."""
 
     models: ModelPaths
-    generator: Generator
+    generator: Loaded[Generator]
     latents_of: LatentsOf = no_references
 
 
@@ -88,4 +90,4 @@ def hash_latents(latents: Iterable[Tensor]) -> list[str]:
     return [sha256(latent.numpy().tobytes()).hexdigest() for latent in latents]
 
 
-EDIT_KINDS: Registry[type[EditKind]] = Registry("edit kind", "gan_core.edits")
+EDIT_KINDS: Registry[type[EditKind]] = params.EDIT_KINDS

@@ -13,6 +13,7 @@ from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit, hash_latents
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
+from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.params import CompositionSpec, EditSpec, check_composition
 from gan_core.rows import Row
 
@@ -41,8 +42,7 @@ class ComposeEdit(ImageEdit[ComposeEditSpec]):
                 f"edits: {', '.join(planned)} of {spec.apply.operation} belong to compose.plan: an edit is applied "
                 "to every row, and `references` names the other sources"
             )
-        check_composer(setting.generator, setting.models.generator)
-        self.operation = operation(spec.apply, setting.models)
+        self.operation = operation(spec.apply, setting.models, check_composer(setting.generator))
         self.references = setting.latents_of(spec.references) if spec.references else None
 
     @classmethod
@@ -59,9 +59,9 @@ class ComposeEdit(ImageEdit[ComposeEditSpec]):
     def draw(
         self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[ComposeEditSpec]
     ) -> Tensor:
-        composer = check_composer(generator, "the generator")
+        assert isinstance(generator, StyleGAN2)
         with one_thread():
-            return torch.cat([self.operation.draw(composer, self._group(code)).image for code in w_plus])
+            return torch.cat([self.operation.draw(generator, self._group(code)).image for code in w_plus])
 
     def _group(self, code: Tensor) -> Tensor:
         return code[None] if self.references is None else torch.cat([code[None], self.references])

@@ -9,7 +9,6 @@ from gan_core.editing.directions import find_direction, load_directions
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
 from gan_core.errors import ParamsError
-from gan_core.loading import file_sha256
 from gan_core.params import EditParams
 from gan_core.rows import Row
 
@@ -26,12 +25,11 @@ class DirectionEdit(LatentEdit[EditParams]):
     spec = EditParams
 
     def __init__(self, spec: EditParams, setting: EditSetting) -> None:
-        directions = load_directions(setting.models.directions, setting.models.generator)
-        self.direction = find_direction(directions, spec.direction)
+        generator, directions = setting.generator.model, load_directions(setting.models.directions, setting.generator)
+        self.direction, self._file = find_direction(directions.model, spec.direction), directions.sha256
         if self.direction.space == "s":
             raise ParamsError(f"edits: {spec.direction!r} is in StyleSpace: give it the kind style-direction")
-        self.layers = check_layers(spec.layers or self.direction.layers, setting.generator.n_latent, spec.direction)
-        self._file = file_sha256(setting.models.directions)
+        self.layers = check_layers(spec.layers or self.direction.layers, generator.n_latent, spec.direction)
 
     @classmethod
     def plan(cls, spec: EditParams) -> list[PlannedEdit[EditParams]]:

@@ -13,7 +13,6 @@ from gan_core.editing.label import move_to_label
 from gan_core.editing.latent_editor import LatentEditor, load_editor
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
-from gan_core.loading import file_sha256
 from gan_core.params import Count, EditSpec, Positive
 from gan_core.rows import Row, row_seed
 
@@ -44,9 +43,9 @@ class LabelEdit(LatentEdit[LabelSpec]):
     spec = LabelSpec
 
     def __init__(self, spec: LabelSpec, setting: EditSetting) -> None:
-        self.editor = load_editor(setting.models.latent_edits, setting.models.generator)
+        loaded = load_editor(setting.models.latent_edits, setting.generator)
+        self.editor, self._file = loaded.model, loaded.sha256
         self.column = self.editor.column(spec.attribute)
-        self._file = file_sha256(setting.models.latent_edits)
 
     @classmethod
     def plan(cls, spec: LabelSpec) -> list[PlannedEdit[LabelSpec]]:

@@ -48,12 +48,11 @@ class MixEdit(LatentEdit[MixSpec]):
     spec = MixSpec
 
     def __init__(self, spec: MixSpec, setting: EditSetting) -> None:
-        wrong = [i for i in spec.latent_mask if not 0 <= i < setting.generator.n_latent]
+        self.generator = setting.generator.model
+        n_latent = self.generator.n_latent
+        wrong = [i for i in spec.latent_mask if not 0 <= i < n_latent]
         if wrong:
-            raise ParamsError(
-                f"edits: latent_mask {wrong} of {spec.name!r} is not within [0, {setting.generator.n_latent})"
-            )
-        self.generator = setting.generator
+            raise ParamsError(f"edits: latent_mask {wrong} of {spec.name!r} is not within [0, {n_latent})")
         self.references = setting.latents_of(spec.references) if spec.references else None
 
     @classmethod

@@ -12,7 +12,6 @@ from gan_core.editing.apply import check_layers
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
 from gan_core.errors import ParamsError
-from gan_core.loading import file_sha256
 from gan_core.params import EditSpec
 from gan_core.paths.latents import check_latents, move_latents
 from gan_core.paths.stored import load_paths
@@ -48,15 +47,15 @@ class PathEdit(LatentEdit[PathSpec]):
 
     def __init__(self, spec: PathSpec, setting: EditSetting) -> None:
         file = spec.file or setting.models.paths
-        self.paths = load_paths(file, setting.models.generator)
-        check_latents(self.paths, setting.generator)
+        generator, loaded = setting.generator.model, load_paths(file, setting.generator)
+        self.paths, self.name, self._file = loaded.model, f"paths {file}", loaded.sha256
+        check_latents(self.paths, generator)
         if spec.layers is not None and self.paths.space != "w":
             raise ParamsError(f"edits: paths in {self.paths.space} move all latents together: leave out layers")
-        self.layers = check_layers(spec.layers, setting.generator.n_latent, " and ".join(spec.moves))
+        self.layers = check_layers(spec.layers, generator.n_latent, " and ".join(spec.moves))
         for name, strength in spec.moves.items():
             for scale in spec.scales:
                 self.paths.find(name, scale * strength)
-        self.name, self._file = f"paths {file}", file_sha256(file)
         if len(spec.moves) > 1 and not self.paths.model.commutes:
             order = ", then ".join(spec.moves)
             log.warning("edits: moves along %s paths don't commute: %s, in this order", self.paths.model.name, order)

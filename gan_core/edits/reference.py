@@ -12,7 +12,6 @@ from gan_core.editing.latent_editor import load_editor
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, hash_latents
 from gan_core.errors import ParamsError, near_matches
-from gan_core.loading import file_sha256
 from gan_core.params import EditSpec, Positive
 from gan_core.rows import Row, row_seed
 
@@ -37,7 +36,8 @@ class ReferenceEdit(LatentEdit[ReferenceSpec]):
     spec = ReferenceSpec
 
     def __init__(self, spec: ReferenceSpec, setting: EditSetting) -> None:
-        self.editor = load_editor(setting.models.latent_edits, setting.models.generator)
+        loaded = load_editor(setting.models.latent_edits, setting.generator)
+        self.editor, self._file = loaded.model, loaded.sha256
         if spec.attribute not in self.editor.blocks:
             known = list(self.editor.blocks)
             raise ParamsError(
@@ -45,7 +45,6 @@ class ReferenceEdit(LatentEdit[ReferenceSpec]):
                 "train_latent_edits.blocks and train again"
             )
         self.references = setting.latents_of(spec.reference)
-        self._file = file_sha256(setting.models.latent_edits)
 
     @classmethod
     def plan(cls, spec: ReferenceSpec) -> list[PlannedEdit[ReferenceSpec]]:

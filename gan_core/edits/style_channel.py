@@ -38,7 +38,7 @@ class StyleChannelEdit(ImageEdit[StyleChannelSpec]):
     spec = StyleChannelSpec
 
     def __init__(self, spec: StyleChannelSpec, setting: EditSetting) -> None:
-        generator = setting.generator
+        generator = setting.generator.model
         widths = style_widths(generator)
         if spec.layer >= len(widths):
             raise ParamsError(f"edits: no style layer {spec.layer}: this generator has {len(widths)}, counted from 0")

@@ -14,7 +14,6 @@ from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit
 from gan_core.edits.direction import edit_column
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
-from gan_core.loading import file_sha256
 from gan_core.params import EditSpec
 from gan_core.rows import Row
 
@@ -34,13 +33,12 @@ class StyleDirectionEdit(ImageEdit[StyleDirectionSpec]):
     spec = StyleDirectionSpec
 
     def __init__(self, spec: StyleDirectionSpec, setting: EditSetting) -> None:
-        directions = load_directions(setting.models.directions, setting.models.generator)
-        self.direction = find_direction(directions, spec.direction)
+        directions = load_directions(setting.models.directions, setting.generator)
+        self.direction, self._file = find_direction(directions.model, spec.direction), directions.sha256
         if self.direction.space != "s":
             raise ParamsError(
                 f"edits: {spec.direction!r} is in {self.direction.space}, not in StyleSpace: leave out its kind"
             )
-        self._file = file_sha256(setting.models.directions)
 
     @classmethod
     def plan(cls, spec: StyleDirectionSpec) -> list[PlannedEdit[StyleDirectionSpec]]:

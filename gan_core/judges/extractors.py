@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import in_chunks
+from gan_core.checkpoints.files import Loaded
 from gan_core.judges.networks import AttributeRegressor
 from gan_core.judges.pictures import Pictures
-from gan_core.loading import file_sha256, load_network
+from gan_core.loading import load_network
 from gan_core.params import ModelPaths
 from gan_core.registry import Registry
 
@@ -52,13 +53,14 @@ class ToyAttributes(Extractor):
 
     def __init__(self, models: ModelPaths) -> None:
         super().__init__(models)
-        network: Any = load_network(models.attributes, "attributes")
-        self.network: AttributeRegressor = network
+        loaded: Loaded[Any] = load_network(models.attributes, "attributes")
+        self.network: AttributeRegressor = loaded.model
         self.names: list[str] = self.network.names
         self.dim = self.network.hidden.out_features
+        self._identity = {"attributes_sha256": loaded.sha256}
 
     def identity(self) -> dict[str, Any]:
-        return {"attributes_sha256": file_sha256(self.models.attributes)}
+        return self._identity
 
     def features(self, images: Tensor) -> Tensor:
         return in_chunks(self.network.features, images)

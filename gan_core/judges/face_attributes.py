@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.batching import in_chunks
+from gan_core.checkpoints.files import Loaded, read_card
 from gan_core.judges.extractors import ToyAttributes
 from gan_core.judges.faces import ALIGNED_SIZE, COLUMNS, ROWS
 from gan_core.judges.networks import NETWORKS, resize
 from gan_core.judges.pictures import Pictures
 from gan_core.judges.resnet import BasicBlock, Bottleneck, ResNet, imagenet_input
-from gan_core.loading import file_sha256, load_network, read_card
+from gan_core.loading import load_network
 from gan_core.params import ModelPaths
 
 
@@ -123,16 +124,16 @@ class CelebaFive(FaceRegressor):
 class FaceAttributes:
     """Attribute values of pictures by a published regressor; stands where ``ToyAttributes`` does for toy portraits."""
 
-    def __init__(self, models: ModelPaths, name: str) -> None:
-        self.models = models
-        self.suffix = f"_{name}"
-        network: Any = load_network(models.attributes, name)
-        self.network: FaceRegressor = network
+    def __init__(self, models: ModelPaths) -> None:
+        loaded: Loaded[Any] = load_network(models.attributes)
+        self.suffix = f"_{loaded.card.name}"
+        self.network: FaceRegressor = loaded.model
         self.names = list(self.network.names)
+        self._identity = {"attributes_sha256": loaded.sha256}
 
     def identity(self) -> dict[str, Any]:
         """Hash of the network."""
-        return {"attributes_sha256": file_sha256(self.models.attributes)}
+        return self._identity
 
     def values(self, pictures: Pictures, picture: str) -> Tensor:
         """Attribute values ``[B, len(names)]`` of one picture of each row."""
@@ -145,5 +146,5 @@ class FaceAttributes:
 
 def load_attributes(models: ModelPaths) -> ToyAttributes | FaceAttributes:
     """Whatever ``models.attributes`` holds: the toy regressor or a published one."""
-    name = read_card(models.attributes).name
-    return ToyAttributes(models) if name == "attributes" else FaceAttributes(models, name)
+    toy = read_card(models.attributes).name == "attributes"
+    return ToyAttributes(models) if toy else FaceAttributes(models)

@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gan_core.batching import in_chunks
+from gan_core.checkpoints.files import Loaded
 from gan_core.judges.extractors import EXTRACTORS, Extractor
 from gan_core.judges.networks import NETWORKS
-from gan_core.loading import file_sha256, load_network
+from gan_core.loading import load_network
 from gan_core.params import ModelPaths
 from gan_core.storage.images import to_uint8
 
@@ -236,12 +237,13 @@ class InceptionFeatures(Extractor):
 
     def __init__(self, models: ModelPaths) -> None:
         super().__init__(models)
-        network: Any = load_network(models.inception, "inception-fid")
-        self.network: InceptionFid = network
+        loaded: Loaded[Any] = load_network(models.inception, "inception-fid")
+        self.network: InceptionFid = loaded.model
         self.dim = self.network.dim
+        self._identity = {"inception_sha256": loaded.sha256}
 
     def identity(self) -> dict[str, Any]:
-        return {"inception_sha256": file_sha256(self.models.inception)}
+        return self._identity
 
     def features(self, images: Tensor) -> Tensor:
         return in_chunks(self.network, images)

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gan_core.checkpoints.files import Loaded, read_card
 from gan_core.errors import CheckpointError
 from gan_core.judges.trunks import IMPORTED, load_trunk
-from gan_core.loading import load_network, read_card
+from gan_core.loading import load_network
 
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -69,18 +70,20 @@ class PerceptualLoss(nn.Module):
         return self._kept[2]
 
 
-def load_perceptual(path: str | Path) -> PerceptualLoss:
+def load_perceptual(path: str | Path) -> Loaded[PerceptualLoss]:
     """Build the distance whose trunk is at ``path``: the toy trunk (safetensors), or published weights (PyTorch).
 
     Published trunks take the linear weights that the installed ``lpips`` package carries; the toy trunk weighs all
     channels of a map, and all maps, alike. Raises ``CheckpointError``.
     """
     if str(path).endswith(".safetensors") and not read_card(path).name.startswith(IMPORTED):
-        trunk = load_network(path, "perceptual")
-        channels: tuple[int, ...] = trunk.channels  # type: ignore[assignment]
-        return PerceptualLoss("lpips_toy", trunk, [torch.full((c,), 1 / len(channels)) for c in channels], False)
-    name, published = load_trunk(path)
-    return PerceptualLoss(f"lpips_{name}", published, linear_weights(name), True)
+        toy = load_network(path, "perceptual")
+        channels: tuple[int, ...] = toy.model.channels  # type: ignore[assignment]
+        weights = [torch.full((c,), 1 / len(channels)) for c in channels]
+        return toy.with_model(PerceptualLoss("lpips_toy", toy.model, weights, False))
+    published = load_trunk(path)
+    name = published.card.name.removeprefix(IMPORTED)
+    return published.with_model(PerceptualLoss(f"lpips_{name}", published.model, linear_weights(name), True))
 
 
 def linear_weights(trunk: str) -> list[Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.files import Card, Loaded
 from gan_core.checkpoints.stored import StoredTensor, load_tensors, state_of
 from gan_core.errors import CheckpointError
 from gan_core.registry import Registry
@@ -15,6 +16,7 @@ from gan_core.registry import Registry
 Layers = list[nn.Module]
 CONVOLUTION = re.compile(r"^(?:features|(?:net\.)?slice\d+)\.(\d+\..+)$")
 IMPORTED = "lpips-"
+LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, which is for non-commercial research"
 TRUNKS: Registry[Callable[[], "SlicedTrunk"]] = Registry("perceptual trunk")
 
 
@@ -98,15 +100,16 @@ def squeezenet() -> SlicedTrunk:
     return SlicedTrunk(layers, (2, 5, 8, 10, 11, 12, 13))
 
 
-def load_trunk(path: str | Path) -> tuple[str, SlicedTrunk]:
-    """Read a trunk's weights (torchvision's classifier, or a whole ``lpips`` state dict) and tell which trunk it is.
+def load_trunk(path: str | Path) -> Loaded[SlicedTrunk]:
+    """Read a trunk's weights: torchvision's classifier, a whole ``lpips`` state dict, or an imported file.
 
-    A file that was imported (safetensors) is read too. Raises ``CheckpointError`` if the file is missing, unsafe to
-    open, or holds none of the registered trunks.
+    The card's name is ``lpips-<trunk>``. Raises ``CheckpointError`` if the file is missing, unsafe to open, or holds
+    none of the registered trunks.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"no perceptual trunk at {path}: name the file in models.perceptual")
-    state = state_of(open_checkpoint(path).value)
+    contents = open_checkpoint(path)
+    state = state_of(contents.value)
     found = find_trunk(state or {})
     if state is None or found is None:
         raise CheckpointError(
@@ -115,7 +118,10 @@ def load_trunk(path: str | Path) -> tuple[str, SlicedTrunk]:
     name, theirs = found
     trunk = TRUNKS.get(name)()
     trunk.load_state_dict(load_tensors({key: state[other] for key, other in theirs.items()}))
-    return name, trunk.eval().requires_grad_(False)
+    card = contents.card or Card(
+        kind="network", name=IMPORTED + name, made_by="PyTorch", licence=LICENCE, source=contents.path.name
+    )
+    return Loaded(trunk.eval().requires_grad_(False), contents.sha256, card, str(path))
 
 
 def find_trunk(state: Mapping[str, StoredTensor]) -> tuple[str, dict[str, str]] | None:

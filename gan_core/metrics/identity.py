@@ -8,7 +8,7 @@ from torch import Tensor
 from gan_core.batching import in_chunks
 from gan_core.judges.faces import FaceEmbedder, warp_faces
 from gan_core.judges.pictures import Pictures
-from gan_core.loading import file_sha256, load_network, read_card
+from gan_core.loading import load_network
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric, Setting
 
 TOY = "identity"
@@ -29,16 +29,16 @@ class IdentitySimilarity(RowMetric):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        name = read_card(setting.models.identity).name
-        self.embed = load_network(setting.models.identity, name)
-        self.extractor = "toy" if name == TOY else name
+        loaded = load_network(setting.models.identity)
+        self.embed, self._sha256 = loaded.model, loaded.sha256
+        self.extractor = "toy" if loaded.card.name == TOY else loaded.card.name
 
     @property
     def columns(self) -> list[str]:
         return [f"identity_{self.extractor}/{picture}" for picture in self.setting.pictures]
 
     def identity(self) -> dict[str, Any]:
-        return {"identity_sha256": file_sha256(self.setting.models.identity)}
+        return {"identity_sha256": self._sha256}
 
     @torch.no_grad()
     def score(self, pictures: Pictures) -> Columns:

@@ -7,7 +7,6 @@ import torch
 from gan_core.batching import in_chunks
 from gan_core.judges.perceptual import load_perceptual
 from gan_core.judges.pictures import Pictures
-from gan_core.loading import file_sha256
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric, Setting
 
 
@@ -17,14 +16,15 @@ class PerceptualDistance(RowMetric):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self.distance = load_perceptual(setting.models.perceptual)
+        loaded = load_perceptual(setting.models.perceptual)
+        self.distance, self._sha256 = loaded.model, loaded.sha256
 
     @property
     def columns(self) -> list[str]:
         return [f"{self.distance.name}/{picture}" for picture in self.setting.inversions]
 
     def identity(self) -> dict[str, Any]:
-        return {"perceptual_sha256": file_sha256(self.setting.models.perceptual)}
+        return {"perceptual_sha256": self._sha256}
 
     @torch.no_grad()
     def score(self, pictures: Pictures) -> Columns:

@@ -12,10 +12,10 @@ from gan_core.metrics.base import ALIGNED, ENCODED
 from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, sliced_of
 from gan_core.metrics.statistics import merge_all
 from gan_core.nightly.history import SPEED, Measured
-from gan_core.recipes.edit import build_stage
 from gan_core.rows import Row
-from gan_core.run.job import Job
-from gan_core.run.summary import load_summary
+from gan_core.runs.run import Run
+from gan_core.runs.stage import build_stage
+from gan_core.runs.summary import load_summary
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.images import decode_image, to_tensor
 from gan_core.storage.receipts import read_statistics, require_receipt
@@ -29,22 +29,22 @@ TIMED_ROWS, TIMES = 16, 9
 MAX_PIXELS = 1 << 24
 
 
-def gather(job: Job) -> dict[str, Measured]:
+def gather(run: Run) -> dict[str, Measured]:
     """Return FID, SWD and identity of the encoder's pictures in a measured run, and the encoder's speed now.
 
     The noise is kept beside the run, and used again while the shards are the same. Numbers that the run has too few
     rows for are left out. Raises ``DataError`` for a run that isn't measured to the end.
     """
-    metrics = load_summary(job.output)["metrics"]
+    metrics = load_summary(run.output)["metrics"]
     names = [name for name in metrics if name == SLICED or _is("fid", name) or _is("identity", name)]
-    noise = _noise(job, names)
-    return {name: Measured(value=metrics[name], noise=noise[name]) for name in names} | {SPEED: time_encoder(job)}
+    noise = _noise(run, names)
+    return {name: Measured(value=metrics[name], noise=noise[name]) for name in names} | {SPEED: time_encoder(run)}
 
 
-def time_encoder(job: Job, rows: int = TIMED_ROWS, times: int = TIMES) -> Measured:
+def time_encoder(run: Run, rows: int = TIMED_ROWS, times: int = TIMES) -> Measured:
     """Encode the first rows again, ``times`` times after a warm-up; return the median images/s and its noise."""
-    stage = build_stage("encode", job.params, job.source)
-    batch = list(_fine_rows(job, "align", ["key", "status", "image"], rows))
+    stage = build_stage("encode", run.params, run.source)
+    batch = list(_fine_rows(run, "align", ["key", "status", "image"], rows))
     speeds = []
     for _ in range(times + 1):
         begin = time.perf_counter()
@@ -59,45 +59,45 @@ def _is(metric: str, name: str) -> bool:
     return name.startswith(f"{metric}/") and name.endswith(f"/{ENCODED}")
 
 
-def _noise(job: Job, names: list[str]) -> dict[str, float]:
-    path, digest = join_url(job.output, NOISE_FILE), _digest(job)
+def _noise(run: Run, names: list[str]) -> dict[str, float]:
+    path, digest = join_url(run.output, NOISE_FILE), _digest(run)
     known = json.loads(read_bytes(path)) if exists(path) else {}
     if known.get("digest") != digest or known["noise"].keys() != set(names):
-        known = {"digest": digest, "noise": {name: _noise_of(job, name) for name in names}}
+        known = {"digest": digest, "noise": {name: _noise_of(run, name) for name in names}}
         write_bytes(path, json.dumps(known, indent=1).encode())
     noise: dict[str, float] = known["noise"]
     return noise
 
 
-def _digest(job: Job) -> str:
-    shards = [join_url(job.output, stage, shard) for stage in job.stages for shard in job.shards]
+def _digest(run: Run) -> str:
+    shards = [join_url(run.output, stage, shard) for stage in run.stages for shard in run.shards]
     receipts = [require_receipt(shard, "run it again").output_sha256 for shard in shards]
     return hashlib.sha256("".join(receipts).encode()).hexdigest()
 
 
-def _noise_of(job: Job, name: str) -> float:
+def _noise_of(run: Run, name: str) -> float:
     if _is("identity", name):
         column = name.replace("/", "_", 1)
-        scores = [row[column] for row in _fine_rows(job, "measure", ["status", column])]
+        scores = [row[column] for row in _fine_rows(run, "measure", ["status", column])]
         return bootstrap_error(mean_of(np.array(scores, np.float64)), len(scores))
     if name == SLICED:
-        parts = (read_statistics(join_url(job.output, "measure", shard)) for shard in job.shards)
+        parts = (read_statistics(join_url(run.output, "measure", shard)) for shard in run.shards)
         states = merge_all(parts)["swd"]
         real, fake = states[ALIGNED]["image"], states[ENCODED]["image"]
         return bootstrap_error(sliced_of(real, fake), len(real))
     one, other = (
-        _features(job, name.split("/")[1], *place) for place in (("align", "image"), ("encode", "reconstruction"))
+        _features(run, name.split("/")[1], *place) for place in (("align", "image"), ("encode", "reconstruction"))
     )
-    total = sum(1 for _ in _fine_rows(job, "measure", ["status"]))
+    total = sum(1 for _ in _fine_rows(run, "measure", ["status"]))
     return float(bootstrap_error(frechet_of(one, other), len(one)) * (len(one) / total) ** 0.5)
 
 
-def _features(job: Job, extractor: str, stage: str, column: str) -> np.ndarray:
+def _features(run: Run, extractor: str, stage: str, column: str) -> np.ndarray:
     """Features ``[N, D]`` of one picture of the rows that were measured, at most ``MAX_ROWS``."""
-    network = EXTRACTORS.get(extractor)(job.params.models)
-    wanted = {row["key"] for row in _fine_rows(job, "measure", ["key", "status"], MAX_ROWS)}
+    network = EXTRACTORS.get(extractor)(run.params.models)
+    wanted = {row["key"] for row in _fine_rows(run, "measure", ["key", "status"], MAX_ROWS)}
     parts, images = [], []
-    for row in _fine_rows(job, stage, ["key", "status", column]):
+    for row in _fine_rows(run, stage, ["key", "status", column]):
         if row["key"] in wanted:
             images.append(decode_image(row[column]["bytes"], MAX_PIXELS))
         if len(images) == 64:
@@ -108,10 +108,10 @@ def _features(job: Job, extractor: str, stage: str, column: str) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _fine_rows(job: Job, stage: str, columns: list[str], most: int | None = None) -> Iterator[Row]:
+def _fine_rows(run: Run, stage: str, columns: list[str], most: int | None = None) -> Iterator[Row]:
     seen = 0
-    for shard in job.shards:
-        for rows in read_rows(join_url(job.output, stage, shard), columns):
+    for shard in run.shards:
+        for rows in read_rows(join_url(run.output, stage, shard), columns):
             for row in rows:
                 if row["status"] == "ok" and (most is None or seen < most):
                     seen += 1

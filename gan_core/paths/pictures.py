@@ -25,7 +25,8 @@ def path_strip(
     Strengths run from one of ``ends`` to the other; the default is the measured range. Raises ``UserError`` for files
     that can't be used, an unknown name, and ends outside of the measured range.
     """
-    generator, paths = load_generator(generator_path), load_paths(file, generator_path)
+    loaded = load_generator(generator_path)
+    generator, paths = loaded.model, load_paths(file, loaded).model
     check_latents(paths, generator)
     ends = ends or paths.find(name).range
     return strip_of(generator, lambda w, t: generator.synthesis(move_latents(paths, w, {name: t})), ends, rows)
@@ -35,8 +36,9 @@ def direction_strip(
     file: str | Path, generator_path: str | Path, name: str, rows: int, ends: tuple[float, float] | None = None
 ) -> Tensor:
     """Draw ``rows`` latents along the named direction of a file: ``[rows * COLUMNS, 3, H, W]``, see ``path_strip``."""
-    direction = find_direction(load_directions(file, generator_path), name)
-    generator, ends = load_generator(generator_path), ends or direction.range
+    loaded = load_generator(generator_path)
+    direction = find_direction(load_directions(file, loaded).model, name)
+    generator, ends = loaded.model, ends or direction.range
     if direction.space == "s":
         return strip_of(generator, lambda w, t: move_styles(generator, w, direction.vector, t), ends, rows)
     return strip_of(generator, lambda w, t: generator.synthesis(apply_edit(w, direction, t)), ends, rows)

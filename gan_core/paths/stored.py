@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_core.checkpoints.files import Card, file_sha256, load_checkpoint, save_checkpoint
+from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, save_checkpoint
 from gan_core.errors import CheckpointError, ParamsError, near_matches
+from gan_core.generators.base import Generator
 from gan_core.loading import load_state
 from gan_core.paths.base import PATHS, PathModel
 from gan_core.paths.space import Frame
@@ -107,25 +108,22 @@ def save_paths(
     return save_checkpoint(path, dict(paths.state_dict()), card, half=False)
 
 
-def load_paths(path: str | Path, generator_path: str | Path | None = None) -> SemanticPaths:
+def load_paths(path: str | Path, generator: Loaded[Generator] | None = None) -> Loaded[SemanticPaths]:
     """Load trained paths, frozen and in eval mode.
 
-    Raises ``CheckpointError`` if the file holds something else, or was made for another generator than
-    ``generator_path``.
+    Raises ``CheckpointError`` if the file holds something else, or was made for another generator than ``generator``.
     """
-    tensors, card = load_checkpoint(path)
+    stored = load_checkpoint(path)
+    card, tensors = stored.card, stored.model
     if card.kind != "paths" or card.space is None or card.generator_sha256 is None or "frame.axes" not in tensors:
         raise CheckpointError(f"{path} holds {card.kind}, not paths: name a file that `directions fit` has written")
-    if generator_path is not None and card.generator_sha256 != (wanted := file_sha256(generator_path)):
-        raise CheckpointError(
-            f"{path} was made for the generator {card.generator_sha256[:12]}, not for {generator_path} "
-            f"({wanted[:12]}): fit the paths again (`dvc repro`) or choose those made for it"
-        )
+    if generator is not None:
+        stored.check_made_for(generator, "fit the paths again (`dvc repro`) or choose those made for it")
     rank, width = tensors["frame.axes"].shape
     paths = SemanticPaths(PATHS.get(card.name)(**card.arguments), Frame(width, rank), card.space, card.generator_sha256)
     load_state(paths, tensors, path)
     paths.named = {name: _named(values) for name, values in card.extra.get("named", {}).items()}
-    return paths.eval().requires_grad_(False)
+    return stored.with_model(paths.eval().requires_grad_(False))
 
 
 def _named(values: dict[str, Any]) -> NamedPath:

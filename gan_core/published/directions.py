@@ -12,11 +12,11 @@ from torch import Tensor
 
 from gan_core.checkpoints.arrays import Arrays, read_arrays
 from gan_core.editing.apply import check_layers
-from gan_core.editing.directions import Direction, find_direction, list_directions, save_directions
+from gan_core.editing.directions import Direction, find_direction, load_directions, save_directions
 from gan_core.editing.stylespace import check_styles, read_style_vector, text_direction
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
-from gan_core.loading import file_sha256, load_generator
+from gan_core.loading import load_generator
 
 BOUNDARY = re.compile(r"^(?:[a-z0-9]+_[a-z0-9]+_)?(?P<name>.+?)(?:_w)?_boundary$")
 
@@ -125,9 +125,9 @@ def import_direction(
     space that the generator doesn't have, and, unless ``any_generator``, for a file of this project that was made for
     another generator.
     """
-    sha256 = file_sha256(generator_path)
+    loaded = load_generator(generator_path)
+    generator, sha256 = loaded.model, loaded.sha256
     facts = replace(facts, generator_sha256=sha256)
-    generator = load_generator(generator_path)
     if str(source).endswith(".safetensors"):
         direction = _ours(source, facts, any_generator)
     elif facts.space == "s":
@@ -135,19 +135,18 @@ def import_direction(
     else:
         direction = read_direction(source, facts)
     _check_fit(direction, generator)
-    kept = list_directions(target) if Path(target).is_file() else []
-    if other := [d.name for d in kept if d.generator_sha256 != sha256]:
+    kept = load_directions(target).model if Path(target).is_file() else {}
+    if other := [d.name for d in kept.values() if d.generator_sha256 != sha256]:
         raise CheckpointError(
             f"{target} holds {other[0]!r} for another generator than {generator_path}: name another file"
         )
-    save_directions(
-        target, [d for d in kept if d.name != direction.name] + [direction], "edit-dataset directions import"
-    )
+    others = [d for d in kept.values() if d.name != direction.name]
+    save_directions(target, [*others, direction], "edit-dataset directions import")
     return direction
 
 
 def _ours(source: str | Path, facts: Source, any_generator: bool) -> Direction:
-    directions = {direction.name: direction for direction in list_directions(source)}
+    directions = load_directions(source).model
     found = find_direction(directions, facts.name or next(iter(directions)))
     if found.generator_sha256 != facts.generator_sha256 and not any_generator:
         raise CheckpointError(

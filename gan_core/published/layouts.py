@@ -12,7 +12,6 @@ from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
 from gan_core.loading import model_tensors
 from gan_core.registry import Registry
-from gan_core.storage.urls import hash_file
 
 UNKNOWN_LICENCE = "not known: see where the file comes from"
 
@@ -81,12 +80,11 @@ def inspect_checkpoint(path: str | Path) -> dict[str, object]:
     Raises ``CheckpointError`` for a file that can't be read or has no known layout.
     """
     contents = open_checkpoint(path)
-    about: dict[str, object] = {"file": str(path), "container": contents.container, "sha256": hash_file(contents.path)}
+    about: dict[str, object] = {"file": str(path), "container": contents.container, "sha256": contents.sha256}
     tensors = stored_tensors(contents.value)
     about |= {"tensors": len(tensors), "megabytes": round(contents.path.stat().st_size / 1e6, 2)}
-    if "card" in contents.metadata:
-        card = Card.model_validate_json(contents.metadata["card"]).model_dump(exclude_defaults=True)
-        return about | {"layout": "edit-dataset", **{key: value for key, value in card.items() if key != "extra"}}
+    if card := contents.card:
+        return about | {"layout": "edit-dataset", **card.model_dump(exclude_defaults=True, exclude={"extra"})}
     layout = find_layout(contents)
     return about | {
         "layout": layout.name,
@@ -103,7 +101,7 @@ def import_checkpoint(source: str | Path, target: str | Path, licence: str | Non
     can't be read, has no known layout or lacks tensors.
     """
     contents = open_checkpoint(source)
-    if "card" in contents.metadata:
+    if contents.card:
         raise CheckpointError(f"{source} is already in the layout of this project: copy it")
     layout = find_layout(contents)
     try:
@@ -115,7 +113,7 @@ def import_checkpoint(source: str | Path, target: str | Path, licence: str | Non
     origin: dict[str, object] = {
         "made_by": f"edit-dataset checkpoints import ({layout.name})",
         "licence": licence or layout.terms(contents.value),
-        "source": f"{contents.path.name}, sha256 {hash_file(contents.path)}",
+        "source": f"{contents.path.name}, sha256 {contents.sha256}",
     }
     written: dict[str, str] = {}
     for part in parts:

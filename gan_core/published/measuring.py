@@ -8,7 +8,7 @@ import torch
 
 from gan_core.checkpoints.stored import StateDict, StoredTensor, load_tensors, state_of
 from gan_core.judges.networks import NETWORKS
-from gan_core.judges.trunks import IMPORTED, find_trunk
+from gan_core.judges.trunks import IMPORTED, LICENCE, find_trunk
 from gan_core.loading import load_state
 from gan_core.published.layouts import LAYOUTS, Layout, Part
 
@@ -83,7 +83,7 @@ class PerceptualTrunk(Layout):
     """AlexNet, VGG-16 or SqueezeNet 1.1 for LPIPS: torchvision's classifier, or a whole ``lpips`` state dict."""
 
     name: ClassVar[str] = "perceptual-trunk"
-    licence: ClassVar[str] = "BSD-3-Clause (torchvision); trained on ImageNet, which is for non-commercial research"
+    licence: ClassVar[str] = LICENCE
 
     def recognises(self, value: object) -> bool:
         state = state_of(value)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.files import Loaded
 from gan_core.checkpoints.stored import StateDict
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
-from gan_core.loading import file_sha256, load_state
+from gan_core.loading import load_state
 from gan_core.paths.base import PathModel
 from gan_core.paths.flow import Curvilinear
 from gan_core.paths.linear import FullyConnected, Linear, Orthogonal, Projective
@@ -21,20 +22,20 @@ FIRST_LAYER = "chain.0.odefunc.diffeq.layers.0._layer.weight"
 
 
 def read_published_paths(
-    path: str | Path, space: str, generator: Generator, generator_path: str | Path, projective: bool, count: int | None
+    path: str | Path, space: str, generator: Loaded[Generator], projective: bool, count: int | None
 ) -> SemanticPaths:
     """Read a deformator, support sets or a flow as unnamed paths through ``space`` of a generator.
 
     The weights don't tell a ``projective`` deformator from a linear one, nor how many axes of a flow are paths
     (``count``, all by default). Raises ``UserError`` for unknown or damaged files and for another width of codes.
     """
-    check_space(generator, space)
+    check_space(generator.model, space)
     content = open_checkpoint(path).load()
     state = {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
     build = next((build for key, build in BUILDERS.items() if key in state), None)
     if build is None:
         raise CheckpointError(f"{path} holds no deformator, support sets or flow: no published paths are like it")
-    width = code_width(generator, space)
+    width = code_width(generator.model, space)
     try:
         model = build(state, width, projective, count)
     except (KeyError, ValueError, IndexError) as error:
@@ -45,7 +46,7 @@ def read_published_paths(
         )
     kept = {key: value for key, value in model.state_dict().items() if key.endswith(UNUSED)}
     load_state(model, kept | state, path)
-    paths = SemanticPaths(model, Frame(width), space, file_sha256(generator_path))
+    paths = SemanticPaths(model, Frame(width), space, generator.sha256)
     return paths.eval().requires_grad_(False)
 
 

@@ -1,63 +1,58 @@
-"""A run that composes: everything is checked, and its plan written down, before anything is drawn."""
+"""plan → compose: new pictures from the latents of a dataset, or from seeds."""
 
 import json
 from collections import Counter, defaultdict
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from gan_core.compose.base import SCORES, check_composer
-from gan_core.loading import file_sha256, load_generator
-from gan_core.params import load_params
-from gan_core.recipes.composition_distances import compute_distances
-from gan_core.recipes.composition_plan import Planned, entry_name, plan_groups, write_plan
-from gan_core.recipes.composition_sources import Sources, open_sources
-from gan_core.run.job import Job, begin_run, check_changes, check_folder
-from gan_core.run.summary import count_rows, write_summary
-from gan_core.stages.compose import ComposeStage
+from gan_core.compose.base import SCORES, check_composer, entry_name
+from gan_core.loading import load_generator
+from gan_core.params import Params
+from gan_core.recipes.base import RECIPES, Plan, Recipe
+from gan_core.recipes.composition_plan import PLAN, plan_groups, write_plan
+from gan_core.recipes.composition_sources import open_sources
+from gan_core.runs.run import Run
+from gan_core.runs.stage import build_stage
+from gan_core.runs.summary import count_rows, write_summary
+from gan_core.stages.composition_distances import compute_distances
 from gan_core.storage.shards import open_shard, shard_name
-from gan_core.storage.urls import join_url
-
-STAGES = ("compose",)
 
 
-def plan_compositions(
-    source: str,
-    output: str,
-    params_file: str = "params.yaml",
-    overrides: dict[str, Any] | None = None,
-    update: bool = False,
-) -> tuple[Job, dict[str, list[Planned]], Sources]:
-    """Check parameters, networks, sources and output folder; nothing is written.
+@RECIPES.register("compose")
+class ComposeRecipe(Recipe):
+    """Draw the compositions of ``compose.plan``: panoramas, interpolations, transfers of parts."""
 
-    Returns the job, the planned pictures by shard, and where their codes come from. Raises ``UserError`` for the first
-    thing that is wrong.
-    """
-    params = load_params(params_file, overrides)
-    models, chosen = params.models, params.compose
-    generator = check_composer(load_generator(models.generator), models.generator)
-    sources = open_sources(source, generator, file_sha256(models.generator), chosen.psi)
-    planned = plan_groups(chosen.plan, sources)
-    check_folder(source, output)
-    size = chosen.rows_per_shard
-    shards = {shard_name(i // size): planned[i : i + size] for i in range(0, len(planned), size)}
-    identity = json.loads(json.dumps(ComposeStage(chosen, models, params.measure).identity()))
-    job = Job(params, source, output, {name: len(rows) for name, rows in shards.items()}, {"compose": identity})
-    check_changes(job, update)
-    return job, shards, sources
+    name: ClassVar[str] = "compose"
+    published: ClassVar[str] = "compose"
 
+    def stages(self, params: Params) -> tuple[str, ...]:
+        return ("compose",)
 
-def begin_compositions(job: Job, shards: dict[str, list[Planned]], sources: Sources) -> None:
-    """Write ``run.json`` and the plan, first removing shards of an earlier run that this one no longer has."""
-    begin_run(job)
-    write_plan(job.output, shards, job.params.compose.plan, sources)
+    def plan(self, params: Params, source: str, output: str) -> Plan:
+        """Check networks and sources, and expand the plan; its shards are written when the run begins."""
+        models, chosen = params.models, params.compose
+        sources = open_sources(source, check_composer(load_generator(models.generator)), chosen.psi)
+        planned = plan_groups(chosen.plan, sources)
+        size = chosen.rows_per_shard
+        shards = {shard_name(i // size): planned[i : i + size] for i in range(0, len(planned), size)}
+        identity = json.loads(json.dumps(build_stage("compose", params, source).identity()))
+        rows = {name: len(rows) for name, rows in shards.items()}
+        run = Run(params, source, output, rows, {"compose": identity}, self.name)
+        return Plan(run, lambda: write_plan(run, shards, sources))
+
+    def inputs(self, run: Run) -> list[str]:
+        return run.stage_shards(PLAN)
+
+    def summarise(self, run: Run) -> dict[str, float]:
+        return summarise_compositions(run)
 
 
-def summarise_compositions(job: Job) -> dict[str, float]:
+def summarise_compositions(run: Run) -> dict[str, float]:
     """Write ``summary.json``, and return its metrics by entry: mean scores (``seam/panorama``) and distances."""
     scores: defaultdict[str, list[float]] = defaultdict(list)
-    shards = [join_url(job.output, "compose", shard) for shard in job.shards]
+    shards = run.stage_shards("compose")
     rows, _ = count_rows(shards, "compose")
     for url in shards:
         with open_shard(url) as file:
@@ -66,22 +61,17 @@ def summarise_compositions(job: Job) -> dict[str, float]:
             for name, value in zip(table["name"].to_pylist(), table[score].to_pylist(), strict=True):
                 if value is not None:
                     scores[f"{score}/{name}"].append(value)
-    total = compute_distances(shards, [entry_name(spec) for spec in job.params.compose.plan])
+    total = compute_distances(shards, [entry_name(spec) for spec in run.params.compose.plan])
     total.values |= {name: float(np.mean(values)) for name, values in scores.items()}
-    return write_summary(job.output, total, rows)
+    return write_summary(run.output, total, rows)
 
 
-def is_composition(job: Job) -> bool:
-    """Say whether a run composed, rather than edited."""
-    return job.stages == STAGES
-
-
-def read_compositions(job: Job, limit: int) -> dict[str, list[dict[str, Any]]]:
+def read_compositions(run: Run, limit: int) -> dict[str, list[dict[str, Any]]]:
     """Return the first ``limit`` finished rows of each entry by its name; only their pictures are read."""
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for shard in job.shards:
+    for shard in run.shards:
         room = {name: limit - len(rows) for name, rows in found.items()}
-        with open_shard(join_url(job.output, "compose", shard)) as file:
+        with open_shard(run.shard("compose", shard)) as file:
             wanted = []
             for i, name in enumerate(file.read(columns=["name"])["name"].to_pylist()):
                 if name and room.setdefault(name, limit) > 0:
@@ -92,11 +82,11 @@ def read_compositions(job: Job, limit: int) -> dict[str, list[dict[str, Any]]]:
     return dict(found)
 
 
-def count_failures(job: Job) -> dict[tuple[str, str], int]:
+def count_failures(run: Run) -> dict[tuple[str, str], int]:
     """Return how many rows failed by status and reason."""
     counts: Counter[tuple[str, str]] = Counter()
-    for shard in job.shards:
-        with open_shard(join_url(job.output, "compose", shard)) as file:
+    for shard in run.shards:
+        with open_shard(run.shard("compose", shard)) as file:
             table = file.read(columns=["status", "reason"])
         pairs = zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)
         counts.update(pair for pair in pairs if pair[0] != "ok")

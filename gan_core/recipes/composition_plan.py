@@ -9,14 +9,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from gan_core.compose.base import OPERATIONS, check_number
+from gan_core.compose.base import OPERATIONS, check_number, entry_name
 from gan_core.errors import ParamsError
 from gan_core.params import CompositionSpec
 from gan_core.recipes.composition_sources import Sources
 from gan_core.rows import Row
+from gan_core.runs.run import Run
 from gan_core.storage.receipts import Receipt, code_version, content_key, valid_receipt, write_receipt
 from gan_core.storage.shards import ShardWriter
-from gan_core.storage.urls import join_url
 
 PLAN = "plan"
 FIELDS = (
@@ -35,11 +35,6 @@ class Planned:
     entry: int
     key: str
     sources: tuple[str, ...]
-
-
-def entry_name(spec: CompositionSpec) -> str:
-    """Return what an entry is called: its ``name``, else its operation."""
-    return spec.name or spec.operation
 
 
 def plan_groups(plan: Sequence[CompositionSpec], sources: Sources) -> list[Planned]:
@@ -81,19 +76,17 @@ def _random_groups(spec: CompositionSpec, fewest: int, sources: Sources) -> Iter
         yield tuple(sources.keys[i] for i in stream.choice(len(sources.keys), size, replace=False))
 
 
-def write_plan(
-    output: str, shards: dict[str, list[Planned]], plan: Sequence[CompositionSpec], sources: Sources
-) -> None:
+def write_plan(run: Run, shards: dict[str, list[Planned]], sources: Sources) -> None:
     """Write one shard of planned pictures for each name, with the codes of their sources; the same plan is left alone.
 
     A picture one of whose sources failed is planned as a row that failed.
     """
     for shard, planned in shards.items():
-        url = join_url(output, PLAN, shard)
+        url = run.shard(PLAN, shard)
         wanted = sorted({key for one in planned for key in one.sources if key not in sources.failed})
         codes = sources.latents(wanted)
         with ShardWriter(url, FIELDS) as writer:
-            writer.write([_row(one, plan, sources, codes) for one in planned])
+            writer.write([_row(one, run.params.compose.plan, sources, codes) for one in planned])
         identity: dict[str, Any] = {"sources": [list(one.sources) for one in planned]}
         receipt = Receipt(
             stage=PLAN,

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.files import Loaded
 from gan_core.errors import CheckpointError, DataError, ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.run.job import RUN_FILE, load_run
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.runs.run import is_run, load_run
 from gan_core.storage.shards import list_shards, open_shard, read_rows
-from gan_core.storage.urls import exists, join_url
 
 SEEDS = "seeds:"
 
@@ -68,14 +69,15 @@ class Encoded(Sources):
     def __init__(self, source: str, generator_sha256: str) -> None:
         self.dataset = source
         self._boxes: dict[str, dict[str, list[list[float]]]] = {}
-        if exists(join_url(source, RUN_FILE)):
-            made_for = load_run(source).identities.get("encode", {}).get("generator")
+        if is_run(source):
+            encoded = load_run(source)
+            made_for = encoded.identities.get("encode", {}).get("generator")
             if made_for not in (None, generator_sha256):
                 raise CheckpointError(
                     f"{source} was encoded for the generator {str(made_for)[:12]}, not for that of models.generator "
                     f"({generator_sha256[:12]}): run it again or name the generator that it was made with"
                 )
-            self.dataset, source = load_run(source).source, join_url(source, "encode")
+            self.dataset, source = encoded.source, encoded.path("encode")
         self.shards = list_shards(source)
         self.keys, self.failed = [], {}
         for shard in self.shards:
@@ -108,11 +110,11 @@ def _box_list(cell: Any) -> list[list[float]]:
     return [[float(side) for side in box] for box in boxes]
 
 
-def open_sources(source: str, generator: Generator, generator_sha256: str, psi: float) -> Sources:
+def open_sources(source: str, generator: Loaded[StyleGAN2], psi: float) -> Sources:
     """Find out what ``source`` is: ``seeds:N``, a run's folder, or encoded shards; raises ``UserError``."""
     if source.startswith(SEEDS):
-        return Seeds(source, generator, psi)
-    return Encoded(source, generator_sha256)
+        return Seeds(source, generator.model, psi)
+    return Encoded(source, generator.sha256)
 
 
 def _check_columns(shard: str) -> None:

@@ -10,19 +10,19 @@ from pathlib import Path
 import torch
 
 from gan_core.batching import one_thread
-from gan_core.loading import load_encoder, read_card
+from gan_core.loading import load_encoder
 
 ROWS, TIMES = 16, 7
 STATUS = Path("/proc/self/status")
 
 
-def encoder_cost(path: str, generator: str) -> dict[str, float]:
+def encoder_cost(path: str) -> dict[str, float]:
     """Measure an encoder in a process of its own, so that the memory is the encoder's alone."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measure_here, path, generator).result()
+        return pool.submit(measure_here, path).result()
 
 
-def measure_here(path: str, generator: str) -> dict[str, float]:
+def measure_here(path: str) -> dict[str, float]:
     """Load an encoder and time it on noise.
 
     ``parameters``; ``images_per_s`` (of one core's own time, so that other work on the machine doesn't count; float32,
@@ -30,7 +30,7 @@ def measure_here(path: str, generator: str) -> dict[str, float]:
     encoder was loaded).
     """
     before = _peak_mb()
-    encoder = load_encoder(path, read_card(path).name, generator)
+    encoder = load_encoder(path, None).model
     images = torch.rand(ROWS, 3, *encoder.input_shape) * 2 - 1
     seconds = []
     with one_thread(), torch.inference_mode():

@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable, Iterable
 
 from gan_core.report.report import REPORT, write_report
-from gan_core.run.job import Job, describe_run
-from gan_core.run.summary import SUMMARY_FILE, load_summary
+from gan_core.runs.run import Run, describe_run
+from gan_core.runs.summary import SUMMARY_FILE, load_summary
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.receipts import canonical_json, code_version
 from gan_core.storage.urls import hash_file, join_url, read_bytes
@@ -19,26 +19,26 @@ Result = tuple[str, str, str]
 """Stage, shard and sha256 of what is in it."""
 
 
-def finish_run(job: Job, results: Iterable[Result], summarise: Callable[[], dict[str, float]]) -> dict[str, float]:
+def finish_run(run: Run, results: Iterable[Result], summarise: Callable[[], dict[str, float]]) -> dict[str, float]:
     """Write ``summary.json`` (by ``summarise``) and ``report.html``, unless they are those of these results already.
 
     Returns the run's metrics. ``finished.json``, written last, holds the sha256 of the run with its results and of both
     files.
     """
-    digest = _digest(job, results)
-    if _read(job.output) == _describe(job.output, digest):
-        metrics: dict[str, float] = load_summary(job.output)["metrics"]
+    digest = _digest(run, results)
+    if _read(run.output) == _describe(run.output, digest):
+        metrics: dict[str, float] = load_summary(run.output)["metrics"]
         return metrics
     metrics = summarise()
-    write_report(job.output)
+    write_report(run.output)
     write_bytes(
-        join_url(job.output, FINISHED_FILE), (json.dumps(_describe(job.output, digest), indent=1) + "\n").encode()
+        join_url(run.output, FINISHED_FILE), (json.dumps(_describe(run.output, digest), indent=1) + "\n").encode()
     )
     return metrics
 
 
-def _digest(job: Job, results: Iterable[Result]) -> str:
-    told = {"code": code_version(VERSION), "run": describe_run(job), "results": sorted(results)}
+def _digest(run: Run, results: Iterable[Result]) -> str:
+    told = {"code": code_version(VERSION), "run": describe_run(run), "results": sorted(results)}
     return hashlib.sha256(canonical_json(told).encode()).hexdigest()
 
 

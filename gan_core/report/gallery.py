@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gan_core.compose.base import OPERATIONS, SCORES
+from gan_core.compose.base import OPERATIONS, SCORES, entry_name
 from gan_core.recipes.compose import count_failures, read_compositions
-from gan_core.recipes.composition_plan import entry_name
 from gan_core.report.numbers import Tile
 from gan_core.report.pictures import to_data_url
-from gan_core.run.job import Job
-from gan_core.run.summary import load_summary
+from gan_core.runs.run import Run
+from gan_core.runs.summary import load_summary
 from gan_core.stages.compose import INPUTS_SHOWN, describe_entry
 from gan_core.storage.images import decode_image
 
@@ -56,18 +55,18 @@ class Entry:
     omitted: list[str]
 
 
-def gallery(job: Job) -> dict[str, Any]:
+def gallery(run: Run) -> dict[str, Any]:
     """Return what the template ``gallery.html.j2`` shows of a finished run."""
-    found, summary = read_compositions(job, SHOWN), load_summary(job.output)
+    found, summary = read_compositions(run, SHOWN), load_summary(run.output)
     entries = [
-        _entry(spec, found.get(entry_name(spec), []), summary["omitted"], job) for spec in job.params.compose.plan
+        _entry(spec, found.get(entry_name(spec), []), summary["omitted"], run) for spec in run.params.compose.plan
     ]
-    return {"entries": entries, "tiles": list(_tiles(summary, job.source)), "failures": count_failures(job)}
+    return {"entries": entries, "tiles": list(_tiles(summary, run.source)), "failures": count_failures(run)}
 
 
-def _entry(spec: Any, rows: list[dict[str, Any]], omitted: dict[str, str], job: Job) -> Entry:
+def _entry(spec: Any, rows: list[dict[str, Any]], omitted: dict[str, str], run: Run) -> Entry:
     sentence = " ".join((OPERATIONS.get(spec.operation).__doc__ or "").split("\n\n")[0].split())
-    shown = [_composed(row, job.params.align.max_pixels) for row in rows]
+    shown = [_composed(row, run.params.align.max_pixels) for row in rows]
     name, settings = entry_name(spec), describe_entry(spec.model_dump(mode="json"))
     left_out = [
         f"{metric.removesuffix('/' + name)} {why}" for metric, why in omitted.items() if metric.endswith(f"/{name}")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gan_core.report.rows import Line
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from gan_core.storage.images import ImageError, decode_image
 from gan_core.storage.shards import IMAGE, open_shard, to_rows
 from gan_core.storage.urls import exists, join_url
@@ -22,7 +22,7 @@ NAMES = {("source", "image"): "source", ("align", "image"): "aligned", ("encode"
 Strips = dict[tuple[str, int], dict[str, str]]
 
 
-def read_strips(job: Job, lines: Iterable[Line], stages: Iterable[str]) -> Strips:
+def read_strips(run: Run, lines: Iterable[Line], stages: Iterable[str]) -> Strips:
     """Return each line's pictures by name, in order: source, aligned, encoded, tuned, each edit.
 
     Only the row groups that hold a line are read. A picture that is missing or can't be decoded is left out.
@@ -33,8 +33,8 @@ def read_strips(job: Job, lines: Iterable[Line], stages: Iterable[str]) -> Strip
     strips: Strips = {(shard, i): {} for shard, found in positions.items() for i in found}
     for shard, wanted in positions.items():
         for stage in stages:
-            for position, name, data in _read_images(job, stage, shard, wanted):
-                if url := to_data_url(data, job.params.align.max_pixels):
+            for position, name, data in _read_images(run, stage, shard, wanted):
+                if url := to_data_url(data, run.params.align.max_pixels):
                     strips[shard, position][name] = url
     return strips
 
@@ -58,8 +58,8 @@ def to_data_url(
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _read_images(job: Job, stage: str, shard: str, wanted: set[int]) -> Iterator[tuple[int, str, bytes | None]]:
-    url = join_url(job.source, shard) if stage == "source" else join_url(job.output, stage, shard)
+def _read_images(run: Run, stage: str, shard: str, wanted: set[int]) -> Iterator[tuple[int, str, bytes | None]]:
+    url = join_url(run.source, shard) if stage == "source" else join_url(run.output, stage, shard)
     if stage == "source" and not exists(url):  # a dataset may have been moved since; its run can still be looked at
         return
     with open_shard(url) as file:

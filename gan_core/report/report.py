@@ -9,8 +9,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from gan_core.edits.plan import plan_edits
-from gan_core.recipes.compose import is_composition
-from gan_core.recipes.translate import is_translation
 from gan_core.report.gallery import gallery
 from gan_core.report.metrics import Meaning, parse_score
 from gan_core.report.numbers import make_plots, make_tiles, measure_effects, measure_gains
@@ -19,7 +17,7 @@ from gan_core.report.rows import Line, Rows, read_rows_of
 from gan_core.report.stages import summarise_stages
 from gan_core.report.totals import read_totals
 from gan_core.report.translations import translation_gallery
-from gan_core.run.job import Job, load_run
+from gan_core.runs.run import Run, load_run
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import base_name, join_url
 
@@ -50,45 +48,45 @@ def write_report(output: str) -> str:
     Reads the run's folder and, for the pictures as they came, its source if that is still there. All scores are read,
     but only the pictures of the rows that are shown. Raises ``DataError`` if there is no finished run.
     """
-    job = load_run(output)
+    run = load_run(output)
     path = join_url(output, REPORT)
-    page = _page(job)
+    page = _page(run)
     write_bytes(path, page.encode())
     return path
 
 
-def _page(job: Job) -> str:
-    if is_translation(job):
-        return render_translations(job)
-    return render_gallery(job) if is_composition(job) else render(job)
+def _page(run: Run) -> str:
+    if run.recipe == "translate":
+        return render_translations(run)
+    return render_gallery(run) if run.recipe == "compose" else render(run)
 
 
-def render_translations(job: Job) -> str:
+def render_translations(run: Run) -> str:
     """Return the page about a finished run that translated."""
     template = _environment().get_template("translations.html.j2")
-    shown = translation_gallery(job)
-    return template.render(name=base_name(job.output), job=job, stages=summarise_stages(job), **shown)
+    shown = translation_gallery(run)
+    return template.render(name=base_name(run.output), run=run, stages=summarise_stages(run), **shown)
 
 
-def render_gallery(job: Job) -> str:
+def render_gallery(run: Run) -> str:
     """Return the page about a finished run that composed."""
     template = _environment().get_template("gallery.html.j2")
-    return template.render(name=base_name(job.output), job=job, stages=summarise_stages(job), **gallery(job))
+    return template.render(name=base_name(run.output), run=run, stages=summarise_stages(run), **gallery(run))
 
 
-def render(job: Job) -> str:
+def render(run: Run) -> str:
     """Return the page about a finished run."""
-    rows, totals, plan = read_rows_of(job), read_totals(job), plan_edits(job.params.edits)
-    strips = read_strips(job, [*rows.sample, *rows.worst], ("source", *job.stages))
-    failed = read_strips(job, rows.failed, ("source",))
-    gains, effects = measure_gains(rows), measure_effects(rows, plan, _layers(job), _orders(job))
+    rows, totals, plan = read_rows_of(run), read_totals(run), plan_edits(run.params.edits)
+    strips = read_strips(run, [*rows.sample, *rows.worst], ("source", *run.stages))
+    failed = read_strips(run, rows.failed, ("source",))
+    gains, effects = measure_gains(rows), measure_effects(rows, plan, _layers(run), _orders(run))
     ranked_by = parse_score(rows.ranked_by) if rows.ranked_by else None
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
-            name=base_name(job.source),
-            job=job,
+            name=base_name(run.source),
+            run=run,
             rows=rows,
             tiles=make_tiles(rows, gains, effects, totals.headlines),
             gains=gains,
@@ -100,8 +98,8 @@ def render(job: Job) -> str:
             ranked_by=ranked_by,
             failures=[(line, failed[line.shard, line.position].get("source")) for line in rows.failed],
             failed_counts=_failed_counts(rows),
-            stages=summarise_stages(job),
-            params=json.dumps(job.params.model_dump(mode="json"), indent=1),
+            stages=summarise_stages(run),
+            params=json.dumps(run.params.model_dump(mode="json"), indent=1),
         )
     )
 
@@ -154,16 +152,16 @@ def _failed_counts(rows: Rows) -> list[tuple[str, str, int]]:
     return sorted(counts, key=lambda item: (-item[2], item[0]))
 
 
-def _layers(job: Job) -> dict[str, str]:
-    return {edit["column"]: f"{edit['layers'][0]}–{edit['layers'][1] - 1}" for edit in _plan(job) if "layers" in edit}
+def _layers(run: Run) -> dict[str, str]:
+    return {edit["column"]: f"{edit['layers'][0]}–{edit['layers'][1] - 1}" for edit in _plan(run) if "layers" in edit}
 
 
-def _orders(job: Job) -> dict[str, str]:
+def _orders(run: Run) -> dict[str, str]:
     """In which order an edit of several moves made them, where that counts."""
-    several = [edit for edit in _plan(job) if edit.get("in_order") and len(edit["moves"]) > 1]
+    several = [edit for edit in _plan(run) if edit.get("in_order") and len(edit["moves"]) > 1]
     return {edit["column"]: ", then ".join(name for name, _ in edit["moves"]) for edit in several}
 
 
-def _plan(job: Job) -> Iterable[Mapping[str, Any]]:
-    plan: Iterable[Mapping[str, Any]] = job.identities.get("edit", {}).get("plan", [])
+def _plan(run: Run) -> Iterable[Mapping[str, Any]]:
+    plan: Iterable[Mapping[str, Any]] = run.identities.get("edit", {}).get("plan", [])
     return plan

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from gan_core.report.metrics import parse_score
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from gan_core.storage.shards import BASE_NAMES, open_shard
 from gan_core.storage.urls import join_url
 
@@ -60,11 +60,11 @@ class Rows:
         return self.counts.total()
 
 
-def read_rows_of(job: Job) -> Rows:
+def read_rows_of(run: Run) -> Rows:
     """Go through the last stage's shards, some at a time; only numbers are kept of the rows that aren't picked."""
     rows, picked, parts = Rows(), Picked(), []
-    for first in range(0, len(job.shards), SHARDS_AT_ONCE):
-        frames = [_read_frame(job, shard) for shard in job.shards[first : first + SHARDS_AT_ONCE]]
+    for first in range(0, len(run.shards), SHARDS_AT_ONCE):
+        frames = [_read_frame(run, shard) for shard in run.shards[first : first + SHARDS_AT_ONCE]]
         frame = pd.concat(frames, ignore_index=True)
         rows.counts.update(zip(frame["status"], frame["stage"], strict=True))
         fine = frame[frame["status"] == "ok"]
@@ -73,7 +73,7 @@ def read_rows_of(job: Job) -> Rows:
         picked.add(fine, frame[frame["status"] != "ok"], rows.ranked_by)
         parts.append(fine[_score_names(fine)].astype(np.float32))
     scores = pd.concat(parts, ignore_index=True)
-    rows.values = {name: column[np.isfinite(column)].to_numpy() for name, column in scores.items()}
+    rows.values = {str(name): column[np.isfinite(column)].to_numpy() for name, column in scores.items()}
     rows.sample, rows.worst, rows.failed = (_lines(part) for part in (picked.sample, picked.worst, picked.failed))
     return rows
 
@@ -105,8 +105,8 @@ class Picked:
         self.failed = some.head(FAILED_ROWS)
 
 
-def _read_frame(job: Job, shard: str) -> pd.DataFrame:
-    with open_shard(join_url(job.output, job.stages[-1], shard)) as file:
+def _read_frame(run: Run, shard: str) -> pd.DataFrame:
+    with open_shard(join_url(run.output, run.stages[-1], shard)) as file:
         scores = [f.name for f in file.schema_arrow if pa.types.is_floating(f.type)]
         frame = file.read(columns=[*BASE_NAMES, *scores]).to_pandas()
     frame.insert(0, "shard", shard)

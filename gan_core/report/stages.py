@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from gan_core.storage.receipts import Receipt, receipt_path
 from gan_core.storage.urls import join_url, read_bytes
 
@@ -36,28 +36,28 @@ class StageSummary:
         return f"{self.ok / self.seconds:.1f}" if self.seconds > 0 else ""
 
 
-def summarise_stages(job: Job) -> list[StageSummary]:
+def summarise_stages(run: Run) -> list[StageSummary]:
     """Read all receipts of a run; one that is missing or damaged is counted as no shard."""
-    return [_summarise(job, name) for name in job.stages]
+    return [_summarise(run, name) for name in run.stages]
 
 
-def describe_stages(job: Job) -> Iterator[str]:
+def describe_stages(run: Run) -> Iterator[str]:
     """Say of each stage how long its work took, over all workers, how fast that is, and how many rows it gave."""
-    for stage in summarise_stages(job):
+    for stage in summarise_stages(run):
         speed = f", {stage.speed} a second" if stage.speed else ""
         yield f"{stage.name:8} {stage.seconds:9.1f} s  {stage.ok} of {stage.rows.total()} rows{speed}"
 
 
-def _summarise(job: Job, name: str) -> StageSummary:
+def _summarise(run: Run, name: str) -> StageSummary:
     rows: Counter[str] = Counter()
     seconds, hashes = 0.0, []
-    for shard in job.shards:
-        receipt = _read(join_url(job.output, name, shard))
+    for shard in run.shards:
+        receipt = _read(join_url(run.output, name, shard))
         if receipt is not None:
             rows.update(receipt.rows)
             seconds += receipt.seconds
             hashes.append((shard, receipt.output_sha256))
-    identity = json.dumps(job.identities[name], indent=1, sort_keys=True)
+    identity = json.dumps(run.identities[name], indent=1, sort_keys=True)
     return StageSummary(name, rows, seconds, len(hashes), hashes[:SHARDS_SHOWN], identity)
 
 

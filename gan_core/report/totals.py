@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gan_core.report.metrics import Meaning, explain_total
-from gan_core.run.job import Job
-from gan_core.run.summary import load_summary
+from gan_core.runs.run import Run
+from gan_core.runs.summary import load_summary
 
 OF_SETS = ("fid", "swd")
 
@@ -28,10 +28,10 @@ class Totals:
     omitted: dict[str, list[str]] = field(default_factory=dict)
 
 
-def read_totals(job: Job) -> Totals:
+def read_totals(run: Run) -> Totals:
     """Read the metrics that compare sets; means over rows are left out, the report computes its own."""
     try:
-        summary = load_summary(job.output)
+        summary = load_summary(run.output)
     except (FileNotFoundError, ValueError):
         return Totals()
     values = {name: value for name, value in summary["metrics"].items() if name.partition("/")[0] in OF_SETS}

@@ -9,8 +9,8 @@ from gan_core.recipes.translate import STAGE
 from gan_core.report.numbers import Tile
 from gan_core.report.pictures import NAMES, Strips, read_strips
 from gan_core.report.rows import Line, read_rows_of
-from gan_core.run.job import Job
-from gan_core.run.summary import load_summary
+from gan_core.runs.run import Run
+from gan_core.runs.summary import load_summary
 from gan_core.stages.translate import INPUT, OUTPUT
 from gan_core.translation.scores import SCORES
 
@@ -26,25 +26,25 @@ class Translation:
     scores: list[str]
 
 
-def translation_gallery(job: Job) -> dict[str, Any]:
+def translation_gallery(run: Run) -> dict[str, Any]:
     """Return what the template ``translations.html.j2`` shows of a finished run."""
-    rows, settings = read_rows_of(job), job.params.translate
-    strips = read_strips(job, rows.sample, ("source", *job.stages))
+    rows, settings = read_rows_of(run), run.params.translate
+    strips = read_strips(run, rows.sample, ("source", *run.stages))
     failed: dict[tuple[str, str], int] = {}
     for line in rows.failed:
         failed[line.status, line.reason] = failed.get((line.status, line.reason), 0) + 1
     return {
         "task": settings.task,
-        "tiles": list(_tiles(job)),
-        "translations": [_translation(line, strips, job) for line in rows.sample],
+        "tiles": list(_tiles(run)),
+        "translations": [_translation(line, strips, run) for line in rows.sample],
         "meanings": {name: SCORES[name].sentence for name in rows.values if name in SCORES},
         "failures": failed,
         "failed": rows.total - rows.ok,
     }
 
 
-def _translation(line: Line, strips: Strips, job: Job) -> Translation:
-    found, settings = strips[line.shard, line.position], job.params.translate
+def _translation(line: Line, strips: Strips, run: Run) -> Translation:
+    found, settings = strips[line.shard, line.position], run.params.translate
     variants = [picture.column for picture in plan_edits(settings.variants)]
     column = settings.column if settings.made else settings.truth
     truth = "aligned" if settings.align else NAMES.get(("source", column), column)
@@ -53,9 +53,9 @@ def _translation(line: Line, strips: Strips, job: Job) -> Translation:
     return Translation(line.key, pictures, [f"{name} {value:.3g}" for name, value in line.scores.items()])
 
 
-def _tiles(job: Job) -> Iterator[Tile]:
-    summary = load_summary(job.output)
-    yield Tile("Translated", f"{summary['rows'].get('ok', 0):,}", f"Rows of {job.source}, by {STAGE}.")
+def _tiles(run: Run) -> Iterator[Tile]:
+    summary = load_summary(run.output)
+    yield Tile("Translated", f"{summary['rows'].get('ok', 0):,}", f"Rows of {run.source}, by {STAGE}.")
     for name, value in summary["metrics"].items():
         score, _, factor = name.partition("/")
         yield Tile(name, f"{value:.3g}", f"Mean {SCORES[score].sentence}{', reduced by ' + factor if factor else ''}.")

@@ -13,13 +13,14 @@ from gan_core.align.crop import align_face
 from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.align.quad import check_landmarks, check_square, face_square, five_points
 from gan_core.geometry import Points
-from gan_core.params import AlignParams
+from gan_core.params import AlignParams, Params
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import STAGES, Stage
 from gan_core.storage.images import ImageError, decode_image, encode_png, image_value
 from gan_core.storage.shards import IMAGE, latent_type
 
 
+@STAGES.register("align")
 class AlignStage(Stage):
     """Decodes, finds the landmarks and crops the face square of every row.
 
@@ -42,6 +43,11 @@ class AlignStage(Stage):
         self.params = params
         self.batch_size = batch_size
         self.landmark_source = LANDMARK_SOURCES.get(params.landmarks)(checkpoint, params.faces)
+
+    @classmethod
+    def build(cls, params: Params, source: str) -> AlignStage:
+        """Build the stage from ``align``, ``models.landmarks`` and ``run.batch_size``."""
+        return cls(source, params.align, params.models.landmarks, params.run.batch_size)
 
     def identity(self) -> dict[str, Any]:
         """The parameters and, where a network finds the landmarks, its hash."""

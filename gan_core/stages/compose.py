@@ -10,27 +10,27 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import one_thread
-from gan_core.compose.base import OPERATIONS, SCORES, Operation, check_composer
+from gan_core.compose.base import OPERATIONS, SCORES, Operation, check_composer, entry_name
 from gan_core.errors import UserError
-from gan_core.loading import file_sha256, load_generator
-from gan_core.params import ComposeParams, MeasureParams, ModelPaths
-from gan_core.recipes.composition_distances import Distances, Pair, pair_squares
-from gan_core.recipes.composition_plan import entry_name
+from gan_core.loading import load_generator
+from gan_core.params import ComposeParams, MeasureParams, ModelPaths, Params
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import STAGES, Stage
+from gan_core.stages.composition_distances import Distances, Pair, pair_squares
 from gan_core.storage.images import ImageCell, encode_png, image_value, to_tensor, to_uint8
 from gan_core.storage.shards import IMAGE
 
 INPUTS_SHOWN = 8
 
 
+@STAGES.register("compose")
 class ComposeStage(Stage):
     """Draws every planned composition (``gan_core.compose.kinds``).
 
     Adds ``image``; ``inputs``, the first sources side by side; ``name``, ``operation`` and ``sources``, the lineage;
     and one float32 column for each of ``SCORES`` (empty where an operation has no such score). A row is rejected as
     ``bad_composition`` where it can't be drawn or isn't finite. Pictures, of longer ones the first squares, are held
-    against their sources in the statistics (``gan_core.recipes.composition_distances``).
+    against their sources in the statistics (``gan_core.stages.composition_distances``).
     """
 
     name: ClassVar[str] = "compose"
@@ -48,13 +48,19 @@ class ComposeStage(Stage):
     def __init__(self, params: ComposeParams, models: ModelPaths, measure: MeasureParams) -> None:
         self.params = params
         self.batch_size = 8
-        self.generator = check_composer(load_generator(models.generator), models.generator)
-        self.operations: list[Operation] = [OPERATIONS.get(s.operation)(s, models) for s in params.plan]
+        generator = check_composer(load_generator(models.generator))
+        self.generator = generator.model
+        self.operations: list[Operation] = [OPERATIONS.get(s.operation)(s, models, generator) for s in params.plan]
         self.distances = Distances(measure, models)
         files = {name: digest for operation in self.operations for name, digest in operation.files().items()}
         plan = [spec.model_dump(mode="json") for spec in params.plan]
-        self._identity = {"plan": plan, "psi": params.psi, "generator": file_sha256(models.generator), **files}
+        self._identity = {"plan": plan, "psi": params.psi, "generator": generator.sha256, **files}
         self._identity["measure"] = self.distances.identity()
+
+    @classmethod
+    def build(cls, params: Params, source: str) -> "ComposeStage":
+        """Build the stage from ``compose``, ``models`` and ``measure``."""
+        return cls(params.compose, params.models, params.measure)
 
     def identity(self) -> dict[str, Any]:
         """The plan, what is measured, and the hashes of all networks that they need."""

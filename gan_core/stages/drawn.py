@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 
 
 class DrawnEditStage(Stage):

@@ -13,14 +13,19 @@ from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditKind, EditSetting, ImageEdit, LatentEdit, LatentsOf, no_references
 from gan_core.edits.plan import plan_edits
 from gan_core.inversion.delta import apply_delta
-from gan_core.loading import file_sha256, load_generator
-from gan_core.params import EditSpec, ModelPaths
+from gan_core.loading import load_generator
+from gan_core.params import EditSpec, ModelPaths, Params
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import STAGES, Stage
+from gan_core.stages.align import AlignStage
+from gan_core.stages.drawn import DrawnEditStage
+from gan_core.stages.encode import EncodeStage
+from gan_core.stages.references import SourceLatents
 from gan_core.storage.images import encode_png, image_value, to_uint8
 from gan_core.storage.shards import IMAGE
 
 
+@STAGES.register("edit")
 class EditStage(Stage):
     """Makes every planned picture of each row (``gan_core.edits``).
 
@@ -45,9 +50,15 @@ class EditStage(Stage):
         self.inputs = ("encode", "tune") if tuned else ("encode",)  # type: ignore[misc]
         self.fields: Sequence[pa.Field] = [pa.field(edit.column, IMAGE) for edit in self.plan]
         self.batch_size = batch_size
-        self.generator = load_generator(models.generator)
-        self.kinds = self._build(edits, EditSetting(models, self.generator, latents_of))
-        self._hash = file_sha256(models.generator)
+        generator = load_generator(models.generator)
+        self.generator, self._hash = generator.model, generator.sha256
+        self.kinds = self._build(edits, EditSetting(models, generator, latents_of))
+
+    @classmethod
+    def build(cls, params: Params, source: str) -> Stage:
+        """Build the stage that draws ``edits``, or takes them over from a tune stage that keeps no weights."""
+        edits = drawing_stage(params, source)
+        return DrawnEditStage(edits) if params.tune.enabled and params.tune.persist == "none" else edits
 
     def identity(self) -> dict[str, Any]:
         """The plan, with all that decides each picture, and the hashes of generator and other files."""
@@ -108,3 +119,9 @@ class EditStage(Stage):
                 return Rejected("bad_edit", f"{edit.column} gives an image with NaN or infinity")
         pixels = [to_uint8(image[None])[0] for image in images]
         return {e.column: image_value(encode_png(p), f"{key}.png") for e, p in zip(self.plan, pixels, strict=True)}
+
+
+def drawing_stage(params: Params, source: str) -> EditStage:
+    """Build the stage that draws the planned edits; rows that they refer to are aligned and encoded as the run does."""
+    latents_of = SourceLatents(source, lambda: [AlignStage.build(params, source), EncodeStage.build(params, source)])
+    return EditStage(params.edits, params.models, params.tune.enabled, params.run.batch_size, latents_of)

@@ -9,15 +9,16 @@ from torch import Tensor
 
 from gan_core.batching import chunk_size, in_chunks, one_thread
 from gan_core.encoders.fast import prepare_fast
-from gan_core.loading import file_sha256, load_encoder, load_generator
-from gan_core.params import EncodeParams, ModelPaths, Precision
+from gan_core.loading import load_encoder, load_generator
+from gan_core.params import EncodeParams, ModelPaths, Params, Precision
 from gan_core.precision import set_precision
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import STAGES, Stage
 from gan_core.storage.images import decode_image, encode_png, image_value, to_tensor, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 
 
+@STAGES.register("encode")
 class EncodeStage(Stage):
     """Encodes each aligned image and draws its reconstruction.
 
@@ -33,18 +34,24 @@ class EncodeStage(Stage):
         self, params: EncodeParams, models: ModelPaths, batch_size: int = 32, precision: Precision = "exact"
     ) -> None:
         self.batch_size = batch_size
-        self.encoder = load_encoder(models.encoder, params.encoder, models.generator)
-        self.generator = load_generator(models.generator)
+        generator = load_generator(models.generator)
+        encoder = load_encoder(models.encoder, generator, params.encoder)
+        self.encoder, self.generator = encoder.model, generator.model
         self.fields: Sequence[pa.Field] = (
             pa.field("latent", latent_type(self.encoder.n_latent, self.encoder.w_dim)),
             pa.field("reconstruction", IMAGE),
         )
-        hashes = {"encoder_sha256": file_sha256(models.encoder), "generator_sha256": file_sha256(models.generator)}
+        hashes = {"encoder_sha256": encoder.sha256, "generator_sha256": generator.sha256}
         self._identity = {"params": params.model_dump(), **hashes}
         if precision == "fast":
             prepare_fast(self.encoder)
             set_precision(self.generator, precision)
             self._identity["precision"] = precision
+
+    @classmethod
+    def build(cls, params: Params, source: str) -> "EncodeStage":
+        """Build the stage from ``encode``, ``models``, ``run.batch_size`` and ``run.precision``."""
+        return cls(params.encode, params.models, params.run.batch_size, params.run.precision)
 
     def identity(self) -> dict[str, Any]:
         """The encoder's name and the hashes of both checkpoints."""

@@ -11,14 +11,15 @@ from gan_core.edits.plan import plan_edits
 from gan_core.judges.pictures import Pictures
 from gan_core.metrics.base import ALIGNED, ENCODED, METRICS, TUNED, Columns, Metric, Setting, States
 from gan_core.metrics.statistics import pack
-from gan_core.params import EditSpec, MeasureParams, ModelPaths
+from gan_core.params import EditSpec, MeasureParams, ModelPaths, Params
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import STAGES, Stage
 from gan_core.storage.images import MAX_PIXELS, decode_image, to_tensor
 
 COLUMNS = {ALIGNED: "image", ENCODED: "reconstruction", TUNED: "tuned"}
 
 
+@STAGES.register("measure")
 class MeasureStage(Stage):
     """Scores the reconstructions and edits of every row against its aligned image, and each edit by its attribute.
 
@@ -38,6 +39,11 @@ class MeasureStage(Stage):
         columns = [column for metric in self.metrics.values() for column in metric.columns]
         self.fields: Sequence[pa.Field] = [pa.field(column, pa.float32()) for column in columns]
         self._states: dict[str, States] = {name: {} for name in self.metrics}
+
+    @classmethod
+    def build(cls, params: Params, source: str) -> "MeasureStage":
+        """Build the stage from ``measure``, ``edits`` and ``models``."""
+        return cls(params.measure, params.edits, params.models, params.tune.enabled, params.run.batch_size)
 
     def identity(self) -> dict[str, Any]:
         """The metrics, what they compare, and the hashes of their networks."""

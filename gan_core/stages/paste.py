@@ -8,15 +8,16 @@ import pyarrow as pa
 
 from gan_core.align.paste import paste_face
 from gan_core.edits.plan import plan_edits
-from gan_core.params import EditSpec, PasteParams
+from gan_core.params import EditSpec, Params, PasteParams
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import STAGES, Stage
 from gan_core.storage.images import decode_image, encode_png, image_value
 from gan_core.storage.shards import IMAGE
 
 SUFFIX = "/pasted"
 
 
+@STAGES.register("paste")
 class PasteStage(Stage):
     """Lays each edited face on the square that it was cut from, with a soft edge.
 
@@ -33,6 +34,11 @@ class PasteStage(Stage):
         self.columns = [edit.column for edit in plan_edits(edits)]
         self.fields: Sequence[pa.Field] = [pa.field(f"{column}{SUFFIX}", IMAGE) for column in self.columns]
         self.batch_size = 4
+
+    @classmethod
+    def build(cls, params: Params, source: str) -> "PasteStage":
+        """Build the stage from ``paste``, ``edits`` and ``align.max_pixels``."""
+        return cls(source, params.paste, params.edits, params.align.max_pixels)
 
     def identity(self) -> dict[str, Any]:
         """The parameters and which pictures are pasted."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gan_core.errors import ParamsError, near_matches
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.shards import list_shards, read_rows
 
 

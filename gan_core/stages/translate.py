@@ -14,20 +14,23 @@ from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, LatentsOf, 
 from gan_core.edits.plan import plan_edits
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.judges.segmenter import CLASSES
-from gan_core.loading import file_sha256, load_encoder, load_generator, read_card
-from gan_core.params import ModelPaths, TranslateParams
+from gan_core.loading import load_encoder, load_generator
+from gan_core.params import ModelPaths, Params, TranslateParams
 from gan_core.rows import Rejected, Row, row_seed
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import STAGES, Stage
+from gan_core.stages.align import AlignStage
+from gan_core.stages.references import SourceLatents
 from gan_core.storage.images import ImageError, encode_png, image_value, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 from gan_core.translation.inputs import INPUTS, EncoderInput, check_factors, label_cell, picture_cell
 from gan_core.translation.masks import MASKS
 from gan_core.translation.scores import SCORES_OF, Scorer, Translated
-from gan_core.translation.tasks import find_task
+from gan_core.translation.tasks import TASKS, translator_path
 
 INPUT, OUTPUT, LATENT, FACTOR = "input", "output", "latent", "factor"
 
 
+@STAGES.register("translate")
 class TranslateStage(Stage):
     """Encodes what ``translate.column`` holds, or what is made of it, and draws it by the task's generator.
 
@@ -51,16 +54,17 @@ class TranslateStage(Stage):
         latents_of: LatentsOf = no_references,
     ) -> None:
         self.params, self.source, self.batch_size = params, source, batch_size
-        self.task = find_task(params.task)
+        self.task = TASKS.get(params.task)
         self.inputs = ("align",) if params.align else ("source",)  # type: ignore[misc]
         decoder = str(getattr(models, self.task.decoder))
         self.transform = INPUTS.get(self.task.input_kind)(params.factors, params.masks, params.classes)
-        self.encoder = load_encoder(encoder_path, read_card(encoder_path).name, decoder)
-        self.generator, self.side = load_generator(decoder), self.encoder.input_size
+        generator = load_generator(decoder)
+        encoder = load_encoder(encoder_path, generator)
+        self.encoder, self.generator, self.side = encoder.model, generator.model, encoder.model.input_size
         self._check(encoder_path)
         own = models.model_copy(update={"generator": decoder})
         self.plan = plan_edits(params.variants)
-        self.kinds = self._build(EditSetting(own, self.generator, latents_of))
+        self.kinds = self._build(EditSetting(own, generator, latents_of))
         scores = [name for name in SCORES_OF[self.task.name] if name != "mean_iou" or params.classes == CLASSES]
         scores += ["diversity"] if len(self.plan) > 1 else []
         self.scorer = Scorer(scores, models)
@@ -72,7 +76,20 @@ class TranslateStage(Stage):
             pa.field(FACTOR, pa.int32()),
             *(pa.field(score, pa.float32()) for score in scores),
         ]
-        self._hashes = {"encoder_sha256": file_sha256(encoder_path), "generator_sha256": file_sha256(decoder)}
+        self._hashes = {"encoder_sha256": encoder.sha256, "generator_sha256": generator.sha256}
+
+    @classmethod
+    def build(cls, params: Params, source: str) -> "TranslateStage":
+        """Build the stage from ``translate`` and ``models``; rows that variants refer to are inverted as it says."""
+        plain = params.model_copy(update={"translate": style_params(params.translate)})
+        path = params.translate.encoder or str(translator_path(params, params.translate.task))
+
+        def stages() -> list[Stage]:
+            aligned = [AlignStage.build(params, source)] if params.translate.align else []
+            return [*aligned, cls.build(plain, source)]
+
+        latents_of = SourceLatents(source, stages)
+        return cls(params.translate, params.models, path, source, params.run.batch_size, latents_of)
 
     def identity(self) -> dict[str, Any]:
         """The task's settings, all that decides the variants, and the hashes of all networks."""
@@ -168,3 +185,13 @@ class TranslateStage(Stage):
             check_factors(self.params.factors, self.side)
         for mask in self.params.masks:
             MASKS.get(mask)
+
+
+def style_params(params: TranslateParams) -> TranslateParams:
+    """What gives the styles of rows that variants refer to: the inversion of their pictures, where a column has them.
+
+    A label map or a sketch says nothing of colours; without pictures its own translation has to do.
+    """
+    pictures = params.column if params.made or params.align else params.truth
+    inversion = {"task": "inversion", "encoder": "", "made": True, "column": pictures} if pictures else {}
+    return params.model_copy(update={"variants": [], **inversion})

@@ -17,10 +17,11 @@ from gan_core.inversion.group import tune_group
 from gan_core.inversion.projector import PTI, project
 from gan_core.inversion.pti import Tuned, tune_pivots
 from gan_core.judges.perceptual import load_perceptual
-from gan_core.loading import file_sha256, load_generator
-from gan_core.params import ModelPaths, TuneParams
+from gan_core.loading import load_generator
+from gan_core.params import ModelPaths, Params, TuneParams
 from gan_core.rows import Rejected, Row, row_seed
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import STAGES, Stage
+from gan_core.stages.edit import drawing_stage
 from gan_core.stages.encode import aligned_images
 from gan_core.storage.images import encode_png, image_value, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
@@ -38,6 +39,7 @@ FIELDS = (
 )
 
 
+@STAGES.register("tune")
 class TuneStage(Stage):
     """Tunes the generator to each row at its latent, ``params.batch_size`` rows at a time.
 
@@ -62,16 +64,18 @@ class TuneStage(Stage):
         self.params = params
         self.edits = edits
         self.batch_size = params.batch_size
-        self.generator = load_generator(models.generator)
-        self.loss = load_perceptual(models.perceptual)
+        generator, loss = load_generator(models.generator), load_perceptual(models.perceptual)
+        self.generator, self.loss = generator.model, loss.model
         self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
-        hashes = {
-            "perceptual_sha256": file_sha256(models.perceptual),
-            "generator_sha256": file_sha256(models.generator),
-        }
+        hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
         self._identity = {"params": params.model_dump(exclude={"enabled"}), **hashes}
         if edits:
             self._identity["edits"] = edits.identity()
+
+    @classmethod
+    def build(cls, params: Params, source: str) -> "TuneStage":
+        """Build the stage from ``tune`` and ``models``; where no weights are kept it draws ``edits`` too."""
+        return cls(params.tune, params.models, drawing_stage(params, source) if params.tune.persist == "none" else None)
 
     def identity(self) -> dict[str, Any]:
         """The tuning parameters, the hashes of the generator and the perceptual trunk, and the edits drawn here."""

@@ -10,7 +10,7 @@ from gan_core.editing.calibrate import Faces, calibrate
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.linear import condition, svm_direction
 from gan_core.errors import ParamsError, near_matches
-from gan_core.loading import file_sha256, load_generator
+from gan_core.loading import load_generator
 from gan_core.params import DirectionsParams, ModelPaths
 from gan_core.training.directions import network_eyes, sample_faces
 
@@ -31,7 +31,8 @@ def fit_boundaries(
     for name in [*attributes, *free_of]:
         if name not in eyes.names:
             raise ParamsError(f"no attribute {name!r} to fit{near_matches(name, eyes.names)}")
-    generator, sha256 = load_generator(models.generator), file_sha256(models.generator)
+    loaded = load_generator(models.generator)
+    generator, sha256 = loaded.model, loaded.sha256
     faces = sample_faces(generator, params.samples, params.seed, eyes)
     held_out = min(CALIBRATION_FACES, params.samples // 4)
     few = Faces(faces.w_plus[:held_out], faces.attributes[:held_out], faces.identity[:held_out])

@@ -17,7 +17,7 @@ from gan_core.editing.linear import FITS, Array
 from gan_core.editing.refine import refine
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.loading import file_sha256, load_generator, load_network
+from gan_core.loading import load_generator, load_network
 from gan_core.params import DirectionsParams, ModelPaths, load_params
 
 METRICS = Path("data/metrics/directions.json")
@@ -32,27 +32,27 @@ def train_directions(params: DirectionsParams, models: ModelPaths) -> list[Direc
 
     Labels come from the attribute network alone; ``models.identity`` says what must not change.
     """
-    generator = load_generator(models.generator)
-    eyes = network_eyes(models)
+    loaded = load_generator(models.generator)
+    generator, eyes = loaded.model, network_eyes(models)
     for name in params.attributes:
         if name not in eyes.names:
             raise ParamsError(f"directions.attributes: unknown attribute {name!r}{near_matches(name, eyes.names)}")
     faces = sample_faces(generator, params.samples, params.seed, eyes)
     unit = f"{params.move:g} of the attribute's range"
-    drafts = [Direction(name, torch.empty(0), file_sha256(models.generator), unit=unit) for name in params.attributes]
+    drafts = [Direction(name, torch.empty(0), loaded.sha256, unit=unit) for name in params.attributes]
     held_out = min(SCORE_FACES, params.samples // 4)
     fits, faces = fit_all(_part(faces, slice(held_out, None))), _part(faces, slice(held_out))
     directions = [choose_direction(generator, faces, fits, eyes, draft, params) for draft in drafts]
     made_by = f"gan_core.training.directions, {params.samples} samples, seed {params.seed}"
-    save_directions(models.directions, directions, made_by, {"attributes_sha256": file_sha256(models.attributes)})
+    save_directions(models.directions, directions, made_by, {"attributes_sha256": eyes.attributes_sha256})
     return directions
 
 
 def network_eyes(models: ModelPaths) -> Scorers:
     """Judge pictures by the attribute regressor and the identity embedder."""
-    regressor, embedder = load_network(models.attributes, "attributes"), load_network(models.identity, "identity")
-    names: Sequence[str] = regressor.names  # type: ignore[assignment]
-    return Scorers(tuple(names), lambda images: (regressor(images) + 1) / 2, embedder)
+    attributes, identity = load_network(models.attributes, "attributes"), load_network(models.identity, "identity")
+    names: Sequence[str] = attributes.model.names  # type: ignore[assignment]
+    return Scorers(tuple(names), lambda images: (attributes.model(images) + 1) / 2, identity.model, attributes.sha256)
 
 
 @torch.no_grad()

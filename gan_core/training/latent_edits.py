@@ -118,10 +118,11 @@ def _draw(
 
 def train_latent_edits(params: LatentEditsParams, models: ModelPaths) -> dict[str, dict[str, float]]:
     """Train, score and store what ``models.latent_edits`` names; return the scores."""
-    generator, eyes = load_generator(models.generator), network_eyes(models)
+    loaded, eyes = load_generator(models.generator), network_eyes(models)
+    generator = loaded.model
     editor, held_out = train_editor(params, generator, eyes)
     scores = score(editor, generator, eyes, held_out)
-    save_editor(models.latent_edits, editor, models.generator, {"held_out": scores, "params": params.model_dump()})
+    save_editor(models.latent_edits, editor, loaded.sha256, {"held_out": scores, "params": params.model_dump()})
     return scores
 
 

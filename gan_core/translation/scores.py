@@ -6,13 +6,13 @@ from itertools import combinations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_core.batching import in_chunks
 from gan_core.judges.networks import AttributeRegressor
-from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
+from gan_core.judges.perceptual import load_perceptual
 from gan_core.judges.segmenter import count_overlaps, mean_iou
-from gan_core.loading import file_sha256, load_network
+from gan_core.loading import load_network
 from gan_core.metrics.pixel import mse, psnr
 from gan_core.params import ModelPaths
 from gan_core.toy.renderer import FACTORS
@@ -46,9 +46,13 @@ class Scorer:
     def __init__(self, names: Sequence[str], models: ModelPaths) -> None:
         self.names, self.models = tuple(names), models
         wanted = {network for name in self.names for network in SCORES[name].networks}
-        self.networks: dict[str, nn.Module] = {n: load_network(getattr(models, n), n) for n in wanted if n in NETWORKS}
-        self.distance: PerceptualLoss | None = load_perceptual(models.perceptual) if "perceptual" in wanted else None
-        self.files = {f"{name}_sha256": file_sha256(getattr(models, name)) for name in sorted(wanted)}
+        networks = {name: load_network(getattr(models, name), name) for name in NETWORKS if name in wanted}
+        distance = load_perceptual(models.perceptual) if "perceptual" in wanted else None
+        self.networks = {name: loaded.model for name, loaded in networks.items()}
+        self.distance = distance.model if distance else None
+        hashes = {name: network.sha256 for name, network in networks.items()}
+        hashes |= {"perceptual": distance.sha256} if distance else {}
+        self.files = {f"{name}_sha256": sha256 for name, sha256 in sorted(hashes.items())}
 
     def score(self, x: Translated) -> dict[str, list[float | None]]:
         """Return the scores of each row by name, ``None`` for scores that need an unknown truth."""

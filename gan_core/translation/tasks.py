@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gan_core.errors import ParamsError, near_matches
 from gan_core.params import Params, Term
+from gan_core.registry import Registry
 
 Weights = Mapping[Term, float]
 INVERSION: Weights = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1}
@@ -34,6 +34,9 @@ class TranslationTask:
     mirror_independently: bool = False
     decoder: Literal["generator", "second_generator"] = "generator"
 
+    def __str__(self) -> str:
+        return f"Reads {self.input_kind.replace('-', ' ')}, drawn by models.{self.decoder}."
+
 
 FRONTALISATION: Weights = {
     "l2": 0.001,
@@ -43,25 +46,18 @@ FRONTALISATION: Weights = {
     "identity": 1.0,
     "w_norm": 0.005,
 }
-TASKS: dict[str, TranslationTask] = {
-    task.name: task
-    for task in (
-        TranslationTask("inversion", "picture", INVERSION),
-        TranslationTask("frontalisation", "picture", FRONTALISATION, mirror_independently=True),
-        TranslationTask("sketch", "sketch", WITHOUT_IDENTITY),
-        TranslationTask("segmentation", "labels", WITHOUT_IDENTITY),
-        TranslationTask("super-resolution", "low-resolution", WITH_IDENTITY),
-        TranslationTask("inpainting", "masked", WITH_IDENTITY),
-        TranslationTask("toonify", "picture", INVERSION, decoder="second_generator"),
-    )
-}
-
-
-def find_task(name: str) -> TranslationTask:
-    """Return the task ``name``; raises ``ParamsError`` with near matches if there is none."""
-    if name not in TASKS:
-        raise ParamsError(f"unknown translation task {name!r}{near_matches(name, TASKS)}")
-    return TASKS[name]
+TASKS: Registry[TranslationTask] = Registry("translation task")
+"""The tasks by name. Other packages add theirs through the entry-point group ``edit_dataset.translation task``."""
+for _task in (
+    TranslationTask("inversion", "picture", INVERSION),
+    TranslationTask("frontalisation", "picture", FRONTALISATION, mirror_independently=True),
+    TranslationTask("sketch", "sketch", WITHOUT_IDENTITY),
+    TranslationTask("segmentation", "labels", WITHOUT_IDENTITY),
+    TranslationTask("super-resolution", "low-resolution", WITH_IDENTITY),
+    TranslationTask("inpainting", "masked", WITH_IDENTITY),
+    TranslationTask("toonify", "picture", INVERSION, decoder="second_generator"),
+):
+    TASKS.register(_task.name)(_task)
 
 
 def decoder_path(params: Params, task: TranslationTask) -> str:

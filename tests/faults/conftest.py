@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from gan_core.rows import Rejected, Row
-from gan_core.run.run_stage import run_stage
-from gan_core.run.stage import Stage
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.atomic import HashingFile
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.receipts import Receipt

@@ -17,7 +17,7 @@ from flows import servers
 from flows.edit_dataset import edit_dataset
 from flows.servers import Running
 from tasks.record import read_record
-from tasks.tracking import sync
+from tasks.tracking.runs import sync
 from tests.faults.test_kill_flow import Runs, hashes, written
 from tests.postgresql import PROGRAMS, REASON, PostgreSQL
 

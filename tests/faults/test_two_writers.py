@@ -13,8 +13,8 @@ import pytest
 
 from gan_core.errors import DataError
 from gan_core.rows import Rejected, Row
-from gan_core.run.run_stage import run_stage
-from gan_core.run.stage import Stage
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.receipts import Receipt, valid_receipt
 from gan_core.storage.shards import ShardWriter, shard_name
 

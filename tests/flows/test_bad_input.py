@@ -8,10 +8,11 @@ import torch
 import yaml
 
 from flows import cli, servers
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.encoders.psp import GradualStyleEncoder
-from gan_core.loading import Card, model_tensors, save_checkpoint
+from gan_core.loading import model_tensors
 from gan_core.params import load_params
-from gan_core.run.job import begin_run, plan_run
+from gan_core.recipes.base import plan_run
 from gan_core.storage.shards import ShardWriter
 from gan_core.toy.sample import FIELDS
 
@@ -115,7 +116,7 @@ def test_empty_shards(project: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_folder_of_another_run(project: Path, tiny_dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
-    begin_run(plan_run(tiny_dataset, "out"))
+    plan_run(tiny_dataset, "out").begin()
     message = refused(capsys, project, tiny_dataset, "--set", "tune.steps=9")
     assert "tune.params.steps: 2 → 9" in message and "--update" in message
     with pytest.raises(pytest.fail.Exception, match="went on"):

@@ -12,9 +12,9 @@ from prefect.states import Completed, Crashed, Failed, Pending, Running, Schedul
 from flows import batches
 from flows.batches import Batch, _follow, _lost, beat_path, beating
 from gan_core.params import Params
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 
-JOB = Job(Params(), "ds", "out", {"shard-00000.parquet": 3}, {"align": {}})
+JOB = Run(Params(), "ds", "out", {"shard-00000.parquet": 3}, {"align": {}})
 
 
 def batch(**more: Any) -> Batch:
@@ -69,7 +69,7 @@ def test_only_lost_batches_are_handed_out_again(
     monkeypatch.chdir(tmp_path)
     begun: list[list[str]] = []
 
-    def start(job: Job, shards: list[str]) -> Batch:
+    def start(run: Run, shards: list[str]) -> Batch:
         begun.append(shards)
         return batch()
 

@@ -28,7 +28,7 @@ def test_import_writes_to_the_model_store(
         cli.main(["checkpoints", "import", str(GOLDEN / "ada-tiny.pkl"), "--licence", "mine"])
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith("data/models/ada-tiny.safetensors: sha256 ")
-    assert load_generator("data/models/ada-tiny.safetensors").size == 16
+    assert load_generator("data/models/ada-tiny.safetensors").model.size == 16
 
 
 def test_a_refused_file_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:

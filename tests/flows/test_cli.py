@@ -10,9 +10,9 @@ import typer
 from flows import cli
 from flows.inspection import describe
 from gan_core.params import load_params
-from gan_core.recipes.edit import build_stage
-from gan_core.run.job import begin_run, plan_run
-from gan_core.run.run_stage import run_stage
+from gan_core.recipes.base import plan_run
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import build_stage
 
 GROUPS = {"server": cli.server, "directions": cli.directions, "checkpoints": cli.checkpoints.app}
 COMMANDS = [
@@ -68,15 +68,14 @@ def test_directions_have_a_command_of_their_own(project: Path, capsys: pytest.Ca
 
 
 def test_inspecting_a_run_tells_finished_from_missing_shards(project: Path, tiny_dataset: str) -> None:
-    job = plan_run(tiny_dataset, "out")
-    begin_run(job)
+    run = plan_run(tiny_dataset, "out").begin()
     align = build_stage("align", load_params(), tiny_dataset)
-    receipts = [run_stage(align, shard, "out") for shard in job.shards[:2]]
+    receipts = [run_stage(align, shard, "out") for shard in run.shards[:2]]
     lines = list(describe("out"))
     assert "3 shards, 8 rows" in lines[0]
     assert "2 shards, 6 rows, 5 ok, 1 not_an_image" in lines[1]
     assert "not finished: shard-00002.parquet (it is not there)" in lines[1]
-    shard = "\n".join(describe(f"out/align/{job.shards[0]}"))
+    shard = "\n".join(describe(f"out/align/{run.shards[0]}"))
     assert receipts[0].output_sha256 in shard and "portraits/7000000.png, bad/web-page.jpg" in shard
     assert "3 rows, 2 ok, 1 not_an_image" in shard and "image (struct" in shard
 

@@ -10,11 +10,12 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from flows import cli, compare_encoders
+from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.encoders.base import ENCODERS
-from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
+from gan_core.loading import load_generator, model_tensors
 from gan_core.params import load_params
-from gan_core.run.job import load_run
-from tasks.tracking import champion
+from gan_core.runs.run import load_run
+from tasks.tracking.registry import champion
 from tests.conftest import write_dataset
 
 pytestmark = pytest.mark.usefixtures("on_server")
@@ -23,7 +24,7 @@ NETWORK = {"input_size": 64, "units": [1, 1, 1, 1], "width": 8}
 
 def write_encoder(path: Path, variant: str, generator: str) -> None:
     torch.manual_seed(1)
-    encoder = ENCODERS.get(variant).for_generator(load_generator(generator), **NETWORK)
+    encoder = ENCODERS.get(variant).for_generator(load_generator(generator).model, **NETWORK)
     card = Card(
         kind="encoder",
         name=variant,
@@ -42,7 +43,7 @@ def test_runs_have_one_parent_and_the_best_is_the_champion(
     project: Path, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cost = {"parameters": 1000.0, "images_per_s": 50.0, "peak_mb": 20.0}
-    monkeypatch.setattr(compare_encoders, "encoder_cost", lambda path, generator: cost)
+    monkeypatch.setattr(compare_encoders, "encoder_cost", lambda path: cost)
     dataset = write_dataset(project / "ds", (6,))
     params = yaml.safe_load(Path("params.yaml").read_text())
     for variant in ("psp", "e4e"):

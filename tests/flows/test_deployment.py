@@ -19,7 +19,7 @@ from prefect.utilities.callables import parameter_schema
 
 from flows import servers
 from gan_core.plain import run_plain
-from gan_core.run.job import plan_run
+from gan_core.recipes.base import plan_run
 from gan_core.storage.receipts import Receipt
 from tests.faults.test_kill_flow import hashes, written
 

@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
 from flows.edit_dataset import edit_dataset
-from gan_core.run.run_stage import run_stage
+from gan_core.runs.run_stage import run_stage
 from gan_core.storage.receipts import Receipt
 from tasks import shards
 

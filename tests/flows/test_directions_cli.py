@@ -11,7 +11,8 @@ from PIL import Image
 
 from flows import cli
 from gan_core.checkpoints.files import file_sha256
-from gan_core.editing.directions import list_directions
+from gan_core.editing.directions import load_directions
+from gan_core.loading import load_generator
 from gan_core.paths.stored import load_paths
 
 
@@ -62,7 +63,8 @@ def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.Capture
     (project / "params.yaml").write_text(yaml.safe_dump(settings))
     reply = answered(capsys, "directions", "fit", "orthogonal", "mine.safetensors")
     assert [line.split()[0] for line in reply.splitlines()] == ["smile", "yaw"]
-    assert set(load_paths("mine.safetensors", models(project)["generator"]).named) == {"smile", "yaw"}
+    found = load_paths("mine.safetensors", load_generator(models(project)["generator"])).model
+    assert set(found.named) == {"smile", "yaw"}
     assert set(json.loads(Path("data/metrics/mine.json").read_text())) == {"smile", "yaw", "scores"}
     assert "no way to fit 'wraped'; did you mean 'warped'" in refused(
         capsys, "directions", "fit", "wraped", "x.safetensors"
@@ -81,9 +83,8 @@ def test_name_takes_published_paths_and_ours(project: Path, capsys: pytest.Captu
         capsys, "directions", "name", "support_sets.pt", "mine.safetensors"
     )
     assert "yaw" in answered(capsys, "directions", "name", "mine.safetensors", "again.safetensors")
-    first, again = (
-        load_paths(file, models(project)["generator"]) for file in ("mine.safetensors", "again.safetensors")
-    )
+    generator = load_generator(models(project)["generator"])
+    first, again = (load_paths(file, generator).model for file in ("mine.safetensors", "again.safetensors"))
     assert first.named == again.named and set(first.named) == {"yaw"}
     wide = refused(capsys, "directions", "name", "support_sets.pt", "x.safetensors", "--space", "w_plus")
     assert "moves codes of 16 numbers, w_plus of this generator has 160" in wide
@@ -96,7 +97,7 @@ def test_import_adds_what_fits_and_refuses_the_rest(project: Path, capsys: pytes
     reply = answered(capsys, "directions", "import", file, "mine.safetensors", "--space", "w", "--layers", "2", "6")
     assert "layers 2 to 6, strengths -1 to 1" in reply
     answered(capsys, "directions", "import", file, "mine.safetensors", "--space", "w", "--absolute", "--name", "old")
-    age, old = list_directions("mine.safetensors")
+    age, old = load_directions("mine.safetensors").model.values()
     assert (age.name, age.layers, age.origin, old.origin) == ("age", (2, 6), None, 0.0)
     assert age.generator_sha256 == file_sha256(models(project)["generator"])
     for arguments, message in (
@@ -113,7 +114,8 @@ def test_import_of_what_another_generator_has_must_be_told(
 ) -> None:
     from gan_core.checkpoints.files import load_checkpoint, save_checkpoint
 
-    tensors, card = load_checkpoint(models(project)["generator"])
+    stored = load_checkpoint(models(project)["generator"])
+    tensors, card = stored.model, stored.card
     save_checkpoint(tmp_path / "other.safetensors", {key: t * 1.5 for key, t in tensors.items()}, card)
     settings = yaml.safe_load((project / "params.yaml").read_text())
     settings["models"]["generator"] = str(tmp_path / "other.safetensors")
@@ -132,7 +134,7 @@ def test_fit_finds_the_leading_factors(
     lines = answered(capsys, "directions", "fit", method, "mine.safetensors", "--count", "3").splitlines()
     assert [line.split()[0] for line in lines] == [f"{method}-{i}" for i in range(3)]
     assert all(f"1 = {unit}" in line for line in lines)
-    vectors = np.stack([d.vector.numpy() for d in list_directions("mine.safetensors")])
+    vectors = np.stack([d.vector.numpy() for d in load_directions("mine.safetensors").model.values()])
     lengths = np.linalg.norm(vectors, axis=1)
     assert np.allclose(vectors / lengths[:, None] @ (vectors / lengths[:, None]).T, np.eye(3), atol=1e-4)
     assert (np.diff(lengths) < 0).all() if method == "pca" else np.allclose(lengths, 1, atol=1e-4)
@@ -158,14 +160,14 @@ def test_fit_finds_boundaries_free_of_others(project: Path, capsys: pytest.Captu
 
     def fitted(*options: str) -> dict[str, np.ndarray]:
         answered(capsys, "directions", "fit", "svm", "mine.safetensors", *options)
-        found = {d.name: d.vector.numpy().astype(float) for d in list_directions("mine.safetensors")}
+        found = {d.name: d.vector.numpy().astype(float) for d in load_directions("mine.safetensors").model.values()}
         return {name: vector / np.linalg.norm(vector) for name, vector in found.items()}
 
     plain = fitted("--attribute", "smile", "--attribute", "yaw")
     free = fitted("--attribute", "smile", "--free-of", "yaw", "--free-of", "smile")
     assert abs(plain["smile"] @ plain["yaw"]) > 1e-3
     assert abs(free["smile"] @ plain["yaw"]) < 1e-5
-    (direction,) = list_directions("mine.safetensors")
+    (direction,) = load_directions("mine.safetensors").model.values()
     assert direction.method == "svm free of yaw"
     assert "did you mean 'smile'" in refused(
         capsys, "directions", "fit", "svm", "x.safetensors", "--attribute", "smile", "--free-of", "smyle"

@@ -16,8 +16,8 @@ from flows.ledger import link
 from flows.servers import Running
 from gan_core.errors import DataError, ParamsError
 from gan_core.params import load_params
-from gan_core.run.job import Job
-from gan_core.run.run_stage import run_stage
+from gan_core.runs.run import Run
+from gan_core.runs.run_stage import run_stage
 from gan_core.storage.receipts import Receipt
 from gan_core.storage.shards import read_rows
 from tasks import shards
@@ -88,7 +88,7 @@ def test_the_run_in_mlflow_is_a_link_where_there_is_a_page(project: Path, monkey
     monkeypatch.delenv("MLFLOW_BACKEND_STORE_URI", raising=False)
 
     def linked(uri: str, run_id: str | None = "abc") -> str:
-        return link(Job(load_params(overrides={"track.uri": uri}), "data", "out", {}, {}), run_id).splitlines()[1]
+        return link(Run(load_params(overrides={"track.uri": uri}), "data", "out", {}, {}), run_id).splitlines()[1]
 
     assert linked("http://tracking:5000") == "- MLflow: [abc](http://tracking:5000/#/runs/abc)"
     assert linked("http://tracking:5000", None) == "- MLflow: not logged yet: `edit-dataset sync out`"

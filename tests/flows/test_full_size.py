@@ -38,12 +38,12 @@ def test_batch_sizes_that_trials_have_shown_are_settings_of_the_run(
 ) -> None:
     planned = []
 
-    def plan_run(source: str, output: str, params: str, overrides: dict[str, Any], update: bool) -> None:
+    def plan_run(source: str, output: str, params: str, overrides: dict[str, Any], update: bool, recipe: str) -> None:
         planned.append(overrides)
         raise DataError("that is enough")
 
     monkeypatch.setattr("gan_core.probe.probe_settings", lambda params, *_: {"tune.batch_size": params.run.batch_size})
-    monkeypatch.setattr("gan_core.run.job.plan_run", plan_run)
+    monkeypatch.setattr("gan_core.recipes.base.plan_run", plan_run)
     with pytest.raises(SystemExit):
         cli.main(["run", "source", "output", "--probe", "--set", "run.batch_size=3"])
     assert planned == [{"run.batch_size": 3, "tune.batch_size": 3}]

@@ -11,12 +11,13 @@ import pytest
 from flows import doctor, servers
 from flows.doctor import Check, examine
 from flows.inspection import describe
-from flows.status import DAMAGED, DONE, WAITING, WRITING, describe_runs, find_runs, read_state, withdraw
+from flows.status import DAMAGED, DONE, WAITING, WRITING, describe_runs, find_failed, find_runs, invalidate, read_state
 from gan_core.errors import DataError
 from gan_core.params import load_params
-from gan_core.recipes.edit import build_stage
-from gan_core.run.job import Job, begin_run, plan_run
-from gan_core.run.run_stage import run_stage
+from gan_core.recipes.base import plan_run
+from gan_core.runs.run import Run
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import build_stage
 from gan_core.storage.receipts import require_receipt, write_receipt
 
 ROOT = Path(__file__).parents[2]
@@ -24,18 +25,17 @@ QUICK = {"tune.enabled": False, "edits": []}
 
 
 @pytest.fixture
-def job(project: Path, tiny_dataset: str) -> Job:
+def run(project: Path, tiny_dataset: str) -> Run:
     """A run with aligned shards, the first of them encoded."""
-    job = plan_run(tiny_dataset, "runs/a", overrides=QUICK)
-    begin_run(job)
-    align = build_stage("align", job.params, tiny_dataset)
-    for shard in job.shards:
-        run_stage(align, shard, job.output)
-    run_stage(build_stage("encode", job.params, tiny_dataset), job.shards[0], job.output)
-    return job
+    run = plan_run(tiny_dataset, "runs/a", overrides=QUICK).begin()
+    align = build_stage("align", run.params, tiny_dataset)
+    for shard in run.shards:
+        run_stage(align, shard, run.output)
+    run_stage(build_stage("encode", run.params, tiny_dataset), run.shards[0], run.output)
+    return run
 
 
-def test_status_tells_shards_by_state_and_rows_by_reason(job: Job) -> None:
+def test_status_tells_shards_by_state_and_rows_by_reason(run: Run) -> None:
     Path("runs/a/align/shard-00002.parquet").write_bytes(b"spoiled")
     Path("runs/a/encode/.shard-00001.parquet.lock").touch()
     state = read_state("runs/a")
@@ -44,14 +44,14 @@ def test_status_tells_shards_by_state_and_rows_by_reason(job: Job) -> None:
     assert state.rows == Counter({("ok", "align"): 3, ("ok", "encode"): 2, ("not_an_image", "align"): 1})
     Path("runs/a/pending.json").touch()
     lines = list(describe_runs("runs"))
-    assert lines[0] == f"runs/a: {job.source}, 3 of 12 shards, not finished: run it again to go on"
+    assert lines[0] == f"runs/a: edit of {run.source}, 3 of 12 shards, not finished: run it again to go on"
     assert "  align    1 damaged, 2 finished" in lines
     assert "  rows     5 ok, 1 not_an_image (align), 2 not begun" in lines
     assert "  MLflow   not logged yet: `edit-dataset sync runs/a`" in lines
     assert find_runs("runs/a") == ["runs/a"]
 
 
-def test_flags_of_rows_that_went_on_are_counted(job: Job) -> None:
+def test_flags_of_rows_that_went_on_are_counted(run: Run) -> None:
     shard = "runs/a/encode/shard-00000.parquet"
     receipt = require_receipt(shard, "")
     write_receipt(shard, receipt.model_copy(update={"flags": {"diverged": 1}}))
@@ -66,15 +66,17 @@ def test_no_run_is_told_in_one_line(tmp_path: Path) -> None:
         find_runs(str(tmp_path))
 
 
-def test_failed_rows_are_made_again_with_their_shards_and_no_others(job: Job) -> None:
+def test_failed_rows_are_made_again_with_their_shards_and_no_others(run: Run) -> None:
     before = {str(p): p.stat().st_mtime_ns for p in Path("runs/a").rglob("*.parquet")}
-    assert withdraw("runs/a", "not_an_image") == [
-        f"{stage}/shard-00000.parquet" for stage in ("align", "encode", "edit", "measure")
-    ]
+    before_all = read_state("runs/a").shards["align"]
+    failed = find_failed(run, "not_an_image")
+    assert failed == [(stage, "shard-00000.parquet") for stage in ("align", "encode", "edit", "measure")]
+    assert read_state("runs/a").shards["align"] == before_all
+    invalidate(run, failed)
     state = read_state("runs/a")
     assert state.shards["align"] == Counter({DONE: 2, DAMAGED: 1})
-    align = build_stage("align", job.params, job.source)
-    made = [run_stage(align, shard, job.output) for shard in job.shards]
+    align = build_stage("align", run.params, run.source)
+    made = [run_stage(align, shard, run.output) for shard in run.shards]
     assert [receipt.reused for receipt in made] == [False, True, True]
     assert {path for path, when in before.items() if Path(path).stat().st_mtime_ns != when} == {
         "runs/a/align/shard-00000.parquet"
@@ -87,9 +89,9 @@ def test_rows_are_looked_at_before_prefect_reads_its_settings() -> None:
     assert done.stdout == "False\n"
 
 
-def test_a_reason_that_no_row_has_is_refused_with_the_ones_there_are(job: Job) -> None:
+def test_a_reason_that_no_row_has_is_refused_with_the_ones_there_are(run: Run) -> None:
     with pytest.raises(DataError, match="no row of runs/a is 'no_image'; did you mean 'not_an_image'"):
-        withdraw("runs/a", "no_image")
+        find_failed(run, "no_image")
 
 
 def test_doctor_finds_nothing_wrong_with_a_good_set_up(project: Path) -> None:

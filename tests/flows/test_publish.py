@@ -11,9 +11,10 @@ from dvc.repo import Repo
 from flows.cli import main
 from flows.publish import publish
 from gan_core.errors import DataError, UserError
-from gan_core.recipes.edit import build_stage
-from gan_core.run.job import Job, begin_run, plan_run
-from gan_core.run.run_stage import run_stage
+from gan_core.recipes.base import plan_run
+from gan_core.runs.run import Run
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import build_stage
 from gan_core.storage.shards import list_shards
 from tasks.versions import dvc_hashes
 
@@ -24,14 +25,13 @@ AT_WORK = (
 
 
 @pytest.fixture
-def job(project: Path, tiny_dataset: str) -> Job:
+def run(project: Path, tiny_dataset: str) -> Run:
     """A run that has only aligned."""
-    job = plan_run(tiny_dataset, "runs/a", overrides={"tune.enabled": False, "edits": []})
-    begin_run(job)
-    align = build_stage("align", job.params, tiny_dataset)
-    for shard in job.shards:
-        run_stage(align, shard, job.output)
-    return job
+    run = plan_run(tiny_dataset, "runs/a", overrides={"tune.enabled": False, "edits": []}).begin()
+    align = build_stage("align", run.params, tiny_dataset)
+    for shard in run.shards:
+        run_stage(align, shard, run.output)
+    return run
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def versioned(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("versioned")
-def test_a_published_stage_is_a_dataset_with_its_origin_and_survives_gc(job: Job) -> None:
+def test_a_published_stage_is_a_dataset_with_its_origin_and_survives_gc(run: Run) -> None:
     version = publish("runs/a", "data/faces", "align", push=True)
     assert dvc_hashes({"faces": "data/faces"}) == {"faces": version} and version in Path("data/faces.dvc").read_text()
     assert len(list_shards("data/faces")) == 3
-    assert plan_run("data/faces", "runs/b", overrides={"tune.enabled": False, "edits": []}).rows == job.rows
+    assert plan_run("data/faces", "runs/b", overrides={"tune.enabled": False, "edits": []}).run.rows == run.rows
     origin = json.loads(Path("data/faces/origin.json").read_text())
-    assert (origin["run"], origin["stage"], origin["identities"]) == ("runs/a", "align", job.identities)
+    assert (origin["run"], origin["stage"], origin["identities"]) == ("runs/a", "align", run.identities)
 
     subprocess.run([*DVC, "gc", "-q", "-w", "-c", "-f"], check=True)
     shard = Path("data/faces/shard-00000.parquet")
@@ -61,7 +61,7 @@ def test_a_published_stage_is_a_dataset_with_its_origin_and_survives_gc(job: Job
 
 
 @pytest.mark.usefixtures("versioned")
-def test_another_version_replaces_the_files_of_the_one_before(job: Job) -> None:
+def test_another_version_replaces_the_files_of_the_one_before(run: Run) -> None:
     first = publish("runs/a", "data/faces", "align")
     Path("data/faces/shard-00009.parquet").write_bytes(b"of the version before")
     assert publish("runs/a", "data/faces", "align") == first
@@ -69,7 +69,7 @@ def test_another_version_replaces_the_files_of_the_one_before(job: Job) -> None:
 
 @pytest.mark.usefixtures("versioned")
 def test_another_dvc_command_at_work_is_told_in_one_line_and_publishing_again_is_whole(
-    job: Job, capsys: pytest.CaptureFixture[str]
+    run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command, pipes = [sys.executable, "-c", AT_WORK], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as other:  # type: ignore[call-overload]
@@ -84,7 +84,7 @@ def test_another_dvc_command_at_work_is_told_in_one_line_and_publishing_again_is
     assert dvc_hashes({"faces": "data/faces"}) == {"faces": version}
 
 
-def test_what_cannot_be_published_is_said_in_one_line(job: Job) -> None:
+def test_what_cannot_be_published_is_said_in_one_line(run: Run) -> None:
     with pytest.raises(DataError, match="has no stage 'edits'; did you mean 'edit'"):
         publish("runs/a", "data/faces", "edits")
     with pytest.raises(DataError, match=r"can't use runs/a/encode/shard-00000\.parquet.*`edit-dataset run"):

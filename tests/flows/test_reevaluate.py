@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 
 from flows import cli, reevaluate
 from flows.reevaluate import conclude, encoders_of, log_nights, reevaluate_nightly, today
+from gan_core.checkpoints.files import load_checkpoint, save_checkpoint
 from gan_core.errors import ParamsError
-from gan_core.loading import load_checkpoint, save_checkpoint
 from gan_core.nightly.history import Entry, Finding, Measured, read_history
 from gan_core.params import load_params
-from tasks.tracking import Registered, TrackingError, register_encoder
+from tasks.tracking.client import TrackingError
+from tasks.tracking.registry import Registered, register_encoder
 from tests.conftest import write_dataset
 
 pytestmark = pytest.mark.usefixtures("on_server")
@@ -31,7 +32,8 @@ def entry(day: str = "2026-11-20", **more: object) -> Entry:
 
 def spoil(path: str, into: Path) -> str:
     """Write the encoder at ``path`` with a third of its weights gone, as a file of its own."""
-    tensors, card = load_checkpoint(path)
+    stored = load_checkpoint(path)
+    tensors, card = stored.model, stored.card
     torch.manual_seed(0)
     worse = {name: t * (torch.rand(t.shape) > 0.33) if t.is_floating_point() else t for name, t in tensors.items()}
     save_checkpoint(into, worse, card)

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gan_core.align.landmarks import LANDMARK_SOURCES
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.edits.base import EDIT_KINDS
 from gan_core.edits.plan import plan_edits
 from gan_core.encoders.base import ENCODERS, Encoder
@@ -25,7 +26,7 @@ from gan_core.generators.base import GENERATORS, Generator
 from gan_core.judges.extractors import EXTRACTORS
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.pictures import Pictures
-from gan_core.loading import Card, load_generator, save_checkpoint
+from gan_core.loading import load_generator
 from gan_core.metrics.base import METRICS, Metric, Setting, States
 from gan_core.params import EditParams, MeasureParams, ModelPaths, check_params
 from gan_core.registry import Registry
@@ -230,7 +231,7 @@ def test_edit_kinds_draw_each_row_apart(name: str, tuned: bool, tiny_models: dic
 
 def rows_by_key(keys: Sequence[str], models: ModelPaths) -> Tensor:
     """Return latents of the tiny generator that follow from the keys."""
-    generator = load_generator(models.generator)
+    generator = load_generator(models.generator).model
     streams = [torch.Generator().manual_seed(zlib.crc32(key.encode())) for key in keys]
     return torch.stack([torch.randn(generator.n_latent, generator.w_dim, generator=stream) for stream in streams])
 

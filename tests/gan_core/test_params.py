@@ -46,7 +46,7 @@ def test_the_projects_own_file_states_every_section() -> None:
             assert all(set(TrainEncoderParams.model_fields) == set(variant) for variant in section.values())
         elif name == "train_translation":
             assert all(set(TrainTranslationParams.model_fields) == set(task) for task in section.values())
-        elif isinstance(section, dict):
+        elif isinstance(section, dict) and name != "extensions":
             unstated = set(type(getattr(Params(), name)).model_fields) - set(section)
             assert unstated <= {"rendered"}, f"{name}: only some networks have pictures of their own"
     assert [edit.direction for edit in load_params(ROOT / "params.yaml").edits] == ["smile", "yaw", "hair_lightness"]

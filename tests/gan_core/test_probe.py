@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from gan_core import probe
 from gan_core.params import Params, load_params
 from gan_core.probe import Trial, choose_rows, probe_settings, try_tuning
-from gan_core.run.job import begin_run, plan_run
+from gan_core.recipes.base import plan_run
 
 
 def chosen(limit_mb: float, *trials: Trial | None) -> tuple[int, list[str]]:
@@ -48,7 +48,7 @@ def test_pictures_of_a_batch_are_bounded(params: Params, tmp_path: Path, monkeyp
 
 
 def test_a_run_goes_on_with_what_it_began_with(tiny_dataset: str, params: Params) -> None:
-    begin_run(plan_run(tiny_dataset, "run", overrides={"tune.batch_size": 3}))
+    plan_run(tiny_dataset, "run", overrides={"tune.batch_size": 3}).begin()
     assert probe_settings(params, "run", lambda _: None) == {"run.batch_size": 4, "tune.batch_size": 3}
 
 

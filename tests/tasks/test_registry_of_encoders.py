@@ -5,7 +5,9 @@ from mlflow import MlflowClient
 
 from gan_core.errors import CheckpointError
 from gan_core.nightly.history import Entry, Finding, Measured
-from tasks.tracking import TrackingError, register_encoder, registered_encoders, track_nights
+from tasks.tracking.client import TrackingError
+from tasks.tracking.nightly import track_nights
+from tasks.tracking.registry import register_encoder, registered_encoders
 
 
 def test_the_same_bytes_are_one_version_and_the_newest_one_counts(

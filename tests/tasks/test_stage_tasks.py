@@ -11,36 +11,32 @@ from prefect.logging import disable_run_logger
 
 from gan_core.errors import CheckpointError, DataError
 from gan_core.params import load_params
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from gan_core.storage.images import ImageError
 from tasks import shards
-from tasks.align import align
-from tasks.edit import edit
-from tasks.encode import encode
-from tasks.measure import measure
-from tasks.tune import tune
 
 SHARD = "shard-00000.parquet"
 
 
-def job(dataset: str) -> Job:
-    return Job(load_params(), dataset, "out", {SHARD: 3, "shard-00001.parquet": 3}, {"align": {}})
+def run(dataset: str) -> Run:
+    return Run(load_params(), dataset, "out", {SHARD: 3, "shard-00001.parquet": 3}, {"align": {}})
 
 
 def test_a_shard_is_made_once_and_then_skipped(project: Path, tiny_dataset: str) -> None:
     with disable_run_logger():
-        first = align.fn(job(tiny_dataset), SHARD)
-        second = align.fn(job(tiny_dataset), SHARD)
+        first = shards.one_stage.fn("align", run(tiny_dataset), SHARD)
+        second = shards.one_stage.fn("align", run(tiny_dataset), SHARD)
     assert first["rows"] == {"ok": 2, "not_an_image": 1}
     assert not first["skipped"] and second["skipped"]
     assert first | {"skipped": True} == second
 
 
 def test_what_is_finished_is_found_up_to_the_first_stage_with_work(project: Path, tiny_dataset: str) -> None:
-    both = Job(load_params(), tiny_dataset, "out", {SHARD: 3, "shard-00001.parquet": 3}, {"align": {}, "encode": {}})
+    both = Run(load_params(), tiny_dataset, "out", {SHARD: 3, "shard-00001.parquet": 3}, {"align": {}, "encode": {}})
     assert shards.finished_shards(both) == []
     with disable_run_logger():
-        made = [align.fn(both, shard) for shard in both.shards] + [encode.fn(both, SHARD)]
+        made = [shards.one_stage.fn("align", both, shard) for shard in both.shards]
+        made.append(shards.one_stage.fn("encode", both, SHARD))
     found = shards.finished_shards(both)
     assert [(done["stage"], done["shard"]) for done in found] == [
         ("align", SHARD),
@@ -55,8 +51,8 @@ def test_what_is_finished_is_found_up_to_the_first_stage_with_work(project: Path
 
 def test_rows_that_are_turned_away_are_named(project: Path, tiny_dataset: str) -> None:
     with disable_run_logger():
-        align.fn(job(tiny_dataset), SHARD)
-        encode.fn(job(tiny_dataset), SHARD)
+        shards.one_stage.fn("align", run(tiny_dataset), SHARD)
+        shards.one_stage.fn("encode", run(tiny_dataset), SHARD)
     (line,) = shards.rejected_rows("align", f"out/align/{SHARD}")
     assert line.startswith("bad/web-page.jpg: not_an_image: ")
     assert list(shards.rejected_rows("encode", f"out/encode/{SHARD}")) == []
@@ -70,11 +66,11 @@ def test_models_are_loaded_once_for_the_same_parameters(
     monkeypatch.setattr(shards, "build_stage", lambda *given: built.append(given) or build(*given))
     monkeypatch.setattr(shards, "_thread", SimpleNamespace())
     with disable_run_logger():
-        align.fn(job(tiny_dataset), SHARD)
-        align.fn(job(tiny_dataset), "shard-00001.parquet")
+        shards.one_stage.fn("align", run(tiny_dataset), SHARD)
+        shards.one_stage.fn("align", run(tiny_dataset), "shard-00001.parquet")
         assert len(built) == 1
         other = load_params(overrides={"align.size": 32})
-        align.fn(Job(other, tiny_dataset, "out", {SHARD: 3}, {"align": {}}), SHARD)
+        shards.one_stage.fn("align", Run(other, tiny_dataset, "out", {SHARD: 3}, {"align": {}}), SHARD)
     assert len(built) == 2
 
 
@@ -86,7 +82,7 @@ def test_one_torch_thread_so_that_workers_do_not_change_results(
     torch.set_num_threads(2)
     try:
         with disable_run_logger():
-            align.fn(job(tiny_dataset), SHARD)
+            shards.one_stage.fn("align", run(tiny_dataset), SHARD)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -122,10 +118,11 @@ def test_data_and_bugs_are_not_tried_again(error: Exception | None) -> None:
     assert not shards.is_infrastructure(None, None, SimpleNamespace(data=error))
 
 
-@pytest.mark.parametrize("task", [align, encode, tune, edit, measure])
-def test_every_stage_task_keeps_the_rules(task: object) -> None:
-    assert (task.retries, task.persist_result, task.name) == (2, False, task.fn.__name__)  # type: ignore[attr-defined]
-    assert task.retry_condition_fn is shards.is_infrastructure  # type: ignore[attr-defined]
+@pytest.mark.parametrize("stage", ["align", "encode", "tune", "edit", "measure"])
+def test_every_stage_task_keeps_the_rules(stage: str) -> None:
+    task = shards.stage_task(stage)
+    assert (task.retries, task.persist_result, task.name) == (2, False, stage)
+    assert task.retry_condition_fn is shards.is_infrastructure
 
 
 def test_progress_is_said_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,17 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run as LoggedRun
 from PIL import Image
 from prefect.logging import disable_run_logger
 
 from gan_core.params import TrackParams, load_params
-from gan_core.run.job import Job, begin_run
+from gan_core.runs.run import Run, begin_run
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.shards import IMAGE, ShardWriter
-from tasks import tracking
 from tasks.record import read_record, tracking_uri
 from tasks.shards import Done
+from tasks.tracking import runs as tracking
+from tasks.tracking.client import artifact_folder
 
 METRICS = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile@+1": 0.9, "swd/smile@-0.5": 3.0, "bad/score": float("nan")}
 SHARD = "shard-00000.parquet"
@@ -27,10 +28,10 @@ SCORES = {"identity_toy/tuned": pa.field("identity_toy/tuned", pa.float32())}
 
 
 @pytest.fixture
-def job(project: Path, tiny_dataset: str) -> Job:
+def run(project: Path, tiny_dataset: str) -> Run:
     """A finished run of two stages over one shard."""
-    job = Job(load_params(), tiny_dataset, "out", {SHARD: 3}, {"align": {}, "measure": {}})
-    begin_run(job)
+    run = Run(load_params(), tiny_dataset, "out", {SHARD: 3}, {"align": {}, "measure": {}})
+    begin_run(run)
     keys = ["portraits/7000000.png", "bad/web-page.jpg", "portraits/7000002.png"]
     base = [{"key": key, "status": "ok", "reason": "", "stage": "x"} for key in keys]
     base[1] |= {"status": "not_an_image", "reason": "a web page"}
@@ -40,7 +41,7 @@ def job(project: Path, tiny_dataset: str) -> Job:
     with ShardWriter(f"out/measure/{SHARD}", list(SCORES.values())) as writer:
         scores = (0.9, None, 0.4)
         writer.write([row | {"identity_toy/tuned": s} for row, s in zip(base, scores, strict=True)])
-    return job
+    return run
 
 
 def done(sha: str = "aa") -> list[Done]:
@@ -48,35 +49,35 @@ def done(sha: str = "aa") -> list[Done]:
     return [Done(stage="measure", shard=SHARD, rows=rows, output_sha256=sha, seconds=1.0, skipped=False)]
 
 
-def track(job: Job, results: list[Done] | None = None) -> str | None:
+def track(run: Run, results: list[Done] | None = None) -> str | None:
     with disable_run_logger():
-        return tracking.track(job, results or done(), METRICS, 1_700_000_000.0)
+        return tracking.track(run, results or done(), METRICS, 1_700_000_000.0)
 
 
-def runs(job: Job) -> list[Run]:
-    client = MlflowClient(job.params.track.uri)
-    experiment = client.get_experiment_by_name(job.params.track.experiment)
+def runs(run: Run) -> list[LoggedRun]:
+    client = MlflowClient(run.params.track.uri)
+    experiment = client.get_experiment_by_name(run.params.track.experiment)
     return list(client.search_runs([experiment.experiment_id]))
 
 
-def test_a_run_carries_params_metrics_tags_and_its_dataset(job: Job) -> None:
-    run_id = track(job)
-    (run,) = runs(job)
-    assert run.info.run_id == run_id and run.info.status == "FINISHED"
-    assert run.info.start_time == 1_700_000_000_000
-    assert run.data.metrics == {"fid/toy-attr/tuned": 12.5, "identity/toy/smile:1": 0.9, "swd/smile:-0.5": 3.0}
-    assert run.data.params["align.size"] == "64" and "smile" in run.data.params["edits"]
-    (used,) = run.inputs.dataset_inputs
-    assert used.dataset.digest == run.data.tags["dataset.digest"]
+def test_a_run_carries_params_metrics_tags_and_its_dataset(run: Run) -> None:
+    run_id = track(run)
+    (logged,) = runs(run)
+    assert logged.info.run_id == run_id and logged.info.status == "FINISHED"
+    assert logged.info.start_time == 1_700_000_000_000
+    assert logged.data.metrics == {"fid/toy-attr/tuned": 12.5, "identity/toy/smile:1": 0.9, "swd/smile:-0.5": 3.0}
+    assert logged.data.params["align.size"] == "64" and "smile" in logged.data.params["edits"]
+    (used,) = logged.inputs.dataset_inputs
+    assert used.dataset.digest == logged.data.tags["dataset.digest"]
     assert len(used.dataset.digest) == 32
-    assert run.info.run_name == "psp · dataset0 · out · 2023-11-14"
-    assert run.data.tags["mlflow.note.content"] == "Output: `out`, report: `out/report.html`."
-    assert run.data.tags["mlflow.source.name"] == "edit-dataset"
+    assert logged.info.run_name == "psp · dataset0 · out · 2023-11-14"
+    assert logged.data.tags["mlflow.note.content"] == "Output: `out`, report: `out/report.html`."
+    assert logged.data.tags["mlflow.source.name"] == "edit-dataset"
 
 
-def test_pictures_and_rows_have_steady_names(job: Job) -> None:
-    client = MlflowClient(job.params.track.uri)
-    run_id = track(job)
+def test_pictures_and_rows_have_steady_names(run: Run) -> None:
+    client = MlflowClient(run.params.track.uri)
+    run_id = track(run)
     rows = json.loads(Path(client.download_artifacts(run_id, "rows.json")).read_text())
     assert rows["columns"] == ["shard", "key", "status", "reason", "stage", "identity_toy/tuned"]
     assert [line[2] for line in rows["data"]] == ["ok", "not_an_image", "ok"]
@@ -88,40 +89,40 @@ def test_pictures_and_rows_have_steady_names(job: Job) -> None:
         assert grid.size == (2 * 96, 14 + 2 * 96)
 
 
-def test_the_same_results_are_logged_once_and_new_ones_again(job: Job) -> None:
-    first = track(job)
-    assert track(job) == first
-    assert len(runs(job)) == 1
-    assert track(job, done("bb")) != first
-    assert len(runs(job)) == 2
+def test_the_same_results_are_logged_once_and_new_ones_again(run: Run) -> None:
+    first = track(run)
+    assert track(run) == first
+    assert len(runs(run)) == 1
+    assert track(run, done("bb")) != first
+    assert len(runs(run)) == 2
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError("spoiled"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
-def test_a_run_that_fails_is_marked_so_and_its_error_goes_on(job: Job, error: BaseException, status: str) -> None:
-    with disable_run_logger(), pytest.raises(type(error)), tracking.failures_tracked(job, 1_700_000_000.0):
+def test_a_run_that_fails_is_marked_so_and_its_error_goes_on(run: Run, error: BaseException, status: str) -> None:
+    with disable_run_logger(), pytest.raises(type(error)), tracking.failures_tracked(run, 1_700_000_000.0):
         raise error
-    (run,) = runs(job)
-    assert run.info.status == status and run.data.tags["error"].startswith(type(error).__name__)
-    assert run.data.params["align.size"] == "64" and run.data.metrics == {}
+    (logged,) = runs(run)
+    assert logged.info.status == status and logged.data.tags["error"].startswith(type(error).__name__)
+    assert logged.data.params["align.size"] == "64" and logged.data.metrics == {}
 
 
 @pytest.mark.parametrize("asked", ["param", "variable"])
 def test_system_metrics_are_logged_with_their_times_where_they_are_asked_for(
-    job: Job, monkeypatch: pytest.MonkeyPatch, asked: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
     if asked == "variable":
         monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     else:
         settings = {"system_metrics": True}
-        job = replace(job, params=job.params.model_copy(update={"track": job.params.track.model_copy(update=settings)}))
+        run = replace(run, params=run.params.model_copy(update={"track": run.params.track.model_copy(update=settings)}))
     began = 1000 * time.time()
-    with disable_run_logger(), tracking.failures_tracked(job, 1.0) as samples:
+    with disable_run_logger(), tracking.failures_tracked(run, 1.0) as samples:
         while len(samples) < 3:
             time.sleep(0.02)
     with disable_run_logger():
-        run_id = tracking.track(job, done(), METRICS, 1.0, samples)
-    client = MlflowClient(job.params.track.uri)
+        run_id = tracking.track(run, done(), METRICS, 1.0, samples)
+    client = MlflowClient(run.params.track.uri)
     for name in ("cpu_utilization_percentage", "system_memory_usage_megabytes", "disk_available_megabytes"):
         history = client.get_metric_history(run_id, f"system/{name}")
         assert [point.step for point in history] == list(range(len(samples)))
@@ -130,56 +131,56 @@ def test_system_metrics_are_logged_with_their_times_where_they_are_asked_for(
 
 
 def test_system_metrics_of_a_failed_run_are_kept_and_unasked_for_there_are_none(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
 
     def fail(started: float) -> dict[str, float]:
-        with disable_run_logger(), pytest.raises(ValueError), tracking.failures_tracked(job, started):
+        with disable_run_logger(), pytest.raises(ValueError), tracking.failures_tracked(run, started):
             time.sleep(0.5)
             raise ValueError("spoiled")
-        return dict(runs(job)[0].data.metrics)
+        return dict(runs(run)[0].data.metrics)
 
     assert fail(1.0) == {}
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "1")
     assert "system/cpu_utilization_percentage" in fail(2.0)
 
 
-def test_a_store_that_is_down_hides_no_error(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_down_hides_no_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "client_of", lambda _: (_ for _ in ()).throw(ConnectionError("no route")))
-    with disable_run_logger(), pytest.raises(ValueError, match="spoiled"), tracking.failures_tracked(job, 1.0):
+    with disable_run_logger(), pytest.raises(ValueError, match="spoiled"), tracking.failures_tracked(run, 1.0):
         raise ValueError("spoiled")
 
 
 def test_a_store_that_is_down_leaves_the_record_for_later(
-    job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(tracking, "_log_numbers", lambda *_: (_ for _ in ()).throw(ConnectionError("no route")))
-        assert track(job) is None
+        assert track(run) is None
     record = read_record("out")
     assert record is not None and record.run_id is not None
     run_id = tracking.sync("out")
-    (run,) = runs(job)
-    assert run.info.run_id == run_id != record.run_id
+    (logged,) = runs(run)
+    assert logged.info.run_id == run_id != record.run_id
     assert read_record("out") is None and tracking.sync("out") is None
 
 
 def test_a_run_that_was_logged_by_half_is_replaced_by_the_next_attempt(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(tracking, "_log_rows", lambda *_: (_ for _ in ()).throw(OSError("disk")))
-        assert track(job) is None
-    assert len(runs(job)) == 1
-    run_id = track(job)
-    assert [run.info.run_id for run in runs(job)] == [run_id]
+        assert track(run) is None
+    assert len(runs(run)) == 1
+    run_id = track(run)
+    assert [logged.info.run_id for logged in runs(run)] == [run_id]
 
 
-def test_an_address_where_nobody_answers_is_an_error_in_one_line(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_where_nobody_answers_is_an_error_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    nowhere = job.params.model_copy(update={"track": job.params.track.model_copy(update={"uri": "http://127.0.0.1:9"})})
-    assert track(Job(nowhere, job.source, job.output, job.rows, job.identities)) is None
+    nowhere = run.params.model_copy(update={"track": run.params.track.model_copy(update={"uri": "http://127.0.0.1:9"})})
+    assert track(Run(nowhere, run.source, run.output, run.rows, run.identities)) is None
     with pytest.raises(
         tracking.TrackingError, match=r"can't log to http://127\.0\.0\.1:9 .*edit-dataset sync out"
     ) as e:
@@ -196,5 +197,5 @@ def test_where_to_log_is_the_parameter_the_address_or_the_servers_own_store(monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     assert tracking_uri(TrackParams()) == "http://elsewhere"
     assert tracking_uri(TrackParams(uri="http://named")) == "http://named"
-    assert tracking._artifact_folder("postgresql://db/mlflow") == (Path.cwd() / "mlartifacts").as_uri()
-    assert tracking._artifact_folder("http://elsewhere") is None
+    assert artifact_folder("postgresql://db/mlflow") == (Path.cwd() / "mlartifacts").as_uri()
+    assert artifact_folder("http://elsewhere") is None

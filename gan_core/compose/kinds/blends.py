@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from gan_core.checkpoints.files import Loaded
 from gan_core.compose.base import OPERATIONS, Drawing, Operation, branch
 from gan_core.compose.operations import Stretch, extend, interpolate, join
 from gan_core.generators.stylegan2 import StyleGAN2
@@ -25,8 +26,7 @@ class Interpolate(Operation[InterpolateSpec]):
 
     spec = InterpolateSpec
 
-    def __init__(self, spec: InterpolateSpec, models: ModelPaths) -> None:
-        super().__init__(spec, models)
+    def __init__(self, spec: InterpolateSpec, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None:
         self.axis, self.mix = spec.axis, join if spec.extended else interpolate
 
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
@@ -48,8 +48,7 @@ class Extend(Operation[ExtendSpec]):
     spec = ExtendSpec
     fewest = most = 1
 
-    def __init__(self, spec: ExtendSpec, models: ModelPaths) -> None:
-        super().__init__(spec, models)
+    def __init__(self, spec: ExtendSpec, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None:
         self.axis, self.mode = spec.axis, spec.mode
 
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:

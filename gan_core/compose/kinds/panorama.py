@@ -4,11 +4,12 @@ from typing import Literal
 
 from torch import Tensor
 
+from gan_core.checkpoints.files import Loaded
 from gan_core.compose.base import OPERATIONS, Drawing, Operation
 from gan_core.compose.panorama import SIGMA, joins_of, panorama, seam_score, smooth
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Axis
-from gan_core.params import CompositionSpec, Weight
+from gan_core.params import CompositionSpec, ModelPaths, Weight
 
 
 class PanoramaSpec(CompositionSpec):
@@ -26,6 +27,9 @@ class Panorama(Operation[PanoramaSpec]):
 
     spec = PanoramaSpec
     most = None
+
+    def __init__(self, spec: PanoramaSpec, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None:
+        self.chosen = spec
 
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
         codes = smooth(w_plus, self.chosen.smoothing, generator.latent_avg) if self.chosen.smoothing else w_plus

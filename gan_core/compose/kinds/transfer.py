@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from gan_core.checkpoints.files import Loaded
 from gan_core.compose.base import OPERATIONS, Drawing, Operation, branch, find_landmarks, load_second
 from gan_core.compose.masks import Box, box_mask, check_box, named_box, read_mask
 from gan_core.compose.operations import POSE_ALL, POSE_PUBLISHED, picture, swap_patches, transfer
 from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import walk
-from gan_core.loading import file_sha256, load_network
+from gan_core.loading import load_network
 from gan_core.params import CompositionSpec, ModelPaths, Unit
 from gan_core.storage.urls import hash_file
 
@@ -51,19 +52,20 @@ class Transfer(Operation[TransferSpec]):
     spec = TransferSpec
     fewest = 1
 
-    def __init__(self, spec: TransferSpec, models: ModelPaths) -> None:
-        super().__init__(spec, models)
-        self.second = load_second(models) if spec.translated else None
+    def __init__(self, spec: TransferSpec, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None:
+        self.chosen = spec
+        self.second = load_second(models.second_generator, generator) if spec.translated else None
         if sum(map(bool, (spec.boxes, spec.column, spec.mask))) != 1:
             raise ParamsError("compose: transfer takes boxes, or a column that has them, or a mask: give one of them")
         self.mask = read_mask(spec.mask) if spec.mask else None
-        self.named = any(isinstance(box, str) for box in spec.boxes)
-        self.landmarks = load_network(models.landmarks, "landmarks") if self.named else None
+        named = any(isinstance(box, str) for box in spec.boxes)
+        self.landmarks = load_network(models.landmarks, "landmarks") if named else None
         for box in spec.boxes:
             named_box(box) if isinstance(box, str) else check_box(box)
 
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
-        source, reference = branch(generator, w_plus[0]), branch(self.second or generator, w_plus[-1])
+        second = self.second.model if self.second else generator
+        source, reference = branch(generator, w_plus[0]), branch(second, w_plus[-1])
         before, chosen = picture(walk(source)), self.chosen
         mask = box_mask(self._boxes(before)) if self.mask is None else self.mask
         after = transfer(source, reference, mask, chosen.alpha, chosen.last_layer, POSES[chosen.pose])
@@ -77,14 +79,14 @@ class Transfer(Operation[TransferSpec]):
         return placed
 
     def files(self) -> dict[str, str]:
-        files = {"second_generator": file_sha256(self.models.second_generator)} if self.second else {}
+        files = {"second_generator": self.second.sha256} if self.second else {}
         files |= {self.chosen.mask: hash_file(self.chosen.mask)} if self.chosen.mask else {}
-        return files | ({"landmarks": file_sha256(self.models.landmarks)} if self.named else {})
+        return files | ({"landmarks": self.landmarks.sha256} if self.landmarks else {})
 
     def _boxes(self, image: Tensor) -> list[Sequence[float]]:
         if self.landmarks is None:
             return [box for box in self.chosen.boxes if not isinstance(box, str)]
-        points = find_landmarks(self.landmarks, image)
+        points = find_landmarks(self.landmarks.model, image)
         return [named_box(box, points) if isinstance(box, str) else box for box in self.chosen.boxes]
 
 
@@ -115,8 +117,8 @@ class Swap(Operation[SwapSpec]):
 
     spec = SwapSpec
 
-    def __init__(self, spec: SwapSpec, models: ModelPaths) -> None:
-        super().__init__(spec, models)
+    def __init__(self, spec: SwapSpec, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None:
+        self.chosen = spec
         self.boxes: tuple[Box, Box] = (check_box(spec.into), check_box(spec.out_of))
 
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:

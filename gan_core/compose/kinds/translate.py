@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from gan_core.checkpoints.files import Loaded
 from gan_core.compose.base import OPERATIONS, Drawing, Operation, branch, load_second
 from gan_core.compose.operations import check_layouts, translate
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import file_sha256
 from gan_core.params import CompositionSpec, ModelPaths, Unit
 
 
@@ -31,16 +31,16 @@ class Translate(Operation[TranslateSpec]):
     spec = TranslateSpec
     fewest = 1
 
-    def __init__(self, spec: TranslateSpec, models: ModelPaths) -> None:
-        super().__init__(spec, models)
-        self.second = load_second(models)
+    def __init__(self, spec: TranslateSpec, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None:
+        self.chosen = spec
+        self.second = load_second(models.second_generator, generator)
 
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
-        source, reference = branch(generator, w_plus[0]), branch(self.second, w_plus[-1])
+        source, reference = branch(generator, w_plus[0]), branch(self.second.model, w_plus[-1])
         check_layouts(source, reference)
         kept = min(self.chosen.kept_layers, len(source.steps))
         images = [translate(source, reference, alpha, kept) for alpha in self.chosen.alphas]
         return Drawing(torch.cat(images, 3), one_scene=len(images) == 1)
 
     def files(self) -> dict[str, str]:
-        return {"second_generator": file_sha256(self.models.second_generator)}
+        return {"second_generator": self.second.sha256}

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
+from gan_core.loading import load_generator, model_tensors
 from gan_core.params import Params, TrainCelParams
 from gan_core.precision import set_precision
 from gan_core.storage.images import to_uint8
@@ -181,14 +182,14 @@ def train(params: Params, report: Report) -> None:
     chosen = params.train_cel
     score = held_out_distance(load_cel("held_out"), params.models, images=1024)
     base = load_generator(params.models.generator)
-    generator = train_cel(chosen, base, load_cel("train", chosen.portraits), state_path, report, score)
+    generator = train_cel(chosen, base.model, load_cel("train", chosen.portraits), state_path, report, score)
     scores = score(generator)
     card = Card(
         kind="generator",
         name="stylegan2",
         arguments=generator.arguments,
         space="w_plus",
-        generator_sha256=file_sha256(params.models.generator),
+        generator_sha256=base.sha256,
         made_by="python -m flows.train_models cel",
         licence="Apache-2.0",
         source="fine-tuned on the cel-shaded toy portraits of this project",

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.encoders.base import Encoder
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.loading import Card, file_sha256, model_tensors, save_checkpoint
+from gan_core.loading import model_tensors
 from gan_core.params import Params, Term, TrainEncoderParams, load_params
 from gan_core.precision import set_precision
 from gan_core.toy.training.encoder_losses import (

@@ -11,6 +11,7 @@ from gan_core.encoders.base import Encoder
 from gan_core.encoders.e4e import delta_norms
 from gan_core.generators.base import Generator
 from gan_core.params import Term, TrainEncoderParams
+from gan_core.precision import autocast
 from gan_core.toy.training.reconstruction import Batch, Judges
 
 Losses = tuple[Tensor, dict[str, float]]
@@ -40,7 +41,7 @@ def l2(x: Inverted) -> Tensor:
 
 def perceptual(x: Inverted) -> Tensor:
     """LPIPS with the trunk of ``models.perceptual``."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=x.fast):
+    with autocast(x.fast):
         return x.judges.perceptual(x.drawn, x.batch.images).mean()
 
 
@@ -57,13 +58,13 @@ def l2_crop(x: Inverted) -> Tensor:
 
 def perceptual_crop(x: Inverted) -> Tensor:
     """LPIPS of the face alone."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=x.fast):
+    with autocast(x.fast):
         return x.judges.perceptual(face(x.drawn), face(x.batch.images)).mean()
 
 
 def identity(x: Inverted) -> Tensor:
     """One minus the cosine of the embeddings of ``models.identity``."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=x.fast):
+    with autocast(x.fast):
         with torch.no_grad():
             source = x.judges.identity(x.batch.images)
         return 1 - (x.judges.identity(x.drawn) * source).sum(1).mean()
@@ -126,7 +127,7 @@ def invert(
 
 def encode(encoder: Encoder, images: Tensor, fast: bool) -> Tensor:
     """Encode images, in bfloat16 if ``fast``."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+    with autocast(fast):
         return encoder.encode(images.contiguous(memory_format=torch.channels_last))
 
 

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.generators.base import Generator
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import Card, save_checkpoint
 from gan_core.params import Params, TrainCelParams, TrainGeneratorParams
 from gan_core.precision import set_precision
 from gan_core.toy.renderer import FACTORS

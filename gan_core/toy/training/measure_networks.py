@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from gan_core.loading import Card, save_checkpoint
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.params import TrainMeasureParams, load_params
+from gan_core.precision import autocast
 from gan_core.toy.training.learner import Learner, Scores
 from gan_core.toy.training.measure_learners import LEARNERS
 from gan_core.toy.training.portraits import FOLDER, load_portraits
@@ -55,7 +56,7 @@ def take_step(learner: Learner, optimiser: torch.optim.Optimizer, rate: float, r
     for group in optimiser.param_groups:
         group["lr"] = rate
     batch = learner.draw(rng)
-    with torch.autocast("cpu", torch.bfloat16, enabled=learner.params.precision == "fast"):
+    with autocast(learner.params.precision == "fast"):
         loss = learner.loss(batch)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()

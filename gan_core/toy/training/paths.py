@@ -16,7 +16,7 @@ import torch
 from gan_core.editing.calibrate import Scorers
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.loading import file_sha256, load_generator
+from gan_core.loading import load_generator
 from gan_core.params import ModelPaths, Params, PathsParams
 from gan_core.paths.measures import round_trip
 from gan_core.paths.naming import name_paths, rank_paths
@@ -90,10 +90,10 @@ def network_job(model: str, params: PathsParams, models: ModelPaths, target: Pat
 
 def fit_paths(job: Job, report: Report) -> SemanticPaths:
     """Train (or go on), name, measure and store; raises ``ParamsError`` for attributes that nobody can see."""
-    generator = load_generator(job.generator_path)
-    eyes = job.eyes(generator)
+    loaded = load_generator(job.generator_path)
+    generator, eyes = loaded.model, job.eyes(loaded.model)
     check_attributes(job.params, eyes)
-    state = PathState.create(job.model, job.params, generator, file_sha256(job.generator_path))
+    state = PathState.create(job.model, job.params, generator, loaded.sha256)
     job.state.parent.mkdir(parents=True, exist_ok=True)
     started, done = time.monotonic(), state.step
     train_paths(state, job.params, generator, job.state, report)
@@ -141,7 +141,7 @@ def name_again(paths: SemanticPaths, job: Job, scores: Mapping[str, float]) -> N
 
     Raises ``ParamsError`` for attributes that nobody can see.
     """
-    generator = load_generator(job.generator_path)
+    generator = load_generator(job.generator_path).model
     eyes = job.eyes(generator)
     check_attributes(job.params, eyes)
     store(job, paths, dict(scores) | name_and_measure(paths, job.params, generator, eyes))

@@ -29,9 +29,9 @@ class Judges:
     def load(cls, models: ModelPaths) -> "Judges":
         """Load them from their checkpoints."""
         return cls.of(
-            load_generator(models.generator),
-            load_perceptual(models.perceptual),
-            load_network(models.identity, "identity"),
+            load_generator(models.generator).model,
+            load_perceptual(models.perceptual).model,
+            load_network(models.identity, "identity").model,
         )
 
     @classmethod

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.generators.sngan import SNGAN
-from gan_core.loading import Card, model_tensors, save_checkpoint
+from gan_core.loading import model_tensors
 from gan_core.params import Params, TrainDigitsParams
 from gan_core.toy.digits import Digits, digit_eyes, load_digits
 from gan_core.training.log import Report

@@ -18,7 +18,7 @@ from torch import Tensor
 from gan_core.encoders.base import Encoder
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.loading import load_encoder
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import Params, TrainTranslationParams, load_params
 from gan_core.rows import row_seed
 from gan_core.toy.training.encoder import FOLDER, SCORES, store_encoder, train_encoder
@@ -26,7 +26,7 @@ from gan_core.toy.training.portraits import PortraitSet, load_portraits
 from gan_core.toy.training.reconstruction import Batch, Judges, Lesson, evaluate, resample
 from gan_core.training.log import Report, TrainingLog
 from gan_core.translation.inputs import INPUTS, InputTransform, mirror_labels
-from gan_core.translation.tasks import TASKS, TranslationTask, decoder_path, find_task, translator_path
+from gan_core.translation.tasks import TASKS, TranslationTask, decoder_path, translator_path
 
 ARCHITECTURE = "psp"
 
@@ -82,7 +82,7 @@ class TranslationLesson(Lesson):
 
 def task_settings(params: Params, task: str) -> TrainTranslationParams:
     """The section of a task; raises ``ParamsError`` with near matches."""
-    find_task(task)
+    TASKS.get(task)
     if task not in params.train_translation:
         known = near_matches(task, params.train_translation)
         raise ParamsError(f"train_translation has no section {task!r}{known}")
@@ -101,7 +101,7 @@ def train_task(
     settings = task_settings(params, task.name)
     models = params.models.model_copy(update={"generator": decoder_path(params, task)})
     judges = Judges.load(models)
-    inversion = load_encoder(params.models.encoder, ARCHITECTURE, params.models.generator)
+    inversion = load_encoder(params.models.encoder, load_generator(params.models.generator), ARCHITECTURE).model
     lesson = TranslationLesson(task, INPUTS.get(task.input_kind)(settings.factors, settings.masks), inversion)
     network = settings.network | {"input_channels": lesson.transform.channels}
     encoder = train_encoder(
@@ -120,7 +120,7 @@ def train_task(
 
 def train(params: Params, report: Report, name: str) -> None:
     """Train a task on the toy portraits, store its encoder and write its scores."""
-    task = find_task(name)
+    task = TASKS.get(name)
     FOLDER.mkdir(parents=True, exist_ok=True)
     sets = load_portraits("train"), load_portraits("held_out")
     encoder, scores = train_task(params, task, *sets, FOLDER, report)
@@ -140,5 +140,5 @@ def _mirror_half(images: Tensor, stream: torch.Generator) -> Tensor:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if len(sys.argv) != 2:
-        sys.exit(f"name one task of {', '.join(TASKS)}")
+        sys.exit(f"name one task of {', '.join(TASKS.names())}")
     train(load_params(), TrainingLog(f"translate-{sys.argv[1]}"), sys.argv[1])

@@ -6,19 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from gan_core.checkpoints.files import Card, file_sha256, load_checkpoint, read_card, save_checkpoint
 from gan_core.errors import CheckpointError, DataError, ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import (
-    Card,
-    file_sha256,
-    load_checkpoint,
-    load_encoder,
-    load_generator,
-    load_state,
-    model_tensors,
-    read_card,
-    save_checkpoint,
-)
+from gan_core.loading import load_encoder, load_generator, load_state, model_tensors
 
 TINY = {"size": 16, "style_dim": 8, "n_mlp": 1, "channels": {4: 4, 8: 4, 16: 6}}
 ORIGIN = {"made_by": "a test", "licence": "Apache-2.0", "source": "random weights"}
@@ -43,7 +34,7 @@ def saved(tmp_path: Path, generator: StyleGAN2) -> Path:
 
 
 def test_a_saved_generator_comes_back_ready_to_use(saved: Path, generator: StyleGAN2) -> None:
-    loaded = load_generator(saved)
+    loaded = load_generator(saved).model
     w_plus = torch.randn(2, loaded.n_latent, 8)
     assert torch.equal(loaded.synthesis(w_plus), generator.synthesis(w_plus))
     assert torch.equal(loaded.latent_avg, generator.latent_avg)
@@ -51,10 +42,21 @@ def test_a_saved_generator_comes_back_ready_to_use(saved: Path, generator: Style
     assert loaded.arguments["channels"] == TINY["channels"]
 
 
+def test_what_is_loaded_keeps_its_hash_and_values_when_the_file_changes(saved: Path) -> None:
+    content, loaded = saved.read_bytes(), load_checkpoint(saved)
+    assert (loaded.sha256, loaded.card, loaded.path) == (file_sha256(saved), read_card(saved), str(saved))
+    before = loaded.model["latent_avg"].clone()
+    saved.write_bytes(content[:-4096] + bytes(4096))  # in place, so that a mapping of the file would change too
+    again = load_checkpoint(saved)
+    assert again.sha256 == file_sha256(saved) != loaded.sha256
+    assert torch.equal(loaded.model["latent_avg"], before)
+    assert any(not torch.equal(tensor, again.model[key]) for key, tensor in loaded.model.items())
+
+
 def test_half_storage_keeps_what_float16_cannot_hold(tmp_path: Path) -> None:
     tensors = {"small": torch.tensor([0.1]), "large": torch.tensor([1e6]), "count": torch.tensor(3)}
     save_checkpoint(tmp_path / "x.safetensors", tensors, generator_card())
-    loaded, _ = load_checkpoint(tmp_path / "x.safetensors")
+    loaded = load_checkpoint(tmp_path / "x.safetensors").model
     assert loaded["small"].dtype == torch.float32 and loaded["small"].item() == pytest.approx(0.1, rel=1e-3)
     assert loaded["small"].item() != torch.tensor(0.1).item()
     assert loaded["large"].item() == 1e6
@@ -161,12 +163,12 @@ def test_a_wrong_kind_of_file_is_named_with_its_keys(tmp_path: Path, saved: Path
     with pytest.raises(CheckpointError, match=r"holds an encoder 'psp' \(keys such as input_layer\.0\.weight\)"):
         load_generator(tmp_path / "e")
     with pytest.raises(CheckpointError, match="holds a generator 'stylegan2'"):
-        load_encoder(saved, "psp", saved)
+        load_encoder(saved, load_generator(saved), "psp")
 
 
 def test_an_unknown_encoder_is_refused_before_its_file_is_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"unknown encoder 'pps'.*'psp'"):
-        load_encoder(tmp_path / "none", "pps", tmp_path / "none")
+        load_encoder(tmp_path / "none", None, "pps")
 
 
 def test_arguments_of_another_version_are_refused(tmp_path: Path, generator: StyleGAN2) -> None:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.files import load_checkpoint
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.trunks import TRUNKS
-from gan_core.loading import load_checkpoint, load_generator, model_tensors
+from gan_core.loading import load_generator, model_tensors
 from gan_core.published.ada import names
 from gan_core.published.generators import build_published
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
@@ -31,7 +32,7 @@ def brought_in(content: Any, folder: Path) -> dict[str, Tensor]:
     """Save as PyTorch does, import, and read what that wrote."""
     torch.save(content, folder / "x.pt")
     import_checkpoint(folder / "x.pt", folder / "x.safetensors")
-    return load_checkpoint(folder / "x.safetensors")[0]
+    return load_checkpoint(folder / "x.safetensors").model
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -93,7 +94,7 @@ def test_a_conditional_pickle_with_a_clamp(tmp_path: Path, monkeypatch: pytest.M
     about = inspect_checkpoint(tmp_path / "x.pkl")
     assert (about["layout"], about["classes"], about["conv_clamp"], about["size"]) == ("ada", 3, 256.0, 16)
     import_checkpoint(tmp_path / "x.pkl", tmp_path / "x.safetensors")
-    again = load_generator(tmp_path / "x.safetensors")
+    again = load_generator(tmp_path / "x.safetensors").model
     assert again.arguments == generator.arguments
     assert_same(model_tensors(again), model_tensors(generator))
 
@@ -113,7 +114,7 @@ def test_an_old_conversion_with_its_average(tmp_path: Path) -> None:
     published = GOLDEN / "rosinality-tiny-converted.pt"
     import_checkpoint(published, tmp_path / "g.safetensors")
     expected = model_tensors(build_generator(open_checkpoint(published).load(), published))
-    assert_same(model_tensors(load_generator(tmp_path / "g.safetensors")), expected)
+    assert_same(model_tensors(load_generator(tmp_path / "g.safetensors").model), expected)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.editing.calibrate import Faces, Scorers
-from gan_core.editing.directions import Direction, list_directions, load_directions
+from gan_core.editing.directions import Direction, load_directions
 from gan_core.editing.linear import FITS
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder
-from gan_core.loading import Card, model_tensors, save_checkpoint
+from gan_core.loading import load_generator, model_tensors
 from gan_core.params import DirectionsParams, ModelPaths
 from gan_core.training import directions as training
 
@@ -92,11 +93,13 @@ def test_training_reads_params_and_writes_directions_and_metrics(
     section = {"samples": 60, "attributes": ["yaw"], "move": 0.4, "refine_steps": 2}
     Path("params.yaml").write_text(json.dumps({"models": models.model_dump(), "directions": section}))
     training.main()
-    (yaw,) = load_directions(models.directions, models.generator).values()
-    assert (yaw.name, yaw.vector.shape, yaw.unit) == ("yaw", yaw.vector.shape, "0.4 of the attribute's range")
+    (yaw,) = load_directions(models.directions, load_generator(models.generator)).model.values()
+    assert (yaw.name, yaw.unit) == ("yaw", "0.4 of the attribute's range")
+    assert yaw.vector.shape == {"w": (8,), "w_plus": (4, 8)}[yaw.space]
     metrics = json.loads(Path("data/metrics/directions.json").read_text())
     assert metrics["yaw"]["move"] == pytest.approx(yaw.scores["move"], abs=1e-4)
-    assert list_directions(models.directions)[0].method.split()[0] in FITS
+    assert yaw.method.removesuffix(", refined").removesuffix(" given identity") in FITS
+    assert (yaw.space == "w_plus") == yaw.method.endswith(", refined")
 
 
 def test_an_unknown_attribute_is_refused_before_sampling(models: ModelPaths) -> None:

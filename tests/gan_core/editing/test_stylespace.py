@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gan_core.editing.directions import Direction, list_directions
+from gan_core.editing.directions import Direction, load_directions
 from gan_core.editing.stylespace import style_deviations, style_widths
 from gan_core.edits.base import EditSetting
 from gan_core.edits.direction import DirectionEdit
@@ -24,12 +24,12 @@ RGB = (1, 4, 7, 10, 13)
 def imported(models: ModelPaths, folder: Path, file: str, **told: Any) -> Direction:
     target = folder / "mine.safetensors"
     import_direction(folder / file, target, models.generator, Source("", "s", name="old", **told))
-    return list_directions(target)[0]
+    return load_directions(target).model["old"]
 
 
 @pytest.fixture
 def widths(models: ModelPaths) -> list[int]:
-    return style_widths(load_generator(models.generator))
+    return style_widths(load_generator(models.generator).model)
 
 
 def test_flat_vectors_with_and_without_the_colour_layers(models: ModelPaths, tmp_path: Path, widths: list[int]) -> None:
@@ -52,7 +52,7 @@ def test_a_text_chooses_channels_by_their_relevance(models: ModelPaths, tmp_path
     np.save(tmp_path / "text.npy", np.array([0.0, 5.0, 0.0]))
     text = str(tmp_path / "text.npy")
     direction = imported(models, tmp_path, "fs3.npy", text=text)
-    spread = style_deviations(load_generator(models.generator))[0]
+    spread = style_deviations(load_generator(models.generator).model)[0]
     assert direction.vector.nonzero().flatten().tolist() == [3, 5]
     torch.testing.assert_close(direction.vector[[3, 5]], spread[[3, 5]] * torch.tensor([1.0, -0.5]))
     third = imported(models, tmp_path, "fs3.npy", text=text, beta=0.05).vector.nonzero().flatten()[-1]
@@ -76,9 +76,10 @@ def test_what_does_not_fit_the_styles_is_refused(models: ModelPaths, tmp_path: P
 
 
 def test_an_edit_adds_the_vector_to_the_styles(models: ModelPaths) -> None:
-    generator: Any = load_generator(models.generator)
+    loaded = load_generator(models.generator)
+    generator: Any = loaded.model
     spec = StyleDirectionSpec(direction="styles", strengths=[0.0, 2.0])
-    kind = StyleDirectionEdit(spec, EditSetting(models, generator))
+    kind = StyleDirectionEdit(spec, EditSetting(models, loaded))
     w_plus = torch.randn(2, 10, 16, generator=torch.Generator().manual_seed(0))
     still, moved = (kind.draw(generator, w_plus, [], picture) for picture in kind.plan(spec))
     torch.testing.assert_close(still, generator.synthesis(w_plus), rtol=1e-4, atol=1e-5)

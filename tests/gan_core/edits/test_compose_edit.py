@@ -43,7 +43,7 @@ def pixels(cell: Row) -> np.ndarray:
 
 def test_a_part_of_the_reference_is_put_into_every_row(models: ModelPaths) -> None:
     made = stage(models, TRANSFER).process(rows(3))
-    generator = load_generator(models.generator)
+    generator = load_generator(models.generator).model
     with torch.no_grad():
         expected = transfer(
             branch(generator, latent(1)), branch(generator, latent(9)), box_mask([BOX]), pose_layers=POSE_ALL

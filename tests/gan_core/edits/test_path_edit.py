@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.files import file_sha256
 from gan_core.edits.base import EditSetting
 from gan_core.edits.path import PathEdit, PathSpec
 from gan_core.edits.plan import plan_edits
 from gan_core.errors import CheckpointError, ParamsError
-from gan_core.loading import file_sha256, load_generator
+from gan_core.loading import load_generator
 from gan_core.params import ModelPaths
 from gan_core.paths.base import PATHS
 from gan_core.paths.latents import move_latents
@@ -52,7 +53,7 @@ def test_columns_and_targets() -> None:
 
 
 def test_equal_latents_move_as_their_w_and_layers_are_kept_to(models: ModelPaths) -> None:
-    paths = load_paths(models.paths, models.generator)
+    paths = load_paths(models.paths, load_generator(models.generator)).model
     w = latents()[:, 0]
     moved = move_latents(paths, w[:, None].expand(-1, 10, -1), {"smile": 1.0})
     torch.testing.assert_close(moved[:, 7], paths.edit(w, {"smile": 1.0}))

@@ -1,5 +1,6 @@
 """Edits of one StyleSpace channel."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from gan_core.params import ModelPaths
 
 
 def test_one_channel_moves_by_deviations_and_nothing_else(models: ModelPaths) -> None:
-    generator: Any = load_generator(models.generator)
+    loaded = load_generator(models.generator)
+    generator: Any = loaded.model
     spec = StyleChannelSpec(layer=6, channel=3, strengths=[0.0, 4.0])
-    kind = StyleChannelEdit(spec, EditSetting(models, generator))
+    kind = StyleChannelEdit(spec, EditSetting(models, loaded))
     w_plus = torch.randn(3, 10, 16, generator=torch.Generator().manual_seed(0))
     still, moved = (kind.draw(generator, w_plus, [], picture) for picture in kind.plan(spec))
     torch.testing.assert_close(still, generator.synthesis(w_plus), rtol=1e-4, atol=1e-5)
@@ -36,7 +38,6 @@ def test_channels_that_are_not_there_are_refused(models: ModelPaths) -> None:
         StyleChannelEdit(StyleChannelSpec(layer=14, channel=0, strengths=[1.0]), setting)
     with pytest.raises(ParamsError, match=r"no channel 16 in style layer 0: it has 16"):
         StyleChannelEdit(StyleChannelSpec(layer=0, channel=16, strengths=[1.0]), setting)
+    other = replace(setting, generator=setting.generator.with_model(SNGAN((8, 8), 1, 4)))
     with pytest.raises(ParamsError, match=r"sngan has no StyleSpace"):
-        StyleChannelEdit(
-            StyleChannelSpec(layer=0, channel=0, strengths=[1.0]), EditSetting(models, SNGAN((8, 8), 1, 4))
-        )
+        StyleChannelEdit(StyleChannelSpec(layer=0, channel=0, strengths=[1.0]), other)

@@ -7,6 +7,7 @@ import torch
 
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.encoders.fast import TOLERANCE, prepare_fast
+from gan_core.precision import compute_dtype, has_bfloat16
 from gan_core.report.encoder_cost import encoder_cost
 
 VARIANTS = ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer")
@@ -33,7 +34,7 @@ def test_fast_codes_are_close_to_exact_ones(name: str) -> None:
     assert fast.dtype == torch.float32
     offsets = exact - encoder.latent_avg
     assert (fast - exact).square().mean().sqrt() < TOLERANCE * offsets.square().mean().sqrt()
-    assert not torch.equal(fast, exact)
+    assert not has_bfloat16() or not torch.equal(fast, exact)
 
 
 def test_normalisations_after_convolutions_are_folded() -> None:
@@ -44,12 +45,12 @@ def test_normalisations_after_convolutions_are_folded() -> None:
     units = len(folded.get_submodule("body"))  # type: ignore[arg-type]
     assert left == units < before
     assert folded.latent_avg.dtype == torch.float32
-    assert folded.get_parameter("latlayer1.weight").dtype == torch.bfloat16
+    assert folded.get_parameter("latlayer1.weight").dtype == compute_dtype("fast")
 
 
 def test_the_cost_of_an_encoder_is_its_own(tiny_models: dict[str, str]) -> None:
     held = torch.ones(400 << 20, dtype=torch.uint8)  # which the process that measures must not count, nor hide behind
-    cost = encoder_cost(tiny_models["encoder"], tiny_models["generator"])
+    cost = encoder_cost(tiny_models["encoder"])
     assert cost["parameters"] == float(int(cost["parameters"])) > 1000
     assert cost["images_per_s"] > 0
     assert 0 < cost["peak_mb"] < len(held) >> 20

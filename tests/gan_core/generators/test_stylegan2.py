@@ -7,7 +7,7 @@ from torch import Tensor
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.layers import StyledConv, upfirdn2d
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.precision import set_precision
+from gan_core.precision import has_bfloat16, set_precision
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 
 TOLERANCE = 1e-4
@@ -136,4 +136,4 @@ def test_fast_stays_within_its_stated_tolerance_of_exact(generator: StyleGAN2) -
     fast = generator.synthesis(w_plus)
     set_precision(generator, "exact")
     error = (fast - exact).square().mean().sqrt() / exact.square().mean().sqrt()
-    assert 0 < error < 0.02
+    assert error < 0.02 and (error > 0 or not has_bfloat16())

@@ -14,6 +14,7 @@ from gan_core.inversion.locality import Locality, near_pivot
 from gan_core.inversion.pti import Budget, Tuned, learning_rate, tune_pivots
 from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
 from gan_core.params import TuneParams
+from gan_core.precision import has_bfloat16
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 
 TABLE = Path(__file__).parents[2] / "golden" / "ada-to-rosinality-64.json"
@@ -54,7 +55,7 @@ def published_target() -> Tensor:
 def alex(folder: Path) -> PerceptualLoss:
     filled = fill_state(keys("lpips_alex"), rule="he")
     torch.save({key: torch.from_numpy(v) for key, v in filled.items() if key.startswith("net.")}, folder / "alex.pt")
-    return load_perceptual(folder / "alex.pt")
+    return load_perceptual(folder / "alex.pt").model
 
 
 @pytest.mark.slow
@@ -192,7 +193,8 @@ def test_the_decays_of_adam_reach_the_optimiser() -> None:
 def test_the_fast_precision_stays_near_the_exact_one() -> None:
     exact, fast = tune(toy_target(), steps=20), tune(toy_target(), steps=20, precision="fast")
     assert fast.losses[-1].l2 == pytest.approx(exact.losses[-1].l2, rel=0.05)
-    assert fast.losses[-1].l2 < 0.8 * fast.losses[0].l2 and fast.losses != exact.losses
+    assert fast.losses[-1].l2 < 0.8 * fast.losses[0].l2
+    assert not has_bfloat16() or fast.losses != exact.losses
 
 
 def test_it_stops_when_the_image_is_close_enough() -> None:

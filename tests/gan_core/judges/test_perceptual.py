@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import CheckpointError
 from gan_core.judges.networks import PerceptualTrunk
 from gan_core.judges.perceptual import PerceptualLoss, linear_weights, load_perceptual
 from gan_core.judges.torchvision_shim import declare_operators
-from gan_core.loading import Card, save_checkpoint
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 
 
@@ -38,13 +38,13 @@ def toy_loss(folder: Path) -> PerceptualLoss:
     path = folder / "toy.safetensors"
     card = Card(kind="network", name="perceptual", arguments=trunk.arguments, made_by="test", licence="-", source="-")
     save_checkpoint(path, trunk.state_dict(), card)
-    return load_perceptual(path)
+    return load_perceptual(path).model
 
 
 @pytest.mark.parametrize("name", ["alex", "vgg", "squeeze"])
 def test_equals_the_published_distance(name: str, tmp_path: Path, pair: tuple[Tensor, Tensor]) -> None:
     expected, _ = golden(f"lpips-{name}")
-    loss = load_perceptual(trunk_file(tmp_path, name))
+    loss = load_perceptual(trunk_file(tmp_path, name)).model
     assert loss.name == f"lpips_{name}"
     with torch.no_grad():
         assert relative_error(loss.per_layer(*pair), expected["per_layer"]) < 1e-4
@@ -59,7 +59,7 @@ def test_equals_the_installed_package(tmp_path: Path, pair: tuple[Tensor, Tensor
     package = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
     torch.save(package.state_dict(), tmp_path / "alex.pt")
     with torch.no_grad():
-        ours, theirs = load_perceptual(tmp_path / "alex.pt")(*pair), package(*pair).flatten()
+        ours, theirs = load_perceptual(tmp_path / "alex.pt").model(*pair), package(*pair).flatten()
     assert torch.allclose(ours, theirs, rtol=1e-5)
 
 
@@ -72,7 +72,8 @@ def test_reads_the_classifier_layout_of_torchvision(tmp_path: Path, pair: tuple[
     torch.save(classifier, tmp_path / "alexnet.pth")
     expected, _ = golden("lpips-alex")
     with torch.no_grad():
-        assert relative_error(load_perceptual(tmp_path / "alexnet.pth")(*pair), expected["distance"].reshape(-1)) < 1e-4
+        distance = load_perceptual(tmp_path / "alexnet.pth").model(*pair)
+    assert relative_error(distance, expected["distance"].reshape(-1)) < 1e-4
 
 
 def test_toy_trunk_has_its_own_name_and_uniform_weights(tmp_path: Path, pair: tuple[Tensor, Tensor]) -> None:

@@ -1,11 +1,12 @@
 """Naming paths, measuring them, and the file that holds them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from gan_core.checkpoints.files import Card, save_checkpoint
+from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, save_checkpoint
 from gan_core.editing.calibrate import Scorers
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.paths.base import PATHS
@@ -112,7 +113,7 @@ def test_a_file_gives_back_what_was_stored(name: str, tmp_path: Path) -> None:
     paths = SemanticPaths(PATHS.get(name)(dim=4), Frame.principal(codes, 4), "w", "0" * 64).eval()  # type: ignore[call-arg]
     paths.named = {"smile": NamedPath(2, -0.7, 0.5, (-1.0, 1.5), {"move": 0.5})}
     save_paths(tmp_path / "p.safetensors", paths, "a test")
-    again = load_paths(tmp_path / "p.safetensors")
+    again = load_paths(tmp_path / "p.safetensors").model
     assert (again.named, again.space, again.generator_sha256) == (paths.named, "w", "0" * 64)
     assert torch.equal(again.edit(codes, {"smile": 1.2}), paths.edit(codes, {"smile": 1.2}))
 
@@ -123,6 +124,7 @@ def test_files_of_another_kind_or_generator_are_refused(tmp_path: Path) -> None:
     save_checkpoint(generator, {"w": torch.ones(2)}, card)
     with pytest.raises(CheckpointError, match=r"g.safetensors holds generator, not paths"):
         load_paths(generator)
+    as_generator: Loaded[Any] = load_checkpoint(generator)
     save_paths(other, SemanticPaths(Linear(4), Frame(4), "z", "1" * 64), "a test")
     with pytest.raises(CheckpointError, match=r"was made for the generator 111111111111, not for .*g.safetensors"):
-        load_paths(other, generator)
+        load_paths(other, as_generator)

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.files import read_card
 from gan_core.checkpoints.stored import Record, Storage, StoredTensor, row_major
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import load_generator, model_tensors, read_card
+from gan_core.loading import load_generator, model_tensors
 from gan_core.published.ada import ada_arguments, load_ada, module_state, names
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
@@ -66,7 +67,7 @@ def test_an_imported_pickle_gives_the_published_image_and_runs_nothing(
     monkeypatch.chdir(tmp_path)
     known = set(sys.modules)
     import_checkpoint(GOLDEN / name, "g.safetensors")
-    generator = load_generator("g.safetensors")
+    generator = load_generator("g.safetensors").model
     w = generator.mapping(torch.from_numpy(fill("input:z", (2, 16), rule="raw")))
     assert relative_error(w, expected["ws"][:, 0]) < 1e-4
     assert relative_error(generator.synthesis(generator.broadcast(w)), expected["image"]) < 1e-4
@@ -77,7 +78,7 @@ def test_an_imported_pickle_gives_the_published_image_and_runs_nothing(
 def test_there_and_back_gives_equal_tensors(tmp_path: Path) -> None:
     expected, _ = golden("ada-tiny-expected")
     import_checkpoint(GOLDEN / "ada-tiny.pkl", tmp_path / "g.safetensors")
-    generator = load_generator(tmp_path / "g.safetensors")
+    generator = load_generator(tmp_path / "g.safetensors").model
     ours = model_tensors(generator)
     for name, theirs, _ in names(generator):
         gain = 4 if name.endswith("kernel") else 1
@@ -170,7 +171,7 @@ def test_tensorflow_arrays_become_the_same_generator(tmp_path: Path, monkeypatch
     about = inspect_checkpoint(path)
     assert (about["layout"], about["size"], about["channels"]) == ("tensorflow", 8, {4: 5, 8: 3})
     import_checkpoint(path, tmp_path / "g.safetensors")
-    again = load_generator(tmp_path / "g.safetensors")
+    again = load_generator(tmp_path / "g.safetensors").model
     for key, value in model_tensors(generator).items():
         torch.testing.assert_close(model_tensors(again)[key], value, rtol=0, atol=1e-6)
     assert "non-commercial" in read_card(tmp_path / "g.safetensors").licence

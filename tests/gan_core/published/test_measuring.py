@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.files import file_sha256, load_checkpoint, read_card
 from gan_core.errors import CheckpointError
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.perceptual import load_perceptual
 from gan_core.judges.trunks import TRUNKS
-from gan_core.loading import load_checkpoint, load_network, read_card
+from gan_core.loading import load_network
 from gan_core.published.layouts import find_layout, import_checkpoint, inspect_checkpoint
 from gan_core.published.measuring import PUBLISHED
 from tests.golden.fill import keys
@@ -53,10 +54,11 @@ def test_hopenet_comes_in_without_the_counters_that_old_files_lack(legacy: bool,
     old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     torch.save(old, tmp_path / "hopenet.pkl", _use_new_zipfile_serialization=not legacy)
     import_checkpoint(tmp_path / "hopenet.pkl", tmp_path / "h.safetensors")
-    tensors, card = load_checkpoint(tmp_path / "h.safetensors")
+    stored = load_checkpoint(tmp_path / "h.safetensors")
+    tensors, card = stored.model, stored.card
     assert card.licence == PUBLISHED["hopenet"].licence and tensors.keys() == state.keys()
     assert all(torch.equal(tensors[key], value) for key, value in old.items())
-    assert not load_network(tmp_path / "h.safetensors", "hopenet").training
+    assert not load_network(tmp_path / "h.safetensors", "hopenet").model.training
 
 
 def test_what_is_not_part_of_the_network_is_left_out(tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_what_is_not_part_of_the_network_is_left_out(tmp_path: Path) -> None:
     more = {"module.encoder_q.fc.0.weight": torch.zeros(2, 2), "module.queue": torch.zeros(2), **state}
     torch.save({"state_dict": more, "epoch": 1}, tmp_path / "moco.pth.tar")
     import_checkpoint(tmp_path / "moco.pth.tar", tmp_path / "m.safetensors")
-    tensors, _ = load_checkpoint(tmp_path / "m.safetensors")
+    tensors = load_checkpoint(tmp_path / "m.safetensors").model
     assert tensors.keys() == {key.removeprefix("module.encoder_q.") for key in state}
 
 
@@ -72,7 +74,7 @@ def test_inception_is_known_and_its_classifier_left_out(tmp_path: Path) -> None:
     state = dict(NETWORKS.get("inception-fid")().state_dict())
     torch.save(state | {"fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}, tmp_path / "i.pth")
     import_checkpoint(tmp_path / "i.pth", tmp_path / "i.safetensors")
-    assert load_checkpoint(tmp_path / "i.safetensors")[0].keys() == state.keys()
+    assert load_checkpoint(tmp_path / "i.safetensors").model.keys() == state.keys()
 
 
 def test_an_imported_perceptual_trunk_measures_as_the_published_file_does(tmp_path: Path) -> None:
@@ -81,7 +83,10 @@ def test_an_imported_perceptual_trunk_measures_as_the_published_file_does(tmp_pa
     torch.save(state | {"classifier.1.weight": torch.zeros(3, 3)}, tmp_path / "alexnet.pth")
     import_checkpoint(tmp_path / "alexnet.pth", tmp_path / "alex.safetensors")
     assert read_card(tmp_path / "alex.safetensors").name == "lpips-alex"
-    before, after = load_perceptual(tmp_path / "alexnet.pth"), load_perceptual(tmp_path / "alex.safetensors")
+    published, imported = (load_perceptual(tmp_path / name) for name in ("alexnet.pth", "alex.safetensors"))
+    assert published.sha256 == file_sha256(tmp_path / "alexnet.pth")
+    assert (published.card.name, published.card.licence) == (imported.card.name, imported.card.licence)
+    before, after = published.model, imported.model
     x, y = torch.rand(2, 1, 3, 64, 64) * 2 - 1
     assert before.name == after.name == "lpips_alex" and torch.equal(before(x, y), after(x, y))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gan_core.editing.apply import apply_edit
-from gan_core.editing.directions import Direction, list_directions, save_directions
+from gan_core.editing.directions import Direction, load_directions, save_directions
 from gan_core.editing.factorised import closed_form, principal_directions, sefa, sefa_weights
 from gan_core.editing.linear import condition, svm_direction
 from gan_core.errors import CheckpointError, ParamsError
@@ -199,7 +199,7 @@ def test_files_that_are_no_directions_are_refused(tmp_path: Path) -> None:
 def test_a_place_survives_the_directions_file(tmp_path: Path) -> None:
     before = Direction("age", torch.ones(8), SHA, origin=0.25)
     save_directions(tmp_path / "d.safetensors", [before], "a test")
-    (after,) = list_directions(tmp_path / "d.safetensors")
+    (after,) = load_directions(tmp_path / "d.safetensors").model.values()
     codes = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(apply_edit(codes, after, 2.0), apply_edit(codes, before, 2.0))
     placed = apply_edit(codes, after, 2.0)[:, 0].sum(1) / 8 - 0.25

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.files import Card, save_checkpoint
+from gan_core.checkpoints.files import Card, Loaded
 from gan_core.errors import CheckpointError, ParamsError
+from gan_core.generators.base import Generator
 from gan_core.generators.sngan import SNGAN
 from gan_core.paths.stored import SemanticPaths
 from gan_core.published.paths import read_published_paths
@@ -24,22 +25,20 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> tuple[SNGAN, Path]:
-    path = tmp_path_factory.mktemp("sngan") / "g.safetensors"
+def generator() -> Loaded[Generator]:
     card = Card(kind="generator", name="sngan", made_by="test", licence="none", source="test")
-    save_checkpoint(path, {"w": torch.ones(2)}, card)
-    return SNGAN((8, 8), 1, 128), path
+    return Loaded(SNGAN((8, 8), 1, 128), "1" * 64, card, "g.safetensors")
 
 
 def read(
-    state: object, generator: tuple[SNGAN, Path], folder: Path, projective: bool = False, count: int | None = None
+    state: object, generator: Loaded[Generator], folder: Path, projective: bool = False, count: int | None = None
 ) -> SemanticPaths:
     torch.save(state, folder / "published.pt")
-    return read_published_paths(folder / "published.pt", "z", *generator, projective, count)
+    return read_published_paths(folder / "published.pt", "z", generator, projective, count)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_published_model_is_recognised(name: str, generator: tuple[SNGAN, Path], tmp_path: Path) -> None:
+def test_every_published_model_is_recognised(name: str, generator: Loaded[Generator], tmp_path: Path) -> None:
     paths = read(filled(*FILES[name]), generator, tmp_path)
     assert (paths.model.name, paths.space, paths.frame.axes.shape) == (name, "z", (128, 128))
     z, which, amounts = raw("z", 3, 128), torch.tensor([0, 5, 19]), torch.tensor([1.0, -2.0, 0.5])
@@ -48,7 +47,7 @@ def test_every_published_model_is_recognised(name: str, generator: tuple[SNGAN, 
     assert (moved - z).norm(dim=1).min() > 0.1
 
 
-def test_support_sets_move_as_published(generator: tuple[SNGAN, Path], tmp_path: Path) -> None:
+def test_support_sets_move_as_published(generator: Loaded[Generator], tmp_path: Path) -> None:
     expected, _ = golden("warped-rbf-direction")
     paths = read(filled(*FILES["warped"]), generator, tmp_path)
     z, which = raw("z", 4, 128), torch.from_numpy(expected["in_k"])
@@ -56,7 +55,7 @@ def test_support_sets_move_as_published(generator: tuple[SNGAN, Path], tmp_path:
     assert relative_error(step / 0.2, expected["out_direction"]) < 1e-4
 
 
-def test_what_weights_do_not_say_is_told(generator: tuple[SNGAN, Path], tmp_path: Path) -> None:
+def test_what_weights_do_not_say_is_told(generator: Loaded[Generator], tmp_path: Path) -> None:
     linear = filled(*FILES["linear"])
     assert read(linear, generator, tmp_path, projective=True).model.name == "projective"
     flow = filled(*FILES["curvilinear"])
@@ -65,7 +64,7 @@ def test_what_weights_do_not_say_is_told(generator: tuple[SNGAN, Path], tmp_path
         read(flow, generator, tmp_path, count=200)
 
 
-def test_files_that_are_no_paths_are_refused(generator: tuple[SNGAN, Path], tmp_path: Path) -> None:
+def test_files_that_are_no_paths_are_refused(generator: Loaded[Generator], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"published.pt holds no deformator, support sets or flow"):
         read({"conv.weight": torch.zeros(1)}, generator, tmp_path)
     with pytest.raises(CheckpointError, match=r"a part of the paths is missing \('SUPPORT_SETS'\)|holds no deformator"):
@@ -75,6 +74,6 @@ def test_files_that_are_no_paths_are_refused(generator: tuple[SNGAN, Path], tmp_
     with pytest.raises(CheckpointError, match=r"moves codes of 64 numbers, z of this generator has 128"):
         read({"log_mat_half": torch.zeros(64, 64)}, generator, tmp_path)
     with pytest.raises(CheckpointError, match=r"malicious.pt is refused"):
-        read_published_paths(HERE / "malicious.pt", "z", *generator, False, None)
+        read_published_paths(HERE / "malicious.pt", "z", generator, False, None)
     with pytest.raises(ParamsError, match=r"sngan has no space 'w' for paths"):
-        read_published_paths(HERE / "malicious.pt", "w", *generator, False, None)
+        read_published_paths(HERE / "malicious.pt", "w", generator, False, None)

@@ -179,5 +179,5 @@ def test_published_files_are_recognised_and_imported(
     assert (about["layout"], about["family"]) == ("gan-families", family)
     assert licence in about["licence"]
     import_checkpoint(tmp_path / "published.pt", tmp_path / "ours.safetensors")
-    generator = load_generator(tmp_path / "ours.safetensors")
+    generator = load_generator(tmp_path / "ours.safetensors").model
     assert (generator.family, generator.size) == (family, 8)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.files import read_card
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import load_generator, read_card
+from gan_core.loading import load_generator
 from gan_core.published.layouts import import_checkpoint
 from gan_core.published.rosinality import build_generator, infer_arguments
 from tests.golden.fill import fill, golden, relative_error
@@ -49,7 +50,7 @@ def test_an_old_conversion_loads_without_noise_maps_and_with_its_average() -> No
 
 def test_a_converted_file_is_the_same_generator(tmp_path: Path) -> None:
     import_checkpoint(TRAINING, tmp_path / "g.safetensors", licence="MIT")
-    original, loaded = read(TRAINING), load_generator(tmp_path / "g.safetensors")
+    original, loaded = read(TRAINING), load_generator(tmp_path / "g.safetensors").model
     w_plus = torch.randn(2, 6, 16)
     assert torch.equal(loaded.synthesis(w_plus), original.synthesis(w_plus))
     assert read_card(tmp_path / "g.safetensors").source.startswith("rosinality-tiny-training.pt, sha256 ")

@@ -11,7 +11,7 @@ from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import load_encoder, load_generator, read_card
+from gan_core.loading import load_encoder, load_generator
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
 from tests.golden.fill import golden
 
@@ -43,14 +43,16 @@ def test_an_encoder_comes_in_with_its_generator_bound_to_it(variant: str, prefix
     written = import_checkpoint(tmp_path / "x.pt", tmp_path / "x.safetensors")
     assert [Path(path).name for path in written] == ["x.generator.safetensors", "x.encoder.safetensors"]
     generator, encoder = (str(path) for path in written)
-    loaded = load_encoder(encoder, variant, generator)
-    assert read_card(encoder).generator_sha256 == written[generator]
+    ours = load_generator(generator)
+    found = load_encoder(encoder, ours, variant)
+    loaded = found.model
+    assert found.card.generator_sha256 == ours.sha256 == written[generator]
     assert torch.equal(loaded.latent_avg, content["latent_avg"])
     theirs = content["state_dict"]
     assert torch.equal(loaded.state_dict()["input_layer.0.weight"], theirs[f"encoder.{prefix}input_layer.0.weight"])
-    ours = load_generator(generator).state_dict()
-    assert all(torch.equal(value, theirs[f"decoder.{prefix}{key}"]) for key, value in ours.items())
-    assert ("random" in read_card(generator).notes) == (variant == "style-transformer")
+    state = ours.model.state_dict()
+    assert all(torch.equal(value, theirs[f"decoder.{prefix}{key}"]) for key, value in state.items())
+    assert ("random" in ours.card.notes) == (variant == "style-transformer")
 
 
 def test_the_published_example_is_described_though_it_cannot_run() -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from gan_core.recipes.compose import begin_compositions, plan_compositions, summarise_compositions
-from gan_core.recipes.edit import build_stage
+from gan_core.recipes.base import plan_run
+from gan_core.recipes.compose import summarise_compositions
 from gan_core.report import write_report
-from gan_core.run.run_stage import run_stage
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import build_stage
 from gan_core.storage.shards import ShardWriter, latent_type
 
 PLAN: list[dict[str, Any]] = [
@@ -27,11 +28,10 @@ def page(tiny_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def compose(source: str, output: str = "out", **overrides: Any) -> str:
-    job, shards, sources = plan_compositions(source, output, overrides=overrides)
-    begin_compositions(job, shards, sources)
-    for shard in job.shards:
-        run_stage(build_stage("compose", job.params, job.source), shard, job.output)
-    summarise_compositions(job)
+    run = plan_run(source, output, overrides=overrides, recipe="compose").begin()
+    for shard in run.shards:
+        run_stage(build_stage("compose", run.params, run.source), shard, run.output)
+    summarise_compositions(run)
     return Path(write_report(output)).read_text()
 
 

@@ -17,7 +17,7 @@ from gan_core.errors import DataError
 from gan_core.report import write_report
 from gan_core.report.report import render
 from gan_core.report.rows import SAMPLE_ROWS, WORST_ROWS
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from gan_core.storage.shards import read_rows
 
 PICTURES = ["source", "aligned", "encoded", "tuned", "smile@-1", "smile@+1", "yaw@+1"]
@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(run: Job) -> Page:
+def page(run: Run) -> Page:
     return Page(Path(write_report(run.output)).read_text())
 
 
@@ -51,16 +51,16 @@ def captions(page: Page) -> list[str]:
     return [alt.partition(" picture of ")[0] for alt in alts]
 
 
-def test_the_report_lies_in_the_run(run: Job) -> None:
+def test_the_report_lies_in_the_run(run: Run) -> None:
     assert write_report(run.output) == f"{run.output}/report.html"
 
 
-def test_the_same_run_gives_the_same_bytes(run: Job) -> None:
+def test_the_same_run_gives_the_same_bytes(run: Run) -> None:
     first = Path(write_report(run.output)).read_bytes()
     assert Path(write_report(run.output)).read_bytes() == first
 
 
-def test_the_page_is_the_same_however_many_shards_are_read_at_a_time(run: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_is_the_same_however_many_shards_are_read_at_a_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     together = Path(write_report(run.output)).read_bytes()
     monkeypatch.setattr("gan_core.report.rows.SHARDS_AT_ONCE", 1)
     assert Path(write_report(run.output)).read_bytes() == together
@@ -101,14 +101,14 @@ def test_counts_add_up(page: Page) -> None:
         assert expected in tiles
 
 
-def test_scores_under_the_pictures_are_those_of_the_shards(run: Job, page: Page) -> None:
+def test_scores_under_the_pictures_are_those_of_the_shards(run: Run, page: Page) -> None:
     row = next(read_rows(f"{run.output}/measure/shard-00000.parquet"))[0]
     text = re.sub(r"\s+", " ", page.text)
     assert f"MSE{row['mse/encoded']:.4f} PSNR{row['psnr/encoded']:.1f}" in text
     assert f"Smile{row['smile/smile@+1']:+.2f} Identity{row['identity_toy/smile@+1']:.3f}" in text
 
 
-def test_pictures_are_those_of_the_shards(run: Job, page: Page) -> None:
+def test_pictures_are_those_of_the_shards(run: Run, page: Page) -> None:
     stored = {
         row["image"]["bytes"] for row in next(read_rows(f"{run.output}/align/shard-00000.parquet")) if row["image"]
     }
@@ -119,7 +119,7 @@ def test_pictures_are_those_of_the_shards(run: Job, page: Page) -> None:
     assert expected <= shown
 
 
-def test_dataset_numbers_and_hashes_are_there(run: Job, page: Page) -> None:
+def test_dataset_numbers_and_hashes_are_there(run: Run, page: Page) -> None:
     shard = Path(run.output, "edit/shard-00001.parquet")
     assert hashlib.sha256(shard.read_bytes()).hexdigest() in page.text
     assert re.search(r"fid/toy-attr/tuned\s*3\.22\s", page.text)
@@ -130,48 +130,48 @@ def test_dataset_numbers_and_hashes_are_there(run: Job, page: Page) -> None:
     assert "mse/tuned" not in page.text
 
 
-def test_edits_whose_order_counts_say_so(run_maker: Callable[..., Job], tmp_path: Path) -> None:
-    job = run_maker(tmp_path, shards=1)
-    first, second = job.identities["edit"]["plan"][:2]
+def test_edits_whose_order_counts_say_so(run_maker: Callable[..., Run], tmp_path: Path) -> None:
+    run = run_maker(tmp_path, shards=1)
+    first, second = run.identities["edit"]["plan"][:2]
     first |= {"in_order": True, "moves": [["yaw", 1.0], ["smile", 0.5]]}
     second |= {"in_order": True, "moves": [["yaw", 1.0]]}
-    page = render(job)
+    page = render(run)
     assert page.count("in this order") == 1
     assert f"{first['column']} (in this order: yaw, then smile)" in page
 
 
-def test_of_many_rows_only_a_few_are_shown(run_maker: Callable[..., Job], tmp_path: Path) -> None:
-    job = run_maker(tmp_path, shards=1, seeds_each=SAMPLE_ROWS + 4)
-    page = Page(Path(write_report(job.output)).read_text())
+def test_of_many_rows_only_a_few_are_shown(run_maker: Callable[..., Run], tmp_path: Path) -> None:
+    run = run_maker(tmp_path, shards=1, seeds_each=SAMPLE_ROWS + 4)
+    page = Page(Path(write_report(run.output)).read_text())
     assert captions(page).count("tuned") == SAMPLE_ROWS + WORST_ROWS
     keys = [f"portraits/{seed}.png" for seed in range(SAMPLE_ROWS + 4)]
     expected = sorted(keys, key=lambda key: hashlib.sha256(key.encode()).hexdigest())[:SAMPLE_ROWS]
     sample, _, worst = page.text.partition("worst first")
     assert re.findall(r"portraits/\d+\.png", sample) == expected
-    rows = [row for row in next(read_rows(f"{job.output}/measure/shard-00000.parquet")) if row["status"] == "ok"]
+    rows = [row for row in next(read_rows(f"{run.output}/measure/shard-00000.parquet")) if row["status"] == "ok"]
     ranked = [row["key"] for row in sorted(rows, key=lambda row: row["identity_toy/tuned"])][:WORST_ROWS]
     assert re.findall(r"portraits/\d+\.png", worst) == ranked
 
 
-def test_a_run_without_tuning_ranks_by_the_encoded_picture(run_maker: Callable[..., Job], tmp_path: Path) -> None:
-    job = run_maker(tmp_path, shards=1, seeds_each=2, tune={"enabled": False})
-    page = Page(Path(write_report(job.output)).read_text())
+def test_a_run_without_tuning_ranks_by_the_encoded_picture(run_maker: Callable[..., Run], tmp_path: Path) -> None:
+    run = run_maker(tmp_path, shards=1, seeds_each=2, tune={"enabled": False})
+    page = Page(Path(write_report(run.output)).read_text())
     assert "tuned" not in captions(page)
     assert "lowest Identity (toy) of the encoded picture" in page.text
     assert "PSNR encoded" in page.text
 
 
-def test_a_run_in_which_every_row_failed_has_a_report(run_maker: Callable[..., Job], tmp_path: Path) -> None:
-    job = run_maker(tmp_path, shards=1, seeds_each=0)
-    page = Page(Path(write_report(job.output)).read_text())
+def test_a_run_in_which_every_row_failed_has_a_report(run_maker: Callable[..., Run], tmp_path: Path) -> None:
+    run = run_maker(tmp_path, shards=1, seeds_each=0)
+    page = Page(Path(write_report(run.output)).read_text())
     assert "No row went through all stages" in page.text
     assert "2 of 2 rows were turned away" in page.text
 
 
-def test_a_source_that_was_moved_away_costs_only_its_pictures(run_maker: Callable[..., Job], tmp_path: Path) -> None:
-    job = run_maker(tmp_path, shards=1, seeds_each=1)
-    shutil.rmtree(job.source)
-    page = Page(Path(write_report(job.output)).read_text())
+def test_a_source_that_was_moved_away_costs_only_its_pictures(run_maker: Callable[..., Run], tmp_path: Path) -> None:
+    run = run_maker(tmp_path, shards=1, seeds_each=1)
+    shutil.rmtree(run.source)
+    page = Page(Path(write_report(run.output)).read_text())
     assert captions(page)[: len(PICTURES) - 1] == PICTURES[1:]
 
 
@@ -180,9 +180,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         write_report(str(tmp_path))
 
 
-def test_an_unfinished_run_is_refused_and_writes_nothing(run_maker: Callable[..., Job], tmp_path: Path) -> None:
-    job = run_maker(tmp_path, shards=1, seeds_each=1)
-    Path(job.output, "measure/shard-00000.parquet").unlink()
+def test_an_unfinished_run_is_refused_and_writes_nothing(run_maker: Callable[..., Run], tmp_path: Path) -> None:
+    run = run_maker(tmp_path, shards=1, seeds_each=1)
+    Path(run.output, "measure/shard-00000.parquet").unlink()
     with pytest.raises(DataError, match="no shard at"):
-        write_report(job.output)
-    assert not Path(job.output, "report.html").exists()
+        write_report(run.output)
+    assert not Path(run.output, "report.html").exists()

@@ -16,7 +16,7 @@ from gan_core.report.numbers import make_tiles
 from gan_core.report.pictures import LARGEST_SIDE, read_strips, to_data_url
 from gan_core.report.plots import histogram, ticks
 from gan_core.report.rows import Line, Rows
-from gan_core.run.job import Job
+from gan_core.runs.run import Run
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.shards import IMAGE, ShardWriter
 
@@ -93,10 +93,10 @@ def test_pictures_come_from_their_own_rows_wherever_these_lie(tmp_path: Path) ->
         for i in range(230):
             row = {"key": str(i), "status": "ok", "reason": "", "stage": "source"}
             writer.write([row | {"image": image_value(flat(i), "") if i != 7 else None}])
-    job = Job(Params(), str(tmp_path / "source"), str(tmp_path / "out"), {"shard-00000.parquet": 230}, {})
+    run = Run(Params(), str(tmp_path / "source"), str(tmp_path / "out"), {"shard-00000.parquet": 230}, {})
     wanted = [229, 0, 100, 99, 7]
     lines = [Line("shard-00000.parquet", i, str(i), "ok", "", "source", {}) for i in wanted]
-    strips = read_strips(job, lines, ["source"])
+    strips = read_strips(run, lines, ["source"])
     assert strips.pop(("shard-00000.parquet", 7)) == {}
     for i in set(wanted) - {7}:
         assert strips["shard-00000.parquet", i] == {"source": to_data_url(flat(i), 10_000)}

@@ -11,8 +11,8 @@ def test_each_stage_says_its_time_and_its_rows(monkeypatch: pytest.MonkeyPatch) 
     rows = Counter(ok=3, no_face=1)
     found = [StageSummary("align", rows, 1.5, 1, [], "{}"), StageSummary("edit", rows, 0.0, 1, [], "{}")]
     monkeypatch.setattr(stages, "summarise_stages", lambda _: found)
-    job: Any = None
-    assert list(describe_stages(job)) == [
+    run: Any = None
+    assert list(describe_stages(run)) == [
         "align          1.5 s  3 of 4 rows, 2.0 a second",
         "edit           0.0 s  3 of 4 rows",
     ]

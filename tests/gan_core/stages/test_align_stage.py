@@ -11,7 +11,7 @@ from gan_core.align.landmarks import NetworkLandmarks
 from gan_core.align.quad import face_square
 from gan_core.params import AlignParams, SampleParams
 from gan_core.rows import Rejected, Row
-from gan_core.run.run_stage import run_stage
+from gan_core.runs.run_stage import run_stage
 from gan_core.stages.align import AlignStage
 from gan_core.storage.images import decode_image, encode_png, image_value, to_uint8
 from gan_core.storage.shards import read_rows

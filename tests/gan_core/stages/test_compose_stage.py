@@ -12,21 +12,21 @@ import torch
 import yaml
 from PIL import Image
 
+from gan_core.checkpoints.files import Card, load_checkpoint, save_checkpoint
 from gan_core.compose.base import OPERATIONS
 from gan_core.errors import CheckpointError, DataError, ParamsError, UserError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.extractors import EXTRACTORS
-from gan_core.loading import Card, load_checkpoint, model_tensors, save_checkpoint
+from gan_core.loading import model_tensors
 from gan_core.metrics.frechet import frechet_distance, gather
 from gan_core.params import ModelPaths, check_params
+from gan_core.recipes.base import plan_run
 from gan_core.recipes.compose import (
-    begin_compositions,
-    plan_compositions,
     read_compositions,
     summarise_compositions,
 )
-from gan_core.recipes.edit import build_stage
-from gan_core.run.run_stage import run_stage
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import build_stage
 from gan_core.storage.images import to_tensor
 from gan_core.storage.receipts import receipt_path
 from gan_core.storage.shards import ShardWriter, latent_type, read_rows
@@ -55,7 +55,8 @@ SIZES = {
 def plan(tiny_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A parameter file with the plan above in the current folder; what it says."""
     monkeypatch.chdir(tmp_path)
-    tensors, card = load_checkpoint(tiny_models["generator"])
+    stored = load_checkpoint(tiny_models["generator"])
+    tensors, card = stored.model, stored.card
     second = {name: t + 0.1 * torch.randn_like(t) if "conv.weight" in name else t for name, t in tensors.items()}
     save_checkpoint("second.safetensors", second, card)
     models = tiny_models | {"second_generator": "second.safetensors"}
@@ -65,13 +66,12 @@ def plan(tiny_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def run(source: str = "seeds:8", output: str = "out", **overrides: Any) -> dict[str, float]:
-    job, shards, sources = plan_compositions(
-        source, output, overrides={k.replace("__", "."): v for k, v in overrides.items()}
-    )
-    begin_compositions(job, shards, sources)
-    for shard in job.shards:
-        run_stage(build_stage("compose", job.params, job.source), shard, job.output)
-    return summarise_compositions(job)
+    run = plan_run(
+        source, output, overrides={k.replace("__", "."): v for k, v in overrides.items()}, recipe="compose"
+    ).begin()
+    for shard in run.shards:
+        run_stage(build_stage("compose", run.params, run.source), shard, run.output)
+    return summarise_compositions(run)
 
 
 def rows(output: str = "out") -> list[dict[str, Any]]:
@@ -188,7 +188,7 @@ def test_rows_of_an_encoded_dataset_are_taken_and_failed_ones_said(plan: dict[st
     assert first["sources"] == ["k0", "k1"] and first["status"] == "ok"
     assert (broken["status"], broken["stage"], broken["reason"]) == ("bad_source", "plan", "k2 is no_face: none seen")
     assert all("k2" not in row["sources"] for row in drawn)
-    found = read_compositions(plan_compositions(source, "out", overrides={"compose.plan": entries})[0], 2)
+    found = read_compositions(plan_run(source, "out", overrides={"compose.plan": entries}, recipe="compose").run, 2)
     assert [row["key"] for row in found["interpolate"]] == ["interpolate/00000", "interpolate/00002"]
 
 
@@ -278,9 +278,10 @@ def test_sources_that_cannot_be_used_are_told(plan: dict[str, Any], tiny_dataset
 
 
 def test_a_second_generator_of_another_first_one_is_refused(plan: dict[str, Any], tiny_models: dict[str, str]) -> None:
-    tensors, card = load_checkpoint("second.safetensors")
+    stored = load_checkpoint("second.safetensors")
+    tensors, card = stored.model, stored.card
     save_checkpoint("second.safetensors", tensors, card.model_copy(update={"generator_sha256": "0" * 64}))
-    with pytest.raises(CheckpointError, match="was fine-tuned from the generator 000000000000"):
+    with pytest.raises(CheckpointError, match="was made for the generator 000000000000"):
         run()
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.editing.directions import Direction, load_directions, save_directions
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit
@@ -18,11 +19,11 @@ from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.delta import pack_delta
-from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
+from gan_core.loading import load_generator, model_tensors
 from gan_core.params import EditParams, EditSpec, ModelPaths, check_params
 from gan_core.rows import Rejected, Row
-from gan_core.run.run_stage import run_stage
-from gan_core.run.stage import Stage
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import Stage
 from gan_core.stages.edit import EditStage
 from gan_core.storage.images import to_uint8
 from gan_core.storage.receipts import content_key
@@ -60,7 +61,7 @@ def rows_of(w_plus: np.ndarray, deltas: Sequence[bytes] | None = None) -> list[R
 
 
 def vector(models: ModelPaths, name: str) -> torch.Tensor:
-    return load_directions(models.directions, models.generator)[name].vector
+    return load_directions(models.directions).model[name].vector
 
 
 def in_layers(vector: torch.Tensor, first: int, last: int) -> torch.Tensor:
@@ -73,7 +74,7 @@ def pixels(cell: Row) -> np.ndarray:
 
 def rendered(models: ModelPaths, w_plus: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
-        return to_uint8(load_generator(models.generator).synthesis(w_plus))
+        return to_uint8(load_generator(models.generator).model.synthesis(w_plus))
 
 
 def test_each_column_is_its_edit_rendered(models: ModelPaths) -> None:
@@ -207,7 +208,7 @@ def test_another_kind_stands_in_the_same_plan(models: ModelPaths, tuned: bool) -
     assert [entry["column"] for entry in stage.identity()["plan"]] == ["negative@0.5", "smile@-1", "smile@+1.5"]
     delta = pack_delta({"to_rgbs.1.bias": torch.full((1, 3, 1, 1), 0.4)})
     plain, bright = stage.process(rows_of(np.repeat(latents(1), 2, axis=0), [b"", delta]))
-    drawn = load_generator(models.generator).synthesis(torch.from_numpy(latents(1)))
+    drawn = load_generator(models.generator).model.synthesis(torch.from_numpy(latents(1)))
     assert np.abs(pixels(plain["negative@0.5"]).astype(int) - to_uint8(-0.5 * drawn)[0]).max() <= 1
     assert np.abs(pixels(bright["negative@0.5"]).astype(int) - to_uint8(-0.5 * (drawn + 0.4 * tuned))[0]).max() <= 1
     alone = EditStage(PLAN[:1], models, tuned).process(rows_of(np.repeat(latents(1), 2, axis=0), [b"", delta]))[1]

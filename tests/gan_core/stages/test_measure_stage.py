@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import DataError
 from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder, PerceptualTrunk
-from gan_core.loading import Card, save_checkpoint
 from gan_core.metrics.statistics import merge_all, pack
 from gan_core.params import EditParams, MeasureParams, ModelPaths
 from gan_core.rows import Row
-from gan_core.run.run_stage import run_stage
-from gan_core.run.stage import Stage
-from gan_core.run.summary import load_summary, summarise
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import Stage
+from gan_core.runs.summary import load_summary, summarise
 from gan_core.stages.measure import MeasureStage
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.shards import IMAGE, ShardWriter, read_rows
@@ -143,7 +143,7 @@ def run(models: ModelPaths, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_summary_merges_the_shards(run: Path) -> None:
-    metrics = summarise(str(run))
+    metrics = summarise(str(run), "measure")
     rows = [row for i in (0, 1) for part in read_rows(run / "measure" / f"shard-0000{i}.parquet") for row in part]
     scored = [row for row in rows if row["status"] == "ok"]
     assert len(rows) == 40 and len(scored) == 39
@@ -163,7 +163,7 @@ def test_summary_refuses_a_shard_that_was_not_finished(run: Path) -> None:
     receipt.unlink()
     try:
         with pytest.raises(DataError, match="run the measure stage again"):
-            summarise(str(run))
+            summarise(str(run), "measure")
     finally:
         receipt.write_bytes(kept)
 
@@ -175,7 +175,7 @@ def test_too_few_rows_leave_reasons_instead_of_numbers(models: ModelPaths, tmp_p
     stage = make_stage(models)
     stage.inputs, stage.source = ("source",), str(tmp_path / "source")
     run_stage(stage, "shard-00000.parquet", tmp_path)
-    metrics = summarise(str(tmp_path))
+    metrics = summarise(str(tmp_path), "measure")
     assert not any(name.startswith(("fid/", "swd/")) for name in metrics)
     omitted = load_summary(str(tmp_path))["omitted"]
     assert omitted["fid/toy-attr/tuned"] == "needs more than 6 rows, there are 3"

@@ -6,8 +6,8 @@ import torch
 
 from gan_core.errors import ParamsError
 from gan_core.params import Params, check_params
-from gan_core.recipes.edit import build_stage
-from gan_core.run.run_stage import run_stage
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import build_stage
 from gan_core.stages.references import SourceLatents
 from gan_core.storage.shards import list_shards, read_rows
 

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from gan_core.params import EditParams, ModelPaths, Params, TuneParams
-from gan_core.recipes.edit import build_stage
 from gan_core.rows import Row
-from gan_core.run.run_stage import run_stage
-from gan_core.run.summary import load_summary, summarise
+from gan_core.runs.run_stage import run_stage
+from gan_core.runs.stage import build_stage
+from gan_core.runs.summary import load_summary, summarise
 from gan_core.stages import tune as module
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.images import decode_image, encode_png, image_value
@@ -188,7 +188,7 @@ def test_a_row_that_diverges_is_flagged_and_goes_on(models: ModelPaths, output: 
         assert row["delta"] in (b"", None)
     reasons = [row["reason"] for row in rows_of(output, "measure").values() if row["status"] == "ok"]
     assert len(reasons) == 8 and all(reason.startswith("diverged: ") for reason in reasons)
-    summarise(str(output))
+    summarise(str(output), "measure")
     assert load_summary(str(output))["flags"] == {"diverged": 8}
 
 

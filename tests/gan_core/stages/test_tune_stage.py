@@ -8,8 +8,8 @@ from PIL import Image
 from gan_core.errors import ParamsError
 from gan_core.inversion.delta import apply_delta
 from gan_core.params import EncodeParams, ModelPaths, Params, TuneParams
-from gan_core.recipes.edit import build_stage
 from gan_core.rows import Rejected, Row, row_seed
+from gan_core.runs.stage import build_stage
 from gan_core.stages.encode import EncodeStage
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.images import decode_image, encode_png, image_value, to_uint8

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.files import read_card
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.loading import load_generator, read_card
+from gan_core.loading import load_generator
 from gan_core.params import ModelPaths, Params, TrainCelParams
 from gan_core.toy.renderer import render, sample_factors
 from gan_core.toy.training import cel as training
@@ -127,7 +128,7 @@ def test_the_stage_renders_trains_and_stores(
     params = Params(models=models, train_cel=PARAMS.model_copy(update={"images": 16}))
     monkeypatch.setattr(training, "held_out_distance", lambda *_, **__: lambda generator: {"fid/toy-attr": 1.0})
     training.train(params, Reports())
-    assert isinstance(load_generator(models.second_generator), StyleGAN2)
+    assert isinstance(load_generator(models.second_generator).model, StyleGAN2)
     assert read_card(models.second_generator).extra == {"fid/toy-attr": 1.0}
     assert read_card(models.second_generator).generator_sha256
     before = (tmp_path / "data/portraits/cel_train/image.npy").stat().st_mtime_ns
@@ -137,7 +138,8 @@ def test_the_stage_renders_trains_and_stores(
 
 
 def _wide_generator(folder: Path) -> str:
-    from gan_core.loading import Card, model_tensors, save_checkpoint
+    from gan_core.checkpoints.files import Card, save_checkpoint
+    from gan_core.loading import model_tensors
 
     generator = StyleGAN2(64, 64, 2, channels={4: 8, 8: 8, 16: 8, 32: 8, 64: 4})
     card = Card(kind="generator", name="stylegan2", arguments=generator.arguments, made_by="t", licence="", source="")

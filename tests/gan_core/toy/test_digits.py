@@ -111,13 +111,13 @@ def test_from_digits_to_named_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert set(json.loads(sngan.SCORES.read_text())) == {"confidence", "classes", "shape_gap"}
     job = fit.find_job("digit-paths-curvilinear", params)
     fit.fit_paths(job, silent)
-    paths = load_paths(job.target, job.generator_path)
+    paths = load_paths(job.target, load_generator(job.generator_path)).model
     assert set(paths.named) == {"ink", "slant"}
     scores = json.loads(Path("data/metrics/digit-paths-curvilinear.json").read_text())
     assert scores["scores"]["undone"] < 1e-3
     assert np.isfinite(list(scores["scores"].values())).all()
     assert not job.state.exists()
-    assert load_generator(job.generator_path).size == 16
+    assert load_generator(job.generator_path).model.size == 16
 
 
 def test_attributes_that_nobody_sees_are_refused(models: ModelPaths, tmp_path: Path) -> None:

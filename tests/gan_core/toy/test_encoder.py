@@ -7,11 +7,12 @@ import torch
 import yaml
 from torch import Tensor
 
+from gan_core.checkpoints.files import file_sha256, load_checkpoint
 from gan_core.encoders.base import Encoder
 from gan_core.encoders.e4e import LatentDiscriminator
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import ParamsError
-from gan_core.loading import file_sha256, load_checkpoint, load_encoder
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, TrainEncoderParams, load_params
 from gan_core.toy.training import encoder as training
 from gan_core.toy.training.encoder import store_encoder, train_encoder, variant_params, variant_path
@@ -259,9 +260,9 @@ def test_the_stored_encoder_belongs_to_its_generator(models: ModelPaths, judges:
     encoder = EncoderState.create("psp", PARAMS, judges.generator).average
     path = tmp_path / "e.safetensors"
     store_encoder(encoder, path, models.generator, PARAMS, {"psnr": 20.0})
-    loaded = load_encoder(path, "psp", models.generator)
+    loaded = load_encoder(path, load_generator(models.generator), "psp").model
     images = torch.zeros(1, 3, 64, 64)
     torch.testing.assert_close(loaded.encode(images), encoder.encode(images), rtol=2e-2, atol=2e-2)
-    _, card = load_checkpoint(path)
+    card = load_checkpoint(path).card
     assert card.generator_sha256 == file_sha256(models.generator)
     assert card.extra["held_out"] == {"psnr": 20.0}

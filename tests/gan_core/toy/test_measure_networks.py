@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from gan_core.checkpoints.files import read_card
 from gan_core.judges.networks import NETWORKS, soft_argmax
-from gan_core.loading import load_network, read_card
+from gan_core.loading import load_network
 from gan_core.params import TrainMeasureParams
 from gan_core.toy.renderer import sample_factors
 from gan_core.toy.training.augment import augment, cosine_basis, quantise_blocks, shift
@@ -45,7 +46,7 @@ def test_stores_a_network_with_its_scores(
     monkeypatch.setattr(LandmarkLearner, "held_out_frames", 3)
     path = tmp_path / f"{name}.safetensors"
     scores = train_network(name, PARAMS, portraits, path)
-    assert type(load_network(path, name)) is NETWORKS.get(name)
+    assert type(load_network(path, name).model) is NETWORKS.get(name)
     assert read_card(path).extra["held_out"] == scores
     assert all(np.isfinite(value) for value in scores.values())
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.files import Loaded
 from gan_core.editing.calibrate import Scorers
 from gan_core.editing.latent_editor import load_editor, save_editor
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
-from gan_core.loading import load_generator, read_card
+from gan_core.loading import load_generator
 from gan_core.params import LatentEditsParams, ModelPaths
 from gan_core.training.latent_edit_scores import label_samples, score
 from gan_core.training.latent_edits import train_editor
@@ -27,8 +28,13 @@ PARAMS = LatentEditsParams(
 
 
 @pytest.fixture(scope="module")
-def generator(tiny_models: dict[str, str]) -> Generator:
+def loaded(tiny_models: dict[str, str]) -> Loaded[Generator]:
     return load_generator(tiny_models["generator"])
+
+
+@pytest.fixture(scope="module")
+def generator(loaded: Loaded[Generator]) -> Generator:
+    return loaded.model
 
 
 def colours(images: Tensor) -> Tensor:
@@ -48,7 +54,7 @@ def test_samples_are_labelled_and_half_are_mixed(generator: Generator) -> None:
 
 
 def test_classifier_and_block_learn(
-    generator: Generator, tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    loaded: Loaded[Generator], generator: Generator, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     editor, held_out = train_editor(PARAMS, generator, EYES)
     scores = score(editor, generator, EYES, held_out)
@@ -59,10 +65,11 @@ def test_classifier_and_block_learn(
     assert scores["red"]["others_kept"] > 0.75, scores  # 0.72 without pictures
     assert "way" not in scores["green"]
     path = tmp_path_factory.mktemp("editor") / "editor.safetensors"
-    save_editor(path, editor, tiny_models["generator"], {"held_out": scores})
-    again = load_editor(path, tiny_models["generator"])
+    save_editor(path, editor, loaded.sha256, {"held_out": scores})
+    stored = load_editor(path, loaded)
+    again = stored.model
     torch.testing.assert_close(again.logits(held_out.w_plus), editor.logits(held_out.w_plus), rtol=0.02, atol=0.02)
-    assert read_card(path).extra["held_out"] == scores
+    assert stored.card.extra["held_out"] == scores
     assert ModelPaths().latent_edits.endswith("latent-edits.safetensors")
 
 

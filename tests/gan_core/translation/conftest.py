@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.judges.segmenter import Segmenter
-from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
+from gan_core.loading import load_generator, model_tensors
 from gan_core.params import ModelPaths, Params, SampleParams, TranslateParams
 from gan_core.rows import Row
 from gan_core.stages.translate import TranslateStage
@@ -29,8 +30,8 @@ def write_translators(folder: Path) -> dict[str, str]:
         about: dict[str, Any] = ABOUT
         card = Card(kind="network", name="segmenter", arguments={"width": 8}, **about)
         save_checkpoint(models["segmenter"], Segmenter(8).state_dict(), card)
-        generator, params = load_generator(models["generator"]), Params(models=ModelPaths(**models))
-        for task in TASKS.values():
+        generator, params = load_generator(models["generator"]).model, Params(models=ModelPaths(**models))
+        for _, task in TASKS:
             encoder = GradualStyleEncoder.for_generator(
                 generator,
                 input_size=64,

@@ -14,8 +14,11 @@ def test_the_filter_and_the_small_pictures_are_the_published_ones(factor: int) -
     expected, _ = golden("superres-degradation")
     assert relative_error(bicubic_taps(factor), expected[f"taps{factor}"]) < 1e-6
     small = reduce_pixels(expected["image"], factor).astype(int)
-    off = np.abs(small - expected[f"pil{factor}"])  # cut to integers: a rounding at an edge is one grey level
-    assert off.max() <= 1 and (off > 0).mean() < 1e-3
+    off = np.abs(small - expected[f"pil{factor}"])
+    image = torch.from_numpy(expected["image"]).permute(2, 0, 1)[None].double()
+    whole = reduce_bicubic(image, factor)[0].permute(1, 2, 0).numpy()
+    certain = np.abs(whole - whole.round()) > 1e-3  # the code cuts to integers: elsewhere rounding decides
+    assert off.max() <= 1 and not off[certain].any() and certain.mean() > 0.95
 
 
 def test_values_before_clamping_are_the_published_ones() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import CheckpointError, ParamsError
-from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
+from gan_core.loading import load_generator, model_tensors
 from gan_core.params import ModelPaths, TranslateParams, check_params
 from gan_core.rows import Rejected, Row
 from gan_core.stages.translate import TranslateStage
@@ -48,7 +49,7 @@ def made(stage: TranslateStage, rows: list[Row]) -> list[Row]:
     return [one for one in found if not isinstance(one, Rejected)]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TASKS.names())
 def test_each_task_translates_pictures_row_by_row(task: str, build: Build, rows: list[Row]) -> None:
     stage, some = build(task, variants=variants()), good(rows)[:3]
     together = made(stage, some)
@@ -86,7 +87,7 @@ def test_reading_a_column_and_making_it_come_to_the_same(build: Build, rows: lis
 
 def write_large_encoder(path: Path, models: ModelPaths, channels: int) -> str:
     """An encoder that sees 128 pixels, for the generator of 64."""
-    generator = load_generator(models.generator)
+    generator = load_generator(models.generator).model
     network: dict[str, Any] = {"input_size": 128, "units": (1, 1, 1, 1), "width": 8, "input_channels": channels}
     encoder = GradualStyleEncoder.for_generator(generator, **network)
     about: dict[str, Any] = ABOUT | {"space": "w_plus", "generator_sha256": file_sha256(models.generator)}

@@ -38,12 +38,12 @@ def train() -> PortraitSet:
 def params(translators: ModelPaths) -> Params:
     variants = [{"kind": "mix", "latent_mask": [8, 9], "pictures": 2}]
     base = check_params({"translate": {"variants": variants}})
-    tasks = {name: TrainTranslationParams() for name in TASKS if name != "inversion"}
+    tasks = {name: TrainTranslationParams() for name in TASKS.names() if name != "inversion"}
     return base.model_copy(update={"models": translators, "train_translation": tasks})
 
 
 def test_every_task_has_a_baseline_and_a_headline() -> None:
-    assert set(BASELINES) == set(HEADLINES) == set(TASKS) - {"inversion"}
+    assert set(BASELINES) == set(HEADLINES) == set(TASKS.names()) - {"inversion"}
 
 
 @pytest.mark.parametrize("task", ["super-resolution", "frontalisation", "sketch", "toonify"])

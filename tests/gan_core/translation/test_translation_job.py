@@ -5,18 +5,13 @@ import pytest
 import torch
 
 from gan_core.errors import ParamsError
-from gan_core.loading import load_encoder
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, check_params
-from gan_core.recipes.translate import build_translation
 from gan_core.rows import Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.stages.translate import TranslateStage
 from gan_core.translation.inputs import picture_cell
 
 REFERENCE = "portraits/7500003.png"
-
-
-def no_align() -> Stage:
-    raise AssertionError("nothing is aligned here")
 
 
 def setting(models: ModelPaths, **translate: Any) -> Params:
@@ -29,9 +24,9 @@ def setting(models: ModelPaths, **translate: Any) -> Params:
 def test_styles_of_other_rows_are_those_of_their_pictures(
     known: dict[str, Any], translators: ModelPaths, sample: str, rows: list[Row]
 ) -> None:
-    stage = build_translation(setting(translators, **known), sample, no_align)
+    stage = TranslateStage.build(setting(translators, **known), sample)
     reference = next(row for row in rows if row["key"] == REFERENCE)
-    inversion = load_encoder(translators.encoder, "psp", translators.generator)
+    inversion = load_encoder(translators.encoder, load_generator(translators.generator), "psp").model
     with torch.no_grad():
         style = inversion.encode(picture_cell(reference, "image", 64)[None])
         own = torch.zeros(1, stage.encoder.n_latent, stage.encoder.w_dim)
@@ -43,7 +38,7 @@ def test_styles_of_other_rows_are_those_of_their_pictures(
 
 
 def test_without_pictures_a_style_is_the_tasks_own(translators: ModelPaths, sample: str, rows: list[Row]) -> None:
-    stage = build_translation(setting(translators), sample, no_align)
+    stage = TranslateStage.build(setting(translators), sample)
     reference = next(row for row in rows if row["key"] == REFERENCE)
     (made,) = stage.process([reference])
     assert not isinstance(made, Rejected)
@@ -55,4 +50,4 @@ def test_without_pictures_a_style_is_the_tasks_own(translators: ModelPaths, samp
 def test_a_row_that_is_not_there_cannot_be_referred_to(translators: ModelPaths, sample: str) -> None:
     variants = [{"kind": "mix", "latent_mask": [9], "references": ["portraits/7500002.pn"]}]
     with pytest.raises(ParamsError, match=r"no row 'portraits/7500002.pn' in .*; did you mean"):
-        build_translation(setting(translators, variants=variants), sample, no_align)
+        TranslateStage.build(setting(translators, variants=variants), sample)

@@ -29,7 +29,7 @@ def perfect(portraits: Portraits) -> Translated:
 
 
 def test_every_task_has_scores() -> None:
-    assert set(SCORES_OF) == set(TASKS)
+    assert set(SCORES_OF) == set(TASKS.names())
     assert {name for names in SCORES_OF.values() for name in names} | {"diversity"} == set(SCORES)
 
 

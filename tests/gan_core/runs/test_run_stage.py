@@ -10,8 +10,8 @@ import pytest
 
 from gan_core.errors import DataError
 from gan_core.rows import Rejected, Row
-from gan_core.run.run_stage import run_stage, stage_shard
-from gan_core.run.stage import Stage
+from gan_core.runs.run_stage import run_stage, stage_shard
+from gan_core.runs.stage import Stage
 from gan_core.storage.images import ImageError
 from gan_core.storage.receipts import read_statistics, receipt_path, statistics_path
 from gan_core.storage.shards import ShardWriter, latent_type, read_rows
@@ -154,7 +154,7 @@ def test_stale_work_is_redone_and_the_reason_said(
     source: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, remake: Any, why: str
 ) -> None:
     first = run_stage(Doubling(source), SHARD, tmp_path / "out")
-    with caplog.at_level(logging.INFO, "gan_core.run.run_stage"):
+    with caplog.at_level(logging.INFO, "gan_core.runs.run_stage"):
         receipt = run_stage(remake(source), SHARD, tmp_path / "out")
     assert not receipt.reused and receipt.key != first.key
     assert why in receipt.why and why in caplog.text

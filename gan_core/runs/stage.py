@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from gan_core.params import Params
+from gan_core.registry import Registry
 from gan_core.rows import Progress, Rejected, Row
 
 
@@ -32,6 +34,14 @@ class Stage(ABC):
     batch_size: int
     finished: Progress = staticmethod(_silent)
 
+    @classmethod
+    def build(cls, params: Params, source: str) -> "Stage":
+        """Build the stage of a run over ``source``, with its networks.
+
+        Raises ``UserError`` for a checkpoint or parameter that can't be used.
+        """
+        return cls()
+
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Everything beside the input bytes that decides the output (params, checkpoint hashes): JSON-able."""
@@ -50,3 +60,12 @@ class Stage(ABC):
     def statistics(self) -> dict[str, np.ndarray]:
         """Return mergeable statistics of the rows processed since the last call, and start anew."""
         return {}
+
+
+STAGES: Registry[type[Stage]] = Registry("stage", "gan_core.stages")
+"""Stages by name; another package adds its own by the entry point ``edit_dataset.stage``."""
+
+
+def build_stage(name: str, params: Params, source: str) -> Stage:
+    """Build one stage of a run over ``source``; raises ``UserError`` for what can't be used."""
+    return STAGES.get(name).build(params, source)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from gan_core.errors import DataError
 from gan_core.rows import Progress, Rejected, Row
-from gan_core.run.stage import Stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.atomic import exclusive, sweep_temporary
 from gan_core.storage.images import ImageError
 from gan_core.storage.receipts import (

@@ -17,13 +17,13 @@ from gan_core.storage.urls import join_url, read_bytes
 SUMMARY_FILE = "summary.json"
 
 
-def summarise(output: str) -> dict[str, float]:
-    """Merge the measured shards of the run in ``output``, write ``summary.json`` there and return its metrics.
+def summarise(output: str, stage: str) -> dict[str, float]:
+    """Merge the statistics of a stage of the run in ``output``, write ``summary.json`` there and return its metrics.
 
-    Raises ``DataError`` for a shard that was not measured to the end.
+    Raises ``DataError`` for a shard that isn't finished.
     """
-    shards = list_shards(join_url(output, "measure"))
-    rows, flags = count_rows(shards, "measure")
+    shards = list_shards(join_url(output, stage))
+    rows, flags = count_rows(shards, stage)
     merged = merge_all(read_statistics(shard) for shard in shards)
     total = Summary()
     for name in METRICS.names():

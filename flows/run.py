@@ -1,0 +1,43 @@
+"""What every flow of a run shares: plan, begin, take all shards through their stages, finish."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from flows.batches import hand_out
+from flows.champion import resolve_encoder
+from flows.ledger import finish
+from flows.runners import run_shards
+from gan_core.recipes.base import Plan, plan_run
+from tasks.tracking.runs import failures_tracked
+
+_planned: ContextVar[Plan | None] = ContextVar("planned", default=None)
+
+
+@contextmanager
+def planned(plan: Plan) -> Iterator[None]:
+    """Let the flow that is called inside carry out this plan, so that networks are built and hashed once."""
+    token = _planned.set(plan)
+    try:
+        yield
+    finally:
+        _planned.reset(token)
+
+
+def run_recipe(
+    recipe: str, source: str, output: str, params_file: str, overrides: dict[str, Any] | None, update: bool
+) -> dict[str, float]:
+    """Make a run of a recipe, or go on with it, and return its metrics.
+
+    Finished shards are skipped by their receipts. Everything is checked before anything is written: ``UserError``.
+    """
+    started = time.time()
+    plan = _planned.get()
+    if plan is None:
+        plan = plan_run(source, output, params_file, resolve_encoder(params_file, overrides), update, recipe)
+    run = plan.begin()
+    with failures_tracked(run, started) as samples:
+        done = hand_out(run) if run.params.run.deployment else run_shards(run)
+    return finish(run, done, started, samples)

@@ -1,0 +1,55 @@
+"""A run of any recipe, those of other packages included."""
+
+from typing import Any
+
+from prefect import Flow, flow
+
+from flows.compose_dataset import compose_dataset
+from flows.edit_dataset import edit_dataset
+from flows.notify import HOOKS
+from flows.run import planned, run_recipe
+from flows.translate_dataset import translate_dataset
+from gan_core.recipes.base import Plan
+
+
+@flow(name="run-dataset", flow_run_name="{output}", **HOOKS)
+def run_dataset(
+    recipe: str,
+    source: str = "data/sample",
+    output: str = "runs/mine",
+    params_file: str = "params.yaml",
+    overrides: dict[str, Any] | None = None,
+    update: bool = False,
+) -> dict[str, float]:
+    """Make a run of ``recipe`` over ``source`` into ``output``; return its metrics.
+
+    Finished shards are skipped by their receipts. Everything is checked before anything is written: ``UserError``.
+
+    Args:
+        recipe: What is made, a name of `edit-dataset list recipes`.
+        source: The dataset: a folder or fsspec URL of Parquet shards.
+        output: The run's folder or URL; a run that is there already goes on where it ended.
+        params_file: The parameter file, one section a stage.
+        overrides: Laid over the parameter file, such as {"tune.steps": 30}.
+        update: Redo what differs from the run in the output folder, instead of refusing.
+    """
+    return run_recipe(recipe, source, output, params_file, overrides, update)
+
+
+OWN_FLOWS: dict[str, Flow[..., dict[str, float]]] = {
+    "edit": edit_dataset,
+    "compose": compose_dataset,
+    "translate": translate_dataset,
+}
+"""Flows of one recipe, by its name; all other recipes run by ``run_dataset``."""
+
+
+def start(
+    plan: Plan, params_file: str = "params.yaml", overrides: dict[str, Any] | None = None, update: bool = False
+) -> dict[str, float]:
+    """Carry out a plan as a run of the flow of its recipe; Prefect shows the parameters that it was made from."""
+    run = plan.run
+    with planned(plan):
+        if own := OWN_FLOWS.get(run.recipe):
+            return own(run.source, run.output, params_file, overrides, update)
+        return run_dataset(run.recipe, run.source, run.output, params_file, overrides, update)

@@ -1,0 +1,114 @@
+"""Recipes: what a run is an instance of. ``run.json`` names it, and every command asks it."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gan_core.errors import DataError
+from gan_core.params import Params, load_params
+from gan_core.registry import Registry
+from gan_core.runs.run import SOURCE, Run, begin_run, check_changes, check_folder
+from gan_core.runs.stage import build_stage
+from gan_core.runs.summary import summarise
+from gan_core.storage.shards import list_shards, open_shard
+from gan_core.storage.urls import base_name
+
+
+def _nothing() -> None:
+    """Write nothing: the stages need no more than ``run.json``."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked run of which nothing is written yet; ``write`` adds what its first stage reads beside the source."""
+
+    run: Run
+    write: Callable[[], None] = _nothing
+
+    def begin(self) -> Run:
+        """Write ``run.json`` and what the stages read, and return the run."""
+        begin_run(self.run)
+        self.write()
+        return self.run
+
+
+class Recipe(ABC):
+    """Which stages a run has, how it is planned, and what is said of it when it ends.
+
+    ``sections`` names the sections of the parameters that decide the results, beside those called like a stage; they
+    are logged with the run. ``published`` is the stage whose shards `edit-dataset publish` copies. A recipe holds no
+    state.
+    """
+
+    name: ClassVar[str]
+    sections: ClassVar[tuple[str, ...]] = ()
+    published: ClassVar[str]
+
+    @abstractmethod
+    def stages(self, params: Params) -> tuple[str, ...]:
+        """The names of a run's stages, in order."""
+
+    def plan(self, params: Params, source: str, output: str) -> Plan:
+        """Check dataset and networks; nothing is written. Raises ``UserError`` for the first thing that is wrong."""
+        rows = {base_name(shard): count_rows(shard) for shard in list_shards(source)}
+        identities = {name: build_stage(name, params, source).identity() for name in self.stages(params)}
+        return Plan(Run(params, source, output, rows, json.loads(json.dumps(identities)), self.name))
+
+    def inputs(self, run: Run) -> list[str]:
+        """The URLs of the shards that the first stage reads."""
+        return run.stage_shards(SOURCE)
+
+    def label(self, run: Run) -> str:
+        """What tells runs of this recipe over one dataset apart, in a word or two: the encoder, the task."""
+        return self.name
+
+    def summarise(self, run: Run) -> dict[str, float]:
+        """Write ``summary.json`` and return its metrics; raises ``DataError`` for a shard that isn't finished.
+
+        By default these are the row counts of the last stage and the metrics in its statistics.
+        """
+        return summarise(run.output, run.stages[-1])
+
+
+RECIPES: Registry[type[Recipe]] = Registry("recipe", "gan_core.recipes")
+"""Recipes by name; another package adds its own by the entry point ``edit_dataset.recipe``."""
+
+
+def recipe_of(run: Run) -> Recipe:
+    """Return the recipe of a run; raises ``ParamsError`` if it came from a package that is no longer installed."""
+    return RECIPES.get(run.recipe)()
+
+
+def plan_run(
+    source: str,
+    output: str,
+    params_file: str = "params.yaml",
+    overrides: dict[str, Any] | None = None,
+    update: bool = False,
+    recipe: str = "edit",
+) -> Plan:
+    """Check parameters, dataset, networks and output folder; nothing is written.
+
+    Raises ``UserError`` for the first thing that is wrong, and unless ``update`` is given also when ``output`` holds a
+    run with other parameters, networks or source.
+    """
+    return plan_params(load_params(params_file, overrides), source, output, update, recipe)
+
+
+def plan_params(params: Params, source: str, output: str, update: bool = False, recipe: str = "edit") -> Plan:
+    """Do as ``plan_run`` with parameters that are checked already."""
+    check_folder(source, output)
+    plan = RECIPES.get(recipe)().plan(params, source, output)
+    check_changes(plan.run, update)
+    return plan
+
+
+def count_rows(shard: str) -> int:
+    """Return the number of rows of an input shard; raises ``DataError`` for one that has none."""
+    with open_shard(shard) as file:
+        rows = int(file.metadata.num_rows)
+    if not rows:
+        raise DataError(f"{shard} has no rows: remove it or import the dataset again")
+    return rows

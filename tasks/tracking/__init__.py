@@ -1,0 +1,1 @@
+"""MLflow: runs, the registry of encoders, comparisons and nightly runs. The only package that imports MLflow."""
