@@ -30,11 +30,11 @@ from gan_core.toy.renderer.cel import render_cel
 from gan_core.toy.training.portraits import PortraitSet, load_portraits
 from gan_core.training.log import tile
 from gan_core.translation.degradations import reduce_bicubic
-from gan_core.translation.inputs import Seen, picture_cell
+from gan_core.translation.inputs import EncoderInput, picture_cell
 from gan_core.translation.scores import Translated
 from gan_core.translation.tasks import TASKS, translator_path
 
-Draw = Callable[[Sequence[Seen]], Tensor]
+Draw = Callable[[Sequence[EncoderInput]], Tensor]
 Baseline = Callable[[TranslateStage, PortraitSet, Params], Draw]
 BATCH = 32
 SIDE = 16
@@ -68,7 +68,7 @@ def make_rows(portraits: PortraitSet, numbers: Sequence[int]) -> list[Row]:
 def enlarge(stage: TranslateStage, portraits: PortraitSet, params: Params) -> Draw:
     """Reduce again what was seen, and enlarge it bicubically."""
 
-    def draw(seen: Sequence[Seen]) -> Tensor:
+    def draw(seen: Sequence[EncoderInput]) -> Tensor:
         size = stage.side
         small = [reduce_bicubic(one.tensor[None], one.factor) for one in seen]
         return torch.cat([F.interpolate(x, (size, size), mode="bicubic").clamp(-1, 1) for x in small])
@@ -80,7 +80,7 @@ def find_nearest(stage: TranslateStage, portraits: PortraitSet, params: Params) 
     """Return the training portraits whose inputs, small, are nearest; what a mask hides isn't compared."""
     candidates = small_inputs(stage, portraits)
 
-    def draw(seen: Sequence[Seen]) -> Tensor:
+    def draw(seen: Sequence[EncoderInput]) -> Tensor:
         found = []
         for one in seen:
             hidden = torch.zeros(one.tensor.shape[1:]) if one.hidden is None else one.hidden.float()
@@ -97,7 +97,7 @@ def invert(stage: TranslateStage, portraits: PortraitSet, params: Params) -> Dra
     generator = load_generator(params.models.generator)
     encoder = load_encoder(params.models.encoder, generator, params.encode.encoder).model
 
-    def draw(seen: Sequence[Seen]) -> Tensor:
+    def draw(seen: Sequence[EncoderInput]) -> Tensor:
         latents = in_chunks(encoder.encode, torch.stack([one.tensor for one in seen]))
         return in_chunks(stage.generator.synthesis, latents).clamp(-1, 1)
 
@@ -168,7 +168,7 @@ def examine(task: str, params: Params, held_out: PortraitSet, train: PortraitSet
 
 
 def _add(
-    sums: dict[str, list[float]], prefix: str, scores: dict[str, list[float | None]], seen: Sequence[Seen]
+    sums: dict[str, list[float]], prefix: str, scores: dict[str, list[float | None]], seen: Sequence[EncoderInput]
 ) -> None:
     for name, values in scores.items():
         for value, one in zip(values, seen, strict=True):

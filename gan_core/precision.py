@@ -17,17 +17,17 @@ MOST = 2**31 - 1
 
 
 def has_bfloat16() -> bool:
-    """Tell whether this CPU convolves in bfloat16; one that doesn't emulates it, about 75 times slower than float32."""
+    """Return whether this CPU supports bfloat16; without support it is emulated, about 75 times slower than float32."""
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def compute_dtype(precision: Precision) -> torch.dtype:
-    """Return the type to convolve in: bfloat16 for ``fast`` if the CPU has it, else float32."""
+    """Return the type of the convolutions: bfloat16 for ``fast`` if the CPU supports it, else float32."""
     return torch.bfloat16 if precision == "fast" and has_bfloat16() else torch.float32
 
 
 def autocast(fast: bool) -> AbstractContextManager[None]:
-    """Run matrix products and convolutions in bfloat16 if ``fast`` is wanted and the CPU has it."""
+    """Run matrix products and convolutions in bfloat16 if ``fast`` is set and the CPU supports it."""
     return torch.autocast("cpu", torch.bfloat16, enabled=fast and has_bfloat16())
 
 
@@ -66,10 +66,10 @@ def keep_freed_memory() -> None:
 
 
 def prepare_worker() -> None:
-    """Set up this thread and process to run stages: one torch thread, and freed memory is kept.
+    """Prepare this thread and process for stages: use one torch thread and keep freed memory.
 
-    One thread keeps results independent of the number of workers; kept memory makes encoding and editing at 64 px a
-    sixth faster.
+    With one thread results don't depend on the number of workers. Keeping freed memory makes encoding and editing at
+    64 px a sixth faster.
     """
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -101,7 +101,7 @@ class NetworkLandmarks(LandmarkSource):
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network: ``[B, 3, 64, 64]`` -> presence logit ``[B]``, points ``[B, 5, 2]``."""
+        """The network: ``[B, 3, 64, 64]`` in [-1, 1] to presence logits ``[B]`` and points ``[B, 5, 2]``."""
         return self.loaded.model
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:

@@ -65,7 +65,7 @@ def _draw(face: Image.Image, corners: Points, box: tuple[int, int, int, int]) ->
     a, b = side_across * scale
     d, e = side_down * scale
     matrix = (a, b, origin @ side_across * scale, d, e, origin @ side_down * scale)
-    margin = 2
+    margin = 2  # the reach of the bicubic filter
     padded = Image.fromarray(np.pad(np.asarray(face), ((margin, margin), (margin, margin), (0, 0)), "edge"))
     shifted = (matrix[0], matrix[1], matrix[2] + margin, matrix[3], matrix[4], matrix[5] + margin)
     drawn = padded.transform((width, height), Image.Transform.AFFINE, shifted, Image.Resampling.BICUBIC)

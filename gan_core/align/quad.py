@@ -75,7 +75,7 @@ def check_landmarks(landmarks: ArrayLike) -> Rejected | None:
     eyes, mouth = points[:2], points[3:].mean(axis=0)
     between, down = np.hypot(*(eyes[1] - eyes[0])), np.hypot(*(mouth - eyes.mean(axis=0)))
     square = face_square(points)
-    if min(between, down) <= 1e-3 * max(between, down) or square.side == 0:
+    if min(between, down) <= 1e-3 * max(between, down) or square.side == 0:  # points that coincide, up to rounding
         return Rejected("degenerate_landmarks", f"eyes {between:.3g} px apart, mouth {down:.3g} px from them")
     return None
 

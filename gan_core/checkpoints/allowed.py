@@ -146,13 +146,13 @@ def _tensor(storage: object, offset: int, shape: tuple[int, ...], stride: tuple[
 
 def _parameter(data: object, *_: object) -> StoredTensor:
     if not isinstance(data, StoredTensor):
-        raise Refused("a parameter of it is not a tensor")
+        raise Refused("a parameter in it is not a tensor")
     return data
 
 
 def _tensor_with_attributes(function: object, _type: object, arguments: object, _state: object) -> StoredTensor:
     if function != Global("torch._utils._rebuild_tensor_v2") or not isinstance(arguments, tuple):
-        raise Refused("a tensor of it is of an unknown kind")
+        raise Refused("a tensor in it is of an unknown kind")
     return _tensor(*arguments)
 
 
@@ -165,7 +165,7 @@ def _numpy_type(code: object, *_: object) -> NumpyType:
 def _scalar(kind: object, data: object) -> object:
     stored = _bytes(data)
     if not isinstance(kind, NumpyType) or len(stored) != kind.dtype.itemsize:
-        raise Refused("a number of it is damaged")
+        raise Refused("a number in it is damaged")
     return np.frombuffer(stored, kind.dtype)[0].item()
 
 
@@ -178,13 +178,13 @@ def _fill_array(target: StoredTensor, shape: Sequence[int], kind: object, fortra
     strides = row_major(target.shape[::-1])[::-1] if fortran else row_major(target.shape)
     checked = place_tensor(target.storage, 0, target.shape, strides)
     if math.prod(checked.shape) != target.storage.count:
-        raise Refused("an array of it has another number of values than its shape")
+        raise Refused("an array in it has another number of values than its shape")
     target.stride = checked.stride
 
 
 def _array_storage(kind: object, data: object) -> Storage:
     if not isinstance(kind, NumpyType) or kind.order == ">":
-        raise Refused("an array of it is not of numbers in this machine's byte order")
+        raise Refused("an array in it is not of numbers in this machine's byte order")
     view = memoryview(_bytes(data))
     return Storage(DTYPES[kind.code], len(view) // kind.dtype.itemsize, view)
 
@@ -199,7 +199,7 @@ def _bytes(data: object) -> bytes | bytearray | memoryview:
     if isinstance(data, str):
         return data.encode("latin-1")
     if not isinstance(data, bytes | bytearray | memoryview):
-        raise Refused("an array of it is not stored as bytes")
+        raise Refused("an array in it is not stored as bytes")
     return data
 
 

@@ -80,12 +80,12 @@ class Contents:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the file."""
+        """The sha256 of the file."""
         return sha256(self.view).hexdigest()
 
     @property
     def card(self) -> Card | None:
-        """The card of one of our own files; raises ``CheckpointError`` if it can't be read."""
+        """The card, or None if the file has none; raises ``CheckpointError`` if it can't be read."""
         return parse_card(self.path, self.metadata) if "card" in self.metadata else None
 
     def load(self) -> object:
@@ -214,7 +214,7 @@ def _zip_entries(path: Path, view: memoryview) -> dict[str, memoryview]:
 def _zip_data(info: zipfile.ZipInfo, view: memoryview) -> memoryview:
     header = view[info.header_offset : info.header_offset + 30]
     if len(header) < 30 or bytes(header[:4]) != b"PK\x03\x04":
-        raise Refused("its parts are not where its index says: download it again")
+        raise Refused("its index gives a wrong position for a part: download it again")
     begin = info.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
     if begin + info.file_size > len(view):
         raise Refused("it ends early: download it again")
@@ -271,5 +271,5 @@ def _placed(entry: SafetensorsEntry, data: memoryview) -> StoredTensor:
     begin, end = entry["data_offsets"]
     dtype, shape = SAFETENSORS_TYPES[entry["dtype"]], tuple(entry["shape"])
     if not 0 <= begin <= end <= len(data) or math.prod(shape) * dtype.itemsize != end - begin:
-        raise Refused("a tensor of it is not where its header says: download it again")
+        raise Refused("its header gives a wrong position for a tensor: download it again")
     return place_tensor(Storage(dtype, math.prod(shape), data[begin:end]), 0, shape, row_major(shape))

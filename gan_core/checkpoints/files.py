@@ -66,7 +66,7 @@ class Card(BaseModel):
 
 @dataclass(frozen=True)
 class Loaded(Generic[T]):
-    """What was loaded from the file at ``path``; ``sha256`` is the hash of the very bytes that ``model`` came from."""
+    """The content of the checkpoint at ``path``; ``sha256`` is the hash of the bytes that ``model`` was read from."""
 
     model: T
     sha256: str
@@ -74,7 +74,7 @@ class Loaded(Generic[T]):
     path: str
 
     def with_model(self, model: U) -> "Loaded[U]":
-        """Return the same file with what was built from its content."""
+        """Return this file with ``model``, which was built from its content."""
         return Loaded(model, self.sha256, self.card, self.path)
 
     def check_made_for(self, generator: "Loaded[Any]", advice: str) -> None:
@@ -98,17 +98,20 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], card: Card, ha
 
 
 def load_checkpoint(path: str | Path) -> Loaded[dict[str, Tensor]]:
-    """Read a file once: all tensors (floating ones as float32), its card and its hash; raises ``CheckpointError``."""
+    """Return the tensors ``[...]`` of a checkpoint by name, floating ones as float32, with its card and its hash.
+
+    The file is read once. Raises ``CheckpointError`` if it is missing, damaged or has no card.
+    """
     stored = _read(path)
     tensors: dict[str, Tensor] = {}
     for key in list(stored.model):
-        tensor = stored.model.pop(key)  # freed once it is widened: memory never holds all tensors in both widths
+        tensor = stored.model.pop(key)  # freed after its conversion, so that memory never holds all tensors twice
         tensors[key] = tensor.float() if tensor.is_floating_point() else tensor
     return stored.with_model(tensors)
 
 
 def read_card(path: str | Path) -> Card:
-    """Read only the card of a checkpoint; raises ``CheckpointError`` if the file is missing, damaged or cardless."""
+    """Return the card of a checkpoint; raises ``CheckpointError`` if the file is missing, damaged or has no card."""
     local = _local(path)
     try:
         with safe_open(local, framework="pt") as file:
@@ -118,7 +121,7 @@ def read_card(path: str | Path) -> Card:
 
 
 def parse_card(path: str | Path, metadata: Mapping[str, str] | None) -> Card:
-    """Read the card in the metadata of the safetensors file at ``path``; raises ``CheckpointError``."""
+    """Return the card in the metadata of a file; raises ``CheckpointError`` if it is missing or invalid."""
     text = (metadata or {}).get("card")
     if text is None:
         raise CheckpointError(f"{path} has no card: write it with gan_core.checkpoints.files.save_checkpoint")
@@ -138,7 +141,7 @@ def file_sha256(path: str | Path) -> str:
 
 
 def _read(path: str | Path) -> Loaded[dict[str, Tensor]]:
-    """Read the tensors as they are stored; the bytes of the file are let go on return."""
+    """Read the tensors as they are stored; the bytes of the file are freed on return."""
     local = _local(path)
     data = local.read_bytes()
     try:

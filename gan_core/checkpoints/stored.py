@@ -42,7 +42,7 @@ class Storage:
     def values(self) -> Tensor:
         """The numbers ``[count]``, copied from the file once; raises ``Refused`` if the file doesn't have them."""
         if self.view is None or len(self.view) != self.nbytes:
-            raise Refused("its tensors are not where its index says")
+            raise Refused("its index gives a wrong position for a tensor")
         values = torch.empty(self.count, dtype=self.dtype)
         values.view(torch.uint8).numpy()[:] = np.frombuffer(self.view, np.uint8)
         return values

@@ -1,1 +1,1 @@
-"""Compositions: new pictures from the features of several, with trained generators alone (SOAT, Chong et al. 2021)."""
+"""Compositions: new images from the features of several images, without training (SOAT, Chong et al. 2021)."""

@@ -1,9 +1,9 @@
-"""What every operation of a composition plan says and does."""
+"""The base class of the operations in a composition plan, and what they share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,14 +20,15 @@ from gan_core.params import CompositionSpec, ModelPaths
 from gan_core.registry import Registry
 
 SCORES = ("seam", "outside_change")
-"""Columns that an operation may score its pictures in."""
+"""Columns for the scores of an operation."""
+S = TypeVar("S", bound=CompositionSpec)
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One picture ``[1, 3, H, W]`` in [-1, 1], and numbers about it by columns of ``SCORES``.
+    """An ``image [1, 3, H, W]`` in [-1, 1], and its scores by columns of ``SCORES``.
 
-    ``one_scene`` is false for variants side by side, which are no set to be held against the sources.
+    ``one_scene`` is false for variants side by side, which metrics must not compare with the sources as a set.
     """
 
     image: Tensor
@@ -35,11 +36,11 @@ class Drawing:
     one_scene: bool = True
 
 
-class Operation(ABC):
-    """One entry of ``compose.plan``, ready to be applied.
+class Operation(ABC, Generic[S]):
+    """An entry of ``compose.plan``, ready to be applied.
 
-    ``spec`` is its section of the parameters with ``operation: Literal[<name>]``; it takes ``fewest`` to ``most``
-    sources (``None``: any number). The constructor loads what it needs and raises ``UserError`` for what can't be done.
+    ``spec`` is the class of its entry, with ``operation: Literal[<name>]``. It takes ``fewest`` to ``most`` sources
+    (``None``: any number). The constructor loads what it needs and raises ``UserError`` for an impossible operation.
     """
 
     spec: ClassVar[type[CompositionSpec]]
@@ -47,18 +48,18 @@ class Operation(ABC):
     most: ClassVar[int | None] = 2
 
     @abstractmethod
-    def __init__(self, spec: Any, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None: ...
+    def __init__(self, spec: S, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None: ...
 
     @abstractmethod
     def draw(self, generator: StyleGAN2, w_plus: Tensor) -> Drawing:
-        """Compose ``w_plus [n, n_latent, w_dim]`` of the sources, in order."""
+        """Compose the sources ``w_plus [n, n_latent, w_dim]``, in order; raises ``UserError`` if that is impossible."""
 
-    def given(self, boxes: Sequence[Sequence[float]] | None) -> "Operation":
-        """Return this operation for a row that brings boxes of its own along; most have no use for them."""
+    def with_boxes(self, boxes: Sequence[Sequence[float]] | None) -> "Operation[S]":
+        """Return this operation with the boxes of a row; most operations ignore them."""
         return self
 
     def files(self) -> dict[str, str]:
-        """Hashes of the files that it reads beside the generator, by a name."""
+        """Return the hashes of the files that it reads besides the generator, by name."""
         return {}
 
 
@@ -66,17 +67,17 @@ OPERATIONS: Registry[type[Operation]] = params.OPERATIONS
 
 
 def entry_name(spec: CompositionSpec) -> str:
-    """Return what an entry is called: its ``name``, else its operation."""
+    """Return the name of an entry: its ``name``, or its operation."""
     return spec.name or spec.operation
 
 
 def branch(generator: StyleGAN2, w_plus: Tensor) -> Branch:
-    """Return a generator in the style of one code ``[n_latent, w_dim]``."""
+    """Return a generator with the styles of a code ``w_plus [n_latent, w_dim]``."""
     return generator.branch(generator.styles(w_plus[None]))
 
 
 def check_composer(generator: Loaded[Generator]) -> Loaded[StyleGAN2]:
-    """Return a generator that can compose; raises ``CheckpointError`` for a family without style space."""
+    """Return a generator that has styles; raises ``CheckpointError`` for another family."""
     model = generator.model
     if not isinstance(model, StyleGAN2):
         raise CheckpointError(f"{generator.path} is a {model.family} generator: compositions need a stylegan2")
@@ -98,9 +99,9 @@ def load_second(path: str, first: Loaded[StyleGAN2]) -> Loaded[StyleGAN2]:
 
 
 def find_landmarks(network: nn.Module, image: Tensor) -> Tensor:
-    """Return five points ``[5, 2]`` of a picture ``[1, 3, S, S]`` in shares of its sides, as the landmark network sees.
+    """Return the five landmarks ``[5, 2]`` of an image ``[1, 3, S, S]`` in [-1, 1], in shares of its sides.
 
-    Raises ``ParamsError`` where it sees no face.
+    Raises ``ParamsError`` if the landmark network finds no face.
     """
     presence, points = network(F.interpolate(image, (LETTERBOX_SIZE, LETTERBOX_SIZE), mode="area"))
     if presence.item() < 0:
@@ -109,7 +110,7 @@ def find_landmarks(network: nn.Module, image: Tensor) -> Tensor:
 
 
 def check_number(operation: type[Operation], name: str, n: int) -> None:
-    """Raise ``ParamsError`` unless an operation takes ``n`` sources."""
+    """Raise ``ParamsError`` unless the operation takes ``n`` sources."""
     if n < operation.fewest or (operation.most is not None and n > operation.most):
         most = "or more" if operation.most is None else f"to {operation.most}"
         takes = str(operation.fewest) if operation.fewest == operation.most else f"{operation.fewest} {most}"

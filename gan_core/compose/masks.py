@@ -1,4 +1,4 @@
-"""Where the second picture shows: boxes in shares of the image, ramps, and soft masks."""
+"""Blending weights of the second image: boxes in shares of the image, ramps, and soft masks."""
 
 import math
 from collections.abc import Sequence
@@ -14,14 +14,15 @@ from gan_core.storage.images import MAX_PIXELS, ImageError, decode_image, to_ten
 from gan_core.storage.urls import read_bytes
 
 FRAME = 256
-"""Side of the mask that boxes are drawn into, as published, whatever the size of the image."""
+"""Side of the mask that boxes are drawn into, as published, for images of any size."""
 
 PARTS = ("eyes", "nose", "mouth", "hair", "face")
 MIDDLE = ((0.39, 0.47), (0.61, 0.47), (0.5, 0.6), (0.42, 0.71), (0.58, 0.71))
+"""Landmarks of a centred face in shares of the image, the default of ``named_box``."""
 
 
 class Box(NamedTuple):
-    """A rectangle in shares of the image's width and height, 0 to 1, whatever its size in pixels."""
+    """A rectangle in shares of the image's width and height, 0 to 1."""
 
     left: float
     top: float
@@ -30,7 +31,7 @@ class Box(NamedTuple):
 
 
 def check_box(box: Sequence[float]) -> Box:
-    """Return ``box`` as a ``Box``; raises ``ParamsError`` if it isn't four numbers, is empty or leaves the image."""
+    """Return ``box`` as a ``Box``; raises ``ParamsError`` unless it is four numbers, not empty and inside the image."""
     if len(box) != 4 or not all(math.isfinite(side) for side in box):
         raise ParamsError(f"box {list(box)}: give left, top, width and height in shares of the image, 0 to 1")
     left, top, width, height = box
@@ -44,10 +45,10 @@ def check_box(box: Sequence[float]) -> Box:
 
 
 def named_box(name: str, points: Tensor | None = None) -> Box:
-    """Return the box of a part of the face from five landmarks ``[5, 2]`` in shares of the image.
+    """Return the box of a part of the face from landmarks ``[5, 2]`` in shares of the image.
 
-    Without points those of a face in the middle are taken. Parts are measured by the distances between the eyes and
-    from them to the mouth, and are cut off at the image's sides. Raises ``ParamsError`` for an unknown name.
+    ``points`` default to those of a centred face. The size of a part is proportional to the distances between the eyes
+    and from the eyes to the mouth, and boxes are clipped to the image. Raises ``ParamsError`` for an unknown name.
     """
     if name not in PARTS:
         raise ParamsError(f"unknown box {name!r}{near_matches(name, PARTS)}")
@@ -66,11 +67,11 @@ def named_box(name: str, points: Tensor | None = None) -> Box:
 
 
 def box_mask(boxes: Sequence[Sequence[float]]) -> Tensor:
-    """Draw boxes into a soft mask ``[1, 1, 256, 256]``, 1 inside; several boxes join by their maximum.
+    """Draw boxes into a soft mask ``[1, 1, 256, 256]`` with values 0 to 1; several boxes are combined by their maximum.
 
-    As published, each is blurred by a Gaussian whose kernel is about half of the box and whose sigma is the size of the
-    kernel, which makes it nearly a box filter. (The published script takes the first box only, and lets a side of 256
-    pixels wrap to 0.) Raises ``ParamsError`` for no box, or one that ``check_box`` refuses.
+    As published, each box is blurred by a Gaussian whose kernel is about half as large as the box and whose sigma is
+    the size of the kernel, which makes it nearly a box filter. (The published script uses only the first box, and a
+    side of 256 pixels wraps to 0.) Raises ``ParamsError`` for no box, and for a box that ``check_box`` rejects.
     """
     if not boxes:
         raise ParamsError("no box: name at least one, or give a mask")
@@ -78,7 +79,10 @@ def box_mask(boxes: Sequence[Sequence[float]]) -> Tensor:
 
 
 def check_mask(mask: Tensor) -> Tensor:
-    """Return ``mask`` as ``[1 or B, 1, H, W]``; raises ``ParamsError`` if it is empty or leaves 0 to 1."""
+    """Return a mask ``[H, W]`` or ``[B, 1, H, W]`` as ``[1 or B, 1, H, W]`` float32.
+
+    Raises ``ParamsError`` for another shape, an empty mask, and values outside of 0 to 1.
+    """
     if mask.ndim not in (2, 4) or (mask.ndim == 4 and mask.shape[1] != 1):
         raise ParamsError(f"mask of shape {list(mask.shape)}: give [H, W] or [B, 1, H, W]")
     if not mask.any():
@@ -89,9 +93,9 @@ def check_mask(mask: Tensor) -> Tensor:
 
 
 def read_mask(url: str) -> Tensor:
-    """Return the brightness of a picture as a mask ``[1, 1, H, W]``, white 1.
+    """Return the brightness of an image file as a mask ``[1, 1, H, W]``; white is 1.
 
-    Raises ``ParamsError`` for a file that isn't there, that is no picture, or that is black all over.
+    Raises ``ParamsError`` for a file that is missing, is not an image, or is completely black.
     """
     try:
         picture = to_tensor([decode_image(read_bytes(url), MAX_PIXELS)])
@@ -101,13 +105,13 @@ def read_mask(url: str) -> Tensor:
 
 
 def ramp(length: int, flat_ends: bool = True) -> Tensor:
-    """Rise from 0 to 1 over ``length`` values; with ``flat_ends`` the first and the last quarter stay at 0 and at 1."""
+    """Return ``[length]`` values from 0 to 1; with ``flat_ends`` the first quarter is 0 and the last quarter is 1."""
     flat = length // 4 if flat_ends else 0
     return torch.cat([torch.zeros(flat), torch.linspace(0, 1, length - 2 * flat), torch.ones(flat)])
 
 
 def ramp_along(axis: Axis, flat_ends: bool = True) -> Share:
-    """Return the share that rises with ``ramp`` from left to right (horizontal) or from top to bottom (vertical)."""
+    """Return a share that rises with ``ramp`` from left to right (horizontal) or from top to bottom (vertical)."""
 
     def share(layer: int, height: int, width: int) -> Tensor:
         return ramp(width, flat_ends).view(1, 1, 1, -1) if axis == "horizontal" else ramp(height, flat_ends)[:, None]
@@ -116,7 +120,7 @@ def ramp_along(axis: Axis, flat_ends: bool = True) -> Share:
 
 
 def kernel_size(side: int) -> int:
-    """Return the width of the blur for a box ``side`` pixels long: half of it, made odd and no smaller than 1."""
+    """Return the size of the blur kernel for a box of ``side`` pixels: half of it, made odd, and at least 1."""
     half = side // 2
     return half + half % 2 + 1
 

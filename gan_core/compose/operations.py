@@ -1,7 +1,8 @@
-"""The operations of "StyleGAN of All Trades" (Chong et al. 2021, SOAT): each is the walk with another rule.
+"""The operations of "StyleGAN of All Trades" (Chong et al. 2021, SOAT).
 
-A branch (``StyleGAN2.branch``) is a generator in a style; images are ``[B, 3, H, W]``, clamped to [-1, 1] as published.
-Where the published scripts do something odd, an argument names it and its default is what they do.
+Each runs the synthesis layers once with its own rule for blending the features of two generators. A branch
+(``StyleGAN2.branch``) is a generator with given styles. Images are ``[B, 3, H, W]``, clamped to [-1, 1] as published.
+Where the published scripts deviate from the paper, an argument controls it, and its default is what the scripts do.
 """
 
 import math
@@ -17,33 +18,38 @@ from gan_core.generators.walk import Axis, Branch, Features, Rule, walk
 
 Stretch = Literal["stretch", "reflect", "replicate", "circular"]
 POSE_PUBLISHED = (1, 2, 3)
-"""Layers in which a reference is held to the source's pose, as published: the first convolution (0) was forgotten."""
+"""Layers taken from the source to keep its pose, as published; the scripts omit the first convolution (0)."""
 POSE_ALL = (0, 1, 2, 3)
 AFTER_8_PX, AFTER_16_PX = 5, 8
-"""Layers done when the block of 8 or 16 pixels has ended."""
+"""Number of layers up to the end of the block of 8 or 16 pixels."""
 
 
 def interpolate(first: Branch, second: Branch, axis: Axis = "vertical") -> Tensor:
-    """Turn one picture into the other within one square: top to bottom (vertical) or left to right (horizontal)."""
+    """Blend two images within a square, from top to bottom (vertical) or from left to right (horizontal).
+
+    Returns ``[B, 3, size, size]``; raises ``CheckpointError`` for generators of different layouts.
+    """
     check_layouts(first, second)
     return picture(walk(first, second, Rule(ramp_along(axis))))
 
 
 def join(first: Branch, second: Branch, axis: Axis = "horizontal", flat_ends: bool = True) -> Tensor:
-    """Set two pictures side by side (or one above the other) in one scene of double length.
+    """Join two images side by side (or one above the other) in a scene of double length.
 
-    ``flat_ends`` (published as ``merge_extension``) leaves the outer quarters to one picture each, so that pairs can be
-    chained; without (``merge``) all of the length is transition.
+    Returns ``[B, 3, size, 2 size]``, or ``[B, 3, 2 size, size]`` vertically. With ``flat_ends`` (published as
+    ``merge_extension``) the outer quarters belong to one image each, so that pairs can be chained; otherwise
+    (``merge``) the whole length is transition. Raises ``CheckpointError`` for generators of different layouts.
     """
     check_layouts(first, second)
     return picture(walk(first, second, Rule(ramp_along(axis, flat_ends), join=axis)))
 
 
 def extend(branch: Branch, mode: Stretch = "stretch", axis: Axis = "horizontal") -> Tensor:
-    """Make one picture twice as wide (or high) by enlarging its features once, after the block of 8 pixels.
+    """Extend an image to twice its width (or height) by enlarging its features once, after the block of 8 pixels.
 
-    Published with fresh noise at every call: make the branch with ``noise="random"`` for that. The stored noise,
-    widened, gives the same picture each time. ``reflect``, ``replicate`` and ``circular`` pad by half on both sides.
+    Returns ``[B, 3, size, 2 size]``, or ``[B, 3, 2 size, size]`` vertically. The published script draws new noise at
+    each call; for that, create the branch with ``noise="random"``. The stored noise, extended, gives the same image
+    each time. ``reflect``, ``replicate`` and ``circular`` pad the features by half on both sides.
     """
 
     def change(at: Features) -> Features:
@@ -57,8 +63,9 @@ def extend(branch: Branch, mode: Stretch = "stretch", axis: Axis = "horizontal")
 def translate(source: Branch, reference: Branch, alpha: float = 0.7, kept_layers: int = 6) -> Tensor:
     """Mix the layers of two generators: structure from the source's first ``kept_layers``, style from the reference.
 
-    Published for a generator and its fine-tuned copy. ``alpha`` is how far the later layers are translated, 0 to 1; the
-    first two layers are always the source's. Other reference codes give other styles of the same picture.
+    Returns ``[B, 3, size, size]``. It is published for a generator and its fine-tuned copy. ``alpha`` is the weight of
+    the reference in the later layers, 0 to 1; the first two layers are always the source's. Raises ``CheckpointError``
+    for generators of different layouts, and ``ParamsError`` for arguments out of range.
     """
     check_layouts(source, reference)
     if not 0 <= alpha <= 1 or not 0 <= kept_layers <= len(source.steps):
@@ -77,11 +84,13 @@ def transfer(
     last_layer: int = 9,
     pose_layers: Sequence[int] = POSE_PUBLISHED,
 ) -> Tensor:
-    """Take what a mask covers from the reference: attribute transfer, or local translation by a second generator.
+    """Take the masked region from the reference: attribute transfer, or local translation with a second generator.
 
-    ``mask`` is ``[H, W]`` or ``[B, 1, H, W]`` in 0 to 1 (``box_mask`` draws boxes). Layers after ``last_layer`` are the
-    source's: more of them transfer more exactly, too many give artefacts. ``pose_layers`` are the source's as well, so
-    that the reference takes on its pose: ``POSE_PUBLISHED``, ``POSE_ALL`` or ``()``.
+    Returns ``[B, 3, size, size]``. ``mask`` is ``[H, W]`` or ``[B, 1, H, W]`` with values 0 to 1 (see ``box_mask``).
+    Layers after ``last_layer`` come from the source: a larger value transfers more exactly, but too large a value gives
+    artefacts. ``pose_layers`` also come from the source, so that the result keeps its pose: ``POSE_PUBLISHED``,
+    ``POSE_ALL`` or ``()``. Raises ``CheckpointError`` for generators of different layouts, ``ParamsError`` for a bad
+    mask.
     """
     check_layouts(source, reference)
     soft = alpha * check_mask(mask)
@@ -101,10 +110,12 @@ def swap_patches(
     out_of: Sequence[float],
     back: Literal["reference", "source", "nothing"] = "reference",
 ) -> Tensor:
-    """Copy a rectangle of the reference's features (``out_of``) into the source (``into``) after 16 pixels.
+    """Copy a rectangle ``out_of`` of the reference's features to ``into`` in the source, after the block of 16 pixels.
 
-    Both rectangles have the larger width and height of the two, as published. ``back`` says what then fills ``out_of``
-    in the source: published is the reference's own features at ``into``, where the source's were probably meant.
+    Returns ``[B, 3, size, size]``. As published, both rectangles get the larger width and height of the two. ``back``
+    selects what then fills ``out_of`` in the source. The published script uses the reference's features at ``into``,
+    though the source's were probably intended. Raises ``CheckpointError`` for generators of different layouts, and
+    ``ParamsError`` for boxes outside of the image or too small.
     """
     check_layouts(source, reference)
     at, other = walk(source, until=AFTER_16_PX), walk(reference, until=AFTER_16_PX)
@@ -117,13 +128,13 @@ def swap_patches(
 
 
 def picture(at: Features) -> Tensor:
-    """Return the image at the end of a walk, clamped to [-1, 1]."""
+    """Return the image ``[B, 3, H, W]`` at the end of a walk, clamped to [-1, 1]."""
     assert at.image is not None
     return at.image.clamp(-1, 1).contiguous()
 
 
 def check_layouts(first: Branch, second: Branch) -> None:
-    """Raise ``CheckpointError`` unless both branches have the same layers, so that their features can be mixed."""
+    """Raise ``CheckpointError`` unless both branches have the same layers, so that their features can be blended."""
     one, other = ([step.layer.conv.weight.shape for step in branch.steps] for branch in (first, second))
     if one != other:
         sizes = [f"{len(shapes)} layers, {shapes[0][1]} to {shapes[-1][2]} channels" for shapes in (one, other)]
@@ -143,7 +154,7 @@ def _enlarge(x: Tensor, mode: Stretch, axis: Axis) -> Tensor:
 
 
 def _pixels(boxes: Sequence[Box], height: int, width: int) -> list[tuple[slice, slice]]:
-    """Rows and columns of boxes of one common size; raises ``ParamsError`` if that leaves the image."""
+    """Return rows and columns of boxes at their common size; raises ``ParamsError`` if they leave the image."""
     corners = [(math.floor(box.top * height), math.floor(box.left * width)) for box in boxes]
     tall = max(math.floor(box.height * height) for box in boxes)
     wide = max(math.floor(box.width * width) for box in boxes)

@@ -1,4 +1,4 @@
-"""Panoramas of any number of pictures, streamed pair by pair (SOAT, section "panorama")."""
+"""Panoramas of any number of images, generated pair by pair (SOAT, section "panorama")."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,13 +11,15 @@ from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import DIMENSION, Axis
 
 SIGMA = 0.7
+"""Width of the smoothing along the codes, as published."""
 
 
 def smooth(codes: Tensor, sigma: float = SIGMA, centre: Tensor | float = 0.0) -> Tensor:
-    """Average each code with its neighbours, so that neighbours resemble each other: ``[n, ...]`` -> ``[n, ...]``.
+    """Average codes ``[n, ...]`` with their neighbours, so that neighbours resemble each other.
 
-    A Gaussian along the first axis, circular, cut off at 4 sigma. Then one factor for all gives the codes (less
-    ``centre``) back the root mean square that they had: for ``z``, whose own is 1, this is the published division.
+    It applies a circular Gaussian along the first axis, cut off at 4 sigma. All codes (minus ``centre``) are then
+    scaled by one factor that restores their root mean square. For ``z`` that is the published division, up to the root
+    mean square of ``z``, which the published code takes as 1.
     """
     radius = int(4 * sigma + 0.5)
     taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma).square())
@@ -28,19 +30,13 @@ def smooth(codes: Tensor, sigma: float = SIGMA, centre: Tensor | float = 0.0) ->
     return (centre + soft * (_rms(offset) / _rms(soft))).to(codes)
 
 
-def smooth_z(z: Tensor, sigma: float = SIGMA) -> Tensor:
-    """Smooth ``z [n, z_dim]`` as published: afterwards the root mean square over all entries is 1."""
-    soft = smooth(z, sigma)
-    return (soft / _rms(soft)).to(z)
-
-
 def panorama_strips(
     generator: StyleGAN2, w_plus: Tensor, axis: Axis = "horizontal", wrap: bool = False
 ) -> Iterator[Tensor]:
-    """Yield a panorama of ``w_plus [n, n_latent, w_dim]`` in strips ``[1, 3, H, W]`` to be set one after the other.
+    """Yield the consecutive strips ``[1, 3, H, W]`` in [-1, 1] of a panorama of ``w_plus [n, n_latent, w_dim]``.
 
-    Each strip is one walk of a pair, cut in the middle of both of its pictures. In all they are ``n`` pictures long;
-    with ``wrap`` the end goes over into the beginning. Raises ``ParamsError`` for fewer than two pictures.
+    Each strip is a joined pair, cut in the middle of both images. The strips are ``n`` images long in total; with
+    ``wrap`` the end continues at the beginning. Raises ``ParamsError`` for fewer than two images.
     """
     if len(w_plus) < 2:
         raise ParamsError(f"a panorama of {len(w_plus)}: give at least 2 pictures")
@@ -57,10 +53,10 @@ def panorama_strips(
 
 
 def panorama(generator: StyleGAN2, w_plus: Tensor, axis: Axis = "horizontal", wrap: bool = False) -> Tensor:
-    """Return the panorama of ``panorama_strips`` whole, ``[1, 3, H, W]``.
+    """Return the whole panorama of ``panorama_strips``, ``[1, 3, H, W]`` in [-1, 1].
 
-    With ``wrap`` it begins in the middle of the first picture, where the end of the last strip meets it. Beside the
-    panorama itself, no more than two pair images are in memory, however long it is.
+    With ``wrap`` it begins in the middle of the first image, where the last strip ends. Besides the panorama, at most
+    two joined pairs are in memory. Raises ``ParamsError`` for fewer than two images.
     """
     dimension, at = DIMENSION[axis], 0
     height, width = (len(w_plus) * generator.size if dimension == d else generator.size for d in (2, 3))
@@ -73,9 +69,10 @@ def panorama(generator: StyleGAN2, w_plus: Tensor, axis: Axis = "horizontal", wr
 
 
 def seam_score(image: Tensor, joins: Sequence[int], axis: Axis = "horizontal") -> float:
-    """Mean absolute step across the ``joins`` (positions of the first pixel behind each) over that everywhere else.
+    """Return the mean absolute difference of neighbouring pixels at the ``joins``, divided by that everywhere else.
 
-    ``image [1, 3, H, W]``; above 1 lines are seen at the joins, below they are smoother than the rest.
+    ``joins`` are the positions of the first pixel after each join in ``image [1, 3, H, W]``. Above 1 the joins are
+    visible as lines; below 1 they are smoother than the rest.
     """
     dimension = DIMENSION[axis]
     steps = image.diff(dim=dimension).abs().mean([d for d in range(4) if d != dimension])
@@ -85,7 +82,7 @@ def seam_score(image: Tensor, joins: Sequence[int], axis: Axis = "horizontal") -
 
 
 def joins_of(n: int, size: int, wrap: bool = False) -> list[int]:
-    """Return where neighbours of a panorama of ``n`` pictures of ``size`` pixels meet, in the middle of each pair."""
+    """Return the positions of the joins in a panorama of ``n`` images of ``size`` pixels."""
     return [size * i + size // 2 for i in range(n)] if wrap else [size * i for i in range(1, n)]
 
 

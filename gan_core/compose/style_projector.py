@@ -1,4 +1,7 @@
-"""Optimisation of styles: the point of S space that draws an image (the projector of SOAT)."""
+"""Projection to S space: find the styles of an image by optimisation (the projector of SOAT).
+
+No stage uses it. Call ``project_styles`` from your own code.
+"""
 
 from dataclasses import dataclass
 
@@ -10,14 +13,15 @@ from gan_core.inversion.locality import Perceptual
 from gan_core.inversion.schedule import ramp
 
 STATISTICS_BATCH = 500
+"""Latents whose styles are in memory at once."""
 
 
 @dataclass(frozen=True)
 class StyleRecipe:
-    """What the projection does; the defaults are the published ones.
+    """The settings of the projection; the defaults are those of the published script.
 
-    The published script works out a rate that rises and falls, prints it, and never applies it: ``ramped`` does.
-    ``samples`` are drawn for the mean and the variances that styles are held to.
+    The script computes a learning rate that rises and falls, but doesn't apply it; ``ramped`` applies it. ``samples``
+    latents determine the mean and the variances of the Gaussian prior.
     """
 
     steps: int = 3000
@@ -31,7 +35,7 @@ class StyleRecipe:
 
 @torch.no_grad()
 def style_statistics(generator: StyleGAN2, samples: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Return mean and variance, each ``[S]``, of the concatenated style vectors of ``samples`` random latents."""
+    """Return mean and variance, each ``[S]``, of the concatenated styles of ``samples`` random latents."""
     total = squares = torch.zeros((), dtype=torch.float64)
     stream = torch.Generator().manual_seed(seed)
     for start in range(0, samples, STATISTICS_BATCH):
@@ -47,9 +51,10 @@ def style_statistics(generator: StyleGAN2, samples: int, seed: int = 0) -> tuple
 def project_styles(
     generator: StyleGAN2, targets: Tensor, loss: Perceptual, recipe: StyleRecipe = StyleRecipe()
 ) -> tuple[list[Tensor], list[float]]:
-    """Project ``targets [B, 3, size, size]`` in [-1, 1] -> styles (as ``generator.styles``) and the mean loss by step.
+    """Project ``targets [B, 3, size, size]`` in [-1, 1]; return styles (as ``generator.styles``) and a loss per step.
 
-    From the mean style, held to the Gaussian of random styles by its diagonal; rows are independent of each other.
+    The optimisation starts at the mean style. A Gaussian prior with the diagonal covariance of random styles keeps
+    styles plausible. Rows are independent of each other.
     """
     mean, variance = style_statistics(generator, recipe.samples)
     lengths = [layer.conv.weight.shape[2] for layer, _ in generator.layers()]

@@ -1,1 +1,1 @@
-"""Directions and the edits made with them."""
+"""Editing directions: how to find, measure, store and apply them."""

@@ -1,4 +1,4 @@
-"""Applying a direction to latents."""
+"""Apply a direction to latents."""
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ from gan_core.errors import ParamsError
 def apply_edit(w_plus: Tensor, direction: Direction, strength: float, layers: tuple[int, int] | None = None) -> Tensor:
     """Move ``w_plus [B, n_latent, w_dim]`` by ``strength`` units of ``direction`` in ``layers`` (first, past the last).
 
-    ``layers`` defaults to the direction's own, and that to all. The rest of the latents is returned as it was. A
-    direction with an ``origin`` brings latents to a place; where they are is read from the first of them. Raises
-    ``ParamsError`` for layers that the latents don't have or a direction of another width.
+    ``layers`` defaults to the direction's own layers, or all. Other layers are returned unchanged. A direction with an
+    ``origin`` moves latents to the position ``strength``; their current position is that of the first layer. Raises
+    ``ParamsError`` for layers that the latents don't have, and for a direction of another width.
     """
     first, last = check_layers(layers or direction.layers, w_plus.shape[1], direction.name)
     vector = direction.vector.to(w_plus)
@@ -31,7 +31,7 @@ def apply_edit(w_plus: Tensor, direction: Direction, strength: float, layers: tu
 
 
 def check_layers(layers: tuple[int, int] | None, n_latent: int, name: str) -> tuple[int, int]:
-    """Return ``layers``, or all for ``None``; raises ``ParamsError`` for an empty range or one beyond the end."""
+    """Return ``layers``, or all layers for ``None``; raises ``ParamsError`` for an empty or too large range."""
     first, last = layers or (0, n_latent)
     if not 0 <= first < last <= n_latent:
         raise ParamsError(

@@ -31,10 +31,10 @@ def score(generator: Generator, faces: Scored, direction: Direction, scorers: Sc
 def calibrate(
     generator: Generator, faces: Scored, direction: Direction, scorers: Scorers, move: float, longest: float
 ) -> Direction:
-    """Scale a direction so that one unit changes its attribute by ``move`` (share of its range).
+    """Scale a direction so that one unit changes its attribute by ``move``, a share of its range.
 
-    A direction that can't reach it comes back at the length that moves it furthest, with the scores of that.
-    ``longest`` limits each row of the vector.
+    If no length reaches the move, the direction gets the length that moves its attribute furthest. ``scores`` are those
+    of the chosen length. ``longest`` limits the length of each row of the vector.
     """
     own_length = direction.vector.norm(dim=-1).max()
 

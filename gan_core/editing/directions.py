@@ -1,4 +1,4 @@
-"""Directions of editing, and the file that holds all of one generator: a safetensors with a card."""
+"""Editing directions, and the checkpoint that holds all directions of a generator."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -14,14 +14,14 @@ from gan_core.generators.base import Generator
 
 @dataclass(frozen=True)
 class Direction:
-    """A vector whose addition to a latent changes one attribute.
+    """A vector that changes one attribute when it is added to a latent.
 
-    ``vector`` is ``[w_dim]`` or ``[n_latent, w_dim]`` and is one ``unit`` long: strength 1 adds it once. ``range``
-    holds the lowest and highest strength that it was measured at. ``layers`` (first, past the last) are the latents
-    that it is added to unless an edit says otherwise; ``None`` means all. ``scores`` were measured when it was made.
+    ``vector`` is ``[w_dim]`` or ``[n_latent, w_dim]``, and strength 1 adds it once, which is one ``unit``. ``range`` is
+    the lowest and highest strength that was measured. ``layers`` (first, past the last) are the latents that it is
+    added to unless an edit says otherwise; ``None`` means all. ``scores`` were measured when it was made.
 
-    Strengths are relative to where a latent is, unless ``origin`` is given: then they are places along the direction,
-    ``<latent, vector> / |vector|^2 - origin``, to which latents are brought.
+    Strengths are relative to the latent, unless ``origin`` is given. They are then positions along the direction,
+    ``<latent, vector> / |vector|^2 - origin``, to which latents are moved.
     """
 
     name: str
@@ -40,9 +40,12 @@ _DESCRIBED = tuple(f.name for f in fields(Direction) if f.name not in ("name", "
 
 
 def save_directions(
-    path: str | Path, directions: Iterable[Direction], made_by: str, extra: Mapping[str, Any] = {}
+    path: str | Path, directions: Iterable[Direction], made_by: str, extra: Mapping[str, object] = {}
 ) -> str:
-    """Write directions of one generator to one file and return its sha256; ``extra`` goes to the card."""
+    """Write directions of one generator to a file and return its sha256; ``extra`` is added to the card.
+
+    Raises ``ValueError`` for directions of several generators.
+    """
     found = {direction.name: direction for direction in directions}
     generators = {direction.generator_sha256 for direction in found.values()}
     if len(generators) != 1:
@@ -61,9 +64,9 @@ def save_directions(
 
 
 def load_directions(path: str | Path, generator: Loaded[Generator] | None = None) -> Loaded[dict[str, Direction]]:
-    """Read all directions of a file by name, in order.
+    """Return the directions of a file by name, sorted.
 
-    Raises ``CheckpointError`` for another kind of file, or for directions of another generator than ``generator``.
+    Raises ``CheckpointError`` for another kind of file, and for directions of another generator than ``generator``.
     """
     stored = load_checkpoint(path)
     card, tensors = stored.card, stored.model
@@ -80,14 +83,14 @@ def load_directions(path: str | Path, generator: Loaded[Generator] | None = None
 
 
 def find_direction(directions: Mapping[str, Direction], name: str) -> Direction:
-    """Return the direction ``name``; raises ``ParamsError`` with near matches."""
+    """Return the direction ``name``; raises ``ParamsError`` with near matches if there is none."""
     if name not in directions:
         raise ParamsError(f"edits: unknown direction {name!r}{near_matches(name, directions)}")
     return directions[name]
 
 
 def describe_direction(direction: Direction) -> str:
-    """One line: name, space, layers, strengths, how it was made and its scores."""
+    """Return a line with name, space, layers, strengths, method and scores."""
     low, high = direction.range
     layers = "all layers" if direction.layers is None else "layers {} to {}".format(*direction.layers)
     strengths = "strengths" if direction.origin is None else "places"
@@ -98,7 +101,7 @@ def describe_direction(direction: Direction) -> str:
     )
 
 
-def _describe(direction: Direction) -> dict[str, Any]:
+def _describe(direction: Direction) -> dict[str, object]:
     return {key: getattr(direction, key) for key in _DESCRIBED}
 
 

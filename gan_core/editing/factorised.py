@@ -1,7 +1,6 @@
-"""Directions from weights or codes alone: SeFa, closed-form factorisation, and the principal components of GANSpace."""
+"""Unsupervised directions: SeFa, closed-form factorisation, and the principal components of GANSpace."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,18 +9,20 @@ from gan_core.checkpoints.files import Loaded
 from gan_core.editing.directions import Direction
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.generators.layers import StyledConv
-from gan_core.generators.proggan import ProgGAN
+from gan_core.generators.layers import StyledConv, ToRGB
+from gan_core.generators.proggan import ProgGAN, ScaledConv
 from gan_core.generators.stylegan2 import StyleGAN2
 
 SAMPLES = 10_000
+"""Codes of the principal component analysis."""
 
 
 @torch.no_grad()
 def sefa(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, largest first, and unit eigenvectors (rows) of ``A A'``, ``A`` all ``[C_i, d]`` side by side.
+    """Return eigenvalues ``[d]``, largest first, and unit eigenvectors ``[d, d]`` (rows) of ``A' A``.
 
-    Each channel's weight is scaled to unit length first (Shen and Zhou 2021, section 3.2 and the published code).
+    ``A`` is all ``weights [C_i, d]`` stacked, each row scaled to unit length (Shen and Zhou 2021, section 3.2 and the
+    published code).
     """
     a = torch.cat([weight / weight.norm(dim=1, keepdim=True) for weight in weights]).double()
     values, vectors = torch.linalg.eigh(a.t() @ a)
@@ -29,36 +30,42 @@ def sefa(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def sefa_weights(generator: Generator, layers: Sequence[int] | None = None) -> list[Tensor]:
-    """The weights ``[C_i, d]`` that turn latents into styles.
+    """Return the weights ``[C_i, d]`` that map latents to styles.
 
-    For StyleGAN2 those of the convolutions that read the latents ``layers`` (default all), and for the last latent of
-    the last ToRGB. For ProgGAN the first convolution, which has no layers to choose. Raises ``ParamsError`` for others.
+    For StyleGAN2 they are those of the convolutions that read the latents ``layers`` (default all), and of the last
+    ToRGB for the last latent. For ProgGAN it is the first convolution, without a choice of layers. Raises
+    ``ParamsError`` for other families.
     """
     if isinstance(generator, ProgGAN):
-        weight = generator.features[0].conv.weight  # type: ignore[union-attr]
-        return [weight.flip(2, 3).permute(1, 0, 2, 3).flatten(1).t()]  # type: ignore[operator]
+        first = generator.features[0]
+        assert isinstance(first, ScaledConv)
+        return [first.conv.weight.flip(2, 3).permute(1, 0, 2, 3).flatten(1).t()]
     if not isinstance(generator, StyleGAN2):
         raise ParamsError(f"{generator.family} has no weights that SeFa could factorise: stylegan2 and proggan do")
     convolutions = [layer for layer, _ in generator.layers() if isinstance(layer, StyledConv)]
-    modulated: list[Any] = [*convolutions, generator.layers()[-1][0]]
+    modulated: list[StyledConv | ToRGB] = [*convolutions, generator.layers()[-1][0]]
     chosen = range(len(modulated)) if layers is None else layers
     return [modulated[i].conv.modulation.weight for i in chosen]
 
 
 @torch.no_grad()
 def closed_form(generator: StyleGAN2) -> tuple[Tensor, Tensor]:
-    """Singular values and directions (rows) of all stacked modulation weights, as rosinality factorises them.
+    """Return singular values ``[d]`` and directions ``[d, d]`` (rows) of all stacked modulation weights.
 
-    Of the ToRGB layers only the first is in the stack, as in the published script.
+    As in rosinality's script, only the first ToRGB layer is included.
     """
-    layers: list[Any] = [layer for layer, _ in generator.layers() if isinstance(layer, StyledConv)]
-    stacked = torch.cat([layer.conv.modulation.weight for layer in [*layers, generator.to_rgb1]]).double()
+    convolutions = [layer for layer, _ in generator.layers() if isinstance(layer, StyledConv)]
+    layers: list[StyledConv | ToRGB] = [*convolutions, generator.to_rgb1]
+    stacked = torch.cat([layer.conv.modulation.weight for layer in layers]).double()
     _, values, directions = torch.linalg.svd(stacked, full_matrices=False)
     return values.float(), directions.float()
 
 
 def principal_directions(codes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean ``[d]``, unit components ``[count, d]`` and their deviations (Härkönen et al. 2020, section 2.1)."""
+    """Return the mean ``[d]``, unit components ``[count, d]`` and deviations ``[count]`` of ``codes [N, d]``.
+
+    Härkönen et al. 2020, section 2.1.
+    """
     mean = codes.mean(0)
     _, spread, components = torch.linalg.svd((codes - mean).double(), full_matrices=False)
     return mean, components[:count].float(), (spread[:count] / (len(codes) - 1) ** 0.5).float()
@@ -68,12 +75,11 @@ def principal_directions(codes: Tensor, count: int) -> tuple[Tensor, Tensor, Ten
 def factorise(
     generator: Loaded[Generator], method: str, count: int, layers: tuple[int, int] | None = None
 ) -> list[Direction]:
-    """The ``count`` leading directions by ``sefa``, ``closed-form`` or ``pca``, named ``<method>-<number>``.
+    """Return the ``count`` leading directions by ``sefa``, ``closed-form`` or ``pca``, named ``<method>-<number>``.
 
-    ``layers`` (first, past the last) are those that SeFa factorises, and where the directions act. Components of the
-    principal analysis are one standard deviation of 10,000 codes long, the others of unit length.
-
-    Raises ``ParamsError`` for an unknown method or a generator that it can't factorise.
+    ``layers`` (first, past the last) are those that SeFa factorises and that the directions change. Directions of
+    ``pca`` are as long as one standard deviation of 10,000 codes; the others have unit length. Raises ``ParamsError``
+    for an unknown method, and for a generator that the method can't factorise.
     """
     if method not in METHODS:
         raise ParamsError(f"unknown way to factorise {method!r}{near_matches(method, METHODS)}")

@@ -1,4 +1,4 @@
-"""Editing by a label (Hu et al. 2022, section 3.4): latents move until a classifier of latents says so."""
+"""Editing by a label (Hu et al. 2022, section 3.4): move latents along the gradient of a classifier of latents."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Logits = Callable[[Tensor], Tensor]
-"""``w_plus [B, n_latent, w_dim]`` -> the logit of one attribute, ``[B]``."""
+"""Maps ``w_plus [B, n_latent, w_dim]`` to the logit ``[B]`` of one attribute."""
 OFFSET = 1e-2
+"""Step of the finite differences, in units of latents."""
 
 
 def label_gradient(logits: Logits, w_plus: Tensor, target: bool) -> Tensor:
-    """Gradient of each row's cross entropy towards ``target`` with respect to its latents."""
+    """Return the gradient ``[B, n_latent, w_dim]`` of each row's cross entropy with ``target`` at ``w_plus``."""
     with torch.enable_grad():
         w_plus = w_plus.detach().requires_grad_()
         found = logits(w_plus)
@@ -22,18 +23,18 @@ def label_gradient(logits: Logits, w_plus: Tensor, target: bool) -> Tensor:
 
 
 def first_order_direction(logits: Logits, w_plus: Tensor, target: bool) -> Tensor:
-    """The gradient with unit length in each latent; against it the loss falls."""
+    """Return the gradient ``[B, n_latent, w_dim]`` scaled to unit length in each latent; the loss rises along it."""
     return F.normalize(label_gradient(logits, w_plus, target), dim=2)
 
 
 def second_order_direction(
     logits: Logits, w_plus: Tensor, target: bool, start: Tensor, rounds: int = 2, offset: float = OFFSET
 ) -> Tensor:
-    """The direction in which the loss curves most, with unit length in each latent; against it the loss falls.
+    """Return the direction ``[B, n_latent, w_dim]`` of largest curvature at ``w_plus``; the loss rises along it.
 
-    Power iteration from ``start`` (shaped as ``w_plus``, such as noise) with Hessian-vector products by finite
-    differences, ``(g(w + offset d) - g(w)) / offset``. Where a row has no curvature (a saturated classifier) its
-    gradient stands in. For a classifier of leaky ReLUs the two agree but at the kinks.
+    It has unit length in each latent. Power iteration from ``start`` (of the shape of ``w_plus``, such as noise) uses
+    Hessian-vector products by finite differences, ``(g(w + offset d) - g(w)) / offset``. A row without curvature (a
+    saturated classifier) uses its gradient instead. For a classifier with leaky ReLUs the two agree except at kinks.
     """
     gradient = label_gradient(logits, w_plus, target)
     direction = _unit_rows(start)
@@ -49,9 +50,9 @@ def second_order_direction(
 def move_to_label(
     logits: Logits, w_plus: Tensor, target: bool, length: float, start: Tensor | None = None, steps: int = 4
 ) -> Tensor:
-    """Move each latent by ``length`` in all towards a label, in steps that each take a new direction.
+    """Move each latent of ``w_plus [B, n_latent, w_dim]`` by ``length`` in total towards a label.
 
-    With ``start`` the directions are of second order, else of first.
+    The direction is computed anew in each of ``steps``. With ``start`` it is of second order, else of first order.
     """
     for _ in range(steps):
         if start is None:

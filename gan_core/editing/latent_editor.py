@@ -1,9 +1,8 @@
-"""The networks of Style Transformer's edits (Hu et al. 2022, section 3.4): a classifier of latents, transfer blocks."""
+"""The networks of Style Transformer's edits (Hu et al. 2022, section 3.4): a latent classifier and transfer blocks."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +13,16 @@ from gan_core.encoders.transformer import DecoderLayer
 from gan_core.errors import CheckpointError, ParamsError, near_matches
 from gan_core.generators.base import Generator
 from gan_core.loading import load_state
+from gan_core.registry import Arguments
 
 NAME = "latent-editor"
 
 
 class LatentClassifier(nn.Module):
-    """Reads attributes off ``w_plus [B, n_latent, w_dim]``, with the names of the published LCNet.
+    """Predicts attributes from ``w_plus [B, n_latent, w_dim]``, with the state-dict names of the published LCNet.
 
-    Two layers for all attributes, then for each an embedding and a logit: positive where the attribute is in the upper
-    half of its range. The published sizes are 18 x 512, (2048, 512), 32 and the 40 attributes of CelebA.
+    Two layers are shared; each attribute then has an embedding and a logit, which is positive if the attribute is in
+    the upper half of its range. The published sizes are 18 x 512, (2048, 512), 32 and the 40 attributes of CelebA.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class LatentClassifier(nn.Module):
         self.output_fcs = nn.ModuleList(nn.Linear(embedding, 1) for _ in names)
 
     def embeddings(self, w_plus: Tensor) -> Tensor:
-        """``[B, n_latent, w_dim]`` -> one vector an attribute, ``[B, A, embedding]``."""
+        """Return one vector per attribute, ``[B, A, embedding]``, for ``w_plus [B, n_latent, w_dim]``."""
         x = w_plus.flatten(1)
         for layer in self.fcs:
             x = F.leaky_relu(layer(x), 0.2)
         return torch.stack([layer(x) for layer in self.indep_fcs], dim=1)
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """Embeddings ``[B, A, embedding]`` -> logits ``[B, A]``."""
+        """Return the logits ``[B, A]`` of embeddings ``[B, A, embedding]``."""
         return torch.cat([layer(embeddings[:, i]) for i, layer in enumerate(self.output_fcs)], dim=1)
 
     def forward(self, w_plus: Tensor) -> Tensor:
@@ -56,11 +56,11 @@ class LatentClassifier(nn.Module):
 
 
 class TransferBlock(nn.Module):
-    """Gives latents an attribute of reference latents: one decoder layer that queries the reference with the source.
+    """Transfers an attribute from reference latents: a decoder layer in which the source attends to the reference.
 
-    ``forward(source, reference)``, both ``[B, n_latent, w_dim]`` and standardised, gives the change of the source. The
-    published block gives the new latents themselves; learning the change, which starts at 0, keeps what isn't edited.
-    It also can't tell latents that are equal apart; here each has a learnt vector of its ``places`` added.
+    ``forward(source, reference)``, both ``[B, n_latent, w_dim]`` and standardised, returns the change of the source.
+    Differences from the published block: it outputs the new latents, while this one outputs a change that starts at 0,
+    which preserves what isn't edited. It can't distinguish equal latents, while here ``places`` are learned positions.
     """
 
     def __init__(self, n_latent: int = 18, w_dim: int = 512, heads: int = 4) -> None:
@@ -76,9 +76,9 @@ class TransferBlock(nn.Module):
 
 
 class LatentEditor(nn.Module):
-    """A classifier and one transfer block for each of ``blocks``; works on standardised latents.
+    """A classifier, and a transfer block for each of ``blocks``; both work on standardised latents.
 
-    ``mean`` and ``scale`` ``[w_dim]`` are those of the generator's latents, ``length`` their typical distance from it.
+    ``mean`` and ``scale``, both ``[w_dim]``, are the mean and deviation of the generator's latents.
     """
 
     mean: Tensor
@@ -95,7 +95,7 @@ class LatentEditor(nn.Module):
         heads: int = 4,
     ) -> None:
         super().__init__()
-        self.arguments: dict[str, Any] = {
+        self.arguments: Arguments = {
             "names": list(names),
             "blocks": list(blocks),
             "n_latent": n_latent,
@@ -111,32 +111,35 @@ class LatentEditor(nn.Module):
 
     @property
     def length(self) -> float:
-        """Typical distance of a latent from the mean."""
+        """The typical distance of a latent from the mean."""
         return float(self.scale.norm())
 
     def standardise(self, w_plus: Tensor) -> Tensor:
-        """Bring latents to mean 0 and deviation 1 in each dimension."""
+        """Normalise latents ``[..., w_dim]`` to mean 0 and deviation 1 in each dimension."""
         return (w_plus - self.mean) / self.scale
 
     def logits(self, w_plus: Tensor) -> Tensor:
-        """``[B, n_latent, w_dim]`` -> logits ``[B, A]``."""
+        """Return the logits ``[B, A]`` of ``w_plus [B, n_latent, w_dim]``."""
         return self.classifier(self.standardise(w_plus))
 
     def transfer(self, w_plus: Tensor, reference: Tensor, attribute: str, strength: float = 1.0) -> Tensor:
-        """Give ``w_plus`` the ``attribute`` that ``reference`` has, both ``[B, n_latent, w_dim]``."""
+        """Transfer ``attribute`` from ``reference`` to ``w_plus``, both ``[B, n_latent, w_dim]``.
+
+        Raises ``KeyError`` for an attribute without a block.
+        """
         change = self.blocks[attribute](self.standardise(w_plus), self.standardise(reference))
         return w_plus + strength * self.scale * change
 
     def column(self, attribute: str) -> int:
-        """Which logit is the attribute's; raises ``ParamsError`` with near matches."""
+        """Return the index of the attribute's logit; raises ``ParamsError`` with near matches if there is none."""
         names = self.classifier.names
         if attribute not in names:
             raise ParamsError(f"edits: unknown attribute {attribute!r}{near_matches(attribute, names)}")
         return names.index(attribute)
 
 
-def save_editor(path: str | Path, editor: LatentEditor, generator_sha256: str, extra: Mapping[str, Any]) -> str:
-    """Write the editor with a card that binds it to its generator; return the file's sha256."""
+def save_editor(path: str | Path, editor: LatentEditor, generator_sha256: str, extra: Mapping[str, object]) -> str:
+    """Write the editor with a card that binds it to its generator, and return the file's sha256."""
     card = Card(
         kind="network",
         name=NAME,
@@ -152,7 +155,10 @@ def save_editor(path: str | Path, editor: LatentEditor, generator_sha256: str, e
 
 
 def load_editor(path: str | Path, generator: Loaded[Generator]) -> Loaded[LatentEditor]:
-    """Read an editor, frozen and in eval mode; raises ``CheckpointError`` if it is of another kind or generator."""
+    """Load an editor, frozen and in eval mode.
+
+    Raises ``CheckpointError`` if the file holds something else or was made for another generator.
+    """
     stored = load_checkpoint(path)
     card = stored.card
     if card.name != NAME:

@@ -1,7 +1,7 @@
-"""Linear directions from labelled latents: three fits, each free of the other attributes.
+"""Fit linear directions to labelled latents, in three ways that each leave the other attributes unchanged.
 
-Latents ``w [N, w_dim]`` and labels ``[N, A]`` are float64 arrays, one column of labels per attribute. Each fit returns
-``[A, w_dim]``: row i changes attribute i and, to first order, none of the others.
+Latents ``w [N, w_dim]`` and labels ``[N, A]`` are float64 arrays with one column of labels per attribute. Each fit
+returns ``[A, w_dim]``: row i changes attribute i and, to first order, no other attribute.
 """
 
 from collections.abc import Callable
@@ -11,25 +11,27 @@ from scipy.optimize import minimize
 
 Array = np.ndarray
 EXTREMES = 0.1
+"""Share of the samples at each end of a label's range that ``boundary_directions`` separates."""
 LOGISTIC_RIDGE = 1e-3
 RIDGE = 1e-3
+"""Weight of the L2 penalty; ``RIDGE`` is relative to the mean variance of the latents. It keeps the fits unique."""
 
 
 def boundary_directions(w: Array, labels: Array) -> Array:
-    """Normals of logistic classifiers between the lowest and highest tenth, each projected off the others.
+    """Return unit normals ``[A, w_dim]`` of logistic classifiers between the lowest and highest tenth of each label.
 
-    InterFaceGAN (Shen et al. 2020, section 3.2: boundary and conditional manipulation), with all other attributes as
-    conditions at once.
+    Each is projected orthogonally to the others: InterFaceGAN's boundaries and conditional manipulation (Shen et al.
+    2020, section 3.2), with all other attributes as conditions.
     """
     normals = np.stack([_boundary_normal(w, column) for column in labels.T])
     return np.stack([condition(normals[i], np.delete(normals, i, axis=0)) for i in range(len(normals))])
 
 
 def svm_direction(w: Array, scores: Array, share: float = 0.2, penalty: float = 1.0) -> Array:
-    """Unit normal ``[w_dim]`` between the codes of the highest and the lowest ``share`` of ``scores [N]``.
+    """Return the unit normal ``[w_dim]`` between the codes of the highest and lowest ``share`` of ``scores [N]``.
 
-    A linear support vector machine with squared hinge loss, InterFaceGAN's way to find a boundary (Shen et al. 2020,
-    section 3.1).
+    It is that of a linear support vector machine with squared hinge loss, as in InterFaceGAN (Shen et al. 2020, section
+    3.1).
     """
     low, high = np.quantile(scores, [share, 1 - share])
     chosen = (scores <= low) | (scores >= high)
@@ -46,7 +48,7 @@ def svm_direction(w: Array, scores: Array, share: float = 0.2, penalty: float = 
 
 
 def condition(normal: Array, others: Array) -> Array:
-    """Remove from ``normal [w_dim]`` its projection on the span of ``others [K, w_dim]``; unit length."""
+    """Return ``normal [w_dim]`` minus its projection on the span of ``others [K, w_dim]``, scaled to unit length."""
     if len(others):
         basis = np.linalg.qr(others.T)[0]
         normal = normal - basis @ (basis.T @ normal)
@@ -54,10 +56,10 @@ def condition(normal: Array, others: Array) -> Array:
 
 
 def dual_directions(w: Array, labels: Array) -> Array:
-    """Shortest moves, measured in standard deviations of ``w``, that change one predicted attribute alone.
+    """Return the shortest moves ``[A, w_dim]``, in standard deviations of ``w``, that change one predicted attribute.
 
     With ``B`` the ridge regression of all labels on ``w`` and ``C`` the covariance of ``w``, the rows of
-    ``(B' C B)^-1 B' C`` minimise ``d' C^-1 d`` under ``B' d_i = e_i``.
+    ``(B' C B)^-1 B' C`` minimise ``d' C^-1 d`` under ``B' d_i = e_i``. They are scaled to unit length.
     """
     covariance = np.cov(w, rowvar=False)
     weights = _ridge(w, labels)
@@ -66,7 +68,7 @@ def dual_directions(w: Array, labels: Array) -> Array:
 
 
 def mean_directions(w: Array, labels: Array) -> Array:
-    """How the mean latent moves with one label while the others stay: least squares of ``w`` on all labels."""
+    """Return the unit coefficients ``[A, w_dim]`` of the least-squares regression of ``w`` on all labels."""
     centred = labels - labels.mean(0)
     return _unit(np.linalg.lstsq(centred, w - w.mean(0), rcond=None)[0])
 

@@ -1,19 +1,22 @@
-"""One picture that an edit plan asks for."""
+"""One image of an edit plan."""
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from gan_core.params import EditSpec
 
+S = TypeVar("S", bound=EditSpec, covariant=True)
+
 
 @dataclass(frozen=True)
-class PlannedEdit:
-    """One picture to make of every row.
+class PlannedEdit(Generic[S]):
+    """An image to make from every row, as an entry ``spec`` of the edit plan asks for.
 
-    ``column`` is its name everywhere: the image column, the scores, the report. ``target`` is the attribute that it is
-    meant to move (empty for none), ``strength`` how far in the kind's own unit.
+    ``column`` names the image column, the scores and the entry in the report. ``target`` is the attribute that the edit
+    should change (empty for none), and ``strength`` is in the unit of the kind of edit.
     """
 
-    spec: EditSpec
+    spec: S
     column: str
     target: str = ""
     strength: float = 1.0

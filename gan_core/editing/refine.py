@@ -1,4 +1,4 @@
-"""Refining a direction by what its edits do to pictures."""
+"""Refine a direction by gradient descent on the images of its edits."""
 
 from dataclasses import replace
 
@@ -12,9 +12,12 @@ from gan_core.judges.moves import direction_with_room
 from gan_core.judges.scorers import Scorers, render_and_score
 
 BATCH = 16
+"""Random faces per step."""
 RATE = 0.05
+"""Learning rate of Adam, as a share of the RMS of the direction's entries."""
 MOVE_WEIGHT = 10.0
 SIDE_EFFECT_WEIGHT = 1.0
+"""Weights of the squared error of the move and of the side effect; the weight of the identity is 1."""
 
 
 def refine(
@@ -22,9 +25,10 @@ def refine(
 ) -> Direction:
     """Learn a better vector ``[n_latent, w_dim]`` for the direction's layers, starting from its own.
 
-    Adam minimises ``10 (move - wanted)^2 + side effect - identity kept`` over fresh samples of the generator, each
-    edited to the side where its attribute has room: the linear walk of Jahanian et al. 2020 (section 3.1), with the
-    identity kept. The result is the mean of the second half of the steps; ``scores`` are those of the start.
+    Adam minimises ``10 (move - wanted)^2 + side effect - identity kept`` over new samples of the generator, each edited
+    in the direction in which its attribute has room: the linear walk of Jahanian et al. 2020 (section 3.1) with an
+    identity term. The result is the mean over the second half of the steps; ``scores`` are those of the start. Raises
+    ``ValueError`` if no attribute has the direction's name.
     """
     first, last = check_layers(direction.layers, generator.n_latent, direction.name)
     vector = direction.vector.expand(generator.n_latent, -1)[first:last].clone().requires_grad_(True)

@@ -1,12 +1,11 @@
-"""Directions in StyleSpace (Wu et al. 2021): one number for every channel of every layer's style.
+"""Directions in StyleSpace (Wu et al. 2021): one number per channel of each layer's style.
 
-Flat vectors run over the styles in the order of drawing, those of the ToRGB layers among them. Published ones leave
-out ToRGB, which they never move.
+Flat vectors concatenate the styles in the order of evaluation, including those of the ToRGB layers. Published vectors
+leave out ToRGB, which they never change.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,45 +17,55 @@ from gan_core.generators.layers import ToRGB
 from gan_core.generators.stylegan2 import StyleGAN2
 
 SAMPLES, SEED, PSI = 2000, 5, 0.7
+"""The random latents over which deviations of channels are computed, and their truncation."""
+
+
+def with_styles(generator: Generator) -> StyleGAN2:
+    """Return a generator that has styles; raises ``ParamsError`` for another family."""
+    if not isinstance(generator, StyleGAN2):
+        raise ParamsError(f"edits: {generator.family} has no StyleSpace: edits of styles need a StyleGAN2")
+    return generator
 
 
 def style_widths(generator: Generator) -> list[int]:
-    """Channels of each style; raises ``ParamsError`` for a generator without styles."""
-    if not isinstance(generator, StyleGAN2):
-        raise ParamsError(f"edits: {generator.family} has no StyleSpace: edits of styles need a StyleGAN2")
-    return [layer.conv.modulation.weight.shape[0] for layer, _ in generator.layers()]
+    """Return the channels of each style; raises ``ParamsError`` for a generator without styles."""
+    return [layer.conv.modulation.weight.shape[0] for layer, _ in with_styles(generator).layers()]
 
 
 @torch.no_grad()
 def style_deviations(generator: Generator) -> list[Tensor]:
-    """Standard deviation of every channel, a tensor a layer, over 2,000 latents truncated by 0.7 in all layers.
+    """Return the standard deviations ``[channels]`` of each layer's style over 2,000 latents, truncated by 0.7.
 
-    Published: 100,000 latents by the same factor.
+    The published code uses 100,000 latents and the same truncation. Raises ``ParamsError`` for a generator without
+    styles.
     """
     z = torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(SEED))
     w_plus = generator.broadcast(generator.truncate(generator.mapping(z), PSI))
-    return [style.std(0) for style in generator.styles(w_plus)]  # type: ignore[operator]
+    return [style.std(0) for style in with_styles(generator).styles(w_plus)]
 
 
 def move_styles(generator: Generator, w_plus: Tensor, vector: Tensor, strength: float) -> Tensor:
-    """Draw ``w_plus [B, n_latent, w_dim]`` with ``strength`` times a flat vector added to its styles."""
-    styles = generator.styles(w_plus)  # type: ignore[operator]
+    """Draw images ``[B, 3, size, size]`` of ``w_plus [B, n_latent, w_dim]`` with ``strength * vector`` added to styles.
+
+    ``vector [N]`` is flat. Raises ``ParamsError`` for a generator without styles.
+    """
+    styled = with_styles(generator)
+    styles = styled.styles(w_plus)
     moves = (strength * vector).to(w_plus).split([style.shape[1] for style in styles])
     moved = [style + move for style, move in zip(styles, moves, strict=True)]
-    return generator.synthesis_from_styles(moved)  # type: ignore[operator]
+    return styled.synthesis_from_styles(moved)
 
 
 def check_styles(vector: Tensor, generator: Generator, name: str) -> None:
-    """Raise ``ParamsError`` unless ``vector`` has a number for every channel of the generator's styles."""
+    """Raise ``ParamsError`` unless ``vector [N]`` has a number for every channel of the generator's styles."""
     if vector.shape != (sum(style_widths(generator)),):
         raise ParamsError(_misfit(name, vector.numel(), generator))
 
 
 def read_style_vector(path: str | Path, generator: Generator) -> Tensor:
-    """Read a flat vector ``[N]`` or ``[1, N]``, or a list of one array a layer; returns one over all styles.
+    """Read a flat vector ``[N]`` or ``[1, N]``, or a list of one array per layer; return it over all styles, ``[N]``.
 
-    Raises ``CheckpointError`` for what has neither as many channels as the generator nor as many as it has without
-    ToRGB.
+    Raises ``CheckpointError`` if the number of channels is not that of the generator, with or without ToRGB.
     """
     content = read_arrays(path)
     parts = content if isinstance(content, list) else [content]
@@ -67,17 +76,18 @@ def read_style_vector(path: str | Path, generator: Generator) -> Tensor:
 
 
 def text_direction(relevance: str | Path, text: str | Path, beta: float, generator: Generator) -> Tensor:
-    """StyleCLIP's global direction (Patashnik et al. 2021, section 6): what channels do, compared with a text.
+    """Return StyleCLIP's global direction ``[N]`` for a text (Patashnik et al. 2021, section 6).
 
-    ``relevance`` is the published ``fs3.npy [C, D]`` of the generator, ``text [D]`` the difference of two text
-    embeddings. Channels whose relevance is below ``beta`` stay; the largest moves by one deviation a unit of strength.
-    Raises ``CheckpointError`` or ``ParamsError``.
+    ``relevance`` is the published file ``fs3.npy [C, D]`` of the generator, and ``text`` a file with the difference
+    ``[D]`` of two text embeddings. Channels whose relevance is below ``beta`` are not changed; the most relevant one
+    moves by one standard deviation per unit of strength. Raises ``CheckpointError`` for files that don't fit each other
+    or the generator, and ``ParamsError`` if no channel is as relevant as ``beta``.
     """
     rows, wanted = read_arrays(relevance), read_arrays(text)
     if not isinstance(rows, Tensor) or not isinstance(wanted, Tensor) or rows.dim() != 2:
         raise CheckpointError(f"{relevance} and {text} must be arrays: [channels, D] and [D]")
     if wanted.numel() != rows.shape[1]:
-        raise CheckpointError(f"{text} has {wanted.numel()} numbers, {relevance} {rows.shape[1]} a channel")
+        raise CheckpointError(f"{text} has {wanted.numel()} numbers, {relevance} has {rows.shape[1]} per channel")
     found = rows.float() @ torch.nn.functional.normalize(wanted.float().flatten(), dim=0)
     found = torch.where(found.abs() < beta, 0.0, found)
     if not found.any():
@@ -104,8 +114,8 @@ def _plain_widths(generator: Generator) -> list[int]:
     return [n for n, rgb in zip(style_widths(generator), _coloured(generator), strict=True) if not rgb]
 
 
-def _coloured(generator: Any) -> Sequence[bool]:
-    return [isinstance(layer, ToRGB) for layer, _ in generator.layers()]
+def _coloured(generator: Generator) -> Sequence[bool]:
+    return [isinstance(layer, ToRGB) for layer, _ in with_styles(generator).layers()]
 
 
 def _misfit(where: str | Path, count: int, generator: Generator) -> str:

@@ -1,1 +1,1 @@
-"""What an entry of the edit plan can be, one file a kind."""
+"""The kinds of edits; each kind is one file."""

@@ -1,9 +1,10 @@
-"""What every kind of edit says and does: the pictures that it plans, and how a batch of rows comes to them."""
+"""The base classes of edits: the images that an edit plans, and how it makes them from a batch of rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from hashlib import sha256
+from typing import ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -17,65 +18,76 @@ from gan_core.registry import Registry
 from gan_core.rows import Row
 
 LatentsOf = Callable[[Sequence[str]], Tensor]
+"""Returns the latents ``[K, n_latent, w_dim]`` of rows by their keys."""
+S = TypeVar("S", bound=EditSpec)
 
 
 def no_references(keys: Sequence[str]) -> Tensor:
-    """Stand in where the dataset can't be read; raises ``ParamsError``."""
+    """Replace ``LatentsOf`` where there is no dataset: always raises ``ParamsError``, and returns no ``[K, ...]``."""
     raise ParamsError(f"edits: references ({', '.join(keys[:3])}) need the source dataset, and none was given")
 
 
 @dataclass(frozen=True)
 class EditSetting:
-    """What a kind is built from; ``latents_of`` gives the latents ``[K, n_latent, w_dim]`` of rows by their keys."""
+    """What edits are built from; ``latents_of`` returns the latents ``[K, n_latent, w_dim]`` of rows by their keys."""
 
     models: ModelPaths
     generator: Loaded[Generator]
     latents_of: LatentsOf = no_references
 
 
-class EditKind(ABC):
+class EditKind(ABC, Generic[S]):
     """An entry of the edit plan, ready to be applied; derive from ``LatentEdit`` or ``ImageEdit``.
 
-    ``spec`` is its section of ``params.yaml`` with ``kind: Literal[<name>]``. The constructor gets the entry and the
-    setting, loads what it needs, and raises ``UserError`` for what can't be done, before any row is read.
+    ``spec`` is the class of its entry in ``params.yaml``, with ``kind: Literal[<name>]``. The constructor gets the
+    entry and the setting, loads what it needs, and raises ``UserError`` for an impossible edit before rows are read.
     """
 
     spec: ClassVar[type[EditSpec]]
 
     @abstractmethod
-    def __init__(self, spec: Any, setting: EditSetting) -> None: ...
+    def __init__(self, spec: S, setting: EditSetting) -> None: ...
 
     @classmethod
     @abstractmethod
-    def plan(cls, spec: Any) -> list[PlannedEdit]:
-        """The pictures of an entry, in order; needs no file."""
+    def plan(cls, spec: S) -> list[PlannedEdit[S]]:
+        """Return the images of an entry, in order, without reading files."""
 
     @abstractmethod
-    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
-        """What decides a picture beside files and the row: JSON-able, ``layers`` as [first, past the last]."""
+    def describe(self, picture: PlannedEdit[S]) -> dict[str, object]:
+        """Return what determines an image besides files and the row, JSON-able; ``layers``: [first, past the last]."""
 
     def files(self) -> dict[str, str]:
-        """Hashes of the files that it reads, by a name."""
+        """Return the hashes of the files that it reads, by name."""
         return {}
 
 
-class LatentEdit(EditKind):
-    """An edit that gives other latents, drawn by the row's own generator; under ``torch.no_grad``."""
+class LatentEdit(EditKind[S]):
+    """An edit that changes latents, which the row's generator then draws. It runs under ``torch.no_grad``."""
 
     @abstractmethod
-    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
-        """``w_plus [B, n_latent, w_dim]`` of ``rows`` -> edited, of the same shape; a row's result is its own alone."""
+    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[S]) -> Tensor:
+        """Return edited latents for ``w_plus [B, n_latent, w_dim]`` of ``rows``, of the same shape.
 
-
-class ImageEdit(EditKind):
-    """An edit that draws in its own way; under ``torch.no_grad``."""
-
-    @abstractmethod
-    def draw(self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
-        """``w_plus [B, n_latent, w_dim]`` of ``rows`` -> images ``[B, 3, H, W]`` around [-1, 1].
-
-        ``generator`` is the row's own where rows are tuned (then ``B`` is 1); a row's result is its own alone.
+        The result of a row must not depend on the other rows.
         """
+
+
+class ImageEdit(EditKind[S]):
+    """An edit that draws images itself. It runs under ``torch.no_grad``."""
+
+    @abstractmethod
+    def draw(self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[S]) -> Tensor:
+        """Draw images ``[B, 3, H, W]`` around [-1, 1] for ``w_plus [B, n_latent, w_dim]`` of ``rows``.
+
+        If rows are tuned, ``generator`` is the row's own and ``B`` is 1. The result of a row must not depend on the
+        other rows.
+        """
+
+
+def hash_latents(latents: Iterable[Tensor]) -> list[str]:
+    """Return the sha256 of each latent ``[n_latent, w_dim]``."""
+    return [sha256(latent.numpy().tobytes()).hexdigest() for latent in latents]
 
 
 EDIT_KINDS: Registry[type[EditKind]] = params.EDIT_KINDS

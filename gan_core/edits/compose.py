@@ -1,8 +1,7 @@
 """Compositions as edits: any operation of ``gan_core.compose`` with the row as its first source."""
 
 from collections.abc import Sequence
-from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BeforeValidator, SerializeAsAny
@@ -11,7 +10,7 @@ from torch import Tensor
 from gan_core.batching import one_thread
 from gan_core.compose.base import OPERATIONS, check_composer, check_number
 from gan_core.editing.planned import PlannedEdit
-from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit
+from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit, hash_latents
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
@@ -22,7 +21,7 @@ PLAN_ONLY = ("sources", "count", "group", "seed", "column")
 
 
 class ComposeEditSpec(EditSpec):
-    """``apply`` is an entry as in ``compose.plan``; ``references`` are the keys of the sources that follow the row."""
+    """``apply`` is an entry as in ``compose.plan``; ``references`` are the keys of the sources after the row."""
 
     kind: Literal["compose"] = "compose"
     apply: Annotated[SerializeAsAny[CompositionSpec], BeforeValidator(check_composition)]
@@ -30,7 +29,7 @@ class ComposeEditSpec(EditSpec):
 
 
 @EDIT_KINDS.register("compose")
-class ComposeEdit(ImageEdit):
+class ComposeEdit(ImageEdit[ComposeEditSpec]):
     """``{kind: compose, apply: {operation: transfer, boxes: [eyes]}, references: [KEY]}``: one column, ``transfer``."""
 
     spec = ComposeEditSpec
@@ -47,20 +46,19 @@ class ComposeEdit(ImageEdit):
         self.references = setting.latents_of(spec.references) if spec.references else None
 
     @classmethod
-    def plan(cls, spec: ComposeEditSpec) -> list[PlannedEdit]:
+    def plan(cls, spec: ComposeEditSpec) -> list[PlannedEdit[ComposeEditSpec]]:
         return [PlannedEdit(spec, spec.apply.name or spec.apply.operation)]
 
-    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
-        spec: Any = picture.spec
-        about = {"apply": spec.apply.model_dump(mode="json", exclude=set(PLAN_ONLY))}
-        if self.references is None:
-            return about
-        return about | {"references": [sha256(latent.numpy().tobytes()).hexdigest() for latent in self.references]}
+    def describe(self, picture: PlannedEdit[ComposeEditSpec]) -> dict[str, object]:
+        applied = picture.spec.apply.model_dump(mode="json", exclude=set(PLAN_ONLY))
+        return {"apply": applied} | ({} if self.references is None else {"references": hash_latents(self.references)})
 
     def files(self) -> dict[str, str]:
         return self.operation.files()
 
-    def draw(self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+    def draw(
+        self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[ComposeEditSpec]
+    ) -> Tensor:
         assert isinstance(generator, StyleGAN2)
         with one_thread():
             return torch.cat([self.operation.draw(generator, self._group(code)).image for code in w_plus])

@@ -1,7 +1,6 @@
 """Edits along a linear direction, at several strengths."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -20,8 +19,8 @@ def edit_column(direction: str, strength: float) -> str:
 
 
 @EDIT_KINDS.register("direction")
-class DirectionEdit(LatentEdit):
-    """``{direction: smile, strengths: [-1, 1]}``: adds the direction of the project's file, in its layers or others."""
+class DirectionEdit(LatentEdit[EditParams]):
+    """``{direction: smile, strengths: [-1, 1]}``: adds a direction of ``models.directions`` in its layers or others."""
 
     spec = EditParams
 
@@ -33,14 +32,14 @@ class DirectionEdit(LatentEdit):
         self.layers = check_layers(spec.layers or self.direction.layers, generator.n_latent, spec.direction)
 
     @classmethod
-    def plan(cls, spec: EditParams) -> list[PlannedEdit]:
+    def plan(cls, spec: EditParams) -> list[PlannedEdit[EditParams]]:
         return [PlannedEdit(spec, edit_column(spec.direction, s), spec.direction, s) for s in spec.strengths]
 
-    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
+    def describe(self, picture: PlannedEdit[EditParams]) -> dict[str, object]:
         return {"strength": picture.strength, "layers": list(self.layers)}
 
     def files(self) -> dict[str, str]:
         return {"directions": self._file}
 
-    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[EditParams]) -> Tensor:
         return apply_edit(w_plus, self.direction, picture.strength, self.layers)

@@ -1,8 +1,8 @@
-"""Edits by a label: on or off, whatever the face had before."""
+"""Edits by a label: switch an attribute on or off."""
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import field_validator
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_core.batching import CHUNK
 from gan_core.editing.label import move_to_label
-from gan_core.editing.latent_editor import load_editor
+from gan_core.editing.latent_editor import LatentEditor, load_editor
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
 from gan_core.params import EditSpec
@@ -19,9 +19,9 @@ from gan_core.sections import Count, Positive
 
 
 class LabelSpec(EditSpec):
-    """``attribute`` is brought to the upper half of its range (``on``) or the lower (``off``).
+    """``attribute`` is moved to the upper half of its range (``on``) or the lower half (``off``).
 
-    ``strength`` is how far each latent moves, in typical distances from the mean latent.
+    ``strength`` is the distance that each latent moves, in typical distances from the mean latent.
     """
 
     kind: Literal["label"] = "label"
@@ -33,13 +33,13 @@ class LabelSpec(EditSpec):
 
     @field_validator("target", mode="before")
     @classmethod
-    def _accept_yaml_words(cls, value: Any) -> Any:
+    def _accept_yaml_words(cls, value: object) -> object:
         return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 @EDIT_KINDS.register("label")
-class LabelEdit(LatentEdit):
-    """``{kind: label, attribute: glasses, target: on}``: column ``glasses@on``. Rows that are there already stay."""
+class LabelEdit(LatentEdit[LabelSpec]):
+    """``{kind: label, attribute: glasses, target: on}``: column ``glasses@on``. Rows with the label stay unchanged."""
 
     spec = LabelSpec
 
@@ -49,23 +49,23 @@ class LabelEdit(LatentEdit):
         self.column = self.editor.column(spec.attribute)
 
     @classmethod
-    def plan(cls, spec: LabelSpec) -> list[PlannedEdit]:
+    def plan(cls, spec: LabelSpec) -> list[PlannedEdit[LabelSpec]]:
         strength = spec.strength if spec.target == "on" else -spec.strength
         return [PlannedEdit(spec, f"{spec.attribute}@{spec.target}", spec.attribute, strength)]
 
-    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
+    def describe(self, picture: PlannedEdit[LabelSpec]) -> dict[str, object]:
         return picture.spec.model_dump()
 
     def files(self) -> dict[str, str]:
         return {"latent_edits": self._file}
 
-    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[LabelSpec]) -> Tensor:
         keys = [row["key"] for row in rows]
         starts = range(0, len(rows), CHUNK)
         return torch.cat([self._move(w_plus[i : i + CHUNK], keys[i : i + CHUNK], picture.spec) for i in starts])
 
-    def _move(self, w_plus: Tensor, keys: Sequence[str], spec: Any) -> Tensor:
-        """Move a chunk, filled up to one size and in float64, so that a row's neighbours don't matter."""
+    def _move(self, w_plus: Tensor, keys: Sequence[str], spec: LabelSpec) -> Tensor:
+        """Move a chunk, padded to a fixed size and in float64, so that a row's result doesn't depend on other rows."""
         filled = torch.cat([w_plus, w_plus[-1:].expand(CHUNK - len(keys), -1, -1)]).double()
         seeds = [row_seed(key) for key in [*keys, *[keys[-1]] * (CHUNK - len(keys))]]
         noise = [
@@ -80,5 +80,5 @@ class LabelEdit(LatentEdit):
         return torch.where(there[:, None, None], filled, moved)[: len(keys)].to(w_plus.dtype)
 
 
-def _logit(editor: Any, column: int, w_plus: Tensor) -> Tensor:
+def _logit(editor: LatentEditor, column: int, w_plus: Tensor) -> Tensor:
     return editor.logits(w_plus)[:, column]

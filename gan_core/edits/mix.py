@@ -1,8 +1,7 @@
-"""Style mixing: the look of another face, or of one drawn at random, in some latents."""
+"""Style mixing: replace or blend some latents with those of another row or of a random face."""
 
 from collections.abc import Sequence
-from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from gan_core.batching import in_chunks
 from gan_core.editing.planned import PlannedEdit
-from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
+from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, hash_latents
 from gan_core.errors import ParamsError
 from gan_core.params import EditSpec
 from gan_core.rows import Row, row_seed
@@ -18,9 +17,9 @@ from gan_core.sections import Count, Unit
 
 
 class MixSpec(EditSpec):
-    """``latent_mask`` are blended with a style by ``alpha`` (1 replaces them), in ``pictures`` columns.
+    """The latents ``latent_mask`` are blended with a style by ``alpha`` (1 replaces them), in ``pictures`` columns.
 
-    Styles come from the rows ``references``, one after the other; without any, each row and picture draws its own.
+    Styles are taken from the rows ``references`` in turn. Without references each row and image has a random style.
     """
 
     kind: Literal["mix"] = "mix"
@@ -33,9 +32,9 @@ class MixSpec(EditSpec):
 
 
 def mix_latents(w_plus: Tensor, injected: Tensor, latent_mask: Sequence[int], alpha: float = 1.0) -> Tensor:
-    """Blend the latents of ``latent_mask`` with those injected, ``alpha injected + (1 - alpha) w_plus`` (pSp, 3.3).
+    """Blend the latents of ``latent_mask``: ``alpha injected + (1 - alpha) w_plus`` (pSp, section 3.3).
 
-    Both are ``[B, n_latent, w_dim]``; the other latents are returned as they were.
+    Both are ``[B, n_latent, w_dim]``; the other latents are returned unchanged.
     """
     mixed = w_plus.clone()
     index = list(latent_mask)
@@ -44,7 +43,7 @@ def mix_latents(w_plus: Tensor, injected: Tensor, latent_mask: Sequence[int], al
 
 
 @EDIT_KINDS.register("mix")
-class MixEdit(LatentEdit):
+class MixEdit(LatentEdit[MixSpec]):
     """``{kind: mix, latent_mask: [6, 7, 8, 9], alpha: 0.8, pictures: 2}``: columns ``mix@1``, ``mix@2``."""
 
     spec = MixSpec
@@ -58,18 +57,16 @@ class MixEdit(LatentEdit):
         self.references = setting.latents_of(spec.references) if spec.references else None
 
     @classmethod
-    def plan(cls, spec: MixSpec) -> list[PlannedEdit]:
+    def plan(cls, spec: MixSpec) -> list[PlannedEdit[MixSpec]]:
         return [PlannedEdit(spec, f"{spec.name}@{i + 1}", strength=spec.alpha) for i in range(spec.pictures)]
 
-    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
-        layers = [min(picture.spec.latent_mask), max(picture.spec.latent_mask) + 1]  # type: ignore[attr-defined]
+    def describe(self, picture: PlannedEdit[MixSpec]) -> dict[str, object]:
+        layers = [min(picture.spec.latent_mask), max(picture.spec.latent_mask) + 1]
         about = {**picture.spec.model_dump(exclude={"references"}), "picture": picture.column, "layers": layers}
-        if self.references is None:
-            return about
-        return about | {"references": [sha256(latent.numpy().tobytes()).hexdigest() for latent in self.references]}
+        return about | ({} if self.references is None else {"references": hash_latents(self.references)})
 
-    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
-        spec: Any = picture.spec
+    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[MixSpec]) -> Tensor:
+        spec = picture.spec
         number = int(picture.column.rpartition("@")[2]) - 1
         return mix_latents(w_plus, self._styles(rows, spec, number), spec.latent_mask, spec.alpha)
 

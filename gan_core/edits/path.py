@@ -1,8 +1,8 @@
-"""Edits along learnt paths: one attribute or several at once, by any registered path model."""
+"""Edits along learned paths: one or several attributes at once, by any registered path model."""
 
 import logging
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class PathSpec(EditSpec):
-    """``moves`` gives each attribute its strength; one picture for each of ``scales``, all strengths times it.
+    """``moves`` has a strength for each attribute; each of ``scales`` multiplies all strengths and gives one image.
 
-    ``file`` replaces ``models.paths``; ``layers`` (first, past the last) are the latents that move, all by default.
-    ``name`` tells pictures apart that move the same attributes, by another model or in another order.
+    ``file`` replaces ``models.paths``. ``layers`` (first, past the last) are the latents that move, all by default.
+    ``name`` distinguishes images that move the same attributes, by another model or in another order.
     """
 
     kind: Literal["path"] = "path"
@@ -36,11 +36,11 @@ class PathSpec(EditSpec):
 
 
 @EDIT_KINDS.register("path")
-class PathEdit(LatentEdit):
+class PathEdit(LatentEdit[PathSpec]):
     """``{kind: path, moves: {smile: 1, yaw: -0.5}}``: column ``smile+yaw@path+1``.
 
-    Where the model commutes the order of ``moves`` has no effect; otherwise they are made in the order given, which the
-    edit's description holds and a warning says.
+    If the model commutes, the order of ``moves`` has no effect. Otherwise the moves are made in the given order, which
+    is part of the edit's description, and a warning is logged.
     """
 
     spec = PathSpec
@@ -61,21 +61,19 @@ class PathEdit(LatentEdit):
             log.warning("edits: moves along %s paths don't commute: %s, in this order", self.paths.model.name, order)
 
     @classmethod
-    def plan(cls, spec: PathSpec) -> list[PlannedEdit]:
+    def plan(cls, spec: PathSpec) -> list[PlannedEdit[PathSpec]]:
         target = next(iter(spec.moves)) if len(spec.moves) == 1 else ""
         moves = "+".join(sorted(spec.moves))
         return [PlannedEdit(spec, f"{moves}@{spec.name}{scale:+g}", target, scale) for scale in spec.scales]
 
-    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
-        spec: Any = picture.spec
-        moves = [[name, picture.strength * strength] for name, strength in spec.moves.items()]
-        commutes = self.paths.model.commutes
-        return {"moves": sorted(moves) if commutes else moves, "in_order": not commutes, "layers": list(self.layers)}
+    def describe(self, picture: PlannedEdit[PathSpec]) -> dict[str, object]:
+        commutes, given = self.paths.model.commutes, picture.spec.moves.items()
+        moves = [[name, picture.strength * strength] for name, strength in (sorted(given) if commutes else given)]
+        return {"moves": moves, "in_order": not commutes, "layers": list(self.layers)}
 
     def files(self) -> dict[str, str]:
         return {self.name: self._file}
 
-    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
-        spec: Any = picture.spec
-        strengths = {name: picture.strength * strength for name, strength in spec.moves.items()}
+    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[PathSpec]) -> Tensor:
+        strengths = {name: picture.strength * strength for name, strength in picture.spec.moves.items()}
         return in_chunks(lambda latents: move_latents(self.paths, latents, strengths, self.layers), w_plus)

@@ -1,4 +1,4 @@
-"""The edit plan of a run: what the entries of ``edits`` in ``params.yaml`` come to, one image column a picture."""
+"""Expand the entries of ``edits`` in ``params.yaml`` to the edit plan of a run, with one column per image."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from gan_core.params import EditSpec
 
 
 def plan_edits(edits: Sequence[EditSpec]) -> list[PlannedEdit]:
-    """Expand the ``edits`` of ``params.yaml``, in order; raises ``ParamsError`` for two that share a column."""
+    """Return the images of all entries, in order; raises ``ParamsError`` if two images have the same column."""
     planned = [picture for spec in edits for picture in EDIT_KINDS.get(spec.kind).plan(spec)]
     columns = [edit.column for edit in planned]
     twice = sorted({column for column in columns if columns.count(column) > 1})

@@ -1,8 +1,7 @@
-"""Edits by a reference: an attribute as another row of the dataset has it."""
+"""Edits by a reference: transfer an attribute from another row of the dataset."""
 
 from collections.abc import Sequence
-from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BeforeValidator, Field
@@ -11,19 +10,19 @@ from torch import Tensor
 from gan_core.batching import in_chunks
 from gan_core.editing.latent_editor import load_editor
 from gan_core.editing.planned import PlannedEdit
-from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
+from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, hash_latents
 from gan_core.errors import ParamsError, near_matches
 from gan_core.params import EditSpec
 from gan_core.rows import Row, row_seed
 from gan_core.sections import Positive
 
 
-def _as_list(value: Any) -> Any:
+def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
 class ReferenceSpec(EditSpec):
-    """``attribute`` is taken from the row ``reference``; of several keys each row gets one, by its own key."""
+    """``attribute`` is taken from the row ``reference``; of several references each row's key selects one."""
 
     kind: Literal["reference"] = "reference"
     attribute: str
@@ -32,7 +31,7 @@ class ReferenceSpec(EditSpec):
 
 
 @EDIT_KINDS.register("reference")
-class ReferenceEdit(LatentEdit):
+class ReferenceEdit(LatentEdit[ReferenceSpec]):
     """``{kind: reference, attribute: smile, reference: [a.png, b.png]}``: column ``smile@reference``."""
 
     spec = ReferenceSpec
@@ -49,18 +48,17 @@ class ReferenceEdit(LatentEdit):
         self.references = setting.latents_of(spec.reference)
 
     @classmethod
-    def plan(cls, spec: ReferenceSpec) -> list[PlannedEdit]:
+    def plan(cls, spec: ReferenceSpec) -> list[PlannedEdit[ReferenceSpec]]:
         return [PlannedEdit(spec, f"{spec.attribute}@reference", spec.attribute, spec.strength)]
 
-    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
-        latents = [sha256(latent.numpy().tobytes()).hexdigest() for latent in self.references]
-        return picture.spec.model_dump() | {"latents": latents}
+    def describe(self, picture: PlannedEdit[ReferenceSpec]) -> dict[str, object]:
+        return picture.spec.model_dump() | {"latents": hash_latents(self.references)}
 
     def files(self) -> dict[str, str]:
         return {"latent_edits": self._file}
 
-    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
-        spec: Any = picture.spec
+    def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[ReferenceSpec]) -> Tensor:
+        spec = picture.spec
         chosen = [row_seed(row["key"]) % len(self.references) for row in rows]
         pairs = torch.stack([w_plus, self.references[chosen].to(w_plus)], dim=1)
         return in_chunks(lambda p: self.editor.transfer(p[:, 0], p[:, 1], spec.attribute, spec.strength), pairs)

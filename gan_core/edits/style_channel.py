@@ -1,14 +1,14 @@
-"""Edits of one channel of StyleSpace (Wu et al. 2021): what a single number of a layer's style controls."""
+"""Edits of a single channel of StyleSpace (Wu et al. 2021)."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from gan_core.batching import chunk_size, in_chunks
 from gan_core.editing.planned import PlannedEdit
-from gan_core.editing.stylespace import SAMPLES, style_deviations, style_widths
+from gan_core.editing.stylespace import SAMPLES, style_deviations, style_widths, with_styles
 from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
@@ -17,9 +17,9 @@ from gan_core.rows import Row
 
 
 class StyleChannelSpec(EditSpec):
-    """``layer`` and ``channel`` as published controls give them, such as (6, 501); strengths in standard deviations.
+    """``layer`` and ``channel`` as in published lists, such as (6, 501); strengths are in standard deviations.
 
-    Layers are counted in the order of drawing, ToRGB layers included (20 at 256 px, 26 at 1024).
+    Layers are counted in the order of evaluation, including ToRGB layers (20 at 256 px, 26 at 1024).
     """
 
     kind: Literal["style-channel"] = "style-channel"
@@ -29,10 +29,10 @@ class StyleChannelSpec(EditSpec):
 
 
 @EDIT_KINDS.register("style-channel")
-class StyleChannelEdit(ImageEdit):
+class StyleChannelEdit(ImageEdit[StyleChannelSpec]):
     """``{kind: style-channel, layer: 6, channel: 501, strengths: [-10, 10]}``: column ``style-6-501@+10``.
 
-    The deviation is that of ``gan_core.editing.stylespace``.
+    The standard deviation is that of ``gan_core.editing.stylespace.style_deviations``.
     """
 
     spec = StyleChannelSpec
@@ -49,20 +49,22 @@ class StyleChannelEdit(ImageEdit):
         self.deviation = style_deviations(generator)[spec.layer][spec.channel].item()
 
     @classmethod
-    def plan(cls, spec: StyleChannelSpec) -> list[PlannedEdit]:
+    def plan(cls, spec: StyleChannelSpec) -> list[PlannedEdit[StyleChannelSpec]]:
         name = f"style-{spec.layer}-{spec.channel}"
         return [PlannedEdit(spec, f"{name}@{strength:+g}", "", strength) for strength in spec.strengths]
 
-    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
-        spec: Any = picture.spec
+    def describe(self, picture: PlannedEdit[StyleChannelSpec]) -> dict[str, object]:
+        spec = picture.spec
         return {"layer": spec.layer, "channel": spec.channel, "strength": picture.strength, "samples": SAMPLES}
 
-    def draw(self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
-        spec: Any = picture.spec
+    def draw(
+        self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[StyleChannelSpec]
+    ) -> Tensor:
+        spec, styled = picture.spec, with_styles(generator)
 
         def drawn(latents: Tensor) -> Tensor:
-            styles = generator.styles(latents)  # type: ignore[operator]
+            styles = styled.styles(latents)
             styles[spec.layer][:, spec.channel] += picture.strength * self.deviation
-            return generator.synthesis_from_styles(styles)  # type: ignore[operator]
+            return styled.synthesis_from_styles(styles)
 
         return in_chunks(drawn, w_plus, chunk_size(generator.size))

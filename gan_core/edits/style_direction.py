@@ -1,7 +1,7 @@
-"""Edits along a direction in StyleSpace: many channels of styles at once."""
+"""Edits along a direction in StyleSpace, which changes many channels at once."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -27,7 +27,7 @@ class StyleDirectionSpec(EditSpec):
 
 
 @EDIT_KINDS.register("style-direction")
-class StyleDirectionEdit(ImageEdit):
+class StyleDirectionEdit(ImageEdit[StyleDirectionSpec]):
     """``{kind: style-direction, direction: old, strengths: [4]}``: column ``old@+4``."""
 
     spec = StyleDirectionSpec
@@ -41,15 +41,17 @@ class StyleDirectionEdit(ImageEdit):
             )
 
     @classmethod
-    def plan(cls, spec: StyleDirectionSpec) -> list[PlannedEdit]:
+    def plan(cls, spec: StyleDirectionSpec) -> list[PlannedEdit[StyleDirectionSpec]]:
         return [PlannedEdit(spec, edit_column(spec.direction, s), spec.direction, s) for s in spec.strengths]
 
-    def describe(self, picture: PlannedEdit) -> dict[str, Any]:
+    def describe(self, picture: PlannedEdit[StyleDirectionSpec]) -> dict[str, object]:
         return {"space": "s", "strength": picture.strength}
 
     def files(self) -> dict[str, str]:
         return {"directions": self._file}
 
-    def draw(self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+    def draw(
+        self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[StyleDirectionSpec]
+    ) -> Tensor:
         vector, strength = self.direction.vector, picture.strength
         return in_chunks(lambda w: move_styles(generator, w, vector, strength), w_plus)

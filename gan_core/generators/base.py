@@ -63,10 +63,10 @@ class Generator(nn.Module, ABC):
     def upper_parameters(self, resolution: int) -> dict[str, nn.Parameter]:
         """Return the weights that act at ``resolution`` pixels and above, by name; all weights for 4 and less.
 
-        Raises ``ParamsError`` for a resolution that the family can't tell or doesn't have.
+        Raises ``ParamsError`` for a resolution that the family can't select or doesn't have.
         """
         if resolution > 4:
-            raise ParamsError(f"{self.family} can't tell its weights by resolution: use 4, which means all")
+            raise ParamsError(f"{self.family} can't select its weights by resolution: use 4, which means all")
         return dict(self.named_parameters())
 
     def broadcast(self, w: Tensor) -> Tensor:

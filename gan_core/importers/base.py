@@ -26,7 +26,7 @@ MAX_KEY_CHARACTERS = 512
 
 
 class FileInfo(TypedDict, total=False):
-    """What fsspec tells of a file."""
+    """The fields of a file in fsspec."""
 
     name: str
     size: int | None

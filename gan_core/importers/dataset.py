@@ -101,7 +101,7 @@ def choose_kind(files: Sequence[SourceFile], source: str | Path, kind: str | Non
         raise DataError(f"nothing to import from {source}: no {' or '.join(names)} files; it has {seen}")
     if len(matches) > 1:
         counts = " and ".join(f"{len(found)} of kind {name}" for name, found in matches.items())
-        raise DataError(f"{source} has {counts}: say which kind to import")
+        raise DataError(f"{source} has {counts}: choose one with --kind")
     return next(iter(matches.items()))
 
 

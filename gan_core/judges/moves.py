@@ -9,10 +9,17 @@ from torch import Tensor
 from gan_core.judges.scorers import Scored
 
 SEARCHES = 7
+"""Lengths that a search tries at most; each one renders all faces."""
 TOLERANCE = 0.02
-"""A move this close to the wanted one, as a share of it, ends the search for a length."""
+"""A search stops within this share of the wanted move."""
 SHORTFALL_WEIGHT = 4.0
-"""An edit that falls short of its move must not win by changing little else."""
+"""Weight of the shortfall in ``merit``: missing a quarter of the move costs as much as losing the identity."""
+OVERSHOOT = 1.03
+"""Below the wanted move, the next length aims at this multiple of it, so that it brackets the move from above."""
+GROWTH = (1.15, 1.6)
+"""Limits of the factor between two lengths below the wanted move; some moves are reached only at middle lengths."""
+INSIDE = (0.1, 0.9)
+"""Limits of the position of the next length in its bracket, so that each step of false position shrinks it."""
 
 
 def direction_with_room(before: Scored, column: int) -> Tensor:
@@ -39,7 +46,7 @@ def score_move(before: Scored, after: Scored, column: int, signs: Tensor) -> dic
 
 
 def merit(scores: Mapping[str, float], move: float) -> float:
-    """Identity kept, less side effects, less four times the share of the ``move`` that an edit falls short of."""
+    """Return the quality of an edit: identity kept, minus side effects, minus four times the shortfall of its move."""
     short = max(0.0, 1 - TOLERANCE - scores["move"] / move)
     return scores["identity_kept"] - scores["side_effect"] - SHORTFALL_WEIGHT * short
 
@@ -68,7 +75,8 @@ def search_length(
 def _next_length(tried: list[tuple[float, float]], move: float, longest: float) -> float:
     below = max(((a, b) for a, b in tried if b < move), default=(0.0, 0.0))
     above = min(((a, b) for a, b in tried if b >= move), default=None)
-    if above is None:  # aim a little beyond by proportion, in steps that neither stall nor leap
-        return min(below[0] * min(max(1.03 * move / max(below[1], 1e-6), 1.15), 1.6), longest)
+    if above is None:
+        growth = min(max(OVERSHOOT * move / max(below[1], 1e-6), GROWTH[0]), GROWTH[1])
+        return min(below[0] * growth, longest)
     share = (move - below[1]) / (above[1] - below[1])
-    return below[0] + min(max(share, 0.1), 0.9) * (above[0] - below[0])
+    return below[0] + min(max(share, INSIDE[0]), INSIDE[1]) * (above[0] - below[0])

@@ -1,1 +1,1 @@
-"""Paths through latent space that change one thing of a picture: linear, warped and curvilinear models of them."""
+"""Paths through latent space that each change one attribute of an image: linear, warped and curvilinear models."""

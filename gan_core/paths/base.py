@@ -1,45 +1,50 @@
-"""What every model of paths can do, whatever its shape."""
+"""The common interface of all path models."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from gan_core.errors import ParamsError
-from gan_core.registry import Registry
+from gan_core.registry import Arguments, Registry
 
 
 class PathModel(nn.Module, ABC):
-    """``count`` numbered paths through every point of a space of ``dim`` numbers.
+    """``count`` numbered paths through each point of a space of ``dim`` dimensions.
 
-    ``commutes`` says that moves along several paths may be made in any order. ``arguments`` are the constructor's own,
-    kept so that a checkpoint card can rebuild the module.
+    If it ``commutes``, moves along several paths can be made in any order. ``arguments`` are those of its constructor.
     """
 
     name: ClassVar[str]
     commutes: ClassVar[bool]
-    arguments: dict[str, Any]
+    arguments: Arguments
     dim: int
     count: int
 
     @abstractmethod
     def move(self, codes: Tensor, paths: Tensor, amounts: Tensor) -> Tensor:
-        """Move each of ``codes [B, dim]`` along its own path ``[B]`` (integers) by its own amount ``[B]``."""
+        """Move each of ``codes [B, dim]`` along its own path ``[B]`` (an integer) by its own amount ``[B]``.
+
+        Raises ``ParamsError`` for codes of another width and for unknown paths.
+        """
 
     def move_all(self, codes: Tensor, amounts: Tensor) -> Tensor:
-        """Move ``codes [B, dim]`` along every path by ``amounts [B, count]``: in the order of the paths."""
+        """Move ``codes [B, dim]`` along every path by ``amounts [B, count]``, in the order of the paths."""
         for path in amounts.abs().sum(0).nonzero().flatten().tolist():
             paths = torch.full((len(codes),), path, device=codes.device)
             codes = self.move(codes, paths, amounts[:, path])
         return codes
 
     def move_and_penalty(self, codes: Tensor, paths: Tensor, amounts: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
-        """``move``, with what training adds to the loss of each row ``[B]``; ``probe [B, dim]`` is standard normal."""
+        """Do the same as ``move``, and also return a penalty ``[B]`` for training.
+
+        ``probe [B, dim]`` is standard normal.
+        """
         return self.move(codes, paths, amounts), codes.new_zeros(len(codes))
 
     def check(self, codes: Tensor, paths: Tensor) -> None:
-        """Raise ``ParamsError`` for codes of another width or a path that isn't there."""
+        """Raise ``ParamsError`` unless ``codes`` are ``[B, dim]`` and ``paths [B]`` exist."""
         if codes.dim() != 2 or codes.shape[1] != self.dim:
             raise ParamsError(
                 f"codes are {list(codes.shape)}, these paths need [B, {self.dim}]: made for another space"
@@ -49,13 +54,13 @@ class PathModel(nn.Module, ABC):
             raise ParamsError(f"no path {int(wrong[0])}: this model has {self.count}, counted from 0")
 
     def one_hot(self, paths: Tensor, amounts: Tensor) -> Tensor:
-        """``amounts [B]`` at the places of ``paths [B]``, ``[B, count]``."""
+        """Return ``[B, count]`` with ``amounts [B]`` in the columns ``paths [B]`` and 0 elsewhere."""
         places = torch.arange(self.count, device=paths.device) == paths[:, None]
         return torch.where(places, amounts[:, None], 0.0)
 
 
 class Straightening(PathModel):
-    """Paths that are the images of straight lines under an invertible map: ``f^-1(f(z) + sum_k t_k e_k)``.
+    """Paths that an invertible map straightens: a move is ``f^-1(f(z) + sum_k t_k e_k)``.
 
     Moves commute exactly, and opposite moves cancel (Aoshima and Matsubara 2023, section 3).
     """
@@ -64,15 +69,18 @@ class Straightening(PathModel):
 
     @abstractmethod
     def forward(self, codes: Tensor) -> Tensor:
-        """``z [B, dim]`` -> coordinates ``f(z) [B, dim]``, in which path k is axis k."""
+        """Map ``z [B, dim]`` to coordinates ``f(z) [B, dim]``, in which path k is axis k."""
 
     @abstractmethod
     def inverse(self, coordinates: Tensor) -> Tensor:
-        """Coordinates -> ``z``."""
+        """Map coordinates ``[B, dim]`` to ``z [B, dim]``."""
 
     @abstractmethod
     def inverse_and_log_volume(self, coordinates: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
-        """``z``, and ``log |det df/dz|`` there ``[B]``, perhaps estimated with the ``probe [B, dim]``."""
+        """Map coordinates ``[B, dim]`` to ``z [B, dim]``, and return ``log |det df/dz|`` there, ``[B]``.
+
+        The determinant may be estimated with the ``probe [B, dim]``.
+        """
 
     def move(self, codes: Tensor, paths: Tensor, amounts: Tensor) -> Tensor:
         self.check(codes, paths)

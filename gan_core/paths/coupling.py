@@ -1,4 +1,4 @@
-"""Curvilinear paths by a flow that is inverted in closed form: affine couplings (Dinh et al. 2017, section 3)."""
+"""Curvilinear paths by a flow with a closed-form inverse: affine couplings (Dinh et al. 2017, section 3)."""
 
 import torch
 from torch import Tensor, nn
@@ -6,10 +6,11 @@ from torch import Tensor, nn
 from gan_core.paths.base import PATHS, Straightening
 
 LARGEST = 0.5
+"""Bound on the log scale of one coupling: scales are between exp(-0.5) and exp(0.5)."""
 
 
 class Coupling(nn.Module):
-    """Half of the numbers, chosen by ``order``, scaled and shifted by a network of the other half."""
+    """Scales and shifts half of the dimensions, chosen by ``order``, by a network of the other half."""
 
     order: Tensor
 
@@ -27,7 +28,7 @@ class Coupling(nn.Module):
         return self._joined(kept, x[:, self.order[self.kept :]] * scale.exp() + shift)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo ``forward``; the second value is its log-determinant at the result, ``[B]``."""
+        """Invert ``forward`` for ``y [B, dim]``: return ``x [B, dim]`` and the log-determinant at x, ``[B]``."""
         kept, scale, shift = self._parts(y)
         return self._joined(kept, (y[:, self.order[self.kept :]] - shift) * (-scale).exp()), scale.sum(1)
 
@@ -42,7 +43,7 @@ class Coupling(nn.Module):
 
 @PATHS.register("curvilinear-coupling")
 class CurvilinearCoupling(Straightening):
-    """``f`` is ``layers`` couplings, at first the identity: its inverse and its log-determinant are exact."""
+    """``f`` is a chain of ``layers`` couplings, initially the identity, with exact inverse and log-determinant."""
 
     name = "curvilinear-coupling"
 

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from gan_core.paths import solver
 from gan_core.paths.base import PATHS, Straightening
-from gan_core.paths.solver import dormand_prince, runge_kutta
 
 END = 0.1
+"""Time to which the flow is integrated, as in the published code."""
 
 
 class ConcatSquash(nn.Module):
-    """``(W x + b) sigmoid(g t + c) + h t``."""
+    """Computes ``(W x + b) sigmoid(g t + c) + h t`` for a time ``t`` and ``x [B, inputs]``."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -25,7 +26,7 @@ class ConcatSquash(nn.Module):
 
 
 class Field(nn.Module):
-    """``dx/dt = h(t, x)``: ConcatSquash layers with tanh in between, ``widths[0]`` to ``widths[-1]``."""
+    """The field ``dx/dt = h(t, x)``: ConcatSquash layers with tanh in between, from ``widths[0]`` to ``widths[-1]``."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
@@ -39,7 +40,7 @@ class Field(nn.Module):
 
 
 class Wrapped(nn.Module):
-    """A module under the attribute name that the published state dict has."""
+    """Holds modules under their names in the published state dict."""
 
     def __init__(self, **parts: nn.Module) -> None:
         super().__init__()
@@ -49,9 +50,10 @@ class Wrapped(nn.Module):
 
 @PATHS.register("curvilinear")
 class Curvilinear(Straightening):
-    """``f`` carries a point from time 0 to 0.1 along a learnt field; state-dict names of DeCurvEd.
+    """``f`` integrates a learned field from time 0 to 0.1; state-dict names of DeCurvEd.
 
-    ``steps`` of Runge-Kutta each way, or steps as small as ``tolerance`` asks (1e-5 in the published code).
+    It takes ``steps`` of Runge-Kutta in each direction, or adaptive steps with a ``tolerance`` (1e-5 in the published
+    code).
     """
 
     name = "curvilinear"
@@ -81,8 +83,10 @@ class Curvilinear(Straightening):
 
     @property
     def field(self) -> Field:
-        """``h``."""
-        return self.get_submodule("chain.0.odefunc.diffeq")  # type: ignore[return-value]
+        """The field ``h``."""
+        field = self.get_submodule("chain.0.odefunc.diffeq")
+        assert isinstance(field, Field)
+        return field
 
     def forward(self, codes: Tensor) -> Tensor:
         return self._solve(self._slope, codes, 0.0, END)
@@ -91,7 +95,11 @@ class Curvilinear(Straightening):
         return self._solve(self._slope, coordinates, END, 0.0)
 
     def inverse_and_log_volume(self, coordinates: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
-        """``z``, and the trace along the way estimated with one probe (Grathwohl et al. 2019, section 3.1)."""
+        """Map coordinates ``[B, dim]`` to ``z [B, dim]``, and return the log-determinant of ``f`` there, ``[B]``.
+
+        It is the integral of the field's trace, estimated with one ``probe [B, dim]`` (Grathwohl et al. 2019, section
+        3.1).
+        """
         learning = torch.is_grad_enabled()
 
         def slope(t: float, state: Tensor) -> Tensor:
@@ -108,7 +116,7 @@ class Curvilinear(Straightening):
     def _slope(self, t: float, x: Tensor) -> Tensor:
         return self.field(torch.full((1,), t, dtype=x.dtype, device=x.device), x)
 
-    def _solve(self, slope: object, x: Tensor, start: float, end: float) -> Tensor:
+    def _solve(self, slope: solver.Field, x: Tensor, start: float, end: float) -> Tensor:
         if self.tolerance is None:
-            return runge_kutta(slope, x, start, end, self.steps)  # type: ignore[arg-type]
-        return dormand_prince(slope, x, start, end, self.tolerance)  # type: ignore[arg-type]
+            return solver.runge_kutta(slope, x, start, end, self.steps)
+        return solver.dormand_prince(slope, x, start, end, self.tolerance)

@@ -1,4 +1,4 @@
-"""Moving what generators take, ``w_plus``, along paths that run through codes of a space."""
+"""Move latents ``w_plus`` along paths through a space of codes."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from gan_core.paths.stored import SemanticPaths
 
 
 def check_latents(paths: SemanticPaths, generator: Generator) -> None:
-    """Raise ``ParamsError`` if latents ``w_plus`` of this generator can't be moved along these paths."""
+    """Raise ``ParamsError`` if the paths can't move ``w_plus [B, n_latent, w_dim]`` of this generator."""
     if paths.space == "z" and generator.n_latent > 1:
         raise ParamsError(
             f"these paths run through z, and latents of {generator.family} are in w_plus: choose paths in w or w_plus"
@@ -29,8 +29,9 @@ def move_latents(
 ) -> Tensor:
     """Move ``w_plus [B, n_latent, w_dim]`` along named paths.
 
-    Paths in ``w`` (and in ``z`` of a generator whose one latent it is) move each latent of ``layers`` (first, past the
-    last; all by default) by itself: for equal latents that is the move of ``w``. Paths in ``w_plus`` move all together.
+    Paths in ``w`` (or in ``z`` of a generator with a single latent) move each latent of ``layers`` (first, past the
+    last; all by default) separately; for equal latents this is the move of ``w``. Paths in ``w_plus`` move all latents
+    together. Raises ``ParamsError`` for unknown names and for strengths outside of the measured range.
     """
     if paths.space == "w_plus":
         return paths.edit(w_plus.flatten(1), strengths).view_as(w_plus)

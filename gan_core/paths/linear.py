@@ -1,4 +1,4 @@
-"""Linear paths and their relatives (Voynov and Babenko 2020, section 3.2): a deformator gives the shift of a move."""
+"""Linear and related paths (Voynov and Babenko 2020, section 3.2), where a deformator gives the shift of a move."""
 
 from abc import abstractmethod
 
@@ -11,9 +11,9 @@ from gan_core.paths.base import PATHS, PathModel
 
 
 class Deformator(PathModel):
-    """Moves by ``A(t e_k)``, the same from every point; state-dict names of GANLatentDiscovery.
+    """Moves by ``A(t e_k)``, independently of the starting point; state-dict names of GANLatentDiscovery.
 
-    ``out`` is the width of ``A``'s result, which is then padded with zeros, or cut, to ``dim``.
+    ``out`` is the width of ``A``'s output, which is padded with zeros or truncated to ``dim``.
     """
 
     commutes = True
@@ -26,15 +26,18 @@ class Deformator(PathModel):
 
     @abstractmethod
     def deform(self, x: Tensor) -> Tensor:
-        """``A``: ``[B, count]`` -> ``[B, out]``."""
+        """Apply ``A`` to ``x [B, count]``: ``[B, out]``."""
 
     def shift(self, x: Tensor) -> Tensor:
-        """``A`` of ``x [B, count]`` as a shift of the latent, ``[B, dim]``."""
+        """Return ``A(x)`` for ``x [B, count]`` as a shift of the latent, ``[B, dim]``."""
         shift = self.deform(x)
         return F.pad(shift, (0, self.dim - shift.shape[1])) if shift.shape[1] < self.dim else shift[:, : self.dim]
 
     def move(self, codes: Tensor, paths: Tensor, amounts: Tensor) -> Tensor:
-        """Add ``A(t e_k)``; nothing where ``t`` is 0, also if ``A`` has a bias."""
+        """Add ``A(t e_k)`` to ``codes [B, dim]`` for paths k and amounts t, both ``[B]``.
+
+        Where t is 0 nothing is added, even if ``A`` has a bias. Raises ``ParamsError`` as ``check`` does.
+        """
         self.check(codes, paths)
         return codes + torch.where(amounts[:, None] != 0, self.shift(self.one_hot(paths, amounts)), 0.0)
 
@@ -45,7 +48,7 @@ class Deformator(PathModel):
 
 @PATHS.register("linear")
 class Linear(Deformator):
-    """Any matrix and bias, at first the identity."""
+    """An arbitrary matrix and bias, initially the identity."""
 
     name = "linear"
 
@@ -61,7 +64,7 @@ class Linear(Deformator):
 
 @PATHS.register("projective")
 class Projective(Linear):
-    """As linear, the shift rescaled to the length of the move."""
+    """Like linear, with the shift rescaled to the length of the move."""
 
     name = "projective"
 
@@ -72,7 +75,7 @@ class Projective(Linear):
 
 @PATHS.register("orthogonal")
 class Orthogonal(Deformator):
-    """A rotation ``exp(M - M')``, at first nearly the identity; as many paths as dimensions."""
+    """A rotation ``exp(M - M')``, initially close to the identity, with as many paths as dimensions."""
 
     name = "orthogonal"
 
@@ -87,7 +90,7 @@ class Orthogonal(Deformator):
 
 @PATHS.register("identity")
 class Identity(Deformator):
-    """The axes of the space themselves; nothing to learn."""
+    """The axes of the space; nothing is learned."""
 
     name = "identity"
 
@@ -97,7 +100,7 @@ class Identity(Deformator):
 
 @PATHS.register("random")
 class RandomRotation(Deformator):
-    """A fixed random rotation: what learnt paths are compared with."""
+    """A fixed random rotation, the baseline for learned paths."""
 
     name = "random"
     matrix: Tensor
@@ -113,7 +116,7 @@ class RandomRotation(Deformator):
 
 @PATHS.register("fc")
 class FullyConnected(Deformator):
-    """Four layers with skips: moves along a path bend with the amount, the same way from every point."""
+    """Four layers with skip connections: paths are curves in the amount, of the same shape from every point."""
 
     name = "fc"
 

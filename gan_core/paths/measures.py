@@ -1,4 +1,4 @@
-"""Measures of edits (Aoshima and Matsubara 2023, section 5): do they commute, what else changes, who is it after."""
+"""Measures of edits (Aoshima and Matsubara 2023, section 5): commutativity, side effects and identity."""
 
 from dataclasses import dataclass, field
 
@@ -53,9 +53,9 @@ class Bench:
 
 @torch.no_grad()
 def commutativity_errors(bench: Bench, first: str, second: str, strength: float = 1.0) -> dict[str, Tensor]:
-    """How far two edits are from commuting, in % of the attribute's own mean change by its edit, ``[B]`` each.
+    """Return how far two edits are from commuting, each ``[B]`` in % of the attribute's mean change by its own edit.
 
-    ``order/<attribute>``: its difference between first-then-second and second-then-first. ``undo/<attribute>``: its
+    ``order/<attribute>`` is its difference between first-then-second and second-then-first. ``undo/<attribute>`` is its
     difference from the start after first, second, minus first, minus second.
     """
     one, two = (first, strength * bench.signs(first)), (second, strength * bench.signs(second))
@@ -71,9 +71,9 @@ def commutativity_errors(bench: Bench, first: str, second: str, strength: float 
 
 @torch.no_grad()
 def changes(bench: Bench, strength: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Mean absolute change ``[edits, names]`` of every named attribute by every edit, and identity errors.
+    """Return the mean absolute changes ``[edits, names]`` of all named attributes by each edit, and identity errors.
 
-    Identity errors ``[edits, B]`` are ``100 (1 - cosine)`` with the start. Edits and attributes in the order of
+    Identity errors ``[edits, B]`` are ``100 (1 - cosine)`` with the start. Edits and attributes are in the order of
     ``bench.paths.named``.
     """
     rows, lost = [], []
@@ -85,15 +85,19 @@ def changes(bench: Bench, strength: float = 1.0) -> tuple[Tensor, Tensor]:
 
 
 def side_effect_matrix(mean_changes: Tensor) -> Tensor:
-    """Change of attribute l by the edit of k, in % of its change by its own edit: 100 on the diagonal."""
+    """Return the change of attribute l by the edit of k in % of its change by its own edit (diagonal: 100).
+
+    ``mean_changes`` and the result are ``[edits, attributes]``.
+    """
     return 100 * mean_changes / mean_changes.diagonal()[None, :]
 
 
 @torch.no_grad()
 def round_trip(paths: SemanticPaths, codes: Tensor, longest: float) -> dict[str, float]:
-    """Largest errors of codes ``[B, width]`` moved along two paths of their own by up to ``longest`` each.
+    """Return the largest errors of ``codes [B, width]`` moved along two random paths by up to ``longest`` each.
 
-    ``undone``: moved and moved back. ``commutator``: first-then-second against second-then-first. In the frame's units.
+    ``undone`` is the error after a move and its inverse, and ``commutator`` the difference between first-then-second
+    and second-then-first, both in the frame's units.
     """
     stream = torch.Generator().manual_seed(0)
     first, second = (torch.randint(paths.model.count, (len(codes),), generator=stream) for _ in range(2))

@@ -1,7 +1,7 @@
-"""Names for learnt paths: which path changes which attribute, and how long one unit of it is.
+"""Name learned paths: find the path that changes an attribute, and calibrate its unit of length.
 
-The ranking is that of WarpedGANSpace (Tzelepis et al. 2021, section 4.2): how an attribute goes along with the place on
-the path, per path (``corr``), and as a share of all that the path changes (``corr_l1``).
+The ranking is that of WarpedGANSpace (Tzelepis et al. 2021, section 4.2): the correlation of an attribute with the
+position on the path (``corr``), and its share of all changes along the path (``corr_l1``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,21 @@ from gan_core.paths.space import codes_to_w_plus, sample_codes
 from gan_core.paths.stored import NamedPath, SemanticPaths
 
 PLACES = (-1.0, -0.5, 0.5, 1.0)
+"""Positions on a path at which codes are scored, as shares of the longest move."""
 CALIBRATION_CODES = 64
 CANDIDATES = 3
+"""Paths per attribute that are calibrated, at least; each one takes a search over rendered images."""
 NEVER = -1e3
+"""The merit of a pair that was not tried, below that of any edit."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Scores ``[count, attributes]`` of every path: ``slope`` is the change per standard deviation of the place.
+    """Scores of all paths.
 
-    ``corr`` is its size, ``corr_l1`` that divided by the sum over the path's attributes and identity.
+    ``slope [count, attributes]`` is the change per standard deviation of the position, and ``identity [count]`` that of
+    the identity. ``corr`` is the absolute slope, and ``corr_l1`` is ``corr`` divided by its sum over the path's
+    attributes and identity.
     """
 
     names: tuple[str, ...]
@@ -44,7 +49,7 @@ class Ranking:
         return self.corr / (self.corr.sum(1, keepdim=True) + self.identity[:, None]).clamp_min(1e-12)
 
     def candidates(self, wanted: Sequence[str], count: int) -> list[tuple[str, int]]:
-        """The ``count`` paths with the largest ``corr`` times ``corr_l1`` for each wanted attribute."""
+        """Return the ``count`` paths with the largest ``corr * corr_l1`` for each wanted attribute."""
         found = []
         for name in wanted:
             column = self.names.index(name)
@@ -62,7 +67,7 @@ def score_codes(paths: SemanticPaths, generator: Generator, codes: Tensor, score
 def rank_paths(
     paths: SemanticPaths, generator: Generator, scorers: Scorers, n: int, longest: float, seed: int = 0
 ) -> Ranking:
-    """Walk ``n`` codes along every path, ``longest`` each way, and score what goes along."""
+    """Move ``n`` random codes along every path, up to ``longest`` in both directions, and score the changes."""
     codes = sample_codes(generator, paths.space, n, torch.Generator().manual_seed(seed))
     start = score_codes(paths, generator, codes, scorers)
     slopes, identities = [], []
@@ -87,7 +92,7 @@ def name_path(
     move: float,
     longest: float,
 ) -> NamedPath:
-    """Calibrate one path: the amount that moves ``name`` by ``move`` of its range, on fresh codes."""
+    """Calibrate one path on new codes: find the amount that moves the attribute ``name`` by ``move`` of its range."""
     codes = sample_codes(generator, paths.space, CALIBRATION_CODES, torch.Generator().manual_seed(1 + path))
     start = score_codes(paths, generator, codes, scorers)
     column = scorers.names.index(name)
@@ -111,9 +116,9 @@ def name_paths(
     move: float,
     longest: float,
 ) -> Mapping[str, NamedPath]:
-    """Give each wanted attribute a path of its own; the names are kept in ``paths.named`` and returned.
+    """Assign each wanted attribute its own path; the names are stored in ``paths.named`` and returned.
 
-    The best few by the ranking are calibrated; of these, those whose edits have the largest merits together.
+    The best candidates of the ranking are calibrated, and of these the assignment with the largest sum of merits wins.
     """
     tried = {}
     for name, path in ranking.candidates(wanted, max(CANDIDATES, len(wanted))):
@@ -124,7 +129,10 @@ def name_paths(
 
 
 def assign(wanted: Sequence[str], tried: Mapping[tuple[str, int], NamedPath], move: float) -> dict[str, int]:
-    """Choose a path for each attribute, none twice, with the largest sum of merits; some get none if paths are few."""
+    """Return a path for each attribute, each path at most once, with the largest sum of merits.
+
+    If there are fewer paths than attributes, some attributes get none.
+    """
     numbers = sorted({path for _, path in tried})
     merits = np.full((len(wanted), len(numbers)), NEVER)
     for (name, path), named in tried.items():
@@ -143,6 +151,6 @@ def _walked(
 
 
 def _slope(values: Tensor, places: Tensor) -> Tensor:
-    """Covariance of ``values [P, B, A]`` with ``places [P]`` over the spread of these, ``[B, A]``."""
+    """Return the covariance ``[B, A]`` of ``values [P, B, A]`` and ``places [P]``, over the deviation of the places."""
     away = places - places.mean()
     return (values * away[:, None, None]).mean(0) / away.square().mean().sqrt()

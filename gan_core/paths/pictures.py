@@ -1,4 +1,4 @@
-"""Strips of pictures: latents at several strengths of one edit, to be looked at."""
+"""Strips of images that show the same latents at several strengths of one edit."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +20,10 @@ COLUMNS = 7
 def path_strip(
     file: str | Path, generator_path: str | Path, name: str, rows: int, ends: tuple[float, float] | None = None
 ) -> Tensor:
-    """``rows`` latents along the named path of a file, ``[rows * COLUMNS, 3, H, W]``; raises ``UserError``.
+    """Draw ``rows`` latents along the named path of a file: ``[rows * COLUMNS, 3, H, W]`` around [-1, 1].
 
-    From one of ``ends`` to the other, which default to the strengths that the path was measured at.
+    Strengths run from one of ``ends`` to the other; the default is the measured range. Raises ``UserError`` for files
+    that can't be used, an unknown name, and ends outside of the measured range.
     """
     loaded = load_generator(generator_path)
     generator, paths = loaded.model, load_paths(file, loaded).model
@@ -34,7 +35,7 @@ def path_strip(
 def direction_strip(
     file: str | Path, generator_path: str | Path, name: str, rows: int, ends: tuple[float, float] | None = None
 ) -> Tensor:
-    """The same along a direction."""
+    """Draw ``rows`` latents along the named direction of a file: ``[rows * COLUMNS, 3, H, W]``, see ``path_strip``."""
     loaded = load_generator(generator_path)
     direction = find_direction(load_directions(file, loaded).model, name)
     generator, ends = loaded.model, ends or direction.range
@@ -47,7 +48,10 @@ def direction_strip(
 def strip_of(
     generator: Generator, draw: Callable[[Tensor, float], Tensor], ends: tuple[float, float], rows: int, seed: int = 0
 ) -> Tensor:
-    """``draw`` the same ``rows`` latents at ``COLUMNS`` strengths between ``ends``: a row of pictures each."""
+    """Draw the same ``rows`` random latents at ``COLUMNS`` strengths between ``ends``: ``[rows * COLUMNS, 3, H, W]``.
+
+    ``draw`` maps ``w_plus [rows, n_latent, w_dim]`` and a strength to images. The images of a row are consecutive.
+    """
     z = torch.randn(rows, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     w_plus = generator.broadcast(generator.mapping(z))
     columns = [draw(w_plus, t) for t in torch.linspace(*ends, COLUMNS).tolist()]

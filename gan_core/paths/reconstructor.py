@@ -1,7 +1,7 @@
-"""Networks that tell from two pictures along which path the second was moved, and how far."""
+"""Networks that predict from two images along which path the second was moved, and how far."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,9 @@ from gan_core.registry import Registry
 
 
 class Reconstructor(nn.Module, ABC):
-    """Pairs of images ``[B, C, H, W]`` -> logits of the path ``[B, count]`` and the amount ``[B]``.
+    """Predicts the logits of the path ``[B, count]`` and the amount ``[B]`` from pairs of images ``[B, C, H, W]``.
 
-    Images are brought to ``size`` pixels (nearest) where one is given.
+    Images are resized to ``size`` pixels (nearest) if it is given.
     """
 
     def __init__(self, size: int | None) -> None:
@@ -29,19 +29,25 @@ class Reconstructor(nn.Module, ABC):
 
     @abstractmethod
     def features(self, pair: Tensor) -> Tensor:
-        """``[B, 2 C, H, W]`` -> ``[B, F]``."""
+        """Return features ``[B, F]`` of stacked images ``[B, 2 C, H, W]``."""
 
     @abstractmethod
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """``[B, F]`` -> ``[B, count]`` and ``[B, 1]``."""
+        """Return logits ``[B, count]`` and amounts ``[B, 1]`` for features ``[B, F]``."""
 
 
-RECONSTRUCTORS: Registry[type[Any]] = Registry("reconstructor", "gan_core.paths")
+class BuildReconstructor(Protocol):
+    """The constructor of a reconstructor."""
+
+    def __call__(self, count: int, image_channels: int = 3, size: int | None = None) -> Reconstructor: ...
+
+
+RECONSTRUCTORS: Registry[BuildReconstructor] = Registry("reconstructor", "gan_core.paths")
 
 
 @RECONSTRUCTORS.register("lenet")
 class LeNet(Reconstructor):
-    """Three convolutions of 5x5 and their mean; at least 32 px. State-dict names of GANLatentDiscovery."""
+    """Three 5x5 convolutions and their mean, for at least 32 px; state-dict names of GANLatentDiscovery."""
 
     def __init__(self, count: int, image_channels: int = 3, size: int | None = None) -> None:
         super().__init__(size)
@@ -60,7 +66,7 @@ class LeNet(Reconstructor):
 
 @RECONSTRUCTORS.register("resnet")
 class ResNet(Reconstructor):
-    """ResNet-18 on six channels. State-dict names of GANLatentDiscovery."""
+    """ResNet-18 on the stacked channels of both images; state-dict names of GANLatentDiscovery."""
 
     def __init__(self, count: int, image_channels: int = 3, size: int | None = None) -> None:
         super().__init__(size)
@@ -72,19 +78,6 @@ class ResNet(Reconstructor):
 
     def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return self.type_estimator(features), self.shift_estimator(features)
-
-
-WARPED_NAMES = {
-    "lenet": {"feature_extractor": "convnet", "path_indices": "fc_logits", "shift_magnitudes": "fc_shift"},
-    "resnet": {"path_indices": "type_estimator", "shift_magnitudes": "shift_estimator"},
-}
-
-
-def from_warped_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of a WarpedGANSpace (or DeCurvEd) reconstructor to the names above."""
-    kind = "resnet" if any(key.startswith("features_extractor.") for key in state) else "lenet"
-    parts = {key: key.partition(".") for key in state}
-    return {f"{WARPED_NAMES[kind].get(first, first)}.{rest}": state[key] for key, (first, _, rest) in parts.items()}
 
 
 def _head(count: int) -> nn.Sequential:

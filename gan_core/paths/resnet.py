@@ -1,11 +1,11 @@
-"""ResNet-18 (He et al. 2016, table 1) with the state-dict names of torchvision."""
+"""ResNet-18 (He et al. 2016, table 1) with torchvision's state-dict names."""
 
 import torch
 from torch import Tensor, nn
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions of 3x3 added to their input, which is convolved where shapes differ."""
+    """Two 3x3 convolutions, added to their input, which is convolved if the shapes differ."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """Images ``[B, channels, H, W]`` -> features ``[B, 512]``; ``fc`` is there for published state dicts alone."""
+    """Maps images ``[B, channels, H, W]`` to features ``[B, 512]``; ``fc`` only exists for published state dicts."""
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Solvers of ordinary differential equations ``dx/dt = h(t, x)`` between two times, in either direction."""
+"""Solvers of ordinary differential equations ``dx/dt = h(t, x)``, forwards and backwards in time."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,9 @@ from torch import Tensor
 from gan_core.errors import ParamsError
 
 Field = Callable[[float, Tensor], Tensor]
+"""The right side ``h``: maps a time and a state ``[B, D]`` to its derivative ``[B, D]``."""
 MAX_STEPS = 10_000
+"""Bound on the steps of one integration, so that a stiff field ends in an error."""
 
 # Dormand and Prince 1980, table 2: the stages, and the difference of the two results that estimates the error.
 NODES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
@@ -25,7 +27,7 @@ ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 
 
 
 def runge_kutta(field: Field, x: Tensor, start: float, end: float, steps: int) -> Tensor:
-    """Integrate with ``steps`` equal steps of the classical method of order 4."""
+    """Integrate ``x [B, D]`` from ``start`` to ``end`` with ``steps`` equal Runge-Kutta steps of order 4."""
     width = (end - start) / steps
     for i in range(steps):
         t = start + i * width
@@ -38,9 +40,10 @@ def runge_kutta(field: Field, x: Tensor, start: float, end: float, steps: int) -
 
 
 def dormand_prince(field: Field, x: Tensor, start: float, end: float, tolerance: float) -> Tensor:
-    """Integrate with steps chosen so that the root mean square of error / (tolerance (1 + |x|)) stays below 1.
+    """Integrate ``x [B, D]`` from ``start`` to ``end`` with adaptive steps.
 
-    One step size for the whole batch. Raises ``ParamsError`` if that takes more than 10,000 steps.
+    The root mean square of error / (tolerance (1 + |x|)) is kept below 1, with one step size for the whole batch.
+    Raises ``ParamsError`` if that takes more than 10,000 steps.
     """
     t, width = start, (end - start) / 8
     first = field(t, x)
@@ -53,6 +56,7 @@ def dormand_prince(field: Field, x: Tensor, start: float, end: float, tolerance:
             t, x, first = t + width, new, slopes[-1]
             if abs(end - t) < 1e-12:
                 return x
+        # The error grows as width ** 5; 0.9 is a safety factor, and a step changes by a factor of 5 at most.
         width *= min(5.0, max(0.2, 0.9 * max(size, 1e-10) ** -0.2))
     raise ParamsError(f"the flow can't be solved to {tolerance:g}: use a wider tolerance")
 

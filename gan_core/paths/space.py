@@ -1,4 +1,4 @@
-"""Codes of a named latent space as flat vectors, and the frame in which paths run through it."""
+"""Codes of a latent space as flat vectors, and the coordinates in which paths run through it."""
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,9 @@ SPACES = ("z", "w", "w_plus")
 
 
 class Frame(nn.Module):
-    """Coordinates ``[B, rank]`` of codes ``[B, width]``: along orthonormal ``axes``, in units of ``scale``.
+    """Coordinates ``[B, rank]`` of codes ``[B, width]`` along orthonormal ``axes``, in units of ``scale``.
 
-    What is orthogonal to all axes stays as it is when coordinates are changed.
+    A change of coordinates doesn't change the part of a code that is orthogonal to all axes.
     """
 
     centre: Tensor
@@ -27,9 +27,9 @@ class Frame(nn.Module):
 
     @classmethod
     def principal(cls, codes: Tensor, rank: int) -> "Frame":
-        """The ``rank`` leading principal axes of ``codes [N, width]``, each in standard deviations.
+        """Build the frame of the ``rank`` leading principal axes of ``codes [N, width]``, in standard deviations.
 
-        Raises ``ParamsError`` if the codes don't spread in so many directions.
+        Raises ``ParamsError`` if the codes vary in fewer directions.
         """
         centred = (codes - codes.mean(0)).double()
         _, spread, axes = torch.linalg.svd(centred, full_matrices=False)
@@ -44,11 +44,11 @@ class Frame(nn.Module):
         return frame
 
     def coordinates(self, codes: Tensor) -> Tensor:
-        """``[B, width]`` -> ``[B, rank]``."""
+        """Return the coordinates ``[B, rank]`` of codes ``[B, width]``."""
         return (codes - self.centre) @ self.axes.t() / self.scale
 
     def moved(self, codes: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """Carry a change of coordinates ``[B, rank]`` over to the codes."""
+        """Apply the change from ``before`` to ``after``, both ``[B, rank]``, to ``codes [B, width]``."""
         return codes + ((after - before) * self.scale) @ self.axes
 
 
@@ -60,13 +60,13 @@ def check_space(generator: Generator, space: str) -> None:
 
 
 def code_width(generator: Generator, space: str) -> int:
-    """Numbers in a code of ``space``."""
+    """Return the number of dimensions of a code of ``space`` (``z``, ``w`` or ``w_plus``)."""
     return {"z": generator.z_dim, "w": generator.w_dim, "w_plus": generator.n_latent * generator.w_dim}[space]
 
 
 @torch.no_grad()
 def sample_codes(generator: Generator, space: str, n: int, stream: torch.Generator) -> Tensor:
-    """Draw codes ``[n, width]``; in ``w_plus`` two ``w`` meet at a random layer."""
+    """Sample codes ``[n, width]``; a code of ``w_plus`` switches between two ``w`` at a random layer."""
     z = torch.randn(n, generator.z_dim, generator=stream)
     if space == "z":
         return z
@@ -80,7 +80,7 @@ def sample_codes(generator: Generator, space: str, n: int, stream: torch.Generat
 
 
 def codes_to_w_plus(generator: Generator, space: str, codes: Tensor) -> Tensor:
-    """Codes ``[B, width]`` -> what ``synthesis`` takes, ``[B, n_latent, w_dim]``."""
+    """Convert codes ``[B, width]`` to the latents of ``synthesis``, ``[B, n_latent, w_dim]``."""
     if space == "w_plus":
         return codes.unflatten(1, (generator.n_latent, generator.w_dim))
     return generator.broadcast(generator.mapping(codes) if space == "z" else codes)

@@ -1,4 +1,4 @@
-"""Trained paths of one generator, with the names they were given: what an edit moves along, and its file."""
+"""Trained and named paths of one generator, as edits use them, and their checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,10 +18,10 @@ from gan_core.paths.space import Frame
 
 @dataclass(frozen=True)
 class NamedPath:
-    """A path that changes one attribute: strength 1 is the amount ``unit`` (signed) along path number ``path``.
+    """A path that changes one attribute. Strength 1 is the signed amount ``unit`` along path number ``path``.
 
-    ``move`` is the change that one unit was measured to make, a share of the attribute's range; ``range`` the strengths
-    that were measured; ``scores`` as those of a direction.
+    ``move`` is the measured change by one unit in shares of the attribute's range, ``range`` are the measured
+    strengths, and ``scores`` are those of ``gan_core.editing.calibrate``.
     """
 
     path: int
@@ -32,7 +32,7 @@ class NamedPath:
 
 
 class SemanticPaths(nn.Module):
-    """A path model in its frame, bound to a space of a generator."""
+    """A path model with its frame, for one space of one generator."""
 
     def __init__(self, model: PathModel, frame: Frame, space: str, generator_sha256: str) -> None:
         super().__init__()
@@ -41,15 +41,15 @@ class SemanticPaths(nn.Module):
         self.named: dict[str, NamedPath] = {}
 
     def move(self, codes: Tensor, paths: Tensor, amounts: Tensor) -> Tensor:
-        """Move each of ``codes [B, width]`` along its own path ``[B]`` by its own amount ``[B]``."""
+        """Move each of ``codes [B, width]`` along its own path ``[B]`` (an integer) by its own amount ``[B]``."""
         before = self.frame.coordinates(codes)
         return self.frame.moved(codes, before, self.model.move(before, paths, amounts))
 
     def edit(self, codes: Tensor, strengths: Mapping[str, float | Tensor]) -> Tensor:
-        """Move codes along several named paths, each by its strength (a number, or one a row ``[B]``).
+        """Move ``codes [B, width]`` along several named paths, each by its strength (a number, or ``[B]``).
 
-        One step where the model commutes; otherwise one after the other, in the order given. Raises ``ParamsError`` for
-        names without a path and for strengths outside of what the paths were measured at.
+        If the model commutes, this is one step; otherwise the moves are made in the given order. Raises ``ParamsError``
+        for unknown names and for strengths outside of the measured range.
         """
         before = after = self.frame.coordinates(codes)
         amounts = torch.zeros(len(codes), self.model.count, dtype=codes.dtype)
@@ -62,7 +62,10 @@ class SemanticPaths(nn.Module):
         return self.frame.moved(codes, before, after)
 
     def find(self, name: str, strength: float | Tensor = 0.0) -> NamedPath:
-        """Return the path called ``name``; raises ``ParamsError`` with near matches, or for a strength out of range."""
+        """Return the path ``name``, after checking ``strength`` (a number, or ``[B]``).
+
+        Raises ``ParamsError`` with near matches for an unknown name, and for a strength outside of the measured range.
+        """
         if name not in self.named:
             raise ParamsError(f"no path is called {name!r}{near_matches(name, self.named)}")
         low, high = self.named[name].range
@@ -74,7 +77,7 @@ class SemanticPaths(nn.Module):
 
 
 def describe_named(paths: SemanticPaths) -> list[str]:
-    """One line for each named path: its number, space, range and scores, and whether the order of moves counts."""
+    """Return a line per named path with its number, space, range and scores, and whether the order of moves matters."""
     order = "any order" if paths.model.commutes else "the order of moves counts"
     lines = []
     for name, named in paths.named.items():
@@ -88,9 +91,9 @@ def describe_named(paths: SemanticPaths) -> list[str]:
 
 
 def save_paths(
-    path: str | Path, paths: SemanticPaths, made_by: str, licence: str = "Apache-2.0", extra: Mapping[str, Any] = {}
+    path: str | Path, paths: SemanticPaths, made_by: str, licence: str = "Apache-2.0", extra: Mapping[str, object] = {}
 ) -> str:
-    """Write trained paths with a card and return the file's sha256."""
+    """Write trained paths with a card, and return the file's sha256; ``extra`` is added to the card."""
     card = Card(
         kind="paths",
         name=paths.model.name,
@@ -106,9 +109,9 @@ def save_paths(
 
 
 def load_paths(path: str | Path, generator: Loaded[Generator] | None = None) -> Loaded[SemanticPaths]:
-    """Read trained paths, frozen.
+    """Load trained paths, frozen and in eval mode.
 
-    Raises ``CheckpointError`` for another kind of file, or for paths of another generator than ``generator``.
+    Raises ``CheckpointError`` if the file holds something else, or was made for another generator than ``generator``.
     """
     stored = load_checkpoint(path)
     card, tensors = stored.card, stored.model

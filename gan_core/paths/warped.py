@@ -1,4 +1,4 @@
-"""Warped paths (Tzelepis et al. 2021): steps along the normalised gradients of learnt sums of radial functions."""
+"""Warped paths (Tzelepis et al. 2021): steps along the normalised gradients of learned radial basis functions."""
 
 import math
 
@@ -11,10 +11,10 @@ from gan_core.paths.base import PATHS, PathModel
 
 @PATHS.register("warped")
 class Warped(PathModel):
-    """``f_k(z) = sum_i alpha_i exp(-gamma_k |z - s_i|^2)`` with ``2 dipoles`` supports a path (section 3.1).
+    """``f_k(z) = sum_i alpha_i exp(-gamma_k |z - s_i|^2)`` with ``2 dipoles`` supports per path (section 3.1).
 
-    A move follows the unit gradient in steps of at most ``step``, which are of equal length. State-dict names of
-    WarpedGANSpace. Moves along two paths don't commute; several at once are made in the order of the paths.
+    A move follows the unit gradient in equal steps of at most ``step``. The state-dict names are those of
+    WarpedGANSpace. Moves along different paths don't commute; several are made in the order of the paths.
     """
 
     name = "warped"
@@ -32,10 +32,10 @@ class Warped(PathModel):
         self.LOGGAMMA = nn.Parameter(torch.full((self.count, 1), -math.log(dim)))
 
     def direction(self, codes: Tensor, paths: Tensor) -> Tensor:
-        """Unit gradient of ``f_k`` at ``codes [B, dim]`` for ``paths [B]``.
+        """Return the unit gradient ``[B, dim]`` of ``f_k`` at ``codes [B, dim]`` for ``paths [B]``.
 
-        The largest exponent is taken out before the exponential: it cancels, and far from all supports the gradient
-        doesn't underflow as it does in the published code.
+        The largest exponent is subtracted first, which doesn't change the direction. Without that, as in the published
+        code, the gradient underflows far from all supports.
         """
         supports = self.SUPPORT_SETS.view(self.count, 2 * self.dipoles, self.dim)[paths]
         away = codes[:, None] - supports
@@ -45,7 +45,7 @@ class Warped(PathModel):
 
     def move(self, codes: Tensor, paths: Tensor, amounts: Tensor) -> Tensor:
         self.check(codes, paths)
-        counts = (amounts.abs() / self.step - 1e-4).ceil().clamp_min(1)
+        counts = (amounts.abs() / self.step - 1e-4).ceil().clamp_min(1)  # 1e-4: rounding must not add a step
         step = (amounts / counts)[:, None]
         for i in range(int(counts.max()) if len(counts) else 0):
             step = torch.where(counts[:, None] > i, step, 0.0)

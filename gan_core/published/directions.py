@@ -117,23 +117,23 @@ def _name(path: Path, source: Source) -> str:
 
 
 def import_direction(
-    source: str | Path, target: str | Path, generator_path: str | Path, told: Source, any_generator: bool = False
+    source: str | Path, target: str | Path, generator_path: str | Path, facts: Source, any_generator: bool = False
 ) -> Direction:
     """Add the direction of a file to the directions file ``target`` of a generator, and return the direction.
 
-    The hash in ``told`` is replaced. Raises ``UserError`` for a vector that doesn't fit the generator's latents, for a
+    The hash in ``facts`` is replaced. Raises ``UserError`` for a vector that doesn't fit the generator's latents, for a
     space that the generator doesn't have, and, unless ``any_generator``, for a file of this project that was made for
     another generator.
     """
     loaded = load_generator(generator_path)
     generator, sha256 = loaded.model, loaded.sha256
-    told = replace(told, generator_sha256=sha256)
+    facts = replace(facts, generator_sha256=sha256)
     if str(source).endswith(".safetensors"):
-        direction = _ours(source, told, any_generator)
-    elif told.space == "s":
-        direction = _styles(Path(source), told, generator)
+        direction = _ours(source, facts, any_generator)
+    elif facts.space == "s":
+        direction = _styles(Path(source), facts, generator)
     else:
-        direction = read_direction(source, told)
+        direction = read_direction(source, facts)
     _check_fit(direction, generator)
     kept = load_directions(target).model if Path(target).is_file() else {}
     if other := [d.name for d in kept.values() if d.generator_sha256 != sha256]:
@@ -145,30 +145,30 @@ def import_direction(
     return direction
 
 
-def _ours(source: str | Path, told: Source, any_generator: bool) -> Direction:
+def _ours(source: str | Path, facts: Source, any_generator: bool) -> Direction:
     directions = load_directions(source).model
-    found = find_direction(directions, told.name or next(iter(directions)))
-    if found.generator_sha256 != told.generator_sha256 and not any_generator:
+    found = find_direction(directions, facts.name or next(iter(directions)))
+    if found.generator_sha256 != facts.generator_sha256 and not any_generator:
         raise CheckpointError(
             f"{source} was made for the generator {found.generator_sha256[:12]}, not for this one "
-            f"({told.generator_sha256[:12]}): say --any-generator if you mean it"
+            f"({facts.generator_sha256[:12]}): use --any-generator to import it anyway"
         )
-    return replace(found, generator_sha256=told.generator_sha256)
+    return replace(found, generator_sha256=facts.generator_sha256)
 
 
-def _styles(path: Path, told: Source, generator: Generator) -> Direction:
-    if told.absolute or told.layers is not None or told.component is not None:
+def _styles(path: Path, facts: Source, generator: Generator) -> Direction:
+    if facts.absolute or facts.layers is not None or facts.component is not None:
         raise ParamsError(f"{path}: a direction in StyleSpace moves all its channels: leave out the other options")
-    if told.text is None:
+    if facts.text is None:
         vector, unit, method = (
             read_style_vector(path, generator),
             "the length in the file",
             f"imported from {path.name}",
         )
     else:
-        vector, unit = text_direction(path, told.text, told.beta, generator), "one sigma of the most relevant channel"
-        method = f"channels of {path.name} for {Path(told.text).name}, beta {told.beta:g}"
-    return Direction(told.name or _name(path, told), vector, told.generator_sha256, "s", unit, method=method)
+        vector, unit = text_direction(path, facts.text, facts.beta, generator), "one sigma of the most relevant channel"
+        method = f"channels of {path.name} for {Path(facts.text).name}, beta {facts.beta:g}"
+    return Direction(facts.name or _name(path, facts), vector, facts.generator_sha256, "s", unit, method=method)
 
 
 def _check_fit(direction: Direction, generator: Generator) -> None:

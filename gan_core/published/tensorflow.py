@@ -69,7 +69,7 @@ def variables(network: Record | None) -> dict[str, StoredTensor | float]:
 
 
 def tensorflow_arguments(arrays: Mapping[str, StoredTensor | float], where: str | Path) -> StyleGAN2Arguments:
-    """Infer the arguments of ``StyleGAN2`` from the names of arrays and their shapes.
+    """Infer the arguments of ``StyleGAN2`` from the names and shapes of arrays ``[...]``.
 
     Raises ``CheckpointError`` for another architecture.
     """

@@ -79,7 +79,7 @@ class ComposeStage(Stage):
         return results
 
     def _compose(self, row: Row, pairs: list[Pair]) -> Row | Rejected:
-        generator, operation = self.generator, self.operations[row["entry"]].given(row["boxes"])
+        generator, operation = self.generator, self.operations[row["entry"]].with_boxes(row["boxes"])
         codes = np.frombuffer(row["codes"], "<f4").reshape(-1, generator.n_latent, generator.w_dim)
         w_plus = torch.from_numpy(codes.copy())
         if not w_plus.isfinite().all():

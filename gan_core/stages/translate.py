@@ -22,7 +22,7 @@ from gan_core.stages.align import AlignStage
 from gan_core.stages.references import SourceLatents
 from gan_core.storage.images import ImageError, encode_png, image_value, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
-from gan_core.translation.inputs import INPUTS, Seen, check_factors, label_cell, picture_cell
+from gan_core.translation.inputs import INPUTS, EncoderInput, check_factors, label_cell, picture_cell
 from gan_core.translation.masks import MASKS
 from gan_core.translation.scores import SCORES_OF, Scorer, Translated
 from gan_core.translation.tasks import TASKS, translator_path
@@ -57,7 +57,7 @@ class TranslateStage(Stage):
         self.task = TASKS.get(params.task)
         self.inputs = ("align",) if params.align else ("source",)  # type: ignore[misc]
         decoder = str(getattr(models, self.task.decoder))
-        self.transform = INPUTS.get(self.task.sees)(params.factors, params.masks, params.classes)
+        self.transform = INPUTS.get(self.task.input_kind)(params.factors, params.masks, params.classes)
         generator = load_generator(decoder)
         encoder = load_encoder(encoder_path, generator)
         self.encoder, self.generator, self.side = encoder.model, generator.model, encoder.model.input_size
@@ -107,7 +107,7 @@ class TranslateStage(Stage):
         made = iter(self._translate(good) if good else [])
         return [found if isinstance(found, Rejected) else next(made) for found in read]
 
-    def see(self, row: Row) -> Seen:
+    def see(self, row: Row) -> EncoderInput:
         """What the encoder sees of a row, read or made, as its key has it; raises ``ImageError`` for a bad cell."""
         side, column = self.side, "image" if self.params.align else self.params.column
         if not self.params.made:
@@ -118,7 +118,7 @@ class TranslateStage(Stage):
         stream = torch.Generator().manual_seed(row_seed(f"translate/{row['key']}"))
         return self.transform.make(picture_cell(row, column, side), labels, stream)
 
-    def _read(self, row: Row) -> tuple[Seen, Tensor | None] | Rejected:
+    def _read(self, row: Row) -> tuple[EncoderInput, Tensor | None] | Rejected:
         """What the encoder sees of a row, and the truth if it is known."""
         column = "image" if self.params.align else self.params.column
         name = column if self.params.made else self.params.truth
@@ -129,7 +129,7 @@ class TranslateStage(Stage):
         except ParamsError as error:
             return Rejected("bad_mask", str(error))
 
-    def _translate(self, good: Sequence[tuple[Row, Seen, Tensor | None]]) -> list[Row | Rejected]:
+    def _translate(self, good: Sequence[tuple[Row, EncoderInput, Tensor | None]]) -> list[Row | Rejected]:
         rows, seen, truth = zip(*good, strict=True)
         inputs = torch.stack([one.tensor for one in seen])
         with one_thread():
@@ -153,7 +153,7 @@ class TranslateStage(Stage):
             for i, row in enumerate(rows)
         ]
 
-    def _columns(self, key: str, pictures: dict[str, Tensor], latent: Tensor, seen: Seen) -> Row:
+    def _columns(self, key: str, pictures: dict[str, Tensor], latent: Tensor, seen: EncoderInput) -> Row:
         cells = {n: image_value(encode_png(to_uint8(p[None])[0]), f"{key}.png") for n, p in pictures.items()}
         return {**cells, LATENT: latent.numpy().astype(np.float32), FACTOR: seen.factor}
 
@@ -181,7 +181,7 @@ class TranslateStage(Stage):
                 f"translate.align: only pictures can be aligned, and {self.task.name!r} reads something else here; "
                 "set it to false and give aligned rows"
             )
-        if self.task.sees == "low-resolution":
+        if self.task.input_kind == "low-resolution":
             check_factors(self.params.factors, self.side)
         for mask in self.params.masks:
             MASKS.get(mask)

@@ -1,9 +1,9 @@
-"""What the encoder of a task sees, by name: made from an aligned picture and its label map, or read from a row."""
+"""Inputs of translation encoders, by name: made from an aligned image and its label map, or read from a row."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gan_core.judges.segmenter import CLASSES, LABELS
 from gan_core.registry import Registry
+from gan_core.rows import Row
 from gan_core.storage.images import MAX_PIXELS, ImageError, decode_image, to_tensor
 from gan_core.translation.degradations import check_factor, degrade
 from gan_core.translation.masks import draw_mask, hide
@@ -21,8 +22,11 @@ MIRRORED = {"left_eye": "right_eye", "right_eye": "left_eye"}
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What an encoder sees of one row, ``tensor [C, S, S]``; ``hidden [S, S]`` where a mask covers it."""
+class EncoderInput:
+    """An encoder's input for one row: ``tensor [C, S, S]``.
+
+    ``hidden [S, S]`` is true where a mask covers the image, and ``factor`` is that of a reduction.
+    """
 
     tensor: Tensor
     hidden: Tensor | None = None
@@ -30,9 +34,9 @@ class Seen:
 
 
 class InputTransform(ABC):
-    """A kind of input; ``factors`` and ``masks`` are what is drawn from where it is made.
+    """A kind of encoder input. ``factors`` and ``masks`` are the choices when it is made at random.
 
-    ``channels`` is what the encoder needs, ``from_labels`` whether making it takes a label map, of ``classes`` classes.
+    ``from_labels`` tells whether making it requires a label map, which has ``classes`` classes.
     """
 
     from_labels: ClassVar[bool] = False
@@ -42,19 +46,19 @@ class InputTransform(ABC):
 
     @property
     def channels(self) -> int:
-        """Channels of the tensor."""
+        """The number of channels C of the tensor, which the encoder must take."""
         return 3
 
     @abstractmethod
-    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> Seen:
-        """Make the input from a picture ``[3, S, S]`` in [-1, 1] and its label ids ``[S, S]``."""
+    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> EncoderInput:
+        """Make the input from an image ``[3, S, S]`` in [-1, 1] and its label ids ``[S, S]``."""
 
-    def read(self, row: dict[str, Any], column: str, side: int) -> Seen:
-        """Read the input itself from a cell of a row, brought to ``side``; raises ``ImageError`` for a bad cell."""
-        return Seen(picture_cell(row, column, side))
+    def read(self, row: Row, column: str, side: int) -> EncoderInput:
+        """Read the input from a cell of a row and resize it to ``side``; raises ``ImageError`` for a bad cell."""
+        return EncoderInput(picture_cell(row, column, side))
 
     def show(self, inputs: Tensor) -> Tensor:
-        """Inputs ``[B, C, S, S]`` as pictures ``[B, 3, S, S]`` in [-1, 1]."""
+        """Convert inputs ``[B, C, S, S]`` to images ``[B, 3, S, S]`` in [-1, 1] for display."""
         return inputs
 
 
@@ -63,50 +67,50 @@ INPUTS: Registry[type[InputTransform]] = Registry("input of a translation", "gan
 
 @INPUTS.register("picture")
 class PictureInput(InputTransform):
-    """The aligned picture as it is."""
+    """The aligned image, unchanged."""
 
-    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> Seen:
-        return Seen(image)
+    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> EncoderInput:
+        return EncoderInput(image)
 
 
 @INPUTS.register("low-resolution")
 class LowResolutionInput(InputTransform):
-    """A picture reduced by one of ``factors`` and brought back to its size."""
+    """An image that is reduced by one of ``factors`` and resized to its original size."""
 
-    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> Seen:
+    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> EncoderInput:
         factor = self.factors[int(torch.randint(len(self.factors), (), generator=stream))]
-        return Seen(degrade(image[None], factor)[0], factor=factor)
+        return EncoderInput(degrade(image[None], factor)[0], factor=factor)
 
-    def read(self, row: dict[str, Any], column: str, side: int) -> Seen:
-        """A small picture whose size divides ``side`` tells its factor; raises ``ImageError`` for another."""
+    def read(self, row: Row, column: str, side: int) -> EncoderInput:
+        """Read a small image; its size determines the factor. Raises ``ImageError`` if it doesn't divide ``side``."""
         image = cell_image(row, column)
         width, height = image.size
         if width != height or side % width:
             raise ImageError("bad_size", f"a small picture of {width}x{height} pixels: its side must divide {side}")
-        return Seen(bring_to(image, side), factor=side // width)
+        return EncoderInput(resize_square(image, side), factor=side // width)
 
 
 @INPUTS.register("masked")
 class MaskedInput(InputTransform):
-    """A picture with one of ``masks`` over it, or a row's own in its column ``mask`` (white hides)."""
+    """An image covered by one of ``masks``, or by the row's own mask in the column ``mask`` (white is covered)."""
 
-    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> Seen:
+    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> EncoderInput:
         name = self.masks[int(torch.randint(len(self.masks), (), generator=stream))]
         hidden = draw_mask(name, image.shape[-1], stream)
-        return Seen(hide(image[None], hidden)[0], hidden)
+        return EncoderInput(hide(image[None], hidden)[0], hidden)
 
-    def read(self, row: dict[str, Any], column: str, side: int) -> Seen:
+    def read(self, row: Row, column: str, side: int) -> EncoderInput:
         image = picture_cell(row, column, side)
         mask = cell_image(row, "mask").convert("L").resize((side, side), Image.Resampling.NEAREST)
         hidden = torch.from_numpy(np.array(mask)) > 127
         if hidden.all():
             raise ImageError("bad_mask", "the mask covers the whole picture: nothing is left to go by")
-        return Seen(hide(image[None], hidden)[0], hidden)
+        return EncoderInput(hide(image[None], hidden)[0], hidden)
 
 
 @INPUTS.register("labels")
 class LabelInput(InputTransform):
-    """A label map, one channel of zeros and ones for each class."""
+    """A label map as one channel of zeros and ones per class."""
 
     from_labels = True
 
@@ -114,12 +118,12 @@ class LabelInput(InputTransform):
     def channels(self) -> int:
         return self.classes
 
-    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> Seen:
+    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> EncoderInput:
         assert labels is not None
-        return Seen(one_hot(labels, self.classes))
+        return EncoderInput(one_hot(labels, self.classes))
 
-    def read(self, row: dict[str, Any], column: str, side: int) -> Seen:
-        return Seen(one_hot(label_cell(row, column, side, self.classes), self.classes))
+    def read(self, row: Row, column: str, side: int) -> EncoderInput:
+        return EncoderInput(one_hot(label_cell(row, column, side, self.classes), self.classes))
 
     def show(self, inputs: Tensor) -> Tensor:
         return colour_labels(inputs.argmax(1), self.classes)
@@ -127,7 +131,7 @@ class LabelInput(InputTransform):
 
 @INPUTS.register("sketch")
 class SketchInput(InputTransform):
-    """A line drawing, lines 0 on paper 1; made from a label map it is the borders between its classes."""
+    """A line drawing with lines 0 on a background of 1; made from a label map, it has the borders between classes."""
 
     from_labels = True
 
@@ -135,24 +139,24 @@ class SketchInput(InputTransform):
     def channels(self) -> int:
         return 1
 
-    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> Seen:
+    def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> EncoderInput:
         assert labels is not None
-        return Seen(draw_sketch(labels[None])[0])
+        return EncoderInput(draw_sketch(labels[None])[0])
 
-    def read(self, row: dict[str, Any], column: str, side: int) -> Seen:
-        return Seen(picture_cell(row, column, side).mean(0, keepdim=True).add(1).div(2))
+    def read(self, row: Row, column: str, side: int) -> EncoderInput:
+        return EncoderInput(picture_cell(row, column, side).mean(0, keepdim=True).add(1).div(2))
 
     def show(self, inputs: Tensor) -> Tensor:
         return inputs.mul(2).sub(1).expand(-1, 3, -1, -1)
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Label ids ``[..., S, S]`` -> ``[..., classes, S, S]`` float32 of zeros and ones."""
+    """Convert label ids ``[..., S, S]`` to zeros and ones ``[..., classes, S, S]``, float32."""
     return F.one_hot(labels.long(), classes).movedim(-1, -3).float()
 
 
 def draw_sketch(labels: Tensor) -> Tensor:
-    """Label ids ``[B, S, S]`` -> the borders between them ``[B, 1, S, S]``, lines 0 on paper 1.
+    """Draw the borders between label ids ``[B, S, S]`` as sketches ``[B, 1, S, S]``: lines 0 on a background of 1.
 
     A pixel is on a line where its label differs from that above it or to its left.
     """
@@ -163,28 +167,28 @@ def draw_sketch(labels: Tensor) -> Tensor:
 
 
 def mirror_labels(labels: Tensor) -> Tensor:
-    """Label ids ``[..., S, S]`` of the mirrored picture: left becomes right."""
+    """Mirror label ids ``[..., S, S]`` and swap the left and the right eye."""
     ids = torch.tensor([LABELS.index(MIRRORED.get(name, name)) for name in LABELS])
     return ids[labels.flip(-1).long()].to(labels.dtype)
 
 
 def colour_labels(labels: Tensor, classes: int) -> Tensor:
-    """Label ids ``[B, S, S]`` -> pictures ``[B, 3, S, S]`` in [-1, 1], a colour for each class."""
+    """Draw label ids ``[B, S, S]`` as images ``[B, 3, S, S]`` in [-1, 1] with a colour per class."""
     hue = torch.arange(classes) / classes
     palette = torch.stack([torch.cos(2 * torch.pi * (hue + shift / 3)) for shift in range(3)], 1)
     palette[0] = -0.9
     return palette[labels.long()].permute(0, 3, 1, 2).contiguous()
 
 
-def cell_image(row: dict[str, Any], column: str) -> Image.Image:
-    """Decode an image cell; raises ``ImageError`` where there is none."""
+def cell_image(row: Row, column: str) -> Image.Image:
+    """Decode an image cell; raises ``ImageError`` if it is missing or can't be decoded."""
     return decode_image((row.get(column) or {}).get("bytes"), MAX_PIXELS)
 
 
-def bring_to(image: Image.Image, side: int) -> Tensor:
-    """A square picture as ``[3, side, side]`` in [-1, 1], resampled bilinearly if need be.
+def resize_square(image: Image.Image, side: int) -> Tensor:
+    """Return a square image as ``[3, side, side]`` in [-1, 1], resampled bilinearly if its size differs.
 
-    Raises ``ImageError`` for a picture that isn't square: translation takes aligned ones.
+    Raises ``ImageError`` for an image that isn't square, because translation expects aligned images.
     """
     if image.width != image.height:
         raise ImageError("bad_size", f"{image.width}x{image.height} pixels: an aligned, square picture is expected")
@@ -192,13 +196,16 @@ def bring_to(image: Image.Image, side: int) -> Tensor:
     return to_tensor([resized])[0]
 
 
-def picture_cell(row: dict[str, Any], column: str, side: int) -> Tensor:
-    """Decode an image cell to ``[3, side, side]`` in [-1, 1]; raises ``ImageError``."""
-    return bring_to(cell_image(row, column), side)
+def picture_cell(row: Row, column: str, side: int) -> Tensor:
+    """Decode an image cell to ``[3, side, side]`` in [-1, 1]; raises ``ImageError`` for a bad cell."""
+    return resize_square(cell_image(row, column), side)
 
 
-def label_cell(row: dict[str, Any], column: str, side: int, classes: int) -> Tensor:
-    """Read a label map, a grey picture whose values are class ids, as ids ``[side, side]``; raises ``ImageError``."""
+def label_cell(row: Row, column: str, side: int, classes: int) -> Tensor:
+    """Read a label map, a grey image whose values are class ids, as ids ``[side, side]``, uint8.
+
+    Raises ``ImageError`` for a bad cell, an image that isn't square or grey, and unknown classes.
+    """
     pixels = np.asarray(cell_image(row, column))
     if pixels.shape[0] != pixels.shape[1]:
         raise ImageError("bad_size", f"{pixels.shape[1]}x{pixels.shape[0]} pixels: a square label map is expected")
@@ -211,6 +218,6 @@ def label_cell(row: dict[str, Any], column: str, side: int, classes: int) -> Ten
 
 
 def check_factors(factors: Sequence[int], side: int) -> None:
-    """Raise ``ParamsError`` for a factor that pictures of ``side`` can't be reduced by."""
+    """Raise ``ParamsError`` if images of ``side`` pixels can't be reduced by one of ``factors``."""
     for factor in factors:
         check_factor(factor, side, side)

@@ -1,4 +1,4 @@
-"""What inpainting hides, by name; every shape follows from a random stream."""
+"""Masks of inpainting, by name; their random shapes are drawn from a random stream."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from gan_core.registry import Registry
 
 Mask = Callable[[int, torch.Generator], Tensor]
 MASKS: Registry[Mask] = Registry("mask")
-"""Functions of a side in pixels and a stream to ``[side, side]`` bool, true where the picture is hidden."""
+"""Functions that map a side in pixels and a random stream to ``[side, side]`` bool, true where the image is hidden."""
 
 
 def draw_mask(name: str, side: int, stream: torch.Generator) -> Tensor:
@@ -20,19 +20,19 @@ def draw_mask(name: str, side: int, stream: torch.Generator) -> Tensor:
 
 
 def hide(images: Tensor, hidden: Tensor) -> Tensor:
-    """Images ``[B, 3, H, W]`` with mid-grey (0) where ``hidden [H, W]`` is true.
+    """Return images ``[B, 3, H, W]`` in [-1, 1] with mid-grey (0) where ``hidden [H, W]`` is true.
 
-    Raises ``ParamsError`` for a mask that leaves nothing to see, or of another size.
+    Raises ``ParamsError`` for a mask that covers everything or has another size.
     """
     if hidden.shape != images.shape[2:]:
         raise ParamsError(f"the mask has {list(hidden.shape)} pixels, the picture {list(images.shape[2:])}")
     if hidden.all():
-        raise ParamsError("the mask covers the whole picture: leave something to see")
+        raise ParamsError("the mask covers the whole picture: choose a smaller one")
     return images.masked_fill(hidden, 0.0)
 
 
 def fill_box(side: int, left: int, top: int, width: int, height: int) -> Tensor:
-    """A mask ``[side, side]`` that hides one box."""
+    """Return a mask ``[side, side]`` that hides one box."""
     mask = torch.zeros(side, side, dtype=torch.bool)
     mask[top : top + height, left : left + width] = True
     return mask
@@ -40,13 +40,13 @@ def fill_box(side: int, left: int, top: int, width: int, height: int) -> Tensor:
 
 @MASKS.register("centre")
 def centre(side: int, stream: torch.Generator) -> Tensor:
-    """The middle, half as wide and half as high as the picture."""
+    """Hide the centre, half as wide and half as high as the image: ``[side, side]`` bool."""
     return fill_box(side, side // 4, side // 4, side // 2, side // 2)
 
 
 @MASKS.register("box")
 def box(side: int, stream: torch.Generator) -> Tensor:
-    """A box somewhere, each side a quarter to a half of the picture's."""
+    """Hide a random box whose sides are a quarter to a half of the image's: ``[side, side]`` bool."""
     width, height = torch.randint(side // 4, side // 2 + 1, (2,), generator=stream).tolist()
     left = int(torch.randint(side - width + 1, (), generator=stream))
     top = int(torch.randint(side - height + 1, (), generator=stream))
@@ -55,14 +55,14 @@ def box(side: int, stream: torch.Generator) -> Tensor:
 
 @MASKS.register("half")
 def half(side: int, stream: torch.Generator) -> Tensor:
-    """One half: left, right, upper or lower."""
+    """Hide a random half, left, right, upper or lower: ``[side, side]`` bool."""
     mask = fill_box(side, 0, 0, side // 2, side)
     return mask.rot90(int(torch.randint(4, (), generator=stream)))
 
 
 @MASKS.register("strokes")
 def strokes(side: int, stream: torch.Generator) -> Tensor:
-    """Three broad strokes across the picture."""
+    """Hide three random strokes, about an eighth of the image wide: ``[side, side]`` bool."""
     ends = torch.rand(3, 2, 2, generator=stream)
     along = torch.linspace(0, 1, 2 * side)[:, None]
     points = torch.cat([a + (b - a) * along for a, b in ends]).mul(side - 1).round().long()

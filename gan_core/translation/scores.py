@@ -1,39 +1,37 @@
-"""How well each task was done, row by row: scores that fit the task, by name."""
+"""Scores of translations by name, per row; each task has its own selection."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.batching import in_chunks
-from gan_core.checkpoints.files import Loaded
-from gan_core.judges.networks import load_network
+from gan_core.judges.networks import AttributeRegressor, load_network
 from gan_core.judges.perceptual import load_perceptual
 from gan_core.judges.segmenter import count_overlaps, mean_iou
 from gan_core.metrics.pixel import mse, psnr
 from gan_core.params import ModelPaths
 from gan_core.translation.degradations import reduce_bicubic
-from gan_core.translation.inputs import Seen, draw_sketch
+from gan_core.translation.inputs import EncoderInput, draw_sketch
 
 YAW_DEGREES = 26.0
 """A yaw of 1 or -1 from the attribute regressor is a head turned by this much: the ends of the range it learnt."""
 NETWORKS = ("identity", "attributes", "segmenter")
 NEAR = 1
-"""Lines agree that are no further apart than this, in pixels."""
+"""Distance in pixels up to which two lines count as equal."""
 
 
 @dataclass(frozen=True)
 class Translated:
-    """A batch after translation: ``output`` and its ``variants``, all ``[B, 3, S, S]``, and what they came from.
+    """A translated batch: ``output`` and its ``variants``, all ``[B, 3, S, S]`` around [-1, 1], and their inputs.
 
-    ``inputs [B, C, S, S]`` is what the encoder saw, ``truth`` the picture that it was made of, if that is known.
+    ``inputs [B, C, S, S]`` is the encoder's input, and ``truth [B, 3, S, S]`` the images it was made from, if known.
     """
 
-    seen: Sequence[Seen]
+    seen: Sequence[EncoderInput]
     inputs: Tensor
     output: Tensor
     variants: Sequence[Tensor]
@@ -41,7 +39,7 @@ class Translated:
 
 
 class Scorer:
-    """The networks that scores need, each loaded once, and the scores of a batch."""
+    """Computes the scores ``names`` of a batch; each network that they need is loaded once."""
 
     def __init__(self, names: Sequence[str], models: ModelPaths) -> None:
         self.names, self.models = tuple(names), models
@@ -50,11 +48,12 @@ class Scorer:
         distance = load_perceptual(models.perceptual) if "perceptual" in wanted else None
         self.networks = {name: loaded.model for name, loaded in networks.items()}
         self.distance = distance.model if distance else None
-        files: dict[str, Loaded[Any]] = {**networks, **({"perceptual": distance} if distance else {})}
-        self.files = {f"{name}_sha256": loaded.sha256 for name, loaded in sorted(files.items())}
+        hashes = {name: network.sha256 for name, network in networks.items()}
+        hashes |= {"perceptual": distance.sha256} if distance else {}
+        self.files = {f"{name}_sha256": sha256 for name, sha256 in sorted(hashes.items())}
 
     def score(self, x: Translated) -> dict[str, list[float | None]]:
-        """Scores of each row, ``None`` where a row lacks what a score needs."""
+        """Return the scores of each row by name, ``None`` for scores that need an unknown truth."""
         found: dict[str, list[float | None]] = {}
         for name in self.names:
             if SCORES[name].needs_truth and x.truth is None:
@@ -64,30 +63,31 @@ class Scorer:
         return found
 
     def lpips(self, x: Tensor, y: Tensor) -> Tensor:
-        """Perceptual distance ``[B]``."""
+        """Return the perceptual distance ``[B]`` of images ``[B, 3, S, S]``."""
         assert self.distance is not None
         distance = self.distance
         return in_chunks(lambda pair: distance(*pair.unbind(1)), torch.stack([x, y], 1))
 
     def cosine(self, x: Tensor, y: Tensor) -> Tensor:
-        """Cosine of the identity embeddings ``[B]``."""
+        """Return the cosine ``[B]`` of the identity embeddings of images ``[B, 3, S, S]``."""
         embed = self.networks["identity"]
         return (in_chunks(embed, x) * in_chunks(embed, y)).sum(1)
 
     def degrees(self, x: Tensor) -> Tensor:
-        """How far heads are turned to either side, in degrees ``[B]``, as the attribute regressor sees it."""
-        regressor: Any = self.networks["attributes"]
+        """Return the absolute yaw ``[B]`` of images ``[B, 3, S, S]`` in degrees, by the attribute regressor."""
+        regressor = self.networks["attributes"]
+        assert isinstance(regressor, AttributeRegressor)
         return in_chunks(regressor, x)[:, regressor.names.index("yaw")].abs() * YAW_DEGREES
 
     def label(self, x: Tensor) -> Tensor:
-        """Label ids ``[B, S, S]`` that the segmenter sees; it sees pictures of any size in its own."""
+        """Return the segmenter's label ids ``[B, S, S]`` for images ``[B, 3, S, S]``, resampled to their size."""
         ids = in_chunks(lambda images: self.networks["segmenter"](images).argmax(1), x)
         return F.interpolate(ids[:, None].float(), x.shape[2:], mode="nearest")[:, 0].long()
 
 
 @dataclass(frozen=True)
 class Score:
-    """One number of a row: how it is computed, ``[B]``, the networks that it takes, and what it says."""
+    """A score: the function that computes it ``[B]``, its meaning, and the networks that it needs."""
 
     compute: Callable[[Scorer, Translated], Tensor]
     sentence: str
@@ -96,19 +96,19 @@ class Score:
 
 
 def truth_of(x: Translated) -> Tensor:
-    """The picture that inputs were made of, which a score with ``needs_truth`` always has."""
+    """Return the images ``[B, 3, S, S]`` that inputs were made from; scores with ``needs_truth`` always have them."""
     assert x.truth is not None
     return x.truth
 
 
 def label_agreement(scorer: Scorer, x: Translated) -> Tensor:
-    """Mean IoU of each row between the label map that was given and that of the output."""
+    """Return the mean IoU ``[B]`` between the given label map and that of the output."""
     pairs = zip(scorer.label(x.output), x.inputs.argmax(1), strict=True)
     return torch.tensor([mean_iou(count_overlaps(*pair)) for pair in pairs])
 
 
 def edge_agreement(scorer: Scorer, x: Translated) -> Tensor:
-    """F1 of the lines that were given and the borders in the output, a pixel of distance allowed."""
+    """Return the F1 score ``[B]`` of the given lines and the borders in the output, within ``NEAR`` pixels."""
     drawn, given = draw_sketch(scorer.label(x.output)) < 0.5, x.inputs < 0.5
     precision, recall = _share_near(drawn, given), _share_near(given, drawn)
     return 2 * precision * recall / (precision + recall).clamp(min=1e-9)
@@ -120,14 +120,14 @@ def _share_near(lines: Tensor, others: Tensor) -> Tensor:
 
 
 def data_consistency(scorer: Scorer, x: Translated) -> Tensor:
-    """PSNR between output and input, both reduced by the row's factor."""
+    """Return the PSNR ``[B]`` between output and input, both reduced by the row's factor."""
     rows = zip(x.output, x.inputs, (seen.factor for seen in x.seen), strict=True)
     small = [[reduce_bicubic(picture[None], factor) for picture in (out, given)] for out, given, factor in rows]
     return torch.cat([psnr(out.clamp(-1, 1), given) for out, given in small])
 
 
 def hidden_error(scorer: Scorer, x: Translated, hidden: bool = True) -> Tensor:
-    """Mean square of the difference from the truth where the mask hides, or where it doesn't."""
+    """Return the mean squared error ``[B]`` where the mask hides the image, or where it doesn't."""
     masks = torch.stack([seen.hidden if seen.hidden is not None else torch.zeros(()) for seen in x.seen]).bool()
     inside = masks if hidden else ~masks
     error = (x.output - truth_of(x)).square().mean(1)
@@ -135,7 +135,7 @@ def hidden_error(scorer: Scorer, x: Translated, hidden: bool = True) -> Tensor:
 
 
 def diversity(scorer: Scorer, x: Translated) -> Tensor:
-    """Mean perceptual distance between any two of a row's variants."""
+    """Return the mean perceptual distance ``[B]`` over all pairs of variants."""
     pairs = [scorer.lpips(one, other) for one, other in combinations(x.variants, 2)]
     return torch.stack(pairs).mean(0)
 

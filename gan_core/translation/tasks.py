@@ -1,8 +1,8 @@
-"""The tasks of pSp as a table of settings: what the encoder sees, what it is judged by, and who draws.
+"""The tasks of pSp as a table: the encoder's input, the loss weights, and the generator that draws the output.
 
-The weights are the published ones (Richardson et al. 2021, appendix A, and the code's own configuration); those that
-the toy encoders are trained with are in ``train_translation`` of ``toy.yaml``. The published code has no inpainting:
-the paper shows it, and its weights here are those of super-resolution.
+The weights are the published ones (Richardson et al. 2021, appendix A, and the configuration in the code). Those of the
+toy encoders are in the section ``train_translation`` of ``toy.yaml``. The published code has no inpainting, which the
+paper shows; its weights here are those of super-resolution.
 """
 
 from collections.abc import Mapping
@@ -23,20 +23,21 @@ WITH_IDENTITY: Weights = {**WITHOUT_IDENTITY, "identity": 0.1}
 
 @dataclass(frozen=True)
 class TranslationTask:
-    """One row of the table.
+    """The settings of a task.
 
-    ``sees`` is a name of ``gan_core.translation.inputs``. With ``apart`` source and target are mirrored independently
-    of each other, so that no side of the face is told by the target. ``decoder`` names the generator in ``models``.
+    ``input_kind`` is a name of ``gan_core.translation.inputs``. With ``mirror_independently`` source and target are
+    mirrored independently, so that the target doesn't tell the side to which a face is turned. ``decoder`` is the name
+    of the generator in ``models``.
     """
 
     name: str
-    sees: str
+    input_kind: str
     losses: Weights
-    apart: bool = False
+    mirror_independently: bool = False
     decoder: Literal["generator", "second_generator"] = "generator"
 
     def __str__(self) -> str:
-        return f"Reads {self.sees.replace('-', ' ')}, drawn by models.{self.decoder}."
+        return f"Reads {self.input_kind.replace('-', ' ')}, drawn by models.{self.decoder}."
 
 
 FRONTALISATION: Weights = {
@@ -48,10 +49,10 @@ FRONTALISATION: Weights = {
     "w_norm": 0.005,
 }
 TASKS: Registry[TranslationTask] = Registry("translation task")
-"""The tasks by name; another package adds its own by the entry point ``edit_dataset.translation task``."""
+"""The tasks by name. Other packages add theirs through the entry-point group ``edit_dataset.translation task``."""
 for _task in (
     TranslationTask("inversion", "picture", INVERSION),
-    TranslationTask("frontalisation", "picture", FRONTALISATION, apart=True),
+    TranslationTask("frontalisation", "picture", FRONTALISATION, mirror_independently=True),
     TranslationTask("sketch", "sketch", WITHOUT_IDENTITY),
     TranslationTask("segmentation", "labels", WITHOUT_IDENTITY),
     TranslationTask("super-resolution", "low-resolution", WITH_IDENTITY),
@@ -62,11 +63,11 @@ for _task in (
 
 
 def decoder_path(params: Params, task: TranslationTask) -> str:
-    """Where the generator lies that draws for a task."""
+    """Return the path of the generator that draws the outputs of a task."""
     return str(getattr(params.models, task.decoder))
 
 
 def translator_path(params: Params, task: str) -> Path:
-    """Where a task's encoder lies: beside the encoder of inversion, which is the task ``inversion`` itself."""
+    """Return the path of a task's encoder: ``models.encoder`` for inversion, and beside it for other tasks."""
     path = Path(params.models.encoder)
     return path if task == "inversion" else path.with_name(f"translate-{task}.safetensors")

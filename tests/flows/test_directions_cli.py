@@ -118,7 +118,7 @@ def test_import_of_what_another_generator_has_must_be_told(
     settings["models"]["generator"] = str(tmp_path / "other.safetensors")
     (project / "params.yaml").write_text(yaml.safe_dump(settings))
     arguments = ["directions", "import", settings["models"]["directions"], "mine.safetensors", "--space", "w"]
-    assert "say --any-generator if you mean it" in refused(capsys, *arguments, "--name", "yaw")
+    assert "use --any-generator to import it anyway" in refused(capsys, *arguments, "--name", "yaw")
     assert "yaw              w, all layers" in answered(capsys, *arguments, "--name", "yaw", "--any-generator")
 
 

@@ -1,1 +1,1 @@
-"""What an entry of the composition plan can be, one file for operations that belong together."""
+"""The operations of a composition plan; related operations share a file."""

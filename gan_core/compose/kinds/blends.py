@@ -1,4 +1,4 @@
-"""Two sources in one picture, and one source drawn out to twice its length."""
+"""Blend two sources in one image, and extend one source to twice its length."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from gan_core.params import CompositionSpec, ModelPaths
 
 
 class InterpolateSpec(CompositionSpec):
-    """``extended`` sets the two side by side in a picture of double length instead of within one square."""
+    """With ``extended`` the two are joined in an image of double length instead of within a square."""
 
     operation: Literal["interpolate"] = "interpolate"
     axis: Axis = "vertical"
@@ -21,8 +21,8 @@ class InterpolateSpec(CompositionSpec):
 
 
 @OPERATIONS.register("interpolate")
-class Interpolate(Operation):
-    """One source turns into the other, from top to bottom or from left to right."""
+class Interpolate(Operation[InterpolateSpec]):
+    """Blends one source into the other, from top to bottom or from left to right."""
 
     spec = InterpolateSpec
 
@@ -34,7 +34,7 @@ class Interpolate(Operation):
 
 
 class ExtendSpec(CompositionSpec):
-    """``mode`` is how the features of 8 pixels are enlarged."""
+    """``mode`` is how the features are enlarged after the block of 8 pixels."""
 
     operation: Literal["extend"] = "extend"
     axis: Axis = "horizontal"
@@ -42,8 +42,8 @@ class ExtendSpec(CompositionSpec):
 
 
 @OPERATIONS.register("extend")
-class Extend(Operation):
-    """One source, drawn out to twice its width or height."""
+class Extend(Operation[ExtendSpec]):
+    """Extends one source to twice its width or height."""
 
     spec = ExtendSpec
     fewest = most = 1

@@ -14,7 +14,7 @@ from gan_core.sections import Weight
 
 
 class PanoramaSpec(CompositionSpec):
-    """``smoothing`` is the sigma along the codes (0 shows the seams), ``wrap`` lets the end meet the beginning."""
+    """``smoothing`` is the sigma along the codes (0: none, with visible seams); ``wrap`` closes the panorama."""
 
     operation: Literal["panorama"] = "panorama"
     axis: Axis = "horizontal"
@@ -23,8 +23,8 @@ class PanoramaSpec(CompositionSpec):
 
 
 @OPERATIONS.register("panorama")
-class Panorama(Operation):
-    """All sources in one scene, pair by pair; the longer the group, the longer the picture."""
+class Panorama(Operation[PanoramaSpec]):
+    """Joins all sources in one scene, pair by pair; the length of the image is proportional to their number."""
 
     spec = PanoramaSpec
     most = None

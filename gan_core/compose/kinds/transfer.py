@@ -1,4 +1,4 @@
-"""Parts of a second source, or of the second generator, put into the first."""
+"""Transfer parts of a second source, or of the second generator, to the first source."""
 
 import copy
 from collections.abc import Sequence
@@ -22,17 +22,18 @@ from gan_core.storage.urls import hash_file
 
 POSES: dict[str, tuple[int, ...]] = {"published": POSE_PUBLISHED, "all": POSE_ALL, "none": ()}
 INSIDE, OUTSIDE = 0.5, 0.02
+"""Values of a soft mask above which a pixel counts as covered, and below which as not covered."""
 
 
 class TransferSpec(CompositionSpec):
     """``boxes`` are ``[left, top, width, height]`` in shares, or names: eyes, nose, mouth, hair, face.
 
-    ``column`` of the dataset has them row by row instead, in shares of the aligned picture. ``mask`` names a picture
-    that is white where the part shows, of any size.
+    Instead, ``column`` names a column of the dataset that has boxes per row, in shares of the aligned image, or
+    ``mask`` an image file of any size that is white where the reference is used.
 
-    ``pose`` says which of the first layers stay the source's: ``published`` forgets the first convolution, and so lets
-    the reference's pose through. ``translated`` takes the part from the second generator, with one source in its own
-    style (local translation).
+    ``pose`` selects which of the first layers are the source's: ``published`` omits the first convolution, which lets
+    some of the reference's pose through. With ``translated`` the part comes from the second generator, and a single
+    source gives the style of both (local translation).
     """
 
     operation: Literal["transfer"] = "transfer"
@@ -46,8 +47,8 @@ class TransferSpec(CompositionSpec):
 
 
 @OPERATIONS.register("transfer")
-class Transfer(Operation):
-    """What the boxes cover comes from the second source; the pose and all else stay the first's."""
+class Transfer(Operation[TransferSpec]):
+    """Takes the region in the boxes from the second source; the pose and the rest are those of the first source."""
 
     spec = TransferSpec
     fewest = 1
@@ -71,7 +72,7 @@ class Transfer(Operation):
         after = transfer(source, reference, mask, chosen.alpha, chosen.last_layer, POSES[chosen.pose])
         return Drawing(after, {"outside_change": outside_change(before, after, mask)})
 
-    def given(self, boxes: Sequence[Sequence[float]] | None) -> Operation:
+    def with_boxes(self, boxes: Sequence[Sequence[float]] | None) -> Operation[TransferSpec]:
         if boxes is None:
             return self
         placed = copy.copy(self)
@@ -91,7 +92,11 @@ class Transfer(Operation):
 
 
 def outside_change(before: Tensor, after: Tensor, mask: Tensor) -> float:
-    """Mean change of pixels that a mask leaves alone (below 2 %, dilated) over that of those it covers (above half)."""
+    """Return the mean change of pixels outside of a mask, divided by the mean change inside.
+
+    ``before`` and ``after`` are ``[1, 3, H, W]``, and ``mask [1, 1, h, w]`` has values 0 to 1. Outside are pixels below
+    2 % after a dilation by 2 pixels, inside those above one half. Without pixels outside the result is 0.
+    """
     change = (after - before).abs().mean(1, keepdim=True)
     soft = F.interpolate(mask, change.shape[2:], mode="bilinear", align_corners=False)
     outside = F.max_pool2d(soft, 5, stride=1, padding=2) < OUTSIDE
@@ -99,7 +104,7 @@ def outside_change(before: Tensor, after: Tensor, mask: Tensor) -> float:
 
 
 class SwapSpec(CompositionSpec):
-    """``into`` and ``out_of`` are ``[left, top, width, height]`` in shares of the image."""
+    """``into`` and ``out_of`` are ``[left, top, width, height]`` in shares of the image; see ``swap_patches``."""
 
     operation: Literal["swap"] = "swap"
     into: list[float]
@@ -108,8 +113,8 @@ class SwapSpec(CompositionSpec):
 
 
 @OPERATIONS.register("swap")
-class Swap(Operation):
-    """A rectangle of the second source's features of 16 pixels, copied into the first."""
+class Swap(Operation[SwapSpec]):
+    """Copies a rectangle of the second source's features into the first source, after the block of 16 pixels."""
 
     spec = SwapSpec
 

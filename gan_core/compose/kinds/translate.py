@@ -1,4 +1,4 @@
-"""Translation of a source into the style of a second generator."""
+"""Translate a source to the style of a second generator."""
 
 from typing import Annotated, Literal
 
@@ -15,9 +15,9 @@ from gan_core.sections import Unit
 
 
 class TranslateSpec(CompositionSpec):
-    """Each of ``alphas`` gives one square, side by side; the first ``kept_layers`` style layers stay the source's.
+    """Each of ``alphas`` gives one image, side by side; the first ``kept_layers`` style layers are the source's.
 
-    Published are 6 of them; 8 keep a smile in any style.
+    The published value is 6; with 8 a smile is preserved in any style.
     """
 
     operation: Literal["translate"] = "translate"
@@ -26,8 +26,8 @@ class TranslateSpec(CompositionSpec):
 
 
 @OPERATIONS.register("translate")
-class Translate(Operation):
-    """The source drawn more and more by the second generator, in its own style or in that of the second source."""
+class Translate(Operation[TranslateSpec]):
+    """Draws the source with the second generator by degrees, in its own style or in that of the second source."""
 
     spec = TranslateSpec
     fewest = 1

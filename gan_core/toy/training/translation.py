@@ -40,7 +40,7 @@ class TranslationTraining(TrainingTask):
         images, labels = self._turn(portraits, rows, stream)
         with torch.no_grad():
             known = self.teacher.encode(images[:sampled])
-        source = _mirror_half(images, stream) if self.task.apart else images
+        source = _mirror_half(images, stream) if self.task.mirror_independently else images
         return Batch(images, known, self.make(source, labels, [stream] * size))
 
     def show(self, portraits: PortraitSet, rows: NDArray[np.int64]) -> Batch:
@@ -48,7 +48,7 @@ class TranslationTraining(TrainingTask):
         if self.transform.from_labels:
             labels = torch.from_numpy(np.array(portraits.segmentation[rows]))
         streams = [torch.Generator().manual_seed(row_seed(f"held out {row}")) for row in rows]
-        target = _mirror_half(images, torch.Generator().manual_seed(0)) if self.task.apart else images
+        target = _mirror_half(images, torch.Generator().manual_seed(0)) if self.task.mirror_independently else images
         return Batch(target, torch.zeros(0), self.make(images, labels, streams))
 
     def make(self, images: Tensor, labels: Tensor | None, streams: list[torch.Generator]) -> Tensor:
@@ -84,7 +84,7 @@ def train_task(
     """Train a task's encoder, or go on where it was stopped; return it with its held-out scores."""
     networks = LossNetworks.load(params.models.model_copy(update={"generator": decoder_path(params, task)}))
     inversion = load_encoder(params.models.encoder, load_generator(params.models.generator), ARCHITECTURE).model
-    training = TranslationTraining(task, INPUTS.get(task.sees)(chosen.factors, chosen.masks), inversion)
+    training = TranslationTraining(task, INPUTS.get(task.input_kind)(chosen.factors, chosen.masks), inversion)
     network = chosen.network | {"input_channels": training.transform.channels}
     encoder = train_encoder(
         ARCHITECTURE,

@@ -60,7 +60,7 @@ def test_a_text_chooses_channels_by_their_relevance(models: ModelPaths, tmp_path
     with pytest.raises(ParamsError, match=r"no channel is as relevant as 0.9: lower --beta"):
         imported(models, tmp_path, "fs3.npy", text=text, beta=0.9)
     np.save(tmp_path / "text.npy", np.ones(4))
-    with pytest.raises(CheckpointError, match=r"text.npy has 4 numbers, .*fs3.npy 3 a channel"):
+    with pytest.raises(CheckpointError, match=r"text.npy has 4 numbers, .*fs3.npy has 3 per channel"):
         imported(models, tmp_path, "fs3.npy", text=text)
 
 

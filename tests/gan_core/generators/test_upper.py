@@ -72,5 +72,5 @@ def test_a_resolution_that_it_does_not_have_is_refused(generator: StyleGAN2, res
 def test_a_family_without_resolutions_tunes_everything_or_refuses(generator: StyleGAN2) -> None:
     assert Generator.upper_parameters(generator, 4).keys() == dict(generator.named_parameters()).keys()
     assert Generator.lower(generator, torch.randn(1, generator.n_latent, 8), 4) == ()
-    with pytest.raises(ParamsError, match="can't tell its weights by resolution"):
+    with pytest.raises(ParamsError, match="can't select its weights by resolution"):
         Generator.upper_parameters(generator, 8)

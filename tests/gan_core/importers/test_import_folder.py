@@ -151,7 +151,7 @@ def test_sources_that_give_nothing_are_refused_and_leave_nothing(source: Path, t
         tmp_path / "absent": "nothing at .*absent",
         tmp_path / "empty": "no folder or parquet or tar files; it has nothing",
         tmp_path / "text": "it has notes.txt",
-        source: "5 of kind folder and 1 of kind parquet: say which kind",
+        source: "5 of kind folder and 1 of kind parquet: choose one with --kind",
     }
     for path, message in cases.items():
         with pytest.raises(DataError, match=message) as caught:

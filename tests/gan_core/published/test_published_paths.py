@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gan_core.paths.base import PATHS
 from gan_core.paths.flow import Curvilinear
-from gan_core.paths.reconstructor import RECONSTRUCTORS, from_warped_names
+from gan_core.paths.reconstructor import RECONSTRUCTORS
 from gan_core.paths.warped import Warped
 from tests.golden.families import filled, raw
 from tests.golden.fill import golden, keys, relative_error
@@ -118,6 +118,17 @@ def test_flow_edits_in_either_order(flow: Curvilinear) -> None:
     assert relative_error(results["one_inverse"] - z, expected["out_linear_difference_tight"]) < 1e-5
 
 
+WARPED_NAMES = {
+    "lenet": {"feature_extractor": "convnet", "path_indices": "fc_logits", "shift_magnitudes": "fc_shift"},
+    "resnet": {"path_indices": "type_estimator", "shift_magnitudes": "shift_estimator"},
+}
+
+
+def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    parts = {key: key.partition(".") for key in state}
+    return {f"{names.get(first, first)}.{rest}": state[key] for key, (first, _, rest) in parts.items()}
+
+
 @pytest.mark.parametrize(
     ("case", "listing", "kind", "count", "shape"),
     [
@@ -133,7 +144,7 @@ def test_reconstructors(case: str, listing: str, kind: str, count: int, shape: t
     channels, size = shape
     model = RECONSTRUCTORS.get(kind)(count, channels)
     state = filled(listing)
-    model = loaded(model, from_warped_names(state) if case.startswith("warped") else state)
+    model = loaded(model, renamed(state, WARPED_NAMES[kind]) if case.startswith("warped") else state)
     logits, amount = model(*(raw(name, 2, channels, size, size) for name in ("x1", "x2")))
     assert relative_error(logits, expected["out_logits"]) < 1e-4
     assert relative_error(amount, expected["out_shift"]) < 1e-4

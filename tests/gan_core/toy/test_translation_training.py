@@ -52,7 +52,9 @@ def params(tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 def chosen() -> dict[str, TrainTranslationParams]:
     base: dict[str, Any] = {"network": NETWORK, "images": 16, "batch_size": 8, "precision": "exact"}
     return {
-        name: TrainTranslationParams(**base, losses=dict(task.losses), latent_images=0 if task.apart else 8)
+        name: TrainTranslationParams(
+            **base, losses=dict(task.losses), latent_images=0 if task.mirror_independently else 8
+        )
         for name, task in TASKS
         if name != "inversion"
     }
@@ -71,7 +73,7 @@ def test_every_task_trains_by_the_loop_of_the_encoders(
     task, reports, again = TASKS.get(name), Reports(), Reports()
     given = (task, chosen[name], params, portraits, portraits, tmp_path / "state.pt")
     encoder, scores = train_task(*given, reports)
-    assert encoder.arguments["input_channels"] == INPUTS.get(task.sees)().channels
+    assert encoder.arguments["input_channels"] == INPUTS.get(task.input_kind)().channels
     assert set(reports[-1][1]) >= set(task.losses) | {"held_out/mse"}
     assert reports[-1][2].shape == (24, 3, 64, 64)
     assert np.isfinite(list(scores.values())).all()
@@ -99,7 +101,7 @@ def inversion(params: Params) -> Encoder:
 def test_the_latents_learnt_are_those_that_inversion_finds_in_the_target(
     task: str, params: Params, portraits: PortraitSet, inversion: Encoder
 ) -> None:
-    networks, transform = LossNetworks.load(params.models), INPUTS.get(TASKS.get(task).sees)()
+    networks, transform = LossNetworks.load(params.models), INPUTS.get(TASKS.get(task).input_kind)()
     training = TranslationTraining(TASKS.get(task), transform, inversion)
     batch = training.draw(portraits, networks.generator, 8, 4, torch.Generator().manual_seed(0))
     assert batch.seen.shape == (8, transform.channels, 64, 64) and batch.images.shape == (8, 3, 64, 64)

@@ -34,7 +34,11 @@ def write_translators(folder: Path) -> dict[str, str]:
         generator, params = load_generator(models["generator"]).model, Params(models=ModelPaths(**models))
         for _, task in TASKS:
             encoder = GradualStyleEncoder.for_generator(
-                generator, input_size=64, units=(1, 1, 1, 1), width=8, input_channels=INPUTS.get(task.sees)().channels
+                generator,
+                input_size=64,
+                units=(1, 1, 1, 1),
+                width=8,
+                input_channels=INPUTS.get(task.input_kind)().channels,
             )
             own = about | {"space": "w_plus", "generator_sha256": file_sha256(models["generator"])}
             card = Card(kind="encoder", name="psp", arguments=encoder.arguments, **own)

@@ -18,7 +18,7 @@ from gan_core.params import ModelPaths, Params, check_params
 from gan_core.stages.translate import TranslateStage
 from gan_core.toy.renderer import render, sample_factors
 from gan_core.toy.training.portraits import PortraitSet
-from gan_core.translation.inputs import Seen
+from gan_core.translation.inputs import EncoderInput
 from gan_core.translation.tasks import TASKS
 
 
@@ -77,6 +77,6 @@ def test_the_nearest_training_portrait_to_one_of_them_is_itself(
     stage = build(task)
     draw = find_nearest(stage, train, task_params(task, params))
     image, labels = train.images(np.array([4]))[0], torch.from_numpy(train.segmentation[4])
-    seen: Seen = stage.transform.make(image, labels, torch.Generator().manual_seed(0))
+    seen: EncoderInput = stage.transform.make(image, labels, torch.Generator().manual_seed(0))
     assert torch.equal(draw([seen])[0], image)
     assert small_inputs(stage, train).shape == (6, stage.transform.channels, 16, 16)

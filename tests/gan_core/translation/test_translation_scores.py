@@ -6,7 +6,7 @@ import torch
 from gan_core.params import ModelPaths
 from gan_core.toy.renderer import FACTORS, Portraits, render, sample_factors
 from gan_core.translation.degradations import degrade
-from gan_core.translation.inputs import Seen, draw_sketch, one_hot
+from gan_core.translation.inputs import EncoderInput, draw_sketch, one_hot
 from gan_core.translation.masks import draw_mask
 from gan_core.translation.scores import SCORES, SCORES_OF, YAW_DEGREES, Scorer, Translated
 from gan_core.translation.tasks import TASKS
@@ -24,7 +24,7 @@ def scorer(translators: ModelPaths) -> Scorer:
 
 @pytest.fixture
 def perfect(portraits: Portraits) -> Translated:
-    seen = [Seen(image, torch.zeros(64, 64, dtype=torch.bool)) for image in portraits.image]
+    seen = [EncoderInput(image, torch.zeros(64, 64, dtype=torch.bool)) for image in portraits.image]
     return Translated(seen, portraits.image, portraits.image, [], portraits.image)
 
 
@@ -61,7 +61,7 @@ def test_agreement_falls_when_lines_and_labels_move(
 
 def test_data_consistency_asks_only_for_what_is_left(scorer: Scorer, perfect: Translated) -> None:
     rough = degrade(perfect.inputs, 4)
-    seen = [Seen(image, factor=4) for image in rough]
+    seen = [EncoderInput(image, factor=4) for image in rough]
     same = SCORES["consistency"].compute(scorer, replace(perfect, seen=seen, inputs=rough))
     other = SCORES["consistency"].compute(scorer, replace(perfect, seen=seen, inputs=rough.flip(0)))
     assert (same > 20).all() and (same > other + 5).all()
@@ -70,7 +70,7 @@ def test_data_consistency_asks_only_for_what_is_left(scorer: Scorer, perfect: Tr
 def test_errors_are_told_apart_by_the_mask(scorer: Scorer, perfect: Translated) -> None:
     hidden = draw_mask("centre", 64, torch.Generator())
     output = perfect.inputs + hidden * 0.5
-    x = replace(perfect, output=output, seen=[Seen(image, hidden) for image in perfect.inputs])
+    x = replace(perfect, output=output, seen=[EncoderInput(image, hidden) for image in perfect.inputs])
     assert SCORES["mse_hidden"].compute(scorer, x).tolist() == pytest.approx([0.25, 0.25])
     assert SCORES["mse_shown"].compute(scorer, x).tolist() == pytest.approx([0, 0])
 
