@@ -7,7 +7,15 @@ from datetime import date
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from gan_core.nightly.history import Entry, Finding, by_series, nights_needed, trailing, usual_and_band
+from gan_core.nightly.history import (
+    Entry,
+    Finding,
+    by_series,
+    explain_number,
+    nights_needed,
+    trailing,
+    usual_and_band,
+)
 from gan_core.report.plots import ticks
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import join_url
@@ -15,12 +23,6 @@ from gan_core.storage.urls import join_url
 PAGE = "report.html"
 WIDTH, HEIGHT = 360, 150
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 20
-MEANINGS = {
-    "fid": "Fréchet distance of the encoder's pictures to the aligned faces; lower is better.",
-    "swd": "Sliced Wasserstein distance to the aligned faces; lower is better.",
-    "identity": "Cosine of the identity embeddings with the aligned face; higher is better.",
-    "images_per_s": "Speed of the encoder on the first rows, measured anew each night; higher is better.",
-}
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _charts(entries: Sequence[Entry], history: Sequence[Entry]) -> Iterator[Char
         usual = "" if last.low is None or last.high is None else f"{(last.low + last.high) / 2:.4g}"
         band = "" if last.low is None or last.high is None else f" ± {(last.high - last.low) / 2:.2g}"
         found = next((finding for finding in newest.findings if finding.metric == name), None)
-        yield Chart(name, MEANINGS[name.partition("/")[0]], f"{now.value:.4g}", usual + band, found, draw(name, points))
+        yield Chart(name, explain_number(name).help, f"{now.value:.4g}", usual + band, found, draw(name, points))
 
 
 def _point(entry: Entry, name: str, history: Sequence[Entry]) -> Point:

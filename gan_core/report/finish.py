@@ -12,7 +12,7 @@ from gan_core.storage.receipts import canonical_json, code_version
 from gan_core.storage.urls import hash_file, join_url, read_bytes
 
 FINISHED_FILE = "finished.json"
-VERSION = 1
+VERSION = 2
 """Goes up with a change in what summaries or reports say of the same shards."""
 
 Result = tuple[str, str, str]

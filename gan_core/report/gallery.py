@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_core.compose.base import OPERATIONS, SCORES, entry_name
+from gan_core.metrics.names import find_score
 from gan_core.recipes.compose import count_failures, read_compositions
 from gan_core.report.numbers import Tile
 from gan_core.report.pictures import to_data_url
@@ -16,12 +17,6 @@ from gan_core.storage.images import decode_image
 SHOWN = 4
 LARGEST_SIDE, LOSSLESS_SIDE = 1536, 768
 SMALL = 160
-MEANINGS = {
-    "seam": "Mean step across the joins over that elsewhere; a line would be seen above 1.",
-    "outside_change": "Mean change outside of the boxes as a share of the change inside.",
-    "fid": "Distance of the set, wide pictures in squares, from the pictures of its sources.",
-    "swd": "Distance of the set, wide pictures in squares, from the pictures of its sources, in patches.",
-}
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ def _entry(spec: Any, rows: list[dict[str, Any]], omitted: dict[str, str], run: 
 def _composed(row: dict[str, Any], max_pixels: int) -> Composed:
     more = len(row["sources"]) - INPUTS_SHOWN
     sources = ", ".join(row["sources"][:INPUTS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    scores = [f"{score.replace('_', ' ')} {row[score]:#.3g}" for score in SCORES if row[score] is not None]
+    scores = [f"{m.label} {m.show_with_unit(row[score])}" for score, m in SCORES.items() if row[score] is not None]
     return Composed(
         row["key"],
         sources,
@@ -101,7 +96,7 @@ def _tiles(summary: dict[str, Any], source: str) -> Iterator[Tile]:
     if failed:
         yield Tile("Turned away", f"{failed:,}", "Each with its reason, below.")
     for name, value in summary["metrics"].items():
-        score, _, entry = name.partition("/")
-        if score != "swd" or entry.startswith("mean/"):
-            title = score.upper() if score in ("fid", "swd") else score.replace("_", " ").capitalize()
-            yield Tile(f"{title} · {entry}", f"{value:#.3g}", MEANINGS[score])
+        score = find_score(name)
+        meaning = SCORES.get(score.metric, score.meaning)
+        if meaning.headline:
+            yield Tile(f"{meaning.label} · {score.picture}", meaning.show_with_unit(value), meaning.sentence)

@@ -1,15 +1,20 @@
-"""The numbers of the report: headline tiles, what tuning gains, what each edit does, and plots of them."""
+"""The numbers of a page: headline tiles, what tuning gains, what each edit does, and plots of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
 from gan_core.editing.planned import PlannedEdit
-from gan_core.report.metrics import Score, explain_total, parse_score
+from gan_core.metrics.base import ENCODED, TUNED
+from gan_core.metrics.names import Score
 from gan_core.report.plots import histogram
 from gan_core.report.rows import Rows
+
+STEP = {TUNED: "after tuning", ENCODED: "after encoding"}
+"""How the reconstructions of a row are called in headlines, the last one first."""
+TAIL = 0.05
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,20 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class Side:
+    """A number about an edit beside the change that it is for.
+
+    ``kept``: the share that the edit leaves of a score of the reconstruction; else the mean of the score itself.
+    """
+
+    label: str
+    sentence: str
+    value: float
+    text: str
+    kept: bool
+
+
+@dataclass(frozen=True)
 class Effect:
     """What one edit does over all rows; numbers are ``None`` where a run didn't measure them.
 
@@ -47,9 +66,7 @@ class Effect:
     layers: str
     move: float | None
     spread: tuple[float, float] | None
-    identity_kept: float | None
-    side_effect: float | None
-    rows: int
+    sides: list[Side]
 
 
 @dataclass(frozen=True)
@@ -67,121 +84,104 @@ def measure_gains(rows: Rows) -> list[Gain]:
 
 
 def measure_effects(
-    rows: Rows, plan: list[PlannedEdit], layers: Mapping[str, str], orders: Mapping[str, str]
+    rows: Rows, plan: Sequence[PlannedEdit], layers: Mapping[str, str], orders: Mapping[str, str]
 ) -> list[Effect]:
     """Summarise every planned edit; ``layers`` and ``orders`` are texts by column."""
     return [_effect(rows, edit, orders.get(edit.column, ""), layers.get(edit.column, "")) for edit in plan]
 
 
-def make_tiles(rows: Rows, gains: list[Gain], effects: list[Effect], totals: Mapping[str, float]) -> list[Tile]:
-    """Choose the headline numbers of a run; ``totals`` are those about the whole dataset."""
-    return [*_count_tiles(rows), *_gain_tiles(gains), *_effect_tiles(effects), *_total_tiles(totals)]
+def count_tiles(rows: Rows) -> Iterator[Tile]:
+    """Say how many rows there are, and what became of them."""
+    failed = rows.total - rows.ok
+    yield Tile("Rows", f"{rows.total:,}", "Every row of the dataset is in the output, with a status.")
+    flags = "".join(f" {flag.capitalize()}: {n:,}." for flag, n in sorted(rows.flags.items()))
+    yield Tile("Finished", f"{rows.ok:,}", "Rows that passed all stages." + flags)
+    yield Tile("Rejected", f"{failed:,}", "The reasons are given below." if failed else "No row failed.")
 
 
-def make_plots(rows: Rows, plan: list[PlannedEdit]) -> list[Plot]:
-    """Draw the scores of encoded and tuned pictures, then the move of every edited attribute."""
+def gain_tiles(gains: Iterable[Gain]) -> Iterator[Tile]:
+    """Show the leading scores of the last reconstruction."""
+    for gain in gains:
+        meaning = gain.score.meaning
+        if meaning.headline:
+            step, value = (STEP[TUNED], gain.tuned) if gain.tuned else (STEP[ENCODED], gain.encoded)
+            before = f" The encoder alone: {gain.encoded}." if gain.tuned and gain.encoded else ""
+            yield Tile(f"{meaning.label} {step}", f"{value} {meaning.unit}".rstrip(), meaning.sentence + before)
+
+
+def effect_tiles(effects: Sequence[Effect]) -> Iterator[Tile]:
+    """Show the edit that changes its attribute least, and for each score to be kept the edit that costs most."""
+    if moved := [(abs(effect.move), effect.edit) for effect in effects if effect.move is not None]:
+        least, edit = min(moved)
+        sentence = f"Mean change of the attribute, as a share of its range, by the edit that changes it least ({edit})."
+        yield Tile("Smallest change", f"{least:.2f}", sentence)
+    sides = [(side, effect.edit) for effect in effects for side in effect.sides if side.kept]
+    for label in dict.fromkeys(side.label for side, _ in sides):
+        value, edit = min((side.value, edit) for side, edit in sides if side.label == label)
+        sentence = f"Score after the edit that costs most ({edit}), as a share of the score before it."
+        yield Tile(label, f"{value:.2f}", sentence)
+
+
+def make_plots(rows: Rows, plan: Sequence[PlannedEdit]) -> list[Plot]:
+    """Draw the scores of encoded and tuned pictures, then the change of every edited attribute."""
     plots = []
     for score in _inversion_scores(rows):
-        plots.append(_plot(rows, score.meaning.label, score, {p: _sibling(score, p) for p in ("encoded", "tuned")}))
+        plots.append(_plot(rows, score.meaning.label, [rows.same(score, ENCODED), rows.same(score, TUNED)]))
     for target in dict.fromkeys(edit.target for edit in plan if edit.target):
-        names = {e.column: f"{target}/{e.column}" for e in plan if e.target == target}
-        plots.append(_plot(rows, f"Move of {target.replace('_', ' ')}", parse_score(f"{target}/"), names))
+        changes = [rows.find(target, edit.column) for edit in plan if edit.target == target]
+        plots.append(_plot(rows, f"Change of {target.replace('_', ' ')}", changes))
     return [plot for plot in plots if plot.svg]
 
 
-def _inversion_scores(rows: Rows) -> Iterator[Score]:
-    seen = set()
-    for name in rows.values:
-        score = parse_score(name)
-        if score.picture in ("encoded", "tuned") and (score.metric, score.extractor) not in seen:
-            seen.add((score.metric, score.extractor))
-            yield score
+def _inversion_scores(rows: Rows) -> list[Score]:
+    found: dict[tuple[str, str], Score] = {}
+    for score in rows.scores.values():
+        if score.picture in STEP:
+            found.setdefault((score.metric, score.extractor), score)
+    return list(found.values())
 
 
-def _sibling(score: Score, picture: str) -> str:
-    return f"{score.name.partition('/')[0]}/{picture}"
-
-
-def _plot(rows: Rows, title: str, score: Score, names: Mapping[str, str]) -> Plot:
-    found = {label: rows.values[name] for label, name in names.items() if len(rows.values.get(name, ()))}
-    return Plot(title, histogram(found, score.meaning.digits, title), tuple(found))
+def _plot(rows: Rows, title: str, scores: Iterable[Score | None]) -> Plot:
+    drawn = [score for score in scores if score and len(rows.values_of(score))]
+    if not drawn:
+        return Plot(title, Markup(""), ())
+    series = {score.picture: rows.values_of(score) for score in drawn}
+    return Plot(title, histogram(series, drawn[0].meaning, title), tuple(series))
 
 
 def _gain(rows: Rows, score: Score) -> Gain:
-    encoded, tuned = (rows.values.get(_sibling(score, picture), np.empty(0)) for picture in ("encoded", "tuned"))
-    last = tuned if len(tuned) else encoded
-    tail = 0.05 if score.meaning.better == "higher" else 0.95
+    encoded, tuned = (rows.values_of(rows.same(score, picture)) for picture in (ENCODED, TUNED))
+    last, meaning = tuned if len(tuned) else encoded, score.meaning
+    tail = TAIL if meaning.better == "higher" else 1 - TAIL
     return Gain(
         score,
-        score.meaning.show(float(encoded.mean())) if len(encoded) else "",
-        score.meaning.show(float(tuned.mean())) if len(tuned) else "",
-        _change(score, float(encoded.mean()), float(tuned.mean())) if len(encoded) and len(tuned) else "",
-        score.meaning.show(float(np.quantile(last, tail))) if len(last) else "",
+        meaning.show(float(encoded.mean())) if len(encoded) else "",
+        meaning.show(float(tuned.mean())) if len(tuned) else "",
+        meaning.show_change(float(encoded.mean()), float(tuned.mean())) if len(encoded) and len(tuned) else "",
+        meaning.show(float(np.quantile(last, tail))) if len(last) else "",
     )
 
 
-def _change(score: Score, before: float, after: float) -> str:
-    if score.metric in ("mse", "lpips") and after > 0:
-        return f"÷ {before / after:.1f}" if before >= after else f"× {after / before:.1f}"
-    return f"{after - before:+.{score.meaning.digits}f}".replace("-", "\u2212")
-
-
 def _effect(rows: Rows, edit: PlannedEdit, order: str, layers: str) -> Effect:
-    move = rows.values.get(f"{edit.target}/{edit.column}", np.empty(0))
-    side_effect = rows.values.get(f"side_effect/{edit.column}", np.empty(0))
+    change = rows.values_of(rows.find(edit.target, edit.column))
     return Effect(
         edit.column,
         order,
         layers,
-        float(move.mean()) if len(move) else None,
-        (float(np.quantile(move, 0.1)), float(np.quantile(move, 0.9))) if len(move) else None,
-        _identity_kept(rows, edit.column),
-        float(side_effect.mean()) if len(side_effect) else None,
-        len(move),
+        float(change.mean()) if len(change) else None,
+        (float(np.quantile(change, 0.1)), float(np.quantile(change, 0.9))) if len(change) else None,
+        [_side(rows, score) for score in rows.scores.values() if _beside(rows, score, edit)],
     )
 
 
-def _identity_kept(rows: Rows, column: str) -> float | None:
-    for name, after in rows.values.items():
-        score = parse_score(name)
-        if score.metric == "identity" and score.picture == column and len(after):
-            before = rows.values.get(_sibling(score, "tuned"), rows.values.get(_sibling(score, "encoded")))
-            if before is not None and len(before) and before.mean() > 0:
-                return float(after.mean() / before.mean())
-    return None
+def _beside(rows: Rows, score: Score, edit: PlannedEdit) -> bool:
+    return score.picture == edit.column and score.metric != edit.target and len(rows.values_of(score)) > 0
 
 
-def _count_tiles(rows: Rows) -> Iterator[Tile]:
-    failed = rows.total - rows.ok
-    yield Tile("Rows in", f"{rows.total:,}", "Every row of the dataset is in the output, with a status.")
-    flags = "".join(f" {flag.capitalize()}: {n:,}." for flag, n in sorted(rows.flags.items()))
-    yield Tile("Edited", f"{rows.ok:,}", "Rows that went through all stages." + flags)
-    yield Tile("Turned away", f"{failed:,}", "Each with its reason, below." if failed else "No row failed.")
-
-
-def _gain_tiles(gains: list[Gain]) -> Iterator[Tile]:
-    for metric in ("psnr", "lpips", "identity"):
-        for gain in (gain for gain in gains if gain.score.metric == metric):
-            unit = " dB" if metric == "psnr" else ""
-            when, value = ("after tuning", gain.tuned) if gain.tuned else ("encoded", gain.encoded)
-            before = f" The encoder alone: {gain.encoded}." if gain.tuned and gain.encoded else ""
-            yield Tile(f"{gain.score.meaning.label} {when}", value + unit, gain.score.meaning.sentence + before)
-
-
-def _effect_tiles(effects: list[Effect]) -> Iterator[Tile]:
-    if moved := [(abs(e.move), e) for e in effects if e.move is not None]:
-        least, effect = min(moved, key=lambda item: item[0])
-        sentence = (
-            f"Mean change of the attribute, as a share of its range, by the edit that moves least ({effect.edit})."
-        )
-        yield Tile("Smallest move", f"{least:.2f}", sentence)
-    if kept := [(e.identity_kept, e) for e in effects if e.identity_kept is not None]:
-        least, effect = min(kept, key=lambda item: item[0])
-        sentence = f"Identity score after the edit that costs most ({effect.edit}), as a share of the score before it."
-        yield Tile("Identity kept", f"{least:.2f}", sentence)
-
-
-def _total_tiles(totals: Mapping[str, float]) -> Iterator[Tile]:
-    for name, value in totals.items():
-        meaning = explain_total(name)
-        yield Tile(name, meaning.show(value), meaning.sentence)
+def _side(rows: Rows, score: Score) -> Side:
+    meaning, value = score.meaning, float(np.mean(rows.values_of(score)))
+    before = rows.values_of(rows.same(score, TUNED) or rows.same(score, ENCODED))
+    if meaning.better == "higher" and len(before) and before.mean() > 0:
+        kept = value / float(before.mean())
+        return Side(f"{meaning.label} kept", meaning.sentence, kept, f"{kept:.3f}", kept=True)
+    return Side(meaning.label, meaning.help, value, meaning.show(value), kept=False)

@@ -9,13 +9,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from gan_core.edits.plan import plan_edits
+from gan_core.meaning import Meaning
+from gan_core.metrics.names import Score
 from gan_core.report.gallery import gallery
-from gan_core.report.metrics import Meaning, parse_score
-from gan_core.report.numbers import make_plots, make_tiles, measure_effects, measure_gains
+from gan_core.report.numbers import count_tiles, effect_tiles, gain_tiles, make_plots, measure_effects, measure_gains
 from gan_core.report.pictures import Strips, read_strips
 from gan_core.report.rows import Line, Rows, read_rows_of
 from gan_core.report.stages import summarise_stages
-from gan_core.report.totals import read_totals
+from gan_core.report.totals import read_totals, total_tiles
 from gan_core.report.translations import translation_gallery
 from gan_core.runs.run import Run, load_run
 from gan_core.storage.atomic import write_bytes
@@ -76,11 +77,11 @@ def render_gallery(run: Run) -> str:
 
 def render(run: Run) -> str:
     """Return the page about a finished run."""
-    rows, totals, plan = read_rows_of(run), read_totals(run), plan_edits(run.params.edits)
+    rows, plan = read_rows_of(run), plan_edits(run.params.edits)
+    totals = read_totals(run, rows)
     strips = read_strips(run, [*rows.sample, *rows.worst], ("source", *run.stages))
     failed = read_strips(run, rows.failed, ("source",))
     gains, effects = measure_gains(rows), measure_effects(rows, plan, _layers(run), _orders(run))
-    ranked_by = parse_score(rows.ranked_by) if rows.ranked_by else None
     return (
         _environment()
         .get_template("report.html.j2")
@@ -88,14 +89,15 @@ def render(run: Run) -> str:
             name=base_name(run.source),
             run=run,
             rows=rows,
-            tiles=make_tiles(rows, gains, effects, totals.headlines),
+            tiles=[*count_tiles(rows), *gain_tiles(gains), *effect_tiles(effects), *total_tiles(totals)],
             gains=gains,
             effects=effects,
+            sides=list(dict.fromkeys(side.label for effect in effects for side in effect.sides)),
             plots=make_plots(rows, plan),
             totals=totals,
-            sample=[_strip(line, strips) for line in rows.sample],
-            worst=[_strip(line, strips, rows.ranked_by) for line in rows.worst],
-            ranked_by=ranked_by,
+            sample=[_strip(rows, line, strips) for line in rows.sample],
+            worst=[_strip(rows, line, strips, rows.ranked_by) for line in rows.worst],
+            ranked_by=rows.ranked_by,
             failures=[(line, failed[line.shard, line.position].get("source")) for line in rows.failed],
             failed_counts=_failed_counts(rows),
             stages=summarise_stages(run),
@@ -118,19 +120,20 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["change"] = Meaning("", "", 2, "", signed=True).show
+    environment.filters["change"] = Meaning("", digits=2, signed=True).show
     environment.filters["visible"] = show_invisible
     return environment
 
 
-def _strip(line: Line, strips: Strips, note: str | None = None) -> Strip:
+def _strip(rows: Rows, line: Line, strips: Strips, note: Score | None = None) -> Strip:
     pictures = strips[line.shard, line.position]
-    said = f"{parse_score(note).meaning.label} {parse_score(note).meaning.show(line.scores[note])}" if note else ""
-    return Strip(line, [Picture(name, url, _captions(line.scores, name)) for name, url in pictures.items()], said)
+    said = f"{note.meaning.label} {note.meaning.show(line.scores[note.name])}" if note else ""
+    return Strip(line, [Picture(name, url, _captions(rows, line, name)) for name, url in pictures.items()], said)
 
 
-def _captions(scores: Mapping[str, float], picture: str) -> list[tuple[str, str, str]]:
-    found = [(parse_score(name), value) for name, value in scores.items() if name.partition("/")[2] == picture]
+def _captions(rows: Rows, line: Line, picture: str) -> list[tuple[str, str, str]]:
+    scores = ((rows.scores[name], value) for name, value in line.scores.items())
+    found = [(score, value) for score, value in scores if score.picture == picture]
     found.sort(key=lambda item: not item[0].meaning.signed)  # what an edit is for comes first
     times = Counter(score.metric for score, _ in found)
     return [

@@ -1,66 +1,67 @@
 """The numbers about the dataset as a whole, from ``summary.json``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
-from gan_core.report.metrics import Meaning, explain_total
+from gan_core.edits.plan import plan_edits
+from gan_core.meaning import Meaning
+from gan_core.metrics.names import Score, find_score
+from gan_core.report.numbers import STEP, Tile
+from gan_core.report.rows import Rows
 from gan_core.runs.run import Run
 from gan_core.runs.summary import load_summary
-
-OF_SETS = ("fid", "swd")
 
 
 @dataclass(frozen=True)
 class Total:
-    """One metric of sets of pictures, with its value for each picture of ``Totals.pictures`` (empty: not computed)."""
+    """One metric of sets of pictures with its value for each picture of ``Totals.pictures``, if it was computed."""
 
     meaning: Meaning
-    values: list[str]
+    values: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Totals:
-    """All metrics of sets of pictures; ``headlines`` are the most telling of them, ``omitted`` are names by reason."""
+    """All metrics of sets of pictures, and the names of those that were left out, by reason."""
 
     pictures: list[str] = field(default_factory=list)
     table: list[Total] = field(default_factory=list)
-    headlines: dict[str, float] = field(default_factory=dict)
     omitted: dict[str, list[str]] = field(default_factory=dict)
 
 
-def read_totals(run: Run) -> Totals:
-    """Read the metrics that compare sets; means over rows are left out, the report computes its own."""
+def read_totals(run: Run, rows: Rows) -> Totals:
+    """Read the metrics that compare sets; means over rows are left out, a page computes its own."""
     try:
         summary = load_summary(run.output)
     except (FileNotFoundError, ValueError):
         return Totals()
-    values = {name: value for name, value in summary["metrics"].items() if name.partition("/")[0] in OF_SETS}
-    split = {name: tuple(name.rsplit("/", 1)) for name in values}
-    pictures = sorted({picture for _, picture in split.values()}, key=_order)
-    metrics = list(dict.fromkeys(metric for metric, _ in split.values()))
-    table = [_total(metric, pictures, values) for metric in metrics]
+    edits = plan_edits(run.params.edits)
+    found = {find_score(name, edits): v for name, v in summary["metrics"].items() if name not in rows.scores}
+    pictures = sorted({score.picture for score in found}, key=_order)
     omitted: dict[str, list[str]] = {}
     for name, reason in summary["omitted"].items():
         omitted.setdefault(reason, []).append(name)
-    return Totals(pictures, table, _headlines(values), omitted)
+    return Totals(pictures, list(_table(found)), omitted)
 
 
-def _total(metric: str, pictures: list[str], values: Mapping[str, float]) -> Total:
-    meaning = explain_total(metric)
-    cells = [values.get(f"{metric}/{picture}") for picture in pictures]
-    return Total(meaning, ["" if cell is None else meaning.show(cell) for cell in cells])
+def total_tiles(totals: Totals) -> Iterator[Tile]:
+    """Show the leading metrics of the last reconstruction."""
+    for total in totals.table:
+        picture = next((picture for picture in STEP if picture in total.values), None)
+        if picture and total.meaning.headline:
+            value = total.meaning.show_with_unit(total.values[picture])
+            yield Tile(f"{total.meaning.label} {STEP[picture]}", value, total.meaning.sentence)
 
 
-def _headlines(values: Mapping[str, float]) -> dict[str, float]:
-    found = {}
-    for kind in OF_SETS:
-        names = [name for name in values if name.startswith(f"{kind}/")]
-        for picture in ("tuned", "encoded"):
-            ending = ("/mean/" if kind == "swd" else "/") + picture
-            if name := next((n for n in names if n.endswith(ending)), None):
-                found[name] = values[name]
-                break
-    return found
+def _table(found: dict[Score, float]) -> Iterator[Total]:
+    for _, scores in groupby(sorted(found, key=_metric), key=_metric):
+        same = list(scores)
+        yield Total(same[0].meaning, {score.picture: found[score] for score in same})
+
+
+def _metric(score: Score) -> tuple[str, str]:
+    return score.metric, score.extractor
 
 
 def _order(picture: str) -> tuple[bool, bool, str]:

@@ -37,7 +37,7 @@ def translation_gallery(run: Run) -> dict[str, Any]:
         "task": settings.task,
         "tiles": list(_tiles(run)),
         "translations": [_translation(line, strips, run) for line in rows.sample],
-        "meanings": {name: SCORES[name].sentence for name in rows.values if name in SCORES},
+        "meanings": {SCORES[name].meaning.label: SCORES[name].meaning.help for name in rows.values if name in SCORES},
         "failures": failed,
         "failed": rows.total - rows.ok,
     }
@@ -50,7 +50,13 @@ def _translation(line: Line, strips: Strips, run: Run) -> Translation:
     truth = "aligned" if settings.align else NAMES.get(("source", column), column)
     names = {name: name for name in (INPUT, OUTPUT, *variants)} | {TRUTH: truth}
     pictures = {shown: found[name] for shown, name in names.items() if name in found}
-    return Translation(line.key, pictures, [f"{name} {value:.3g}" for name, value in line.scores.items()])
+    return Translation(line.key, pictures, list(_scores(line)))
+
+
+def _scores(line: Line) -> Iterator[str]:
+    for name, value in line.scores.items():
+        meaning = SCORES[name].meaning
+        yield f"{meaning.label} {meaning.show_with_unit(value)}"
 
 
 def _tiles(run: Run) -> Iterator[Tile]:
@@ -58,4 +64,5 @@ def _tiles(run: Run) -> Iterator[Tile]:
     yield Tile("Translated", f"{summary['rows'].get('ok', 0):,}", f"Rows of {run.source}, by {STAGE}.")
     for name, value in summary["metrics"].items():
         score, _, factor = name.partition("/")
-        yield Tile(name, f"{value:.3g}", f"Mean {SCORES[score].sentence}{', reduced by ' + factor if factor else ''}.")
+        meaning = SCORES[score].meaning
+        yield Tile(f"{meaning.label} {factor}".rstrip(), meaning.show_with_unit(value), meaning.sentence)

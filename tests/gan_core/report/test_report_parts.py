@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gan_core.meaning import Meaning
 from gan_core.params import Params
-from gan_core.report.metrics import explain_total, parse_score
-from gan_core.report.numbers import make_tiles
+from gan_core.report.numbers import count_tiles
 from gan_core.report.pictures import LARGEST_SIDE, read_strips, to_data_url
 from gan_core.report.plots import histogram, ticks
 from gan_core.report.rows import Line, Rows
@@ -20,38 +20,7 @@ from gan_core.runs.run import Run
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.shards import IMAGE, ShardWriter
 
-
-@pytest.mark.parametrize(
-    ("name", "metric", "extractor", "picture", "label"),
-    [
-        ("mse/encoded", "mse", "", "encoded", "MSE"),
-        ("lpips_alex/tuned", "lpips", "alex", "tuned", "LPIPS (alex)"),
-        ("identity_toy/smile@+1", "identity", "toy", "smile@+1", "Identity (toy)"),
-        ("side_effect/smile@+1", "side_effect", "", "smile@+1", "Side effect"),
-        ("hair_lightness/hair_lightness@-1", "hair_lightness", "", "hair_lightness@-1", "Hair lightness"),
-    ],
-)
-def test_score_names_are_taken_apart(name: str, metric: str, extractor: str, picture: str, label: str) -> None:
-    score = parse_score(name)
-    assert (score.metric, score.extractor, score.picture, score.meaning.label) == (metric, extractor, picture, label)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "shown"),
-    [
-        ("smile/smile@+1", 0.456, "+0.46"),
-        ("smile/smile@-1", -0.456, "\u22120.46"),
-        ("smile/smile@+1", -0.001, "+0.00"),
-        ("psnr/tuned", 31.26, "31.3"),
-    ],
-)
-def test_numbers_have_the_digits_and_signs_of_their_score(name: str, value: float, shown: str) -> None:
-    assert parse_score(name).meaning.show(value) == shown
-
-
-def test_a_number_about_the_dataset_keeps_its_whole_name() -> None:
-    assert explain_total("fid/toy-attr/tuned").label == "fid/toy-attr/tuned"
-    assert explain_total("something/new").sentence == ""
+PLAIN = Meaning("plain", digits=2)
 
 
 @settings(max_examples=50, deadline=None)
@@ -63,7 +32,7 @@ def test_ticks_are_few_round_and_inside(low: float, width: float) -> None:
 
 
 def test_bars_stand_where_the_values_are() -> None:
-    svg = str(histogram({"a": np.zeros(30), "b": np.ones(10)}, 2, "x"))
+    svg = str(histogram({"a": np.zeros(30), "b": np.ones(10)}, PLAIN, "x"))
     bars = [
         (float(x), float(h))
         for x, h in re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="[\d.]+" height="([\d.]+)"', svg)
@@ -76,12 +45,12 @@ def test_bars_stand_where_the_values_are() -> None:
 
 
 def test_equal_values_make_a_plot_and_none_make_nothing() -> None:
-    assert "<rect" in histogram({"a": np.full(5, 0.25)}, 2, "x")
-    assert histogram({"a": np.empty(0)}, 2, "x") == ""
+    assert "<rect" in histogram({"a": np.full(5, 0.25)}, PLAIN, "x")
+    assert histogram({"a": np.empty(0)}, PLAIN, "x") == ""
 
 
 def test_a_label_cannot_become_markup() -> None:
-    assert "<b>" not in histogram({"<b>": np.arange(5.0)}, 2, "<b>")
+    assert "<b>" not in histogram({"<b>": np.arange(5.0)}, PLAIN, "<b>")
 
 
 def flat(value: int, side: int = 8) -> bytes:
@@ -114,5 +83,5 @@ def test_large_pictures_are_shrunk_and_bombs_left_out() -> None:
 
 def test_flags_are_counted_under_the_rows_that_went_through() -> None:
     rows = Rows(counts=Counter({("ok", "measure"): 3}), flags=Counter({"diverged": 2}))
-    (tile,) = (tile for tile in make_tiles(rows, [], [], {}) if tile.label == "Edited")
-    assert (tile.value, tile.sentence) == ("3", "Rows that went through all stages. Diverged: 2.")
+    (tile,) = (tile for tile in count_tiles(rows) if tile.label == "Finished")
+    assert (tile.value, tile.sentence) == ("3", "Rows that passed all stages. Diverged: 2.")
