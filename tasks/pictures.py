@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from gan_core.report.pictures import read_strips
-from gan_core.report.rows import read_rows_of, read_scores
-from gan_core.runs.run import Run
+from gan_core.pages.pictures import read_images
+from gan_core.pages.rows import read_rows_of, read_scores
+from gan_core.runs.run import SOURCE, Run
 
 CELL = 96
 HEADER = 14
@@ -30,9 +30,9 @@ def picture_grids(run: Run, rows: int) -> dict[str, Image.Image]:
     found = read_rows_of(run)
     grids = {}
     for name, lines in {"sample": found.sample[:rows], "worst": found.worst[:rows]}.items():
-        strips = read_strips(run, lines, ("source", *run.stages))
-        if strips:
-            grids[name] = draw_grid([strips[line.shard, line.position] for line in lines])
+        images = read_images(run, lines, (SOURCE, *run.stages))
+        if images:
+            grids[name] = draw_grid([images[line.shard, line.position] for line in lines])
     return grids
 
 

@@ -30,7 +30,7 @@ SCORES: dict[str, Meaning] = {
     "outside_change": Meaning(
         "Change outside",
         better="lower",
-        digits=2,
+        digits=3,
         sentence="Mean change outside of the boxes, as a share of the change inside.",
     ),
 }

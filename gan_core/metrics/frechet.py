@@ -54,7 +54,7 @@ class FrechetInceptionDistance(Metric):
 
     name: ClassVar[str] = "fid"
     meaning: ClassVar[Meaning] = Meaning(
-        "FID", "", "lower", 2, "Fréchet distance between the features of two sets of pictures; 0 means equal."
+        "FID", "", "lower", 2, "Fréchet distance between the features of two sets of images; 0 means equal."
     )
     features: ClassVar[str] = "toy-attr"
 

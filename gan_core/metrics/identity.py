@@ -33,7 +33,7 @@ class IdentitySimilarity(RowMetric):
         "",
         "higher",
         3,
-        "Cosine between the face embeddings of this picture and the aligned one; 1 is equal.",
+        "Cosine between the face embeddings of this image and the aligned one; 1 is equal.",
     )
 
     def __init__(self, setting: Setting) -> None:

@@ -17,7 +17,7 @@ class PerceptualDistance(RowMetric):
 
     name: ClassVar[str] = "lpips"
     meaning: ClassVar[Meaning] = Meaning(
-        "LPIPS", "", "lower", 3, "Perceptual distance from the aligned picture; 0 means that it looks the same."
+        "LPIPS", "", "lower", 3, "Perceptual distance from the aligned image; 0 means that it looks the same."
     )
 
     def __init__(self, setting: Setting) -> None:

@@ -45,7 +45,7 @@ class MeanSquaredError(PixelMetric):
         "MSE",
         better="lower",
         digits=4,
-        sentence="Mean squared difference from the aligned picture, pixels in [−1, 1]; 0 means equal.",
+        sentence="Mean squared difference from the aligned image, pixels in [−1, 1]; 0 means equal.",
         headline=False,
     )
 
@@ -59,7 +59,7 @@ class PeakSignalToNoise(PixelMetric):
 
     name = "psnr"
     meaning = Meaning(
-        "PSNR", "dB", "higher", 1, "Peak signal-to-noise ratio: how close the pixels are to the aligned picture."
+        "PSNR", "dB", "higher", 1, "Peak signal-to-noise ratio: how close the pixels are to the aligned image."
     )
 
     def difference(self, x: Tensor, y: Tensor) -> np.ndarray:

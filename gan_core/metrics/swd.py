@@ -142,7 +142,7 @@ class SlicedWasserstein(Metric):
 
     name: ClassVar[str] = "swd"
     meaning: ClassVar[Meaning] = Meaning(
-        "SWD", "", "lower", 1, "Sliced Wasserstein distance × 1000 between patches of two sets of pictures."
+        "SWD", "", "lower", 1, "Sliced Wasserstein distance × 1000 between patches of two sets of images."
     )
 
     @classmethod
@@ -151,7 +151,8 @@ class SlicedWasserstein(Metric):
             return None
         if name.extractor in ("", "mean"):
             return cls.meaning
-        return replace(cls.meaning, label=f"SWD at {name.extractor} px", headline=False)
+        sentence = "The part of it at one level of the Laplacian pyramid."
+        return replace(cls.meaning, label=f"SWD at {name.extractor} px", sentence=sentence, headline=False)
 
     def update(self, states: States, pictures: Pictures, columns: Columns) -> None:
         params = self.setting.params

@@ -12,7 +12,7 @@ from gan_core.metrics.base import ALIGNED, ENCODED
 from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, sliced_of
 from gan_core.metrics.statistics import merge_all
 from gan_core.nightly.history import SPEED, Measured
-from gan_core.report.rows import read_scores
+from gan_core.pages.rows import read_scores
 from gan_core.rows import Row
 from gan_core.runs.run import Run
 from gan_core.runs.stage import build_stage

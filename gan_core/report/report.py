@@ -1,170 +1,35 @@
 """One HTML file about a run: nothing outside it is needed to look at it."""
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-from gan_core.edits.plan import plan_edits
-from gan_core.meaning import Meaning
-from gan_core.metrics.names import Score
-from gan_core.report.gallery import gallery
-from gan_core.report.numbers import count_tiles, effect_tiles, gain_tiles, make_plots, measure_effects, measure_gains
-from gan_core.report.pictures import Strips, read_strips
-from gan_core.report.rows import Line, Rows, read_rows_of
-from gan_core.report.stages import summarise_stages
-from gan_core.report.totals import read_totals, total_tiles
-from gan_core.report.translations import translation_gallery
+from gan_core.pages import generic
+from gan_core.pages.page import Page
+from gan_core.recipes import compose_page, edit_page, translate_page
+from gan_core.report.render import render
 from gan_core.runs.run import Run, load_run
 from gan_core.storage.atomic import write_bytes
-from gan_core.storage.urls import base_name, join_url
 
 REPORT = "report.html"
+PAGES: dict[str, Callable[[Run], Page]] = {
+    "edit": edit_page.page,
+    "compose": compose_page.page,
+    "translate": translate_page.page,
+}
+"""Pages of their own, by recipe; a run of any other recipe has the generic one."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture of a row with the scores to show under it: short label, number, and what it means."""
+def write_report(run: Run | str) -> str:
+    """Write ``OUTPUT/report.html`` about a finished run, given itself or by its folder, and return its path.
 
-    name: str
-    url: str
-    scores: list[tuple[str, str, str]]
-
-
-@dataclass(frozen=True)
-class Strip:
-    """A row and its pictures, in order; ``note`` is shown beside the key."""
-
-    line: Line
-    pictures: list[Picture]
-    note: str = ""
-
-
-def write_report(output: str) -> str:
-    """Write ``OUTPUT/report.html`` about the finished run in ``output`` and return its path.
-
-    Reads the run's folder and, for the pictures as they came, its source if that is still there. All scores are read,
-    but only the pictures of the rows that are shown. Raises ``DataError`` if there is no finished run.
+    Reads the run's folder and, for the source images, its source if that is still there. All scores are read, but only
+    the images of the rows that are shown. Raises ``DataError`` if there is no finished run.
     """
-    run = load_run(output)
-    path = join_url(output, REPORT)
-    page = _page(run)
-    write_bytes(path, page.encode())
+    found = load_run(run) if isinstance(run, str) else run
+    path = found.path(REPORT)
+    write_bytes(path, render(page_of(found)).encode())
     return path
 
 
-def _page(run: Run) -> str:
-    if run.recipe == "translate":
-        return render_translations(run)
-    return render_gallery(run) if run.recipe == "compose" else render(run)
-
-
-def render_translations(run: Run) -> str:
-    """Return the page about a finished run that translated."""
-    template = _environment().get_template("translations.html.j2")
-    shown = translation_gallery(run)
-    return template.render(name=base_name(run.output), run=run, stages=summarise_stages(run), **shown)
-
-
-def render_gallery(run: Run) -> str:
-    """Return the page about a finished run that composed."""
-    template = _environment().get_template("gallery.html.j2")
-    return template.render(name=base_name(run.output), run=run, stages=summarise_stages(run), **gallery(run))
-
-
-def render(run: Run) -> str:
+def page_of(run: Run) -> Page:
     """Return the page about a finished run."""
-    rows, plan = read_rows_of(run), plan_edits(run.params.edits)
-    totals = read_totals(run, rows)
-    strips = read_strips(run, [*rows.sample, *rows.worst], ("source", *run.stages))
-    failed = read_strips(run, rows.failed, ("source",))
-    gains, effects = measure_gains(rows), measure_effects(rows, plan, _layers(run), _orders(run))
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            name=base_name(run.source),
-            run=run,
-            rows=rows,
-            tiles=[*count_tiles(rows), *gain_tiles(gains), *effect_tiles(effects), *total_tiles(totals)],
-            gains=gains,
-            effects=effects,
-            sides=list(dict.fromkeys(side.label for effect in effects for side in effect.sides)),
-            plots=make_plots(rows, plan),
-            totals=totals,
-            sample=[_strip(rows, line, strips) for line in rows.sample],
-            worst=[_strip(rows, line, strips, rows.ranked_by) for line in rows.worst],
-            ranked_by=rows.ranked_by,
-            failures=[(line, failed[line.shard, line.position].get("source")) for line in rows.failed],
-            failed_counts=_failed_counts(rows),
-            stages=summarise_stages(run),
-            params=json.dumps(run.params.model_dump(mode="json"), indent=1),
-        )
-    )
-
-
-def show_invisible(text: str) -> str:
-    """Write control characters and marks that turn the direction of writing as escapes: a name can't deceive then."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _environment() -> Environment:
-    loader = PackageLoader("gan_core.report", "templates")
-    environment = Environment(
-        loader=loader,
-        autoescape=select_autoescape(["html.j2"], default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["change"] = Meaning("", digits=2, signed=True).show
-    environment.filters["visible"] = show_invisible
-    return environment
-
-
-def _strip(rows: Rows, line: Line, strips: Strips, note: Score | None = None) -> Strip:
-    pictures = strips[line.shard, line.position]
-    said = f"{note.meaning.label} {note.meaning.show(line.scores[note.name])}" if note else ""
-    return Strip(line, [Picture(name, url, _captions(rows, line, name)) for name, url in pictures.items()], said)
-
-
-def _captions(rows: Rows, line: Line, picture: str) -> list[tuple[str, str, str]]:
-    scores = ((rows.scores[name], value) for name, value in line.scores.items())
-    found = [(score, value) for score, value in scores if score.picture == picture]
-    found.sort(key=lambda item: not item[0].meaning.signed)  # what an edit is for comes first
-    times = Counter(score.metric for score, _ in found)
-    return [
-        (
-            _short(score.meaning.label, times[score.metric]),
-            score.meaning.show(value),
-            f"{score.name}: {score.meaning.sentence}",
-        )
-        for score, value in found
-    ]
-
-
-def _short(label: str, times: int) -> str:
-    return label.partition(" (")[0] if times == 1 else label
-
-
-def _failed_counts(rows: Rows) -> list[tuple[str, str, int]]:
-    counts = ((status, stage, n) for (status, stage), n in rows.counts.items() if status != "ok")
-    return sorted(counts, key=lambda item: (-item[2], item[0]))
-
-
-def _layers(run: Run) -> dict[str, str]:
-    return {edit["column"]: f"{edit['layers'][0]}–{edit['layers'][1] - 1}" for edit in _plan(run) if "layers" in edit}
-
-
-def _orders(run: Run) -> dict[str, str]:
-    """In which order an edit of several moves made them, where that counts."""
-    several = [edit for edit in _plan(run) if edit.get("in_order") and len(edit["moves"]) > 1]
-    return {edit["column"]: ", then ".join(name for name, _ in edit["moves"]) for edit in several}
-
-
-def _plan(run: Run) -> Iterable[Mapping[str, Any]]:
-    plan: Iterable[Mapping[str, Any]] = run.identities.get("edit", {}).get("plan", [])
-    return plan
+    return PAGES.get(run.recipe, generic.page)(run)

@@ -73,6 +73,14 @@ def load_summary(output: str) -> dict[str, Any]:
     return summary | named
 
 
+def find_summary(output: str) -> dict[str, Any]:
+    """Return what ``load_summary`` does, or one without numbers where there is no readable file yet."""
+    try:
+        return load_summary(output)
+    except (FileNotFoundError, ValueError):
+        return {"metrics": {}, "omitted": {}, "rows": {}}
+
+
 def _finite(total: Summary) -> dict[str, Any]:
     broken = {name: "not a finite number" for name, value in total.values.items() if not math.isfinite(value)}
     metrics = {name: value for name, value in sorted(total.values.items()) if name not in broken}

@@ -16,8 +16,8 @@ from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import DataError
 from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder, PerceptualTrunk
 from gan_core.metrics.statistics import merge_all, pack
+from gan_core.pages.rows import read_rows_of
 from gan_core.params import EditParams, MeasureParams, ModelPaths, Params
-from gan_core.report.rows import read_rows_of
 from gan_core.rows import Row
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage

@@ -1,8 +1,8 @@
-"""The rows of a run as the report needs them: all scores as numbers, and a few rows picked to be shown."""
+"""The rows of a run as a page needs them: all scores as numbers, and a few rows picked to be shown."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from gan_core.edits.plan import plan_edits
 from gan_core.metrics.base import ENCODED, TUNED
-from gan_core.metrics.names import Score, find_score, normal_name
+from gan_core.metrics.names import Score, find_score, normal_name, split_name
 from gan_core.runs.run import Run
+from gan_core.runs.stage import STAGES
 from gan_core.storage.shards import BASE_NAMES, open_shard
-from gan_core.storage.urls import join_url
 
 SAMPLE_ROWS = 12
 WORST_ROWS = 8
@@ -27,7 +27,7 @@ RANKED_BY = ("identity", "lpips")
 
 @dataclass(frozen=True)
 class Line:
-    """One row that is shown, with the place that its pictures are found at."""
+    """One row that is shown, with the place that its images are found at."""
 
     shard: str
     position: int
@@ -80,11 +80,11 @@ class Rows:
 
 def read_rows_of(run: Run) -> Rows:
     """Go through the last stage's shards, some at a time; only numbers are kept of the rows that aren't picked."""
-    rows, picked, parts, edits = Rows(), Picked(), [], plan_edits(run.params.edits)
+    rows, picked, parts, explain = Rows(), Picked(), [], explainer(run)
     for first in range(0, len(run.shards), SHARDS_AT_ONCE):
         frames = [_read_frame(run, shard) for shard in run.shards[first : first + SHARDS_AT_ONCE]]
         frame = pd.concat(frames, ignore_index=True)
-        rows.scores |= {name: find_score(name, edits) for name in _score_names(frame)}
+        rows.scores |= {name: explain(name) for name in _score_names(frame)}
         rows.counts.update(zip(frame["status"], frame["stage"], strict=True))
         fine = frame[frame["status"] == "ok"]
         rows.flags.update(reason.partition(":")[0] for reason in fine["reason"] if reason)
@@ -97,9 +97,26 @@ def read_rows_of(run: Run) -> Rows:
     return rows
 
 
+def explainer(run: Run) -> Callable[[str], Score]:
+    """Return what takes the name of a column or total of a run apart and explains it.
+
+    The run's stages know their own scores, the metrics all others.
+    """
+    edits = plan_edits(run.params.edits)
+    stages = [stage for name, stage in STAGES if name in run.stages]
+    own = {name: meaning for stage in stages for name, meaning in stage.meanings.items()}
+
+    def explain(name: str) -> Score:
+        parts = split_name(name, edits)
+        known = own.get(parts.metric) if not parts.extractor else None
+        return Score(name, *parts, known) if known else find_score(name, edits)
+
+    return explain
+
+
 def read_scores(run: Run, shard: str) -> pd.DataFrame:
     """Read a shard of the last stage: key, status, reason, stage, and all scores under the names that they have now."""
-    with open_shard(join_url(run.output, run.stages[-1], shard)) as file:
+    with open_shard(run.shard(run.stages[-1], shard)) as file:
         scores = [field.name for field in file.schema_arrow if pa.types.is_floating(field.type)]
         return file.read(columns=[*BASE_NAMES, *scores]).to_pandas().rename(columns=normal_name)
 

@@ -1,4 +1,4 @@
-"""The parts of a report: names of scores, plots, and pictures found in the right place."""
+"""The parts of a page: plots, counts, and images found in the right place."""
 
 import re
 from collections import Counter
@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_core.meaning import Meaning
+from gan_core.pages.pictures import LARGEST_SIDE, read_images, to_data_url
+from gan_core.pages.plots import histogram, ticks
+from gan_core.pages.rows import Line, Rows
+from gan_core.pages.sections import outcome_tiles
 from gan_core.params import Params
-from gan_core.report.numbers import count_tiles
-from gan_core.report.pictures import LARGEST_SIDE, read_strips, to_data_url
-from gan_core.report.plots import histogram, ticks
-from gan_core.report.rows import Line, Rows
 from gan_core.runs.run import Run
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.shards import IMAGE, ShardWriter
@@ -65,10 +65,10 @@ def test_pictures_come_from_their_own_rows_wherever_these_lie(tmp_path: Path) ->
     run = Run(Params(), str(tmp_path / "source"), str(tmp_path / "out"), {"shard-00000.parquet": 230}, {})
     wanted = [229, 0, 100, 99, 7]
     lines = [Line("shard-00000.parquet", i, str(i), "ok", "", "source", {}) for i in wanted]
-    strips = read_strips(run, lines, ["source"])
-    assert strips.pop(("shard-00000.parquet", 7)) == {}
+    images = read_images(run, lines, ["source"])
+    assert images.pop(("shard-00000.parquet", 7)) == {}
     for i in set(wanted) - {7}:
-        assert strips["shard-00000.parquet", i] == {"source": to_data_url(flat(i), 10_000)}
+        assert images["shard-00000.parquet", i] == {"source": to_data_url(flat(i), 10_000)}
 
 
 def test_large_pictures_are_shrunk_and_bombs_left_out() -> None:
@@ -83,5 +83,5 @@ def test_large_pictures_are_shrunk_and_bombs_left_out() -> None:
 
 def test_flags_are_counted_under_the_rows_that_went_through() -> None:
     rows = Rows(counts=Counter({("ok", "measure"): 3}), flags=Counter({"diverged": 2}))
-    (tile,) = (tile for tile in count_tiles(rows) if tile.label == "Finished")
+    (tile,) = (tile for tile in outcome_tiles(rows) if tile.label == "Finished")
     assert (tile.value, tile.sentence) == ("3", "Rows that passed all stages. Diverged: 2.")

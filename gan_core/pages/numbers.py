@@ -1,4 +1,4 @@
-"""The numbers of a page: headline tiles, what tuning gains, what each edit does, and plots of them."""
+"""What tuning gains and what each edit does, over all rows: numbers, headline tiles and plots."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,21 +9,13 @@ from markupsafe import Markup
 from gan_core.editing.planned import PlannedEdit
 from gan_core.metrics.base import ENCODED, TUNED
 from gan_core.metrics.names import Score
-from gan_core.report.plots import histogram
-from gan_core.report.rows import Rows
+from gan_core.pages.page import Plot, Tile
+from gan_core.pages.plots import histogram
+from gan_core.pages.rows import Rows
+from gan_core.pages.sections import worst_value
 
 STEP = {TUNED: "after tuning", ENCODED: "after encoding"}
 """How the reconstructions of a row are called in headlines, the last one first."""
-TAIL = 0.05
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A headline number and a sentence on what it means."""
-
-    label: str
-    value: str
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -69,15 +61,6 @@ class Effect:
     sides: list[Side]
 
 
-@dataclass(frozen=True)
-class Plot:
-    """A histogram with its legend: the names of the series, in the order of their colours."""
-
-    title: str
-    svg: Markup
-    legend: tuple[str, ...]
-
-
 def measure_gains(rows: Rows) -> list[Gain]:
     """Compare encoded and tuned pictures by every score that has one of them."""
     return [_gain(rows, score) for score in _inversion_scores(rows)]
@@ -88,15 +71,6 @@ def measure_effects(
 ) -> list[Effect]:
     """Summarise every planned edit; ``layers`` and ``orders`` are texts by column."""
     return [_effect(rows, edit, orders.get(edit.column, ""), layers.get(edit.column, "")) for edit in plan]
-
-
-def count_tiles(rows: Rows) -> Iterator[Tile]:
-    """Say how many rows there are, and what became of them."""
-    failed = rows.total - rows.ok
-    yield Tile("Rows", f"{rows.total:,}", "Every row of the dataset is in the output, with a status.")
-    flags = "".join(f" {flag.capitalize()}: {n:,}." for flag, n in sorted(rows.flags.items()))
-    yield Tile("Finished", f"{rows.ok:,}", "Rows that passed all stages." + flags)
-    yield Tile("Rejected", f"{failed:,}", "The reasons are given below." if failed else "No row failed.")
 
 
 def gain_tiles(gains: Iterable[Gain]) -> Iterator[Tile]:
@@ -152,13 +126,12 @@ def _plot(rows: Rows, title: str, scores: Iterable[Score | None]) -> Plot:
 def _gain(rows: Rows, score: Score) -> Gain:
     encoded, tuned = (rows.values_of(rows.same(score, picture)) for picture in (ENCODED, TUNED))
     last, meaning = tuned if len(tuned) else encoded, score.meaning
-    tail = TAIL if meaning.better == "higher" else 1 - TAIL
     return Gain(
         score,
         meaning.show(float(encoded.mean())) if len(encoded) else "",
         meaning.show(float(tuned.mean())) if len(tuned) else "",
         meaning.show_change(float(encoded.mean()), float(tuned.mean())) if len(encoded) and len(tuned) else "",
-        meaning.show(float(np.quantile(last, tail))) if len(last) else "",
+        meaning.show(worst_value(score, last)) if len(last) else "",
     )
 
 

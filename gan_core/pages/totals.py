@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from gan_core.edits.plan import plan_edits
 from gan_core.meaning import Meaning
-from gan_core.metrics.names import Score, find_score
-from gan_core.report.numbers import STEP, Tile
-from gan_core.report.rows import Rows
+from gan_core.metrics.names import Score
+from gan_core.pages.numbers import STEP
+from gan_core.pages.page import Block, Cell, Cells, Column, Table, Text, Tile
+from gan_core.pages.rows import Rows, explainer
 from gan_core.runs.run import Run
-from gan_core.runs.summary import load_summary
+from gan_core.runs.summary import find_summary
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,28 @@ class Totals:
 
 def read_totals(run: Run, rows: Rows) -> Totals:
     """Read the metrics that compare sets; means over rows are left out, a page computes its own."""
-    try:
-        summary = load_summary(run.output)
-    except (FileNotFoundError, ValueError):
-        return Totals()
-    edits = plan_edits(run.params.edits)
-    found = {find_score(name, edits): v for name, v in summary["metrics"].items() if name not in rows.scores}
+    summary, explain = find_summary(run.output), explainer(run)
+    found = {explain(name): v for name, v in summary["metrics"].items() if name not in rows.scores}
     pictures = sorted({score.picture for score in found}, key=_order)
     omitted: dict[str, list[str]] = {}
     for name, reason in summary["omitted"].items():
         omitted.setdefault(reason, []).append(name)
     return Totals(pictures, list(_table(found)), omitted)
+
+
+def totals_table(totals: Totals, head: str) -> list[Block]:
+    """Put the metrics of sets into a table under ``head``, and say which were left out and why."""
+    rows: list[Cells] = [
+        [Cell(t.meaning.label, t.meaning.help), *(_show(t, picture) for picture in totals.pictures)]
+        for t in totals.table
+    ]
+    heads = [Column(head, number=False), *(Column(picture or "all") for picture in totals.pictures)]
+    omitted = [Text(f"Left out ({reason}): {', '.join(names)}.") for reason, names in totals.omitted.items()]
+    return [*([Table(heads, rows)] if rows else []), *omitted]
+
+
+def _show(total: Total, picture: str) -> str:
+    return total.meaning.show(total.values[picture]) if picture in total.values else ""
 
 
 def total_tiles(totals: Totals) -> Iterator[Tile]:
@@ -60,8 +71,8 @@ def _table(found: dict[Score, float]) -> Iterator[Total]:
         yield Total(same[0].meaning, {score.picture: found[score] for score in same})
 
 
-def _metric(score: Score) -> tuple[str, str]:
-    return score.metric, score.extractor
+def _metric(score: Score) -> tuple[str, bool, str]:
+    return score.metric, not score.meaning.headline, score.extractor
 
 
 def _order(picture: str) -> tuple[bool, bool, str]:
