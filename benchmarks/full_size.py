@@ -110,9 +110,9 @@ def settings(models: dict[str, str], size: int, steps: int) -> dict[str, Any]:
 
 def run_flow(folder: Path, overrides: dict[str, Any]) -> dict[str, float]:
     """Run the chain; seconds by stage, of all of it, and the peak of this process in MB."""
+    from gan_core.pages.stages import summarise_stages
     from gan_core.plain import run_plain
     from gan_core.recipes.base import plan_run
-    from gan_core.report.stages import summarise_stages
 
     begin = time.perf_counter()
     plan = plan_run(str(folder / "photographs"), str(folder / "run"), overrides=overrides)

@@ -100,9 +100,9 @@ def edit_scores(rows: DataFrame, name: str) -> dict[str, float]:
     room = rows[name] < (factor.low + factor.high) / 2
     up, down = edit_column(name, 1.0), edit_column(name, -1.0)
     move = rows[f"{name}/{up}"].where(room, -rows[f"{name}/{down}"]).mean()
-    after = rows[f"identity_toy/{up}"].where(room, rows[f"identity_toy/{down}"]).mean()
+    after = rows[f"identity/toy/{up}"].where(room, rows[f"identity/toy/{down}"]).mean()
     other = rows[f"side_effect/{up}"].where(room, rows[f"side_effect/{down}"]).mean()
-    return {"move": move, "identity_kept": after / rows["identity_toy/tuned"].mean(), "side_effect": other}
+    return {"move": move, "identity_kept": after / rows["identity/toy/tuned"].mean(), "side_effect": other}
 
 
 @torch.no_grad()
@@ -149,16 +149,16 @@ def main() -> None:
         multiple = {} if options.skip_fid else {"fid_floor_multiple": floor_multiple(pool)}
         rows = DataFrame(list(examine_all(pool, options.images, tuple(options.set))))
     mean = rows.mean()
-    for name in ("mse", "psnr", "lpips_toy", "identity_toy"):
+    for name in ("mse", "psnr", "lpips/toy", "identity/toy"):
         print(f"{name:13} encoded {mean[f'{name}/encoded']:8.4f}   tuned {mean[f'{name}/tuned']:8.4f}")
     edits = DataFrame({name: edit_scores(rows, name) for name in EDITS}).T
     print(edits.round(3).to_string())
     print_result(
         mse_ratio=mean["mse/encoded"] / mean["mse/tuned"],
-        lpips_ratio=mean["lpips_toy/encoded"] / mean["lpips_toy/tuned"],
+        lpips_ratio=mean["lpips/toy/encoded"] / mean["lpips/toy/tuned"],
         psnr_tuned=mean["psnr/tuned"],
-        identity_encoded=mean["identity_toy/encoded"],
-        identity_tuned=mean["identity_toy/tuned"],
+        identity_encoded=mean["identity/toy/encoded"],
+        identity_tuned=mean["identity/toy/tuned"],
         attribute_move=edits["move"].min(),
         identity_kept=edits["identity_kept"].min(),
         tune_seconds=mean["tune_seconds"],

@@ -110,7 +110,7 @@ def _run_command(
     typer.echo(f"{output}: {sum(made.rows.values())} rows in {len(made.shards)} shards: {' → '.join(made.stages)}")
     connect(typer.echo)
     from flows.run_dataset import start
-    from gan_core.report.stages import describe_stages
+    from gan_core.pages.stages import describe_stages
 
     start(plan, params, overrides, update)
     for line in describe_stages(made):

@@ -5,14 +5,11 @@ import io
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-import pyarrow as pa
 from PIL import Image, ImageDraw
 
-from gan_core.report.pictures import read_strips
-from gan_core.report.rows import read_rows_of
-from gan_core.runs.run import Run
-from gan_core.storage.shards import BASE_NAMES, open_shard
-from gan_core.storage.urls import join_url
+from gan_core.pages.pictures import read_images
+from gan_core.pages.rows import read_rows_of, read_scores
+from gan_core.runs.run import SOURCE, Run
 
 CELL = 96
 HEADER = 14
@@ -22,9 +19,7 @@ def score_table(run: Run) -> pd.DataFrame:
     """Return one line for each row of the run: shard, key, status, reason and its scores (NaN where there are none)."""
     parts = []
     for shard in run.shards:
-        with open_shard(join_url(run.output, run.stages[-1], shard)) as file:
-            scores = [field.name for field in file.schema_arrow if pa.types.is_floating(field.type)]
-            part = file.read(columns=[*BASE_NAMES, *scores]).to_pandas()
+        part = read_scores(run, shard)
         part.insert(0, "shard", shard)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
@@ -35,9 +30,9 @@ def picture_grids(run: Run, rows: int) -> dict[str, Image.Image]:
     found = read_rows_of(run)
     grids = {}
     for name, lines in {"sample": found.sample[:rows], "worst": found.worst[:rows]}.items():
-        strips = read_strips(run, lines, ("source", *run.stages))
-        if strips:
-            grids[name] = draw_grid([strips[line.shard, line.position] for line in lines])
+        images = read_images(run, lines, (SOURCE, *run.stages))
+        if images:
+            grids[name] = draw_grid([images[line.shard, line.position] for line in lines])
     return grids
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from prefect import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict
 
+from gan_core.metrics.names import normal_name
 from gan_core.params import TrackParams
 from gan_core.recipes.base import recipe_of
 from gan_core.runs.run import PENDING, Run, flatten
@@ -23,6 +25,7 @@ from tasks.versions import dvc_hashes, git_sha
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI")
+REFUSED = re.compile(r"[^\w.\- :/]")
 
 
 class Record(BaseModel):
@@ -89,9 +92,12 @@ def tracking_uri(params: TrackParams) -> str:
 
 
 def read_record(output: str) -> Record | None:
-    """Return what waits to be logged, if anything does."""
+    """Return what waits to be logged, its metrics under the names that they have now, if anything does."""
     path = join_url(output, PENDING)
-    return Record.model_validate_json(read_bytes(path)) if exists(path) else None
+    if not exists(path):
+        return None
+    record = Record.model_validate_json(read_bytes(path))
+    return record.model_copy(update={"metrics": {normal_name(name): v for name, v in record.metrics.items()}})
 
 
 def write_record(output: str, record: Record) -> None:
@@ -128,9 +134,14 @@ def _dataset_digest(run: Run, hashes: Mapping[str, str]) -> str:
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Leave out NaN and infinity, and write ``smile@+1`` as ``smile:1``: MLflow takes no ``@`` and no ``+``."""
+    """Leave out NaN and infinity, and name the rest as MLflow takes it."""
     refused = sorted(name for name, value in metrics.items() if not math.isfinite(value))
     if refused:
         get_run_logger().warning("not logged, because not finite: %s", ", ".join(refused))
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    return {name.replace("@+", ":").replace("@", ":"): value for name, value in finite.items()}
+    return {tracked_name(name): value for name, value in finite.items()}
+
+
+def tracked_name(name: str) -> str:
+    """Write a metric's name as MLflow takes it: ``smile@+1`` as ``smile:1``, what it refuses elsewhere as ``_``."""
+    return REFUSED.sub("_", name.replace("@+", ":").replace("@", ":"))

@@ -30,10 +30,10 @@ MAY_UNPICKLE = Path("gan_core/checkpoints")
 MAX_FILE, MAX_FUNCTION = 400, 60
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "basics": ("errors", "registry", "sections", "params", "rows", "precision", "batching", "geometry"),
+    "basics": ("errors", "meaning", "registry", "sections", "params", "rows", "precision", "batching", "geometry"),
     "storage": ("storage", "importers", "checkpoints"),
     "networks": ("generators", "encoders", "judges", "loading"),
-    "methods": ("align", "inversion", "editing", "paths", "composition", "compose", "translation", "metrics"),
+    "methods": ("align", "inversion", "editing", "paths", "compose", "translation", "metrics"),
     "combinations of methods, and files of others": ("edits", "published"),
     "runs": ("runs",),
     "stages": ("stages",),

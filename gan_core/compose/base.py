@@ -16,11 +16,25 @@ from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Branch
 from gan_core.loading import load_generator
+from gan_core.meaning import Meaning
 from gan_core.params import CompositionSpec, ModelPaths
 from gan_core.registry import Registry
 
-SCORES = ("seam", "outside_change")
-"""Columns for the scores of an operation."""
+SCORES: dict[str, Meaning] = {
+    "seam": Meaning(
+        "Seam",
+        better="lower",
+        digits=2,
+        sentence="Mean step across the joins, as a multiple of the mean step elsewhere; a join shows above 1.",
+    ),
+    "outside_change": Meaning(
+        "Change outside",
+        better="lower",
+        digits=3,
+        sentence="Mean change outside of the boxes, as a share of the change inside.",
+    ),
+}
+"""Columns that an operation may score its pictures in, with what they mean."""
 S = TypeVar("S", bound=CompositionSpec)
 
 

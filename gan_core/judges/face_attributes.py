@@ -125,7 +125,7 @@ class FaceAttributes:
 
     def __init__(self, models: ModelPaths) -> None:
         loaded: Loaded[Any] = load_network(models.attributes)
-        self.suffix = f"_{loaded.card.name}"
+        self.suffix = f"/{loaded.card.name}"
         self.network: FaceRegressor = loaded.model
         self.names = list(self.network.names)
         self._identity = {"attributes_sha256": loaded.sha256}

@@ -1,12 +1,16 @@
 """What an edit changed: the attribute it is for, as a share of that attribute's range, and the others by mistake."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 
+from gan_core.editing.planned import PlannedEdit
 from gan_core.judges.face_attributes import load_attributes
 from gan_core.judges.pictures import Pictures
-from gan_core.metrics.base import ENCODED, METRICS, TUNED, Columns, RowMetric, Setting
+from gan_core.meaning import Meaning
+from gan_core.metrics.base import ENCODED, METRICS, TUNED, Columns, RowMetric, ScoreName, Setting
 
 SIDE_EFFECT = "side_effect"
 
@@ -27,8 +31,23 @@ class AttributeChange(RowMetric):
     """Per edit, against the reconstruction it started from: ``<attribute>/<edit>`` and ``side_effect/<edit>``.
 
     An edit whose target is no attribute has the side effect only. With a published regressor its name is part of the
-    columns: ``age_fairface/<edit>``.
+    columns: ``age/fairface/<edit>``.
     """
+
+    name: ClassVar[str] = SIDE_EFFECT
+    meaning: ClassVar[Meaning] = Meaning(
+        "Side effect", "", "lower", 3, "Mean change of all other attributes, as a share of their ranges."
+    )
+    change: ClassVar[Meaning] = Meaning(
+        "", digits=2, sentence="Change of the edited attribute, as a share of its range.", signed=True
+    )
+
+    @classmethod
+    def explain(cls, name: ScoreName, edits: Sequence[PlannedEdit] = ()) -> Meaning | None:
+        if not any(edit.target == name.metric and edit.column == name.picture for edit in edits):
+            return super().explain(name, edits)
+        label = name.metric.replace("_", " ").capitalize()
+        return replace(cls.change, label=f"{label} ({name.extractor})" if name.extractor else label)
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from gan_core.editing.planned import PlannedEdit
 from gan_core.judges.pictures import Pictures
+from gan_core.meaning import Meaning
 from gan_core.params import MeasureParams, ModelPaths
 from gan_core.registry import Registry
 
@@ -54,11 +55,34 @@ class Summary:
     omitted: dict[str, str] = field(default_factory=dict)
 
 
+class ScoreName(NamedTuple):
+    """The name of a column or of a total, taken apart: ``<metric>[/<extractor>]/<picture>``."""
+
+    metric: str
+    extractor: str
+    picture: str
+
+
 class Metric(ABC):
-    """One entry of ``measure.metrics``: scores rows, gathers statistics, and turns merged ones into numbers."""
+    """One entry of ``measure.metrics``: scores rows, gathers statistics, and turns merged ones into numbers.
+
+    Its columns and totals are called ``<name>[/<extractor>]/<picture>``, and ``meaning`` says how they are shown; one
+    without a name is shown by its columns' names. A metric whose numbers mean several things overrides ``explain``.
+    """
+
+    name: ClassVar[str] = ""
+    meaning: ClassVar[Meaning] = Meaning("")
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
+
+    @classmethod
+    def explain(cls, name: ScoreName, edits: Sequence[PlannedEdit] = ()) -> Meaning | None:
+        """Return what a number of this metric means, ``None`` for one of another metric; ``edits`` are the run's."""
+        if name.metric != cls.name:
+            return None
+        label = f"{cls.meaning.label} ({name.extractor})" if name.extractor else cls.meaning.label
+        return replace(cls.meaning, label=label)
 
     @property
     def columns(self) -> list[str]:
@@ -92,19 +116,15 @@ METRICS: Registry[type[Metric]] = Registry("metric", "gan_core.metrics")
 
 
 class RowMetric(Metric):
-    """A metric whose dataset number is the mean of its columns over rows."""
+    """A metric whose total is the mean of its column over rows, under the same name."""
 
     empty: ClassVar[State] = {"n": np.zeros(()), "sum": np.zeros(())}
 
-    def dataset_name(self, column: str) -> str:
-        """What the dataset's number of a column is called."""
-        return column
-
     def update(self, states: States, pictures: Pictures, columns: Columns) -> None:
         for column in self.columns:
-            values, name = columns[column].astype(np.float64), self.dataset_name(column)
+            values = columns[column].astype(np.float64)
             batch = {"n": np.asarray(float(len(values))), "sum": np.asarray(values.sum())}
-            states[name] = self.merge(states.get(name, self.empty), batch)
+            states[column] = self.merge(states.get(column, self.empty), batch)
 
     @classmethod
     def compute(cls, states: States) -> Summary:

@@ -6,6 +6,7 @@ import numpy as np
 
 from gan_core.judges.extractors import EXTRACTORS
 from gan_core.judges.pictures import Pictures
+from gan_core.meaning import Meaning
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, Metric, Setting, State, States, Summary, TooFewError
 
 
@@ -51,6 +52,10 @@ class FrechetInceptionDistance(Metric):
     Left out while there are no more rows than features: the fitted covariance would be singular.
     """
 
+    name: ClassVar[str] = "fid"
+    meaning: ClassVar[Meaning] = Meaning(
+        "FID", "", "lower", 2, "Fréchet distance between the features of two sets of images; 0 means equal."
+    )
     features: ClassVar[str] = "toy-attr"
 
     def __init__(self, setting: Setting) -> None:

@@ -1,6 +1,6 @@
 """Whether a picture still shows the same person: the cosine of two face embeddings."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from gan_core.batching import in_chunks
 from gan_core.judges.faces import FaceEmbedder, warp_faces
 from gan_core.judges.networks import load_network
 from gan_core.judges.pictures import Pictures
+from gan_core.meaning import Meaning
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric, Setting
 
 TOY = "identity"
@@ -21,11 +22,19 @@ def cosine(x: Tensor, y: Tensor) -> Tensor:
 
 @METRICS.register("identity")
 class IdentitySimilarity(RowMetric):
-    """Cosine with the aligned image, of each reconstruction and each edit: ``identity_toy/<picture>`` in [-1, 1].
+    """Cosine with the aligned image, of each reconstruction and each edit: ``identity/toy/<picture>`` in [-1, 1].
 
-    With another embedder in ``models.identity`` its name stands for ``toy``, such as ``arcface-ir-se50``. The dataset's
-    numbers are called ``identity/toy/<picture>``.
+    With another embedder in ``models.identity`` its name stands for ``toy``, such as ``arcface-ir-se50``.
     """
+
+    name: ClassVar[str] = "identity"
+    meaning: ClassVar[Meaning] = Meaning(
+        "Identity",
+        "",
+        "higher",
+        3,
+        "Cosine between the face embeddings of this image and the aligned one; 1 is equal.",
+    )
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -35,7 +44,7 @@ class IdentitySimilarity(RowMetric):
 
     @property
     def columns(self) -> list[str]:
-        return [f"identity_{self.extractor}/{picture}" for picture in self.setting.pictures]
+        return [f"{self.name}/{self.extractor}/{picture}" for picture in self.setting.pictures]
 
     def identity(self) -> dict[str, Any]:
         return {"identity_sha256": self._sha256}
@@ -51,6 +60,3 @@ class IdentitySimilarity(RowMetric):
         if isinstance(network, FaceEmbedder) and network.by_landmarks and pictures.points:
             return in_chunks(network.embed, warp_faces(pictures[picture], pictures.points))
         return in_chunks(network, pictures[picture])
-
-    def dataset_name(self, column: str) -> str:
-        return column.replace("_", "/", 1)

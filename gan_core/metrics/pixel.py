@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from gan_core.judges.pictures import Pictures
+from gan_core.meaning import Meaning
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric
 
 PSNR_CEILING = 100.0
@@ -23,8 +24,6 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
 class PixelMetric(RowMetric):
     """A difference between the aligned image and each reconstruction; columns ``<name>/<picture>``."""
 
-    name: str
-
     @property
     def columns(self) -> list[str]:
         return [f"{self.name}/{picture}" for picture in self.setting.inversions]
@@ -42,6 +41,13 @@ class MeanSquaredError(PixelMetric):
     """Mean squared error on [-1, 1]."""
 
     name = "mse"
+    meaning = Meaning(
+        "MSE",
+        better="lower",
+        digits=4,
+        sentence="Mean squared difference from the aligned image, pixels in [−1, 1]; 0 means equal.",
+        headline=False,
+    )
 
     def difference(self, x: Tensor, y: Tensor) -> np.ndarray:
         return mse(x, y).numpy()
@@ -52,6 +58,9 @@ class PeakSignalToNoise(PixelMetric):
     """PSNR in dB; the dataset's number is the mean over rows."""
 
     name = "psnr"
+    meaning = Meaning(
+        "PSNR", "dB", "higher", 1, "Peak signal-to-noise ratio: how close the pixels are to the aligned image."
+    )
 
     def difference(self, x: Tensor, y: Tensor) -> np.ndarray:
         return psnr(x, y).numpy()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from gan_core.metrics.base import METRICS, States
+from gan_core.metrics.names import normal_name
 
 SEPARATOR = "|"
 
@@ -20,11 +21,11 @@ def pack(states: Mapping[str, States]) -> dict[str, np.ndarray]:
 
 
 def unpack(arrays: Mapping[str, np.ndarray]) -> dict[str, States]:
-    """The inverse of ``pack``."""
+    """The inverse of ``pack``; names that were packed by an earlier version are as they are called now."""
     states: dict[str, States] = {}
     for key, value in arrays.items():
         metric, name, field = key.split(SEPARATOR)
-        states.setdefault(metric, {}).setdefault(name, {})[field] = value
+        states.setdefault(metric, {}).setdefault(normal_name(name), {})[field] = value
     return states
 
 

@@ -1,7 +1,9 @@
 """Sliced Wasserstein distance between Laplacian pyramids, as defined by ProGAN (Karras et al. 2018, section 5)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,8 +11,20 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from gan_core.batching import LARGE
+from gan_core.editing.planned import PlannedEdit
 from gan_core.judges.pictures import Pictures
-from gan_core.metrics.base import ALIGNED, METRICS, Columns, Metric, State, States, Summary, TooFewError
+from gan_core.meaning import Meaning
+from gan_core.metrics.base import (
+    ALIGNED,
+    METRICS,
+    Columns,
+    Metric,
+    ScoreName,
+    State,
+    States,
+    Summary,
+    TooFewError,
+)
 from gan_core.storage.images import to_uint8
 
 COARSEST = 16
@@ -125,6 +139,20 @@ class SlicedWasserstein(Metric):
     Over the ``measure.swd_images`` rows whose keys hash lowest, or all rows if there are fewer. With
     ``measure.swd_edits`` edits as well.
     """
+
+    name: ClassVar[str] = "swd"
+    meaning: ClassVar[Meaning] = Meaning(
+        "SWD", "", "lower", 1, "Sliced Wasserstein distance × 1000 between patches of two sets of images."
+    )
+
+    @classmethod
+    def explain(cls, name: ScoreName, edits: Sequence[PlannedEdit] = ()) -> Meaning | None:
+        if name.metric != cls.name:
+            return None
+        if name.extractor in ("", "mean"):
+            return cls.meaning
+        sentence = "The part of it at one level of the Laplacian pyramid."
+        return replace(cls.meaning, label=f"SWD at {name.extractor} px", sentence=sentence, headline=False)
 
     def update(self, states: States, pictures: Pictures, columns: Columns) -> None:
         params = self.setting.params

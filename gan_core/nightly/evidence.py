@@ -12,6 +12,7 @@ from gan_core.metrics.base import ALIGNED, ENCODED
 from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, sliced_of
 from gan_core.metrics.statistics import merge_all
 from gan_core.nightly.history import SPEED, Measured
+from gan_core.pages.rows import read_scores
 from gan_core.rows import Row
 from gan_core.runs.run import Run
 from gan_core.runs.stage import build_stage
@@ -77,9 +78,9 @@ def _digest(run: Run) -> str:
 
 def _noise_of(run: Run, name: str) -> float:
     if _is("identity", name):
-        column = name.replace("/", "_", 1)
-        scores = [row[column] for row in _fine_rows(run, "measure", ["status", column])]
-        return bootstrap_error(mean_of(np.array(scores, np.float64)), len(scores))
+        frames = (read_scores(run, shard) for shard in run.shards)
+        scores = np.concatenate([f.loc[f["status"] == "ok", name].to_numpy(np.float64) for f in frames])
+        return bootstrap_error(mean_of(scores), len(scores))
     if name == SLICED:
         parts = (read_statistics(join_url(run.output, "measure", shard)) for shard in run.shards)
         states = merge_all(parts)["swd"]

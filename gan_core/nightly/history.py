@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import norm, t
 
 from gan_core.errors import DataError
+from gan_core.meaning import Meaning
+from gan_core.metrics.names import find_score
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import exists, join_url, read_bytes
 
@@ -18,7 +20,14 @@ CHANCE = 0.001
 SPEED = "images_per_s"
 NIGHTS_FOR_SPEED = 7
 """Speed varies from night to night for reasons of the machine: so many nights tell how much."""
-HIGHER_IS_BETTER = ("identity/", SPEED)
+SPEED_MEANING = Meaning(
+    "Images a second", better="higher", sentence="Speed of the encoder on the first rows, measured anew each night."
+)
+
+
+def explain_number(name: str) -> Meaning:
+    """Return what a number of a night means."""
+    return SPEED_MEANING if name == SPEED else find_score(name).meaning
 
 
 class Measured(BaseModel):
@@ -45,7 +54,7 @@ class Finding(BaseModel):
     @property
     def worse(self) -> bool:
         """Whether the number moved to the bad side."""
-        return (self.value < self.usual) == self.metric.startswith(HIGHER_IS_BETTER)
+        return (self.value < self.usual) == (explain_number(self.metric).better == "higher")
 
     def __str__(self) -> str:
         side = "worse" if self.worse else "better"

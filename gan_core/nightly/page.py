@@ -4,23 +4,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from gan_core.nightly.history import Entry, Finding, by_series, nights_needed, trailing, usual_and_band
-from gan_core.report.plots import ticks
+from gan_core.nightly.history import (
+    Entry,
+    by_series,
+    explain_number,
+    nights_needed,
+    trailing,
+    usual_and_band,
+)
+from gan_core.pages.page import Column, Page, Plot, Plots, Section, Table, Text
+from gan_core.pages.plots import ticks
+from gan_core.report.render import render
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import join_url
 
 PAGE = "report.html"
 WIDTH, HEIGHT = 360, 150
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 20
-MEANINGS = {
-    "fid": "Fréchet distance of the encoder's pictures to the aligned faces; lower is better.",
-    "swd": "Sliced Wasserstein distance to the aligned faces; lower is better.",
-    "identity": "Cosine of the identity embeddings with the aligned face; higher is better.",
-    "images_per_s": "Speed of the encoder on the first rows, measured anew each night; higher is better.",
-}
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,6 @@ class Point:
     found: bool
 
 
-@dataclass(frozen=True)
-class Chart:
-    """One number of one encoder on one dataset through the nights."""
-
-    metric: str
-    meaning: str
-    value: str
-    usual: str
-    found: Finding | None
-    svg: Markup
-
-
 def write_page(output: str, history: Sequence[Entry]) -> str:
     """Write ``OUTPUT/report.html`` about all nights and return its path."""
     path = join_url(output, PAGE)
@@ -55,32 +45,51 @@ def write_page(output: str, history: Sequence[Entry]) -> str:
 
 def render_nights(history: Sequence[Entry]) -> str:
     """Return the page about a history that isn't empty."""
-    loader = PackageLoader("gan_core.report", "templates")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     last = max(entry.date for entry in history)
-    series = {names: list(_charts(entries, history)) for names, entries in by_series(history).items()}
+    nights = len({entry.date for entry in history})
     findings = [(entry, finding) for entry in history for finding in entry.findings]
-    return environment.get_template("nights.html.j2").render(
-        last=last,
-        nights=len({entry.date for entry in history}),
-        series=series,
-        newest={names: entries[-1] for names, entries in by_series(history).items()},
-        tonight=[str(finding) for entry, finding in findings if entry.date == last],
-        earlier=[(entry.date, str(finding)) for entry, finding in reversed(findings) if entry.date != last],
+    tonight = [str(finding) for entry, finding in findings if entry.date == last]
+    earlier = [(entry.date, str(finding)) for entry, finding in reversed(findings) if entry.date != last]
+    page = Page(
+        heading="Metrics have moved" if tonight else "No metric has moved",
+        kicker=f"nightly re-evaluation, {last}",
+        subtitle=(
+            f"After {nights} {'night' if nights == 1 else 'nights'}. The shaded band is the range that is explained by "
+            "chance: other rows, and the usual variation from night to night."
+        ),
+        alerts=tonight,
+        sections=[
+            *(_series(i, entries, history) for i, entries in enumerate(by_series(history).values())),
+            *_earlier(earlier),
+        ],
     )
+    return render(page)
 
 
-def _charts(entries: Sequence[Entry], history: Sequence[Entry]) -> Iterator[Chart]:
+def _series(number: int, entries: Sequence[Entry], history: Sequence[Entry]) -> Section:
+    newest = entries[-1]
+    version = f"Version {newest.version} of the registry:" if newest.version else ""
+    which = Text(version, f"{newest.path} {newest.sha256[:12]}".strip())
+    title = f"{newest.encoder} on {newest.dataset}"
+    return Section(title, f"series-{number}", [which, Plots(list(_charts(entries, history)))])
+
+
+def _earlier(findings: Sequence[tuple[str, str]]) -> list[Section]:
+    heads = [Column("night", number=False), Column("what moved", number=False)]
+    return [Section("Earlier findings", "earlier", [Table(heads, findings)])] if findings else []
+
+
+def _charts(entries: Sequence[Entry], history: Sequence[Entry]) -> Iterator[Plot]:
     newest = entries[-1]
     for name, now in newest.measured.items():
         points = [_point(entry, name, history) for entry in entries if name in entry.measured]
-        last = points[-1]
-        usual = "" if last.low is None or last.high is None else f"{(last.low + last.high) / 2:.4g}"
-        band = "" if last.low is None or last.high is None else f" ± {(last.high - last.low) / 2:.2g}"
+        last, meaning = points[-1], explain_number(name)
+        value = meaning.show_with_unit(now.value)
+        if last.low is not None and last.high is not None:
+            value += f", usual {meaning.show((last.low + last.high) / 2)} ± {(last.high - last.low) / 2:.2g}"
         found = next((finding for finding in newest.findings if finding.metric == name), None)
-        yield Chart(name, MEANINGS[name.partition("/")[0]], f"{now.value:.4g}", usual + band, found, draw(name, points))
+        badge = ("worse" if found.worse else "better") if found else ""
+        yield Plot(meaning.label, draw(name, points), value=value, badge=badge, note=f"{name}: {meaning.help}")
 
 
 def _point(entry: Entry, name: str, history: Sequence[Entry]) -> Point:

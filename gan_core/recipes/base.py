@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gan_core.errors import DataError
+from gan_core.pages import generic
+from gan_core.pages.page import Page
 from gan_core.params import Params, load_params
 from gan_core.registry import Registry
 from gan_core.runs.run import SOURCE, Run, begin_run, check_changes, check_folder
@@ -63,6 +65,10 @@ class Recipe(ABC):
     def label(self, run: Run) -> str:
         """What tells runs of this recipe over one dataset apart, in a word or two: the encoder, the task."""
         return self.name
+
+    def page(self, run: Run) -> Page:
+        """The page about a finished run: by default its totals, sample and rejected rows, stages and parameters."""
+        return generic.page(run)
 
     def summarise(self, run: Run) -> dict[str, float]:
         """Write ``summary.json`` and return its metrics; raises ``DataError`` for a shard that isn't finished.

@@ -1,15 +1,16 @@
 """plan → compose: new pictures from the latents of a dataset, or from seeds."""
 
 import json
-from collections import Counter, defaultdict
-from typing import Any, ClassVar
+from collections import defaultdict
+from typing import ClassVar
 
 import numpy as np
-import pyarrow as pa
 
 from gan_core.compose.base import SCORES, check_composer, entry_name
 from gan_core.loading import load_generator
+from gan_core.pages.page import Page
 from gan_core.params import Params
+from gan_core.recipes import compose_page
 from gan_core.recipes.base import RECIPES, Plan, Recipe
 from gan_core.recipes.composition_plan import PLAN, plan_groups, write_plan
 from gan_core.recipes.composition_sources import open_sources
@@ -45,6 +46,9 @@ class ComposeRecipe(Recipe):
     def inputs(self, run: Run) -> list[str]:
         return run.stage_shards(PLAN)
 
+    def page(self, run: Run) -> Page:
+        return compose_page.page(run)
+
     def summarise(self, run: Run) -> dict[str, float]:
         return summarise_compositions(run)
 
@@ -64,30 +68,3 @@ def summarise_compositions(run: Run) -> dict[str, float]:
     total = compute_distances(shards, [entry_name(spec) for spec in run.params.compose.plan])
     total.values |= {name: float(np.mean(values)) for name, values in scores.items()}
     return write_summary(run.output, total, rows)
-
-
-def read_compositions(run: Run, limit: int) -> dict[str, list[dict[str, Any]]]:
-    """Return the first ``limit`` finished rows of each entry by its name; only their pictures are read."""
-    found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for shard in run.shards:
-        room = {name: limit - len(rows) for name, rows in found.items()}
-        with open_shard(run.shard("compose", shard)) as file:
-            wanted = []
-            for i, name in enumerate(file.read(columns=["name"])["name"].to_pylist()):
-                if name and room.setdefault(name, limit) > 0:
-                    room[name] -= 1
-                    wanted.append(i)
-            for row in file.read().take(pa.array(wanted, pa.int64())).to_pylist():
-                found[row["name"]].append(row)
-    return dict(found)
-
-
-def count_failures(run: Run) -> dict[tuple[str, str], int]:
-    """Return how many rows failed by status and reason."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for shard in run.shards:
-        with open_shard(run.shard("compose", shard)) as file:
-            table = file.read(columns=["status", "reason"])
-        pairs = zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)
-        counts.update(pair for pair in pairs if pair[0] != "ok")
-    return dict(counts)

@@ -2,7 +2,9 @@
 
 from typing import ClassVar
 
+from gan_core.pages.page import Page
 from gan_core.params import Params
+from gan_core.recipes import edit_page
 from gan_core.recipes.base import RECIPES, Recipe
 from gan_core.runs.run import Run
 from gan_core.runs.summary import summarise
@@ -22,6 +24,9 @@ class EditRecipe(Recipe):
 
     def label(self, run: Run) -> str:
         return run.params.encode.encoder
+
+    def page(self, run: Run) -> Page:
+        return edit_page.page(run)
 
     def summarise(self, run: Run) -> dict[str, float]:
         return summarise(run.output, "measure")

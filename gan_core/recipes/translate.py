@@ -6,7 +6,9 @@ from typing import ClassVar
 import numpy as np
 
 from gan_core.metrics.base import Summary
+from gan_core.pages.page import Page
 from gan_core.params import Params
+from gan_core.recipes import translate_page
 from gan_core.recipes.base import RECIPES, Recipe
 from gan_core.runs.run import Run
 from gan_core.runs.summary import count_rows, write_summary
@@ -29,6 +31,9 @@ class TranslateRecipe(Recipe):
 
     def label(self, run: Run) -> str:
         return run.params.translate.task
+
+    def page(self, run: Run) -> Page:
+        return translate_page.page(run)
 
     def summarise(self, run: Run) -> dict[str, float]:
         return summarise_translation(run)

@@ -1,10 +1,15 @@
 """Encoders side by side: the columns of the papers' tables, a chart of them, and which is best by a stated rule."""
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from gan_core.meaning import Meaning
+from gan_core.metrics.base import ENCODED
+from gan_core.metrics.names import find_score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -13,16 +18,13 @@ RULE = (
     "The best mean rank over MSE, LPIPS, identity, FID and SWD of the reconstructions and FID and SWD of the edits, "
     "each counted once; of equal ones that with fewer parameters."
 )
-JUDGED = {
-    "mse": "lower",
-    "lpips": "lower",
-    "identity": "higher",
-    "fid": "lower",
-    "swd": "lower",
-    "fid of edits": "lower",
-    "swd of edits": "lower",
+OF_EDITS = " of edits"
+JUDGED = ("mse", "lpips", "identity", "fid", "swd", f"fid{OF_EDITS}", f"swd{OF_EDITS}")
+COSTS = {
+    "parameters": Meaning("Parameters", better="lower"),
+    "images_per_s": Meaning("Images a second", better="higher"),
+    "peak_mb": Meaning("Peak memory, MB", better="lower"),
 }
-COSTS = {"parameters": "lower", "images_per_s": "higher", "peak_mb": "lower"}
 Numbers = dict[str, float]
 
 
@@ -34,8 +36,10 @@ class Comparison:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that all encoders have, those that are judged first."""
-        return [c for c in [*JUDGED, *COSTS] if all(c in numbers for numbers in self.encoders.values())]
+        """The columns that all encoders have: those that are judged, other metrics, costs."""
+        numbers = list(self.encoders.values())
+        others = [c for c in numbers[0] if c not in (*JUDGED, *COSTS) and explain_column(c).better]
+        return [c for c in (*JUDGED, *others, *COSTS) if all(c in found for found in numbers)]
 
     @property
     def ranks(self) -> dict[str, float]:
@@ -59,7 +63,7 @@ class Comparison:
         return [{"encoder": n, **{c: self.encoders[n][c] for c in self.columns}, "mean rank": ranks[n]} for n in order]
 
     def _rank(self, name: str, column: str) -> float:
-        sign = 1 if JUDGED[column] == "lower" else -1
+        sign = 1 if explain_column(column).better == "lower" else -1
         own = sign * self.encoders[name][column]
         others = [sign * numbers[column] for other, numbers in self.encoders.items() if other != name]
         return 1 + sum(value < own for value in others) + 0.5 * sum(value == own for value in others)
@@ -67,19 +71,20 @@ class Comparison:
 
 def numbers_of(metrics: Mapping[str, float], cost: Mapping[str, float]) -> Numbers:
     """Pick the columns out of a run's metrics (reconstructions by the encoder alone) and an encoder's cost."""
-    found = dict(cost)
-    for column, name in {"mse": "mse/encoded", "swd": "swd/mean/encoded"}.items():
-        if name in metrics:
-            found[column] = metrics[name]
-    for column in ("lpips", "identity", "fid"):
-        values = [v for name, v in metrics.items() if name.startswith((f"{column}/", f"{column}_")) and _encoded(name)]
-        if values:
-            found[column] = values[0]
-    for column, start in {"fid of edits": "fid/", "swd of edits": "swd/mean/"}.items():
-        edits = [value for name, value in metrics.items() if name.startswith(start) and "@" in name]
-        if edits:
-            found[column] = float(np.mean(edits))
-    return found
+    found, edits = dict(cost), defaultdict(list)
+    for score in sorted(map(find_score, metrics), key=lambda score: not score.meaning.headline):
+        if score.picture == ENCODED:
+            found.setdefault(score.metric, metrics[score.name])
+        elif "@" in score.picture and score.meaning.headline:
+            edits[f"{score.metric}{OF_EDITS}"].append(metrics[score.name])
+    return found | {column: float(np.mean(values)) for column, values in edits.items() if column in JUDGED}
+
+
+def explain_column(column: str) -> Meaning:
+    """Return what a column of the comparison means."""
+    metric = column.removesuffix(OF_EDITS)
+    meaning = COSTS.get(metric) or find_score(metric).meaning
+    return replace(meaning, label=meaning.label + column.removeprefix(metric))
 
 
 def draw_comparison(comparison: Comparison) -> "Figure":
@@ -90,14 +95,10 @@ def draw_comparison(comparison: Comparison) -> "Figure":
     figure = Figure(figsize=(2.4 * max(len(columns), 1), 0.5 * len(names) + 1.2), layout="constrained")
     for axes, column in zip(np.ravel(figure.subplots(1, max(len(columns), 1), sharey=True)), columns, strict=True):
         values = [comparison.encoders[name][column] for name in names]
-        better = (JUDGED | COSTS)[column]
-        best = (min if better == "lower" else max)(values)
+        meaning = explain_column(column)
+        best = (min if meaning.better == "lower" else max)(values)
         axes.barh(names, values, color=["#1f4e79" if value == best else "#a9c3dc" for value in values])
-        axes.set_title(f"{column.replace('_', ' ')}\n{better} is better", fontsize=9)
+        axes.set_title(f"{meaning.label}\n{meaning.better} is better", fontsize=9)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def _encoded(name: str) -> bool:
-    return name.endswith("/encoded")

@@ -1,4 +1,4 @@
-"""The end of a run: its summary and its report, which stay as they are while the run's results do."""
+"""Write ``summary.json`` and ``report.html``; skip both if ``finished.json`` shows the same results."""
 
 import hashlib
 import json
@@ -12,8 +12,8 @@ from gan_core.storage.receipts import canonical_json, code_version
 from gan_core.storage.urls import hash_file, join_url, read_bytes
 
 FINISHED_FILE = "finished.json"
-VERSION = 1
-"""Goes up with a change in what summaries or reports say of the same shards."""
+VERSION = 2
+"""Is raised with a change in what summaries or reports say of the same shards."""
 
 Result = tuple[str, str, str]
 """Stage, shard and sha256 of what is in it."""
@@ -30,10 +30,9 @@ def finish_run(run: Run, results: Iterable[Result], summarise: Callable[[], dict
         metrics: dict[str, float] = load_summary(run.output)["metrics"]
         return metrics
     metrics = summarise()
-    write_report(run.output)
-    write_bytes(
-        join_url(run.output, FINISHED_FILE), (json.dumps(_describe(run.output, digest), indent=1) + "\n").encode()
-    )
+    write_report(run)
+    finished = json.dumps(_describe(run.output, digest), indent=1) + "\n"
+    write_bytes(run.path(FINISHED_FILE), finished.encode())
     return metrics
 
 

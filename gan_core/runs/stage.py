@@ -1,12 +1,14 @@
 """One stage over one shard: the base class owns counting, rejects, skipping and committing."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from gan_core.meaning import Meaning
 from gan_core.params import Params
 from gan_core.registry import Registry
 from gan_core.rows import Progress, Rejected, Row
@@ -22,13 +24,15 @@ class Stage(ABC):
     ``inputs`` names the earlier stages whose columns ``process`` reads (their shards are joined by key). ``fields`` are
     the columns that it adds to ``key, status, reason, stage``. ``version`` is raised by hand whenever the code gives
     other results than before: shards made by the old code are then redone. ``source`` is the URL of the imported
-    dataset, needed where ``inputs`` has ``"source"``. A stage that takes long may call ``finished`` with the number of
-    rows that it has just done; those it does not tell of count when their batch is written.
+    dataset, needed where ``inputs`` has ``"source"``. ``meanings`` says how pages show float columns that are scores of
+    this stage's own, and totals that are named after them. A stage that takes long may call ``finished`` with the
+    number of rows that it has just done; those it does not tell of count when their batch is written.
     """
 
     name: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]]
     version: ClassVar[int] = 1
+    meanings: ClassVar[Mapping[str, Meaning]] = MappingProxyType({})
     source: str = ""
     fields: Sequence[pa.Field]
     batch_size: int

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gan_core.metrics.base import METRICS, Summary
+from gan_core.metrics.names import normal_name
 from gan_core.metrics.statistics import merge_all
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.receipts import read_statistics, require_receipt
@@ -66,9 +67,18 @@ def write_summary(
 
 
 def load_summary(output: str) -> dict[str, Any]:
-    """Return what ``write_summary`` wrote; raises ``FileNotFoundError`` before that."""
+    """Return what ``write_summary`` wrote, names as they are called now; raises ``FileNotFoundError`` before that."""
     summary: dict[str, Any] = json.loads(read_bytes(join_url(output, SUMMARY_FILE)))
-    return summary
+    named = {part: {normal_name(n): v for n, v in summary[part].items()} for part in ("metrics", "omitted")}
+    return summary | named
+
+
+def find_summary(output: str) -> dict[str, Any]:
+    """Return what ``load_summary`` does, or one without numbers where there is no readable file yet."""
+    try:
+        return load_summary(output)
+    except (FileNotFoundError, ValueError):
+        return {"metrics": {}, "omitted": {}, "rows": {}}
 
 
 def _finite(total: Summary) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The stage that composes: planned groups of codes -> one picture each, of any width and height."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from gan_core.batching import one_thread
 from gan_core.compose.base import OPERATIONS, SCORES, Operation, check_composer, entry_name
 from gan_core.errors import UserError
 from gan_core.loading import load_generator
+from gan_core.meaning import Meaning
 from gan_core.params import ComposeParams, MeasureParams, ModelPaths, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
@@ -36,6 +37,7 @@ class ComposeStage(Stage):
     name: ClassVar[str] = "compose"
     version: ClassVar[int] = 3
     inputs: ClassVar[tuple[str, ...]] = ("plan",)
+    meanings: ClassVar[Mapping[str, Meaning]] = SCORES
     fields: Sequence[pa.Field] = (
         pa.field("image", IMAGE),
         pa.field("inputs", IMAGE),

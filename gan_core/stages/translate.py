@@ -1,6 +1,6 @@
 """The stage that translates: what the task's encoder sees -> an output, its variants, and scores that fit the task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from gan_core.edits.plan import plan_edits
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.judges.segmenter import CLASSES
 from gan_core.loading import load_encoder, load_generator
+from gan_core.meaning import Meaning
 from gan_core.params import ModelPaths, Params, TranslateParams
 from gan_core.rows import Rejected, Row, row_seed
 from gan_core.runs.stage import STAGES, Stage
@@ -24,7 +25,7 @@ from gan_core.storage.images import ImageError, encode_png, image_value, to_uint
 from gan_core.storage.shards import IMAGE, latent_type
 from gan_core.translation.inputs import INPUTS, EncoderInput, check_factors, label_cell, picture_cell
 from gan_core.translation.masks import MASKS
-from gan_core.translation.scores import SCORES_OF, Scorer, Translated
+from gan_core.translation.scores import SCORES, SCORES_OF, Scorer, Translated
 from gan_core.translation.tasks import TASKS, translator_path
 
 INPUT, OUTPUT, LATENT, FACTOR = "input", "output", "latent", "factor"
@@ -43,6 +44,7 @@ class TranslateStage(Stage):
 
     name: ClassVar[str] = "translate"
     inputs: ClassVar[tuple[str, ...]] = ("source",)
+    meanings: ClassVar[Mapping[str, Meaning]] = {name: score.meaning for name, score in SCORES.items()}
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from gan_core.batching import in_chunks
 from gan_core.judges.networks import AttributeRegressor, load_network
 from gan_core.judges.perceptual import load_perceptual
 from gan_core.judges.segmenter import count_overlaps, mean_iou
+from gan_core.meaning import Meaning
 from gan_core.metrics.pixel import mse, psnr
 from gan_core.params import ModelPaths
 from gan_core.translation.degradations import reduce_bicubic
@@ -90,7 +91,7 @@ class Score:
     """A score: the function that computes it ``[B]``, its meaning, and the networks that it needs."""
 
     compute: Callable[[Scorer, Translated], Tensor]
-    sentence: str
+    meaning: Meaning
     networks: tuple[str, ...] = ()
     needs_truth: bool = False
 
@@ -141,24 +142,73 @@ def diversity(scorer: Scorer, x: Translated) -> Tensor:
 
 
 SCORES: dict[str, Score] = {
-    "mse": Score(lambda s, x: mse(x.output, truth_of(x)), "mean squared error on [-1, 1]", needs_truth=True),
-    "psnr": Score(lambda s, x: psnr(x.output, truth_of(x)), "PSNR with the truth, dB", needs_truth=True),
+    "mse": Score(
+        lambda s, x: mse(x.output, truth_of(x)),
+        Meaning("MSE", "", "lower", 4, "Mean squared difference from the truth, pixels in [−1, 1]."),
+        needs_truth=True,
+    ),
+    "psnr": Score(
+        lambda s, x: psnr(x.output, truth_of(x)),
+        Meaning("PSNR", "dB", "higher", 1, "Peak signal-to-noise ratio: how close the pixels are to the truth."),
+        needs_truth=True,
+    ),
     "lpips": Score(
-        lambda s, x: s.lpips(x.output, truth_of(x)), "perceptual distance to the truth", ("perceptual",), True
+        lambda s, x: s.lpips(x.output, truth_of(x)),
+        Meaning("LPIPS", "", "lower", 3, "Perceptual distance from the truth; 0 means that it looks the same."),
+        ("perceptual",),
+        needs_truth=True,
     ),
     "identity": Score(
-        lambda s, x: s.cosine(x.output, truth_of(x)), "cosine of the identity embeddings", ("identity",), True
+        lambda s, x: s.cosine(x.output, truth_of(x)),
+        Meaning("Identity", "", "higher", 3, "Cosine between the face embeddings of output and truth; 1 is equal."),
+        ("identity",),
+        needs_truth=True,
     ),
-    "yaw_before": Score(lambda s, x: s.degrees(x.inputs), "turn of the head that came in, degrees", ("attributes",)),
-    "yaw_after": Score(lambda s, x: s.degrees(x.output), "turn of the head that came out, degrees", ("attributes",)),
+    "yaw_before": Score(
+        lambda s, x: s.degrees(x.inputs),
+        Meaning("Yaw before", "°", "", 1, "How far the head of the input is turned to either side."),
+        ("attributes",),
+    ),
+    "yaw_after": Score(
+        lambda s, x: s.degrees(x.output),
+        Meaning("Yaw after", "°", "lower", 1, "How far the head of the output is turned to either side."),
+        ("attributes",),
+    ),
     "mean_iou": Score(
-        label_agreement, "IoU, over the classes, of the label map given and that of the output", ("segmenter",)
+        label_agreement,
+        Meaning(
+            "Mean IoU",
+            "",
+            "higher",
+            3,
+            "Intersection over union of the label map given and that of the output, averaged over the classes.",
+        ),
+        ("segmenter",),
     ),
-    "edges": Score(edge_agreement, "F1 of the lines given and the borders in the output", ("segmenter",)),
-    "consistency": Score(data_consistency, "PSNR of output and input after reduction by the factor, dB"),
-    "mse_hidden": Score(hidden_error, "squared error where the mask hides", needs_truth=True),
-    "mse_shown": Score(lambda s, x: hidden_error(s, x, False), "squared error where it doesn't", needs_truth=True),
-    "diversity": Score(diversity, "perceptual distance between two variants", ("perceptual",)),
+    "edges": Score(
+        edge_agreement,
+        Meaning("Edge F1", "", "higher", 3, "F1 score between the lines given and the borders in the output."),
+        ("segmenter",),
+    ),
+    "consistency": Score(
+        data_consistency,
+        Meaning("Consistency", "dB", "higher", 1, "PSNR between output and input, both reduced by the row's factor."),
+    ),
+    "mse_hidden": Score(
+        hidden_error,
+        Meaning("MSE hidden", "", "lower", 4, "Mean squared difference from the truth where the mask hides."),
+        needs_truth=True,
+    ),
+    "mse_shown": Score(
+        lambda s, x: hidden_error(s, x, False),
+        Meaning("MSE shown", "", "lower", 4, "Mean squared difference from the truth where the mask does not hide."),
+        needs_truth=True,
+    ),
+    "diversity": Score(
+        diversity,
+        Meaning("Diversity", "", "higher", 3, "Mean perceptual distance between any two of a row's variants."),
+        ("perceptual",),
+    ),
 }
 SCORES_OF: dict[str, tuple[str, ...]] = {
     "inversion": ("mse", "psnr", "lpips", "identity"),

@@ -59,7 +59,7 @@ def test_a_worse_encoder_is_found_and_an_unchanged_night_does_nothing_twice(
     last = read_history("runs/nightly")[-1]
     assert (last.date, last.version, last.tracked) == ("2026-11-20", "2", True)
     assert FID in {finding.metric for finding in last.findings}
-    assert "Something has moved" in Path("runs/nightly/report.html").read_text()
+    assert "Metrics have moved" in Path("runs/nightly/report.html").read_text()
 
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(f"{load_params().track.experiment}-nightly")

@@ -40,7 +40,7 @@ def test_a_dataset_is_translated_and_nothing_vanishes(params: Path, on_server: s
     assert summary["metrics"] == metrics and set(metrics) == {"mean_iou", "lpips", "diversity"}
     assert summary["rows"] == {"bad_labels": 2, "ok": 6}
     page = (params / "out/report.html").read_text()
-    assert page.count('alt="output of') == 6 and page.count('alt="truth of') == 6 and "bad_labels" in page
+    assert page.count('alt="output image of') == 6 and page.count('alt="truth image of') == 6 and "bad_labels" in page
     assert (params / "out/tracking.json").is_file()
 
     before = [Receipt.model_validate_json(p.read_text()) for p in sorted((params / "out").glob("*/*.receipt.json"))]

@@ -17,14 +17,16 @@ from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import Run, begin_run
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.shards import IMAGE, ShardWriter
-from tasks.record import read_record, tracking_uri
+from tasks.record import make_record, read_record, tracking_uri, write_record
 from tasks.shards import Done
 from tasks.tracking import runs as tracking
 from tasks.tracking.client import artifact_folder
 
 METRICS = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile@+1": 0.9, "swd/smile@-0.5": 3.0, "bad/score": float("nan")}
+METRICS |= {"mse/old (1)@+1": 0.25}
+LOGGED = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile:1": 0.9, "swd/smile:-0.5": 3.0, "mse/old _1_:1": 0.25}
 SHARD = "shard-00000.parquet"
-SCORES = {"identity_toy/tuned": pa.field("identity_toy/tuned", pa.float32())}
+SCORES = {"identity/toy/tuned": pa.field("identity/toy/tuned", pa.float32())}
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def run(project: Path, tiny_dataset: str) -> Run:
         writer.write([row | ({"image": picture} if row["status"] == "ok" else {}) for row in base])
     with ShardWriter(f"out/measure/{SHARD}", list(SCORES.values())) as writer:
         scores = (0.9, None, 0.4)
-        writer.write([row | {"identity_toy/tuned": s} for row, s in zip(base, scores, strict=True)])
+        writer.write([row | {"identity/toy/tuned": s} for row, s in zip(base, scores, strict=True)])
     return run
 
 
@@ -65,7 +67,7 @@ def test_a_run_carries_params_metrics_tags_and_its_dataset(run: Run) -> None:
     (logged,) = runs(run)
     assert logged.info.run_id == run_id and logged.info.status == "FINISHED"
     assert logged.info.start_time == 1_700_000_000_000
-    assert logged.data.metrics == {"fid/toy-attr/tuned": 12.5, "identity/toy/smile:1": 0.9, "swd/smile:-0.5": 3.0}
+    assert logged.data.metrics == LOGGED
     assert logged.data.params["align.size"] == "64" and "smile" in logged.data.params["edits"]
     (used,) = logged.inputs.dataset_inputs
     assert used.dataset.digest == logged.data.tags["dataset.digest"]
@@ -79,7 +81,7 @@ def test_pictures_and_rows_have_steady_names(run: Run) -> None:
     client = MlflowClient(run.params.track.uri)
     run_id = track(run)
     rows = json.loads(Path(client.download_artifacts(run_id, "rows.json")).read_text())
-    assert rows["columns"] == ["shard", "key", "status", "reason", "stage", "identity_toy/tuned"]
+    assert rows["columns"] == ["shard", "key", "status", "reason", "stage", "identity/toy/tuned"]
     assert [line[2] for line in rows["data"]] == ["ok", "not_an_image", "ok"]
     names = sorted(f.path for f in client.list_artifacts(run_id, "images") if f.path.endswith(".png"))
     assert [name.split("+")[0] for name in names] == ["images/faces~sample", "images/faces~worst"]
@@ -87,6 +89,14 @@ def test_pictures_and_rows_have_steady_names(run: Run) -> None:
     assert shown == {"faces-sample.png", "faces-worst.png"}
     with Image.open(client.download_artifacts(run_id, names[1])) as grid:
         assert grid.size == (2 * 96, 14 + 2 * 96)
+
+
+def test_a_record_of_the_last_release_is_logged_under_the_names_of_today(run: Run) -> None:
+    with disable_run_logger():
+        write_record("out", make_record(run, "digest", {"lpips_toy/tuned": 0.5}, 1.0))
+        tracking.sync("out")
+    (logged,) = runs(run)
+    assert logged.data.metrics == {"lpips/toy/tuned": 0.5}
 
 
 def test_the_same_results_are_logged_once_and_new_ones_again(run: Run) -> None:

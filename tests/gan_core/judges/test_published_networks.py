@@ -197,10 +197,9 @@ def test_metrics_carry_the_name_of_what_measured(tmp_path: Path, tiny_models: di
         paths[entry] = str(tmp_path / f"{name}.safetensors")
         save_checkpoint(paths[entry], network.state_dict(), card)
     setting = Setting(MeasureParams(), ModelPaths(**paths), tuned=False)
-    assert METRICS.get("identity")(setting).columns == ["identity_arcface-ir-se50/encoded"]
-    assert METRICS.get("identity")(setting).dataset_name("identity_arcface-ir-se50/x") == "identity/arcface-ir-se50/x"
+    assert METRICS.get("identity")(setting).columns == ["identity/arcface-ir-se50/encoded"]
     assert METRICS.get("attributes")(setting).extractor.names == ["gender", "age"]
-    assert METRICS.get("attributes")(setting)._column("age", "e") == "age_fairface/e"
+    assert METRICS.get("attributes")(setting)._column("age", "e") == "age/fairface/e"
 
 
 def test_faces_are_laid_on_their_landmarks() -> None:
@@ -237,5 +236,5 @@ def test_curricularface_compares_faces_by_their_landmarks(tmp_path: Path, tiny_m
     images = {"aligned": torch.rand(1, 3, 64, 64) * 2 - 1, "encoded": torch.rand(1, 3, 64, 64) * 2 - 1}
     with_points = metric.score(Pictures(images, ["a"], points=[REFERENCE * 0.5]))
     without = metric.score(Pictures(images, ["a"]))
-    assert list(with_points) == ["identity_curricularface-ir101/encoded"]
+    assert list(with_points) == ["identity/curricularface-ir101/encoded"]
     assert with_points != without

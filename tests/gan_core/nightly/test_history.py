@@ -95,8 +95,8 @@ def test_the_history_outlives_the_process_and_damage_is_told(tmp_path: Path) -> 
 def test_the_page_shows_every_series_and_marks_what_moved() -> None:
     nights = [night(day, fid=(9.0 + day % 2 / 10, 0.3), speed=(40.0, 1.0)) for day in range(1, 8)]
     page = render_nights(run_nights(nights)[0])
-    assert "Nothing has moved" in page and 'class="found"' not in page and page.count('class="dot"') == 14
+    assert "No metric has moved" in page and 'class="found"' not in page and page.count('class="dot"') == 14
     page = render_nights(run_nights([*nights, night(8, fid=(20.0, 0.3), speed=(40.0, 1.0))])[0])
-    assert "Something has moved" in page and page.count('class="found"') == 1
+    assert "Metrics have moved" in page and page.count('class="found"') == 1
     assert "fid/toy-attr/encoded is 20, usual is 9.1" in page and 'class="band"' in page
     assert "psp on sample" in page and "<script" not in page

@@ -23,8 +23,8 @@ FAULTS = (
     (HOSTILE, "no_face", "no face <b>at all</b> was found", None),
 )
 SCORES = {
-    "encoded": {"mse": 0.04, "psnr": 20.0, "lpips_toy": 0.2, "identity_toy": 0.7},
-    "tuned": {"mse": 0.004, "psnr": 31.0, "lpips_toy": 0.04, "identity_toy": 0.95},
+    "encoded": {"mse": 0.04, "psnr": 20.0, "lpips/toy": 0.2, "identity/toy": 0.7},
+    "tuned": {"mse": 0.004, "psnr": 31.0, "lpips/toy": 0.04, "identity/toy": 0.95},
 }
 
 
@@ -49,7 +49,7 @@ def scores_of(seed: int, run: Run) -> Row:
     found = {f"{m}/{p}": v * random.uniform(0.9, 1.04) for p in pictures for m, v in SCORES[p].items()}
     for name, (attribute, by) in EDITS.items():
         found[f"{attribute}/{name}"] = (0.5 if by > 0 else -0.5) * random.uniform(0.5, 1.1)
-        found[f"identity_toy/{name}"] = found[f"identity_toy/{last}"] * random.uniform(0.85, 1)
+        found[f"identity/toy/{name}"] = found[f"identity/toy/{last}"] * random.uniform(0.85, 1)
         found[f"side_effect/{name}"] = random.uniform(0, 0.1)
     return found
 

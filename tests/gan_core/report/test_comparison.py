@@ -7,7 +7,7 @@ from gan_core.report.comparison import Comparison, draw_comparison, numbers_of
 METRICS = {
     "mse/encoded": 0.02,
     "mse/tuned": 0.001,
-    "lpips_toy/encoded": 0.1,
+    "lpips/toy/encoded": 0.1,
     "identity/toy/encoded": 0.3,
     "identity/toy/smile@+1": 0.7,
     "fid/toy-attr/encoded": 2.0,
@@ -32,6 +32,12 @@ def test_columns_come_from_the_encoder_alone() -> None:
         "parameters": 5.0,
     }
     assert found == wanted
+
+
+def test_a_measured_number_that_is_not_judged_has_a_column_of_its_own() -> None:
+    encoders = {"a": {"mse": 0.1, "psnr": 20.0, "unknown": 1.0}, "b": {"mse": 0.2, "psnr": 30.0, "unknown": 2.0}}
+    assert Comparison(encoders).columns == ["mse", "psnr"]
+    assert Comparison(encoders).champion == "a"
 
 
 def test_what_a_run_left_out_is_absent() -> None:
@@ -63,5 +69,6 @@ def test_of_equal_ones_the_smaller_wins() -> None:
 
 def test_the_chart_has_a_panel_a_column(comparison: Comparison) -> None:
     figure = draw_comparison(comparison)
-    assert [axes.get_title().split("\n")[0] for axes in figure.axes] == comparison.columns
+    titles = ["MSE\nlower is better", "Identity\nhigher is better", "Parameters\nlower is better"]
+    assert [axes.get_title() for axes in figure.axes] == titles
     assert [len(axes.patches) for axes in figure.axes] == [3, 3, 3]

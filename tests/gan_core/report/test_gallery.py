@@ -41,7 +41,7 @@ def test_each_entry_has_its_strip(page: str) -> None:
     assert "All sources in one scene, pair by pair" in page
     assert "smoothing: 0.7" in page.replace("&#34;", '"')
     assert "seed-3, seed-1" in page
-    assert re.search(r"seam \d\.\d\d", page)
+    assert re.search(r"Seam \d\.\d\d", page)
     assert "Left out: fid/toy-attr needs more than" in page and "there are 1; swd/mean needs" in page
 
 

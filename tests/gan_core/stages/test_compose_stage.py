@@ -21,10 +21,8 @@ from gan_core.loading import model_tensors
 from gan_core.metrics.frechet import frechet_distance, gather
 from gan_core.params import ModelPaths, check_params
 from gan_core.recipes.base import plan_run
-from gan_core.recipes.compose import (
-    read_compositions,
-    summarise_compositions,
-)
+from gan_core.recipes.compose import summarise_compositions
+from gan_core.recipes.compose_page import read_compositions
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import build_stage
 from gan_core.storage.images import to_tensor

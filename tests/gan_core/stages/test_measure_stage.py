@@ -1,10 +1,13 @@
 """The measure stage over made-up rows, and the summary of a run made of its shards."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
@@ -13,14 +16,18 @@ from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import DataError
 from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder, PerceptualTrunk
 from gan_core.metrics.statistics import merge_all, pack
-from gan_core.params import EditParams, MeasureParams, ModelPaths
+from gan_core.pages.rows import read_rows_of
+from gan_core.params import EditParams, MeasureParams, ModelPaths, Params
 from gan_core.rows import Row
+from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import Stage
 from gan_core.runs.summary import load_summary, summarise
 from gan_core.stages.measure import MeasureStage
 from gan_core.storage.images import encode_png, image_value
+from gan_core.storage.receipts import Receipt, read_statistics, receipt_path, write_receipt, write_statistics
 from gan_core.storage.shards import IMAGE, ShardWriter, read_rows
+from gan_core.storage.urls import hash_file
 
 EDITS = [EditParams(direction="smile", strengths=[1.0]), EditParams(direction="surprise", strengths=[-0.5])]
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -59,15 +66,15 @@ def test_scores_every_reconstruction_and_edit(models: ModelPaths) -> None:
     stage, rows = make_stage(models), make_rows(3)
     scores = stage.process(rows)
     assert [field.name for field in stage.fields] == [
-        *("mse/encoded", "mse/tuned", "psnr/encoded", "psnr/tuned", "lpips_toy/encoded", "lpips_toy/tuned"),
-        *("identity_toy/encoded", "identity_toy/tuned", "identity_toy/smile@+1", "identity_toy/surprise@-0.5"),
+        *("mse/encoded", "mse/tuned", "psnr/encoded", "psnr/tuned", "lpips/toy/encoded", "lpips/toy/tuned"),
+        *("identity/toy/encoded", "identity/toy/tuned", "identity/toy/smile@+1", "identity/toy/surprise@-0.5"),
         *("smile/smile@+1", "side_effect/smile@+1", "side_effect/surprise@-0.5"),
     ]
     for row in scores:
         assert isinstance(row, dict)
         assert list(row) == [field.name for field in stage.fields]
         assert row["mse/tuned"] < row["mse/encoded"] and row["psnr/tuned"] > row["psnr/encoded"]
-        assert 0 < row["lpips_toy/tuned"] < row["lpips_toy/encoded"]
+        assert 0 < row["lpips/toy/tuned"] < row["lpips/toy/encoded"]
 
 
 def test_without_tuning_neither_reads_nor_scores_tuned_images(models: ModelPaths) -> None:
@@ -82,9 +89,9 @@ def test_equal_images_have_no_difference(models: ModelPaths) -> None:
     same = {name: row["image"] if isinstance(cell, dict) else cell for name, cell in row.items()}
     (scores,) = make_stage(models).process([same])
     assert isinstance(scores, dict)
-    assert scores["mse/tuned"] == scores["lpips_toy/tuned"] == scores["smile/smile@+1"] == 0
+    assert scores["mse/tuned"] == scores["lpips/toy/tuned"] == scores["smile/smile@+1"] == 0
     assert scores["psnr/tuned"] == 100
-    assert scores["identity_toy/smile@+1"] == pytest.approx(1)
+    assert scores["identity/toy/smile@+1"] == pytest.approx(1)
 
 
 def test_statistics_do_not_depend_on_the_batch_or_the_cut(models: ModelPaths) -> None:
@@ -148,13 +155,48 @@ def test_summary_merges_the_shards(run: Path) -> None:
     scored = [row for row in rows if row["status"] == "ok"]
     assert len(rows) == 40 and len(scored) == 39
     assert metrics["mse/tuned"] == pytest.approx(np.mean([row["mse/tuned"] for row in scored]))
-    assert metrics["identity/toy/smile@+1"] == pytest.approx(np.mean([row["identity_toy/smile@+1"] for row in scored]))
+    assert metrics["identity/toy/smile@+1"] == pytest.approx(np.mean([row["identity/toy/smile@+1"] for row in scored]))
     assert 0 < metrics["fid/toy-attr/tuned"] < metrics["fid/toy-attr/encoded"]
     assert {"swd/64/tuned", "swd/32/tuned", "swd/16/encoded", "swd/mean/tuned"} <= metrics.keys()
     summary = json.loads((run / "summary.json").read_text())
     assert summary == load_summary(str(run)) == {
         "metrics": metrics, "omitted": {}, "rows": {"no_face": 1, "ok": 39},
     }  # fmt: skip
+
+
+def age(shard: Path) -> None:
+    """Give a measured shard the names that the last release wrote."""
+    table, statistics = pq.read_table(shard), read_statistics(shard)
+    pq.write_table(table.rename_columns([old_name(name) for name in table.column_names]), shard)
+    renamed = {"|".join(map(old_name, name.split("|"))): value for name, value in statistics.items()}
+    assert "lpips_toy/tuned" in pq.read_schema(shard).names and "lpips|lpips_toy/tuned|sum" in renamed
+    receipt = Receipt.model_validate_json(Path(receipt_path(shard)).read_text())
+    hashes = {"output_sha256": hash_file(shard), "statistics_sha256": write_statistics(shard, renamed)}
+    write_receipt(shard, receipt.model_copy(update=hashes))
+
+
+def old_name(name: str) -> str:
+    return re.sub("^(lpips|identity)/toy/", r"\1_toy/", name)
+
+
+def test_a_shard_of_the_last_release_is_skipped_and_summarised_with_those_of_today(
+    run: Path, models: ModelPaths, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    metrics = summarise(str(folder), "measure")
+    age(folder / "measure/shard-00000.parquet")
+    assert run_stage(make_stage(models, batch_size=16), "shard-00000.parquet", folder).reused
+    assert summarise(str(folder), "measure") == metrics and "lpips/toy/tuned" in metrics
+    of_both = Run(Params(), "", str(folder), {f"shard-0000{i}.parquet": 20 for i in (0, 1)}, {"measure": {}})
+    rows = read_rows_of(of_both)
+    assert {"lpips/toy/tuned", "identity/toy/smile@+1"} <= rows.values.keys()
+    assert {len(values) for values in rows.values.values()} == {39}
+    assert rows.ranked_by is not None and rows.ranked_by.name == "identity/toy/tuned"
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["metrics"] = {old_name(name): value for name, value in summary["metrics"].items()}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert load_summary(str(folder))["metrics"] == metrics
 
 
 def test_summary_refuses_a_shard_that_was_not_finished(run: Path) -> None:

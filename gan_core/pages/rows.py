@@ -1,29 +1,33 @@
-"""The rows of a run as the report needs them: all scores as numbers, and a few rows picked to be shown."""
+"""The rows of a run as a page needs them: all scores as numbers, and a few rows picked to be shown."""
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from gan_core.report.metrics import parse_score
+from gan_core.edits.plan import plan_edits
+from gan_core.metrics.base import ENCODED, TUNED
+from gan_core.metrics.names import Score, find_score, normal_name, split_name
 from gan_core.runs.run import Run
+from gan_core.runs.stage import STAGES
 from gan_core.storage.shards import BASE_NAMES, open_shard
-from gan_core.storage.urls import join_url
 
 SAMPLE_ROWS = 12
 WORST_ROWS = 8
 SHARDS_AT_ONCE = 50
 FAILED_ROWS = 48
 FAILED_ROWS_A_STATUS = 8
-RANKED_BY = (("identity", "tuned"), ("identity", "encoded"), ("lpips", "tuned"), ("lpips", "encoded"))
+RANKED_BY = ("identity", "lpips")
+"""The scores that tell the worst rows, the most telling first; without them the first that has a better side does."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row that is shown, with the place that its pictures are found at."""
+    """One row that is shown, with the place that its images are found at."""
 
     shard: str
     position: int
@@ -38,16 +42,18 @@ class Line:
 class Rows:
     """What is known of all rows: counts by status and stage, and by flag; finite values by score; the rows to show.
 
-    ``ranked_by`` names the score that ``worst`` is sorted by, ``None`` where a run has none to sort by.
+    ``scores`` are all scores by name, in the order of the columns; ``ranked_by`` is the one that ``worst`` is sorted
+    by, ``None`` where a run has none to sort by.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
+    scores: dict[str, Score] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
     sample: list[Line] = field(default_factory=list)
     worst: list[Line] = field(default_factory=list)
     failed: list[Line] = field(default_factory=list)
-    ranked_by: str | None = None
+    ranked_by: Score | None = None
 
     @property
     def ok(self) -> int:
@@ -59,17 +65,30 @@ class Rows:
         """The number of all rows."""
         return self.counts.total()
 
+    def find(self, metric: str, picture: str) -> Score | None:
+        """Return a metric's score of a picture, whatever extractor it is by; ``None`` where it wasn't measured."""
+        return next((s for s in self.scores.values() if (s.metric, s.picture) == (metric, picture)), None)
+
+    def same(self, score: Score, picture: str) -> Score | None:
+        """Return the same score of another picture, by the same extractor."""
+        return self.scores.get(score.of(picture))
+
+    def values_of(self, score: Score | None) -> np.ndarray:
+        """Return the finite values of a score, none for ``None``."""
+        return self.values.get(score.name, np.empty(0)) if score else np.empty(0)
+
 
 def read_rows_of(run: Run) -> Rows:
     """Go through the last stage's shards, some at a time; only numbers are kept of the rows that aren't picked."""
-    rows, picked, parts = Rows(), Picked(), []
+    rows, picked, parts, explain = Rows(), Picked(), [], explainer(run)
     for first in range(0, len(run.shards), SHARDS_AT_ONCE):
         frames = [_read_frame(run, shard) for shard in run.shards[first : first + SHARDS_AT_ONCE]]
         frame = pd.concat(frames, ignore_index=True)
+        rows.scores |= {name: explain(name) for name in _score_names(frame)}
         rows.counts.update(zip(frame["status"], frame["stage"], strict=True))
         fine = frame[frame["status"] == "ok"]
         rows.flags.update(reason.partition(":")[0] for reason in fine["reason"] if reason)
-        rows.ranked_by = rank_score(fine.columns)
+        rows.ranked_by = rank_score(rows.scores.values())
         picked.add(fine, frame[frame["status"] != "ok"], rows.ranked_by)
         parts.append(fine[_score_names(fine)].astype(np.float32))
     scores = pd.concat(parts, ignore_index=True)
@@ -78,14 +97,36 @@ def read_rows_of(run: Run) -> Rows:
     return rows
 
 
-def rank_score(names: "pd.Index[str]") -> str | None:
+def explainer(run: Run) -> Callable[[str], Score]:
+    """Return what takes the name of a column or total of a run apart and explains it.
+
+    The run's stages know their own scores, the metrics all others.
+    """
+    edits = plan_edits(run.params.edits)
+    stages = [stage for name, stage in STAGES if name in run.stages]
+    own = {name: meaning for stage in stages for name, meaning in stage.meanings.items()}
+
+    def explain(name: str) -> Score:
+        parts = split_name(name, edits)
+        known = own.get(parts.metric) if not parts.extractor else None
+        return Score(name, *parts, known) if known else find_score(name, edits)
+
+    return explain
+
+
+def read_scores(run: Run, shard: str) -> pd.DataFrame:
+    """Read a shard of the last stage: key, status, reason, stage, and all scores under the names that they have now."""
+    with open_shard(run.shard(run.stages[-1], shard)) as file:
+        scores = [field.name for field in file.schema_arrow if pa.types.is_floating(field.type)]
+        return file.read(columns=[*BASE_NAMES, *scores]).to_pandas().rename(columns=normal_name)
+
+
+def rank_score(scores: Iterable[Score]) -> Score | None:
     """Choose the score that tells the worst rows: identity after tuning if there is one."""
-    scores = [parse_score(name) for name in names]
-    for metric, picture in RANKED_BY:
-        for score in scores:
-            if (score.metric, score.picture) == (metric, picture):
-                return score.name
-    return None
+    scores = list(scores)
+    judged = [s for picture in (TUNED, ENCODED) for s in scores if s.picture == picture and s.meaning.better]
+    preferred = (score for metric in RANKED_BY for score in judged if score.metric == metric)
+    return next(preferred, next(iter(judged), None))
 
 
 class Picked:
@@ -94,21 +135,19 @@ class Picked:
     def __init__(self) -> None:
         self.sample = self.worst = self.failed = pd.DataFrame()
 
-    def add(self, fine: pd.DataFrame, failed: pd.DataFrame, ranked_by: str | None) -> None:
+    def add(self, fine: pd.DataFrame, failed: pd.DataFrame, ranked_by: Score | None) -> None:
         """Take the rows of some more shards into account."""
         self.sample = pd.concat([self.sample, fine]).sort_values("hash", kind="stable").head(SAMPLE_ROWS)
         if ranked_by:
-            higher = parse_score(ranked_by).meaning.better == "higher"
-            candidates = pd.concat([self.worst, fine[np.isfinite(fine[ranked_by])]])
-            self.worst = candidates.sort_values(ranked_by, ascending=higher, kind="stable").head(WORST_ROWS)
+            name, higher = ranked_by.name, ranked_by.meaning.better == "higher"
+            candidates = pd.concat([self.worst, fine[np.isfinite(fine[name])]])
+            self.worst = candidates.sort_values(name, ascending=higher, kind="stable").head(WORST_ROWS)
         some = pd.concat([self.failed, failed]).groupby("status", sort=False).head(FAILED_ROWS_A_STATUS)
         self.failed = some.head(FAILED_ROWS)
 
 
 def _read_frame(run: Run, shard: str) -> pd.DataFrame:
-    with open_shard(join_url(run.output, run.stages[-1], shard)) as file:
-        scores = [f.name for f in file.schema_arrow if pa.types.is_floating(f.type)]
-        frame = file.read(columns=[*BASE_NAMES, *scores]).to_pandas()
+    frame = read_scores(run, shard)
     frame.insert(0, "shard", shard)
     frame.insert(1, "position", np.arange(len(frame)))
     frame.insert(2, "hash", [hashlib.sha256(str(key).encode()).hexdigest() for key in frame["key"]])

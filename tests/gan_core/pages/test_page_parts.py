@@ -1,4 +1,4 @@
-"""The parts of a report: names of scores, plots, and pictures found in the right place."""
+"""The parts of a page: plots, counts, and images found in the right place."""
 
 import re
 from collections import Counter
@@ -10,48 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gan_core.meaning import Meaning
+from gan_core.pages.pictures import LARGEST_SIDE, read_images, to_data_url
+from gan_core.pages.plots import histogram, ticks
+from gan_core.pages.rows import Line, Rows
+from gan_core.pages.sections import outcome_tiles
 from gan_core.params import Params
-from gan_core.report.metrics import explain_total, parse_score
-from gan_core.report.numbers import make_tiles
-from gan_core.report.pictures import LARGEST_SIDE, read_strips, to_data_url
-from gan_core.report.plots import histogram, ticks
-from gan_core.report.rows import Line, Rows
 from gan_core.runs.run import Run
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.shards import IMAGE, ShardWriter
 
-
-@pytest.mark.parametrize(
-    ("name", "metric", "extractor", "picture", "label"),
-    [
-        ("mse/encoded", "mse", "", "encoded", "MSE"),
-        ("lpips_alex/tuned", "lpips", "alex", "tuned", "LPIPS (alex)"),
-        ("identity_toy/smile@+1", "identity", "toy", "smile@+1", "Identity (toy)"),
-        ("side_effect/smile@+1", "side_effect", "", "smile@+1", "Side effect"),
-        ("hair_lightness/hair_lightness@-1", "hair_lightness", "", "hair_lightness@-1", "Hair lightness"),
-    ],
-)
-def test_score_names_are_taken_apart(name: str, metric: str, extractor: str, picture: str, label: str) -> None:
-    score = parse_score(name)
-    assert (score.metric, score.extractor, score.picture, score.meaning.label) == (metric, extractor, picture, label)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "shown"),
-    [
-        ("smile/smile@+1", 0.456, "+0.46"),
-        ("smile/smile@-1", -0.456, "\u22120.46"),
-        ("smile/smile@+1", -0.001, "+0.00"),
-        ("psnr/tuned", 31.26, "31.3"),
-    ],
-)
-def test_numbers_have_the_digits_and_signs_of_their_score(name: str, value: float, shown: str) -> None:
-    assert parse_score(name).meaning.show(value) == shown
-
-
-def test_a_number_about_the_dataset_keeps_its_whole_name() -> None:
-    assert explain_total("fid/toy-attr/tuned").label == "fid/toy-attr/tuned"
-    assert explain_total("something/new").sentence == ""
+PLAIN = Meaning("plain", digits=2)
 
 
 @settings(max_examples=50, deadline=None)
@@ -63,7 +32,7 @@ def test_ticks_are_few_round_and_inside(low: float, width: float) -> None:
 
 
 def test_bars_stand_where_the_values_are() -> None:
-    svg = str(histogram({"a": np.zeros(30), "b": np.ones(10)}, 2, "x"))
+    svg = str(histogram({"a": np.zeros(30), "b": np.ones(10)}, PLAIN, "x"))
     bars = [
         (float(x), float(h))
         for x, h in re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="[\d.]+" height="([\d.]+)"', svg)
@@ -76,12 +45,12 @@ def test_bars_stand_where_the_values_are() -> None:
 
 
 def test_equal_values_make_a_plot_and_none_make_nothing() -> None:
-    assert "<rect" in histogram({"a": np.full(5, 0.25)}, 2, "x")
-    assert histogram({"a": np.empty(0)}, 2, "x") == ""
+    assert "<rect" in histogram({"a": np.full(5, 0.25)}, PLAIN, "x")
+    assert histogram({"a": np.empty(0)}, PLAIN, "x") == ""
 
 
 def test_a_label_cannot_become_markup() -> None:
-    assert "<b>" not in histogram({"<b>": np.arange(5.0)}, 2, "<b>")
+    assert "<b>" not in histogram({"<b>": np.arange(5.0)}, PLAIN, "<b>")
 
 
 def flat(value: int, side: int = 8) -> bytes:
@@ -96,10 +65,10 @@ def test_pictures_come_from_their_own_rows_wherever_these_lie(tmp_path: Path) ->
     run = Run(Params(), str(tmp_path / "source"), str(tmp_path / "out"), {"shard-00000.parquet": 230}, {})
     wanted = [229, 0, 100, 99, 7]
     lines = [Line("shard-00000.parquet", i, str(i), "ok", "", "source", {}) for i in wanted]
-    strips = read_strips(run, lines, ["source"])
-    assert strips.pop(("shard-00000.parquet", 7)) == {}
+    images = read_images(run, lines, ["source"])
+    assert images.pop(("shard-00000.parquet", 7)) == {}
     for i in set(wanted) - {7}:
-        assert strips["shard-00000.parquet", i] == {"source": to_data_url(flat(i), 10_000)}
+        assert images["shard-00000.parquet", i] == {"source": to_data_url(flat(i), 10_000)}
 
 
 def test_large_pictures_are_shrunk_and_bombs_left_out() -> None:
@@ -114,5 +83,5 @@ def test_large_pictures_are_shrunk_and_bombs_left_out() -> None:
 
 def test_flags_are_counted_under_the_rows_that_went_through() -> None:
     rows = Rows(counts=Counter({("ok", "measure"): 3}), flags=Counter({"diverged": 2}))
-    (tile,) = (tile for tile in make_tiles(rows, [], [], {}) if tile.label == "Edited")
-    assert (tile.value, tile.sentence) == ("3", "Rows that went through all stages. Diverged: 2.")
+    (tile,) = (tile for tile in outcome_tiles(rows) if tile.label == "Finished")
+    assert (tile.value, tile.sentence) == ("3", "Rows that passed all stages. Diverged: 2.")

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from gan_core.report import stages
-from gan_core.report.stages import StageSummary, describe_stages
+from gan_core.pages import stages
+from gan_core.pages.stages import StageSummary, describe_stages
 
 
 def test_each_stage_says_its_time_and_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 import numpy as np
 from markupsafe import Markup, escape
 
+from gan_core.meaning import Meaning
+
 WIDTH, HEIGHT = 320, 132
 LEFT, RIGHT, TOP, BOTTOM = 8, 8, 8, 22
 BINS = 28
 COLOURS = 4
 
 
-def histogram(series: Mapping[str, np.ndarray], digits: int, label: str) -> Markup:
+def histogram(series: Mapping[str, np.ndarray], meaning: Meaning, label: str) -> Markup:
     """Draw the values of each series as overlaid bars of one scale, with a mark at each median.
 
     Series take the colours 1, 2, ... of the page. Without values the result is empty; the outermost hundredth on either
@@ -27,7 +29,7 @@ def histogram(series: Mapping[str, np.ndarray], digits: int, label: str) -> Mark
     parts = [_bars(counts[name], tallest, i) for i, name in enumerate(series) if name in filled]
     parts += [_median(filled[n], low, high, i) for i, n in enumerate(series) if n in filled]
     parts += [_axis(low, high)]
-    described = "; ".join(f"{n}: median {np.median(v):.{digits}f}, {len(v)} rows" for n, v in filled.items())
+    described = "; ".join(f"{n}: median {meaning.show(float(np.median(v)))}, {len(v)} rows" for n, v in filled.items())
     title = f"<title>{escape(label)}. {escape(described)}</title>"
     return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="plot">{title}{"".join(parts)}</svg>')
 

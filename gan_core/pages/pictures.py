@@ -1,4 +1,4 @@
-"""The pictures of the rows that are shown, small enough for a page, as ``data:`` addresses."""
+"""The images of the rows that are shown, small enough for a page, as ``data:`` addresses."""
 
 import base64
 import io
@@ -9,34 +9,41 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from gan_core.report.rows import Line
-from gan_core.runs.run import Run
+from gan_core.pages.rows import Line
+from gan_core.runs.run import SOURCE, Run
 from gan_core.storage.images import ImageError, decode_image
 from gan_core.storage.shards import IMAGE, open_shard, to_rows
-from gan_core.storage.urls import exists, join_url
+from gan_core.storage.urls import exists
 
 LARGEST_SIDE = 256
 LOSSLESS_SIDE = 128
-NAMES = {("source", "image"): "source", ("align", "image"): "aligned", ("encode", "reconstruction"): "encoded"}
+NAMES = {("align", "image"): "aligned", ("encode", "reconstruction"): "encoded"}
 
-Strips = dict[tuple[str, int], dict[str, str]]
+Images = dict[tuple[str, int], dict[str, str]]
+"""``data:`` addresses by name, by the shard and the position of a row."""
 
 
-def read_strips(run: Run, lines: Iterable[Line], stages: Iterable[str]) -> Strips:
-    """Return each line's pictures by name, in order: source, aligned, encoded, tuned, each edit.
+def image_name(stage: str, column: str) -> str:
+    """Return what the image in a stage's column is called: like the column, or like the stage if that is ``image``."""
+    return NAMES.get((stage, column), stage if column == "image" else column)
 
-    Only the row groups that hold a line are read. A picture that is missing or can't be decoded is left out.
+
+def read_images(run: Run, lines: Iterable[Line], stages: Iterable[str]) -> Images:
+    """Return each line's images by name, in the order of stages and columns: source, aligned, encoded, tuned, edits.
+
+    Only the row groups that hold a line are read. An image that is missing or can't be decoded is left out.
     """
     positions: dict[str, set[int]] = {}
     for line in lines:
         positions.setdefault(line.shard, set()).add(line.position)
-    strips: Strips = {(shard, i): {} for shard, found in positions.items() for i in found}
+    images: Images = {(shard, i): {} for shard, found in positions.items() for i in found}
     for shard, wanted in positions.items():
         for stage in stages:
             for position, name, data in _read_images(run, stage, shard, wanted):
                 if url := to_data_url(data, run.params.align.max_pixels):
-                    strips[shard, position][name] = url
-    return strips
+                    found = images[shard, position]
+                    found[name if name not in found else f"{name} ({stage})"] = url
+    return images
 
 
 def to_data_url(
@@ -59,8 +66,8 @@ def to_data_url(
 
 
 def _read_images(run: Run, stage: str, shard: str, wanted: set[int]) -> Iterator[tuple[int, str, bytes | None]]:
-    url = join_url(run.source, shard) if stage == "source" else join_url(run.output, stage, shard)
-    if stage == "source" and not exists(url):  # a dataset may have been moved since; its run can still be looked at
+    url = run.shard(stage, shard)
+    if stage == SOURCE and not exists(url):  # a dataset may have been moved since; its run can still be looked at
         return
     with open_shard(url) as file:
         columns = [f.name for f in file.schema_arrow if f.type == IMAGE]
@@ -68,7 +75,7 @@ def _read_images(run: Run, stage: str, shard: str, wanted: set[int]) -> Iterator
             table = file.read_row_group(group, columns=columns).take(np.array(inside) - start)
             for position, row in zip(inside, to_rows(table.combine_chunks().to_batches()[0]), strict=True):
                 for name in columns:
-                    yield position, NAMES.get((stage, name), name), (row[name] or {}).get("bytes")
+                    yield position, image_name(stage, name), (row[name] or {}).get("bytes")
 
 
 def _groups(file: pq.ParquetFile, wanted: set[int]) -> Iterator[tuple[int, int, list[int]]]:

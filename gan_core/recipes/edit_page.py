@@ -1,0 +1,139 @@
+"""The page about an edited and measured dataset: rows as strips, what tuning gained, what each edit changed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gan_core.edits.plan import plan_edits
+from gan_core.meaning import Meaning
+from gan_core.pages.numbers import (
+    Effect,
+    Gain,
+    effect_tiles,
+    gain_tiles,
+    make_plots,
+    measure_effects,
+    measure_gains,
+)
+from gan_core.pages.page import Cell, Cells, Column, Page, Plot, Plots, Section, Strips, Table, Text, Tile
+from gan_core.pages.pictures import Images, read_images
+from gan_core.pages.rows import Rows, read_rows_of
+from gan_core.pages.sections import make_strip, note, outcome_tiles, rejected_section, stages_section
+from gan_core.pages.totals import Totals, read_totals, total_tiles, totals_table
+from gan_core.runs.run import SOURCE, Run
+from gan_core.storage.urls import base_name
+
+CHANGE = Meaning("", digits=2, signed=True)
+
+
+def page(run: Run) -> Page:
+    """Return the page about a finished run."""
+    rows, plan = read_rows_of(run), plan_edits(run.params.edits)
+    images, totals = read_images(run, [*rows.sample, *rows.worst], (SOURCE, *run.stages)), read_totals(run, rows)
+    gains, effects = measure_gains(rows), measure_effects(rows, plan, _layers(run), _orders(run))
+    rows_tile = Tile("Rows", f"{rows.total:,}", "Every row of the dataset is in the output, with a status.")
+    return Page(
+        heading=base_name(run.source),
+        kicker="edit-dataset report",
+        tiles=[rows_tile, *outcome_tiles(rows), *gain_tiles(gains), *effect_tiles(effects), *total_tiles(totals)],
+        sections=[
+            _sample(rows, images),
+            *_worst(rows, images),
+            *rejected_section(run, rows),
+            *_inversion(gains),
+            *_edits(effects),
+            *_distributions(make_plots(rows, plan)),
+            *_dataset(totals),
+            stages_section(run),
+        ],
+    )
+
+
+def _sample(rows: Rows, images: Images) -> Section:
+    if not rows.sample:
+        return Section("Images", "images", [Text("No row passed all stages.")])
+    said = (
+        f"{len(rows.sample)} of {rows.ok:,} finished rows, chosen by the hash of their key: source, aligned face, "
+        "reconstructions and edits. Scores compare with the aligned image."
+    )
+    return Section("Images", "images", [Text(said), Strips([make_strip(rows, line, images) for line in rows.sample])])
+
+
+def _worst(rows: Rows, images: Images) -> list[Section]:
+    score = rows.ranked_by
+    if score is None or not rows.worst:
+        return []
+    side = "lowest" if score.meaning.better == "higher" else "highest"
+    said = f"The finished rows with the {side} {score.meaning.label} of the {score.picture} image, worst first."
+    strips = [make_strip(rows, line, images, [note(line, score)]) for line in rows.worst]
+    return [Section("Worst rows", "worst", [Text(said), Strips(strips)])]
+
+
+def _inversion(gains: Sequence[Gain]) -> list[Section]:
+    if not gains:
+        return []
+    said = (
+        "How close the encoder's reconstruction and the tuned one come to the aligned image: means over all finished "
+        "rows. The last column is the value that the worst 5 % of the rows are beyond, after the last step."
+    )
+    heads = ["encoded", "tuned", "gain by tuning", "worst 5 %"]
+    table: list[Cells] = [[_label(g.score.meaning), g.encoded, g.tuned, g.change, g.worst] for g in gains]
+    return [Section("Inversion", "inversion", [Text(said), Table(_heads("score", heads), table)])]
+
+
+def _edits(effects: Sequence[Effect]) -> list[Section]:
+    if not effects:
+        return []
+    said = (
+        "Attributes as the attribute network sees them before and after each edit. A row whose attribute is near the "
+        "end of its range cannot move far, so means over all rows are below strength × ½."
+    )
+    sides = list(dict.fromkeys(side.label for effect in effects for side in effect.sides))
+    heads = _heads("edit", ["layers", "mean change", "10–90 % of rows", *sides])
+    return [Section("Edits", "edits", [Text(said), Table(heads, [_effect_row(effect, sides) for effect in effects])])]
+
+
+def _effect_row(effect: Effect, sides: Sequence[str]) -> Cells:
+    texts = {side.label: side.text for side in effect.sides}
+    order = f"in this order: {effect.order}" if effect.order else ""
+    move = CHANGE.show(effect.move) if effect.move is not None else ""
+    spread = " … ".join(map(CHANGE.show, effect.spread or ()))
+    return [Cell(effect.edit, order), effect.layers, move, spread, *(texts.get(side, "") for side in sides)]
+
+
+def _distributions(plots: Sequence[Plot]) -> list[Section]:
+    said = Text("Number of rows by score. Dashed lines are medians.")
+    return [Section("Distributions", "distributions", [said, Plots(plots)])] if plots else []
+
+
+def _dataset(totals: Totals) -> list[Section]:
+    if not totals.table and not totals.omitted:
+        return []
+    said = (
+        "Each set of generated images against the set of aligned ones. The name in brackets is the network that "
+        "measures: do not compare numbers of different networks. Edits are meant to change the set, so their "
+        "distances are larger."
+    )
+    return [Section("Whole dataset", "dataset", [Text(said), *totals_table(totals, "distance to the aligned images")])]
+
+
+def _label(meaning: Meaning) -> Cell:
+    return Cell(meaning.label, meaning.help)
+
+
+def _heads(first: str, numbers: Iterable[str]) -> list[Column]:
+    return [Column(first, number=False), *map(Column, numbers)]
+
+
+def _layers(run: Run) -> dict[str, str]:
+    return {edit["column"]: f"{edit['layers'][0]}–{edit['layers'][1] - 1}" for edit in _plan(run) if "layers" in edit}
+
+
+def _orders(run: Run) -> dict[str, str]:
+    """In which order an edit of several moves made them, where that counts."""
+    several = [edit for edit in _plan(run) if edit.get("in_order") and len(edit["moves"]) > 1]
+    return {edit["column"]: ", then ".join(name for name, _ in edit["moves"]) for edit in several}
+
+
+def _plan(run: Run) -> Iterable[Mapping[str, Any]]:
+    plan: Iterable[Mapping[str, Any]] = run.identities.get("edit", {}).get("plan", [])
+    return plan

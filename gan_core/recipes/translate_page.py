@@ -1,0 +1,53 @@
+"""The page about a run that translated: its scores, and rows as input, output, variants and truth."""
+
+from gan_core.edits.plan import plan_edits
+from gan_core.pages.generic import scores_section
+from gan_core.pages.page import Page, Picture, Section, Strip, Strips, Text, Tile
+from gan_core.pages.pictures import Images, image_name, read_images
+from gan_core.pages.rows import Line, Rows, read_rows_of
+from gan_core.pages.sections import note, number_tiles, outcome_tiles, read_numbers, rejected_section, stages_section
+from gan_core.runs.run import SOURCE, Run
+from gan_core.stages.translate import INPUT, OUTPUT
+from gan_core.storage.urls import base_name
+
+TRUTH = "truth"
+
+
+def page(run: Run) -> Page:
+    """Return the page about a finished run."""
+    rows = read_rows_of(run)
+    images = read_images(run, rows.sample, (SOURCE, *run.stages))
+    rows_tile = Tile("Rows", f"{rows.total:,}", f"From {base_name(run.source)}.")
+    return Page(
+        heading=f"{run.params.translate.task}: {base_name(run.output)}",
+        kicker="edit-dataset translations",
+        tiles=[rows_tile, *outcome_tiles(rows), *number_tiles(read_numbers(run, rows))],
+        sections=[
+            _images(run, rows, images),
+            *rejected_section(run, rows),
+            *scores_section(rows),
+            stages_section(run),
+        ],
+    )
+
+
+def _images(run: Run, rows: Rows, images: Images) -> Section:
+    if not rows.sample:
+        return Section("Images", "images", [Text("No row was translated.")])
+    said = (
+        f"{len(rows.sample)} of {rows.ok:,} finished rows, chosen by the hash of their key: what the encoder sees, the "
+        "output, its variants, and the truth where it is known."
+    )
+    return Section("Images", "images", [Text(said), Strips([_strip(run, rows, line, images) for line in rows.sample])])
+
+
+def _strip(run: Run, rows: Rows, line: Line, images: Images) -> Strip:
+    found, settings = images[line.shard, line.position], run.params.translate
+    variants = [picture.column for picture in plan_edits(settings.variants)]
+    column = settings.column if settings.made else settings.truth
+    truth = image_name("align", "image") if settings.align else image_name(SOURCE, column)
+    names = {name: name for name in (INPUT, OUTPUT, *variants)} | {TRUTH: truth}
+    pictures = [
+        Picture(shown, found[name], f"{shown} image of {line.key}") for shown, name in names.items() if name in found
+    ]
+    return Strip(line.key, pictures, [note(line, score) for score in rows.scores.values() if score.name in line.scores])

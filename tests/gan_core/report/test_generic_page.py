@@ -1,0 +1,112 @@
+"""What another package brings has a page: its recipe, its metric and its stage, in their own words."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gan_core.meaning import Meaning
+from gan_core.metrics.base import METRICS, RowMetric
+from gan_core.pages.rows import explainer
+from gan_core.params import Params
+from gan_core.report import write_report
+from gan_core.rows import Row
+from gan_core.runs.run import Run, begin_run
+from gan_core.runs.stage import STAGES, Stage
+
+SHARPNESS = Meaning("Sharpness", "px", "higher", 1, "How fine the lines are.")
+
+
+class Sharpness(RowMetric):
+    """A metric of another package."""
+
+    name = "sharpness"
+    meaning = SHARPNESS
+
+
+class Sharpen(Stage):
+    """A stage of another package, with a score of its own."""
+
+    name = "sharpen"
+    meanings = MappingProxyType({"halo": Meaning("Halo", better="lower", digits=1, sentence="Light around edges.")})
+
+    def identity(self) -> Row:
+        return {}
+
+    def process(self, rows: list[Row]) -> list[Row]:
+        return rows
+
+
+@pytest.fixture
+def plug_in() -> Iterator[None]:
+    METRICS.register("sharpness")(Sharpness)
+    STAGES.register("sharpen")(Sharpen)
+    yield
+    del METRICS._items["sharpness"], STAGES._items["sharpen"]
+
+
+@pytest.fixture
+def measured(run_maker: Callable[..., Run], tmp_path: Path) -> Run:
+    """A run with the column of a metric that is not part of this package."""
+    run = run_maker(tmp_path, shards=1)
+    shard = f"{run.output}/measure/shard-00000.parquet"
+    table = pq.read_table(shard)
+    values = pa.array([1.25 if status == "ok" else None for status in table["status"].to_pylist()], pa.float32())
+    pq.write_table(table.append_column("sharpness/tuned", values), shard)
+    return run
+
+
+def text_of(run: Run) -> str:
+    page = Path(write_report(run)).read_text().partition("</style>")[2]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
+
+
+@pytest.mark.usefixtures("plug_in")
+@pytest.mark.parametrize("recipe", ["edit", "sharpen"])
+def test_a_metric_of_another_package_is_shown_in_its_own_words(measured: Run, recipe: str) -> None:
+    text = text_of(replace(measured, recipe=recipe))
+    assert "Sharpness 1.2" in text and "How fine the lines are." in text
+    assert text.count("Change of the edited attribute") == (0 if recipe == "edit" else 3)
+
+
+@pytest.mark.usefixtures("plug_in")
+def test_the_tile_of_such_a_metric_has_its_unit(measured: Run) -> None:
+    assert "Sharpness after tuning 1.2 px How fine the lines are." in text_of(measured)
+
+
+def test_a_column_whose_metric_is_not_installed_shows_its_name(measured: Run) -> None:
+    text = text_of(measured)
+    assert "sharpness 1.25" in text and "Sharpness" not in text
+
+
+def test_a_run_of_an_unknown_recipe_has_a_whole_page(measured: Run) -> None:
+    run = replace(measured, recipe="sharpen")
+    begin_run(run)
+    page = Path(write_report(run.output)).read_text()
+    assert re.findall(r'<h2 id="([^"]+)"', page) == ["images", "rejected", "scores", "dataset", "stages"]
+    text = text_of(run)
+    assert "edit-dataset sharpen" in text and "Rows 5" in text
+    assert "From portraits, through align → encode → tune → edit → measure." in text
+    assert "Finished 3" in text and "Rejected 2" in text and "truncated at align" in text
+    assert "FID (toy-attr), encoded 20.10" in text and "All parameters" in text
+    names = re.findall(r'alt="(\S+) image of portraits/0.png"', page)
+    assert names == ["source", "aligned", "encoded", "tuned", "smile@-1", "smile@+1", "yaw@+1"]
+
+
+def test_a_run_of_no_rows_and_no_summary_has_a_page(run_maker: Callable[..., Run], tmp_path: Path) -> None:
+    run = replace(run_maker(tmp_path, shards=1, seeds_each=0), recipe="sharpen")
+    Path(run.output, "summary.json").unlink()
+    text = text_of(run)
+    assert "No row passed all stages." in text and "2 of 2 rows were rejected" in text and "Whole dataset" not in text
+
+
+@pytest.mark.usefixtures("plug_in")
+def test_a_stage_explains_its_own_scores_and_totals_called_after_them() -> None:
+    explain = explainer(Run(Params(), "", "", {}, {"sharpen": {}}))
+    assert [explain(name).meaning.label for name in ("halo", "halo/x4", "mse/tuned")] == ["Halo", "Halo", "MSE"]
+    assert explainer(Run(Params(), "", "", {}, {"align": {}}))("halo").meaning == Meaning("halo")
