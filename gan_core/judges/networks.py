@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate, relu, softmax
 from gan_core.registry import Registry
 
 SIZE = 64
-NETWORKS: Registry[type[nn.Module]] = Registry("network", "gan_core.judges")
+NETWORKS: Registry[type[nn.Module]] = Registry("network", "gan_core.judges", nn.Module)
 
 
 def resize(images: Tensor, size: int = SIZE) -> Tensor:

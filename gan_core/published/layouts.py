@@ -61,7 +61,7 @@ class Layout(ABC):
         """Load the networks and give them our names; raises ``CheckpointError`` for what is missing or misshapen."""
 
 
-LAYOUTS: Registry[type[Layout]] = Registry("checkpoint layout", "gan_core.published")
+LAYOUTS: Registry[type[Layout]] = Registry("checkpoint layout", "gan_core.published", Layout)
 
 
 def find_layout(contents: Contents) -> Layout:

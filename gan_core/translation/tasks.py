@@ -46,7 +46,7 @@ FRONTALISATION: Weights = {
     "w_norm": 0.005,
 }
 TASKS: Registry[TranslationTask] = Registry("translation task")
-"""The tasks by name; another package adds its own by the entry point ``edit_dataset.translation task``."""
+"""The tasks by name; another package adds its own by the entry point ``edit_dataset.translation_task``."""
 for _task in (
     TranslationTask("inversion", "picture", INVERSION),
     TranslationTask("frontalisation", "picture", FRONTALISATION, apart=True),
