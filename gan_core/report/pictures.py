@@ -25,7 +25,8 @@ Strips = dict[tuple[str, int], dict[str, str]]
 def read_strips(run: Run, lines: Iterable[Line], stages: Iterable[str]) -> Strips:
     """Return each line's pictures by name, in order: source, aligned, encoded, tuned, each edit.
 
-    Only the row groups that hold a line are read. A picture that is missing or can't be decoded is left out.
+    The picture in the column ``image`` of another stage has the name of that stage. Only the row groups that hold a
+    line are read. A picture that is missing or can't be decoded is left out.
     """
     positions: dict[str, set[int]] = {}
     for line in lines:
@@ -68,7 +69,11 @@ def _read_images(run: Run, stage: str, shard: str, wanted: set[int]) -> Iterator
             table = file.read_row_group(group, columns=columns).take(np.array(inside) - start)
             for position, row in zip(inside, to_rows(table.combine_chunks().to_batches()[0]), strict=True):
                 for name in columns:
-                    yield position, NAMES.get((stage, name), name), (row[name] or {}).get("bytes")
+                    yield position, _shown_as(stage, name), (row[name] or {}).get("bytes")
+
+
+def _shown_as(stage: str, column: str) -> str:
+    return NAMES.get((stage, column), stage if column == "image" else column)
 
 
 def _groups(file: pq.ParquetFile, wanted: set[int]) -> Iterator[tuple[int, int, list[int]]]:

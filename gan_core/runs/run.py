@@ -118,7 +118,7 @@ def load_run(output: str) -> Run:
     run = _read_run(output)
     if run is None:
         raise DataError(f"no run in {output}: make one with `edit-dataset run SOURCE {output}`")
-    params = check_params(run["params"], output)
+    params = check_params(run["params"], output, stored=True)
     return Run(params, run["source"], output, run["shards"], run["identities"], _recipe_of(run))
 
 

@@ -35,7 +35,7 @@ class ComposeStage(Stage):
 
     name: ClassVar[str] = "compose"
     version: ClassVar[int] = 3
-    inputs: ClassVar[tuple[str, ...]] = ("plan",)
+    inputs: tuple[str, ...] = ("plan",)
     fields: Sequence[pa.Field] = (
         pa.field("image", IMAGE),
         pa.field("inputs", IMAGE),

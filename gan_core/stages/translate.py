@@ -42,7 +42,7 @@ class TranslateStage(Stage):
     """
 
     name: ClassVar[str] = "translate"
-    inputs: ClassVar[tuple[str, ...]] = ("source",)
+    inputs: tuple[str, ...] = ("source",)
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class TranslateStage(Stage):
     ) -> None:
         self.params, self.source, self.batch_size = params, source, batch_size
         self.task = TASKS.get(params.task)
-        self.inputs = ("align",) if params.align else ("source",)  # type: ignore[misc]
+        self.inputs = ("align",) if params.align else ("source",)
         decoder = str(getattr(models, self.task.decoder))
         self.transform = INPUTS.get(self.task.sees)(params.factors, params.masks, params.classes)
         self.encoder = load_encoder(encoder_path, read_card(encoder_path).name, decoder)
