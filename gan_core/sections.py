@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, TypeAdapter, ValidationInfo
 
 from gan_core.errors import ParamsError, near_matches
 from gan_core.registry import Registry
@@ -43,7 +43,8 @@ def _check_extension(name: str, value: Any, info: ValidationInfo) -> Any:
         known = near_matches(name, SECTIONS.names())
         raise ParamsError(f"extensions: no installed package has a section {name!r}{known}")
     section = UncheckedSection if gone else SECTIONS.get(name)
-    return section.model_validate(value, context=info.context) if isinstance(value, dict) else value
+    named = TypeAdapter(dict[str, section])  # type: ignore[valid-type]  # errors have its name
+    return named.validate_python({name: value}, context=info.context)[name]
 
 
 Extensions = Annotated[dict[str, SerializeAsAny[Section]], BeforeValidator(_check_extensions)]

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from gan_core.edits.plan import plan_edits
+from gan_core.recipes.base import recipe_of
 from gan_core.report.gallery import gallery
 from gan_core.report.metrics import Meaning, parse_score
 from gan_core.report.numbers import make_plots, make_tiles, measure_effects, measure_gains
@@ -56,9 +57,10 @@ def write_report(output: str) -> str:
 
 
 def _page(run: Run) -> str:
-    if run.recipe == "translate":
+    recipe = recipe_of(run).name
+    if recipe == "translate":
         return render_translations(run)
-    return render_gallery(run) if run.recipe == "compose" else render(run)
+    return render_gallery(run) if recipe == "compose" else render(run)
 
 
 def render_translations(run: Run) -> str:
