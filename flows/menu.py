@@ -20,11 +20,12 @@ def registries() -> dict[str, Registry[Any]]:
     from gan_core.judges.extractors import EXTRACTORS
     from gan_core.judges.networks import NETWORKS
     from gan_core.metrics.base import METRICS
-    from gan_core.params import EDIT_KINDS, OPERATIONS, SECTIONS
+    from gan_core.params import EDIT_KINDS, OPERATIONS
     from gan_core.paths.base import PATHS
     from gan_core.published.layouts import LAYOUTS
     from gan_core.recipes.base import RECIPES
     from gan_core.runs.stage import STAGES
+    from gan_core.sections import SECTIONS
     from gan_core.translation.inputs import INPUTS
     from gan_core.translation.masks import MASKS
     from gan_core.translation.tasks import TASKS

@@ -46,13 +46,13 @@ def retry_failed(
 ) -> None:
     """Make the shards again that have rows with this reason, from the stage that rejected them."""
     from flows.status import find_failed, invalidate
-    from gan_core.recipes.base import plan_params
+    from gan_core.recipes.base import plan_params, recipe_of
     from gan_core.runs.run import load_run
 
     run = load_run(output)
     failed = find_failed(run, reason)
     chosen = load_params(params) if params else run.params
-    plan = plan_params(chosen, run.source, output, update=True, recipe=run.recipe)
+    plan = plan_params(chosen, run.source, output, update=True, recipe=recipe_of(run).name)
     if not only_invalidate:
         from flows.servers import connect
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, ValidationInfo, model_validator
 
 from gan_core.errors import ParamsError, near_matches
 from gan_core.registry import Registry
-from gan_core.sections import Count, Decay, Positive, Precision, Section, Unit, Weight
+from gan_core.sections import SECTIONS, STORED, Count, Decay, Extensions, Positive, Precision, Section, Unit, Weight
 
 __all__ = [
     "AlignParams",
@@ -136,12 +136,10 @@ class EditSpec(Section):
     kind: str = "direction"
 
 
-EDIT_KINDS: Registry[Any] = Registry("edit kind", "gan_core.edits")
+EDIT_KINDS: Registry[Any] = Registry("edit kind", "gan_core.edits", "gan_core.edits.base:EditKind")
 """Classes by name whose ``spec`` is the section of an entry of ``edits``; ``gan_core.edits.base`` has their type."""
-OPERATIONS: Registry[Any] = Registry("operation", "gan_core.compose.kinds")
+OPERATIONS: Registry[Any] = Registry("operation", "gan_core.compose.kinds", "gan_core.compose.base:Operation")
 """Classes by name whose ``spec`` is the section of an entry of ``compose.plan``, see ``gan_core.compose.base``."""
-SECTIONS: Registry[type[Section]] = Registry("section")
-"""Sections of ``extensions``, the parameters of other packages; their entry point is ``edit_dataset.section``."""
 
 
 class EditParams(EditSpec):
@@ -161,8 +159,16 @@ def edit_spec(kind: Any) -> type[EditSpec]:
     return spec
 
 
-def _check_edit(value: Any) -> Any:
-    return edit_spec(value.get("kind", "direction")).model_validate(value) if isinstance(value, dict) else value
+class UncheckedEdit(EditSpec, extra="allow"):
+    """An entry whose kind belongs to a package that is no longer installed, as a run was made with it."""
+
+
+def _check_edit(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("kind", "direction")
+    gone = info.context == STORED and kind not in EDIT_KINDS
+    return (UncheckedEdit if gone else edit_spec(kind)).model_validate(value, context=info.context)
 
 
 Edit = Annotated[SerializeAsAny[EditSpec], BeforeValidator(_check_edit)]
@@ -191,9 +197,17 @@ def composition_spec(operation: Any) -> type[CompositionSpec]:
     return spec
 
 
-def check_composition(value: Any) -> Any:
+class UncheckedComposition(CompositionSpec, extra="allow"):
+    """An entry whose operation belongs to a package that is no longer installed, as a run was made with it."""
+
+
+def check_composition(value: Any, info: ValidationInfo) -> Any:
     """Turn a dictionary into the section of its operation; raises ``ParamsError`` for an unknown operation."""
-    return composition_spec(value.get("operation")).model_validate(value) if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    operation = value.get("operation")
+    gone = info.context == STORED and operation not in OPERATIONS
+    return (UncheckedComposition if gone else composition_spec(operation)).model_validate(value, context=info.context)
 
 
 Composition = Annotated[SerializeAsAny[CompositionSpec], BeforeValidator(check_composition)]
@@ -256,15 +270,6 @@ class TrackParams(Section):
     system_metrics: bool | None = None
 
 
-def _check_extensions(values: Any) -> Any:
-    if not isinstance(values, dict):
-        return values
-    return {n: SECTIONS.get(n).model_validate(v) if isinstance(v, dict) else v for n, v in values.items()}
-
-
-Extensions = Annotated[dict[str, SerializeAsAny[Section]], BeforeValidator(_check_extensions)]
-
-
 class Params(Section):
     """Everything in ``params.yaml``: what runs do; ``extensions`` has the sections of other packages, by name."""
 
@@ -325,16 +330,25 @@ def check_params(values: dict[str, Any], where: str = "params") -> Params:
 
 
 def check_stored_params(values: dict[str, Any], where: str) -> Params:
-    """Validate the parameters in a ``run.json``, which of older runs have the sections of the toy world as well."""
-    return check_params({name: value for name, value in values.items() if name not in MOVED}, where)
+    """Validate the parameters in a ``run.json``.
+
+    Older runs have the sections of the toy world as well; sections of packages that are gone are kept unchecked.
+    """
+    return check_sections(Params, {n: v for n, v in values.items() if n not in MOVED}, where, context=STORED)
 
 
-def check_sections(model: type[S], values: dict[str, Any], where: str, overrides: dict[str, Any] | None = None) -> S:
+def check_sections(
+    model: type[S],
+    values: dict[str, Any],
+    where: str,
+    overrides: dict[str, Any] | None = None,
+    context: str | None = None,
+) -> S:
     """Validate a nested dictionary with ``overrides`` laid over it; raises ``ParamsError`` as ``load_params`` does."""
     for dotted, value in (overrides or {}).items():
         values = _merge(values, dotted.split("."), value)
     try:
-        return model.model_validate(values)
+        return model.model_validate(values, context=context)
     except ValidationError as error:
         raise ParamsError(f"{where}: " + "; ".join(_explain(e, model, values) for e in error.errors())) from None
 

@@ -17,7 +17,7 @@ from gan_core.recipes.base import Plan, plan_run, recipe_of
 from gan_core.report.finish import Result, finish_run
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage
-from gan_core.runs.stage import Stage, build_stage
+from gan_core.runs.stage import Stage
 
 
 def run_plain(plan: Plan) -> dict[str, float]:
@@ -44,7 +44,8 @@ def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:
 
 def _set_up(run: Run, own: threading.local) -> None:
     prepare_worker()
-    own.stages = [build_stage(name, run.params, run.source) for name in run.stages]
+    recipe = recipe_of(run)
+    own.stages = [recipe.build_stage(name, run.params, run.source) for name in run.stages]
 
 
 def _chain(run: Run, own: threading.local) -> Callable[[str], list[Result]]:

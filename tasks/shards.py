@@ -13,9 +13,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 
 from gan_core.precision import prepare_worker
+from gan_core.recipes.base import recipe_of
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import find_finished, run_stage
-from gan_core.runs.stage import Stage, build_stage
+from gan_core.runs.stage import Stage
 from gan_core.storage.receipts import ABSENT, Receipt
 from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import is_store_error
@@ -127,11 +128,11 @@ def _stage(name: str, run: Run) -> Stage:
 
     One torch thread each keeps results independent of the number of workers.
     """
-    wanted = (name, run.source, run.params)
+    wanted = (run.recipe, name, run.source, run.params)
     built: dict[str, tuple[Any, Stage]] = _thread.__dict__.setdefault("stages", {})
     if name not in built or built[name][0] != wanted:
         prepare_worker()
-        built[name] = wanted, build_stage(name, run.params, run.source)
+        built[name] = wanted, recipe_of(run).build_stage(name, run.params, run.source)
     return built[name][1]
 
 

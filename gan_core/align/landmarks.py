@@ -47,7 +47,7 @@ class LandmarkSource(ABC):
         return {}
 
 
-LANDMARK_SOURCES: Registry[type[LandmarkSource]] = Registry("landmark source", "gan_core.align")
+LANDMARK_SOURCES: Registry[type[LandmarkSource]] = Registry("landmark source", "gan_core.align", LandmarkSource)
 
 
 @LANDMARK_SOURCES.register("columns")

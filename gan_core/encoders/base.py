@@ -70,4 +70,4 @@ class Encoder(nn.Module, ABC):
         return images[:, :, top : top + height]
 
 
-ENCODERS: Registry[type[Encoder]] = Registry("encoder", "gan_core.encoders")
+ENCODERS: Registry[type[Encoder]] = Registry("encoder", "gan_core.encoders", Encoder)

@@ -84,4 +84,4 @@ class Generator(nn.Module, ABC):
         return self.mapping(z.to(self.latent_avg.device)).mean(0)
 
 
-GENERATORS: Registry[type[Generator]] = Registry("generator", "gan_core.generators")
+GENERATORS: Registry[type[Generator]] = Registry("generator", "gan_core.generators", Generator)

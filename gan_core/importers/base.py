@@ -83,7 +83,7 @@ class Importer(ABC):
         """Yield the items; raises ``DataError`` for a file that can't be read at all."""
 
 
-IMPORTERS: Registry[type[Importer]] = Registry("kind of source", "gan_core.importers")
+IMPORTERS: Registry[type[Importer]] = Registry("kind of source", "gan_core.importers", Importer)
 
 
 def find_files(source: str | Path) -> list[SourceFile]:

@@ -40,7 +40,7 @@ class Extractor(ABC):
         return pictures.known[key]
 
 
-EXTRACTORS: Registry[type[Extractor]] = Registry("feature extractor", "gan_core.judges")
+EXTRACTORS: Registry[type[Extractor]] = Registry("feature extractor", "gan_core.judges", Extractor)
 
 
 @EXTRACTORS.register("toy-attr")

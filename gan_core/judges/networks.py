@@ -15,7 +15,7 @@ from gan_core.loading import load_model
 from gan_core.registry import Registry
 
 SIZE = 64
-NETWORKS: Registry[type[nn.Module]] = Registry("network", "gan_core.judges")
+NETWORKS: Registry[type[nn.Module]] = Registry("network", "gan_core.judges", nn.Module)
 
 
 def load_network(path: str | Path, name: str | None = None) -> Loaded[nn.Module]:

@@ -112,7 +112,7 @@ class Metric(ABC):
         """Merged statistics -> numbers of the dataset."""
 
 
-METRICS: Registry[type[Metric]] = Registry("metric", "gan_core.metrics")
+METRICS: Registry[type[Metric]] = Registry("metric", "gan_core.metrics", Metric)
 
 
 class RowMetric(Metric):

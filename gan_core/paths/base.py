@@ -96,4 +96,4 @@ class Straightening(PathModel):
         return moved, log_volume.square()
 
 
-PATHS: Registry[type[PathModel]] = Registry("path model", "gan_core.paths")
+PATHS: Registry[type[PathModel]] = Registry("path model", "gan_core.paths", PathModel)

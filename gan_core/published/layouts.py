@@ -60,7 +60,7 @@ class Layout(ABC):
         """Load the networks and rename their tensors; raises ``CheckpointError`` for missing or misshapen tensors."""
 
 
-LAYOUTS: Registry[type[Layout]] = Registry("checkpoint layout", "gan_core.published")
+LAYOUTS: Registry[type[Layout]] = Registry("checkpoint layout", "gan_core.published", Layout)
 
 
 def find_layout(contents: Contents) -> Layout:

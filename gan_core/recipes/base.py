@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from gan_core.errors import DataError
+from gan_core.errors import DataError, ParamsError
 from gan_core.pages import generic
 from gan_core.pages.page import Page
 from gan_core.params import Params, load_params
 from gan_core.registry import Registry
 from gan_core.runs.run import SOURCE, Run, begin_run, check_changes, check_folder
-from gan_core.runs.stage import build_stage
+from gan_core.runs.stage import Stage, build_stage
 from gan_core.runs.summary import summarise
 from gan_core.storage.shards import list_shards, open_shard
 from gan_core.storage.urls import base_name
@@ -39,9 +39,9 @@ class Plan:
 class Recipe(ABC):
     """Which stages a run has, how it is planned, and what is said of it when it ends.
 
-    ``sections`` names the sections of the parameters that decide the results, beside those called like a stage; they
-    are logged with the run. ``published`` is the stage whose shards `edit-dataset publish` copies. A recipe holds no
-    state.
+    ``sections`` names the sections of the parameters, those of ``extensions`` included, that decide the results beside
+    those called like a stage; they are logged with the run. ``published`` is the stage whose shards
+    `edit-dataset publish` copies. A recipe holds no state.
     """
 
     name: ClassVar[str]
@@ -55,8 +55,15 @@ class Recipe(ABC):
     def plan(self, params: Params, source: str, output: str) -> Plan:
         """Check dataset and networks; nothing is written. Raises ``UserError`` for the first thing that is wrong."""
         rows = {base_name(shard): count_rows(shard) for shard in list_shards(source)}
-        identities = {name: build_stage(name, params, source).identity() for name in self.stages(params)}
+        identities = {name: self.build_stage(name, params, source).identity() for name in self.stages(params)}
         return Plan(Run(params, source, output, rows, json.loads(json.dumps(identities)), self.name))
+
+    def build_stage(self, name: str, params: Params, source: str) -> Stage:
+        """Build a stage of a run over ``source``; raises ``UserError`` for what can't be used.
+
+        A recipe with a stage of its own between two others overrides this, to set the ``inputs`` of the later one.
+        """
+        return build_stage(name, params, source)
 
     def inputs(self, run: Run) -> list[str]:
         """The URLs of the shards that the first stage reads."""
@@ -78,12 +85,17 @@ class Recipe(ABC):
         return summarise(run.output, run.stages[-1])
 
 
-RECIPES: Registry[type[Recipe]] = Registry("recipe", "gan_core.recipes")
+RECIPES: Registry[type[Recipe]] = Registry("recipe", "gan_core.recipes", Recipe)
 """Recipes by name; another package adds its own by the entry point ``edit_dataset.recipe``."""
 
 
 def recipe_of(run: Run) -> Recipe:
     """Return the recipe of a run; raises ``ParamsError`` if it came from a package that is no longer installed."""
+    if run.recipe not in RECIPES:
+        raise ParamsError(
+            f"{run.output} was made by the recipe {run.recipe!r}, which is in no package that is installed: install "
+            "the package that has it"
+        )
     return RECIPES.get(run.recipe)()
 
 

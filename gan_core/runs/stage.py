@@ -30,7 +30,7 @@ class Stage(ABC):
     """
 
     name: ClassVar[str]
-    inputs: ClassVar[tuple[str, ...]]
+    inputs: tuple[str, ...]
     version: ClassVar[int] = 1
     meanings: ClassVar[Mapping[str, Meaning]] = MappingProxyType({})
     source: str = ""
@@ -66,7 +66,7 @@ class Stage(ABC):
         return {}
 
 
-STAGES: Registry[type[Stage]] = Registry("stage", "gan_core.stages")
+STAGES: Registry[type[Stage]] = Registry("stage", "gan_core.stages", Stage)
 """Stages by name; another package adds its own by the entry point ``edit_dataset.stage``."""
 
 

@@ -31,7 +31,7 @@ class AlignStage(Stage):
 
     name: ClassVar[str] = "align"
     version: ClassVar[int] = 2
-    inputs: ClassVar[tuple[str, ...]] = ("source",)
+    inputs: tuple[str, ...] = ("source",)
     fields: Sequence[pa.Field] = (
         pa.field("image", IMAGE),
         pa.field("landmarks", latent_type(5, 2)),

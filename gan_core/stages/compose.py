@@ -36,7 +36,7 @@ class ComposeStage(Stage):
 
     name: ClassVar[str] = "compose"
     version: ClassVar[int] = 3
-    inputs: ClassVar[tuple[str, ...]] = ("plan",)
+    inputs: tuple[str, ...] = ("plan",)
     meanings: ClassVar[Mapping[str, Meaning]] = SCORES
     fields: Sequence[pa.Field] = (
         pa.field("image", IMAGE),

@@ -11,7 +11,7 @@ class DrawnEditStage(Stage):
     """Takes over the columns of ``edits`` from the shard of the tune stage."""
 
     name: ClassVar[str] = "edit"
-    inputs: ClassVar[tuple[str, ...]] = ("encode", "tune")
+    inputs: tuple[str, ...] = ("encode", "tune")
 
     def __init__(self, edits: Stage) -> None:
         self.fields = edits.fields

@@ -35,7 +35,7 @@ class EditStage(Stage):
     """
 
     name: ClassVar[str] = "edit"
-    inputs: ClassVar[tuple[str, ...]] = ("encode", "tune")
+    inputs: tuple[str, ...] = ("encode", "tune")
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class EditStage(Stage):
     ) -> None:
         self.plan: list[PlannedEdit] = plan_edits(edits)
         self.tuned = tuned
-        self.inputs = ("encode", "tune") if tuned else ("encode",)  # type: ignore[misc]
+        self.inputs = ("encode", "tune") if tuned else ("encode",)
         self.fields: Sequence[pa.Field] = [pa.field(edit.column, IMAGE) for edit in self.plan]
         self.batch_size = batch_size
         generator = load_generator(models.generator)

@@ -29,7 +29,7 @@ class EncodeStage(Stage):
     """
 
     name: ClassVar[str] = "encode"
-    inputs: ClassVar[tuple[str, ...]] = ("align",)
+    inputs: tuple[str, ...] = ("align",)
 
     def __init__(
         self, params: EncodeParams, models: ModelPaths, batch_size: int = 32, precision: Precision = "exact"

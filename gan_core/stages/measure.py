@@ -27,14 +27,14 @@ class MeasureStage(Stage):
     """
 
     name: ClassVar[str] = "measure"
-    inputs: ClassVar[tuple[str, ...]] = ("align", "encode", "tune", "edit")
+    inputs: tuple[str, ...] = ("align", "encode", "tune", "edit")
 
     def __init__(
         self, params: MeasureParams, edits: Sequence[EditSpec], models: ModelPaths, tuned: bool, batch_size: int = 32
     ) -> None:
         self.setting = Setting(params, models, tuple(plan_edits(edits)), tuned)
         self.batch_size = batch_size
-        self.inputs = tuple(stage for stage in type(self).inputs if tuned or stage != "tune")  # type: ignore[misc]
+        self.inputs = tuple(stage for stage in type(self).inputs if tuned or stage != "tune")
         self.metrics: dict[str, Metric] = {name: METRICS.get(name)(self.setting) for name in params.metrics}
         columns = [column for metric in self.metrics.values() for column in metric.columns]
         self.fields: Sequence[pa.Field] = [pa.field(column, pa.float32()) for column in columns]

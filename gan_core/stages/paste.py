@@ -25,7 +25,7 @@ class PasteStage(Stage):
     """
 
     name: ClassVar[str] = "paste"
-    inputs: ClassVar[tuple[str, ...]] = ("source", "align", "edit")
+    inputs: tuple[str, ...] = ("source", "align", "edit")
 
     def __init__(self, source: str, params: PasteParams, edits: Sequence[EditSpec], max_pixels: int) -> None:
         self.source = source

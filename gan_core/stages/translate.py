@@ -43,7 +43,7 @@ class TranslateStage(Stage):
     """
 
     name: ClassVar[str] = "translate"
-    inputs: ClassVar[tuple[str, ...]] = ("source",)
+    inputs: tuple[str, ...] = ("source",)
     meanings: ClassVar[Mapping[str, Meaning]] = {name: score.meaning for name, score in SCORES.items()}
 
     def __init__(
@@ -57,7 +57,7 @@ class TranslateStage(Stage):
     ) -> None:
         self.params, self.source, self.batch_size = params, source, batch_size
         self.task = TASKS.get(params.task)
-        self.inputs = ("align",) if params.align else ("source",)  # type: ignore[misc]
+        self.inputs = ("align",) if params.align else ("source",)
         decoder = str(getattr(models, self.task.decoder))
         self.transform = INPUTS.get(self.task.input_kind)(params.factors, params.masks, params.classes)
         generator = load_generator(decoder)

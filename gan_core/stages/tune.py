@@ -57,7 +57,7 @@ class TuneStage(Stage):
     """
 
     name: ClassVar[str] = "tune"
-    inputs: ClassVar[tuple[str, ...]] = ("align", "encode")
+    inputs: tuple[str, ...] = ("align", "encode")
     version: ClassVar[int] = 4
 
     def __init__(self, params: TuneParams, models: ModelPaths, edits: Stage | None = None) -> None:

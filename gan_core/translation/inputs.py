@@ -62,7 +62,7 @@ class InputTransform(ABC):
         return inputs
 
 
-INPUTS: Registry[type[InputTransform]] = Registry("input of a translation", "gan_core.translation")
+INPUTS: Registry[type[InputTransform]] = Registry("input of a translation", "gan_core.translation", InputTransform)
 
 
 @INPUTS.register("picture")

@@ -49,7 +49,7 @@ FRONTALISATION: Weights = {
     "w_norm": 0.005,
 }
 TASKS: Registry[TranslationTask] = Registry("translation task")
-"""The tasks by name. Other packages add theirs through the entry-point group ``edit_dataset.translation task``."""
+"""The tasks by name. Other packages add theirs through the entry-point group ``edit_dataset.translation_task``."""
 for _task in (
     TranslationTask("inversion", "picture", INVERSION),
     TranslationTask("frontalisation", "picture", FRONTALISATION, mirror_independently=True),

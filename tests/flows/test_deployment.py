@@ -2,11 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
 from gan_core.storage.receipts import Receipt
 from tests.faults.test_kill_flow import hashes, written
+from tests.flows.deployed import prefect, run_deployment
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -39,29 +38,11 @@ def test_each_deployment_has_a_form_that_explains_its_parameters(deployment: dic
         assert flow.validate_parameters({**_required(flow), name: value})[name] is not None
 
 
-@pytest.fixture
-def up(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project folder with its servers and worker up; they are stopped in the end."""
-    for name in ("flows", "tasks", "gan_core", "prefect.yaml"):
-        (project / name).symlink_to(ROOT / name)
-    monkeypatch.setattr(servers, "FOLDER", project / ".servers")
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "environ", os.environ.copy())
-        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
-            os.environ.pop(name, None)
-        os.environ |= {"PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"}
-        servers.up()
-        try:
-            yield project
-        finally:
-            servers.down()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_worker_runs_a_deployment_and_a_restart_forgets_nothing(up: Path, tiny_dataset: str) -> None:
     given = {"source": tiny_dataset, "output": "out", "overrides": '{"tune.enabled": false}'}
-    reply = _prefect("deployment", "run", "edit-dataset/local", "--watch", *_parameters(given))
+    reply = run_deployment("edit-dataset/local", given, "--watch")
     assert reply.returncode == 0, reply.stdout + reply.stderr + (up / ".servers/worker.log").read_text()
 
     receipts = [Receipt.model_validate_json(path.read_text()) for path in (up / "out").glob("*/*.receipt.json")]
@@ -86,14 +67,14 @@ def test_a_cancelled_run_goes_on_when_it_is_started_again(up: Path, tiny_dataset
     overrides = {"tune.steps": 200, "run.workers": 1}
     run_plain(plan_run(tiny_dataset, "whole", overrides=overrides))
     given = {"source": tiny_dataset, "output": "out", "overrides": json.dumps(overrides)}
-    assert _prefect("deployment", "run", "edit-dataset/local", *_parameters(given)).returncode == 0
+    assert run_deployment("edit-dataset/local", given).returncode == 0
     _wait_for(lambda: "tune/shard-00000.parquet.receipt.json" in written("out"))
-    assert _prefect("flow-run", "cancel", _runs("out")[0]["id"]).returncode == 0
+    assert prefect("flow-run", "cancel", _runs("out")[0]["id"]).returncode == 0
     _wait_for(lambda: [run["state_type"] for run in _runs("out")] == ["CANCELLED"])
     early = written("out")
     assert len(early) < 15 and not Path("out/summary.json").exists()
 
-    reply = _prefect("deployment", "run", "edit-dataset/local", "--watch", *_parameters(given))
+    reply = run_deployment("edit-dataset/local", given, "--watch")
     assert reply.returncode == 0, reply.stdout + reply.stderr + (up / ".servers/worker.log").read_text()
     assert early.items() <= written("out").items() and hashes("out") == hashes("whole")
     assert sorted(run["state_type"] for run in _runs("out")) == ["CANCELLED", "COMPLETED"]
@@ -117,15 +98,6 @@ def _required(flow: Flow[Any, Any]) -> dict[str, Any]:
     """Give each parameter without a default the value that a deployment has for it."""
     given = {name: value for d in DEPLOYMENTS for name, value in d.get("parameters", {}).items()}
     return {name: given[name] for name in parameter_schema(flow).required}
-
-
-def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=800)
-
-
-def _parameters(given: dict[str, str]) -> list[str]:
-    return [part for name, value in given.items() for part in ("-p", f"{name}={value}")]
 
 
 def _ask(url: str) -> list[dict[str, Any]]:

@@ -1,6 +1,10 @@
-"""Names: unique, found with help when mistyped, and open to other packages."""
+"""Names: unique, found with help when mistyped, and open to other packages, whose faults stay their own."""
 
+import logging
+import sys
+from collections import UserDict
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +67,81 @@ def test_a_known_name_needs_no_discovery(animals: Registry[type], monkeypatch: p
     asked = _fake_entry_points(monkeypatch, [])
     animals.get("heron")
     assert asked == []
+
+
+def test_a_group_is_named_as_packaging_tools_take_it() -> None:
+    assert Registry("edit kind").group == "edit_dataset.edit_kind"
+
+
+def test_only_the_entry_point_that_is_asked_for_is_loaded(
+    animals: Registry[type], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "never_imported.py").write_text("class Newt: ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    entries = [_entry("newt", "collections:OrderedDict"), _entry("toad", "never_imported:Newt")]
+    _fake_entry_points(monkeypatch, entries)
+    assert "toad" in animals and "frog" not in animals
+    assert animals.get("newt").__name__ == "OrderedDict"
+    assert "never_imported" not in sys.modules
+
+
+FAULTS = {
+    "not_there:Newt": r"it can't be loaded \(ModuleNotFoundError: No module named 'not_there'\)",
+    "spoiled:Newt": r"it can't be loaded \(RuntimeError: the file is spoiled\)",
+    "collections:Newt": r"it can't be loaded \(AttributeError: .*'Newt'\)",
+    "builtins:str": r"it is not a class derived from collections\.UserDict",
+    "spoiled": r"it can't be loaded",
+    "unfinished:Newt": r"the class has no legs",
+    "misnamed:Newt": r"the class calls itself 'toad'",
+}
+
+
+@pytest.mark.parametrize("value", FAULTS)
+def test_a_fault_of_another_package_is_one_line_and_the_others_stay_usable(
+    value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write_modules(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    animals: Registry[type] = Registry("animal", base=UserDict)
+    _fake_entry_points(monkeypatch, [_entry("newt", value), _entry("toad", "collections:UserDict")])
+    told = rf"^animal 'newt' of {value}: {FAULTS[value]}.*; correct or uninstall the package$"
+    for _ in range(2):
+        with pytest.raises(ParamsError, match=told) as error:
+            animals.get("newt")
+        assert "\n" not in str(error.value)
+    assert animals.get("toad") is UserDict
+    again: Registry[type] = Registry("animal", base=UserDict)
+    with caplog.at_level(logging.WARNING):
+        assert [again.names(), again.names()] == [["toad"], ["toad"]]
+    assert [record.getMessage() for record in caplog.records] == [str(error.value)]
+
+
+def test_two_packages_with_one_name_are_told_apart(animals: Registry[type], monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_entry_points(monkeypatch, [_entry("newt", "pond:Newt"), _entry("newt", "brook:Newt")])
+    with pytest.raises(ParamsError, match="animal 'newt' of pond:Newt and brook:Newt: more than one package has this"):
+        animals.get("newt")
+    assert animals.names() == ["badger", "heron"]
+
+
+def test_a_name_that_the_project_has_itself_is_told(
+    animals: Registry[type], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _fake_entry_points(monkeypatch, [_entry("heron", "pond:Heron")])
+    with caplog.at_level(logging.WARNING):
+        assert animals.names() == ["badger", "heron"]
+    assert caplog.messages == ["animal 'heron' of pond:Heron is ignored: the project has its own"]
+
+
+def _entry(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name, value, "edit_dataset.animal")
+
+
+def _write_modules(folder: Path) -> None:
+    base = "from collections import UserDict\nfrom abc import ABC, abstractmethod\n"
+    (folder / "spoiled.py").write_text("raise RuntimeError('the file is spoiled\\nin two lines')")
+    (folder / "misnamed.py").write_text(f"{base}class Newt(UserDict):\n    name = 'toad'\n")
+    legs = "    @abstractmethod\n    def legs(self) -> int: ...\n"
+    (folder / "unfinished.py").write_text(f"{base}class Newt(UserDict, ABC):\n{legs}")
 
 
 def _fake_entry_points(monkeypatch: pytest.MonkeyPatch, entries: list[EntryPoint]) -> list[str]:

@@ -11,6 +11,7 @@ from prefect.logging import disable_run_logger
 
 from gan_core.errors import CheckpointError, DataError
 from gan_core.params import load_params
+from gan_core.recipes.base import Recipe
 from gan_core.runs.run import Run
 from gan_core.storage.images import ImageError
 from tasks import shards
@@ -62,8 +63,8 @@ def test_models_are_loaded_once_for_the_same_parameters(
     project: Path, tiny_dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = []
-    build = shards.build_stage
-    monkeypatch.setattr(shards, "build_stage", lambda *given: built.append(given) or build(*given))
+    build = Recipe.build_stage
+    monkeypatch.setattr(Recipe, "build_stage", lambda *given: built.append(given) or build(*given))
     monkeypatch.setattr(shards, "_thread", SimpleNamespace())
     with disable_run_logger():
         shards.one_stage.fn("align", run(tiny_dataset), SHARD)

@@ -229,7 +229,7 @@ class FakeEncode(Stage):
     """Gives every row the same latent."""
 
     name: ClassVar[str] = "encode"
-    inputs: ClassVar[tuple[str, ...]] = ("source",)
+    inputs: tuple[str, ...] = ("source",)
     fields: Sequence[pa.Field] = (pa.field("latent", latent_type(6, 8)),)
     batch_size = 2
 

@@ -1,0 +1,26 @@
+"""A metric: how much fine detail a picture has, compared with the aligned picture of its row."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from gan_core.judges.pictures import Pictures
+from gan_core.metrics.base import ALIGNED, Columns, RowMetric
+
+
+def detail(images: Tensor) -> Tensor:
+    """Mean absolute difference ``[B]`` of each pixel of images ``[B, 3, H, W]`` from the mean of its 3×3 square."""
+    return (images - F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)).abs().flatten(1).mean(1)
+
+
+class Sharpness(RowMetric):
+    """Detail of every reconstruction and edit as a share of that of the aligned picture: 1 is as sharp."""
+
+    name = "sharpness"
+
+    @property
+    def columns(self) -> list[str]:
+        return [f"{self.name}/{picture}" for picture in self.setting.pictures]
+
+    def score(self, pictures: Pictures) -> Columns:
+        aligned = detail(pictures[ALIGNED]).clamp(min=1e-6)
+        return {f"{self.name}/{p}": (detail(pictures[p]) / aligned).numpy() for p in self.setting.pictures}
