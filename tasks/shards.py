@@ -4,14 +4,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, TypedDict
 
 import torch
 from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
-from prefect.concurrency.sync import concurrency
 
 from gan_core.recipes.edit import build_stage
 from gan_core.run.job import Job
@@ -20,6 +18,7 @@ from gan_core.run.stage import Stage
 from gan_core.storage.receipts import ABSENT, Receipt
 from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import is_store_error, join_url
+from tasks.slots import concurrency_slot
 
 SAY_EVERY_S = 10.0
 SAY_REJECTED = 5
@@ -67,7 +66,7 @@ ONE_SHARD: dict[str, Any] = {
 def run_one_shard(name: str, job: Job, shard: str) -> Done:
     """Run stage ``name`` over one shard unless its receipt is valid, and say what came of it."""
     say = get_run_logger().info
-    with device_slot(job.params.run.device_limit):
+    with concurrency_slot(job.params.run.concurrency_limit):
         receipt = run_stage(_stage(name, job), shard, job.output, _progress(say, job.rows[shard]))
     done = summarise_receipt(shard, receipt)
     say(_sentence(done, receipt.flags, receipt.why))
@@ -75,14 +74,6 @@ def run_one_shard(name: str, job: Job, shard: str) -> Done:
         for line in rejected_rows(name, join_url(job.output, name, shard)):
             say(line)
     return done
-
-
-def device_slot(limit: str) -> AbstractContextManager[None]:
-    """Hold a slot of Prefect's global concurrency limit of that name; an empty name needs none.
-
-    Raises ``ConcurrencySlotAcquisitionError`` where there is no such limit: ``prefect gcl create NAME --limit N``.
-    """
-    return concurrency(limit, strict=True) if limit else nullcontext()
 
 
 def rejected_rows(stage: str, shard: str) -> Iterator[str]:
