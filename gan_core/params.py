@@ -64,7 +64,16 @@ class RunParams(Section):
     dask_address: str = ""
     deployment: str = ""
     shards_per_batch: Count = 8
-    device_limit: str = ""
+    concurrency_limit: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_name(cls, values: Any) -> Any:
+        """Read ``device_limit``, the former name of ``concurrency_limit``, unless that is set as well."""
+        if not isinstance(values, dict) or "device_limit" not in values:
+            return values
+        new = {name: value for name, value in values.items() if name != "device_limit"}
+        return new if new.get("concurrency_limit") else new | {"concurrency_limit": values["device_limit"]}
 
 
 class ModelPaths(Section):

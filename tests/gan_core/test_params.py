@@ -132,6 +132,20 @@ def test_a_mistyped_override_is_named_too(written: Path) -> None:
         load_params(written, {"tune.lrr": 1.0})
 
 
+@pytest.mark.parametrize(
+    ("section", "limit"),
+    [
+        ({"device_limit": "gpu"}, "gpu"),
+        ({"concurrency_limit": "", "device_limit": "gpu"}, "gpu"),
+        ({"concurrency_limit": "new", "device_limit": "gpu"}, "new"),
+    ],
+)
+def test_the_former_name_of_the_concurrency_limit_is_read(section: dict[str, str], limit: str) -> None:
+    params = check_params({"run": section})
+    assert params.run.concurrency_limit == limit
+    assert "device_limit" not in params.model_dump()["run"]
+
+
 @pytest.mark.parametrize("dotted", ["edits.0.strengths", "tune.steps.first"])
 def test_an_override_inside_a_list_or_a_number_is_refused(written: Path, dotted: str) -> None:
     with pytest.raises(ParamsError, match="only sections have keys"):
