@@ -43,7 +43,7 @@ class ReferenceEdit(LatentEdit[ReferenceSpec]):
             known = list(self.editor.blocks)
             raise ParamsError(
                 f"edits: no block transfers {spec.attribute!r}{near_matches(spec.attribute, known)}; add it to "
-                "train_latent_edits.blocks and train again"
+                "train_latent_edits.blocks in toy.yaml and train again"
             )
         self.references = setting.latents_of(spec.reference)
 
