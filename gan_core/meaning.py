@@ -1,6 +1,6 @@
 """What a number means to a reader: its label, its unit, which way is better, how it is written, and a sentence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 MINUS = "\u2212"
@@ -21,6 +21,10 @@ class Meaning:
     sentence: str = ""
     signed: bool = False
     headline: bool = True
+
+    def by(self, extractor: str) -> "Meaning":
+        """Return the meaning of the same number as a certain network measures it (empty: there is but one)."""
+        return replace(self, label=f"{self.label} ({extractor})") if extractor else self
 
     def show(self, value: float) -> str:
         """Write a value without its unit."""

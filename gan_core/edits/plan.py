@@ -8,6 +8,12 @@ from gan_core.errors import ParamsError
 from gan_core.params import EditSpec
 
 
+def known_edits(edits: Sequence[EditSpec]) -> list[PlannedEdit]:
+    """Do as ``plan_edits``, without the entries whose kind comes from a package that isn't installed any more."""
+    kinds = EDIT_KINDS.names()
+    return plan_edits([spec for spec in edits if spec.kind in kinds])
+
+
 def plan_edits(edits: Sequence[EditSpec]) -> list[PlannedEdit]:
     """Return the images of all entries, in order; raises ``ParamsError`` if two images have the same column."""
     planned = [picture for spec in edits for picture in EDIT_KINDS.get(spec.kind).plan(spec)]

@@ -34,7 +34,7 @@ class AttributeChange(RowMetric):
     columns: ``age/fairface/<edit>``.
     """
 
-    name: ClassVar[str] = SIDE_EFFECT
+    name: ClassVar[str] = "attributes"
     meaning: ClassVar[Meaning] = Meaning(
         "Side effect", "", "lower", 3, "Mean change of all other attributes, as a share of their ranges."
     )
@@ -44,10 +44,11 @@ class AttributeChange(RowMetric):
 
     @classmethod
     def explain(cls, name: ScoreName, edits: Sequence[PlannedEdit] = ()) -> Meaning | None:
-        if not any(edit.target == name.metric and edit.column == name.picture for edit in edits):
-            return super().explain(name, edits)
-        label = name.metric.replace("_", " ").capitalize()
-        return replace(cls.change, label=f"{label} ({name.extractor})" if name.extractor else label)
+        if name.metric == SIDE_EFFECT:
+            return cls.meaning.by(name.extractor)
+        if any(edit.target == name.metric and edit.column == name.picture for edit in edits):
+            return replace(cls.change, label=name.metric.replace("_", " ").capitalize()).by(name.extractor)
+        return None
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -66,8 +66,9 @@ class ScoreName(NamedTuple):
 class Metric(ABC):
     """One entry of ``measure.metrics``: scores rows, gathers statistics, and turns merged ones into numbers.
 
-    Its columns and totals are called ``<name>[/<extractor>]/<picture>``, and ``meaning`` says how they are shown; one
-    without a name is shown by its columns' names. A metric whose numbers mean several things overrides ``explain``.
+    ``name`` is what it is registered as. Its columns and totals are called ``<name>[/<extractor>]/<picture>``, and
+    ``meaning`` says how they are shown. A metric whose numbers have other names, or mean several things, overrides
+    ``explain``.
     """
 
     name: ClassVar[str] = ""
@@ -79,10 +80,7 @@ class Metric(ABC):
     @classmethod
     def explain(cls, name: ScoreName, edits: Sequence[PlannedEdit] = ()) -> Meaning | None:
         """Return what a number of this metric means, ``None`` for one of another metric; ``edits`` are the run's."""
-        if name.metric != cls.name:
-            return None
-        label = f"{cls.meaning.label} ({name.extractor})" if name.extractor else cls.meaning.label
-        return replace(cls.meaning, label=label)
+        return cls.meaning.by(name.extractor) if name.metric == cls.name else None
 
     @property
     def columns(self) -> list[str]:

@@ -89,6 +89,7 @@ class FrechetInceptionDistance(Metric):
 class PublishedFid(FrechetInceptionDistance):
     """``fid/inception/<picture>``: the published FID, images resized as pytorch-fid does."""
 
+    name = "fid-inception"
     features = "inception"
 
 
@@ -96,4 +97,5 @@ class PublishedFid(FrechetInceptionDistance):
 class CleanFid(FrechetInceptionDistance):
     """``fid/inception-clean/<picture>``: the published FID, images resized as clean-fid does (Parmar et al. 2022)."""
 
+    name = "fid-inception-clean"
     features = "inception-clean"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from gan_core.edits.plan import plan_edits
+from gan_core.edits.plan import known_edits
 from gan_core.metrics.base import ENCODED, TUNED
 from gan_core.metrics.names import Score, find_score, normal_name, split_name
 from gan_core.runs.run import Run
@@ -102,7 +102,7 @@ def explainer(run: Run) -> Callable[[str], Score]:
 
     The run's stages know their own scores, the metrics all others.
     """
-    edits = plan_edits(run.params.edits)
+    edits = known_edits(run.params.edits)
     stages = [stage for name, stage in STAGES if name in run.stages]
     own = {name: meaning for stage in stages for name, meaning in stage.meanings.items()}
 

@@ -64,7 +64,8 @@ def read_compositions(run: Run, limit: int) -> dict[str, list[Row]]:
 
 
 def _entry(spec: CompositionSpec, rows: list[Row], omitted: Mapping[str, str], run: Run) -> Section:
-    sentence = " ".join((OPERATIONS.get(spec.operation).__doc__ or "").split("\n\n")[0].split())
+    operation = dict(OPERATIONS).get(spec.operation)  # of a package that may not be installed any more
+    sentence = " ".join(((operation and operation.__doc__) or "").split("\n\n")[0].split())
     name, settings = entry_name(spec), describe_entry(spec.model_dump(mode="json"))
     max_pixels = run.params.align.max_pixels
     drawn = Compositions([_composition(name, row, max_pixels) for row in rows]) if rows else Text("None was drawn.")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gan_core.edits.plan import plan_edits
+from gan_core.edits.plan import known_edits
 from gan_core.meaning import Meaning
 from gan_core.pages.numbers import (
     Effect,
@@ -27,7 +27,7 @@ CHANGE = Meaning("", digits=2, signed=True)
 
 def page(run: Run) -> Page:
     """Return the page about a finished run."""
-    rows, plan = read_rows_of(run), plan_edits(run.params.edits)
+    rows, plan = read_rows_of(run), known_edits(run.params.edits)
     images, totals = read_images(run, [*rows.sample, *rows.worst], (SOURCE, *run.stages)), read_totals(run, rows)
     gains, effects = measure_gains(rows), measure_effects(rows, plan, _layers(run), _orders(run))
     rows_tile = Tile("Rows", f"{rows.total:,}", "Every row of the dataset is in the output, with a status.")

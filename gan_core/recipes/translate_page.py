@@ -1,6 +1,6 @@
 """The page about a run that translated: its scores, and rows as input, output, variants and truth."""
 
-from gan_core.edits.plan import plan_edits
+from gan_core.edits.plan import known_edits
 from gan_core.pages.generic import scores_section
 from gan_core.pages.page import Page, Picture, Section, Strip, Strips, Text, Tile
 from gan_core.pages.pictures import Images, image_name, read_images
@@ -43,7 +43,7 @@ def _images(run: Run, rows: Rows, images: Images) -> Section:
 
 def _strip(run: Run, rows: Rows, line: Line, images: Images) -> Strip:
     found, settings = images[line.shard, line.position], run.params.translate
-    variants = [picture.column for picture in plan_edits(settings.variants)]
+    variants = [picture.column for picture in known_edits(settings.variants)]
     column = settings.column if settings.made else settings.truth
     truth = image_name("align", "image") if settings.align else image_name(SOURCE, column)
     names = {name: name for name in (INPUT, OUTPUT, *variants)} | {TRUTH: truth}

@@ -38,7 +38,7 @@ def compose(source: str, output: str = "out", **overrides: Any) -> str:
 def test_each_entry_has_its_strip(page: str) -> None:
     assert re.findall(r'<h2 id="([^"]+)"', page) == ["panorama", "top-down", "stages"]
     assert page.count('<article class="row composition">') == 4 + 1
-    assert "All sources in one scene, pair by pair" in page
+    assert "Joins all sources in one scene, pair by pair" in page
     assert "smoothing: 0.7" in page.replace("&#34;", '"')
     assert "seed-3, seed-1" in page
     assert re.search(r"Seam \d\.\d\d", page)

@@ -13,7 +13,8 @@ import pytest
 from gan_core.meaning import Meaning
 from gan_core.metrics.base import METRICS, RowMetric
 from gan_core.pages.rows import explainer
-from gan_core.params import Params
+from gan_core.params import EditSpec, Params
+from gan_core.recipes.base import RECIPES, Recipe
 from gan_core.report import write_report
 from gan_core.rows import Row
 from gan_core.runs.run import Run, begin_run
@@ -42,6 +43,22 @@ class Sharpen(Stage):
         return rows
 
 
+class SharpenRecipe(Recipe):
+    """A recipe of another package, without a page of its own."""
+
+    name = "sharpened"
+
+    def stages(self, params: Params) -> tuple[str, ...]:
+        return ("sharpen",)
+
+
+@pytest.fixture(autouse=True)
+def foreign_recipe() -> Iterator[None]:
+    RECIPES.register("sharpened")(SharpenRecipe)
+    yield
+    del RECIPES._items["sharpened"]
+
+
 @pytest.fixture
 def plug_in() -> Iterator[None]:
     METRICS.register("sharpness")(Sharpness)
@@ -67,7 +84,7 @@ def text_of(run: Run) -> str:
 
 
 @pytest.mark.usefixtures("plug_in")
-@pytest.mark.parametrize("recipe", ["edit", "sharpen"])
+@pytest.mark.parametrize("recipe", ["edit", "sharpened"])
 def test_a_metric_of_another_package_is_shown_in_its_own_words(measured: Run, recipe: str) -> None:
     text = text_of(replace(measured, recipe=recipe))
     assert "Sharpness 1.2" in text and "How fine the lines are." in text
@@ -84,13 +101,13 @@ def test_a_column_whose_metric_is_not_installed_shows_its_name(measured: Run) ->
     assert "sharpness 1.25" in text and "Sharpness" not in text
 
 
-def test_a_run_of_an_unknown_recipe_has_a_whole_page(measured: Run) -> None:
-    run = replace(measured, recipe="sharpen")
+def test_a_run_of_a_recipe_without_a_page_has_a_whole_one(measured: Run) -> None:
+    run = replace(measured, recipe="sharpened")
     begin_run(run)
     page = Path(write_report(run.output)).read_text()
     assert re.findall(r'<h2 id="([^"]+)"', page) == ["images", "rejected", "scores", "dataset", "stages"]
     text = text_of(run)
-    assert "edit-dataset sharpen" in text and "Rows 5" in text
+    assert "edit-dataset sharpened" in text and "Rows 5" in text
     assert "From portraits, through align → encode → tune → edit → measure." in text
     assert "Finished 3" in text and "Rejected 2" in text and "truncated at align" in text
     assert "FID (toy-attr), encoded 20.10" in text and "All parameters" in text
@@ -98,8 +115,14 @@ def test_a_run_of_an_unknown_recipe_has_a_whole_page(measured: Run) -> None:
     assert names == ["source", "aligned", "encoded", "tuned", "smile@-1", "smile@+1", "yaw@+1"]
 
 
+def test_edits_of_a_package_that_is_gone_do_not_stop_a_page(measured: Run) -> None:
+    edits = [*measured.params.edits, EditSpec(kind="gone")]
+    run = replace(measured, params=measured.params.model_copy(update={"edits": edits}))
+    assert "Change of smile" in text_of(run) and "Finished 3" in text_of(replace(run, recipe="sharpened"))
+
+
 def test_a_run_of_no_rows_and_no_summary_has_a_page(run_maker: Callable[..., Run], tmp_path: Path) -> None:
-    run = replace(run_maker(tmp_path, shards=1, seeds_each=0), recipe="sharpen")
+    run = replace(run_maker(tmp_path, shards=1, seeds_each=0), recipe="sharpened")
     Path(run.output, "summary.json").unlink()
     text = text_of(run)
     assert "No row passed all stages." in text and "2 of 2 rows were rejected" in text and "Whole dataset" not in text
