@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypedDict
 
-from prefect import Task, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from gan_core.precision import prepare_worker
@@ -17,12 +17,8 @@ from gan_core.runs.run_stage import find_finished, run_stage
 from gan_core.runs.stage import Stage
 from gan_core.storage.receipts import ABSENT, Receipt
 from gan_core.storage.shards import BASE_NAMES, read_rows
-<<<<<<< HEAD
 from gan_core.storage.urls import is_store_error
-=======
-from gan_core.storage.urls import is_store_error, join_url
 from tasks.slots import concurrency_slot
->>>>>>> green
 
 SAY_EVERY_S = 10.0
 SAY_REJECTED = 5
@@ -71,13 +67,8 @@ ONE_SHARD: dict[str, Any] = {
 def one_stage(stage: str, run: Run, shard: str) -> Done:
     """Take one shard through a stage unless its receipt is valid, and say what came of it."""
     say = get_run_logger().info
-<<<<<<< HEAD
-    with device_slot(run.params.run.device_limit):
+    with concurrency_slot(run.params.run.concurrency_limit):
         receipt = run_stage(_stage(stage, run), shard, run.output, _progress(say, run.rows[shard]))
-=======
-    with concurrency_slot(job.params.run.concurrency_limit):
-        receipt = run_stage(_stage(name, job), shard, job.output, _progress(say, job.rows[shard]))
->>>>>>> green
     done = summarise_receipt(shard, receipt)
     say(_sentence(done, receipt.flags, receipt.why))
     if not receipt.reused:
@@ -86,24 +77,13 @@ def one_stage(stage: str, run: Run, shard: str) -> Done:
     return done
 
 
-<<<<<<< HEAD
 def stage_task(stage: str) -> Task[..., Done]:
     """Return the task of a stage, under the stage's name."""
     return one_stage.with_options(name=stage)
 
 
-def device_slot(limit: str) -> AbstractContextManager[None]:
-    """Hold a slot of Prefect's global concurrency limit of that name; an empty name needs none.
-
-    Raises ``ConcurrencySlotAcquisitionError`` where there is no such limit: ``prefect gcl create NAME --limit N``.
-    """
-    return concurrency(limit, strict=True) if limit else nullcontext()
-
-
-=======
->>>>>>> green
 def rejected_rows(stage: str, shard: str) -> Iterator[str]:
-    """Yield a line with key, status and reason for each of the first rows that a stage has turned away."""
+    """Yield a line with key, status and reason for each of the first rows that a stage has rejected."""
     rows = (row for part in read_rows(shard, list(BASE_NAMES)) for row in part)
     turned = (row for row in rows if row["status"] != "ok" and row["stage"] == stage)
     for row in islice(turned, SAY_REJECTED):
