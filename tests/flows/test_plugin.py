@@ -19,6 +19,7 @@ from gan_core.loading import Card, file_sha256, load_generator, model_tensors, s
 from gan_core.storage.shards import list_shards, read_rows
 from gan_core.storage.urls import hash_file
 from tests.flows.deployed import run_deployment
+from tests.plugin.edit_dataset_example.denoise import DenoiseParams
 from tests.plugin.edit_dataset_example.thumbnail import ThumbnailEncoder
 
 ROOT = Path(__file__).parents[2]
@@ -288,3 +289,15 @@ def test_each_of_the_five_is_one_file_that_needs_none_of_the_others() -> None:
         parsed = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
         nodes = [node for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom)]
         assert [node.module for node in nodes if node.level or MODULE in str(node.module)] == []
+
+
+def test_the_page_about_extending_shows_the_code_of_the_package() -> None:
+    page = (ROOT / "docs/extending.md").read_text()
+    code = [path.read_text() for path in [PACKAGE / "pyproject.toml", *(PACKAGE / MODULE).glob("*.py")]]
+    blocks = re.findall(r"^```(?:python|toml)\n(.*?)^```$", page, re.M | re.S)
+    assert len(blocks) == 6
+    assert [block for block in blocks if not any(block in text for text in code)] == []
+    (settings,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)
+    assert DenoiseParams(**yaml.safe_load(settings)["extensions"]["denoise"]).size == 5
+    linked = re.findall(r"\]\(\.\./(tests/plugin[^)]*)\)", page)
+    assert len(linked) == 6 and all((ROOT / path).exists() for path in linked)
