@@ -164,11 +164,12 @@ def _unfinished(destination: str | Path, source: str) -> Iterator[None]:
     is_new = _check_destination(destination, source)
     for name in (ABOUT, UNFINISHED_IMPORT, "shard-"):
         sweep_temporary(join_url(destination, name))
-    write_bytes(marker, ImportMarker(source=source).model_dump_json().encode())
     try:
+        write_bytes(marker, ImportMarker(source=source).model_dump_json().encode())
         yield
     except BaseException:
         if is_new:
+            remove(join_url(destination, ABOUT))
             _remove_shards(destination, first=0)
             remove(marker)
         raise
@@ -177,9 +178,7 @@ def _unfinished(destination: str | Path, source: str) -> Iterator[None]:
 
 def _check_destination(destination: str | Path, source: str) -> bool:
     """Return whether there is no finished import; raises ``DataError`` for anything but an import of ``source``."""
-    fs, path = open_fs(destination)
-    names = [entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False)] if fs.isdir(path) else []
-    visible = [name for name in names if not name.startswith(".")]
+    visible = [name for name in _names(destination) if not name.startswith(".")]
     if not visible:
         return True
     for name in (ABOUT, UNFINISHED_IMPORT):
@@ -202,13 +201,17 @@ def _check_apart(source: str | Path, destination: str | Path) -> None:
 
 
 def _remove_shards(destination: str | Path, first: int) -> None:
-    fs, path = open_fs(destination)
-    fs.invalidate_cache()
-    for name in (entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False)):
+    for name in _names(destination):
         if name.startswith("shard-") and name.endswith(".parquet") and name >= shard_name(first):
             url = join_url(destination, name)
             for part in (receipt_path(url), statistics_path(url), url):
                 remove(part)
+
+
+def _names(destination: str | Path) -> list[str]:
+    fs, path = open_fs(destination)
+    fs.invalidate_cache()
+    return [entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False)] if fs.isdir(path) else []
 
 
 def _silent(_rows: int) -> None:

@@ -100,15 +100,21 @@ def test_a_write_that_the_kernel_refuses(workplace: Any, undisturbed: dict[str, 
     assert workplace.files() == undisturbed
 
 
-def test_an_import_onto_a_full_disk_leaves_no_dataset(tmp_path: Path, fail_at: FailAt) -> None:
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of four files to import."""
     (tmp_path / "in").mkdir()
     for i in range(4):
         (tmp_path / "in" / f"{i}.png").write_bytes(bytes([i]) * 100)
+    return tmp_path / "in"
+
+
+def test_an_import_onto_a_full_disk_leaves_no_dataset(tmp_path: Path, pictures: Path, fail_at: FailAt) -> None:
     told = 0
-    for at in itertools.count(0, 5):
+    for at in itertools.count():
         output = tmp_path / str(at)
         try:
-            if not fail_at(lambda output=output: import_dataset(tmp_path / "in", output, 2), at, _no_space()):
+            if not fail_at(lambda output=output: import_dataset(pictures, output, 2), at, _no_space()):
                 break
         except DataError as error:
             told += 1
@@ -116,5 +122,21 @@ def test_an_import_onto_a_full_disk_leaves_no_dataset(tmp_path: Path, fail_at: F
             assert not list(output.glob("*")) and not list(output.glob(".*.tmp"))
         except OSError:
             pass
-    assert told > 3
+    assert told > 15
     assert valid_receipt(output / "shard-00001.parquet")[0] is not None
+
+
+def test_an_interrupted_import_is_whole_or_absent(tmp_path: Path, pictures: Path, fail_at: FailAt) -> None:
+    import_dataset(pictures, tmp_path / "whole", 2)
+    whole = {path.name for path in (tmp_path / "whole").iterdir()}
+    interrupted = 0
+    for at in itertools.count():
+        output = tmp_path / str(at)
+        try:
+            if not fail_at(lambda output=output: import_dataset(pictures, output, 2), at, KeyboardInterrupt()):
+                break
+        except KeyboardInterrupt:
+            interrupted += 1
+        left = {path.name for path in output.iterdir()}
+        assert not left or left >= whole
+    assert interrupted > 15
