@@ -15,7 +15,8 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from gan_core.loading import Card, file_sha256, load_generator, model_tensors, save_checkpoint
+from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
+from gan_core.loading import load_generator, model_tensors
 from gan_core.storage.shards import list_shards, read_rows
 from gan_core.storage.urls import hash_file
 from tests.flows.deployed import run_deployment
@@ -114,7 +115,7 @@ def place(installed: Path, prefect_server: str, tmp_path_factory: pytest.TempPat
 def write_encoder(path: Path) -> None:
     """Write a checkpoint of the package's encoder, fitted to the published generator."""
     generator = ROOT / "data/models/generator.safetensors"
-    encoder = ThumbnailEncoder.fit(load_generator(generator), samples=128)
+    encoder = ThumbnailEncoder.fit(load_generator(generator).model, samples=128)
     about = {"made_by": "tests", "licence": "Apache-2.0", "source": "fitted to the generator"}
     sha256 = file_sha256(generator)
     card = Card(kind="encoder", name="thumbnail", arguments=encoder.arguments, generator_sha256=sha256, **about)

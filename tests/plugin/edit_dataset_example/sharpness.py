@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.judges.pictures import Pictures
+from gan_core.meaning import Meaning
 from gan_core.metrics.base import ALIGNED, Columns, RowMetric
 
 
@@ -16,6 +17,9 @@ class Sharpness(RowMetric):
     """Detail of every reconstruction and edit as a share of that of the aligned picture: 1 is as sharp."""
 
     name = "sharpness"
+    meaning = Meaning(
+        "Sharpness", better="higher", digits=2, sentence="Fine detail; 1 is as sharp as the aligned picture."
+    )
 
     @property
     def columns(self) -> list[str]:

@@ -26,7 +26,7 @@ class TowardAverageEdit(LatentEdit):
     spec = TowardAverageSpec
 
     def __init__(self, spec: TowardAverageSpec, setting: EditSetting) -> None:
-        self.average = setting.generator.latent_avg
+        self.average = setting.generator.model.latent_avg
 
     @classmethod
     def plan(cls, spec: TowardAverageSpec) -> list[PlannedEdit]:
