@@ -11,8 +11,8 @@ from torch.nn.functional import interpolate
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.networks.networks import NETWORKS
-from gan_core.networks.perceptual import load_perceptual
+from gan_core.judges.networks import NETWORKS
+from gan_core.judges.perceptual import load_perceptual
 from gan_core.toy.training.encoder_losses import Inverted, weigh
 from gan_core.toy.training.reconstruction import Batch, LossNetworks
 from gan_core.translation.tasks import FRONTALISATION, INVERSION, TASKS, WITH_IDENTITY, WITHOUT_IDENTITY, Term
@@ -83,11 +83,11 @@ def test_where_there_are_no_faces_features_of_moco_are_compared(inverted: Invert
 
 def in_double(x: Inverted) -> Inverted:
     """Take everything to float64: rounding in float32 decides which side of a kink some units are on."""
-    encoder, eyes, embedder = copy.deepcopy((x.encoder, x.networks.perceptual, x.judges.identity))
-    judges = replace(x.networks, perceptual=eyes.double(), identity=embedder.double())  # type: ignore[union-attr]
+    encoder, perceptual, embedder = copy.deepcopy((x.encoder, x.networks.perceptual, x.networks.identity))
+    networks = replace(x.networks, perceptual=perceptual.double(), identity=embedder.double())  # type: ignore[union-attr]
     batch = replace(x.batch, images=x.batch.images.double())
     drawn = x.drawn.detach().double().requires_grad_()
-    return replace(x, batch=batch, codes=x.codes.double(), drawn=drawn, encoder=encoder.double(), judges=judges)
+    return replace(x, batch=batch, codes=x.codes.double(), drawn=drawn, encoder=encoder.double(), networks=networks)
 
 
 def test_the_gradient_of_inversion_is_the_published_one(inverted: Inverted) -> None:
