@@ -10,41 +10,6 @@ from gan_core.errors import ParamsError, near_matches
 from gan_core.registry import Registry
 from gan_core.sections import SECTIONS, STORED, Count, Decay, Extensions, Positive, Precision, Section, Unit, Weight
 
-__all__ = [
-    "AlignParams",
-    "ComposeParams",
-    "Composition",
-    "CompositionSpec",
-    "Count",
-    "Decay",
-    "Edit",
-    "EditParams",
-    "EditSpec",
-    "EncodeParams",
-    "MeasureParams",
-    "ModelPaths",
-    "Params",
-    "PasteParams",
-    "Positive",
-    "Precision",
-    "RunParams",
-    "Section",
-    "TrackParams",
-    "TranslateParams",
-    "TuneParams",
-    "Unit",
-    "Weight",
-    "check_composition",
-    "check_params",
-    "check_sections",
-    "check_stored_params",
-    "composition_spec",
-    "edit_spec",
-    "load_params",
-    "load_sections",
-]
-
-
 S = TypeVar("S", bound=Section)
 MOVED = {
     *("portraits", "sample", "directions", "train_generator", "train_cel", "train_encoder", "train_translation"),
