@@ -1,4 +1,4 @@
-"""A stage: the aligned picture is cleaned by a median filter, and turned away where it is nothing but noise."""
+"""A stage: a median filter over the aligned image; a row is rejected where there is too much noise."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -16,7 +16,7 @@ from gan_core.storage.shards import IMAGE
 
 
 class DenoiseParams(Section):
-    """``extensions.denoise``: the side of the filter in pixels, and the noise that is too much.
+    """``extensions.denoise``: the side of the filter in pixels, and the most noise that is accepted.
 
     Noise is the mean change of a pixel by the filter, in levels of 255.
     """
@@ -26,7 +26,7 @@ class DenoiseParams(Section):
 
 
 class DenoiseStage(Stage):
-    """Adds ``image``, the filtered picture (PNG), and ``noise``; a row is rejected as ``too_noisy``."""
+    """Adds ``image``, the filtered image (PNG), and ``noise``; a row is rejected as ``too_noisy``."""
 
     name: ClassVar[str] = "denoise"
     inputs = ("align",)
@@ -56,5 +56,5 @@ class DenoiseStage(Stage):
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
-    """Return the mean absolute difference of two RGB pictures of one size, in levels of 255."""
+    """Return the mean absolute difference of two RGB images of one size, in levels of 255."""
     return float(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean())

@@ -1,4 +1,4 @@
-"""A metric: how much fine detail a picture has, compared with the aligned picture of its row."""
+"""A metric: how much fine detail an image has, compared with the aligned image of its row."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,11 +14,11 @@ def detail(images: Tensor) -> Tensor:
 
 
 class Sharpness(RowMetric):
-    """Detail of every reconstruction and edit as a share of that of the aligned picture: 1 is as sharp."""
+    """Detail of every reconstruction and edit, as a share of that of the aligned image."""
 
     name = "sharpness"
     meaning = Meaning(
-        "Sharpness", better="higher", digits=2, sentence="Fine detail; 1 is as sharp as the aligned picture."
+        "Sharpness", better="higher", digits=2, sentence="Fine detail; 1 is as sharp as the aligned image."
     )
 
     @property

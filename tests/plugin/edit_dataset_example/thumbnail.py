@@ -1,4 +1,4 @@
-"""An encoder of one linear layer, fitted in seconds: the baseline that a trained network has to beat."""
+"""An encoder of one linear layer that is fitted in seconds: a baseline for trained networks."""
 
 from typing import Self
 
@@ -11,7 +11,7 @@ from gan_core.generators.base import Generator
 
 
 class ThumbnailEncoder(Encoder):
-    """One linear layer from a thumbnail of ``input_size`` pixels to all latents."""
+    """One linear layer from a thumbnail of the image, ``input_size`` pixels wide, to all latents."""
 
     name = "thumbnail"
     space = "w_plus"
@@ -30,7 +30,7 @@ class ThumbnailEncoder(Encoder):
     @classmethod
     @torch.no_grad()
     def fit(cls, generator: Generator, samples: int = 512, input_size: int = 16, ridge: float = 1.0) -> Self:
-        """Fit one to pictures ``[samples, 3, S, S]`` that ``generator`` draws, by ridge regression."""
+        """Fit one to images ``[samples, 3, S, S]`` of ``generator``, by ridge regression."""
         encoder = cls.for_generator(generator, input_size=input_size)
         z = torch.randn(samples, generator.z_dim, generator=torch.Generator().manual_seed(0))
         latents = generator.broadcast(generator.mapping(z))

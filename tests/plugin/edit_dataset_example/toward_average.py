@@ -1,4 +1,4 @@
-"""A kind of edit: a face that moves toward the average face."""
+"""A kind of edit: the latent moves toward the average latent, and the face toward the average face."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
