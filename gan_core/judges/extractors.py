@@ -20,8 +20,8 @@ class Extractor(ABC):
     name: ClassVar[str]
     dim: int
 
-    def __init__(self, models: ModelPaths) -> None:
-        self.models = models
+    @abstractmethod
+    def __init__(self, models: ModelPaths) -> None: ...
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -51,7 +51,6 @@ class ToyAttributes(Extractor):
     suffix: ClassVar[str] = ""
 
     def __init__(self, models: ModelPaths) -> None:
-        super().__init__(models)
         loaded: Loaded[Any] = load_network(models.attributes, "attributes")
         self.network: AttributeRegressor = loaded.model
         self.names: list[str] = self.network.names

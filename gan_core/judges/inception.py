@@ -235,7 +235,6 @@ class InceptionFeatures(Extractor):
     name = "inception"
 
     def __init__(self, models: ModelPaths) -> None:
-        super().__init__(models)
         loaded: Loaded[Any] = load_network(models.inception, "inception-fid")
         self.network: InceptionFid = loaded.model
         self.dim = self.network.dim

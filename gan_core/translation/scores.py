@@ -43,7 +43,7 @@ class Scorer:
     """Computes the scores ``names`` of a batch; each network that they need is loaded once."""
 
     def __init__(self, names: Sequence[str], models: ModelPaths) -> None:
-        self.names, self.models = tuple(names), models
+        self.names = tuple(names)
         wanted = {network for name in self.names for network in SCORES[name].networks}
         networks = {name: load_network(getattr(models, name), name) for name in NETWORKS if name in wanted}
         distance = load_perceptual(models.perceptual) if "perceptual" in wanted else None

@@ -3,17 +3,12 @@
 import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from gan_core.report.comparison import RULE, Comparison, draw_comparison
 from gan_core.storage.urls import exists, join_url, read_bytes
-from tasks.versions import git_sha
-
-if TYPE_CHECKING:
-    pass
-
 from tasks.tracking.client import client_of, experiment_of, log_metrics, mlflow_errors
 from tasks.tracking.runs import TRACKED
+from tasks.versions import git_sha
 
 
 def track_comparison(experiment: str, uri: str, name: str, comparison: Comparison, children: Mapping[str, str]) -> str:

@@ -1,14 +1,10 @@
 """Encoders in MLflow's registry of models, and which of them is the champion."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from gan_core.checkpoints.files import file_sha256, read_card
 from gan_core.errors import CheckpointError, ParamsError
-
-if TYPE_CHECKING:
-    pass
-
 from tasks.tracking.client import client_of, mlflow_errors
 
 CHAMPION = "champion"
