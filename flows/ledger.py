@@ -19,7 +19,6 @@ from prefect.artifacts import (
 from prefect.futures import PrefectFuture
 
 from flows.servers import find, is_lost, quiet_environment
-from gan_core.recipes.base import recipe_of
 from gan_core.report.finish import finish_run
 from gan_core.runs.run import Run
 from tasks.record import tracking_uri
@@ -98,7 +97,7 @@ def finish(
 ) -> dict[str, float]:
     """Write summary and report, show and log what a run that ``started`` at that time has done; return its metrics."""
     results = ((each["stage"], each["shard"], each["output_sha256"]) for each in done)
-    metrics = finish_run(run, results, partial(recipe_of(run).summarise, run))
+    metrics = finish_run(run, results)
     shown = show(run, done, metrics)
     run_id = track(run, done, metrics, started, samples)
     if shown:

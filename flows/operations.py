@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from gan_core.params import load_params
-
 MOVED_EXIT_CODE = 3
 UP = "Example: edit-dataset server up"
 DOWN = "Example: edit-dataset server down"
@@ -46,6 +44,7 @@ def retry_failed(
 ) -> None:
     """Make the shards again that have rows with this reason, from the stage that rejected them."""
     from flows.status import find_failed, invalidate
+    from gan_core.params import load_params
     from gan_core.recipes.base import plan_params, recipe_of
     from gan_core.runs.run import load_run
 

@@ -8,7 +8,6 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def run_plain(plan: Plan) -> dict[str, float]:
     own = threading.local()
     with ThreadPoolExecutor(run.params.run.workers, initializer=_set_up, initargs=(run, own)) as workers:
         results = list(workers.map(_chain(run, own), run.shards))
-    return finish_run(run, chain.from_iterable(results), partial(recipe_of(run).summarise, run))
+    return finish_run(run, chain.from_iterable(results))
 
 
 def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:

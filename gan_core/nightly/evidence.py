@@ -19,9 +19,9 @@ from gan_core.runs.stage import build_stage
 from gan_core.runs.summary import load_summary
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.images import decode_image, to_tensor
-from gan_core.storage.receipts import read_statistics, require_receipt
+from gan_core.storage.receipts import read_statistics
 from gan_core.storage.shards import read_rows
-from gan_core.storage.urls import exists, join_url, read_bytes
+from gan_core.storage.urls import exists, read_bytes
 
 NOISE_FILE = "noise.json"
 SLICED = "swd/mean/encoded"
@@ -61,7 +61,7 @@ def _is(metric: str, name: str) -> bool:
 
 
 def _noise(run: Run, names: list[str]) -> dict[str, float]:
-    path, digest = join_url(run.output, NOISE_FILE), _digest(run)
+    path, digest = run.path(NOISE_FILE), _digest(run)
     known = json.loads(read_bytes(path)) if exists(path) else {}
     if known.get("digest") != digest or known["noise"].keys() != set(names):
         known = {"digest": digest, "noise": {name: _noise_of(run, name) for name in names}}
@@ -71,8 +71,8 @@ def _noise(run: Run, names: list[str]) -> dict[str, float]:
 
 
 def _digest(run: Run) -> str:
-    shards = [join_url(run.output, stage, shard) for stage in run.stages for shard in run.shards]
-    receipts = [require_receipt(shard, "run it again").output_sha256 for shard in shards]
+    places = [(stage, shard) for stage in run.stages for shard in run.shards]
+    receipts = [run.require_receipt(*place, "run it again").output_sha256 for place in places]
     return hashlib.sha256("".join(receipts).encode()).hexdigest()
 
 
@@ -82,7 +82,7 @@ def _noise_of(run: Run, name: str) -> float:
         scores = np.concatenate([f.loc[f["status"] == "ok", name].to_numpy(np.float64) for f in frames])
         return bootstrap_error(mean_of(scores), len(scores))
     if name == SLICED:
-        parts = (read_statistics(join_url(run.output, "measure", shard)) for shard in run.shards)
+        parts = (read_statistics(shard) for shard in run.stage_shards("measure"))
         states = merge_all(parts)["swd"]
         real, fake = states[ALIGNED]["image"], states[ENCODED]["image"]
         return bootstrap_error(sliced_of(real, fake), len(real))
@@ -111,8 +111,8 @@ def _features(run: Run, extractor: str, stage: str, column: str) -> np.ndarray:
 
 def _fine_rows(run: Run, stage: str, columns: list[str], most: int | None = None) -> Iterator[Row]:
     seen = 0
-    for shard in run.shards:
-        for rows in read_rows(join_url(run.output, stage, shard), columns):
+    for shard in run.stage_shards(stage):
+        for rows in read_rows(shard, columns):
             for row in rows:
                 if row["status"] == "ok" and (most is None or seen < most):
                     seen += 1

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gan_core.runs.run import Run
 from gan_core.storage.receipts import Receipt, receipt_path
-from gan_core.storage.urls import join_url, read_bytes
+from gan_core.storage.urls import read_bytes
 
 SHARDS_SHOWN = 40
 
@@ -52,7 +52,7 @@ def _summarise(run: Run, name: str) -> StageSummary:
     rows: Counter[str] = Counter()
     seconds, hashes = 0.0, []
     for shard in run.shards:
-        receipt = _read(join_url(run.output, name, shard))
+        receipt = _read(run.shard(name, shard))
         if receipt is not None:
             rows.update(receipt.rows)
             seconds += receipt.seconds

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gan_core.errors import DataError, ParamsError
-from gan_core.pages import generic
 from gan_core.pages.page import Page
 from gan_core.params import Params, load_params
 from gan_core.registry import Registry
@@ -42,6 +41,8 @@ class Recipe(ABC):
     ``sections`` names the sections of the parameters, those of ``extensions`` included, that decide the results beside
     those called like a stage; they are logged with the run. ``published`` is the stage whose shards
     `edit-dataset publish` copies. A recipe holds no state.
+
+    Pages are imported when one is written: no worker or command that only plans needs what they are made with.
     """
 
     name: ClassVar[str]
@@ -54,7 +55,7 @@ class Recipe(ABC):
 
     def plan(self, params: Params, source: str, output: str) -> Plan:
         """Check dataset and networks; nothing is written. Raises ``UserError`` for the first thing that is wrong."""
-        rows = {base_name(shard): count_rows(shard) for shard in list_shards(source)}
+        rows = {base_name(shard): _count_rows(shard) for shard in list_shards(source)}
         identities = {name: self.build_stage(name, params, source).identity() for name in self.stages(params)}
         return Plan(Run(params, source, output, rows, json.loads(json.dumps(identities)), self.name))
 
@@ -75,6 +76,8 @@ class Recipe(ABC):
 
     def page(self, run: Run) -> Page:
         """The page about a finished run: by default its totals, sample and rejected rows, stages and parameters."""
+        from gan_core.pages import generic
+
         return generic.page(run)
 
     def summarise(self, run: Run) -> dict[str, float]:
@@ -123,8 +126,7 @@ def plan_params(params: Params, source: str, output: str, update: bool = False, 
     return plan
 
 
-def count_rows(shard: str) -> int:
-    """Return the number of rows of an input shard; raises ``DataError`` for one that has none."""
+def _count_rows(shard: str) -> int:
     with open_shard(shard) as file:
         rows = int(file.metadata.num_rows)
     if not rows:

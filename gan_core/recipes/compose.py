@@ -10,7 +10,6 @@ from gan_core.compose.base import SCORES, check_composer, entry_name
 from gan_core.loading import load_generator
 from gan_core.pages.page import Page
 from gan_core.params import Params
-from gan_core.recipes import compose_page
 from gan_core.recipes.base import RECIPES, Plan, Recipe
 from gan_core.recipes.composition_plan import PLAN, plan_groups, write_plan
 from gan_core.recipes.composition_sources import open_sources
@@ -47,6 +46,8 @@ class ComposeRecipe(Recipe):
         return run.stage_shards(PLAN)
 
     def page(self, run: Run) -> Page:
+        from gan_core.recipes import compose_page
+
         return compose_page.page(run)
 
     def summarise(self, run: Run) -> dict[str, float]:

@@ -4,10 +4,8 @@ from typing import ClassVar
 
 from gan_core.pages.page import Page
 from gan_core.params import Params
-from gan_core.recipes import edit_page
 from gan_core.recipes.base import RECIPES, Recipe
 from gan_core.runs.run import Run
-from gan_core.runs.summary import summarise
 
 
 @RECIPES.register("edit")
@@ -26,7 +24,6 @@ class EditRecipe(Recipe):
         return run.params.encode.encoder
 
     def page(self, run: Run) -> Page:
-        return edit_page.page(run)
+        from gan_core.recipes import edit_page
 
-    def summarise(self, run: Run) -> dict[str, float]:
-        return summarise(run.output, "measure")
+        return edit_page.page(run)

@@ -8,7 +8,6 @@ import numpy as np
 from gan_core.metrics.base import Summary
 from gan_core.pages.page import Page
 from gan_core.params import Params
-from gan_core.recipes import translate_page
 from gan_core.recipes.base import RECIPES, Recipe
 from gan_core.runs.run import Run
 from gan_core.runs.summary import count_rows, write_summary
@@ -33,6 +32,8 @@ class TranslateRecipe(Recipe):
         return run.params.translate.task
 
     def page(self, run: Run) -> Page:
+        from gan_core.recipes import translate_page
+
         return translate_page.page(run)
 
     def summarise(self, run: Run) -> dict[str, float]:

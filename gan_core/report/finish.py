@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
+from gan_core.recipes.base import recipe_of
 from gan_core.report.report import REPORT, write_report
 from gan_core.runs.run import Run, describe_run
 from gan_core.runs.summary import SUMMARY_FILE, load_summary
@@ -19,8 +20,8 @@ Result = tuple[str, str, str]
 """Stage, shard and sha256 of what is in it."""
 
 
-def finish_run(run: Run, results: Iterable[Result], summarise: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """Write ``summary.json`` (by ``summarise``) and ``report.html``, unless they are those of these results already.
+def finish_run(run: Run, results: Iterable[Result]) -> dict[str, float]:
+    """Write ``summary.json`` and ``report.html`` as the recipe says, unless they are those of these results already.
 
     Returns the run's metrics. ``finished.json``, written last, holds the sha256 of the run with its results and of both
     files.
@@ -29,7 +30,7 @@ def finish_run(run: Run, results: Iterable[Result], summarise: Callable[[], dict
     if _read(run.output) == _describe(run.output, digest):
         metrics: dict[str, float] = load_summary(run.output)["metrics"]
         return metrics
-    metrics = summarise()
+    metrics = recipe_of(run).summarise(run)
     write_report(run)
     finished = json.dumps(_describe(run.output, digest), indent=1) + "\n"
     write_bytes(run.path(FINISHED_FILE), finished.encode())

@@ -89,6 +89,12 @@ def test_rows_are_looked_at_before_prefect_reads_its_settings() -> None:
     assert done.stdout == "False\n"
 
 
+def test_the_command_line_starts_without_parameters_networks_and_servers() -> None:
+    told = "import flows.cli, sys; print(sorted({'pydantic', 'pandas', 'torch', 'prefect'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
 def test_a_reason_that_no_row_has_is_refused_with_the_ones_there_are(run: Run) -> None:
     with pytest.raises(DataError, match="no row of runs/a is 'no_image'; did you mean 'not_an_image'"):
         find_failed(run, "no_image")
