@@ -26,7 +26,7 @@ def test_rows_do_not_depend_on_each_other() -> None:
     assert torch.equal(mse(x, y)[2:3], mse(x[2:3], y[2:3]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=12), st.data())
 def test_any_split_gives_the_mean_of_the_whole(levels: list[float], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(levels)))
