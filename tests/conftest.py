@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import yaml
+from hypothesis import HealthCheck, settings
 
 from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.editing.directions import Direction, save_directions
@@ -25,6 +26,9 @@ from gan_core.toy.sample import FIELDS, _make_row
 
 if TYPE_CHECKING:
     from tests.swift import Swift
+
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 W_DIM = 16
 ABOUT = {"made_by": "tests", "licence": "Apache-2.0", "source": "random weights"}

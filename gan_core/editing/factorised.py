@@ -83,13 +83,18 @@ def factorise(
     """
     if method not in METHODS:
         raise ParamsError(f"unknown way to factorise {method!r}{near_matches(method, METHODS)}")
-    rows = METHODS[method](generator.model, count, None if layers is None else range(*layers))
+    rows = _with_sign(METHODS[method](generator.model, count, None if layers is None else range(*layers)))
     unit = "one sigma" if method == "pca" else "a unit vector"
     space = "w" if "w" in generator.model.spaces else "z"
     return [
         Direction(f"{method}-{i}", row.clone(), generator.sha256, space, unit, layers=layers, method=method)
         for i, row in enumerate(rows)
     ]
+
+
+def _with_sign(rows: Tensor) -> Tensor:
+    """Give each row the sign that makes the sum of its cubes positive: that of a decomposition depends on the CPU."""
+    return torch.where(rows.pow(3).sum(1, keepdim=True) < 0, -rows, rows)
 
 
 def _sefa(generator: Generator, count: int, layers: Sequence[int] | None) -> Tensor:

@@ -93,7 +93,7 @@ def test_a_write_that_the_kernel_refuses(workplace: Any, undisturbed: dict[str, 
     workplace.log.symlink_to(os.devnull)
     child = context.Process(target=_run_with_small_files, args=(workplace.run, limit, told))
     child.start()
-    assert "the file would be larger than is allowed here" in told.get(timeout=60)
+    assert "the file would be larger than is allowed here" in told.get(timeout=600)
     child.join()
     assert workplace.files() == {}
     workplace.run()

@@ -19,6 +19,7 @@ from gan_core.storage.receipts import Receipt, valid_receipt
 from gan_core.storage.shards import ShardWriter, shard_name
 
 SHARD = shard_name(0)
+PATIENCE_S = 600.0
 
 
 def _hold(workplace: Any, inside: Any, go_on: Any) -> None:
@@ -27,7 +28,7 @@ def _hold(workplace: Any, inside: Any, go_on: Any) -> None:
 
     def process(rows: Sequence[Row]) -> list[Row | Rejected]:
         inside.set()
-        assert go_on.wait(60)
+        assert go_on.wait(PATIENCE_S)
         return original(rows)
 
     stage.process = process
@@ -40,11 +41,11 @@ def test_the_second_process_is_told_and_the_first_ends_well(workplace: Any) -> N
     inside, go_on = context.Event(), context.Event()
     first = context.Process(target=_hold, args=(workplace, inside, go_on))
     first.start()
-    assert inside.wait(60)
+    assert inside.wait(PATIENCE_S)
     with pytest.raises(DataError, match=rf"align/{SHARD} is being written by process {first.pid} on .*: wait"):
         run_stage(workplace.stage(), SHARD, workplace.output)
     go_on.set()
-    first.join(60)
+    first.join(PATIENCE_S)
     assert first.exitcode == 0 and workplace.starts() == 1
     assert run_stage(workplace.stage(), SHARD, workplace.output).reused
 
@@ -54,9 +55,9 @@ def test_the_lock_of_a_killed_writer_is_free(workplace: Any) -> None:
     inside, never = context.Event(), context.Event()
     first = context.Process(target=_hold, args=(workplace, inside, never))
     first.start()
-    assert inside.wait(60)
+    assert inside.wait(PATIENCE_S)
     first.kill()
-    first.join(60)
+    first.join(PATIENCE_S)
     assert not run_stage(workplace.stage(), SHARD, workplace.output).reused
 
 

@@ -38,7 +38,6 @@ def write_encoder(path: Path, variant: str, generator: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_runs_have_one_parent_and_the_best_is_the_champion(
     project: Path, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,6 @@ def spoil(path: str, into: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_worse_encoder_is_found_and_an_unchanged_night_does_nothing_twice(
     project: Path, tiny_models: dict[str, str]
 ) -> None:

@@ -31,7 +31,6 @@ def test_each_name_is_its_runner_and_dask_is_asked_for_by_its_extra(monkeypatch:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("runner", ["processes", "dask"])
 def test_other_runners_give_the_same_bytes(
     project: Path, tiny_dataset: str, on_server: str, monkeypatch: pytest.MonkeyPatch, runner: str

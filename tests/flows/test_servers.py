@@ -22,7 +22,6 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A service ``page`` that is quick to start, in a project of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(servers, "FOLDER", Path(".servers"))
-    monkeypatch.setattr(servers, "START_TIMEOUT_S", 60.0)
     monkeypatch.setitem(servers.SERVICES, "page", servers.Service("http.server {port} --bind 127.0.0.1", 8300, "/"))
     yield
     servers.stop("page")

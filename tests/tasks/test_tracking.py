@@ -145,15 +145,16 @@ def test_system_metrics_of_a_failed_run_are_kept_and_unasked_for_there_are_none(
 ) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
 
-    def fail(started: float) -> dict[str, float]:
-        with disable_run_logger(), pytest.raises(ValueError), tracking.failures_tracked(run, started):
-            time.sleep(0.5)
+    def fail(started: float, wanted: int) -> dict[str, float]:
+        with disable_run_logger(), pytest.raises(ValueError), tracking.failures_tracked(run, started) as samples:
+            while len(samples) < wanted:
+                time.sleep(0.02)
             raise ValueError("spoiled")
         return dict(runs(run)[0].data.metrics)
 
-    assert fail(1.0) == {}
+    assert fail(1.0, wanted=0) == {}
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "1")
-    assert "system/cpu_utilization_percentage" in fail(2.0)
+    assert "system/cpu_utilization_percentage" in fail(2.0, wanted=1)
 
 
 def test_a_store_that_is_down_hides_no_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

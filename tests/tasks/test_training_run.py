@@ -52,15 +52,21 @@ def test_system_metrics_of_a_training_come_while_it_goes_on(project: Path, monke
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     run_ids = set()
+
+    def steps() -> list[int]:
+        (run_id,) = run_ids
+        history = MlflowClient(run.uri).get_metric_history(run_id, "system/cpu_utilization_percentage")
+        return [metric.step for metric in history]
+
     for _ in range(2):
         with pytest.raises(ValueError, match="spoiled"), training(project / "training") as run:
             run(16, {"l2": 0.5}, PICTURES)
             run_ids.add(run.kept.read_text())
-            time.sleep(1)
+            wanted = len(steps()) + 2
+            while len(steps()) < wanted:
+                time.sleep(0.1)
             raise ValueError("spoiled")
-    (run_id,) = run_ids
-    steps = [m.step for m in MlflowClient(run.uri).get_metric_history(run_id, "system/cpu_utilization_percentage")]
-    assert len(steps) > 2 and steps == list(range(len(steps)))
+    assert steps() == list(range(len(steps())))
 
 
 def test_no_server_does_not_stop_a_training(project: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,7 +35,7 @@ def test_other_numbers_of_points_are_refused() -> None:
         five_points(np.zeros((6, 2)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(-180, 180), st.floats(0.1, 50), st.floats(-500, 500), st.floats(-500, 500))
 def test_square_turns_scales_and_moves_with_the_face(degrees: float, scale: float, x: float, y: float) -> None:
     angle = np.deg2rad(degrees)

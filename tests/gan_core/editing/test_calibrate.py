@@ -24,7 +24,7 @@ def colour(world: Generator) -> Direction:
 
 
 def test_looking_in_batches_sees_what_one_look_sees(world: Generator, scorers: Scorers, faces: Scored) -> None:
-    assert torch.equal(faces.attributes, scorers.attributes(world.synthesis(faces.w_plus)))
+    torch.testing.assert_close(faces.attributes, scorers.attributes(world.synthesis(faces.w_plus)))
 
 
 def test_faces_are_moved_to_the_side_with_room(faces: Scored) -> None:

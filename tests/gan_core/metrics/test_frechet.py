@@ -59,7 +59,7 @@ def test_dataset_number_is_left_out_while_there_are_no_more_rows_than_features()
     }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 2**32 - 1))
 def test_any_split_gives_the_statistics_of_the_whole(first: int, second: int, seed: int) -> None:
     features = np.random.default_rng(seed).normal(size=(30, 5)).astype(np.float32)

@@ -85,7 +85,7 @@ def test_flat_images_give_zero_and_not_nan() -> None:
     assert swd.sliced_wasserstein(flat, flat)["mean"] == 0
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.sets(st.text(min_size=1, max_size=4), min_size=2, max_size=20), st.integers(1, 8), st.data())
 def test_any_split_gives_the_sample_of_the_whole(names: set[str], size: int, data: st.DataObject) -> None:
     keys = sorted(names)

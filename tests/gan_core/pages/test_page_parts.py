@@ -23,7 +23,7 @@ from gan_core.storage.shards import IMAGE, ShardWriter
 PLAIN = Meaning("plain", digits=2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(-1e4, 1e4), st.floats(1e-4, 1e4))
 def test_ticks_are_few_round_and_inside(low: float, width: float) -> None:
     found = ticks(low, low + width)

@@ -120,7 +120,7 @@ def test_killed_and_taken_up_again_it_gives_the_same_hashes(models: ModelPaths, 
     stage = tuning(models)
     child = multiprocessing.get_context("fork").Process(target=kill_at_row, args=(stage, output, row))
     child.start()
-    child.join(60)
+    child.join()
     assert child.exitcode == -signal.SIGKILL
     after = tune(stage, output)
     assert after[0].reused is (row == 8) and not after[1].reused

@@ -26,7 +26,8 @@ from tests.reports import Reports
 
 ROOT = Path(__file__).parents[3]
 
-NETWORK = {"units": [1, 1, 1, 1], "width": 4, "input_size": 64}
+# Not narrower: on AVX2 oneDNN 3.12 corrupts memory in the gradient of a 1x1 convolution, stride 2, under 8 channels.
+NETWORK = {"units": [1, 1, 1, 1], "width": 8, "input_size": 64}
 PARAMS = TrainEncoderParams(network=NETWORK, images=32, latent_images=0, batch_size=8, lr=3e-3, precision="exact")
 PUBLISHED = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1, "delta": 2e-4, "adversarial": 0.1}
 VARIANTS: dict[str, dict[str, Any]] = {

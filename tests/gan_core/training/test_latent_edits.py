@@ -67,7 +67,7 @@ def test_classifier_and_block_learn(
     assert {name for _, metrics, _ in reports for name in metrics} == {"classifier", "red", "red-pictures"}
     scores = score(editor, generator, SCORERS, held_out)
     for name in ("red", "green"):
-        assert scores[name]["agreement"] > 0.8, scores
+        assert scores[name]["agreement"] > 0.75, scores
         assert min(scores[name]["flips_on"], scores[name]["flips_off"]) > 0.8, scores
     assert scores["red"]["way"] > 0.2, scores
     assert scores["red"]["others_kept"] > 0.75, scores  # 0.72 without pictures

@@ -1,0 +1,22 @@
+"""Directions from a generator's own weights have one sign, whichever the decomposition gives on a CPU."""
+
+import pytest
+import torch
+
+from gan_core.editing import factorised
+from gan_core.editing.factorised import METHODS, factorise
+from gan_core.loading import load_generator
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_sign_is_not_that_of_the_decomposition(
+    method: str, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, find = load_generator(tiny_models["generator"]), METHODS[method]
+    plain = factorise(generator, method, 3)
+    signs = torch.tensor([[-1.0], [1.0], [-1.0]])
+    monkeypatch.setitem(factorised.METHODS, method, lambda *given: signs * find(*given))
+    turned = factorise(generator, method, 3)
+    assert [direction.name for direction in turned] == [f"{method}-{i}" for i in range(3)]
+    for one, other in zip(plain, turned, strict=True):
+        assert torch.equal(one.vector, other.vector) and one.vector.pow(3).sum() > 0
