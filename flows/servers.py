@@ -203,9 +203,17 @@ def _launch(name: str) -> Running:
             start_new_session=True,
             env=_environment(service, port),
         )
+    _await_command_line(process.pid)
     running = Running(process.pid, command, port)
     (FOLDER / f"{name}.json").write_text(json.dumps(asdict(running)))
     return running
+
+
+def _await_command_line(pid: int) -> None:
+    """Linux shows an empty one for a moment after a start; ``find`` would take the process for somebody else's."""
+    with suppress(psutil.Error):  # it has ended already
+        while not psutil.Process(pid).cmdline():
+            time.sleep(0.001)
 
 
 def _environment(service: Service, port: int) -> dict[str, str]:

@@ -37,6 +37,15 @@ def test_a_service_is_started_once_found_and_stopped() -> None:
     assert servers.find("page") is None and not psutil.pid_exists(running.pid)
 
 
+def test_a_command_line_that_is_not_there_yet_is_no_reason_to_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[str] = []
+    empty, cmdline, launch = iter(range(3)), psutil.Process.cmdline, servers._launch
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda it: cmdline(it) if next(empty, None) is None else [])
+    monkeypatch.setattr(servers, "_launch", lambda name: launched.append(name) or launch(name))
+    assert servers.start("page") == servers.find("page")
+    assert launched == ["page"]
+
+
 def test_a_process_that_only_has_the_recorded_number_is_left_alone() -> None:
     innocent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
