@@ -18,6 +18,7 @@ from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
+from flows.ledger import hide_lost_tracebacks
 from flows.runners import run_shards
 from gan_core.errors import DataError
 from gan_core.runs.run import Run, load_run
@@ -57,6 +58,7 @@ def edit_shards(output: str, shards: list[str]) -> None:
         output: The folder or URL of a run that has begun; its run.json says what is done.
         shards: The names of the shards, such as shard-00000.parquet.
     """
+    hide_lost_tracebacks()
     run = load_run(output)
     part = replace(run, rows={shard: run.rows[shard] for shard in shards})
     with beating(beat_path(output, str(flow_run.id))):

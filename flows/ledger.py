@@ -1,4 +1,4 @@
-"""What became of each shard: progress while a run goes on, its totals when it ends."""
+"""The progress of a run while its shards are processed, and its totals when it ends."""
 
 import logging
 import math
@@ -30,16 +30,15 @@ SHOWN_METRICS = 40
 SHOW_EVERY_S = 2.0
 
 
-class WithoutTraceback(logging.Filter):
-    """Drops the engine's traceback where Prefect's server is lost: the command says so in one line; others stay."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and is_lost(record.exc_info[1]):
-            record.exc_info = None
-        return True
+def hide_lost_tracebacks() -> None:
+    """Let flows log no traceback when Prefect's server is lost: the command says so in one line."""
+    logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
 
 
-logging.getLogger("prefect.flow_runs").addFilter(WithoutTraceback())
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.exc_info and is_lost(record.exc_info[1]):
+        record.exc_info = None
+    return True
 
 
 def collect(run: Run, finished: Iterable[Done], futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
@@ -72,7 +71,7 @@ def _update(artifact: Any, share: float) -> bool:
 
 
 def _told(tell: Callable[[], object]) -> bool:
-    """Tell Prefect's server something; one that is gone ends no work: False, and the run says so when it ends."""
+    """Report something to Prefect's server; False, after a warning, if it is lost: the run continues without it."""
     try:
         tell()
     except httpx.HTTPError as error:

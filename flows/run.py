@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.batches import hand_out
 from flows.champion import resolve_encoder
-from flows.ledger import finish
+from flows.ledger import finish, hide_lost_tracebacks
 from flows.runners import run_shards
 from gan_core.recipes.base import Plan, plan_run
 from tasks.tracking.runs import failures_tracked
@@ -18,7 +18,7 @@ _planned: ContextVar[Plan | None] = ContextVar("planned", default=None)
 
 @contextmanager
 def planned(plan: Plan) -> Iterator[None]:
-    """Let the flow that is called inside carry out this plan, so that networks are built and hashed once."""
+    """Let the flow called in this block use this plan, so that networks are built and hashed once."""
     token = _planned.set(plan)
     try:
         yield
@@ -33,6 +33,7 @@ def run_recipe(
 
     Finished shards are skipped by their receipts. Everything is checked before anything is written: ``UserError``.
     """
+    hide_lost_tracebacks()
     started = time.time()
     plan = _planned.get()
     if plan is None:

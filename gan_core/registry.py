@@ -6,7 +6,7 @@ the class in an entry point (``docs/extending.md``).
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -24,17 +24,23 @@ _log = logging.getLogger(__name__)
 class Registry(Generic[T]):
     """Map names to classes or functions of one kind.
 
-    ``kind`` is a singular noun that appears in the messages, for instance ``"encoder"``. A name that is not registered
-    yet is looked for in every module of ``package``, so that a new file in it needs no import elsewhere. After that it
+    ``kind`` is a singular noun that appears in the messages, for instance ``"encoder"``. ``items`` are those that the
+    project has in a table instead of registering them one by one. A name that is not registered yet is looked for in every module of ``package``, so that a new file in it needs no import elsewhere. After that it
     is looked for in the entry points of ``group``, of which only the one with this name is loaded. With ``base`` (a
     class, or where it is: ``"module:Class"``) an entry point must name a class derived from it.
     """
 
-    def __init__(self, kind: str, package: str | None = None, base: type | str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        package: str | None = None,
+        base: type | str | None = None,
+        items: Mapping[str, T] | None = None,
+    ) -> None:
         self.kind = kind
         self.package = package
         self._base = base
-        self._items: dict[str, T] = {}
+        self._items: dict[str, T] = dict(items or {})
         self._broken: dict[str, str] = {}
         self._imported = False
 

@@ -36,14 +36,13 @@ class Done(TypedDict):
     skipped: bool
 
 
-class WithoutSuccess(logging.Filter):
-    """Drops the engine's "Finished in state Completed()": a task has said more about itself; failures stay."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.getMessage() != "Finished in state Completed()"
+def hide_success() -> None:
+    """Drop Prefect's "Finished in state Completed()" in this process: tasks log more about themselves; failures stay."""
+    logging.getLogger("prefect.task_runs").addFilter(_is_no_success)
 
 
-logging.getLogger("prefect.task_runs").addFilter(WithoutSuccess())
+def _is_no_success(record: logging.LogRecord) -> bool:
+    return record.getMessage() != "Finished in state Completed()"
 
 
 def is_infrastructure(task: Any, run: Any, state: Any) -> bool:
@@ -65,7 +64,8 @@ ONE_SHARD: dict[str, Any] = {
 
 @task(name="stage", task_run_name="{stage} {shard}", **ONE_SHARD)
 def one_stage(stage: str, run: Run, shard: str) -> Done:
-    """Take one shard through a stage unless its receipt is valid, and say what came of it."""
+    """Take one shard through a stage unless its receipt is valid, and log the result."""
+    hide_success()
     say = get_run_logger().info
     with concurrency_slot(run.params.run.concurrency_limit):
         receipt = run_stage(_stage(stage, run), shard, run.output, _progress(say, run.rows[shard]))

@@ -175,6 +175,14 @@ def test_no_code_comes_from_data(path: Path) -> None:
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), node.lineno
 
 
+@each([path for path in SOURCES if path != Path("flows/cli.py")])
+def test_importing_a_module_sets_no_state(path: Path) -> None:
+    """Modules define things; only the command line is put together from its parts when it is imported."""
+    acts = [node for node in tree(path).body if isinstance(node, ast.For | ast.While | ast.With | ast.AugAssign)]
+    acts += [node for node in tree(path).body if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)]
+    assert not [ast.unparse(node) for node in acts]
+
+
 def test_test_files_have_names_of_their_own() -> None:
     counts = Counter(path.name for path in ALL_FILES if path.name.startswith("test_"))
     assert [name for name, count in counts.items() if count > 1] == []

@@ -48,9 +48,7 @@ FRONTALISATION: Weights = {
     "identity": 1.0,
     "w_norm": 0.005,
 }
-TASKS: Registry[TranslationTask] = Registry("translation task")
-"""The tasks by name. Other packages add theirs through the entry-point group ``edit_dataset.translation_task``."""
-for _task in (
+PSP_TASKS = (
     TranslationTask("inversion", "picture", INVERSION),
     TranslationTask("frontalisation", "picture", FRONTALISATION, mirror_independently=True),
     TranslationTask("sketch", "sketch", WITHOUT_IDENTITY),
@@ -58,8 +56,9 @@ for _task in (
     TranslationTask("super-resolution", "low-resolution", WITH_IDENTITY),
     TranslationTask("inpainting", "masked", WITH_IDENTITY),
     TranslationTask("toonify", "picture", INVERSION, decoder="second_generator"),
-):
-    TASKS.register(_task.name)(_task)
+)
+TASKS: Registry[TranslationTask] = Registry("translation task", items={task.name: task for task in PSP_TASKS})
+"""The tasks by name. Other packages add theirs through the entry-point group ``edit_dataset.translation_task``."""
 
 
 def decoder_path(params: Params, task: TranslationTask) -> str:

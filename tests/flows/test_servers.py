@@ -1,6 +1,7 @@
 """The project's own servers: found again, stopped exactly, and never confused with somebody else's."""
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -126,6 +127,17 @@ def test_a_lost_server_is_told_in_one_line_with_what_to_do(
     told = capsys.readouterr().err
     assert end.value.code == 1 and told.count("\n") == 1
     assert told.startswith("error: the Prefect server at http://127.0.0.1:4200 is lost; finished shards are kept")
+
+
+def test_only_a_lost_server_loses_its_traceback() -> None:
+    ledger.hide_lost_tracebacks()
+    logger = logging.getLogger("prefect.flow_runs")
+
+    def shown(error: Exception) -> bool:
+        record = logger.makeRecord("", 40, "", 0, "failed", (), (type(error), error, None))
+        return bool(logger.filter(record)) and record.exc_info is not None
+
+    assert not shown(httpx.ConnectError("no route")) and shown(ValueError("spoiled"))
 
 
 def test_progress_that_cannot_be_shown_ends_no_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,15 @@ def test_a_known_name_needs_no_discovery(animals: Registry[type], monkeypatch: p
     assert asked == []
 
 
+def test_a_table_of_items_can_be_added_to_but_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_entry_points(monkeypatch, [_entry("ants", "collections:OrderedDict")])
+    table = {"bee": dict}
+    animals: Registry[type] = Registry("animal", items=table)
+    animals.register("cat")(list)
+    assert animals.names() == ["ants", "bee", "cat"] and animals.get("bee") is dict
+    assert table == {"bee": dict}
+
+
 def test_a_group_is_named_as_packaging_tools_take_it() -> None:
     assert Registry("edit kind").group == "edit_dataset.edit_kind"
 
