@@ -1,7 +1,7 @@
 """A run over several hosts: batches of shards are child runs of a deployment, and a dead worker loses only its batch.
 
-The hosts share the storage and the server's address, and nothing else: a child says that it lives by a small file
-beside the run, and what it has finished lies there with receipts.
+The hosts share only the storage and the server's address: a child run renews a small heartbeat file beside the run,
+and its finished shards are stored there with receipts.
 """
 
 import threading
@@ -39,7 +39,7 @@ TRIES = 3
 class Batch:
     """Some shards of a run, the child run that has them now, and how often they have been handed out.
 
-    ``since`` is when its state or its sign of life last changed, by this machine's own clock.
+    ``since`` is when its state or its heartbeat last changed, by this machine's own clock.
     """
 
     shards: list[str]
@@ -68,7 +68,7 @@ def edit_shards(output: str, shards: list[str]) -> None:
 def hand_out(run: Run) -> list[Done]:
     """Spread the shards of a run over child runs and wait for all; return what was done, in order.
 
-    A child that crashed, or that has said nothing for ``SILENCE_S``, is given up, and another one goes on with its
+    A child run that crashed, or that sent no heartbeat for ``SILENCE_S``, is abandoned, and another one continues its
     batch, ``TRIES`` times in all. Raises ``DataError`` for batches that failed, when the others have ended.
     """
     say, before = get_run_logger().info, dict(_receipts(run))
@@ -85,13 +85,13 @@ def hand_out(run: Run) -> list[Done]:
 
 
 def beat_path(output: str, run_id: str) -> str:
-    """Return the file by which a child run says that it lives."""
+    """Return the heartbeat file of a child run."""
     return join_url(output, ALIVE, run_id)
 
 
 @contextmanager
 def beating(path: str, every: float = BEAT_S) -> Iterator[None]:
-    """Write the time into ``path`` again and again until the block ends, then remove it."""
+    """Renew the heartbeat file ``path`` until the block ends, then remove it."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -116,11 +116,11 @@ def _start(run: Run, shards: list[str]) -> Batch:
 
 
 def _follow(run: Run, batch: Batch, failed: list[str]) -> Batch | None:
-    """Look at a batch: the same one while it goes on, another run of it if its child is lost, None when it ended."""
+    """Check a batch: return it while it runs, its replacement if its child run is lost, None when it has ended."""
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(batch.run_id).state
         if state is not None and _lost(run, batch, state):
-            lost: State = Crashed(message=f"its worker said nothing more while the run was {str(state.name).lower()}")
+            lost: State = Crashed(message=f"its worker sent no heartbeat while the run was {str(state.name).lower()}")
             client.set_flow_run_state(batch.run_id, lost, force=True)
             state = lost
     if state is None or not state.is_final():

@@ -12,7 +12,7 @@ from tasks.tracking.registry import CHAMPION, champion
 def resolve_encoder(params_file: str, overrides: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the overrides with the champion's architecture and file, if the parameters ask for it.
 
-    Raises ``ParamsError`` if there is no champion, ``CheckpointError`` if its file is another one by now, and
+    Raises ``ParamsError`` if there is no champion, ``CheckpointError`` if its file has changed since, and
     ``TrackingError``.
     """
     params = load_params(params_file, overrides)

@@ -1,11 +1,11 @@
-"""The commands ``edit-dataset checkpoints ...``: look into published weights and bring them into the model store."""
+"""The commands ``edit-dataset checkpoints ...``: inspect published weights and import them into the model store."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Published weights: look into them, import them, fetch them.")
+app = typer.Typer(no_args_is_help=True, help="Inspect, import and download published weights.")
 STORE = "data/models"
 FOLDER = "data/checkpoints"
 
@@ -46,7 +46,7 @@ def import_(
 
 @app.command("list", epilog="Example: edit-dataset checkpoints list")
 def list_(folder: Folder = FOLDER) -> None:
-    """List published checkpoints: what each is, its terms, how it comes here, and whether it is here."""
+    """List published checkpoints: what each is, its terms, where to get it, and whether it is here."""
     from gan_core.published.sources import SOURCES
 
     for name, source in SOURCES.items():

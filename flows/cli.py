@@ -53,7 +53,7 @@ def run(
     probe: Annotated[bool, typer.Option("--probe", help="choose both batch sizes by short trials")] = False,
     recipe: Annotated[str, typer.Option(help="what is made: see `edit-dataset list recipes`")] = "edit",
 ) -> None:
-    """Run the whole flow over a dataset; finished shards are skipped."""
+    """Edit a dataset: align, encode, tune, edit and measure; finished shards are skipped."""
     _run_command(recipe, source, output, params, settings, update, probe)
 
 
@@ -90,7 +90,7 @@ def _run_command(
     update: bool,
     probe: bool = False,
 ) -> None:
-    """Plan a run, so that a mistake is seen before any server starts; then carry it out and say what came of it."""
+    """Plan a run, so that mistakes are reported before any server starts; then carry it out and print its results."""
     from flows.servers import connect, use_prefect_server
     from gan_core.params import load_params
     from gan_core.recipes.base import plan_run
@@ -122,11 +122,11 @@ def _run_command(
 def compare(
     source: Annotated[str, typer.Argument(help="a dataset: a folder or URL of shards")] = "data/sample",
     output: Annotated[str, typer.Argument(help="the folder of the runs")] = "runs/encoders",
-    variant: Annotated[list[str] | None, typer.Option(help="may be repeated; all that are there if not given")] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="repeatable; all with a checkpoint if not given")] = None,
     params: ParamsFile = "params.yaml",
     settings: Setting = None,
 ) -> None:
-    """Run the flow once for each encoder, compare them in MLflow, and name the best `champion`."""
+    """Run the flow once per encoder, compare the encoders in MLflow, and name the best one `champion`."""
     from flows.servers import connect
 
     overrides = parse_settings(settings)
@@ -142,7 +142,7 @@ def import_(
     source: Annotated[str, typer.Argument(help="a folder of images, of WebDataset tars or of Parquet files")],
     destination: Annotated[str, typer.Argument(help="where the shards go")],
     rows_per_shard: Annotated[int, typer.Option(min=1, help="rows in a full shard")] = 1000,
-    kind: Annotated[str | None, typer.Option(help="folder, tar or parquet; found out if not given")] = None,
+    kind: Annotated[str | None, typer.Option(help="folder, tar or parquet; detected if not given")] = None,
 ) -> None:
     """Turn images into a dataset of shards."""
     from rich.console import Console
@@ -163,7 +163,7 @@ def list_(
     what: Annotated[str, typer.Argument(help="encoders, metrics, recipes, ...; all kinds if not given")] = "kinds",
     params: ParamsFile = "params.yaml",
 ) -> None:
-    """List what can be named in the parameters, that of installed packages included."""
+    """List the names that parameters accept, those of installed packages included."""
     from flows.menu import menu
 
     for line in menu(what, params):
@@ -201,7 +201,7 @@ def sync(output: Annotated[str, typer.Argument(help="a finished run")] = "runs/d
 
 @server.command(epilog="Example: edit-dataset server start mlflow")
 def start(names: Services = None) -> None:
-    """Start Prefect's server and MLflow's page, or find them running."""
+    """Start Prefect's server and MLflow's page, unless they run already."""
     from flows import servers
 
     for name in names or PAGES:
@@ -224,7 +224,7 @@ def stop(names: Services = None) -> None:
 
 @server.command(epilog="Example: edit-dataset server status")
 def status(names: Services = None) -> None:
-    """Say what is running."""
+    """Show what is running."""
     from flows import servers
 
     for name in names or list(ServiceName):
@@ -255,7 +255,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _leave(code: int) -> None:
-    """End without exit hooks: Prefect's try for minutes to tell a server that is gone what it has missed."""
+    """Exit without exit hooks: those of Prefect try for minutes to reach a lost server."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""The same dataset through every encoder: one run each under one parent, a table, a chart, and a champion."""
+"""Compare encoders on one dataset: one run each under one parent, a table, a chart, and a champion."""
 
 import json
 from typing import Any
@@ -31,16 +31,16 @@ def compare_encoders(
     params_file: str = "params.yaml",
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Numbers]:
-    """Run the pipeline once for each variant, without tuning; register the encoders and name the best ``champion``.
+    """Run the pipeline once per variant, without tuning; register the encoders and name the best ``champion``.
 
-    The numbers are also written to ``OUTPUT/comparison.json``. MLflow that is down is warned about.
+    The numbers are also written to ``OUTPUT/comparison.json``. If MLflow can't be reached, there is a warning.
 
     Args:
         source: The dataset: a folder or fsspec URL of Parquet shards.
         output: The folder of the runs, one below it for each variant.
         variants: Names of encoders, such as e4e; all whose checkpoints are there if none is named.
         params_file: The parameter file.
-        overrides: Laid over the parameter file, such as {"measure.swd_images": 512}.
+        overrides: Values that replace those of the file, such as {"measure.swd_images": 512}.
     """
     params = load_params(params_file, overrides)
     paths = {variant: str(params.encoder_path(variant)) for variant in variants or trained_variants(params)}

@@ -22,9 +22,9 @@ def compose_dataset(
 
     Args:
         source: A run that has encoded a dataset, a folder of shards with latents, or seeds:NUMBER.
-        output: The run's folder or URL; a run that is there already goes on where it ended.
+        output: The run's folder or URL; an existing run is continued.
         params_file: The parameter file; the section compose holds the plan.
-        overrides: Laid over the parameter file, such as {"compose.plan": [...]}.
+        overrides: Values that replace those of the file, such as {"compose.plan": [...]}.
         update: Redo what differs from the run in the output folder, instead of refusing.
     """
     return run_recipe("compose", source, output, params_file, overrides, update)

@@ -1,4 +1,4 @@
-"""The commands ``edit-dataset directions ...``: what edits can move along, fitted here or made by others."""
+"""The commands ``edit-dataset directions ...``: directions and paths for edits, fitted here or imported."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gan_core.training.fit_paths import PathFit
     from gan_core.training.params import PathsParams
 
-app = typer.Typer(no_args_is_help=True, help="The directions and paths that edits move along.")
+app = typer.Typer(no_args_is_help=True, help="Directions and paths for edits.")
 
 ParamsFile = Annotated[str, typer.Option("--params", help="the parameter file")]
 FitSetting = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of what is fitted; may be repeated")]
@@ -44,7 +44,7 @@ def fit(
     settings: FitSetting = None,
     params: ParamsFile = "params.yaml",
 ) -> None:
-    """Find what edits can move along in `models.generator`.
+    """Fit directions or paths in `models.generator` for edits.
 
     A path model is learnt and named (it resumes): `--set steps=2000`, or any other key of `train_paths` in toy.yaml;
     svm fits boundaries of attributes to latents: `--set samples=4000`, or any key of `directions` there; sefa,
@@ -129,7 +129,7 @@ def _factorise(method: str, target: str, count: int, layers: tuple[int, int] | N
 
 @app.command(epilog="Example: edit-dataset directions name support_sets.pt mine.safetensors --space z")
 def name(
-    source: Annotated[str, typer.Argument(help="a published deformator, support sets or flow (.pt), or paths of ours")],
+    source: Annotated[str, typer.Argument(help="a published deformator, support sets or flow (.pt), or a paths file")],
     target: Annotated[str, typer.Argument(help="where the named paths are written")],
     space: Annotated[str, typer.Option(help="the space of published paths: z, w or w_plus")] = "w",
     projective: Annotated[bool, typer.Option("--projective", help="a published deformator of this type")] = False,
@@ -194,7 +194,7 @@ def show(
     ends: Annotated[tuple[float, float] | None, typer.Option(help="strengths from and to; else as measured")] = None,
     params: ParamsFile = "params.yaml",
 ) -> None:
-    """Draw a strip: some latents, each at seven strengths from end to end."""
+    """Draw some latents, one per row, each at seven strengths."""
     from gan_core.params import load_params
     from gan_core.paths.pictures import direction_strip, path_strip
     from gan_core.training.log import tile
@@ -210,7 +210,7 @@ def show(
 
 @app.command("import", epilog="Example: edit-dataset directions import age.pt mine.safetensors --space w")
 def import_(
-    source: Annotated[str, typer.Argument(help="a direction file: .npy, .npz, .pt, or one of ours")],
+    source: Annotated[str, typer.Argument(help="a direction file: .npy, .npz, .pt, or one of this project")],
     target: Annotated[str, typer.Argument(help="the directions file to write, or to add to")],
     space: Annotated[str, typer.Option(help="the space that its vectors are in: z, w, w_plus or s")],
     absolute: Annotated[bool, typer.Option("--absolute/--relative", help="strengths are places, or moves")] = False,
@@ -221,10 +221,10 @@ def import_(
         str | None, typer.Option(help="s: a text's embedding less a neutral one, for StyleCLIP's fs3.npy")
     ] = None,
     beta: Annotated[float, typer.Option(min=0, help="with --text: channels less relevant than this stay")] = 0.15,
-    any_generator: Annotated[bool, typer.Option("--any-generator", help="take what was made for another one")] = False,
+    any_generator: Annotated[bool, typer.Option("--any-generator", help="accept one of another generator")] = False,
     params: ParamsFile = "params.yaml",
 ) -> None:
-    """Add a direction that others have made to a file of directions of `models.generator`."""
+    """Import a direction from another project into a file of directions of `models.generator`."""
     from gan_core.editing.directions import describe_direction
     from gan_core.params import load_params
     from gan_core.published.directions import Source, import_direction

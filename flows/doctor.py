@@ -1,4 +1,4 @@
-"""Is everything here that a run needs? Each answer says how to mend what is not."""
+"""Check that everything a run needs is here, and say how to fix what is not."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Check:
-    """One question: what was found, and how to mend it where ``fine`` is false."""
+    """One check: what was found, and how to fix it where ``fine`` is false."""
 
     name: str
     fine: bool
@@ -115,11 +115,11 @@ def _checkpoint(name: str, path: str, recorded: str) -> Check:
 
 
 def report(say: Callable[[str], object], params_file: str = "params.yaml") -> bool:
-    """Tell every check in a line, and how to mend what is wrong; return whether all is well."""
+    """Print every check in a line, and how to fix what is wrong; return whether all have passed."""
     fine = True
     for check in examine(params_file):
         fine = fine and check.fine
         say(f"{'ok  ' if check.fine else 'FAIL'} {check.name:24} {check.found}")
         if not check.fine:
-            say(f"     {'':24} mend: {check.mend}")
+            say(f"     {'':24} fix: {check.mend}")
     return fine

@@ -22,9 +22,9 @@ def edit_dataset(
 
     Args:
         source: The dataset: a folder or fsspec URL of Parquet shards.
-        output: The run's folder or URL; a run that is there already goes on where it ended.
+        output: The run's folder or URL; an existing run is continued.
         params_file: The parameter file, one section a stage.
-        overrides: Laid over the parameter file, such as {"tune.steps": 30, "encode.encoder": "e4e"}.
+        overrides: Values that replace those of the file, such as {"tune.steps": 30, "encode.encoder": "e4e"}.
         update: Redo what differs from the run in the output folder, instead of refusing.
     """
     return run_recipe("edit", source, output, params_file, overrides, update)

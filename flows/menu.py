@@ -1,4 +1,4 @@
-"""What can be named in ``params.yaml``, as lines of text: a name and what its documentation says first."""
+"""The names that ``params.yaml`` accepts, as lines of text: each with the first sentence of its documentation."""
 
 from collections.abc import Iterator
 from pathlib import Path

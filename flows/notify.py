@@ -1,4 +1,4 @@
-"""A line about a run that failed, to whoever asked for it: the address is in ``EDIT_DATASET_WEBHOOK``."""
+"""Post a line about a failed run to the address in ``EDIT_DATASET_WEBHOOK``."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ TIMEOUT_S = 10
 
 
 def notify(flow: object, run: FlowRun, state: State) -> None:
-    """Post ``{"text": ...}`` as Slack, Mattermost and many others take it; what goes wrong with that is only logged."""
+    """Post ``{"text": ...}`` as Slack, Mattermost and many others accept it; errors are only logged."""
     address = os.environ.get(ADDRESS)
     if not address:
         return
@@ -22,8 +22,8 @@ def notify(flow: object, run: FlowRun, state: State) -> None:
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
         urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
     except (OSError, ValueError) as error:
-        logging.getLogger(__name__).warning("%s was not told: %s", ADDRESS, error)
+        logging.getLogger(__name__).warning("%s could not be notified: %s", ADDRESS, error)
 
 
 HOOKS: dict[str, Any] = {"on_failure": [notify], "on_crashed": [notify]}
-"""What a flow that people wait for is declared with."""
+"""Arguments for the declaration of a flow whose failures are posted."""

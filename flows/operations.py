@@ -29,7 +29,7 @@ def down() -> None:
 def status(
     folder: Annotated[str, typer.Argument(help="a run, or a folder with runs in it")] = "runs",
 ) -> None:
-    """Say what became of runs: shards by state, rows by reason, and what is not logged yet."""
+    """Show the state of runs: shards by state, rows by reason, and what is not logged yet."""
     from flows.status import describe_runs
 
     for line in describe_runs(folder):
@@ -69,7 +69,7 @@ def retry_failed(
 def doctor(
     params: Annotated[str, typer.Option("--params", help="the parameter file")] = "params.yaml",
 ) -> None:
-    """Check versions, devices, servers, disk and checkpoints, and say how to mend what is wrong; exit code 1 then."""
+    """Check versions, devices, servers, disk and checkpoints, and say how to fix what is wrong; exit code 1 then."""
     from flows.doctor import report
 
     if not report(typer.echo, params):
@@ -83,7 +83,7 @@ def reevaluate(
     date: Annotated[str, typer.Option(help="the night's date, such as 2026-11-21; today's if not given")] = "",
     accept: Annotated[bool, typer.Option("--accept", help="take tonight's numbers as the new usual ones")] = False,
 ) -> None:
-    """Measure every registered encoder on the datasets and compare with the nights before; exit code 3 if one moved."""
+    """Measure every registered encoder on the datasets and compare with earlier nights; exit code 3 if one moved."""
     from flows.servers import connect
 
     connect(typer.echo)
@@ -121,7 +121,7 @@ def publish(
     stage: Annotated[str, typer.Option(help="whose shards; the run's last one with pictures if not given")] = "",
     push: Annotated[bool, typer.Option("--push", help="send it to DVC's remote as well")] = False,
 ) -> None:
-    """Make a stage of a finished run a dataset that DVC keeps a version of."""
+    """Copy a stage of a finished run to a dataset that DVC tracks."""
     from flows.publish import publish as make
 
     typer.echo(f"{destination}: version {make(output, destination, stage, push)}")

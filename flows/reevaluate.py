@@ -1,4 +1,4 @@
-"""Every registered encoder on every published dataset, measured anew each night and compared with the nights before."""
+"""Measure every registered encoder on every published dataset each night and compare it with earlier nights."""
 
 from datetime import datetime
 from typing import Any
@@ -38,14 +38,14 @@ def reevaluate_nightly(
 ) -> State[list[Finding]]:
     """Measure every registered encoder on every dataset; what moved beyond its noise fails the run by name ``Moved``.
 
-    Shards and noise of earlier nights are used again where nothing has changed; speed is measured anew. Without MLflow
+    Shards and noise of earlier nights are reused where nothing has changed; speed is measured again. Without MLflow
     the encoders of the night before are measured, and what could not be logged is logged by the next night.
 
     Args:
         datasets: The datasets, folders or URLs of shards, such as data/sample.
         output: Where the nights' runs, their history and the page with the time series are.
         params_file: The parameter file; its tuning and edits are left out.
-        overrides: Laid over the parameter file, such as {"measure.swd_images": 512}.
+        overrides: Values that replace those of the file, such as {"measure.swd_images": 512}.
         date: The night's date, such as 2026-11-21; today's if empty. A night that is repeated replaces itself.
         timezone: The time zone whose date today is.
         accept: Take tonight's numbers as the new usual ones instead of raising what has moved.
@@ -122,7 +122,7 @@ def _registered(entry: Entry) -> Registered:
 
 
 def log_nights(track: TrackParams, history: list[Entry]) -> list[Entry]:
-    """Log what isn't logged yet; return the history with that noted. MLflow that is down is warned about."""
+    """Log what isn't logged yet; return the history with that noted. If MLflow can't be reached, there is a warning."""
     waiting = [entry for entry in history if not entry.tracked]
     try:
         track_nights(f"{track.experiment}-nightly", tracking_uri(track), waiting)

@@ -1,4 +1,4 @@
-"""What every flow of a run shares: plan, begin, take all shards through their stages, finish."""
+"""The common body of all flows: plan a run, begin it, take all shards through their stages, finish it."""
 
 import time
 from collections.abc import Iterator

@@ -28,9 +28,9 @@ def run_dataset(
     Args:
         recipe: What is made, a name of `edit-dataset list recipes`.
         source: The dataset: a folder or fsspec URL of Parquet shards.
-        output: The run's folder or URL; a run that is there already goes on where it ended.
+        output: The run's folder or URL; an existing run is continued.
         params_file: The parameter file, one section a stage.
-        overrides: Laid over the parameter file, such as {"tune.steps": 30}.
+        overrides: Values that replace those of the file, such as {"tune.steps": 30}.
         update: Redo what differs from the run in the output folder, instead of refusing.
     """
     return run_recipe(recipe, source, output, params_file, overrides, update)

@@ -22,10 +22,10 @@ SHARDS_PER_LOOK = 50
 
 
 def make_runner(params: RunParams) -> Runner:
-    """Return the runner that ``run.runner`` names, with ``run.workers`` places; raises ``ParamsError`` without Dask.
+    """Return the runner that ``run.runner`` names, with ``run.workers`` workers; raises ``ParamsError`` without Dask.
 
-    Every place loads its networks once and keeps them. A Dask cluster that is there already (``run.dask_address``) has
-    as many places as it has.
+    Every worker loads its networks once and keeps them. An existing Dask cluster (``run.dask_address``) keeps its own
+    number of workers.
     """
     if params.runner == "processes":
         return ProcessPoolTaskRunner(max_workers=params.workers)

@@ -65,14 +65,14 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Where it is to be looked at."""
+        """The address of its page."""
         return f"http://127.0.0.1:{self.port}"
 
 
 def quiet_environment() -> dict[str, str]:
-    """Return the environment that keeps Prefect's data in the project and every tool from calling home.
+    """Return the environment that keeps Prefect's data in the project and turns telemetry off.
 
-    What is set already stays.
+    Variables that are set already are kept.
     """
     quiet = {
         "PREFECT_HOME": str(Path(".prefect").absolute()),
@@ -100,7 +100,7 @@ def use_prefect_server(say: Callable[[str], object] = lambda _: None) -> str:
 
 
 def connect(say: Callable[[str], object]) -> str:
-    """Do as ``use_prefect_server``, and say where the server's page is; return its API address."""
+    """Do the same as ``use_prefect_server``, and print the address of the server's page; return its API address."""
     address = use_prefect_server(say)
     say(f"Prefect: {address.removesuffix('/api')} (`edit-dataset server stop` ends a local one)")
     return address
@@ -145,7 +145,7 @@ def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def down(say: Callable[[str], object] = lambda _: None) -> None:
-    """Stop what ``up`` has started, the worker first; what they know stays in ``.prefect`` and ``mlflow.db``."""
+    """Stop what ``up`` has started, the worker first; their data stays in ``.prefect`` and ``mlflow.db``."""
     for name in reversed(SERVICES):
         running = stop(name)
         say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
@@ -164,7 +164,7 @@ def find(name: str) -> Running | None:
 
 
 def answers(name: str, running: Running) -> bool:
-    """Tell whether a service says that it is well."""
+    """Tell whether a service passes its health check."""
     return _answers(running.url + SERVICES[name].health)
 
 

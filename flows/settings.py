@@ -6,7 +6,7 @@ import typer
 
 from gan_core.errors import ParamsError
 
-Setting = Annotated[list[str] | None, typer.Option("--set", help="lay KEY=VALUE over the parameters; may be repeated")]
+Setting = Annotated[list[str] | None, typer.Option("--set", help="set a parameter: KEY=VALUE; may be repeated")]
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

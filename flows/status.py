@@ -1,4 +1,4 @@
-"""What became of the runs in a folder: shards by state, rows by reason, what waits; and trying failed rows again."""
+"""The state of the runs in a folder: shards by state, rows by reason, what is not logged yet; retrying failed rows."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ DONE, WAITING, WRITING, DAMAGED = "finished", "waiting", "begun", "damaged"
 
 @dataclass
 class State:
-    """A run's shards by stage and state, its rows by status with the stage that said so, and flags of ``ok`` rows."""
+    """A run's shards by stage and state, its rows by status and the stage that set it, and flags of ``ok`` rows."""
 
     run: Run
     shards: dict[str, Counter[str]] = field(default_factory=dict)
@@ -66,10 +66,10 @@ def describe_runs(folder: str) -> Iterator[str]:
 
 
 def find_failed(run: Run, reason: str) -> list[tuple[str, str]]:
-    """Return the shards to make again, as (stage, shard), so that rows with this status get another chance.
+    """Return the shards to make again, as (stage, shard), to retry the rows with this status.
 
-    They are the shards that have such rows, from the stage that said so on. Raises ``DataError`` if no row has the
-    status.
+    They are the shards that have such rows, from the stage that rejected them on. Raises ``DataError`` if no row has
+    the status.
     """
     failed: list[tuple[str, str]] = []
     known: set[str] = set()

@@ -1,4 +1,4 @@
-"""Train models as DVC's stages: what is up to date is left alone, and ``dvc.lock`` says what was made from what."""
+"""Train models as stages of DVC: those up to date are skipped, and ``dvc.lock`` records inputs and outputs."""
 
 import sys
 from typing import Annotated
@@ -20,7 +20,7 @@ Stage = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": 
 
 
 def is_busy(task: object, run: object, state: object) -> bool:
-    """Tell whether DVC only was at work elsewhere: then trying again helps, after a failed training it doesn't."""
+    """Tell whether another DVC command was at work: then a retry helps, after a failed training it doesn't."""
     return isinstance(getattr(state, "data", None), DvcBusyError)
 
 
@@ -33,7 +33,7 @@ def is_busy(task: object, run: object, state: object) -> bool:
     persist_result=False,
 )
 def train(stage: str) -> None:
-    """Make what one stage of ``dvc.yaml`` makes, unless it is up to date."""
+    """Run one stage of ``dvc.yaml``, unless it is up to date."""
     reproduce(stage, get_run_logger().info)
 
 

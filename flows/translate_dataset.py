@@ -22,9 +22,9 @@ def translate_dataset(
 
     Args:
         source: The dataset: pictures, sketches, label maps or small pictures, in the column that `translate` names.
-        output: The run's folder or URL; a run that is there already goes on where it ended.
+        output: The run's folder or URL; an existing run is continued.
         params_file: The parameter file; `translate` says what is done.
-        overrides: Laid over the parameter file, such as {"translate.task": "sketch", "translate.made": false}.
+        overrides: Values that replace those of the file, such as {"translate.task": "sketch", "translate.made": false}.
         update: Redo what differs from the run in the output folder, instead of refusing.
     """
     return run_recipe("translate", source, output, params_file, overrides, update)

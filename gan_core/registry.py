@@ -25,9 +25,10 @@ class Registry(Generic[T]):
     """Map names to classes or functions of one kind.
 
     ``kind`` is a singular noun that appears in the messages, for instance ``"encoder"``. ``items`` are those that the
-    project has in a table instead of registering them one by one. A name that is not registered yet is looked for in every module of ``package``, so that a new file in it needs no import elsewhere. After that it
-    is looked for in the entry points of ``group``, of which only the one with this name is loaded. With ``base`` (a
-    class, or where it is: ``"module:Class"``) an entry point must name a class derived from it.
+    project has in a table instead of registering them one by one. A name that is not registered yet is looked for in
+    every module of ``package``, so that a new file in it needs no import elsewhere. After that it is looked for in the
+    entry points of ``group``, of which only the one with this name is loaded. With ``base`` (a class, or where it is:
+    ``"module:Class"``) an entry point must name a class derived from it.
     """
 
     def __init__(

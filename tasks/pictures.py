@@ -1,4 +1,4 @@
-"""What people look at in MLflow: the table of all rows, and grids of a few of them through all stages."""
+"""Tables and image grids for MLflow: the scores of all rows, and a few rows through all stages."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""What is logged about a finished run, kept in one small file that outlives a tracking server that is down."""
+"""What is logged about a finished run, kept in one small file until the tracking server has it."""
 
 import hashlib
 import json
@@ -92,7 +92,7 @@ def tracking_uri(params: TrackParams) -> str:
 
 
 def read_record(output: str) -> Record | None:
-    """Return what waits to be logged, its metrics under the names that they have now, if anything does."""
+    """Return what is still to be logged, if anything, with old metric names replaced by present ones."""
     path = join_url(output, PENDING)
     if not exists(path):
         return None
@@ -101,12 +101,12 @@ def read_record(output: str) -> Record | None:
 
 
 def write_record(output: str, record: Record) -> None:
-    """Write down what is to be logged."""
+    """Write the file with what is to be logged."""
     write_bytes(join_url(output, PENDING), record.model_dump_json(indent=1).encode())
 
 
 def _name(run: Run, started: float) -> str:
-    """What the recipe calls it, dataset, output and day: what tells runs apart in MLflow's table."""
+    """The run's name in MLflow's table: the recipe's label, dataset, output and day."""
     places = [recipe_of(run).label(run), base_name(run.source), base_name(run.output)]
     return " · ".join([*dict.fromkeys(places), time.strftime("%Y-%m-%d", time.gmtime(started))])
 
@@ -136,7 +136,7 @@ def _dataset_digest(run: Run, hashes: Mapping[str, str]) -> str:
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Leave out NaN and infinity, and name the rest as MLflow takes it."""
+    """Leave out NaN and infinity, and give the rest names that MLflow accepts."""
     refused = sorted(name for name, value in metrics.items() if not math.isfinite(value))
     if refused:
         get_run_logger().warning("not logged, because not finite: %s", ", ".join(refused))
@@ -145,5 +145,5 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def tracked_name(name: str) -> str:
-    """Write a metric's name as MLflow takes it: ``smile@+1`` as ``smile:1``, what it refuses elsewhere as ``_``."""
+    """Return a name that MLflow accepts for a metric: ``smile:1`` for ``smile@+1``, ``_`` for what else it refuses."""
     return REFUSED.sub("_", name.replace("@+", ":").replace("@", ":"))

@@ -37,7 +37,7 @@ class Done(TypedDict):
 
 
 def hide_success() -> None:
-    """Drop Prefect's "Finished in state Completed()" in this process: tasks log more about themselves; failures stay."""
+    """Drop Prefect's line "Finished in state Completed()": tasks log more about themselves. Failures stay."""
     logging.getLogger("prefect.task_runs").addFilter(_is_no_success)
 
 

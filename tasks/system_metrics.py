@@ -19,13 +19,13 @@ class Monitor(Protocol):
     """What MLflow's monitors of processor, memory, disk, network and GPU have in common."""
 
     def collect_metrics(self) -> None:
-        """Look once."""
+        """Take one sample."""
 
     def aggregate_metrics(self) -> dict[str, float]:
-        """Return the means of what was seen since the last clearing."""
+        """Return the means of the samples since the last clearing."""
 
     def clear_metrics(self) -> None:
-        """Forget what was seen."""
+        """Delete the samples."""
 
 
 class Sample(NamedTuple):
@@ -43,7 +43,7 @@ def is_wanted(params: TrackParams) -> bool:
 
 @contextmanager
 def sampling(monitors: Sequence[Monitor]) -> Iterator[list[Sample]]:
-    """Gather samples until the block ends, as often as MLflow's variable says; what can't be measured ends no work."""
+    """Gather samples until the block ends, as often as MLflow's variable says; failures don't stop the run."""
     samples: list[Sample] = []
     ended = threading.Event()
 
@@ -54,7 +54,7 @@ def sampling(monitors: Sequence[Monitor]) -> Iterator[list[Sample]]:
             while not ended.wait(every_s):
                 samples.append(_look(monitors))
         except Exception as error:
-            logging.getLogger(__name__).warning("no more system metrics: %s", error)
+            logging.getLogger(__name__).warning("system metrics stopped: %s", error)
 
     thread = threading.Thread(target=sample, daemon=True)
     if monitors:

@@ -1,4 +1,4 @@
-"""A training's course in MLflow: one run a training, whatever interrupts it."""
+"""Trainings in MLflow: one run per training, which continues after interruptions."""
 
 import logging
 import sys
@@ -25,9 +25,9 @@ from tasks.versions import git_sha
 class TrainingRun(Report):
     """A training report that goes to MLflow as well: losses and scores by images seen, and the newest pictures.
 
-    The ``TrainingLog`` of this name in ``folder`` is told first; ``section`` holds the training's parameters. While
+    The ``TrainingLog`` of this name in ``folder`` is written first; ``section`` holds the training's parameters. While
     MLflow can't be reached it is warned about and training goes on; the run's id is kept in ``folder``, so that resumed
-    training goes on in the same run. On a terminal a bar shows how far it has come.
+    training goes on in the same run. On a terminal a bar shows the progress.
     """
 
     def __init__(self, name: str, section: Section, track: TrackParams, folder: Path = FOLDER) -> None:
@@ -51,7 +51,7 @@ class TrainingRun(Report):
             logging.getLogger(__name__).warning("not logged to %s: %s", self.uri, str(error).splitlines()[0])
 
     def progress(self, seen: int, images: int) -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         self.bars.update(self.bar, completed=seen, total=images)
 
     def __enter__(self) -> Self:

@@ -25,10 +25,10 @@ def git_sha() -> str | None:
 
 
 def dvc_hashes(paths: Mapping[str, str]) -> dict[str, str]:
-    """Return DVC's hash of each named path that it tracks, with ``-modified`` if the data there is another now.
+    """Return DVC's hash of each named path that it tracks, with ``-modified`` if the data has changed.
 
     ``paths`` maps names of the caller's choice to files or folders; one inside a tracked folder has that folder's hash.
-    Outside of a DVC project nothing is tracked; what DVC can't tell is left out with a warning.
+    Outside of a DVC project nothing is tracked; what DVC can't determine is left out with a warning.
     """
     from dvc.exceptions import DvcException, NotDvcRepoError, OutputNotFoundError
     from dvc.repo import Repo
@@ -46,14 +46,14 @@ def dvc_hashes(paths: Mapping[str, str]) -> dict[str, str]:
     except NotDvcRepoError:
         return {}
     except DvcException as error:
-        _log.warning("DVC can't tell all versions: %s", error)
+        _log.warning("DVC can't determine all versions: %s", error)
     return hashes
 
 
 def track(paths: Sequence[str]) -> list[str]:
     """Have DVC track files as they are now, and return those that it does; outside of a DVC project it is none.
 
-    A file that a pipeline stage makes is that stage's and is left alone, with a warning.
+    A file that a pipeline stage makes belongs to that stage and is skipped, with a warning.
     """
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
@@ -90,13 +90,13 @@ def add_output(path: str, push: bool = False) -> str:
     except LockError:
         raise DvcBusyError(f"{path}: another DVC command is at work in this folder; wait for it to end") from None
     except NotDvcRepoError:
-        raise UserError("this folder is no DVC project: `git init && dvc init`, then again") from None
+        raise UserError("this folder is no DVC project: run `git init && dvc init`, then try again") from None
     except DvcException as error:
-        raise UserError(f"DVC doesn't take {path}: {error}") from error
+        raise UserError(f"DVC refuses {path}: {error}") from error
 
 
 def reproduce(stage: str, say: Callable[[str], object] = _log.info) -> None:
-    """Run ``dvc repro STAGE`` and tell each line that it writes.
+    """Run ``dvc repro STAGE`` and pass on each line of its output.
 
     Raises ``DvcBusyError`` while another DVC command is at work here, and ``UserError`` when the stage fails.
     """

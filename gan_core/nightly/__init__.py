@@ -1,1 +1,1 @@
-"""Night after night: how far the numbers of a run move by chance, what has moved further, and a page about it."""
+"""Nightly re-evaluation: how much metrics vary by chance, which have moved further, and a page about all nights."""

@@ -1,4 +1,4 @@
-"""The numbers of a finished run that nights are compared by, each with its noise."""
+"""The metrics of a finished run that are compared from night to night, each with its standard error."""
 
 import hashlib
 import json
@@ -33,8 +33,8 @@ MAX_PIXELS = 1 << 24
 def gather(run: Run) -> dict[str, Measured]:
     """Return FID, SWD and identity of the encoder's pictures in a measured run, and the encoder's speed now.
 
-    The noise is kept beside the run, and used again while the shards are the same. Numbers that the run has too few
-    rows for are left out. Raises ``DataError`` for a run that isn't measured to the end.
+    The noise is stored beside the run, and reused while the shards are the same. Metrics for which the run has too few
+    rows are left out. Raises ``DataError`` for a run that isn't measured completely.
     """
     metrics = load_summary(run.output)["metrics"]
     names = [name for name in metrics if name == SLICED or _is("fid", name) or _is("identity", name)]

@@ -1,4 +1,4 @@
-"""What the nights have measured, kept in one small file, and which numbers have moved further than chance does."""
+"""The history of nightly measurements, kept in one small file, and which metrics have moved by more than chance."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +16,12 @@ from gan_core.storage.urls import exists, join_url, read_bytes
 HISTORY_FILE = "history.json"
 WINDOW = 14
 CHANCE = 0.001
-"""How often a night on which nothing changed may raise anything at all."""
+"""The probability of any false alarm in a night in which nothing has changed."""
 SPEED = "images_per_s"
 NIGHTS_FOR_SPEED = 7
-"""Speed varies from night to night for reasons of the machine: so many nights tell how much."""
+"""The number of nights from which the variation of speed, which depends on the machine, is estimated."""
 SPEED_MEANING = Meaning(
-    "Images a second", better="higher", sentence="Speed of the encoder on the first rows, measured anew each night."
+    "Images per second", better="higher", sentence="Speed of the encoder on the first rows, measured again each night."
 )
 
 
@@ -53,7 +53,7 @@ class Finding(BaseModel):
 
     @property
     def worse(self) -> bool:
-        """Whether the number moved to the bad side."""
+        """Whether the number became worse."""
         return (self.value < self.usual) == (explain_number(self.metric).better == "higher")
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Finding(BaseModel):
 class Entry(BaseModel):
     """One encoder on one dataset in one night.
 
-    ``version`` and ``path`` say which encoder, ``sha256`` which bytes; ``accepted``: this is the new usual.
+    ``version`` and ``path`` say which encoder, ``sha256`` which bytes; ``accepted``: its values are the new usual ones.
     """
 
     date: str
@@ -106,7 +106,7 @@ def write_history(output: str, entries: Sequence[Entry]) -> None:
 
 
 def add_night(history: Sequence[Entry], tonight: Sequence[Entry]) -> tuple[list[Entry], list[Finding]]:
-    """Judge tonight's entries by the nights before; return the new history and what was found.
+    """Compare tonight's entries with earlier nights; return the new history and the findings.
 
     A night that is repeated replaces its earlier entries.
     """
@@ -120,8 +120,8 @@ def add_night(history: Sequence[Entry], tonight: Sequence[Entry]) -> tuple[list[
 def judge(entry: Entry, history: Sequence[Entry], tests: int) -> Iterator[Finding]:
     """Yield the numbers of ``entry`` outside of their band.
 
-    The usual value is the median of the last ``WINDOW`` nights before it, since a new usual was accepted. The band is
-    ``q sqrt(noise^2 + usual_noise^2 + spread^2)``: tonight's bootstrap error, the median one of the window, and the
+    The usual value is the median of the last ``WINDOW`` nights before it, from the last accepted one on. The band
+    is ``q sqrt(noise^2 + usual_noise^2 + spread^2)``: tonight's bootstrap error, the median one of the window, and the
     window's own spread from night to night (1.48 times its median deviation, for speed 1.25 times its mean one);
     ``q`` is the quantile for ``CHANCE`` shared by the night's ``tests`` numbers, of the normal distribution, for speed
     of Student's.
@@ -151,7 +151,7 @@ def trailing(history: Sequence[Entry], entry: Entry) -> list[Entry]:
 
 
 def usual_and_band(name: str, now: Measured, earlier: Sequence[Measured], tests: int) -> tuple[float, float]:
-    """Return the usual value and how far from it chance takes a night's number."""
+    """Return the usual value and how far a night's number is from it by chance."""
     usual = median(night.value for night in earlier)
     away = [abs(night.value - usual) for night in earlier]
     spread = 1.2533 * fmean(away) if name == SPEED else 1.4826 * median(away)

@@ -1,4 +1,4 @@
-"""The page about all nights: each number with its band, one chart a number."""
+"""The page about all nights: one chart for each number, with its band."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -54,8 +54,8 @@ def render_nights(history: Sequence[Entry]) -> str:
         heading="Metrics have moved" if tonight else "No metric has moved",
         kicker=f"nightly re-evaluation, {last}",
         subtitle=(
-            f"After {nights} {'night' if nights == 1 else 'nights'}. The shaded band is the range that is explained by "
-            "chance: other rows, and the usual variation from night to night."
+            f"After {nights} {'night' if nights == 1 else 'nights'}. The shaded band is the range explained by "
+            "chance: the choice of rows, and the usual variation from night to night."
         ),
         alerts=tonight,
         sections=[

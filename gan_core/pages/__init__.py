@@ -1,1 +1,1 @@
-"""What pages about runs hold: their parts, and how these are read from a run's folder."""
+"""The parts of pages about runs, and how they are read from a run's folder."""

@@ -1,4 +1,4 @@
-"""The page about a run of any recipe: its numbers, some rows with all their images, and what became of the others."""
+"""The page about a run of any recipe: its metrics, some rows with all their images, and the rejected rows."""
 
 from itertools import islice
 
@@ -22,7 +22,7 @@ from gan_core.runs.run import SOURCE, Run
 from gan_core.storage.urls import base_name
 
 MOST_TILES = 12
-"""Numbers beyond these are in the tables only: tiles are to be taken in at one glance."""
+"""Further metrics are in the tables only, so that the tiles can be read quickly."""
 
 
 def page(run: Run) -> Page:
@@ -44,7 +44,7 @@ def page(run: Run) -> Page:
 
 
 def images_section(run: Run, rows: Rows) -> Section:
-    """Show some rows with every image that a stage made of them; scores of no image stand beside the key."""
+    """Show some rows with all images that stages made of them; scores that belong to no image stand beside the key."""
     if not rows.sample:
         return Section("Images", "images", [Text("No row passed all stages.")])
     images = read_images(run, rows.sample, (SOURCE, *run.stages))

@@ -20,9 +20,9 @@ STEP = {TUNED: "after tuning", ENCODED: "after encoding"}
 
 @dataclass(frozen=True)
 class Gain:
-    """One score over all rows, encoded against tuned.
+    """One score over all rows, encoded and tuned.
 
-    ``change`` says what tuning gains; ``worst`` is where the worst twentieth of the tuned (else encoded) rows begins.
+    ``change`` is the gain by tuning; the worst 5 % of the tuned (else encoded) rows are beyond ``worst``.
     """
 
     score: Score
@@ -34,7 +34,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Side:
-    """A number about an edit beside the change that it is for.
+    """A side effect of an edit on another score.
 
     ``kept``: the share that the edit leaves of a score of the reconstruction; else the mean of the score itself.
     """
@@ -50,7 +50,7 @@ class Side:
 class Effect:
     """What one edit does over all rows; numbers are ``None`` where a run didn't measure them.
 
-    ``order`` names the moves of an edit in turn where their order counts.
+    ``order`` lists the moves of an edit in order, where the order matters.
     """
 
     edit: str
@@ -84,7 +84,7 @@ def gain_tiles(gains: Iterable[Gain]) -> Iterator[Tile]:
 
 
 def effect_tiles(effects: Sequence[Effect]) -> Iterator[Tile]:
-    """Show the edit that changes its attribute least, and for each score to be kept the edit that costs most."""
+    """Show the edit that changes its attribute least, and for each score to be kept the edit that lowers it most."""
     if moved := [(abs(effect.move), effect.edit) for effect in effects if effect.move is not None]:
         least, edit = min(moved)
         sentence = f"Mean change of the attribute, as a share of its range, by the edit that changes it least ({edit})."
@@ -92,7 +92,7 @@ def effect_tiles(effects: Sequence[Effect]) -> Iterator[Tile]:
     sides = [(side, effect.edit) for effect in effects for side in effect.sides if side.kept]
     for label in dict.fromkeys(side.label for side, _ in sides):
         value, edit = min((side.value, edit) for side, edit in sides if side.label == label)
-        sentence = f"Score after the edit that costs most ({edit}), as a share of the score before it."
+        sentence = f"Score after the edit that lowers it most ({edit}), as a share of the score before it."
         yield Tile(label, f"{value:.2f}", sentence)
 
 

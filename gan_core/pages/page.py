@@ -106,7 +106,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """An SVG; ``legend`` names its series in the order of their colours, ``value`` and ``badge`` say what is now."""
+    """An SVG; ``legend`` names the series in the order of colours; ``value`` and ``badge`` tell the newest value."""
 
     title: str
     svg: Markup
@@ -146,7 +146,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Details:
-    """Texts of fixed width that are folded away below ``summary``."""
+    """Monospaced texts, collapsed under ``summary``."""
 
     kind: ClassVar[str] = "details"
     summary: str
@@ -155,7 +155,7 @@ class Details:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; ``code`` follows it in fixed width."""
+    """A paragraph; ``code`` follows it in a monospaced font."""
 
     kind: ClassVar[str] = "text"
     text: str

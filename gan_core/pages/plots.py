@@ -17,8 +17,8 @@ COLOURS = 4
 def histogram(series: Mapping[str, np.ndarray], meaning: Meaning, label: str) -> Markup:
     """Draw the values of each series as overlaid bars of one scale, with a mark at each median.
 
-    Series take the colours 1, 2, ... of the page. Without values the result is empty; the outermost hundredth on either
-    side is put into the outer bars, so that a stray value doesn't flatten the rest.
+    Series take the colours 1, 2, ... of the page. Without values the result is empty; values below the 1st or above the
+    99th percentile are put into the outer bars, so that an outlier doesn't flatten the rest.
     """
     filled = {name: values for name, values in series.items() if len(values)}
     if not filled:

@@ -22,12 +22,12 @@ SHARDS_AT_ONCE = 50
 FAILED_ROWS = 48
 FAILED_ROWS_A_STATUS = 8
 RANKED_BY = ("identity", "lpips")
-"""The scores that tell the worst rows, the most telling first; without them the first that has a better side does."""
+"""Scores by which the worst rows are chosen, in order of preference; else the first score that has a better side."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row that is shown, with the place that its images are found at."""
+    """One row that is shown, with the location of its images."""
 
     shard: str
     position: int
@@ -42,8 +42,8 @@ class Line:
 class Rows:
     """What is known of all rows: counts by status and stage, and by flag; finite values by score; the rows to show.
 
-    ``scores`` are all scores by name, in the order of the columns; ``ranked_by`` is the one that ``worst`` is sorted
-    by, ``None`` where a run has none to sort by.
+    ``scores`` are all scores by name, in the order of the columns; ``worst`` is sorted by ``ranked_by``, which is
+    ``None`` where a run has no such score.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -98,7 +98,7 @@ def read_rows_of(run: Run) -> Rows:
 
 
 def explainer(run: Run) -> Callable[[str], Score]:
-    """Return what takes the name of a column or total of a run apart and explains it.
+    """Return the function that parses and explains the names of a run's columns and totals.
 
     The run's stages know their own scores, the metrics all others.
     """
@@ -122,7 +122,7 @@ def read_scores(run: Run, shard: str) -> pd.DataFrame:
 
 
 def rank_score(scores: Iterable[Score]) -> Score | None:
-    """Choose the score that tells the worst rows: identity after tuning if there is one."""
+    """Choose the score by which the worst rows are chosen: identity after tuning if there is one."""
     scores = list(scores)
     judged = [s for picture in (TUNED, ENCODED) for s in scores if s.picture == picture and s.meaning.better]
     preferred = (score for metric in RANKED_BY for score in judged if score.metric == metric)

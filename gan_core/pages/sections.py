@@ -1,4 +1,4 @@
-"""Parts that pages of every recipe have: what became of the rows, scores, rejected rows, stages and parameters."""
+"""Parts of the pages of every recipe: row counts, scores, rejected rows, stages and parameters."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ def read_numbers(run: Run, rows: Rows) -> dict[Score, float]:
 
 
 def number_tiles(numbers: Mapping[Score, float]) -> Iterator[Tile]:
-    """Show the leading ones of a run's numbers."""
+    """Show the first metrics of a run."""
     for score, value in numbers.items():
         meaning = score.meaning
         if meaning.headline:
@@ -63,7 +63,7 @@ def make_strip(rows: Rows, line: Line, images: Images, notes: Sequence[str] = ()
 
 
 def make_picture(rows: Rows, line: Line, name: str, url: str) -> Picture:
-    """Put the scores of an image below it, what an edit is for first."""
+    """Put the scores of an image below it, the change that an edit is for first."""
     scores = [score for score in rows.scores.values() if score.picture == name and score.name in line.scores]
     scores.sort(key=lambda score: not score.meaning.signed)
     metrics = [score.metric for score in scores]
@@ -72,13 +72,13 @@ def make_picture(rows: Rows, line: Line, name: str, url: str) -> Picture:
 
 
 def _caption(score: Score, value: float, alone: bool) -> Caption:
-    """Under an image there is little room: only where two extractors score it are they named."""
+    """Keep it short: extractors are named only where two of them score the image."""
     label = score.meaning.label.removesuffix(f" ({score.extractor})") if alone else score.meaning.label
     return Caption(label, score.meaning.show(value), f"{score.name}: {score.meaning.help}")
 
 
 def note(line: Line, score: Score) -> str:
-    """Write a row's score in words."""
+    """Write a row's score with its label and unit."""
     return f"{score.meaning.label} {score.meaning.show_with_unit(line.scores[score.name])}"
 
 
@@ -123,11 +123,11 @@ def _example(line: Line, images: Images, pictured: bool) -> Example:
 
 
 def stages_section(run: Run) -> Section:
-    """Say what each stage did and what decided it, and with which parameters the run was made."""
+    """Show what each stage did, what determined its output, and the parameters of the run."""
     stages = summarise_stages(run)
     heads = ["shards", "rows ok", "rows not ok", "seconds", "rows per second"]
     table = Table([Column("stage", number=False), *map(Column, heads)], [_stage_row(stage) for stage in stages])
-    said = "Seconds are the sum over all workers. A shard that was skipped counts with the time that it took when made."
+    said = "Seconds are the sum over all workers. A skipped shard counts with the time that it took when it was made."
     details = [_stage_details(stage) for stage in stages]
     parameters = Details("All parameters", [json.dumps(run.params.model_dump(mode="json"), indent=1)])
     source = Text("Source:", run.source)
@@ -142,5 +142,5 @@ def _stage_row(stage: StageSummary) -> Cells:
 def _stage_details(stage: StageSummary) -> Details:
     hashes = "\n".join(f"{sha256}  {shard}" for shard, sha256 in stage.hashes)
     more = stage.shards - len(stage.hashes)
-    said = f"{stage.name}: parameters and networks that decide its output, and the sha256 of its shards"
+    said = f"{stage.name}: parameters and networks that determine its output, and the sha256 of its shards"
     return Details(said, [stage.identity, f"{hashes}\nand {more:,} more" if more else hashes])

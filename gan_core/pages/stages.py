@@ -27,24 +27,24 @@ class StageSummary:
 
     @property
     def ok(self) -> int:
-        """Rows that are fine after this stage."""
+        """The number of rows that are ``ok`` after this stage."""
         return self.rows["ok"]
 
     @property
     def speed(self) -> str:
-        """Fine rows a second of work, over all workers."""
+        """``ok`` rows per second of work, over all workers."""
         return f"{self.ok / self.seconds:.1f}" if self.seconds > 0 else ""
 
 
 def summarise_stages(run: Run) -> list[StageSummary]:
-    """Read all receipts of a run; one that is missing or damaged is counted as no shard."""
+    """Read all receipts of a run; missing or damaged ones are not counted."""
     return [_summarise(run, name) for name in run.stages]
 
 
 def describe_stages(run: Run) -> Iterator[str]:
     """Say of each stage how long its work took, over all workers, how fast that is, and how many rows it gave."""
     for stage in summarise_stages(run):
-        speed = f", {stage.speed} a second" if stage.speed else ""
+        speed = f", {stage.speed} per second" if stage.speed else ""
         yield f"{stage.name:8} {stage.seconds:9.1f} s  {stage.ok} of {stage.rows.total()} rows{speed}"
 
 

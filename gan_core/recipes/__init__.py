@@ -1,1 +1,1 @@
-"""What a run can be: an edited dataset, compositions, translations."""
+"""The recipes of runs: edit a dataset, compose images, translate images."""

@@ -1,4 +1,4 @@
-"""Recipes: what a run is an instance of. ``run.json`` names it, and every command asks it."""
+"""The kind of a run, its recipe: stages, plan, summary and page. ``run.json`` names it, and every command uses it."""
 
 import json
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked run of which nothing is written yet; ``write`` adds what its first stage reads beside the source."""
+    """A checked run, not written yet; ``write`` writes what its first stage reads besides the source."""
 
     run: Run
     write: Callable[[], None] = _nothing
@@ -36,13 +36,13 @@ class Plan:
 
 
 class Recipe(ABC):
-    """Which stages a run has, how it is planned, and what is said of it when it ends.
+    """Which stages a run has, how it is planned, and what its summary and its page contain.
 
-    ``sections`` names the sections of the parameters, those of ``extensions`` included, that decide the results beside
-    those called like a stage; they are logged with the run. ``published`` is the stage whose shards
+    ``sections`` names the sections of the parameters, those of ``extensions`` included, that determine the results,
+    besides those named like a stage; they are logged with the run. ``published`` is the stage whose shards
     `edit-dataset publish` copies. A recipe holds no state.
 
-    Pages are imported when one is written: no worker or command that only plans needs what they are made with.
+    The code of pages is imported only when a page is written: workers, and commands that only plan, do not need it.
     """
 
     name: ClassVar[str]
@@ -71,7 +71,7 @@ class Recipe(ABC):
         return run.stage_shards(SOURCE)
 
     def label(self, run: Run) -> str:
-        """What tells runs of this recipe over one dataset apart, in a word or two: the encoder, the task."""
+        """What distinguishes runs of this recipe over one dataset, in a word or two: the encoder, the task."""
         return self.name
 
     def page(self, run: Run) -> Page:
@@ -96,7 +96,7 @@ def recipe_of(run: Run) -> Recipe:
     """Return the recipe of a run; raises ``ParamsError`` if it came from a package that is no longer installed."""
     if run.recipe not in RECIPES:
         raise ParamsError(
-            f"{run.output} was made by the recipe {run.recipe!r}, which is in no package that is installed: install "
+            f"{run.output} was made by the recipe {run.recipe!r}, which no installed package provides: install "
             "the package that has it"
         )
     return RECIPES.get(run.recipe)()
@@ -119,7 +119,7 @@ def plan_run(
 
 
 def plan_params(params: Params, source: str, output: str, update: bool = False, recipe: str = "edit") -> Plan:
-    """Do as ``plan_run`` with parameters that are checked already."""
+    """Do the same as ``plan_run`` for parameters that are checked already."""
     check_folder(source, output)
     plan = RECIPES.get(recipe)().plan(params, source, output)
     check_changes(plan.run, update)

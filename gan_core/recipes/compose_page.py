@@ -1,4 +1,4 @@
-"""The page about a run that composed: for each entry of its plan some images with what they were made of."""
+"""The page about a composition run: for each entry of its plan some images with their sources."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The composition plan of a run: which sources go together, written down as shards before anything is drawn."""
+"""The composition plan of a run: which sources are combined, written as shards before anything is drawn."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ def _random_groups(spec: CompositionSpec, fewest: int, sources: Sources) -> Iter
 
 
 def write_plan(run: Run, shards: dict[str, list[Planned]], sources: Sources) -> None:
-    """Write one shard of planned pictures for each name, with the codes of their sources; the same plan is left alone.
+    """Write one shard of planned pictures for each name, with the codes of their sources, unless it is there already.
 
     A picture one of whose sources failed is planned as a row that failed.
     """

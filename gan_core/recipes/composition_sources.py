@@ -1,4 +1,4 @@
-"""What compositions are made of: rows of an encoded dataset, or seeds, by key."""
+"""The sources of compositions: rows of an encoded dataset, or seeds, by key."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Sources(ABC):
         raise ParamsError(f"compose: seeds have no column {column!r}: give boxes")
 
     def check(self, key: str) -> None:
-        """Raise ``ParamsError`` with near matches for a key that isn't there."""
+        """Raise ``ParamsError`` with near matches for an unknown key."""
         if key not in self.failed and key not in self._known:
             raise ParamsError(f"compose: no source {key!r}{near_matches(key, self.keys[:1000])}")
 
@@ -111,7 +111,7 @@ def _box_list(cell: Any) -> list[list[float]]:
 
 
 def open_sources(source: str, generator: Loaded[StyleGAN2], psi: float) -> Sources:
-    """Find out what ``source`` is: ``seeds:N``, a run's folder, or encoded shards; raises ``UserError``."""
+    """Open ``source``: ``seeds:N``, a run's folder, or encoded shards; raises ``UserError``."""
     if source.startswith(SEEDS):
         return Seeds(source, generator.model, psi)
     return Encoded(source, generator.sha256)

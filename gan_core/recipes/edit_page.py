@@ -129,7 +129,7 @@ def _layers(run: Run) -> dict[str, str]:
 
 
 def _orders(run: Run) -> dict[str, str]:
-    """In which order an edit of several moves made them, where that counts."""
+    """The order of the moves of each edit, where the order matters."""
     several = [edit for edit in _plan(run) if edit.get("in_order") and len(edit["moves"]) > 1]
     return {edit["column"]: ", then ".join(name for name, _ in edit["moves"]) for edit in several}
 

@@ -1,4 +1,4 @@
-"""The page about a run that translated: its scores, and rows as input, output, variants and truth."""
+"""The page about a translation run: its scores, and rows as input, output, variants and ground truth."""
 
 from gan_core.edits.plan import known_edits
 from gan_core.pages.generic import scores_section
@@ -35,8 +35,8 @@ def _images(run: Run, rows: Rows, images: Images) -> Section:
     if not rows.sample:
         return Section("Images", "images", [Text("No row was translated.")])
     said = (
-        f"{len(rows.sample)} of {rows.ok:,} finished rows, chosen by the hash of their key: what the encoder sees, the "
-        "output, its variants, and the truth where it is known."
+        f"{len(rows.sample)} of {rows.ok:,} finished rows, chosen by the hash of their key: the encoder's input, the "
+        "output, its variants, and the ground truth where it is known."
     )
     return Section("Images", "images", [Text(said), Strips([_strip(run, rows, line, images) for line in rows.sample])])
 

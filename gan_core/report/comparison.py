@@ -1,4 +1,4 @@
-"""Encoders side by side: the columns of the papers' tables, a chart of them, and which is best by a stated rule."""
+"""Comparison of encoders: the columns of the papers' tables, a chart of them, and the best encoder by a stated rule."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 RULE = (
     "The best mean rank over MSE, LPIPS, identity, FID and SWD of the reconstructions and FID and SWD of the edits, "
-    "each counted once; of equal ones that with fewer parameters."
+    "each counted once; on a tie, the encoder with fewer parameters."
 )
 OF_EDITS = " of edits"
 JUDGED = ("mse", "lpips", "identity", "fid", "swd", f"fid{OF_EDITS}", f"swd{OF_EDITS}")
 COSTS = {
     "parameters": Meaning("Parameters", better="lower"),
-    "images_per_s": Meaning("Images a second", better="higher"),
+    "images_per_s": Meaning("Images per second", better="higher"),
     "peak_mb": Meaning("Peak memory, MB", better="lower"),
 }
 Numbers = dict[str, float]
@@ -57,7 +57,7 @@ class Comparison:
         return min(self.encoders, key=lambda name: (ranks[name], self.encoders[name].get("parameters", 0), name))
 
     def rows(self) -> list[dict[str, str | float]]:
-        """The table, best first: one row an encoder, with its mean rank."""
+        """The table, best first: one row per encoder, with its mean rank."""
         ranks = self.ranks
         order = sorted(self.encoders, key=lambda name: (ranks[name], name != self.champion))
         return [{"encoder": n, **{c: self.encoders[n][c] for c in self.columns}, "mean rank": ranks[n]} for n in order]
@@ -88,7 +88,7 @@ def explain_column(column: str) -> Meaning:
 
 
 def draw_comparison(comparison: Comparison) -> "Figure":
-    """Draw one small bar chart a column, the best encoder's bar dark."""
+    """Draw one small bar chart per column, the best encoder's bar dark."""
     from matplotlib.figure import Figure
 
     columns, names = comparison.columns, list(comparison.encoders)

@@ -1,4 +1,4 @@
-"""What an encoder costs: its parameters, its speed, and the memory that it takes."""
+"""The cost of an encoder: its number of parameters, speed and memory."""
 
 import resource
 import statistics
@@ -17,7 +17,7 @@ STATUS = Path("/proc/self/status")
 
 
 def encoder_cost(path: str) -> dict[str, float]:
-    """Measure an encoder in a process of its own, so that the memory is the encoder's alone."""
+    """Measure an encoder in its own process, so that only the encoder's memory is counted."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure_here, path).result()
 

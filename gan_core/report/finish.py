@@ -14,14 +14,14 @@ from gan_core.storage.urls import hash_file, join_url, read_bytes
 
 FINISHED_FILE = "finished.json"
 VERSION = 2
-"""Is raised with a change in what summaries or reports say of the same shards."""
+"""To be raised when summaries or reports of the same shards change."""
 
 Result = tuple[str, str, str]
 """Stage, shard and sha256 of what is in it."""
 
 
 def finish_run(run: Run, results: Iterable[Result]) -> dict[str, float]:
-    """Write ``summary.json`` and ``report.html`` as the recipe says, unless they are those of these results already.
+    """Write ``summary.json`` and ``report.html`` as the recipe says, unless they are there for these results already.
 
     Returns the run's metrics. ``finished.json``, written last, holds the sha256 of the run with its results and of both
     files.

@@ -12,7 +12,7 @@ def render(page: Page) -> str:
 
 
 def show_invisible(value: object) -> object:
-    """Write control characters and marks that turn the direction of writing as escapes: a name can't deceive then."""
+    """Write control characters and marks of text direction as escapes, so that a name can't be disguised."""
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in value)

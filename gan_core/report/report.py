@@ -1,4 +1,4 @@
-"""One HTML file about a run: nothing outside it is needed to look at it."""
+"""The report of a run: one self-contained HTML file."""
 
 from gan_core.pages.page import Page
 from gan_core.recipes.base import recipe_of

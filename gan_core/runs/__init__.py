@@ -1,1 +1,1 @@
-"""A run: one stage over one shard, and the run that says which shards go through which stages."""
+"""Runs: the stages, running one stage over one shard, and which shards go through which stages."""

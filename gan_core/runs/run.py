@@ -1,4 +1,4 @@
-"""A run over a dataset: what it is made from and with, where its shards lie, and what is read back from its folder."""
+"""A run over a dataset: its recipe, parameters and stages, the paths of its shards, and its ``run.json``."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from gan_core.storage.urls import exists, join_url, open_fs, read_bytes
 
 RUN_FILE = "run.json"
 PENDING = "pending.json"
-"""What waits to be logged to MLflow."""
+"""The file with what is still to be logged to MLflow."""
 SOURCE = "source"
 """The name under which stages read the imported dataset."""
 
@@ -24,8 +24,8 @@ SOURCE = "source"
 class Run:
     """A checked run: these shards of ``source``, with ``rows`` rows each, go through these stages into ``output``.
 
-    ``identities`` is what decides the results, by stage: parameters and the hashes of checkpoints. ``recipe`` names
-    what the run is an instance of (``gan_core.recipes``).
+    ``identities`` holds by stage what determines the results: parameters and the hashes of checkpoints. ``recipe`` is
+    the name of its recipe (``gan_core.recipes``).
     """
 
     params: Params
@@ -114,7 +114,7 @@ def is_run(folder: str) -> bool:
 
 
 def load_run(output: str) -> Run:
-    """Return the run that lies in ``output``; raises ``DataError`` if there is none."""
+    """Return the run stored in ``output``; raises ``DataError`` if there is none."""
     run = _read_run(output)
     if run is None:
         raise DataError(f"no run in {output}: make one with `edit-dataset run SOURCE {output}`")
@@ -131,7 +131,7 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check_folder(source: str, output: str) -> None:
-    """Raise ``DataError`` if the output overlaps the source, is a file, or is full of something else."""
+    """Raise ``DataError`` if the output overlaps the source, is a file, or holds other files."""
     (fs, root), (_, taken) = open_fs(output), open_fs(source)
     if f"{root}/".startswith(f"{taken}/") or f"{taken}/".startswith(f"{root}/"):
         raise DataError(
@@ -144,7 +144,7 @@ def check_folder(source: str, output: str) -> None:
 
 
 def describe_run(run: Run) -> dict[str, Any]:
-    """Return what ``run.json`` holds of a run: what it is, and what it is made from and with."""
+    """Return what ``run.json`` says about a run: its recipe, source, parameters, stages and shards."""
     return {
         "recipe": run.recipe,
         "source": run.source,
@@ -167,7 +167,7 @@ def _read_run(output: str) -> dict[str, Any] | None:
         return None
     except ValueError:
         raise DataError(
-            f"{join_url(output, RUN_FILE)} is damaged: delete it to start anew, or choose another folder"
+            f"{join_url(output, RUN_FILE)} is damaged: delete it to start over, or choose another folder"
         ) from None
     return run
 

@@ -32,13 +32,13 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def run_stage(stage: Stage, shard: str, output: str | Path, progress: Progress | None = None) -> Receipt:
-    """Make ``output/<stage.name>/<shard>`` from the shards of that name in the stage's inputs, unless it is there.
+    """Make ``output/<stage.name>/<shard>`` from the shards of that name in the stage's inputs, unless it exists.
 
-    ``shard`` is a file name (``shard-00000.parquet``). ``progress`` is called with the number of rows just done. A row
-    that is not ``ok`` passes through with its status, one that is with its flag. Returns the receipt (``reused`` says
-    that nothing was done). Raises ``DataError`` for inputs that are missing, damaged, empty or don't match, when
-    another process writes the same shard, and when the disk is full; whatever else the stage raises passes through, and
-    nothing is written.
+    ``shard`` is a file name (``shard-00000.parquet``). ``progress`` is called with the number of rows just done. Rows
+    that are not ``ok`` are passed on with their status, ``ok`` rows with their flag. Returns the receipt (``reused``
+    says that nothing was done). Raises ``DataError`` for inputs that are missing, damaged, empty or don't match, when
+    another process writes the same shard, and when the disk is full; other errors of the stage are raised as they are,
+    and nothing is written.
     """
     target = stage_shard(stage, shard, output)
     inputs = _input_urls(stage, shard, output)
@@ -58,7 +58,7 @@ def run_stage(stage: Stage, shard: str, output: str | Path, progress: Progress |
 
 
 def find_finished(stage: Stage, shard: str, output: str | Path) -> Receipt | None:
-    """Return the receipt (``reused``) of a shard that ``run_stage`` would not make again; None if there is work."""
+    """Return the receipt (``reused``) of a shard that ``run_stage`` would skip; None if it would make the shard."""
     try:
         draft = _draft(stage, _input_urls(stage, shard, output))
     except DataError:
@@ -73,7 +73,7 @@ def stage_shard(stage: Stage, shard: str, output: str | Path) -> str:
 
 
 def _draft(stage: Stage, inputs: dict[str, str]) -> Receipt:
-    """The receipt of what is to be made, as far as it is known before."""
+    """The receipt of a shard that is still to be made: the fields that are known in advance."""
     input_keys = {name: _input_key(name, url) for name, url in inputs.items()}
     code, identity = code_version(stage.version), stage.identity()
     return Receipt(
@@ -212,7 +212,7 @@ def _remember_limit(stage: Stage, tried: int, size: int) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether ``error`` is the memory of the machine or of the device running out."""
+    """Tell whether ``error`` means that the machine or the device ran out of memory."""
     return isinstance(error, MemoryError) or any(text in str(error).lower() for text in _OUT_OF_MEMORY)
 
 
@@ -246,7 +246,7 @@ def _is_float(kind: pa.DataType) -> bool:
 
 
 class _Count:
-    """Passes on every row once: when its stage says that it is finished, else when its batch is written."""
+    """Reports every row once: when its stage reports it as finished, else when its batch is written."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress

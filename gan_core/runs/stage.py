@@ -1,4 +1,4 @@
-"""One stage over one shard: the base class owns counting, rejects, skipping and committing."""
+"""The base class of stages: rows in, new columns or rejections out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,18 @@ from gan_core.rows import Progress, Rejected, Row
 
 
 def _silent(_rows: int) -> None:
-    """Tell nobody how many rows are done."""
+    """Ignore the number of finished rows."""
 
 
 class Stage(ABC):
-    """What happens to the rows of a shard at one step.
+    """One step of a run: it computes new columns for the rows of a shard.
 
     ``inputs`` names the earlier stages whose columns ``process`` reads (their shards are joined by key). ``fields`` are
     the columns that it adds to ``key, status, reason, stage``. ``version`` is raised by hand whenever the code gives
     other results than before: shards made by the old code are then redone. ``source`` is the URL of the imported
     dataset, needed where ``inputs`` has ``"source"``. ``meanings`` says how pages show float columns that are scores of
     this stage's own, and totals that are named after them. A stage that takes long may call ``finished`` with the
-    number of rows that it has just done; those it does not tell of count when their batch is written.
+    number of rows that it has just done; rows not reported by it are counted when their batch is written.
     """
 
     name: ClassVar[str]
@@ -48,21 +48,21 @@ class Stage(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Everything beside the input bytes that decides the output (params, checkpoint hashes): JSON-able."""
+        """Everything besides the input bytes that determines the output (params, checkpoint hashes): JSON-able."""
 
     @abstractmethod
     def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         """Rows that are ``ok`` so far -> for each, in order, its new columns or a rejection.
 
-        A row that goes on, but not as was asked for, has a ``reason`` beside its columns: a short flag, a colon and a
-        sentence. It stays with the row, and receipts count flags.
+        A row that passes although it could not be processed as requested has a ``reason`` beside its columns: a short
+        flag, a colon and a sentence. It stays with the row, and receipts count flags.
 
-        Running out of memory makes the caller try again with half of the rows, and an ``ImageError`` with each half: so
-        gather statistics last, after all that can fail.
+        After running out of memory the caller tries again with half of the rows, after an ``ImageError`` with each
+        half: so update statistics last, after everything that can fail.
         """
 
     def statistics(self) -> dict[str, np.ndarray]:
-        """Return mergeable statistics of the rows processed since the last call, and start anew."""
+        """Return mergeable statistics of the rows processed since the last call, and reset them."""
         return {}
 
 

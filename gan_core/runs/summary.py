@@ -1,4 +1,4 @@
-"""The numbers of a whole run, merged from the statistics of its shards."""
+"""The metrics of a run, merged from the statistics of its shards."""
 
 import json
 import math
@@ -67,14 +67,14 @@ def write_summary(
 
 
 def load_summary(output: str) -> dict[str, Any]:
-    """Return what ``write_summary`` wrote, names as they are called now; raises ``FileNotFoundError`` before that."""
+    """Return what ``write_summary`` wrote, with today's names; raises ``FileNotFoundError`` before that."""
     summary: dict[str, Any] = json.loads(read_bytes(join_url(output, SUMMARY_FILE)))
     named = {part: {normal_name(n): v for n, v in summary[part].items()} for part in ("metrics", "omitted")}
     return summary | named
 
 
 def find_summary(output: str) -> dict[str, Any]:
-    """Return what ``load_summary`` does, or one without numbers where there is no readable file yet."""
+    """Return what ``load_summary`` does, or an empty summary where there is no readable file yet."""
     try:
         return load_summary(output)
     except (FileNotFoundError, ValueError):

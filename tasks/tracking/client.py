@@ -1,4 +1,4 @@
-"""MLflow's client: its address, its errors in one line, and logging in portions that it takes."""
+"""MLflow's client: its address, its errors in one line, and logging in batches that it accepts."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ QUIET = {
 
 
 class TrackingError(UserError):
-    """The tracking server can't be reached or refuses; the run itself is whole."""
+    """The tracking server can't be reached or refuses; the run itself is complete."""
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def mlflow_errors(uri: str) -> Iterator[None]:
 
 
 def client_of(uri: str) -> "MlflowClient":
-    """Return MLflow's client for an address, told not to call home and to give up soon."""
+    """Return MLflow's client for an address, without telemetry and with short timeouts."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -57,7 +57,7 @@ def experiment_of(client: "MlflowClient", uri: str, name: str) -> str:
 
 
 def log_params(client: "MlflowClient", run_id: str, values: dict[str, str]) -> None:
-    """Log parameters, as many at a time as MLflow takes."""
+    """Log parameters in batches of the size that MLflow accepts."""
     from mlflow.entities import Param
 
     params = [Param(name, value) for name, value in values.items()]
@@ -73,13 +73,13 @@ def log_metrics(client: "MlflowClient", run_id: str, values: dict[str, float], w
 
 
 def log_batches(client: "MlflowClient", run_id: str, metrics: Sequence["Metric"]) -> None:
-    """Log as many at a time as MLflow takes."""
+    """Log in batches of the size that MLflow accepts."""
     for start in range(0, len(metrics), 1000):
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
 
 
 def artifact_folder(uri: str) -> str | None:
-    """Beside an SQLite file, for another database in this folder; a server knows its own place."""
+    """The artifact folder: beside an SQLite file, for another database in this folder; a server has its own."""
     if uri.startswith("http"):
         return None
     folder = Path(uri.removeprefix("sqlite:///")).absolute().parent if uri.startswith("sqlite:///") else Path.cwd()

@@ -1,4 +1,4 @@
-"""Encoders in MLflow's registry of models, and which of them is the champion."""
+"""Encoders in MLflow's model registry, and which of them is the champion."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

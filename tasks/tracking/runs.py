@@ -1,6 +1,6 @@
 """Runs in MLflow: what a run was made with and what came out of it.
 
-Tracking never kills work: what is to be logged is first written to ``OUTPUT/pending.json``, and stays there for
+Tracking never stops a run: what is to be logged is first written to ``OUTPUT/pending.json``, and stays there for
 ``edit-dataset sync`` when the tracking server can't be reached.
 """
 
@@ -56,7 +56,7 @@ def track(
 def failures_tracked(run: Run, started: float) -> Iterator[list[Sample]]:
     """Log a run that fails or is cancelled in this block, with its parameters and the error; the error goes on.
 
-    Gives the system metrics, which grow while the block goes on, if they are wanted.
+    Yields the list of system metrics, if they are wanted; it grows until the block ends.
     """
     samples: list[Sample] = []
     try:
@@ -103,7 +103,7 @@ def _log_failure(record: Record, said: str, status: str) -> None:
 def sync(output: str) -> str | None:
     """Log what is pending and return the MLflow run's id; None if nothing is pending.
 
-    A run that was logged by half before is deleted, so that nothing appears twice. Raises ``TrackingError``.
+    A run that was only partly logged before is deleted, so that nothing appears twice. Raises ``TrackingError``.
     """
     record = read_record(output)
     if record is None:

@@ -91,7 +91,7 @@ def test_a_silent_child_is_given_up_and_after_three_times_its_batch(
     with disable_run_logger():
         assert _follow(JOB, batch(since=-1e9, state="Running", tries=batches.TRIES), said) is None
     assert [state.name for state in changed] == ["Crashed"]
-    assert said == ["shard-00000.parquet and 0 more: its worker said nothing more while the run was running"]
+    assert said == ["shard-00000.parquet and 0 more: its worker sent no heartbeat while the run was running"]
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, state: Any) -> list[Any]:

@@ -223,7 +223,7 @@ def test_without_the_package_its_run_can_be_looked_at_and_the_rest_says_what_is_
     anew = f"run data/sample {RUN} --recipe denoised"
     inspected, status, *refused, unknown = run.call(f"inspect {RUN}", f"status {RUN}", *needing, anew, beside=())
     assert "denoised run over" in inspected.out and "1 too_noisy (denoise)" in status.out
-    missing = f"error: {RUN} was made by the recipe 'denoised', which is in no package that is installed: install the "
+    missing = f"error: {RUN} was made by the recipe 'denoised', which no installed package provides: install the "
     for reply in refused:
         assert reply.code == 2 and reply.err.startswith(missing) and reply.err.count("\n") == 1
     assert unknown.code == 2 and unknown.err.startswith("error: unknown edit kind 'toward-average'; known: ")

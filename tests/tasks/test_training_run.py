@@ -1,4 +1,4 @@
-"""A training's course in MLflow: one run a training, whatever interrupts it."""
+"""Trainings in MLflow: one run per training, which continues after interruptions."""
 
 import time
 from pathlib import Path
