@@ -22,7 +22,7 @@ def notify(flow: object, run: FlowRun, state: State) -> None:
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
         urllib.request.urlopen(request, timeout=TIMEOUT_S).close()
     except (OSError, ValueError) as error:
-        logging.getLogger(__name__).warning("%s could not be notified: %s", ADDRESS, error)
+        logging.getLogger(__name__).warning("could not post to %s: %s", ADDRESS, error)
 
 
 HOOKS: dict[str, Any] = {"on_failure": [notify], "on_crashed": [notify]}
