@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from flows.project import FOLDER_VARIABLE
 from gan_core.errors import UserError
 
 FOLDER = Path(".servers")
@@ -26,7 +27,7 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Service:
-    """A program with a web page: its command, first port, health path and environment, ``{port}`` being filled in."""
+    """A program with a web page: its command, first port, health path and environment, ``{port}`` and ``{folder}`` filled in."""
 
     command: str
     port: int
@@ -50,7 +51,7 @@ SERVICES = {
         f"prefect worker start --pool {POOL} --type process --name {POOL} --with-healthcheck",
         8080,
         "/health",
-        WORKER_PAGE | {"PREFECT_WORKER_QUERY_SECONDS": "2"},
+        WORKER_PAGE | {"PREFECT_WORKER_QUERY_SECONDS": "2", FOLDER_VARIABLE: "{folder}"},
     ),
 }
 
@@ -141,7 +142,7 @@ def up(say: Callable[[str], object] = lambda _: None) -> str:
 
 def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    return subprocess.run(command, env=os.environ | {"PWD": os.getcwd()}, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def down(say: Callable[[str], object] = lambda _: None) -> None:
@@ -217,7 +218,8 @@ def _await_command_line(pid: int) -> None:
 
 
 def _environment(service: Service, port: int) -> dict[str, str]:
-    return quiet_environment() | {name: value.format(port=port) for name, value in service.environment.items()}
+    own = {name: value.format(port=port, folder=os.getcwd()) for name, value in service.environment.items()}
+    return quiet_environment() | own
 
 
 def _wait(name: str, running: Running) -> bool:

@@ -31,8 +31,7 @@ def nap() -> None:
 DEPLOYMENT = """
 name: nights
 pull:
-  - prefect.deployments.steps.set_working_directory:
-      directory: "{{ $PWD }}"
+  - flows.project.use_project_folder: {}
 deployments:
   - name: nap
     entrypoint: nap.py:nap

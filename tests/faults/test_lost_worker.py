@@ -50,8 +50,8 @@ def workers(prefect_server: str, project: Path) -> Iterator[list[subprocess.Pope
     """Two workers, each with a home of its own, as on two hosts."""
     for name in ("flows", "tasks", "gan_core", "prefect.yaml"):
         (project / name).symlink_to(ROOT / name)
-    more = {"PREFECT_API_URL": prefect_server, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PWD": str(project)}
-    environment = os.environ | more | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    more = {"PREFECT_API_URL": prefect_server, "PYTHONPATH": str(ROOT), "EDIT_DATASET_FOLDER": str(project)}
+    environment = os.environ | more | {"OMP_NUM_THREADS": "1", "PREFECT_WORKER_QUERY_SECONDS": "1"}
     subprocess.run([*PREFECT, "work-pool", "create", "shards", "--type", "process"], env=environment, check=True)
     subprocess.run([*PREFECT, "deploy", "--name", "shards"], env=environment, check=True)
     started = []

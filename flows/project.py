@@ -1,0 +1,17 @@
+"""The step that puts a run of a deployment into the project folder of the machine that it runs on."""
+
+import os
+from pathlib import Path
+
+FOLDER_VARIABLE = "EDIT_DATASET_FOLDER"
+
+
+def use_project_folder() -> dict[str, str]:
+    """Change to the folder of ``EDIT_DATASET_FOLDER``, by default the checkout that this file belongs to.
+
+    ``prefect.yaml`` names this as its pull step: the folder is that of the worker's machine or image, not that of the
+    machine that deployed. Returns it as ``directory``, as Prefect's own steps do.
+    """
+    folder = os.environ.get(FOLDER_VARIABLE) or str(Path(__file__).resolve().parents[1])
+    os.chdir(folder)
+    return {"directory": folder}
