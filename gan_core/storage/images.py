@@ -1,8 +1,7 @@
 """Decode untrusted image bytes to RGB pixels and tensors, and encode pixels as PNG.
 
-Rules: the EXIF rotation is applied. Animations and multi-page files yield their first frame. ICC profiles are ignored
-(values are taken as sRGB). Transparent images are composited on white. 16-bit grey is divided by 257. Float images must
-be in [0, 1]. CMYK, palette, grey and 1-bit images are converted by Pillow. Truncated files are rejected, never padded.
+Rules: the EXIF rotation is applied. Animations and multi-page files yield their first frame. Colours are converted as
+``gan_core.storage.rgb`` says. Truncated files are rejected, never padded.
 """
 
 import io
@@ -14,11 +13,16 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
+
+from gan_core.storage.rgb import to_rgb
 
 MAX_PIXELS = 64_000_000
 """Limit for images whose size no parameter limits; it bounds the memory of decoding (3 bytes a pixel: 192 MB)."""
+MAX_METADATA = 64 << 20
+"""Bytes to which a PNG's text or profile may expand. Pillow's own 1 MiB rejects what cameras and editors write."""
+PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MAX_METADATA)  # Pillow has no argument for it
 
 _ORIENTATION = 0x0112
 _ROTATIONS = {
@@ -30,8 +34,6 @@ _ROTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DIRECT = {"RGB", "L", "1", "CMYK", "YCbCr", "HSV", "RGBX"}
-_TRANSPARENT = {"RGBA", "RGBa", "LA", "La", "PA"}
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # EPS would run Ghostscript
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
@@ -77,8 +79,7 @@ def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
         width, height = image.size
         if width * height > max_pixels:
             raise ImageError("too_many_pixels", f"{width}x{height} is more than {max_pixels} pixels")
-        _load(image)
-        return _to_rgb(_upright(image))
+        return _load(image, data)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -136,9 +137,12 @@ def _unidentified(data: bytes) -> ImageError:
     return ImageError("truncated", f"it begins like {name}, but ends early, is damaged, or is of a rare kind")
 
 
-def _load(image: Image.Image) -> None:
+def _load(image: Image.Image, data: bytes) -> Image.Image:
     try:
         image.load()
+        rotation = _rotation(image)
+        colours = to_rgb(image, data)
+        return colours if rotation is None else colours.transpose(rotation)
     except MemoryError:
         raise
     except Exception as error:
@@ -152,33 +156,8 @@ def _damaged(error: Exception) -> ImageError:
     return ImageError("unsupported", text)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _rotation(image: Image.Image) -> Image.Transpose | None:
     try:
-        rotation = _ROTATIONS.get(image.getexif().get(_ORIENTATION, 1))
+        return _ROTATIONS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # EXIF is optional: an image with a broken EXIF block is still used
-        rotation = None
-    return image if rotation is None else image.transpose(rotation)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
-        return _on_white(image)
-    if image.mode in _DIRECT or image.mode == "P":
-        return image.convert("RGB")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _grey(np.asarray(image).astype(np.float64) / 257)
-    if image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        if not ((values >= 0) & (values <= 1)).all():
-            raise ImageError("unsupported", "a float image must have values in [0, 1]")
-        return _grey(values * 255)
-    raise ImageError("unsupported", f"colour mode {image.mode}")
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    opaque = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
-
-
-def _grey(values: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
+        return None

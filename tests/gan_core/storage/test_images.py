@@ -51,6 +51,7 @@ BAD = {
     "bomb beyond ours": (png_of(10_000, 10_000), "too_many_pixels"),
     "heic": (b"\0\0\0\x18ftypheic" + bytes(64), "unsupported"),
     "lab tiff": (encode(Image.new("LAB", (4, 4)), "TIFF"), "unsupported"),
+    "32-bit tiff": (encode(Image.new("I", (4, 4), 70_000), "TIFF"), "unsupported"),
     "float beyond [0, 1]": (encode(Image.new("F", (4, 4), 255.0), "TIFF"), "unsupported"),
     "float NaN": (encode(Image.new("F", (4, 4), float("nan")), "TIFF"), "unsupported"),
 }
@@ -114,7 +115,7 @@ def test_broken_exif_does_not_cost_the_picture() -> None:
     assert decode_image(data, LIMIT).size == (48, 32)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "AVIF", "PNG", "TIFF"])
 def test_animation_gives_its_first_frame(kind: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     data = encode(frames[0], kind, save_all=True, append_images=frames[1:])
