@@ -143,6 +143,7 @@ def import_(
     destination: Annotated[str, typer.Argument(help="where the shards go")],
     rows_per_shard: Annotated[int, typer.Option(min=1, help="rows in a full shard")] = 1000,
     kind: Annotated[str | None, typer.Option(help="folder, tar or parquet; detected if not given")] = None,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="read links that leave SOURCE, too")] = False,
 ) -> None:
     """Turn images into a dataset of shards."""
     from rich.console import Console
@@ -154,7 +155,9 @@ def import_(
     columns = SpinnerColumn(), TextColumn("{task.completed:,} images"), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         task = shown.add_task("import")
-        report = import_dataset(source, destination, rows_per_shard, kind, lambda rows: shown.advance(task, rows))
+        report = import_dataset(
+            source, destination, rows_per_shard, kind, lambda rows: shown.advance(task, rows), follow_links
+        )
     typer.echo(report)
 
 

@@ -1,36 +1,25 @@
-"""The base class of importers, and the files of a source that they read."""
+"""The base class of importers, the files that they read, and the items that they yield."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, ClassVar, TypedDict
+from typing import IO, ClassVar
 
 import pyarrow as pa
-from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
-from gan_core.errors import DataError
+from gan_core.importers.tally import Tally
 from gan_core.registry import Registry
 from gan_core.rows import Row
-from gan_core.storage.urls import open_fs
 
 MAX_FILE_BYTES = 256 << 20
 """Larger image files are rejected; it bounds the memory of a row."""
 MAX_KEY_CHARACTERS = 512
 """Longer names are shortened, and a hash at the end keeps them distinct."""
-
-
-class FileInfo(TypedDict, total=False):
-    """The fields of a file in fsspec."""
-
-    name: str
-    size: int | None
-    islink: bool
 
 
 @dataclass(frozen=True)
@@ -67,16 +56,20 @@ class Item:
 class Importer(ABC):
     """Reads the files with its ``suffixes``, in the given order, and yields items of one schema.
 
-    ``fields`` are the additional columns (``Item.extra``), and ``ignored`` counts files that are skipped on purpose.
-    Every file or record that should be an image yields an item, with a status other than ``ok`` if it can't be used.
+    ``fields`` are the additional columns (``Item.extra``). Files with the suffixes ``beside`` are among ``files`` too,
+    but alone they are no source. ``left_out`` takes what is skipped on purpose, and ``noted`` what is imported with a
+    loss. Every file or record that should be an image yields an item, with a status other than ``ok`` if it can't be
+    used.
     """
 
     suffixes: ClassVar[tuple[str, ...]]
+    beside: ClassVar[tuple[str, ...]] = ()
     fields: Sequence[pa.Field] = ()
 
     def __init__(self, files: Sequence[SourceFile]) -> None:
         self.files = files
-        self.ignored = 0
+        self.left_out = Tally()
+        self.noted = Tally()
 
     @abstractmethod
     def items(self) -> Iterator[Item]:
@@ -84,24 +77,6 @@ class Importer(ABC):
 
 
 IMPORTERS: Registry[type[Importer]] = Registry("kind of source", "gan_core.importers", Importer)
-
-
-def find_files(source: str | Path) -> list[SourceFile]:
-    """Return the files of a folder and its subfolders, sorted by name, or the single file ``source``.
-
-    Hidden files and folders are skipped. Links to files are followed, links to folders are not. Raises ``DataError`` if
-    ``source`` doesn't exist.
-    """
-    fs, root = open_fs(source)
-    fs.invalidate_cache()
-    if not fs.exists(root):
-        raise DataError(f"nothing at {source}: check the path")
-    if fs.isfile(root):
-        return [_describe(fs, fs.info(root), os.path.dirname(root))]
-    infos = (info for info in fs.find(root, detail=True).values() if not _is_linked_folder(fs, info))
-    files = (_describe(fs, info, root) for info in infos)
-    visible = (file for file in files if not any(part.startswith(".") for part in file.name.split("/")))
-    return sorted(visible, key=lambda file: os.fsencode(file.name))
 
 
 def printable(name: str) -> str:
@@ -113,14 +88,6 @@ def printable(name: str) -> str:
     return f"{text[: MAX_KEY_CHARACTERS - 17]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _describe(fs: AbstractFileSystem, info: FileInfo, root: str) -> SourceFile:
-    path = info["name"]
-    name = path[len(root) :].lstrip("/")
-    fault = ""
-    if isinstance(fs, LocalFileSystem) and not os.path.isfile(path):
-        fault = "a link to nothing" if info.get("islink") else "not a regular file"
-    return SourceFile(fs, path, name, int(info.get("size") or 0), fault)
-
-
-def _is_linked_folder(fs: AbstractFileSystem, info: FileInfo) -> bool:
-    return isinstance(fs, LocalFileSystem) and bool(info.get("islink")) and os.path.isdir(info["name"])
+def composed(name: str) -> str:
+    """Return ``name`` in the Unicode form NFC; macOS writes names in NFD, where an accent is a character of its own."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,10 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gan_core.errors import DataError
-from gan_core.importers.base import IMPORTERS, Importer, Item, SourceFile, find_files
+from gan_core.importers.base import IMPORTERS, Importer, SourceFile, composed, printable
+from gan_core.importers.listing import find_files
+from gan_core.importers.names import ARCHIVES, kind_of
+from gan_core.importers.tally import Group, Tally
 from gan_core.rows import Row
 from gan_core.storage.atomic import exclusive, remove, sweep_temporary, write_bytes
 from gan_core.storage.images import image_value
@@ -25,6 +28,9 @@ ABOUT = "dataset.json"
 MAX_SHARD_BYTES = 500 << 20
 """A shard ends at this many bytes of images, even if it has fewer than ``rows_per_shard`` rows."""
 VERSION = 1
+SHOWN_GROUPS = 8
+"""Reasons that are printed of each sort, so that what an import says fits on a screen; the others are stored."""
+SAME_BUT_FORM = "keys that look like an earlier one, but are in another Unicode form (NFC, NFD): they stay apart"
 
 
 class ImportMarker(BaseModel):
@@ -34,7 +40,11 @@ class ImportMarker(BaseModel):
 
 
 class ImportReport(BaseModel):
-    """The result of an import, also stored as ``dataset.json``. ``sha256`` is over the shards' hashes, in order."""
+    """The result of an import, also stored as ``dataset.json``. ``sha256`` is over the shards' hashes, in order.
+
+    ``ignored`` counts the files that gave no row, and ``left_out`` names their kinds. ``rejected`` has the rows that
+    are not ``ok`` by status and reason, and ``noted`` what was imported with a loss.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,12 +55,20 @@ class ImportReport(BaseModel):
     rows: dict[str, int]
     ignored: int
     sha256: str
+    rejected: tuple[Group, ...] = ()
+    left_out: tuple[Group, ...] = ()
+    noted: tuple[Group, ...] = ()
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status, count in self.rows.items())
-        ignored = f"; {self.ignored} other files ignored" if self.ignored else ""
         total = sum(self.rows.values())
-        return f"imported {total} rows into {self.shards} shards ({counts}) from {self.source}{ignored}"
+        left_out = f"; {self.ignored} files left out" if self.ignored else ""
+        lines = [f"imported {total} rows into {self.shards} shards ({counts}) from {self.source}{left_out}"]
+        for what, groups in (("rejected", self.rejected), ("left out", self.left_out), ("noted", self.noted)):
+            lines += [f"  {what}: {group}" for group in groups[:SHOWN_GROUPS]]
+            if rest := groups[SHOWN_GROUPS:]:
+                lines.append(f"  {what}: {sum(group.count for group in rest)} for {len(rest)} more reasons in {ABOUT}")
+        return "\n".join(lines)
 
 
 def import_dataset(
@@ -59,22 +77,31 @@ def import_dataset(
     rows_per_shard: int = 1000,
     kind: str | None = None,
     progress: Callable[[int], None] | None = None,
+    follow_links: bool = False,
 ) -> ImportReport:
     """Import a folder, tar archives or Parquet files as a dataset; ``kind`` is detected if it is not given.
 
     Rows hold the image files' bytes, unchanged and undecoded, and their ``sha256``; keys are unique. The same source
-    gives the same bytes. A shard ends at ``rows_per_shard`` rows or 500 MiB. An earlier import of the same source at
-    ``destination`` is replaced. Raises ``DataError`` if there is nothing to import or a file is damaged; in that case
-    no new dataset is left behind.
+    gives the same bytes. A shard ends at ``rows_per_shard`` rows or 500 MiB. Links that leave the source are read only
+    with ``follow_links``. An earlier import of the same source at ``destination`` is replaced. Raises ``DataError`` if
+    there is nothing to import, or if a file is damaged or a folder can't be read; in that case no new dataset is left
+    behind.
     """
     if rows_per_shard < 1:
         raise DataError(f"rows_per_shard is {rows_per_shard}: at least 1 is needed")
     _check_apart(source, destination)
-    found = find_files(source)
+    left_out = Tally()
+    found = find_files(source, left_out, follow_links)
     kind, files = choose_kind(found, source, kind)
     importer = IMPORTERS.get(kind)(files)
+    importer.left_out.include(left_out)
+    chosen = {file.name for file in files}
+    for file in found:
+        if file.name not in chosen:
+            importer.left_out.add(kind_of(file.name), printable(file.name))
     with exclusive(join_url(destination, ABOUT)), _unfinished(destination, str(source)):
-        receipts = list(_write_shards(importer, kind, destination, rows_per_shard, progress or _silent))
+        rows = _Rows(importer)
+        receipts = list(_write_shards(rows, kind, destination, rows_per_shard, progress or _silent))
         if not receipts:
             raise DataError(f"nothing to import from {source}: its {kind} files have no rows")
         _remove_shards(destination, first=len(receipts))
@@ -84,36 +111,43 @@ def import_dataset(
             rows_per_shard=rows_per_shard,
             shards=len(receipts),
             rows=dict(sorted(sum((Counter(receipt.rows) for receipt in receipts), Counter()).items())),
-            ignored=len(found) - len(files) + importer.ignored,
+            ignored=importer.left_out.total(),
             sha256=hashlib.sha256("".join(receipt.output_sha256 for receipt in receipts).encode()).hexdigest(),
+            rejected=tuple(rows.rejected.groups()),
+            left_out=tuple(importer.left_out.groups()),
+            noted=tuple(importer.noted.groups()),
         )
         write_bytes(join_url(destination, ABOUT), (report.model_dump_json(indent=1) + "\n").encode())
     return report
 
 
 def choose_kind(files: Sequence[SourceFile], source: str | Path, kind: str | None) -> tuple[str, list[SourceFile]]:
-    """Return the importer's name and its files; raises ``DataError`` if no importer fits, or more than one."""
+    """Return the importer's name and its files, sidecars included.
+
+    Raises ``DataError`` if no importer fits, or more than one.
+    """
     names = [kind] if kind else IMPORTERS.names()
     matches = {name: [file for file in files if file.has_suffix(IMPORTERS.get(name).suffixes)] for name in names}
     matches = {name: found for name, found in matches.items() if found}
     if not matches:
         seen = ", ".join(file.name for file in files[:3]) or "nothing"
-        raise DataError(f"nothing to import from {source}: no {' or '.join(names)} files; it has {seen}")
+        hint = ": unpack archives first" if any(kind_of(file.name) == ARCHIVES for file in files) else ""
+        raise DataError(f"nothing to import from {source}: no {' or '.join(names)} files; it has {seen}{hint}")
     if len(matches) > 1:
         counts = " and ".join(f"{len(found)} of kind {name}" for name, found in matches.items())
         raise DataError(f"{source} has {counts}: choose one with --kind")
-    return next(iter(matches.items()))
+    (name,) = matches
+    importer = IMPORTERS.get(name)
+    return name, [file for file in files if file.has_suffix((*importer.suffixes, *importer.beside))]
 
 
 def _write_shards(
-    importer: Importer, kind: str, destination: str | Path, rows_per_shard: int, progress: Callable[[int], None]
+    rows: _Rows, kind: str, destination: str | Path, rows_per_shard: int, progress: Callable[[int], None]
 ) -> Iterator[Receipt]:
-    fields = (pa.field("image", IMAGE), pa.field("sha256", pa.string()), *importer.fields)
-    rows = _make_rows(importer.items())
     identity = {"kind": kind, "rows_per_shard": rows_per_shard}
     for index, first in enumerate(rows):
         url = join_url(destination, shard_name(index))
-        with ShardWriter(url, fields) as writer:
+        with ShardWriter(url, rows.fields) as writer:
             for row in _up_to(chain([first], rows), rows_per_shard):
                 writer.write([row])
                 progress(1)
@@ -141,20 +175,40 @@ def _up_to(rows: Iterator[Row], count: int) -> Iterator[Row]:
             return
 
 
-def _make_rows(items: Iterable[Item]) -> Iterator[Row]:
-    keys: set[str] = set()
-    for item in items:
+class _Rows(Iterator[Row]):
+    """The rows of an importer's items, with keys that are all different; ``rejected`` counts those that are not ok."""
+
+    def __init__(self, importer: Importer) -> None:
+        self.fields = (pa.field("image", IMAGE), pa.field("sha256", pa.string()), *importer.fields)
+        self.rejected = Tally()
+        self._items = importer.items()
+        self._noted = importer.noted
+        self._keys: set[str] = set()
+        self._forms: set[str] = set()
+
+    def __next__(self) -> Row:
+        item = next(self._items)
         key, status, reason = item.key, item.status, item.reason
-        if key in keys:
-            key = next(name for n in range(2, len(keys) + 3) if (name := f"{item.key}#{n}") not in keys)
+        if key in self._keys:
+            key = next(name for n in range(2, len(self._keys) + 3) if (name := f"{item.key}#{n}") not in self._keys)
             if status == "ok":
                 status, reason = "duplicate_key", f"an earlier row has the key {item.key}"
-        keys.add(key)
+        self._keys.add(key)
+        self._compare_form(key)
+        if status != "ok":
+            self.rejected.add(f"{status}: {reason}", key)
         row: Row = {"key": key, "status": status, "reason": reason, "stage": "import", "image": None, "sha256": None}
         if item.data is not None:
             row["image"] = image_value(item.data, item.path or key)
             row["sha256"] = hashlib.sha256(item.data).hexdigest()
-        yield row | item.extra
+        return row | item.extra
+
+    def _compare_form(self, key: str) -> None:
+        if key.isascii():
+            return
+        if (form := composed(key)) in self._forms:
+            self._noted.add(SAME_BUT_FORM, key)
+        self._forms.add(form)
 
 
 @contextmanager

@@ -1,36 +1,82 @@
 """Import a folder of image files, including its subfolders."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from gan_core.importers.base import IMPORTERS, MAX_FILE_BYTES, Importer, Item, SourceFile, printable
+from gan_core.importers.names import IMAGE_SUFFIXES, is_picture
+from gan_core.importers.sidecars import (
+    ALONE,
+    FIELDS,
+    LARGE,
+    MAX_SIDECAR_BYTES,
+    SHARED,
+    SUFFIXES,
+    match_sidecars,
+    read_sidecars,
+)
+from gan_core.rows import Row
 from gan_core.storage.urls import base_name
 
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"),
-    *(".jp2", ".ppm", ".pgm", ".pbm"),
-)
+UNREADABLE = "sidecars that can't be opened"
 
 
 @IMPORTERS.register("folder")
 class FolderImporter(Importer):
-    """Each file with an image suffix becomes a row; its key is the path below the folder, including the suffix."""
+    """Each file with an image suffix becomes a row; its key is the path below the folder, including the suffix.
 
-    suffixes = IMAGE_SUFFIXES
+    The JSON and text files beside the pictures become columns, as those in tar archives do, if there are any.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = IMAGE_SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = SUFFIXES
+
+    def __init__(self, files: Sequence[SourceFile]) -> None:
+        super().__init__(files)
+        self.matches = match_sidecars([file.name for file in files])
+        self.fields = FIELDS if self.matches.of else ()
 
     def items(self) -> Iterator[Item]:
-        """Yield the files. A file that can't be opened is ``unreadable``, and one over 256 MiB is ``too_large``."""
-        for file in self.files:
-            yield _read(file)
+        """Yield the pictures. One that can't be opened is ``unreadable``, and one over 256 MiB is ``too_large``."""
+        for place, file in enumerate(self.files):
+            if is_picture(file.name):
+                yield _read(file, self._columns(self.matches.of.get(place, {})))
+        for place in self.matches.shared:
+            self.left_out.add(SHARED, printable(self.files[place].name))
+        for group in self.matches.alone:
+            for place in group:
+                self.left_out.add(ALONE, printable(self.files[place].name))
+
+    def _columns(self, places: Mapping[str, int]) -> Row:
+        found = {suffix: self.files[place] for suffix, place in places.items()}
+        contents = {suffix: (printable(file.name), self._text(file)) for suffix, file in found.items()}
+        read = {suffix: (name, data) for suffix, (name, data) in contents.items() if data is not None}
+        return read_sidecars(read, self.noted)
+
+    def _text(self, file: SourceFile) -> bytes | None:
+        """Return the bytes of a sidecar, or ``None`` and count it among what is left out."""
+        if file.size > MAX_SIDECAR_BYTES:
+            self.left_out.add(LARGE, printable(file.name))
+            return None
+        try:
+            if not file.fault:
+                with file.open() as opened:
+                    return opened.read(MAX_SIDECAR_BYTES)
+        except (PermissionError, FileNotFoundError):
+            pass
+        self.left_out.add(file.fault or UNREADABLE, printable(file.name))
+        return None
 
 
-def _read(file: SourceFile) -> Item:
+def _read(file: SourceFile, extra: Row) -> Item:
     key = printable(file.name)
     if file.fault:
-        return Item(key, None, status="unreadable", reason=f"{file.fault}")
+        return Item(key, None, status="unreadable", reason=file.fault, extra=extra)
     if file.size > MAX_FILE_BYTES:
-        return Item(key, None, status="too_large", reason=f"{file.size} bytes are more than {MAX_FILE_BYTES}")
+        reason = f"{file.size} bytes are more than {MAX_FILE_BYTES}"
+        return Item(key, None, status="too_large", reason=reason, extra=extra)
     try:
         with file.open() as opened:
-            return Item(key, opened.read(), base_name(key))
+            return Item(key, opened.read(), base_name(key), extra=extra)
     except (PermissionError, FileNotFoundError) as error:
-        return Item(key, None, status="unreadable", reason=f"{error.strerror or error}")
+        return Item(key, None, status="unreadable", reason=f"{error.strerror or error}", extra=extra)

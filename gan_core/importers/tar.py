@@ -4,72 +4,143 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import json
 import lzma
 import tarfile
+import tempfile
 import zlib
-from collections.abc import Callable, Iterator
-from itertools import groupby
-from typing import IO, Protocol, cast
-
-import pyarrow as pa
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Protocol, Self, cast
 
 from gan_core.errors import DataError
 from gan_core.importers.base import IMPORTERS, MAX_FILE_BYTES, Importer, Item, SourceFile, printable
-from gan_core.importers.folder import IMAGE_SUFFIXES
+from gan_core.importers.names import RESOURCE_FORKS, is_picture, is_resource_fork, kind_of
+from gan_core.importers.sidecars import (
+    FIELDS,
+    LARGE,
+    MAX_SIDECAR_BYTES,
+    SHARED,
+    match_sidecars,
+    read_sidecars,
+    sidecar_suffix,
+)
+from gan_core.importers.tally import Tally
 from gan_core.rows import Row
 from gan_core.storage.urls import base_name
 
-SIDECARS = ("json", "txt", "cls")
-MAX_SIDECAR_BYTES = 1 << 20
-"""Larger sidecars are ignored; it bounds the memory of a row."""
+INDEX_MEMORY = 64 << 20
+"""Bytes of an archive's sidecars that are held in memory; more go to a temporary file."""
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
-Member = tuple[tarfile.TarInfo, bytes | None]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member. ``data`` is ``None`` where it is too large or was not asked for; ``fault`` is a status and a reason."""
+
+    name: str
+    size: int = 0
+    data: bytes | None = None
+    fault: tuple[str, str] | None = None
 
 
 @IMPORTERS.register("tar")
 class TarImporter(Importer):
     """Each image member becomes a row; its key is ``<archive without suffix>/<member>``.
 
-    Sidecars of the same name become the text columns ``json``, ``txt`` and ``cls``. A list of points ``landmarks`` in
-    the JSON becomes the column ``landmarks``. Nothing is unpacked to disk. Members whose names lead out of the archive
-    are ``unsafe_name``, links and devices are ``not_a_file``, and sidecars without an image are ``no_image``. If an
-    archive ends early, its last row is ``truncated``.
+    Sidecars of the same name, wherever they are in the archive, become the text columns ``json``, ``txt`` and ``cls``.
+    A list of points ``landmarks`` in the JSON becomes the column ``landmarks``. Nothing is unpacked to disk. Members
+    whose names lead out of the archive are ``unsafe_name``, links and devices are ``not_a_file``, and sidecars without
+    an image are ``no_image``. If an archive ends early, its last row is ``truncated``. An archive is read twice.
     """
 
     suffixes = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-    fields = (
-        *(pa.field(name, pa.string()) for name in SIDECARS),
-        pa.field("landmarks", pa.list_(pa.list_(pa.float64()))),
-    )
+    fields = FIELDS
 
     def items(self) -> Iterator[Item]:
         """Yield the members of each archive in order; raises ``DataError`` for a file that is not an archive."""
         for file in self.files:
             suffix = next(suffix for suffix in self.suffixes if file.has_suffix([suffix]))
             prefix = printable(file.name[: -len(suffix)])
-            for _stem, group in groupby(_members(file, prefix), _stem_of):
-                yield from self._rows(list(group), prefix)
+            with _Sidecars(file, prefix, self.noted) as sidecars:
+                for place, member in enumerate(_members(file, _takes_all)):
+                    yield from self._item(f"{prefix}/{printable(member.name)}", place, member, sidecars)
 
-    def _rows(self, group: list[Member | Item], prefix: str) -> Iterator[Item]:
-        members = [found for found in group if not isinstance(found, Item)]
-        images = [found for found in members if _is_image(found[0].name)]
-        extra = _read_sidecars(members)
-        self.ignored += len(members) - len(images) - len(extra.keys() & set(SIDECARS))
-        for info, data in images:
-            key = f"{prefix}/{_clean(info.name)}"
-            if data is None:
-                yield Item(key, None, status="too_large", reason=f"{info.size} bytes are too many", extra=extra)
-            else:
-                yield Item(key, data, base_name(key), extra=extra)
-        if extra and not images:
+    def _item(self, key: str, place: int, member: Member, sidecars: _Sidecars) -> Iterator[Item]:
+        if is_resource_fork(member.name):
+            self.left_out.add(RESOURCE_FORKS, key)
+        elif member.fault:
+            status, reason = member.fault
+            yield Item(key, None, status=status, reason=reason, extra=sidecars.of(place))
+        elif is_picture(member.name) and member.data is None:
+            reason = f"{member.size} bytes are too many"
+            yield Item(key, None, status="too_large", reason=reason, extra=sidecars.of(place))
+        elif is_picture(member.name):
+            yield Item(key, member.data, base_name(key), extra=sidecars.of(place))
+        elif kind := sidecars.trouble(place, member):
+            self.left_out.add(kind, key)
+        elif extra := sidecars.alone(place):
             reason = "there is no image beside it in the archive"
-            yield Item(f"{prefix}/{_clean(members[0][0].name)}", None, status="no_image", reason=reason, extra=extra)
-        yield from (found for found in group if isinstance(found, Item))
+            yield Item(key, None, status="no_image", reason=reason, extra=extra)
 
 
-def _members(file: SourceFile, prefix: str) -> Iterator[Member | Item]:
-    """Stream an archive with one member at a time in memory; faulty members are yielded as items."""
+class _Sidecars:
+    """The sidecars of an archive, read before its pictures: for the ``with`` block, as they may be many."""
+
+    def __init__(self, file: SourceFile, prefix: str, noted: Tally) -> None:
+        self.file = file
+        self.prefix = prefix
+        self.noted = noted
+
+    def __enter__(self) -> Self:
+        self._texts = tempfile.SpooledTemporaryFile(max_size=INDEX_MEMORY)
+        self._parts: dict[int, tuple[int, int]] = {}
+        self.names: list[str] = []
+        for place, member in enumerate(_members(self.file, sidecar_suffix)):
+            usable = member.data is not None or is_picture(member.name)
+            self.names.append(member.name if usable and not is_resource_fork(member.name) else "")
+            if member.data is not None:
+                self._parts[place] = self._texts.tell(), len(member.data)
+                self._texts.write(member.data)
+        self.matches = match_sidecars(self.names)
+        self._shared = set(self.matches.shared)
+        self._alone = {group[0]: group for group in self.matches.alone}
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._texts.close()
+
+    def of(self, picture: int) -> Row:
+        """Return the columns of the picture at this place of the archive."""
+        return self._read(list(self.matches.of.get(picture, {}).values()))
+
+    def alone(self, place: int) -> Row:
+        """Return the columns of the sidecars without a picture whose first one is at this place, else none."""
+        return self._read(self._alone.get(place, []))
+
+    def trouble(self, place: int, member: Member) -> str:
+        """Return the kind of what is left out, or an empty string for a sidecar that belongs to a row."""
+        if not sidecar_suffix(member.name):
+            return kind_of(member.name)
+        if member.data is None:
+            return LARGE
+        return SHARED if place in self._shared else ""
+
+    def _read(self, places: Sequence[int]) -> Row:
+        contents = {}
+        for place in places:
+            name = self.names[place]
+            start, size = self._parts[place]
+            self._texts.seek(start)
+            contents[sidecar_suffix(name)] = f"{self.prefix}/{printable(name)}", self._texts.read(size)
+        return read_sidecars(contents, self.noted)
+
+
+def _takes_all(_name: str) -> bool:
+    return True
+
+
+def _members(file: SourceFile, wanted: Callable[[str], object]) -> Iterator[Member]:
+    """Stream an archive with the bytes of one member at a time in memory; a damaged end is a member with a fault."""
     if file.fault:
         raise DataError(f"can't read {file.path}: {file.fault}")
     with file.open() as raw:
@@ -80,25 +151,24 @@ def _members(file: SourceFile, prefix: str) -> Iterator[Member | Item]:
             _pass_on_infrastructure(error)
             raise DataError(f"{file.path} is not a tar archive ({error}): remove it or fetch it again") from None
         with archive:
-            yield from _walk(archive, stream, prefix)
+            yield from _walk(archive, stream, wanted)
 
 
-def _walk(archive: tarfile.TarFile, stream: _Tail, prefix: str) -> Iterator[Member | Item]:
+def _walk(archive: tarfile.TarFile, stream: _Tail, wanted: Callable[[str], object]) -> Iterator[Member]:
     current = "~end"
     try:
         for info in archive:
-            current = _clean(info.name)
+            current = info.name.removeprefix("./")
             if fault := _fault(info):
-                yield Item(f"{prefix}/{current}", None, status=fault[0], reason=fault[1])
+                yield Member(current, fault=fault)
             elif info.isfile():
-                yield info, _read(archive, info)
+                yield Member(current, info.size, _read(archive, info) if wanted(current) else None)
             current = "~end"
         if stream.block_at(archive.offset) != bytes(tarfile.BLOCKSIZE):
             raise EOFError("no end mark")  # tarfile treats a damaged or missing header as the end of the archive
     except _BROKEN as error:
         _pass_on_infrastructure(error)
-        reason = f"the archive ends early or is damaged here ({error})"
-        yield Item(f"{prefix}/{current}", None, status="truncated", reason=reason)
+        yield Member(current, fault=("truncated", f"the archive ends early or is damaged here ({error})"))
 
 
 class _Readable(Protocol):
@@ -144,7 +214,7 @@ def _pass_on_infrastructure(error: Exception) -> None:
 
 
 def _read(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes | None:
-    if info.size > (MAX_FILE_BYTES if _is_image(info.name) else MAX_SIDECAR_BYTES):
+    if info.size > (MAX_FILE_BYTES if is_picture(info.name) else MAX_SIDECAR_BYTES):
         return None
     opened = archive.extractfile(info)
     return None if opened is None else opened.read()
@@ -156,36 +226,3 @@ def _fault(info: tarfile.TarInfo) -> tuple[str, str] | None:
     if not info.isfile() and not info.isdir():
         return "not_a_file", "the member is a link or a device"
     return None
-
-
-def _stem_of(found: Member | Item) -> str:
-    if isinstance(found, Item):
-        return found.key
-    folder, _, name = found[0].name.rpartition("/")
-    return f"{folder}/{name.split('.')[0]}"
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def _clean(name: str) -> str:
-    return printable(name.removeprefix("./"))
-
-
-def _read_sidecars(members: list[Member]) -> Row:
-    texts: Row = {}
-    for info, data in members:
-        suffix = info.name.rpartition(".")[2].lower()
-        if suffix in SIDECARS and data is not None:
-            texts[suffix] = data.decode("utf-8", "replace")
-    landmarks = _read_landmarks(texts.get("json", ""))
-    return texts | {"landmarks": landmarks} if landmarks else texts
-
-
-def _read_landmarks(text: str) -> list[list[float]] | None:
-    try:
-        points = json.loads(text)["landmarks"]
-        return [[float(x), float(y)] for x, y in points]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None

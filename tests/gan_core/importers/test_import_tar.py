@@ -3,6 +3,7 @@ import json
 import os
 import random
 import tarfile
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from gan_core.errors import DataError
 from gan_core.importers import import_dataset, tar
+from gan_core.importers.sidecars import match_sidecars
 from gan_core.rows import Row
 from gan_core.storage.shards import list_shards, read_rows
 
@@ -48,6 +50,137 @@ def test_members_of_one_name_are_one_row(
         rows[0]["landmarks"] == points and rows[0]["txt"] == "a smile, naïve" and json.loads(rows[0]["json"])["id"] == 7
     )
     assert rows[1]["landmarks"] is None and rows[1]["cls"] == "3" and rows[2]["json"] is None
+
+
+def points(number: int) -> bytes:
+    return json.dumps({"landmarks": [[number, number]]}).encode()
+
+
+def landmarks_of(dataset: Path) -> dict[str, int | None]:
+    """Return the first number of each row's landmarks by the member's name."""
+    return {
+        row["key"].partition("/")[2]: row["landmarks"] and int(row["landmarks"][0][0])
+        for row in rows_of(dataset)
+        if row["status"] == "ok"
+    }
+
+
+Names = list[str]
+OWN = {"v.1.0.png": 0, "v.1.1.png": 1, "v.2.0.png": 2, "v.png": 3, "w/v.1.0.png": 4, "w/v.png": 5}
+
+
+@pytest.mark.parametrize("order", ["sorted", "sidecars first", "pictures first", "mixed"])
+@pytest.mark.parametrize("mac", [False, True])
+def test_a_sidecar_belongs_to_its_picture_in_any_order(
+    tmp_path: Path, pngs: list[bytes], make_tar: MakeTar, order: str, mac: bool
+) -> None:
+    members = {name: pngs[i] for name, i in OWN.items()}
+    members |= {name.replace(".png", ".json"): points(i) for name, i in OWN.items()}
+    if mac:
+        forks = {
+            f"{name.rpartition('/')[0]}/._{name.rpartition('/')[2]}".removeprefix("/"): b"\0\5\x16\7"
+            for name in members
+        }
+        members |= forks | {"__MACOSX/._v.png": b"\0\5\x16\7"}
+    by_order: dict[str, Callable[[Names], Names]] = {
+        "sorted": sorted,
+        "sidecars first": lambda names: sorted(names, key=lambda name: name.endswith("png")),
+        "pictures first": lambda names: sorted(names, key=lambda name: not name.endswith("png")),
+        "mixed": lambda names: random.Random(0).sample(names, len(names)),
+    }
+    ordered = by_order[order](list(members))
+    make_tar(tmp_path / "in" / "t.tar", {f"./{name}": members[name] for name in ordered})
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert landmarks_of(tmp_path / "out") == OWN
+    assert report.rows == {"ok": 6} and report.ignored == (13 if mac else 0)
+    assert [row["key"] for row in rows_of(tmp_path / "out")] == [f"t/{n}" for n in ordered if n in OWN]
+    assert ("13 resource forks of macOS (t/" in str(report)) == mac
+
+
+NFC, NFD = (unicodedata.normalize(form, "Zo\xeb") for form in ("NFC", "NFD"))
+MATCHING: dict[str, tuple[Names, dict[str, str], Names, Names]] = {
+    "with the picture's suffix": (["a.jpg", "a.jpg.json"], {"a.jpg": "a.jpg.json"}, [], []),
+    "one name, two pictures": (["a.jpg", "a.png", "a.json"], {}, ["a.json"], []),
+    "two pictures, each its own": (
+        ["a.jpg", "a.png", "a.jpg.json", "a.png.json"],
+        {"a.jpg": "a.jpg.json", "a.png": "a.png.json"},
+        [],
+        [],
+    ),
+    "own suffix before own name": (["a.jpg", "a.json", "a.jpg.json"], {"a.jpg": "a.jpg.json"}, ["a.json"], []),
+    "WebDataset, longer picture": (["a.left.png", "a.json"], {"a.left.png": "a.json"}, [], []),
+    "WebDataset, longer sidecar": (["a.png", "a.points.json"], {"a.png": "a.points.json"}, [], []),
+    "WebDataset, two pictures": (["a.left.png", "a.right.png", "a.json"], {}, ["a.json"], []),
+    "own name before WebDataset": (["a.png", "a.mask.png", "a.json"], {"a.png": "a.json"}, [], []),
+    "two longer sidecars": (["a.png", "a.x.json", "a.y.json"], {}, ["a.x.json", "a.y.json"], []),
+    "longer names with dots": (["v.1.png", "v.2.png", "v.1.points.json"], {"v.1.png": "v.1.points.json"}, [], []),
+    "a neighbour's": (["visit.1.png", "visit.2.json"], {}, [], ["visit.2.json"]),
+    "a number is no word": (["visit.png", "visit.2.json"], {}, [], ["visit.2.json"]),
+    "the shorter one's": (["visit.2.png", "visit.json"], {}, [], ["visit.json"]),
+    "another folder": (["x/a.png", "y/a.json"], {}, [], ["y/a.json"]),
+    "another letter case": (["A.png", "a.json"], {}, [], ["a.json"]),
+    "another Unicode form": ([f"{NFC}.png", f"{NFD}.json"], {f"{NFC}.png": f"{NFD}.json"}, [], []),
+    "both Unicode forms": (
+        [f"{NFC}.png", f"{NFD}.png", f"{NFC}.json"],
+        {f"{NFC}.png": f"{NFC}.json"},
+        [],
+        [],
+    ),
+    "the same name twice": (["a.png", "a.png", "a.json"], {}, ["a.json"], []),
+    "a sidecar twice": (["a.png", "a.json", "a.json"], {}, ["a.json", "a.json"], []),
+}
+
+
+@pytest.mark.parametrize("case", MATCHING)
+@pytest.mark.parametrize("turned", [False, True])
+def test_rules_of_matching(case: str, turned: bool) -> None:
+    names, own, shared, alone = MATCHING[case]
+    names = names[::-1] if turned else names
+    matches = match_sidecars(names)
+    assert {names[p]: names[s[".json"]] for p, s in matches.of.items()} == own
+    assert sorted(names[place] for place in matches.shared) == sorted(shared)
+    assert [names[place] for group in matches.alone for place in group] == alone
+
+
+def test_sidecars_of_no_picture_or_two_are_said(tmp_path: Path, pngs: list[bytes], make_tar: MakeTar) -> None:
+    members = {"a.png": pngs[0], "a.jpg": pngs[1], "a.json": points(1), "v.1.png": pngs[2], "v.2.json": points(2)}
+    make_tar(tmp_path / "in" / "t.tar", {**members, "v.2.txt": b"x", "b.png": b"", "b.json": bytes(2 << 20)})
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert report.rows == {"no_image": 1, "ok": 4}
+    assert landmarks_of(tmp_path / "out") == {"a.png": None, "a.jpg": None, "v.1.png": None, "b.png": None}
+    lone = next(row for row in rows_of(tmp_path / "out") if row["status"] == "no_image")
+    assert (lone["key"], lone["txt"], lone["landmarks"]) == ("t/v.2.json", "x", [[2, 2]])
+    assert "sidecars that fit more than one picture, or of which a picture has several (t/a.json)" in str(report)
+    assert "1 sidecars of more than 1 MiB (t/b.json)" in str(report)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"landmarks": [[%s, 1]]}' % (b"9" * 400),
+        b'{"landmarks": [[1e999, 1]]}',
+        b'{"landmarks": [[NaN, 1]]}',
+        b'{"landmarks": [1, 2]}',
+        b'{"landmarks": "none"}',
+        b"[" * 100_000,
+        b"{",
+        b"\0\5\x16\7",
+    ],
+)
+def test_landmarks_that_are_no_points_are_said(
+    tmp_path: Path, pngs: list[bytes], make_tar: MakeTar, text: bytes
+) -> None:
+    make_tar(tmp_path / "in" / "t.tar", {"a.png": pngs[0], "a.json": text})
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert report.rows == {"ok": 1} and landmarks_of(tmp_path / "out") == {"a.png": None}
+    assert "noted: 1 sidecars whose landmarks can't be read (t/a.json)" in str(report)
+
+
+@pytest.mark.parametrize("text", [b"\xef\xbb\xbf" + points(7), points(7).decode().encode("utf-16")])
+def test_json_of_windows_programs_is_read(tmp_path: Path, pngs: list[bytes], make_tar: MakeTar, text: bytes) -> None:
+    make_tar(tmp_path / "in" / "t.tar", {"a.png": pngs[0], "a.json": text})
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert landmarks_of(tmp_path / "out") == {"a.png": 7} and report.noted == ()
 
 
 def test_two_archives_may_use_the_same_names(tmp_path: Path, pngs: list[bytes], make_tar: MakeTar) -> None:
