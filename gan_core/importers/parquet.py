@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import IO
 
 import pyarrow as pa
@@ -20,6 +21,8 @@ from gan_core.storage.urls import base_name
 BATCH_ROWS = 16
 """Rows that are decoded at once; it bounds the memory for files of large images."""
 PLAIN_NAMES = ("image", "img", "jpg", "jpeg", "png", "image_bytes", "bytes")
+FIXED_SIZE_NULL = "Expected all lists to be of size"
+"""How pyarrow's reader words it."""
 RESERVED = {*BASE_NAMES, "image", "sha256"}
 
 
@@ -28,9 +31,10 @@ class ParquetImporter(Importer):
     """Each row becomes a row; its key is the column ``key`` if there is one, else ``<file without suffix>:<row>``.
 
     The image column is ``image``, else the first that HF marks as an image, else the first struct with ``bytes``, else
-    a binary column with a usual name. All other columns are kept, as ``source_<name>`` where the name is reserved. A
-    row without bytes is ``no_image``: paths are not followed. The constructor raises ``DataError`` for damaged files,
-    for schemas that can't be merged, and if no image column is found.
+    a binary column with a usual name. All other columns are kept, as ``source_<name>`` where the name is reserved; of
+    number types that differ between files, the widest is taken. A row without bytes is ``no_image``: paths are not
+    followed. Rows that were rejected in an imported dataset, or in a stage's output, stay rejected. The constructor
+    raises ``DataError`` for damaged files, for schemas that can't be merged, and if no image column is found.
     """
 
     suffixes = (".parquet",)
@@ -39,21 +43,24 @@ class ParquetImporter(Importer):
         super().__init__(files)
         self.schema = _merge_schemas(files)
         self.image = _find_image_column(self.schema, files)
-        names = [name for name in self.schema.names if name not in (self.image, "key")]
-        self.columns = {name: f"source_{name}" if name in RESERVED else name for name in names}
-        self.fields = tuple(pa.field(new, portable_type(self.schema.field(n).type)) for n, new in self.columns.items())
+        self.is_ours = tuple(self.schema.names[: len(BASE_NAMES)]) == BASE_NAMES
+        self.columns = _new_names([name for name in self.schema.names if name not in (self.image, "key")])
+        self.fields = tuple(pa.field(new, self.schema.field(name).type) for name, new in self.columns.items())
 
     def items(self) -> Iterator[Item]:
         """Yield the rows of each file in order; raises ``DataError`` for a damaged file."""
         for file in self.files:
             stem = printable(file.name.rpartition(".")[0])
-            for index, row in enumerate(_rows(file)):
+            for index, row in enumerate(_rows(file, self.schema, self.image)):
                 yield self._item(row, f"{stem}:{index}")
 
     def _item(self, row: Row, place: str) -> Item:
         key = printable(str(row["key"])) if row.get("key") is not None else place
         extra = {new: row.get(name) for name, new in self.columns.items()}
         data, path = _image_of(row.get(self.image))
+        if self.is_ours and row["status"] not in ("ok", None):
+            path = base_name(printable(path)) if path else ""
+            return Item(key, data, path, status=row["status"], reason=row["reason"] or "", extra=extra)
         if data is None:
             reason = "the row has a path but no bytes: embed the images first" if path else "the image is null"
             return Item(key, None, status="no_image", reason=reason, extra=extra)
@@ -64,14 +71,27 @@ class ParquetImporter(Importer):
 
 
 def portable_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type to store a column as: no extension or dictionary types, and fixed-size lists of floats only."""
+    """Return the type to store a column as: no extension, dictionary or view types; fixed-size lists of floats only."""
     if isinstance(kind, pa.BaseExtensionType):
         return portable_type(kind.storage_type)
     if pa.types.is_dictionary(kind):
         return portable_type(kind.value_type)
     if pa.types.is_fixed_size_list(kind) and not array_shape(kind):
         return pa.list_(portable_type(kind.value_type))
-    return kind
+    views = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    return views.get(kind, kind)
+
+
+def _new_names(names: Sequence[str]) -> dict[str, str]:
+    """Return the name of each column in the dataset; one that is reserved gets a prefix, as often as it takes."""
+    taken = {*RESERVED, *names}
+    found = {}
+    for name in names:
+        found[name] = name
+        while found[name] in RESERVED or (found[name] != name and found[name] in taken):
+            found[name] = f"source_{found[name]}"
+        taken.add(found[name])
+    return found
 
 
 @contextmanager
@@ -86,12 +106,19 @@ def _merge_schemas(files: Sequence[SourceFile]) -> pa.Schema:
     schemas = []
     for file in files:
         with _opened(file) as opened:
-            schemas.append(pq.read_schema(opened))
+            schemas.append(_portable_schema(pq.read_schema(opened), file))
     try:
-        return pa.unify_schemas(schemas).with_metadata(schemas[0].metadata)
+        return pa.unify_schemas(schemas, promote_options="permissive").with_metadata(schemas[0].metadata)
     except pa.ArrowException as error:
         line = str(error).splitlines()[0]
         raise DataError(f"the columns of the files don't fit together ({line}): import them separately") from None
+
+
+def _portable_schema(schema: pa.Schema, file: SourceFile) -> pa.Schema:
+    if len(set(schema.names)) < len(schema.names):
+        twice = next(name for name in schema.names if schema.names.count(name) > 1)
+        raise DataError(f"{file.path} has more than one column {twice!r}: rename or drop one")
+    return pa.schema([field.with_type(portable_type(field.type)) for field in schema], schema.metadata)
 
 
 def _find_image_column(schema: pa.Schema, files: Sequence[SourceFile]) -> str:
@@ -100,8 +127,10 @@ def _find_image_column(schema: pa.Schema, files: Sequence[SourceFile]) -> str:
     marked = [name for name in _hf_images(schema) if name in structs or name in plain]
     found = [*(name for name in ("image",) if name in [*structs, *plain]), *marked, *structs, *plain]
     if not found:
-        where = files[0].path
-        raise DataError(f"no image column in {where}: it has {', '.join(schema.names) or 'none'}; call one 'image'")
+        seen = shorten(", ".join(f"{field.name} ({field.type})" for field in schema) or "none", 300, placeholder=" ...")
+        raise DataError(
+            f"no image column in {files[0].path}: it has {seen}; name one 'image' that holds files as bytes"
+        )
     return found[0]
 
 
@@ -118,18 +147,41 @@ def _is_image_struct(kind: pa.DataType) -> bool:
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def _rows(file: SourceFile) -> Iterator[Row]:
+def _rows(file: SourceFile, schema: pa.Schema, image: str) -> Iterator[Row]:
     with _opened(file) as opened:
         parquet = pq.ParquetFile(opened, pre_buffer=False, buffer_size=1 << 20)
-        for batch in parquet.iter_batches(batch_size=BATCH_ROWS):
-            yield from to_rows(pa.RecordBatch.from_arrays([_storage(c) for c in batch.columns], batch.schema.names))
+        for batch in _batches(parquet, file):
+            names = batch.schema.names
+            fitted = [c if n == image else _fit(c, schema.field(n), file) for n, c in zip(names, batch, strict=True)]
+            yield from to_rows(pa.RecordBatch.from_arrays(fitted, names))
 
 
-def _storage(column: pa.Array) -> pa.Array:
-    return column.storage if isinstance(column, pa.ExtensionArray) else column
+def _batches(parquet: pq.ParquetFile, file: SourceFile) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from parquet.iter_batches(batch_size=BATCH_ROWS)
+    except pa.ArrowInvalid as error:
+        if FIXED_SIZE_NULL not in str(error):
+            raise
+        reason = "a column of fixed-size lists holds nulls, which pyarrow can't read"
+        raise DataError(f"{file.path}: {reason}: write it as plain lists or without nulls") from None
+
+
+def _fit(column: pa.Array, field: pa.Field, file: SourceFile) -> pa.Array:
+    """Return a column with the type that all files share; no value may change by it."""
+    stored = column.storage if isinstance(column, pa.ExtensionArray) else column
+    if stored.type == field.type or pa.types.is_struct(field.type):
+        return stored
+    try:
+        return stored.cast(field.type)
+    except pa.ArrowInvalid as error:
+        line = str(error).splitlines()[0]
+        raise DataError(
+            f"{file.path}: column {field.name} doesn't fit {field.type}, its type in all files ({line}): "
+            "import the files separately"
+        ) from None
 
 
 def _image_of(cell: ImageCell | bytes | None) -> tuple[bytes | None, str]:

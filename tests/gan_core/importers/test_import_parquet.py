@@ -173,3 +173,99 @@ def test_extension_types_are_stored_plainly(tmp_path: Path, pngs: list[bytes]) -
     with open_shard(list_shards(tmp_path / "out")[0]) as file:
         assert file.schema_arrow.field("matrix").type == pa.list_(pa.float32(), 4) == portable_type(kind)
     assert rows_of(tmp_path / "out")[0]["matrix"].tolist() == [1, 2, 3, 4]
+
+
+MIXED = {
+    "integers": (pa.array([1, 2], pa.int32()), pa.array([2**40, None], pa.int64()), [1, 2, 2**40, None]),
+    "signs": (pa.array([200, 1], pa.uint8()), pa.array([-1, 1], pa.int8()), [200, 1, -1, 1]),
+    "a column of nulls": (pa.nulls(2), pa.array([1, 2]), [None, None, 1, 2]),
+    "integers that pandas made floats": (pa.array([1, 2]), pa.array([1.5, None]), [1.0, 2.0, 1.5, None]),
+    "floats": (pa.array([0.5, 1], pa.float32()), pa.array([0.1, 1]), [0.5, 1.0, 0.1, 1.0]),
+    "strings": (pa.array(["a", "b"]), pa.array(["c", None], pa.large_string()), ["a", "b", "c", None]),
+    "categories": (pa.array(["a", "b"]).dictionary_encode(), pa.array(["c", None]), ["a", "b", "c", None]),
+    "lists": (pa.array([[1], []], pa.list_(pa.int32())), pa.array([[2**40], None]), [[1], [], [2**40], None]),
+    "lists of a fixed size": (
+        pa.array([[1.0, 2.0]] * 2, pa.list_(pa.float32(), 2)),
+        pa.array([[1.0]] * 2, pa.list_(pa.float32(), 1)),
+        [[1.0, 2.0]] * 2 + [[1.0]] * 2,
+    ),
+    "views": (pa.array(["a", "b"], pa.string_view()), pa.array(["c", "d"]), ["a", "b", "c", "d"]),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize("turned", [False, True])
+def test_files_of_other_widths_are_merged_without_loss(
+    tmp_path: Path, pngs: list[bytes], name: str, turned: bool
+) -> None:
+    first, second, expected = MIXED[name]
+    if turned:
+        first, second, expected = second, first, expected[2:] + expected[:2]
+    write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:2]), "x": first})
+    write(tmp_path / "in" / "b.parquet", {"image": images(pngs[2:4]), "x": second})
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    found = [row["x"] for row in rows_of(tmp_path / "out")]
+    assert found == expected and [type(value) for value in found] == [type(value) for value in expected]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pa.array([2**63], pa.uint64()), pa.array([-1], pa.int64())),
+        (pa.array([2**60 + 1], pa.int64()), pa.array([0.5])),
+    ],
+)
+def test_a_value_that_the_wider_type_cant_hold_is_refused(
+    tmp_path: Path, pngs: list[bytes], first: pa.Array, second: pa.Array
+) -> None:
+    write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:1]), "x": first})
+    write(tmp_path / "in" / "b.parquet", {"image": images(pngs[:1]), "x": second})
+    with pytest.raises(DataError, match=r"a\.parquet: column x doesn't fit (int64|double)") as caught:
+        import_dataset(tmp_path / "in", tmp_path / "out")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_importing_an_import_again_and_again_changes_no_row(tmp_path: Path, pngs: list[bytes]) -> None:
+    columns = {
+        "image": images([*pngs[:3], b"x"]),
+        "key": pa.array(["a", "a", "b", "c"]),
+        "status": pa.array(list("wxyz")),
+    }
+    columns["image"] = pa.array([*columns["image"].to_pylist()[:3], None], IMAGE)
+    write(tmp_path / "0" / "a.parquet", columns)
+    for step in range(3):
+        import_dataset(tmp_path / f"{step}", tmp_path / f"{step + 1}")
+    first, *later = (rows_of(tmp_path / f"{step}") for step in (1, 2, 3))
+    assert [row["status"] for row in first] == ["ok", "duplicate_key", "ok", "no_image"]
+    for rows in later:
+        for old, new in zip(first, rows, strict=True):
+            assert old.items() <= new.items()
+    assert [row["source_source_status"] for row in later[0]] == [row["status"] for row in first]
+
+
+def test_columns_of_the_datasets_own_names_stay_apart(tmp_path: Path, pngs: list[bytes]) -> None:
+    columns = {"image": images(pngs[:1]), **{name: pa.array([name]) for name in ("status", "source_status", "sha256")}}
+    write(tmp_path / "in" / "a.parquet", columns)
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    (row,) = rows_of(tmp_path / "out")
+    assert (row["source_status"], row["source_source_status"]) == ("source_status", "status")
+    assert row["source_sha256"] == "sha256" and row["status"] == "ok"
+
+
+def test_files_that_cant_be_imported_say_which_column(tmp_path: Path, pngs: list[bytes]) -> None:
+    twice = pa.Table.from_arrays([images(pngs[:1]), pa.array([1]), pa.array([2])], names=["image", "x", "x"])
+    nulls = pa.table({"image": images(pngs[:2]), "x": pa.array([[1.0], None], pa.list_(pa.float32(), 1))})
+    words = pa.table({"image": pa.array(["/data/a.png"])})
+    said = {"more than one column 'x'": twice, "fixed-size lists holds nulls": nulls, r"it has image \(string\)": words}
+    for place, (message, table) in enumerate(said.items()):
+        (tmp_path / f"{place}").mkdir()
+        pq.write_table(table, tmp_path / f"{place}" / "a.parquet")
+        with pytest.raises(DataError, match=message) as caught:
+            import_dataset(tmp_path / f"{place}", tmp_path / "out")
+        assert "\n" not in str(caught.value)
+
+
+def test_images_as_binary_views(tmp_path: Path, pngs: list[bytes]) -> None:
+    write(tmp_path / "in" / "a.parquet", {"image": pa.array(pngs[:2], pa.binary_view())})
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    assert [row["image"]["bytes"] for row in rows_of(tmp_path / "out")] == pngs[:2]
