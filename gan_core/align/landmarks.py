@@ -29,10 +29,12 @@ class LandmarkSource(ABC):
     """Finds the landmarks of one face per image; built once per worker with the path of a checkpoint (may be unused).
 
     ``virtual`` points define a square but no face: they are not stored, and the crop is not padded. With several faces
-    a detector takes the ``largest``, or rejects the image if ``faces`` is ``only``.
+    a detector takes the ``largest``, or rejects the image if ``faces`` is ``only``. ``dataset`` is the URL of the rows'
+    dataset, where it is known.
     """
 
     virtual: ClassVar[bool] = False
+    dataset: str = ""
 
     def __init__(self, checkpoint: str = "", faces: str = "largest") -> None:
         self.checkpoint = checkpoint

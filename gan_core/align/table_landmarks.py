@@ -3,65 +3,89 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 from PIL import Image
 
+from gan_core.align.ffhq import FfhqTable, normal
 from gan_core.align.landmarks import LANDMARK_SOURCES, LandmarkSource
 from gan_core.checkpoints.files import file_sha256
 from gan_core.errors import DataError
 from gan_core.geometry import Points
+from gan_core.importers.dataset import imported_from
 from gan_core.rows import Rejected, Row
 
 Table = dict[str, Points]
-
-
-class FfhqImage(TypedDict, total=False):
-    """One image of an entry in FFHQ's JSON."""
-
-    file_path: str
-    face_landmarks: list[list[float]]
-
-
-class FfhqEntry(TypedDict, total=False):
-    """One entry of FFHQ's JSON: a photograph and the image aligned from it."""
-
-    in_the_wild: FfhqImage
-    image: FfhqImage
+MATCHING = 2
+"""Raised when a row of FFHQ may get other landmarks than before, so that it is aligned again."""
+CELEBA_ALIGNED, CELEBA_ALIGNED_SIZE = "list_landmarks_align_celeba", (178, 218)
 
 
 @LANDMARK_SOURCES.register("table")
 class TableLandmarks(LandmarkSource):
-    """Looks a row's key up in the file ``models.landmarks``, first by its whole path, then by its file name."""
+    """Looks a row up in the file ``models.landmarks``: in CelebA's list by its key, whole or only the file name.
+
+    In FFHQ's JSON a row is found by its path, which is its key and the folder that the dataset was imported from. Where
+    that names no picture, the hash of its file and its size decide. What is still ambiguous is rejected.
+    """
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
-        """Return the points ``[5, 2]`` or ``[68, 2]`` of the row, or ``no_face`` if the file has none."""
+        """Return the points ``[5, 2]`` or ``[68, 2]`` of the row, or ``no_face`` if the file has none.
+
+        Landmarks of a picture of another size are ``degenerate_landmarks``, and those that may belong to another
+        picture are ``ambiguous_landmarks``.
+        """
         table = read_table(self.checkpoint)
-        points = table.get(row["key"], table.get(row["key"].rsplit("/", 1)[-1]))
-        return Rejected("no_face", f"{self.checkpoint} has no landmarks for it") if points is None else points
+        if isinstance(table, FfhqTable):
+            data = (row.get("image") or {}).get("bytes") or b""
+            found = table.landmarks(f"{self.folder}/{row['key']}", data, image)
+        else:
+            found = self._in_list(table, row["key"], image)
+        if isinstance(found, Rejected):
+            return Rejected(found.status, f"{Path(self.checkpoint).name} {found.reason}")
+        return found
+
+    def _in_list(self, table: Table, key: str, image: Image.Image) -> Points | Rejected:
+        key = normal(key)
+        points = table.get(key, table.get(key.rsplit("/", 1)[-1]))
+        if points is None:
+            return Rejected("no_face", "has no landmarks for it")
+        if Path(self.checkpoint).name.startswith(CELEBA_ALIGNED) and image.size != CELEBA_ALIGNED_SIZE:
+            reason = (
+                f"is for CelebA's aligned pictures of 178x218 pixels, but this one has {image.width}x{image.height}"
+            )
+            return Rejected("degenerate_landmarks", reason)
+        return points
+
+    @cached_property
+    def folder(self) -> str:
+        """What FFHQ's JSON calls the folder that the dataset was imported from, or an empty string."""
+        table = read_table(self.checkpoint)
+        return table.folder_of(imported_from(self.dataset)) if isinstance(table, FfhqTable) else ""
 
     def identity(self) -> dict[str, object]:
-        """Return the file's hash."""
-        return {"landmarks_sha256": file_sha256(self.checkpoint)}
+        """Return the file's hash, and for FFHQ how rows are found: the rule's version, and the folder of the import."""
+        same: dict[str, object] = {"landmarks_sha256": file_sha256(self.checkpoint)}
+        is_ffhq = isinstance(read_table(self.checkpoint), FfhqTable)
+        return same | {"matching": MATCHING, "folder": self.folder} if is_ffhq else same
 
 
 @cache
-def read_table(path: str) -> Table:
+def read_table(path: str) -> Table | FfhqTable:
     """Read CelebA's ``list_landmarks*.txt`` or ``.csv``, or FFHQ's ``ffhq-dataset-v2.json``.
 
     Raises ``DataError`` if the file is missing, has another layout, or lists no landmarks.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        table = _ffhq(json.loads(text)) if path.endswith(".json") else _celeba(text)
+        table = FfhqTable(json.loads(text)) if path.endswith(".json") else _celeba(text)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"no table of landmarks at {path} ({error}): name it in models.landmarks") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is neither CelebA's list of landmarks nor FFHQ's JSON ({error})") from None
-    if not table:
+    if not (table.has_landmarks if isinstance(table, FfhqTable) else table):
         raise DataError(f"{path} lists no landmarks: name CelebA's list or FFHQ's JSON in models.landmarks")
     return table
 
@@ -71,18 +95,5 @@ def _celeba(text: str) -> Table:
     for line in text.splitlines():
         name, *numbers = line.replace(",", " ").split() or [""]
         if "." in name and len(numbers) == 10:  # skips the row count and the column names
-            table[name] = np.array(numbers, dtype=np.float64).reshape(5, 2)
-    return table
-
-
-def _ffhq(content: dict[str, FfhqEntry]) -> Table:
-    """Return the points of photographs and aligned images by path, and of photographs also by file name."""
-    table: Table = {}
-    for entry in content.values():
-        for image, is_photograph in ((entry.get("in_the_wild", {}), True), (entry.get("image", {}), False)):
-            if (points := image.get("face_landmarks")) is not None:
-                path = image["file_path"]
-                table[path] = np.array(points, dtype=np.float64).reshape(68, 2)
-                if is_photograph:
-                    table[path.rsplit("/", 1)[-1]] = table[path]
+            table[normal(name)] = np.array(numbers, dtype=np.float64).reshape(5, 2)
     return table

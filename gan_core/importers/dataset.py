@@ -22,7 +22,7 @@ from gan_core.storage.atomic import exclusive, remove, sweep_temporary, write_by
 from gan_core.storage.images import image_value
 from gan_core.storage.receipts import Receipt, code_version, content_key, receipt_path, statistics_path, write_receipt
 from gan_core.storage.shards import IMAGE, UNFINISHED_IMPORT, ShardWriter, shard_name
-from gan_core.storage.urls import join_url, open_fs, read_bytes
+from gan_core.storage.urls import exists, join_url, open_fs, read_bytes
 
 ABOUT = "dataset.json"
 MAX_SHARD_BYTES = 500 << 20
@@ -119,6 +119,12 @@ def import_dataset(
         )
         write_bytes(join_url(destination, ABOUT), (report.model_dump_json(indent=1) + "\n").encode())
     return report
+
+
+def imported_from(dataset: str | Path) -> str:
+    """Return the folder or file that a dataset was imported from, or an empty string if ``dataset`` doesn't say so."""
+    about = join_url(dataset, ABOUT)
+    return (_source_of(about) or "") if str(dataset) and exists(about) else ""
 
 
 def choose_kind(files: Sequence[SourceFile], source: str | Path, kind: str | None) -> tuple[str, list[SourceFile]]:

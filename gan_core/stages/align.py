@@ -26,7 +26,8 @@ class AlignStage(Stage):
 
     Adds ``image`` (PNG, ``params.size`` squared), ``landmarks`` [5][2] and ``quad`` [4][2] (top left, bottom left,
     bottom right, top right), both in pixels of the decoded, upright source image. Rows are rejected as ``no_face``,
-    ``many_faces``, ``degenerate_landmarks``, ``tiny_face``, ``out_of_frame`` or with a status of ``decode_image``.
+    ``many_faces``, ``degenerate_landmarks``, ``ambiguous_landmarks``, ``tiny_face``, ``out_of_frame`` or with a status
+    of ``decode_image``.
     """
 
     name: ClassVar[str] = "align"
@@ -43,6 +44,7 @@ class AlignStage(Stage):
         self.params = params
         self.batch_size = batch_size
         self.landmark_source = LANDMARK_SOURCES.get(params.landmarks)(checkpoint, params.faces)
+        self.landmark_source.dataset = source
 
     @classmethod
     def build(cls, params: Params, source: str) -> AlignStage:

@@ -1,6 +1,10 @@
 """Landmarks that come beside a dataset: CelebA's list, FFHQ's JSON."""
 
+import hashlib
+import io
 import json
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +12,9 @@ import pytest
 from PIL import Image
 
 from gan_core.align.quad import face_square
-from gan_core.align.table_landmarks import TableLandmarks
+from gan_core.align.table_landmarks import TableLandmarks, read_table
 from gan_core.errors import DataError
+from gan_core.importers import import_dataset
 from gan_core.rows import Rejected
 from tests.golden.fill import golden
 
@@ -34,22 +39,141 @@ def test_celebas_five_points(name: str, text: str, tmp_path: Path) -> None:
     assert isinstance(missing, Rejected) and missing.status == "no_face" and name in missing.reason
 
 
+Pictures = dict[str, tuple[Image.Image, np.ndarray | None]]
+FOLDERS = {"in_the_wild": "in-the-wild-images", "image": "images1024x1024", "thumbnail": "thumbnails128x128"}
+
+
+def encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def pictures() -> Pictures:
+    """A photograph, the face aligned from it (of the same size) and its thumbnail, which has no landmarks."""
+    points = np.random.default_rng(0).uniform(60, 140, (68, 2))
+    return {
+        "in_the_wild": (Image.new("RGB", (256, 256), "red"), points),
+        "image": (Image.new("RGB", (256, 256), "green"), points / 2),
+        "thumbnail": (Image.new("RGB", (128, 128), "blue"), None),
+    }
+
+
+@pytest.fixture
+def write_json(tmp_path: Path, pictures: Pictures) -> Callable[..., str]:
+    """Write FFHQ's JSON for picture 5 with the given facts about each file, and for a picture 6 without landmarks."""
+
+    def write(*facts: str) -> str:
+        entry: dict[str, dict[str, object]] = {}
+        for kind, (image, points) in pictures.items():
+            known = {"pixel_size": list(image.size), "file_md5": hashlib.md5(encoded(image)).hexdigest()}
+            entry[kind] = {"file_path": f"{FOLDERS[kind]}/00000/00005.png", **{fact: known[fact] for fact in facts}}
+            if points is not None:
+                entry[kind]["face_landmarks"] = points.tolist()
+        path = tmp_path / "ffhq-dataset-v2.json"
+        path.write_text(json.dumps({"5": entry}))
+        read_table.cache_clear()
+        return str(path)
+
+    return write
+
+
+def found(source: TableLandmarks, key: str, image: Image.Image) -> np.ndarray | tuple[str, str]:
+    result = source.landmarks(image, {"key": key, "image": {"bytes": encoded(image), "path": ""}})
+    return (result.status, result.reason) if isinstance(result, Rejected) else result
+
+
 def test_ffhqs_sixty_eight_points_give_the_published_square(tmp_path: Path) -> None:
     expected, _ = golden("ffhq-alignment")
     points = expected["interior__landmarks"].tolist()
-    entry = {
-        "in_the_wild": {"file_path": "in-the-wild-images/00000/00005.png", "face_landmarks": points},
-        "image": {"file_path": "images1024x1024/00000/00005.png", "face_landmarks": (np.array(points) / 2).tolist()},
-    }
+    entry = {"in_the_wild": {"file_path": "in-the-wild-images/00000/00005.png", "face_landmarks": points}}
     path = tmp_path / "ffhq-dataset-v2.json"
     path.write_text(json.dumps({"5": entry}))
     source = TableLandmarks(str(path))
+    image = Image.new("RGB", (4000, 4000))
     for key in ("00005.png", "in-the-wild-images/00000/00005.png"):
-        square = face_square(source.landmarks(IMAGE, {"key": key}))
+        square = face_square(source.landmarks(image, {"key": key}))
         np.testing.assert_allclose(square.corners, expected["interior__quad"], atol=1e-9)
-    aligned = source.landmarks(IMAGE, {"key": "images1024x1024/00000/00005.png"})
-    np.testing.assert_allclose(aligned, np.array(points) / 2)
     assert source.identity() == TableLandmarks(str(path)).identity()
+
+
+@pytest.mark.parametrize("facts", [(), ("pixel_size",), ("file_md5",), ("pixel_size", "file_md5")])
+@pytest.mark.parametrize("prefix", ["", "./", "data/ffhq/", "x\\"])
+def test_the_path_says_which_picture_it_is(
+    write_json: Callable[..., str], pictures: Pictures, facts: tuple[str, ...], prefix: str
+) -> None:
+    source = TableLandmarks(write_json(*facts))
+    for kind, (image, points) in pictures.items():
+        result = found(source, f"{prefix}{FOLDERS[kind]}/00000/00005.png", image)
+        if points is None:
+            assert isinstance(result, tuple) and result[0] == "no_face"
+            assert result[1].endswith("has no landmarks for thumbnails128x128/00000/00005.png")
+        else:
+            np.testing.assert_array_equal(result, points)
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+@pytest.mark.parametrize("below", ["", "/00000"])
+def test_the_folder_of_the_import_is_a_part_of_the_path(
+    write_json: Callable[..., str], pictures: Pictures, tmp_path: Path, kind: str, below: str
+) -> None:
+    source = TableLandmarks(write_json())
+    folder = tmp_path / "ffhq" / FOLDERS[kind]
+    (folder / "00000").mkdir(parents=True)
+    (folder / "00000" / "00005.png").write_bytes(encoded(pictures[kind][0]))
+    import_dataset(f"{folder}{below}", tmp_path / "dataset")
+    source.dataset = str(tmp_path / "dataset")
+    result = found(source, "00005.png" if below else "00000/00005.png", pictures[kind][0])
+    points = pictures[kind][1]
+    assert result[0] == "no_face" if points is None else np.array_equal(result, points)
+    assert source.identity()["folder"] == f"{FOLDERS[kind]}{below}"
+
+
+@pytest.mark.parametrize("key", ["00005.png", "00000/00005.png", "renamed/00000/00005.png"])
+def test_without_a_path_the_file_itself_says_it_or_it_is_rejected(
+    write_json: Callable[..., str], pictures: Pictures, key: str
+) -> None:
+    by_hash = TableLandmarks(write_json("file_md5"))
+    for image, points in pictures.values():
+        result = found(by_hash, key, image)
+        assert result[0] == "no_face" if points is None else np.array_equal(result, points)
+    by_size = TableLandmarks(write_json("pixel_size"))
+    assert found(by_size, key, pictures["thumbnail"][0])[0] == "no_face"
+    status, reason = found(by_size, key, pictures["image"][0])
+    assert status == "ambiguous_landmarks"
+    assert "whether it is in-the-wild-images/00000/00005.png or images1024x1024/00000/00005.png: import the" in reason
+    by_name = TableLandmarks(write_json())
+    assert [found(by_name, key, image)[0] for image, _ in pictures.values()] == ["ambiguous_landmarks"] * 3
+
+
+def test_another_size_of_the_picture_is_rejected(write_json: Callable[..., str], pictures: Pictures) -> None:
+    smaller = pictures["image"][0].resize((24, 24))
+    for facts, says in (
+        (("pixel_size",), "is for 256x256 pixels, but this picture has 24x24"),
+        ((), "has a face at ("),
+    ):
+        source = TableLandmarks(write_json(*facts))
+        status, reason = found(source, "images1024x1024/00000/00005.png", smaller)
+        assert status == "degenerate_landmarks" and says in reason and "24x24" in reason
+    assert found(TableLandmarks(write_json()), "images1024x1024/00000/00006.png", smaller)[0] == "no_face"
+
+
+def test_names_in_another_unicode_form_are_found(tmp_path: Path) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "Jos\xe9.jpg") for form in ("NFC", "NFD"))
+    for listed, key in ((nfc, nfd), (nfd, nfc)):
+        path = tmp_path / f"{listed}.txt"
+        path.write_text(f"{listed} {' '.join(map(str, FIVE))}\n")
+        assert np.array_equal(TableLandmarks(str(path)).landmarks(IMAGE, {"key": key}), np.reshape(FIVE, (5, 2)))
+
+
+def test_celebas_aligned_list_is_for_aligned_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "list_landmarks_align_celeba.csv"
+    path.write_text(f"000001.jpg,{','.join(map(str, FIVE))}\n")
+    source = TableLandmarks(str(path))
+    assert np.array_equal(source.landmarks(IMAGE, {"key": "000001.jpg"}), np.reshape(FIVE, (5, 2)))
+    status, reason = found(source, "000001.jpg", Image.new("RGB", (409, 687)))
+    assert status == "degenerate_landmarks" and "178x218 pixels, but this one has 409x687" in reason
 
 
 @pytest.mark.parametrize(
