@@ -3,6 +3,11 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from gan_core.rows import composed
+
+COMPARED = 1000
+"""Names that are compared letter by letter: more would take seconds."""
+
 
 class UserError(Exception):
     """A mistake in the input, with a message of one line. The command line exits with code 2 on it."""
@@ -21,7 +26,14 @@ class DataError(UserError):
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'a' or 'b'?"`` for names close to ``name``, or all known names if none is close."""
+    """Return ``"; did you mean 'a' or 'b'?"`` for names close to ``name``, or all known names if none is close.
+
+    A name that only looks the same, because its Unicode form (NFC, NFD) is another, is said.
+    """
+    known = list(known)
+    if alike := next((other for other in known if composed(other) == composed(name)), ""):
+        return f"; it is there in another Unicode form (NFC, NFD): write {alike!a}"
+    known = known[:COMPARED]
     known = sorted(known)
     close = get_close_matches(name, known, n=3, cutoff=0.5)  # looser than difflib's default of 0.6
     if close:

@@ -1,5 +1,6 @@
 """Rows of a dataset: cells by column name, the reason for rejecting a row, and a row's random seed."""
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,3 +23,8 @@ class Rejected:
 def row_seed(key: str) -> int:
     """Return the seed of a row's random stream: the first 63 bits of the sha256 of its key."""
     return int.from_bytes(sha256(key.encode()).digest()[:8], "big") >> 1
+
+
+def composed(key: str) -> str:
+    """Return ``key`` in the Unicode form NFC; macOS writes names in NFD, where an accent is a character of its own."""
+    return key if key.isascii() else unicodedata.normalize("NFC", key)

@@ -7,7 +7,6 @@ first two have landmarks, in pixels of their own.
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from gan_core.geometry import Points
-from gan_core.rows import Rejected
+from gan_core.rows import Rejected, composed
 
 KINDS = ("in_the_wild", "image", "thumbnail")
 
@@ -94,7 +93,7 @@ class FfhqTable:
 
 def normal(path: str) -> str:
     """Return a path with slashes, in the Unicode form NFC, without what begins it needlessly."""
-    return unicodedata.normalize("NFC", path.replace("\\", "/")).removeprefix("./").lstrip("/")
+    return composed(path.replace("\\", "/")).removeprefix("./").lstrip("/")
 
 
 def _picture(image: FfhqImage) -> FfhqPicture:

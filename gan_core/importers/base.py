@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -86,8 +85,3 @@ def printable(name: str) -> str:
     if len(text) <= MAX_KEY_CHARACTERS:
         return text
     return f"{text[: MAX_KEY_CHARACTERS - 17]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def composed(name: str) -> str:
-    """Return ``name`` in the Unicode form NFC; macOS writes names in NFD, where an accent is a character of its own."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -13,11 +13,11 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gan_core.errors import DataError
-from gan_core.importers.base import IMPORTERS, Importer, SourceFile, composed, printable
+from gan_core.importers.base import IMPORTERS, Importer, SourceFile, printable
 from gan_core.importers.listing import find_files
 from gan_core.importers.names import ARCHIVES, kind_of
 from gan_core.importers.tally import Group, Tally
-from gan_core.rows import Row
+from gan_core.rows import Row, composed
 from gan_core.storage.atomic import exclusive, remove, sweep_temporary, write_bytes
 from gan_core.storage.images import image_value
 from gan_core.storage.receipts import Receipt, code_version, content_key, receipt_path, statistics_path, write_receipt

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from gan_core.importers.base import composed
 from gan_core.importers.names import is_picture
 from gan_core.importers.tally import Tally
-from gan_core.rows import Row
+from gan_core.rows import Row, composed
 
 SUFFIXES = (".json", ".txt", ".cls")
 FIELDS = (

@@ -35,7 +35,7 @@ class Sources(ABC):
     def check(self, key: str) -> None:
         """Raise ``ParamsError`` with near matches for an unknown key."""
         if key not in self.failed and key not in self._known:
-            raise ParamsError(f"compose: no source {key!r}{near_matches(key, self.keys[:1000])}")
+            raise ParamsError(f"compose: no source {key!r}{near_matches(key, self.keys)}")
 
     @property
     def _known(self) -> set[str]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gan_core.errors import ParamsError, near_matches
-from gan_core.rows import Rejected, Row
+from gan_core.rows import Rejected, Row, composed
 from gan_core.runs.stage import Stage
 from gan_core.storage.shards import list_shards, read_rows
 
@@ -31,21 +31,27 @@ class SourceLatents:
             self._encode(self._find(wanted))
         return torch.stack([self._known[key] for key in keys])
 
-    def _find(self, keys: Sequence[str]) -> list[Row]:
+    def _find(self, keys: Sequence[str]) -> dict[str, Row]:
+        """Return the rows of the keys; one that is there in another Unicode form only is found, too."""
         found: dict[str, Row] = {}
+        alike: dict[str, Row] = {}
+        forms = {composed(key): key for key in keys}
         seen: list[str] = []
         for shard in list_shards(self.source):
             for rows in read_rows(shard):
                 seen += [row["key"] for row in rows]
                 found |= {row["key"]: row for row in rows if row["key"] in keys}
+                alike |= {forms[form]: row for row in rows if (form := composed(row["key"])) in forms}
                 if len(found) == len(keys):
-                    return [found[key] for key in keys]
-        absent = next(key for key in keys if key not in found)
-        raise ParamsError(f"edits: no row {absent!r} in {self.source} to refer to{near_matches(absent, seen[:1000])}")
+                    return found
+        found = alike | found
+        if absent := next((key for key in keys if key not in found), None):
+            raise ParamsError(f"edits: no row {absent!r} in {self.source} to refer to{near_matches(absent, seen)}")
+        return found
 
-    def _encode(self, rows: list[Row]) -> None:
+    def _encode(self, rows: dict[str, Row]) -> None:
         stages = self._stages()
-        for row in rows:
+        for key, row in rows.items():
             for stage in stages:
                 if row["status"] == "ok":
                     row = _advance(stage, row)
@@ -53,7 +59,7 @@ class SourceLatents:
                 raise ParamsError(
                     f"edits: the row {row['key']!r} can't be referred to: {row['status']}, {row['reason']}"
                 )
-            self._known[row["key"]] = torch.from_numpy(np.array(row["latent"], dtype=np.float32))
+            self._known[key] = torch.from_numpy(np.array(row["latent"], dtype=np.float32))
 
 
 def _advance(stage: Stage, row: Row) -> Row:

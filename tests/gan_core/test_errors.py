@@ -19,6 +19,13 @@ def test_near_matches_lists_everything_when_nothing_is_close() -> None:
     assert near_matches("zzz", iter(["b", "a"])) == "; known: a, b"
 
 
+def test_a_name_that_only_looks_the_same_is_said() -> None:
+    nfc, nfd = "Zo\xeb.png", "Zoe\u0308.png"
+    known = [*map(str, range(2000)), nfd]
+    assert near_matches(nfc, known) == "; it is there in another Unicode form (NFC, NFD): write 'Zoe\\u0308.png'"
+    assert near_matches("Zo", known[:1000]).startswith("; known: 0, 1, 10")
+
+
 def test_near_matches_is_silent_without_candidates() -> None:
     assert near_matches("zzz", []) == ""
 
