@@ -92,6 +92,24 @@ def test_importing_and_inspecting_a_folder(project: Path, capsys: pytest.Capture
     ]
 
 
+def test_an_import_says_what_it_left_out_and_follows_links_if_asked(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "photos").mkdir()
+    (project / "away.png").write_bytes(b"away")
+    (project / "photos" / "a.png").write_bytes(b"not really")
+    (project / "photos" / "metadata.csv").touch()
+    (project / "photos" / "link.png").symlink_to(project / "away.png")
+    _call("import", "photos", "dataset")
+    assert capsys.readouterr().out.splitlines() == [
+        "imported 2 rows into 1 shards (1 ok, 1 unreadable) from photos; 1 files left out",
+        "  rejected: 1 unreadable: a link that leaves the source: --follow-links reads it (link.png)",
+        "  left out: 1 tables (metadata.csv)",
+    ]
+    _call("import", "photos", "dataset", "--follow-links")
+    assert "imported 2 rows into 1 shards (2 ok) from photos" in capsys.readouterr().out
+
+
 def _call(*arguments: str) -> None:
     try:
         cli.main(list(arguments))
