@@ -22,7 +22,6 @@ MAX_PIXELS = 64_000_000
 """Limit for images whose size no parameter limits; it bounds the memory of decoding (3 bytes a pixel: 192 MB)."""
 MAX_METADATA = 64 << 20
 """Bytes to which a PNG's text or profile may expand. Pillow's own 1 MiB rejects what cameras and editors write."""
-PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MAX_METADATA)  # Pillow has no argument for it
 
 _ORIENTATION = 0x0112
 _ROTATIONS = {
@@ -111,7 +110,7 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 def _open(data: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=_available_formats())
+        return Image.open(io.BytesIO(data), formats=_prepare_pillow())
     except Image.DecompressionBombError:
         raise ImageError("too_many_pixels", "the header claims more pixels than Pillow will ever decode") from None
     except UnidentifiedImageError:
@@ -123,8 +122,10 @@ def _open(data: bytes) -> Image.Image:
 
 
 @cache
-def _available_formats() -> list[str]:
+def _prepare_pillow() -> list[str]:
+    """Allow large metadata, for which Pillow has no argument, and return the formats that can be read here."""
     Image.init()
+    PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, MAX_METADATA)
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
@@ -132,7 +133,7 @@ def _unidentified(data: bytes) -> ImageError:
     name = _CONTAINERS.get(data[4:12]) or next((n for s, n in _SIGNATURES.items() if data.startswith(s)), None)
     if name is None:
         return ImageError("not_an_image", f"it begins with {data[:12]!r}; known formats: {', '.join(_FORMATS)}")
-    if name not in _available_formats():
+    if name not in _prepare_pillow():
         return ImageError("unsupported", f"{name} can't be read here: convert it to JPEG or PNG")
     return ImageError("truncated", f"it begins like {name}, but ends early, is damaged, or is of a rare kind")
 
