@@ -1,4 +1,4 @@
-"""FFHQ's JSON: which of its pictures a file is, by path, hash and size, so that landmarks are never another picture's.
+"""FFHQ's JSON: which of its pictures a file is, by hash, path and size, so that landmarks are never another picture's.
 
 Each of its entries has a photograph, the face aligned from it and a thumbnail, all with the same file name. Only the
 first two have landmarks, in pixels of their own.
@@ -77,7 +77,7 @@ class FfhqTable:
         path = normal(path)
         named = self.by_name.get(path.rpartition("/")[2], [])
         own = [picture for picture in named if f"/{path}".endswith(f"/{picture.path}")]
-        found = own or _by_hash(named, data) or named
+        found = _by_hash(named, data) or own or named
         fitting = [picture for picture in found if picture.size in ((), image.size)]
         if not found:
             return Rejected("no_face", "has no landmarks for it")

@@ -27,8 +27,8 @@ CELEBA_ALIGNED, CELEBA_ALIGNED_SIZE = "list_landmarks_align_celeba", (178, 218)
 class TableLandmarks(LandmarkSource):
     """Looks a row up in the file ``models.landmarks``: in CelebA's list by its key, whole or only the file name.
 
-    In FFHQ's JSON a row is found by its path, which is its key and the folder that the dataset was imported from. Where
-    that names no picture, the hash of its file and its size decide. What is still ambiguous is rejected.
+    In FFHQ's JSON a row is found by the hash of its file, or by its path, which is its key and the folder that the
+    dataset was imported from. Where neither names a picture, its size decides. What is still ambiguous is rejected.
     """
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:

@@ -14,7 +14,7 @@ OTHER = "other files"
 
 _BY_NAME = dict.fromkeys((".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"), SYSTEM)
 _BY_SUFFIX = {
-    **dict.fromkeys((".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"), ARCHIVES),
+    **dict.fromkeys((".zip", ".7z", ".rar", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst"), ARCHIVES),
     **dict.fromkeys((".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"), TABLES),
 }
 

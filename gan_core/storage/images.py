@@ -43,9 +43,9 @@ _SIGNATURES = {
     b"MM\0*": "TIFF",
     b"\0\0\0\x0cjP": "JPEG2000",
 }
-_CONTAINERS = {b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")} | {
-    b"ftypavif": "AVIF"
-}
+_CONTAINERS = {
+    b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+} | {b"ftypavif": "AVIF"}
 
 
 class ImageCell(TypedDict):

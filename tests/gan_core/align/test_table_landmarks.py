@@ -147,6 +147,12 @@ def test_without_a_path_the_file_itself_says_it_or_it_is_rejected(
     assert [found(by_name, key, image)[0] for image, _ in pictures.values()] == ["ambiguous_landmarks"] * 3
 
 
+def test_a_file_in_the_wrong_folder_is_known_by_its_hash(write_json: Callable[..., str], pictures: Pictures) -> None:
+    image, points = pictures["image"]
+    result = found(TableLandmarks(write_json("file_md5")), "in-the-wild-images/00000/00005.png", image)
+    np.testing.assert_array_equal(result, points)
+
+
 def test_another_size_of_the_picture_is_rejected(write_json: Callable[..., str], pictures: Pictures) -> None:
     smaller = pictures["image"][0].resize((24, 24))
     for facts, says in (
