@@ -42,7 +42,9 @@ class ParquetImporter(Importer):
     def __init__(self, files: Sequence[SourceFile]) -> None:
         super().__init__(files)
         self.schema = _merge_schemas(files)
-        self.image = _find_image_column(self.schema, files)
+        self.image, *others = _image_columns(self.schema, files)
+        for name in others:
+            self.noted.add(f"columns with images beside {self.image!r}, which is the one that rows are made of", name)
         self.is_ours = tuple(self.schema.names[: len(BASE_NAMES)]) == BASE_NAMES
         self.columns = _new_names([name for name in self.schema.names if name not in (self.image, "key")])
         self.fields = tuple(pa.field(new, self.schema.field(name).type) for name, new in self.columns.items())
@@ -121,7 +123,7 @@ def _portable_schema(schema: pa.Schema, file: SourceFile) -> pa.Schema:
     return pa.schema([field.with_type(portable_type(field.type)) for field in schema], schema.metadata)
 
 
-def _find_image_column(schema: pa.Schema, files: Sequence[SourceFile]) -> str:
+def _image_columns(schema: pa.Schema, files: Sequence[SourceFile]) -> list[str]:
     structs = [field.name for field in schema if _is_image_struct(field.type)]
     plain = [name for name in PLAIN_NAMES if name in schema.names and _is_binary(schema.field(name).type)]
     marked = [name for name in _hf_images(schema) if name in structs or name in plain]
@@ -131,7 +133,7 @@ def _find_image_column(schema: pa.Schema, files: Sequence[SourceFile]) -> str:
         raise DataError(
             f"no image column in {files[0].path}: it has {seen}; name one 'image' that holds files as bytes"
         )
-    return found[0]
+    return list(dict.fromkeys(found))
 
 
 def _hf_images(schema: pa.Schema) -> list[str]:

@@ -269,3 +269,12 @@ def test_images_as_binary_views(tmp_path: Path, pngs: list[bytes]) -> None:
     write(tmp_path / "in" / "a.parquet", {"image": pa.array(pngs[:2], pa.binary_view())})
     import_dataset(tmp_path / "in", tmp_path / "out")
     assert [row["image"]["bytes"] for row in rows_of(tmp_path / "out")] == pngs[:2]
+
+
+def test_of_several_image_columns_the_one_that_is_used_is_said(tmp_path: Path, pngs: list[bytes]) -> None:
+    write(tmp_path / "in" / "a.parquet", {"before": images(pngs[:2]), "after": images(pngs[2:4])})
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert "1 columns with images beside 'before', which is the one that rows are made of (after)" in str(report)
+    rows = rows_of(tmp_path / "out")
+    assert [row["image"]["bytes"] for row in rows] == pngs[:2]
+    assert [row["after"]["bytes"] for row in rows] == pngs[2:4]
