@@ -27,7 +27,10 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Service:
-    """A program with a web page: its command, first port, health path and environment, ``{port}`` and ``{folder}`` filled in."""
+    """A program with a web page: its command, first port, health path and environment.
+
+    ``{port}`` is filled in in both, ``{folder}`` in the environment.
+    """
 
     command: str
     port: int
