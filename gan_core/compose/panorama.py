@@ -76,7 +76,7 @@ def seam_score(image: Tensor, joins: Sequence[int], axis: Axis = "horizontal") -
     """
     dimension = DIMENSION[axis]
     steps = image.diff(dim=dimension).abs().mean([d for d in range(4) if d != dimension])
-    at = torch.zeros(len(steps), dtype=torch.bool)
+    at = torch.zeros(len(steps), dtype=torch.bool, device=steps.device)
     at[torch.tensor(joins) - 1] = True
     return float(steps[at].mean() / steps[~at].mean())
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gan_core.device import fetch
 from gan_core.judges.extractors import EXTRACTORS
 from gan_core.metrics.base import ALIGNED, ENCODED
 from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, sliced_of
@@ -102,10 +103,10 @@ def _features(run: Run, extractor: str, stage: str, column: str) -> np.ndarray:
         if row["key"] in wanted:
             images.append(decode_image(row[column]["bytes"], MAX_PIXELS))
         if len(images) == 64:
-            parts.append(network.features(to_tensor(images)).numpy())
+            parts.append(fetch(network.features(to_tensor(images))))
             images = []
     if images:
-        parts.append(network.features(to_tensor(images)).numpy())
+        parts.append(fetch(network.features(to_tensor(images))))
     return np.concatenate(parts)
 
 

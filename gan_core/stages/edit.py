@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import chunk_size, in_chunks
+from gan_core.device import place_array
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditKind, EditSetting, ImageEdit, LatentEdit, LatentsOf, no_references
 from gan_core.edits.plan import plan_edits
@@ -83,7 +84,7 @@ class EditStage(Stage):
         return kinds
 
     def _render(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        w_plus = torch.from_numpy(np.stack([row["latent"] for row in rows]))
+        w_plus = place_array(np.stack([row["latent"] for row in rows]))
         edited = [
             kind.edit(w_plus, rows, picture) if isinstance(kind, LatentEdit) else w_plus
             for picture, kind in zip(self.plan, self.kinds, strict=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import chunk_size, in_chunks, one_thread
+from gan_core.device import fetch
 from gan_core.encoders.fast import prepare_fast
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import EncodeParams, ModelPaths, Params
@@ -71,7 +72,7 @@ class EncodeStage(Stage):
         if not (latent.isfinite().all() and image.isfinite().all()):
             return Rejected("bad_latent", "the encoder gave NaN or infinity for this image")
         png = encode_png(to_uint8(image[None])[0])
-        return {"latent": latent.numpy(), "reconstruction": image_value(png, f"{row['key']}.png")}
+        return {"latent": fetch(latent), "reconstruction": image_value(png, f"{row['key']}.png")}
 
 
 def aligned_images(rows: Sequence[Row]) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.checkpoints.files import Card, save_checkpoint
+from gan_core.device import place
 from gan_core.edits.base import EDIT_KINDS
 from gan_core.edits.plan import plan_edits
 from gan_core.encoders.base import ENCODERS, Encoder
@@ -318,7 +319,7 @@ def pictures(setting: Setting, first: int, end: int) -> Pictures:
     rows = [
         torch.rand(len(names), 3, 64, 64, generator=torch.Generator().manual_seed(row)) for row in range(first, end)
     ]
-    images = dict(zip(names, (torch.stack(rows) * 2 - 1).unbind(1), strict=True))
+    images = dict(zip(names, place(torch.stack(rows) * 2 - 1).unbind(1), strict=True))
     return Pictures(images, [f"row-{row}" for row in range(first, end)])
 
 
