@@ -6,7 +6,7 @@ Random numbers are drawn on the CPU and then placed, so that every device sees t
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,6 +26,10 @@ LARGE = 256
 """Images with a longer side than this, in pixels, use smaller chunks: a chunk holds at most 8 x 256 x 256 pixels."""
 
 
+LOOK_EVERY = 8
+"""Steps of an optimisation on a device between two looks at its losses, for which the device has to be waited for."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of device: how many this process sees, and whether they compute in bfloat16 as fast as in float32.
@@ -42,11 +46,16 @@ class Kind:
 
 @dataclass(frozen=True)
 class Compute:
-    """What computes, in one value: ``device`` as torch names it (``cpu``, ``cuda:0``), and the sizes of its chunks."""
+    """What computes, in one value: ``device`` as torch names it (``cpu``, ``cuda:0``), and the sizes that suit it.
+
+    A chunk of images holds at most ``rows`` of ``side`` x ``side`` pixels. An optimisation has the host wait for its
+    losses every ``look_every`` steps.
+    """
 
     device: str = CPU
     rows: int = CHUNK
     side: int = LARGE
+    look_every: int = 1
 
     @property
     def kind(self) -> str:
@@ -125,7 +134,9 @@ def find_device(wanted: str) -> Compute:
     if not there or (number and int(number) >= there):
         raise ParamsError(f"run.device: there is no {wanted}, {_seen(name, there)}: choose another, or auto")
     kind.prepare()
-    return Compute(f"{name}:{number or _worker() % there}" if name != CPU else CPU, kind.rows, kind.side)
+    if name == CPU:
+        return HOST
+    return Compute(f"{name}:{number or _worker() % there}", kind.rows, kind.side, LOOK_EVERY)
 
 
 def describe_device(wanted: str) -> str:
@@ -160,6 +171,15 @@ def widest(tensor: Tensor) -> Tensor:
 def fetch(tensor: Tensor) -> np.ndarray:
     """Bring a tensor ``[...]`` back as an array."""
     return tensor.detach().cpu().numpy()
+
+
+def fetch_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring tensors ``[...]`` of one type to the CPU in one go; the host waits for the device once."""
+    if all(tensor.device.type == CPU for tensor in tensors.values()):
+        return dict(tensors)
+    parts = torch.cat([tensor.flatten() for tensor in tensors.values()]).cpu()
+    parts = parts.split([tensor.numel() for tensor in tensors.values()])
+    return {name: part.view(tensor.shape) for (name, tensor), part in zip(tensors.items(), parts, strict=True)}
 
 
 def _seen(kind: str, there: int) -> str:

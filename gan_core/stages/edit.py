@@ -115,8 +115,9 @@ class EditStage(Stage):
         return self._columns(row["key"], [images[i] for i in range(len(self.plan))])
 
     def _columns(self, key: str, images: Sequence[Tensor]) -> Row | Rejected:
-        for edit, image in zip(self.plan, images, strict=True):
-            if not image.isfinite().all():
+        finite = torch.stack([image.isfinite().all() for image in images]).tolist()
+        for edit, fine in zip(self.plan, finite, strict=True):
+            if not fine:
                 return Rejected("bad_edit", f"{edit.column} gives an image with NaN or infinity")
         pixels = [to_uint8(image[None])[0] for image in images]
         return {e.column: image_value(encode_png(p), f"{key}.png") for e, p in zip(self.plan, pixels, strict=True)}

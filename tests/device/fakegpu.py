@@ -36,6 +36,10 @@ class MixedDevicesError(RuntimeError):
     """A tensor of the CPU met one of the device."""
 
 
+class DrawnThereError(RuntimeError):
+    """Random numbers were drawn on the device: other ones than those of the CPU's streams."""
+
+
 class NoFloat64Error(TypeError):
     """A float64 tensor was asked for on the device."""
 
@@ -73,8 +77,10 @@ class OnDevice(torch.Tensor):
         pass
 
     def __getitem__(self, key: Any) -> Any:
-        """Take lists of numbers as indices of the CPU: C++ would look for kernels of the device."""
-        return super().__getitem__(torch.tensor(key) if isinstance(key, list) else key)
+        return super().__getitem__(_without_lists(key))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(_without_lists(key), value)
 
     def tolist(self) -> Any:
         Counts.reads += 1
@@ -92,16 +98,24 @@ class OnDevice(torch.Tensor):
         return run(func, args, kwargs or {})
 
 
+def _without_lists(key: Any) -> Any:
+    """Make indices of the CPU of lists of numbers: in C++ they would be copied by kernels that are not there."""
+    if isinstance(key, tuple):
+        return tuple(map(_without_lists, key))
+    return _tensor(key) if isinstance(key, list) else key
+
+
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Call an operator after checking where its tensors are; what it makes is where the operator would make it."""
     wanted = None if kwargs.get("device") is None else torch.device(kwargs["device"]).type
+    if func is aten._has_compatible_shallow_copy_type.default:
+        return False
     inside = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)]
     ours = any(isinstance(tensor, OnDevice) for tensor in inside)
     _check_places(func, args, inside)
     to_device = wanted == NAME if wanted else ours
-    generator = kwargs.get("generator")
-    if to_device and generator is not None and generator.device.type == "cpu":
-        raise MixedDevicesError(f"{func}: a generator of the CPU for numbers on the device")
+    if to_device and torch.Tag.nondeterministic_seeded in func.tags:
+        raise DrawnThereError(f"{func}: random numbers are drawn on the CPU and then placed")
     if ours or to_device:
         _count(func, args, to_device)
     if wanted:

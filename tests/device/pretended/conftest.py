@@ -11,6 +11,7 @@ from torch import Tensor
 from gan_core.device import compute_on, fetch
 from gan_core.rows import Rejected
 from tests.device.fakegpu import NAME, Counts, OnDevice, fakegpu
+from tests.gan_core.conftest import aligned_rows, models  # noqa: F401  (fixtures)
 from tests.gan_core.translation.conftest import build, rows, sample, translators  # noqa: F401  (fixtures)
 
 TOLERANCE = 1e-4
@@ -38,6 +39,8 @@ def compare(expected: Any, found: Any, tolerance: float, where: str = "result") 
     if isinstance(expected, Tensor):
         assert isinstance(found, Tensor), where
         compare(fetch(expected), fetch(found), tolerance, where)
+    elif isinstance(expected, np.ndarray) and expected.dtype == np.uint8:
+        assert np.abs(expected.astype(int) - found).max() <= 1, where
     elif isinstance(expected, np.ndarray | float):
         scale = max(1.0, float(np.nanmax(np.abs(expected)))) if np.size(expected) else 1.0
         assert np.shape(found) == np.shape(expected), where
