@@ -182,6 +182,14 @@ def fetch_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: part.view(tensor.shape) for (name, tensor), part in zip(tensors.items(), parts, strict=True)}
 
 
+def synchronise() -> None:
+    """Wait until the device of this context has done all that it was given, as clocks need; the CPU always has."""
+    if computing().kind == "cuda":
+        torch.cuda.synchronize()
+    elif computing().kind == "mps":
+        torch.mps.synchronize()
+
+
 def _seen(kind: str, there: int) -> str:
     masked = os.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = f" with CUDA_VISIBLE_DEVICES={masked}" if kind == "cuda" and masked is not None else ""
