@@ -24,9 +24,10 @@ from gan_core.runs.stage import STAGES
 from gan_core.stages.edit import EditStage
 from gan_core.stages.translate import TranslateStage
 from gan_core.stages.tune import TuneStage
-from gan_core.storage.receipts import read_statistics
+from gan_core.storage.receipts import Receipt, read_statistics
 from gan_core.storage.shards import read_rows
 from gan_core.translation.tasks import TASKS
+from tests.device.fakegpu import NAME
 from tests.device.pretended.conftest import check_same, compare, there
 from tests.gan_core.stages.test_compose_stage import PLAN
 from tests.gan_core.test_contracts import LANDMARK_NETWORKS, SMALL_EDITS, _checkpoint, rows_by_key
@@ -140,3 +141,21 @@ def test_landmark_sources(name: str, tmp_path: Path) -> None:
         return LANDMARK_SOURCES.get(name)(_checkpoint(LANDMARK_NETWORKS[name], tmp_path)).landmarks(image, dict(row))
 
     compare(find(), there(find), 1e-4)
+
+
+@pytest.mark.parametrize("first", ["cpu", NAME])
+def test_a_run_goes_on_on_another_device(first: str, world: dict[str, Any], tiny_dataset: str) -> None:
+    """The device is no part of the key: what is finished stays, and receipts say what made each shard."""
+    (second,) = {"cpu", NAME} - {first}
+
+    def advance(device: str, shards: int) -> list[Receipt]:
+        Path("params.yaml").write_text(yaml.safe_dump(world | {"run": {"batch_size": 2, "device": device}}))
+        run = plan_run(tiny_dataset, "run", overrides={"tune.enabled": False}).begin()
+        stages = [recipe_of(run).build_stage(name, run.params, run.source) for name in run.stages]
+        return [run_stage(stage, shard, run.output) for shard in run.shards[:shards] for stage in stages]
+
+    begun = there(lambda: advance(first, 1))
+    finished = there(lambda: advance(second, 2))
+    assert [receipt.device for receipt in finished] == [first] * len(begun) + [second] * len(begun)
+    assert [receipt.reused for receipt in finished] == [True] * len(begun) + [False] * len(begun)
+    assert [receipt.output_sha256 for receipt in finished[: len(begun)]] == [r.output_sha256 for r in begun]

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from gan_core.checkpoints.files import Card, file_sha256, load_checkpoint, save_checkpoint
 from gan_core.device import computing, place
+from gan_core.editing import refine
 from gan_core.generators.sngan import SNGAN
+from gan_core.judges import moves
 from gan_core.loading import model_tensors
 from gan_core.params import ModelPaths, Params
+from gan_core.paths import naming
 from gan_core.paths.base import PATHS
 from gan_core.sections import Section
 from gan_core.toy.digits import DIGITS, load_digits, write_digits
@@ -26,7 +29,7 @@ from gan_core.toy.training.measure_learners import IdentityLearner
 from gan_core.toy.training.portraits import FOLDER, render_portraits
 from gan_core.toy.training.sngan import TARGET, train_digits
 from gan_core.toy.trainings import TRAININGS
-from gan_core.training import fit
+from gan_core.training import directions, fit
 from tests.conftest import ABOUT
 from tests.device.fakegpu import NAME
 from tests.device.pretended.conftest import check_same, compare, there
@@ -37,7 +40,16 @@ THIN = {4: 8, 8: 8, 16: 8, 32: 8, 64: 8}
 SIZES: dict[str, Any] = {
     **{"images": 8, "steps": 1, "batch_size": 4, "paired_images": 4, "adversarial_images": 8, "latent_images": 4},
     **{"r1_every": 1, "path_length_every": 1, "portraits": 4, "rendered": 8, "samples": 64, "refine_steps": 1},
-    **{"classifier_steps": 1, "block_steps": 1, "picture_steps": 1, "rank_codes": 2, "latent_pool": 2, "mixing": 0.5},
+    **{
+        "classifier_steps": 1,
+        "block_steps": 1,
+        "picture_steps": 1,
+        "rank_codes": 2,
+        "latent_pool": 2,
+        "mixing": 0.5,
+        "rank": 3,
+        "count": 2,
+    },
     **{"channels": THIN, "discriminator_channels": THIN, "style_dim": 64, "n_mlp": 1, "hidden": [16, 8]},
     **{"embedding": 4, "heads": 2, "width": 8, "z_dim": 4, "reconstructor_size": 32, "precision": "exact"},
     "network": {"units": [1, 1, 1, 1], "width": 8, "input_size": 64},
@@ -72,6 +84,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores of trainings that look at a few pictures only."""
     monkeypatch.setattr(IdentityLearner, "held_out_people", 2)
     monkeypatch.setattr(LandmarkLearner, "held_out_frames", 2)
+    monkeypatch.setattr(moves, "SEARCHES", 1)
+    monkeypatch.setattr(directions, "SEARCH_FACES", 2)
+    monkeypatch.setattr(directions, "SCORE_FACES", 4)
+    monkeypatch.setattr(directions, "layer_ranges", lambda n_latent: [(0, n_latent // 2)])
+    monkeypatch.setattr(refine, "BATCH", 2)
+    monkeypatch.setattr(naming, "CALIBRATION_CODES", 2)
+    monkeypatch.setattr(naming, "CANDIDATES", 1)
+    monkeypatch.setattr(naming, "PLACES", (-1.0, 1.0))
     for module in (gan, cel):
         monkeypatch.setattr(module, "held_out_distance", lambda *given, images=0: held_out_distance(*given, images=8))
 
