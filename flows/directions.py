@@ -200,12 +200,8 @@ def show(
     ends: Annotated[tuple[float, float] | None, typer.Option(help="strengths from and to; else as measured")] = None,
     params: ParamsFile = "params.yaml",
 ) -> None:
-<<<<<<< HEAD
     """Draw some latents, one per row, each at seven strengths."""
-=======
-    """Draw a strip: some latents, each at seven strengths from end to end."""
     from gan_core.device import compute_on
->>>>>>> ca965dc (doctor, probe, nights, comparisons and directions follow run.device)
     from gan_core.params import load_params
     from gan_core.paths.pictures import direction_strip, path_strip
     from gan_core.training.log import tile

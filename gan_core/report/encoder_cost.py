@@ -18,13 +18,8 @@ ROWS, TIMES = 16, 7
 STATUS = Path("/proc/self/status")
 
 
-<<<<<<< HEAD
-def encoder_cost(path: str) -> dict[str, float]:
-    """Measure an encoder in its own process, so that only the encoder's memory is counted."""
-=======
 def encoder_cost(path: str, device: str = "cpu") -> dict[str, float]:
-    """Measure an encoder on a device, in a process of its own, so that the memory is the encoder's alone."""
->>>>>>> ca965dc (doctor, probe, nights, comparisons and directions follow run.device)
+    """Measure an encoder on a device, in its own process, so that only the encoder's memory is counted."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure_here, path, device).result()
 
