@@ -21,7 +21,7 @@ from gan_core.paths import naming
 from gan_core.paths.base import PATHS
 from gan_core.sections import Section
 from gan_core.toy.digits import DIGITS, load_digits, write_digits
-from gan_core.toy.params import ToyParams, TrainDigitsParams
+from gan_core.toy.params import ToyParams, TrainDigitsParams, TrainEncoderParams
 from gan_core.toy.training import cel, gan, sngan
 from gan_core.toy.training.gan_scores import held_out_distance
 from gan_core.toy.training.landmark_learner import LandmarkLearner
@@ -41,16 +41,8 @@ THIN = {4: 8, 8: 8, 16: 8, 32: 8, 64: 8}
 SIZES: dict[str, Any] = {
     **{"images": 8, "steps": 1, "batch_size": 4, "paired_images": 4, "adversarial_images": 8, "latent_images": 4},
     **{"r1_every": 1, "path_length_every": 1, "portraits": 4, "rendered": 8, "samples": 64, "refine_steps": 1},
-    **{
-        "classifier_steps": 1,
-        "block_steps": 1,
-        "picture_steps": 1,
-        "rank_codes": 2,
-        "latent_pool": 2,
-        "mixing": 0.5,
-        "rank": 3,
-        "count": None,
-    },
+    **{"classifier_steps": 1, "block_steps": 1, "picture_steps": 1, "rank_codes": 2, "latent_pool": 2},
+    **{"mixing": 0.5, "rank": 3, "count": None},
     **{"channels": THIN, "discriminator_channels": THIN, "style_dim": 64, "n_mlp": 1, "hidden": [16, 8]},
     **{"embedding": 4, "heads": 2, "width": 8, "z_dim": 4, "reconstructor_size": 32, "precision": "exact"},
     "network": {"units": [1, 1, 1, 1], "width": 8, "input_size": 64},
@@ -61,6 +53,8 @@ SIZES: dict[str, Any] = {
 def shrink(section: Section) -> Section:
     """Return a section with small values for the keys that it has; the others stay."""
     sizes = {name: value for name, value in SIZES.items() if name in type(section).model_fields}
+    if isinstance(section, TrainEncoderParams):
+        sizes["network"] = section.network | SIZES["network"]
     if isinstance(section, TrainDigitsParams):
         sizes["channels"] = [8, 8, 8]
     return type(section).model_validate(section.model_dump() | sizes)
