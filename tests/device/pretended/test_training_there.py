@@ -22,7 +22,7 @@ from gan_core.paths.base import PATHS
 from gan_core.sections import Section
 from gan_core.toy.digits import DIGITS, load_digits, write_digits
 from gan_core.toy.params import ToyParams, TrainDigitsParams, TrainEncoderParams
-from gan_core.toy.training import cel, gan, sngan
+from gan_core.toy.training import cel, encoder, gan, sngan
 from gan_core.toy.training.gan_scores import held_out_distance
 from gan_core.toy.training.landmark_learner import LandmarkLearner
 from gan_core.toy.training.measure_learners import IdentityLearner
@@ -65,7 +65,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What trainings read beside models: portraits, digits, and a generator of digits."""
     folder = tmp_path_factory.mktemp("data")
     for split, seed in (("train", 1), ("held_out", 50)):
-        render_portraits(folder / FOLDER / split, 16, seed)
+        render_portraits(folder / FOLDER / split, 8, seed)
     write_digits(folder / DIGITS)
     generator = SNGAN([8, 8, 8], image_channels=1, z_dim=4)
     card = Card(kind="generator", name="sngan", arguments=generator.arguments, space="z", **ABOUT)
@@ -95,6 +95,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(naming, "CALIBRATION_CODES", 2)
     monkeypatch.setattr(naming, "CANDIDATES", 1)
     monkeypatch.setattr(naming, "PLACES", (-1.0, 1.0))
+    grid = encoder.reconstruction_grid
+    monkeypatch.setattr(encoder, "reconstruction_grid", lambda *given, **more: grid(*given, count=4, **more))
     for module in (gan, cel):
         monkeypatch.setattr(module, "held_out_distance", lambda *given, images=0: held_out_distance(*given, images=8))
 
