@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gan_core.errors import ParamsError, near_matches
 
-Placed = TypeVar("Placed", Tensor, nn.Module)
+Placed = TypeVar("Placed", bound=Tensor | nn.Module)
 CPU = "cpu"
 CHUNK = 8
 """Rows in a chunk on the CPU. Each distinct size can change the last bits of results, so it is part of the numbers."""
@@ -155,7 +155,8 @@ def has_bfloat16() -> bool:
 
 def place(item: Placed) -> Placed:
     """Bring a tensor ``[...]`` or a network to the device of this context; on the CPU this returns the same object."""
-    return item.to(computing().device)
+    moved: Any = item.to(computing().device)
+    return cast(Placed, moved)
 
 
 def place_array(array: np.ndarray) -> Tensor:

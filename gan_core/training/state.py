@@ -58,7 +58,7 @@ class Resumable:
 def to_host(value: Any) -> Any:
     """Return what is nested of tensors ``[...]`` and other values, the tensors on the CPU."""
     if isinstance(value, Mapping):
-        return type(value)((name, to_host(item)) for name, item in value.items())
+        return {name: to_host(item) for name, item in value.items()}
     if isinstance(value, list):
         return [to_host(item) for item in value]
     return value.cpu() if isinstance(value, Tensor) else value
