@@ -41,7 +41,7 @@ def build_published(state: StateDict, where: str = "the weights") -> Generator:
 def _sngan(state: StateDict) -> tuple[Generator, StateDict]:
     for key, value in state.items():
         stem, found, rest = key.partition(".conv")
-        if found and not value.equal(state[f"{stem}.model.{3 * int(rest[0])}.{rest[2:]}"]):
+        if found and not value.is_meta and not value.equal(state[f"{stem}.model.{3 * int(rest[0])}.{rest[2:]}"]):
             raise CheckpointError(f"{key} differs from its second name in the file: the weights are damaged")
     dense = state["model.0.weight"]
     blocks = sorted(int(key.split(".")[1]) for key in state if key.endswith(".model.6.bias"))
@@ -66,6 +66,10 @@ def _genforce(state: StateDict) -> tuple[Generator, StateDict]:
 
 def _equalised(state: StateDict, weight: str, bias: str) -> tuple[Generator, StateDict]:
     """Convert layouts without stored factors: layers ``layer<i>``, and the last of the RGB layers ``output<j>``."""
+    if "lod" in state and not state["lod"].is_meta and state["lod"].any():
+        raise CheckpointError(
+            f"the level of detail is {state['lod'].item():g}: the training hasn't reached the last level"
+        )
     layers = 1 + max(int(key.split(".")[0][5:]) for key in state if key.startswith("layer"))
     widths = [len(state[f"layer{i}.{bias}"]) for i in range(0, layers, 2)]
     generator = ProgGAN(widths, state[f"layer0.{weight}"].shape[1])
