@@ -1,7 +1,11 @@
-"""Points in images, and the similarity transform from five landmarks to face recognition's template (112 x 112)."""
+"""Points and frames of images, and the similarity transform from five landmarks to face recognition's template."""
+
+from dataclasses import dataclass
 
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 Points = NDArray[np.float64]
 
@@ -15,6 +19,51 @@ REFERENCE: Points = np.array(
     ]
 )
 """Eyes, nose tip and mouth corners in the crop: the ArcFace template, which is the 96 x 112 one shifted 8 px right."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The part of a generator's square that is the picture: all of it, or its middle rows or columns.
+
+    Only the proportion of ``height`` to ``width`` counts; the longer one spans the square. 192 x 256 (cars) is the rows
+    64 to 447 of a square of 512 px, and 32 to 223 of one of 256 px, as e4e crops them.
+    """
+
+    height: int = 1
+    width: int = 1
+
+    @property
+    def is_square(self) -> bool:
+        """Whether the picture is the whole square."""
+        return self.height == self.width
+
+    def shape(self, side: int) -> tuple[int, int]:
+        """Return height and width in pixels of the picture in a square of ``side`` pixels."""
+        longer = max(self.height, self.width)
+        return side * self.height // longer, side * self.width // longer
+
+    def crop(self, squares: Tensor) -> Tensor:
+        """Cut the picture out of squares ``[..., S, S]``; images of another shape are returned as they are."""
+        side = squares.shape[-1]
+        if self.is_square or squares.shape[-2] != side:
+            return squares
+        height, width = self.shape(side)
+        top, left = (side - height) // 2, (side - width) // 2
+        return squares[..., top : top + height, left : left + width]
+
+
+SQUARE = Frame()
+
+
+def average_down(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Average images ``[B, C, H, W]`` down to ``shape`` (height and width), as pSp does with what it draws."""
+    return images if images.shape[2:] == shape else F.adaptive_avg_pool2d(images, shape)
+
+
+def framed_like(squares: Tensor, targets: Tensor) -> Tensor:
+    """Return the part of squares ``[B, C, S, S]`` that ``targets [B, C, H, W]`` show, averaged down to their size."""
+    height, width = targets.shape[2:]
+    return average_down(Frame(height, width).crop(squares), (height, width))
 
 
 def similarity(points: ArrayLike, reference: ArrayLike = REFERENCE, reflection: bool = True) -> Points:

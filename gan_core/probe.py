@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gan_core.align.framing import framing_of
 from gan_core.device import compute_on, computing, fetch
 from gan_core.params import Params
 from gan_core.rows import Row
@@ -56,7 +57,7 @@ def probe_settings(params: Params, output: str, tell: Callable[[str], None]) -> 
     if exists(join_url(output, RUN_FILE)):
         params = load_run(output).params
         return {"run.batch_size": params.run.batch_size, "tune.batch_size": params.tune.batch_size}
-    rows = min(params.run.batch_size, max(1, PICTURES_BYTES // (12 * params.align.size**2)))
+    rows = min(params.run.batch_size, max(1, PICTURES_BYTES // (12 * framing_of(params).aligned ** 2)))
     settings = {"run.batch_size": rows}
     if params.tune.enabled:
         settings["tune.batch_size"] = choose_rows(lambda rows: try_tuning(params, rows), _limit_mb(params), tell)
@@ -120,9 +121,10 @@ def main() -> None:
     params = Params.model_validate_json(sys.stdin.read())
     tune = params.tune.model_copy(update={"steps": 1, "pivot_steps": 1, "persist": "delta"})
     with compute_on(params.run.device):
-        stage = TuneStage(tune, params.models)
+        stage = TuneStage(tune, params.models, frame=framing_of(params).frame)
+        height, width = stage.frame.shape(stage.generator.size)
         latent = fetch(stage.generator.latent_avg.expand(stage.generator.n_latent, -1))
-        made = [_row(key, stage.generator.size, latent) for key in range(rows)]
+        made = [_row(key, (height, width, 3), latent) for key in range(rows)]
         begin = time.perf_counter()
         try:
             stage.process(made)
@@ -131,8 +133,8 @@ def main() -> None:
         sys.stdout.write(f"{time.perf_counter() - begin} {peak_mb()}\n")
 
 
-def _row(key: int, size: int, latent: np.ndarray) -> Row:
-    pixels = np.random.default_rng(key).integers(0, 256, (size, size, 3), dtype=np.uint8)
+def _row(key: int, shape: tuple[int, int, int], latent: np.ndarray) -> Row:
+    pixels = np.random.default_rng(key).integers(0, 256, shape, dtype=np.uint8)
     return {"key": str(key), "image": image_value(encode_png(pixels), ""), "latent": latent}
 
 

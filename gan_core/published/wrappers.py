@@ -16,6 +16,7 @@ from gan_core.published.encoders import (
 )
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 from gan_core.published.rosinality import infer_arguments
+from gan_core.published.shown import describe_framing, shown_options
 
 WANTED = ("state_dict", "opts", "latent_avg")
 TRAINED_MAPPING = "style-transformer"
@@ -55,6 +56,8 @@ class WrapperLayout(Layout):
             "variant": f"encoder {variant}" + (" with its generator" if decoder else ""),
             **arguments,
             **({"generator_size": decoder["size"]} if decoder else {}),
+            "sees": describe_framing(arguments["input_size"], decoder["size"] if decoder else None),
+            "opts": shown_options(_options(content)),
             "latent_avg": "latent_avg" in content,
             **({"other_networks": ", ".join(unread)} if unread else {}),
             "other_keys": ", ".join(str(key) for key in content if key not in WANTED) or "none",

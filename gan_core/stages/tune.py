@@ -10,9 +10,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from gan_core.align.framing import framing_of
 from gan_core.batching import one_thread
 from gan_core.device import fetch, place_array
 from gan_core.errors import ParamsError
+from gan_core.geometry import SQUARE, Frame, average_down
 from gan_core.inversion.delta import apply_delta, pack_delta, pack_full
 from gan_core.inversion.group import tune_group
 from gan_core.inversion.projector import PTI, project
@@ -53,30 +55,37 @@ class TuneStage(Stage):
     too. ``edits`` is the stage that draws edits: given where ``params.persist`` is ``none``, its columns are added here
     and ``delta`` stays empty. Each row is logged as it ends.
 
-    A row is rejected as ``bad_latent`` if its latent isn't finite. Raises ``ParamsError`` for images of another size
-    than the generator's.
+    Only the ``frame`` of what the generator draws is compared and kept. Aligned images of another size are compared
+    with it at the smaller of both sizes, the larger ones averaged down. A row is rejected as ``bad_latent`` if its
+    latent isn't finite. Raises ``ParamsError`` for images of another proportion than the frame.
     """
 
     name: ClassVar[str] = "tune"
     inputs: tuple[str, ...] = ("align", "encode")
     version: ClassVar[int] = 4
 
-    def __init__(self, params: TuneParams, models: ModelPaths, edits: Stage | None = None) -> None:
+    def __init__(
+        self, params: TuneParams, models: ModelPaths, edits: Stage | None = None, frame: Frame = SQUARE
+    ) -> None:
         self.params = params
         self.edits = edits
+        self.frame = frame
         self.batch_size = params.batch_size
         generator, loss = load_generator(models.generator), load_perceptual(models.perceptual)
         self.generator, self.loss = generator.model, loss.model
         self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
-        self._identity = {"params": params.model_dump(exclude={"enabled"}), **hashes}
+        self._identity: dict[str, Any] = {"params": params.model_dump(exclude={"enabled"}), **hashes}
+        if not frame.is_square:
+            self._identity["frame"] = [frame.height, frame.width]
         if edits:
             self._identity["edits"] = edits.identity()
 
     @classmethod
     def build(cls, params: Params, source: str) -> "TuneStage":
         """Build the stage from ``tune`` and ``models``; where no weights are kept it draws ``edits`` too."""
-        return cls(params.tune, params.models, drawing_stage(params, source) if params.tune.persist == "none" else None)
+        edits = drawing_stage(params, source) if params.tune.persist == "none" else None
+        return cls(params.tune, params.models, edits, framing_of(params).frame)
 
     def identity(self) -> dict[str, Any]:
         """The tuning parameters, the hashes of the generator and the perceptual trunk, and the edits drawn here."""
@@ -91,17 +100,22 @@ class TuneStage(Stage):
         return [next(tuned) if ok else Rejected("bad_latent", "the latent has NaN or infinity") for ok in finite]
 
     def _tune(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        targets = aligned_images(rows)
-        if targets.shape[2:] != (self.generator.size,) * 2:
-            raise ParamsError(
-                f"align.size: the aligned images are {targets.shape[3]} px, tuning compares them with the generator's "
-                f"{self.generator.size}; set align.size to that"
-            )
+        targets = self._targets(rows)
         seeds = [row_seed(row["key"]) for row in rows]
         pivots = self._pivots(rows, targets, seeds)
         setting = (self.generator, pivots, targets, self.loss, self.params, seeds)
         tuned = tune_group(*setting) if self.params.shared else tune_pivots(*setting, finished=self.finished)
         return [self._columns(*row) for row in zip(rows, pivots.split(1), tuned, strict=True)]
+
+    def _targets(self, rows: Sequence[Row]) -> Tensor:
+        targets = aligned_images(rows)
+        side = max(targets.shape[2:])
+        if targets.shape[2:] != self.frame.shape(side):
+            raise ParamsError(
+                f"the aligned images have {targets.shape[3]}x{targets.shape[2]} px, but this encoder's pictures are "
+                f"{self.frame.width} wide and {self.frame.height} high: align them again"
+            )
+        return average_down(targets, self.frame.shape(min(side, self.generator.size)))
 
     def _pivots(self, rows: Sequence[Row], targets: Tensor, seeds: Sequence[int]) -> Tensor:
         """The encoder's latents, or those that an optimisation after PTI's recipe finds, ``[B, n_latent, w_dim]``."""
@@ -117,7 +131,7 @@ class TuneStage(Stage):
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
         with apply_delta(self.generator, delta) as generator:
             image = generator.synthesis(pivot)
-        png = image_value(encode_png(to_uint8(image)[0]), f"{row['key']}.png")
+        png = image_value(encode_png(to_uint8(self.frame.crop(image))[0]), f"{row['key']}.png")
         columns: Row = {"tuned": png, "delta": delta} | _ending(row["key"], tuned)
         if self.params.pivot != "encoder":
             columns["latent"] = fetch(pivot[0])

@@ -27,7 +27,7 @@ from gan_core.generators.base import GENERATORS, Generator
 from gan_core.judges.extractors import EXTRACTORS
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.pictures import Pictures
-from gan_core.loading import load_generator
+from gan_core.loading import load_generator, outline
 from gan_core.metrics.base import METRICS, Metric, Setting, States
 from gan_core.params import EditParams, MeasureParams, ModelPaths, check_params
 from gan_core.registry import Registry
@@ -69,7 +69,10 @@ SMALL_EDITS: dict[str, dict[str, Any]] = {
     "mix": {"latent_mask": [5, 6], "alpha": 0.7, "pictures": 2},
     "compose": {"apply": {"operation": "transfer", "boxes": [[0.3, 0.6, 0.4, 0.2]]}, "references": ["x.png"]},
 }
-LANDMARK_NETWORKS: dict[str, str] = {"columns": "", "centre": "", "toy-net": "landmarks", "table": "table"}
+LANDMARK_NETWORKS: dict[str, str] = {
+    **dict.fromkeys(("columns", "centre", "aligned"), ""),
+    **{"toy-net": "landmarks", "table": "table"},
+}
 LANDMARK_NETWORKS |= {"dlib-5": "", "dlib-68": ""}
 SPACES = {"z", "w", "w_plus", "s"}
 BATCH = 3
@@ -118,6 +121,13 @@ def check_batch(function: Callable[[Tensor], Any], batch: Tensor) -> None:
         assert torch.equal(first, again)
 
 
+def card_only(registry: Registry[Any], kind: Any, name: str, folder: Path) -> Path:
+    """Write a checkpoint that has the card of a small module and none of its weights."""
+    card = Card(kind=kind, name=name, arguments=small(registry, name).arguments, made_by="", licence="", source="")
+    save_checkpoint(folder / "card.safetensors", {"none": torch.zeros(1)}, card)
+    return folder / "card.safetensors"
+
+
 def check_rebuilt(registry: Registry[Any], name: str) -> None:
     """Assert that the arguments kept for the card rebuild the same module."""
     model: nn.Module = small(registry, name)
@@ -161,6 +171,11 @@ class TestGenerators:
         assert set(generator.spaces) <= SPACES
         check_rebuilt(GENERATORS, name)
 
+    def test_its_size_is_known_without_its_weights(self, name: str, tmp_path: Path) -> None:
+        known = outline(card_only(GENERATORS, "generator", name, tmp_path), "generator", GENERATORS)
+        assert known is not None and known.size == small(GENERATORS, name).size
+        assert all(parameter.is_meta for parameter in known.parameters())
+
 
 @each(ENCODERS)
 class TestEncoders:
@@ -191,6 +206,12 @@ class TestEncoders:
         assert encoder.name == name
         assert encoder.space in SPACES
         check_rebuilt(ENCODERS, name)
+
+    def test_its_frame_is_known_without_its_weights(self, name: str, tmp_path: Path) -> None:
+        encoder: Encoder = small(ENCODERS, name)
+        known = outline(card_only(ENCODERS, "encoder", name, tmp_path), "encoder", ENCODERS)
+        assert known is not None and (known.input_shape, known.framing) == (encoder.input_shape, encoder.framing)
+        assert all(parameter.is_meta for parameter in known.parameters())
 
 
 @each(NETWORKS)
