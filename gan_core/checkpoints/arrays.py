@@ -1,6 +1,7 @@
 """Read arrays from published ``.npy``, ``.npz`` and ``.pt`` files without unpickling anything."""
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from torch import Tensor
 from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.errors import CheckpointError
 
+MAX_ARRAY_BYTES = 1 << 30
+"""More than any published file of directions has."""
+_DAMAGE = (
+    *(ValueError, TypeError, OSError, EOFError, KeyError, SyntaxError, RuntimeError, OverflowError, RecursionError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 Arrays = Tensor | Sequence[object] | Mapping[str, object]
 """A tensor ``[...]``, or a list or a dictionary with at least one tensor in it."""
 
@@ -36,13 +43,27 @@ def read_arrays(path: str | Path) -> Arrays:
 
 def _read_numpy(path: Path) -> Arrays:
     try:
+        _check_size(path)
         stored = np.load(path, allow_pickle=False)
         if isinstance(stored, np.ndarray):
+            if stored.dtype.kind not in "fiu":
+                raise ValueError(f"it holds {stored.dtype}, not numbers")
             return torch.from_numpy(stored.astype(np.float32))
         with stored:
             arrays = {key: stored[key] for key in stored.files}
         return {key: torch.from_numpy(a.astype(np.float32)) for key, a in arrays.items() if a.dtype.kind in "fiu"}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise CheckpointError(f"{path} is refused: it needs more memory than there is to be read") from None
+    except _DAMAGE as error:
         if "pickle" in str(error):
             raise CheckpointError(f"{path} is refused: it holds pickled objects, which are never opened here") from None
-        raise CheckpointError(f"{path} is not a whole numpy file ({error})") from None
+        raise CheckpointError(f"{path} is not a whole numpy file ({str(error)[:200]})") from None
+
+
+def _check_size(path: Path) -> None:
+    """Raise ``CheckpointError`` for an archive whose parts would fill far more than it has itself: directions don't."""
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            written = sum(part.file_size for part in archive.infolist())
+        if written > MAX_ARRAY_BYTES:
+            raise CheckpointError(f"{path} is refused: its arrays would fill {written >> 20} MiB")
