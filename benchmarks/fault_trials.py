@@ -1,4 +1,4 @@
-"""Trials of ``benchmarks.faults``: each breaks something at random and checks a promise; what it raises is a failure."""
+"""Trials of ``benchmarks.faults``: each breaks something and checks a promise; what it raises is a failure."""
 
 import io
 import json
@@ -197,9 +197,8 @@ def datasets(bench: Bench, places: random.Random) -> None:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
         for i, row in enumerate(bench.rows):
-            sidecar = json.dumps(
-                {"landmarks": np.asarray(row["landmarks"], float).tolist() if row["landmarks"] is not None else []}
-            )
+            points = [] if row["landmarks"] is None else np.asarray(row["landmarks"], float).tolist()
+            sidecar = json.dumps({"landmarks": points})
             spoiled = mutate(sidecar.encode(), places) if places.random() < 0.5 else sidecar.encode()
             for name, data in ((f"{i}.png", row["image"]["bytes"]), (f"{i}.json", spoiled)):
                 info = tarfile.TarInfo(name)

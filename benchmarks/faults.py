@@ -1,7 +1,7 @@
 """Break what can break, at random, for some minutes, and count which promises held.
 
-``python -m benchmarks.faults --seed 0 --minutes 20``, from the project's folder. A failure is printed with the seed that
-repeats it: ``--only PROMISE --trial SEED``.
+``python -m benchmarks.faults --seed 0 --minutes 20``, from the project's folder. A failure is printed with the seed
+that repeats it: ``--only PROMISE --trial SEED``.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -71,7 +72,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--trial", type=int, help="make this one trial of the promise named by --only")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGALRM, _time_out)
-    with tempfile.TemporaryDirectory() as folder, services(folder):
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as open_services:
+        if not options.only or NEEDS_SERVER in options.only:
+            open_services.enter_context(services(folder))
         bench = Bench(Path(folder))
         if options.trial is not None:
             print(attempt(bench, options.only[0], options.trial) or "held")

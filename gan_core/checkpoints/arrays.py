@@ -1,5 +1,6 @@
 """Read arrays from published ``.npy``, ``.npz`` and ``.pt`` files without unpickling anything."""
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ MAX_ARRAY_BYTES = 1 << 30
 """More than any published file of directions has."""
 _DAMAGE = (
     *(ValueError, TypeError, OSError, EOFError, KeyError, SyntaxError, RuntimeError, OverflowError, RecursionError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),  # numpy reads headers as Python's literals
 )
 Arrays = Tensor | Sequence[object] | Mapping[str, object]
 """A tensor ``[...]``, or a list or a dictionary with at least one tensor in it."""
