@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from gan_core.judges.domain import find_limits
 from gan_core.recipes.base import recipe_of
@@ -39,7 +40,7 @@ def finish_run(run: Run, results: Iterable[Result]) -> dict[str, float]:
 
 
 def _digest(run: Run, results: Iterable[Result]) -> str:
-    told = {"code": code_version(VERSION), "run": describe_run(run), "results": sorted(results)}
+    told: dict[str, Any] = {"code": code_version(VERSION), "run": describe_run(run), "results": sorted(results)}
     if domain := find_limits(run.params.models.domain, run.identities.get("encode", {})):
         told["domain"] = [limit.model_dump() for limit in domain]
     return hashlib.sha256(canonical_json(told).encode()).hexdigest()
