@@ -3,6 +3,10 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from gan_core.rows import composed
+
+COMPARED = 1000
+"""Names that are compared letter by letter: more would take seconds."""
 MAX_LETTERS = 500
 """Of longer messages the beginning and the end are told: what they quote may come from a hostile file."""
 
