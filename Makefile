@@ -50,6 +50,7 @@ test-slow: data  ## run the slow tests: kills, servers, gold at full size
 
 test-faults: data  ## run what kills, corrupts and fills: processes, workers, disks
 	$(BIN)/pytest tests/faults --durations=15
+	$(BIN)/python -m benchmarks.faults --minutes 3
 
 lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .

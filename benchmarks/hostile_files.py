@@ -44,6 +44,30 @@ def whole_files() -> dict[str, bytes]:
     return {"zip.pt": saved(content), "legacy.pt": saved(content, legacy=True), "safetensors": save(state())}
 
 
+NUMBERS = (b"9" * 400, b"-1", b"NaN", b"1e999", b"18446744073709551616", b"0")
+"""Numbers that programs seldom expect."""
+
+
+def mutate(data: bytes, places: random.Random, most: int = 4) -> bytes:
+    """Damage a file as hostile or broken writers do: bytes flipped, cut, doubled, moved, and numbers exchanged."""
+    spoiled = bytearray(data)
+    for _ in range(places.randint(1, most)):
+        at, length = places.randrange(len(spoiled) + 1), min(places.choice((1, 4, 64, 4096)), len(spoiled))
+        other = places.randrange(len(spoiled) - length + 1)
+        spoiled[at : at + places.choice((0, length))] = places.choice(
+            (
+                b"",
+                bytes(length),
+                b"\xff" * length,
+                places.randbytes(length),
+                bytes(spoiled[other : other + length]),
+                places.choice(NUMBERS),
+                places.choice(b'[{"(,:').to_bytes(1, "big") * length,
+            )
+        )
+    return bytes(spoiled)
+
+
 class Payload:
     """Pickles as a call of ``function`` with ``arguments``."""
 

@@ -190,6 +190,24 @@ def report(output: Annotated[str, typer.Argument(help="a finished run")] = "runs
     typer.echo(write_report(output))
 
 
+@app.command(epilog="Example: edit-dataset calibrate runs/portraits")
+def calibrate(
+    output: Annotated[str, typer.Argument(help="a finished run over pictures that its generator can draw")],
+    params: ParamsFile = "params.yaml",
+    settings: Setting = None,
+) -> None:
+    """Fit what counts as `out_of_domain` for a run's encoder to the run's rows, into the file `models.domain`."""
+    from gan_core.judges.domain import write_domains
+    from gan_core.params import load_params
+    from gan_core.recipes.outliers import fit_domain
+    from gan_core.runs.run import load_run
+
+    domain, path = fit_domain(load_run(output)), load_params(params, parse_settings(settings)).models.domain
+    write_domains(path, [domain])
+    for limit in domain.limits:
+        typer.echo(f"{path}: {limit.score} above {limit.limit:.3g} is out of domain ({limit.rows} rows)")
+
+
 @app.command(epilog="Example: edit-dataset sync runs/demo")
 def sync(output: Annotated[str, typer.Argument(help="a finished run")] = "runs/demo") -> None:
     """Log to MLflow what could not be logged when the run ended."""

@@ -1,9 +1,12 @@
 """What is in a shard, a dataset or a run, as lines of text."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from gan_core.judges.domain import FLAG
 from gan_core.runs.run import is_run, load_run
+from gan_core.runs.summary import find_summary
 from gan_core.storage.inspect import inspect_shard
 from gan_core.storage.shards import list_shards
 from gan_core.storage.urls import base_name
@@ -50,6 +53,13 @@ def _describe_run(output: str) -> Iterator[str]:
         missing = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
         flagged = "".join(f", {n} of them {flag}" for flag, n in sorted(flags.items()))
         yield f"  {stage:8} {len(run.shards) - len(unfinished)} shards, {_counts(statuses)}{flagged}{missing}"
+    yield from _outliers(find_summary(output).get(FLAG, {}))
+
+
+def _outliers(told: Mapping[str, Any]) -> Iterator[str]:
+    if count := told.get("rows"):
+        keys = ", ".join(row["key"] for row in told["farthest"][:5])
+        yield f"  {FLAG}: {count} rows with {told['score']} above {told['limit']:.3g}: {keys}{', ...' * (count > 5)}"
 
 
 def _counts(statuses: Counter[str]) -> str:

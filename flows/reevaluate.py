@@ -12,8 +12,8 @@ from prefect.states import Completed, Failed
 from flows.edit_dataset import edit_dataset
 from flows.notify import HOOKS
 from gan_core.errors import DataError, ParamsError
-from gan_core.nightly.evidence import gather
-from gan_core.nightly.history import Entry, Finding, add_night, read_history, write_history
+from gan_core.nightly.evidence import drop_rows, gather
+from gan_core.nightly.history import Entry, Finding, add_night, find_reference, read_history, write_history
 from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import load_run
@@ -38,8 +38,9 @@ def reevaluate_nightly(
 ) -> State[list[Finding]]:
     """Measure every registered encoder on every dataset; what moved beyond its noise fails the run by name ``Moved``.
 
-    Shards and noise of earlier nights are reused where nothing has changed; speed is measured again. Without MLflow
-    the encoders of the night before are measured, and what could not be logged is logged by the next night.
+    The rows are compared with those of the last accepted night, or of the first. Shards and noise of earlier nights are
+    used again where nothing has changed; speed is measured anew. Without MLflow the encoders of the night before are
+    measured, and what could not be logged is logged by the next night.
 
     Args:
         datasets: The datasets, folders or URLs of shards, such as data/sample.
@@ -53,15 +54,17 @@ def reevaluate_nightly(
     track = load_params(params_file, overrides).track
     night, history = date or today(timezone), read_history(output)
     states = [
-        measure(encoder, dataset, place, params_file, overrides, night, return_state=True)
+        measure(encoder, dataset, place, params_file, overrides, night, reference, return_state=True)
         for dataset in datasets
         for encoder in encoders_of(track, history)
-        for place in [join_url(output, base_name(dataset), encoder.name)]
+        for place in [place_of(output, dataset, encoder.name)]
+        for reference in [find_reference(history, (encoder.name, dataset), night)]
     ]
     tonight: list[Entry] = [state.result() for state in states if state.is_completed()]
     history, findings = add_night(history, [entry.model_copy(update={"accepted": accept}) for entry in tonight])
     history = log_nights(track, history)
     write_history(output, history)
+    drop_old_rows(output, history, tonight)
     if history:
         show_night(history, night, write_page(output, history))
     return conclude(states, [] if accept else findings)
@@ -78,9 +81,18 @@ def conclude(states: list[State[Entry]], findings: list[Finding]) -> State[list[
 
 @task(name="measure", task_run_name="{encoder.name} on {dataset}", persist_result=False)
 def measure(
-    encoder: Registered, dataset: str, output: str, params_file: str, overrides: dict[str, Any] | None, night: str
+    encoder: Registered,
+    dataset: str,
+    output: str,
+    params_file: str,
+    overrides: dict[str, Any] | None,
+    night: str,
+    reference: str = "",
 ) -> Entry:
-    """Run one encoder over one dataset, reusing what is there, and return the night's numbers."""
+    """Run one encoder over one dataset, reusing what is there, and return the night's numbers.
+
+    ``reference`` is the digest of the rows that they are compared with.
+    """
     chosen = {"models.encoder": encoder.path, "encode.encoder": encoder.encoder, "tune.enabled": False, "edits": []}
     edit_dataset(dataset, output, params_file, (overrides or {}) | chosen, update=True)
     run = load_run(output)
@@ -89,8 +101,8 @@ def measure(
         raise DataError(
             f"{encoder.path} is not what was registered as {encoder.name} {encoder.version}: `dvc checkout`"
         )
-    measured = gather(run)
-    told = ", ".join(f"{name} {number.value:.4g}" for name, number in measured.items())
+    evidence = gather(run, reference)
+    told = ", ".join(f"{name} {number.value:.4g}" for name, number in evidence.measured.items())
     get_run_logger().info("%s", told)
     return Entry(
         date=night,
@@ -99,8 +111,24 @@ def measure(
         version=encoder.version,
         path=f"{encoder.encoder}:{encoder.path}",
         sha256=sha256,
-        measured=measured,
+        measured=evidence.measured,
+        omitted=evidence.omitted,
+        rows=evidence.rows,
+        reference=evidence.reference,
     )
+
+
+def place_of(output: str, dataset: str, encoder: str) -> str:
+    """Return the folder of the run of an encoder over a dataset."""
+    return join_url(output, base_name(dataset), encoder)
+
+
+def drop_old_rows(output: str, history: list[Entry], tonight: list[Entry]) -> None:
+    """Remove the kept rows that nothing is compared with any more; tonight's stay, a repeated night may need them."""
+    newest = max((entry.date for entry in history), default="")
+    for entry in tonight:
+        needed = {entry.rows, find_reference(history, entry.series, newest)}
+        drop_rows(place_of(output, entry.dataset, entry.encoder), needed)
 
 
 def encoders_of(track: TrackParams, history: list[Entry]) -> list[Registered]:

@@ -6,7 +6,9 @@ import typer
 
 from gan_core.errors import ParamsError
 
-Setting = Annotated[list[str] | None, typer.Option("--set", help="set a parameter: KEY=VALUE; may be repeated")]
+SHOWN = 100
+"""Letters of a setting that a message quotes."""
+Setting = Annotated[list[str] | None, typer.Option("--set", help="lay KEY=VALUE over the parameters; may be repeated")]
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:
@@ -15,12 +17,9 @@ def parse_settings(settings: list[str] | None) -> dict[str, Any]:
 
 
 def _parse(text: str) -> tuple[str, Any]:
-    import yaml
+    from gan_core.sections import parse_yaml
 
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise ParamsError(f"--set {text}: write KEY=VALUE, such as tune.steps=30")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ParamsError(f"--set {text}: the value is not valid YAML") from None
+    return key, parse_yaml(value, f"--set {text[:SHOWN]}: the value")

@@ -7,10 +7,15 @@ from gan_core.rows import composed
 
 COMPARED = 1000
 """Names that are compared letter by letter: more would take seconds."""
+MAX_LETTERS = 500
+"""Of longer messages the beginning and the end are told: what they quote may come from a hostile file."""
 
 
 class UserError(Exception):
     """A mistake in the input, with a message of one line. The command line exits with code 2 on it."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ParamsError(UserError):
@@ -25,6 +30,14 @@ class DataError(UserError):
     """A dataset, shard or folder that can't be used as asked."""
 
 
+def one_line(text: str, most: int = MAX_LETTERS) -> str:
+    """Return ``text`` as one line of printable letters, at most so many: the middle of a longer one is left out."""
+    if len(text) > most:
+        head = most * 2 // 3
+        text = f"{text[:head]} … {text[len(text) - (most - head - 3) :]}"
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def near_matches(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'a' or 'b'?"`` for names close to ``name``, or all known names if none is close.
 
@@ -35,7 +48,7 @@ def near_matches(name: str, known: Iterable[str]) -> str:
         return f"; it is there in another Unicode form (NFC, NFD): write {alike!a}"
     known = known[:COMPARED]
     known = sorted(known)
-    close = get_close_matches(name, known, n=3, cutoff=0.5)  # looser than difflib's default of 0.6
+    close = get_close_matches(name[:MAX_LETTERS], known, n=3, cutoff=0.5)  # looser than difflib's default of 0.6
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "; known: " + ", ".join(known) if known else ""

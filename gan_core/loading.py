@@ -1,17 +1,29 @@
 """From a checkpoint file to a module that is ready to use, and back."""
 
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, read_card
 from gan_core.device import place
 from gan_core.encoders.base import ENCODERS, Encoder
-from gan_core.errors import CheckpointError
+from gan_core.errors import CheckpointError, UserError
 from gan_core.generators.base import GENERATORS, Generator
 from gan_core.registry import Registry
+
+MAX_ARGUMENT = 1 << 20
+"""No layer, size or width of a network is larger."""
+CALLS, CALLS_A_TENSOR = 2000, 100
+"""Calls of PyTorch that building a module may take: the project's own take 13 for each stored tensor at most."""
+NUMBERS = 1 << 24
+"""Numbers that a module may make beside four times the stored ones, such as averages and first values of weights."""
+FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.eye)
+M = TypeVar("M")
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -94,11 +106,7 @@ def load_model(path: str | Path, kind: str, registry: Registry[Any], name: str |
         raise CheckpointError(_other_kind(path, card, kind, tensors))
     if name is not None and card.name != name:
         raise CheckpointError(f"{path} holds the {kind} {card.name!r}, not {name!r}: choose that one or another file")
-    architecture = registry.get(card.name)
-    try:
-        model = architecture(**card.arguments)
-    except TypeError as error:
-        raise CheckpointError(f"the card of {path} has arguments that {card.name!r} doesn't take: {error}") from None
+    model = build_described(registry.get(card.name), stored)
     load_state(model, tensors, path)
     return stored.with_model(place(model.eval().requires_grad_(False)))
 
@@ -121,6 +129,57 @@ def outline(path: str | Path, kind: str, registry: Registry[Any]) -> Any | None:
         return None
     except RuntimeError:  # a constructor that computes with its weights
         return load_model(path, kind, registry, None).model
+
+
+def build_described(architecture: Callable[..., M], stored: Loaded[dict[str, Tensor]]) -> M:
+    """Build the module that a checkpoint's card describes, as long as it needs no more than what is stored can fill.
+
+    Raises ``CheckpointError`` for arguments that it doesn't take, and for a module that is far larger than the file.
+    """
+    arguments, where = stored.card.arguments, f"the card of {stored.path}"
+    if max(_integers(arguments), default=0) > MAX_ARGUMENT:
+        raise CheckpointError(f"{where} has an argument above {MAX_ARGUMENT}: save it again")
+    try:
+        with _Bounded(stored.model):
+            return architecture(**arguments)
+    except _TooLargeError:
+        stated = f"{len(stored.model)} tensors"
+        raise CheckpointError(f"{where} describes far more than its {stated}: save it again") from None
+    except UserError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{where} has arguments that {stored.card.name!r} doesn't take: {error}") from None
+
+
+class _TooLargeError(Exception):
+    """A module takes more calls of PyTorch, or larger tensors, than what is stored of it can need."""
+
+
+class _Bounded(TorchFunctionMode):
+    """Counts the calls of PyTorch in a block, and the numbers that tensors are made of, before they are made."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.calls = CALLS + CALLS_A_TENSOR * len(tensors)
+        self.numbers = NUMBERS + 4 * sum(tensor.numel() for tensor in tensors.values())
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls -= 1
+        if function in FACTORIES:
+            self.numbers -= math.prod(_integers([size for size in args if not isinstance(size, float)]))
+        if min(self.calls, self.numbers) < 0:
+            raise _TooLargeError
+        return function(*args, **(kwargs or {}))
+
+
+def _integers(value: object) -> Iterator[int]:
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _integers(inner)
+    elif isinstance(value, int):
+        yield abs(value)
 
 
 def _other_kind(path: str | Path, card: Card, kind: str, tensors: dict[str, Tensor]) -> str:

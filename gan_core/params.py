@@ -3,14 +3,30 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, ValidationInfo, model_validator
 
 from gan_core.errors import ParamsError, near_matches
 from gan_core.registry import Registry
-from gan_core.sections import SECTIONS, STORED, Count, Decay, Extensions, Positive, Precision, Section, Unit, Weight
+from gan_core.sections import (
+    SECTIONS,
+    STORED,
+    Count,
+    Decay,
+    Extensions,
+    Integer,
+    Positive,
+    Precision,
+    Section,
+    Unit,
+    Weight,
+    read_yaml,
+    set_value,
+    show,
+)
 
 S = TypeVar("S", bound=Section)
+TOLD = 5
+"""Problems of one file that are told."""
 MOVED = {
     *("portraits", "sample", "directions", "train_generator", "train_cel", "train_encoder", "train_translation"),
     *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter"),
@@ -60,6 +76,7 @@ class ModelPaths(Section):
     paths: str = "data/models/paths-curvilinear.safetensors"
     second_generator: str = "data/models/generator-cel.safetensors"
     segmenter: str = "data/models/segmenter.safetensors"
+    domain: str = "data/models/domain.json"
 
 
 class AlignParams(Section):
@@ -81,10 +98,13 @@ class EncodeParams(Section):
     """Which encoder architecture inverts the aligned images (its weights: ``models.encoder``).
 
     With ``rounded`` Pillow reduces them to the encoder's size, in 8 bits, as the published loaders do.
+    ``out_of_domain`` says what becomes of rows that the generator can't draw, by the limits in ``models.domain``: the
+    report tells of them, or they are flagged in each stage, or rejected.
     """
 
     encoder: str = "psp"
     rounded: bool = False
+    out_of_domain: Literal["report", "flag", "reject"] = "report"
 
 
 class TuneParams(Section):
@@ -133,7 +153,7 @@ class EditParams(EditSpec):
     kind: Literal["direction"] = "direction"
     direction: str
     strengths: Annotated[list[float], Field(min_length=1)]
-    layers: tuple[int, int] | None = None
+    layers: tuple[Integer, Integer] | None = None
 
 
 def edit_spec(kind: Any) -> type[EditSpec]:
@@ -169,9 +189,9 @@ class CompositionSpec(Section):
     operation: str
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
     sources: list[list[str]] = []
-    count: Annotated[int, Field(ge=0)] = 0
-    group: Annotated[int, Field(ge=0)] = 0
-    seed: int = 0
+    count: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    group: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    seed: Integer = 0
 
 
 def composition_spec(operation: Any) -> type[CompositionSpec]:
@@ -300,12 +320,7 @@ def load_params(path: str | Path = "params.yaml", overrides: dict[str, Any] | No
 
 def load_sections(model: type[S], path: str | Path, overrides: dict[str, Any] | None = None) -> S:
     """Read and check a file of the sections of ``model``, as ``load_params`` does."""
-    try:
-        values = yaml.safe_load(Path(path).read_text()) or {}
-    except FileNotFoundError:
-        raise ParamsError(f"no parameter file at {path}: run from the project's folder or name one") from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    values = read_yaml(path) or {}
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: sections and their keys are expected, not a {type(values).__name__}")
     return check_sections(model, values, str(path), overrides)
@@ -321,6 +336,8 @@ def check_stored_params(values: dict[str, Any], where: str) -> Params:
 
     Older runs have the sections of the toy world as well; sections of packages that are gone are kept unchecked.
     """
+    if not isinstance(values, dict):
+        raise ParamsError(f"{where}: its parameters are damaged: make the run again in another folder")
     return check_sections(Params, {n: v for n, v in values.items() if n not in MOVED}, where, context=STORED)
 
 
@@ -333,32 +350,22 @@ def check_sections(
 ) -> S:
     """Validate a nested dictionary with ``overrides`` laid over it; raises ``ParamsError`` as ``load_params`` does."""
     for dotted, value in (overrides or {}).items():
-        values = _merge(values, dotted.split("."), value)
+        values = set_value(values, dotted, value)
     try:
         return model.model_validate(values, context=context)
     except ValidationError as error:
-        raise ParamsError(f"{where}: " + "; ".join(_explain(e, model, values) for e in error.errors())) from None
-
-
-def _merge(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
-    head, *rest = keys
-    if not isinstance(values, dict):
-        raise ParamsError(
-            f"can't set {'.'.join(keys)} inside {values!r}: only sections have keys, lists are given whole"
-        )
-    if rest:
-        return values | {head: _merge(values.get(head) or {}, rest, value)}
-    if isinstance(value, dict) and isinstance(values.get(head), dict):
-        for key, inner in value.items():
-            values = values | {head: _merge(values[head], [key], inner)}
-        return values
-    return values | {head: value}
+        problems = error.errors(include_url=False)
+        more = f"; and {len(problems) - TOLD} more" if len(problems) > TOLD else ""
+        told = "; ".join(_explain(problem, model, values) for problem in problems[:TOLD])
+        raise ParamsError(f"{where}: {told}{more}") from None
+    except RecursionError:
+        raise ParamsError(f"{where}: values are nested too deeply") from None
 
 
 def _explain(error: Any, model: type[Section], values: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{path}: {error['msg']} (got {error['input']!r})"
+        return f"{path}: {error['msg']} (got {show(error['input'])})"
     if model is Params and path in MOVED:
         return f"{path} is a section of toy.yaml now (`edit-dataset directions` takes --set KEY=VALUE instead)"
     *parents, key = error["loc"]

@@ -67,6 +67,8 @@ class Registry(Generic[T]):
         Raises ``ParamsError`` with near matches for an unknown name, and for one that its package doesn't provide as
         its entry point says.
         """
+        if not isinstance(name, str):
+            raise ParamsError(f"a {self.kind} is named by text, not by {type(name).__name__}")
         if name not in self._items:
             self._import_package()
         if name not in self._items:
@@ -80,7 +82,7 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         """Tell whether a name is registered or in an entry point, which is not loaded."""
         self._import_package()
-        return name in self._items or name in self._entries
+        return isinstance(name, str) and (name in self._items or name in self._entries)
 
     def __iter__(self) -> Iterator[tuple[str, T]]:
         """Yield all names with their items, sorted; of an entry point that can't be loaded there is only a warning."""

@@ -1,24 +1,36 @@
 """Building blocks of the parameters: the base of every section, number types, and the sections of other packages."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, TypeAdapter, ValidationInfo
 
-from gan_core.errors import ParamsError, near_matches
+from gan_core.errors import ParamsError, near_matches, one_line
 from gan_core.registry import Registry
 
+MAX_BYTES = 1 << 20
+MAX_VALUES = 100_000
+MAX_DEPTH = 32
+MAX_DIGITS = 100
+"""Bounds on a parameter file: its length, its values with every alias written out, their nesting, and its numbers."""
+MAX_INTEGER = 2**63 - 1
+SHOWN = 100
+"""Letters of a wrong value that messages show."""
+
+Integer = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["exact", "fast"]
 
 
 class Section(BaseModel):
-    """A section of the parameters. It is immutable, and validation fails for unknown keys."""
+    """A section of the parameters. It is immutable, and validation fails for unknown keys, NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 SECTIONS: Registry[type[Section]] = Registry("section", base=Section)
@@ -48,3 +60,98 @@ def _check_extension(name: str, value: Any, info: ValidationInfo) -> Any:
 
 
 Extensions = Annotated[dict[str, SerializeAsAny[Section]], BeforeValidator(_check_extensions)]
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """Refuses texts that would cost far more than their length, before anything is made of them."""
+
+    def fetch_flow_collection_start(self, *token: Any) -> None:
+        if self.flow_level >= MAX_DEPTH:
+            raise ValueError(f"its values are nested more than {MAX_DEPTH} deep")
+        super().fetch_flow_collection_start(*token)
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None:
+            _count_values(node, {}, 0)
+        return node
+
+
+def _count_values(node: yaml.Node, counted: dict[int, int], depth: int) -> int:
+    """Count a node and what is in it, an alias as often as it is used."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"its values are nested more than {MAX_DEPTH} deep")
+    if id(node) not in counted:
+        counted[id(node)] = MAX_VALUES + 1  # until it is counted: a node in itself has no end
+        counted[id(node)] = 1 + sum(_count_values(inner, counted, depth + 1) for inner in _inside(node))
+    if counted[id(node)] > MAX_VALUES:
+        raise ValueError(f"it has more than {MAX_VALUES} values, with its aliases written out")
+    return counted[id(node)]
+
+
+def _inside(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    if isinstance(node, yaml.SequenceNode):
+        return list(node.value)
+    if len(node.value) > MAX_DIGITS and str(node.tag).endswith((":int", ":float")):
+        raise ValueError(f"it has a number of {len(node.value)} digits")
+    return []
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return what a YAML text holds; raises ``ParamsError`` that begins with ``where`` for what is no plain data.
+
+    Time and memory are bounded by ``MAX_BYTES``, ``MAX_VALUES``, ``MAX_DEPTH`` and ``MAX_DIGITS``.
+    """
+    if len(text) > MAX_BYTES:
+        raise ParamsError(f"{where} is longer than {MAX_BYTES >> 20} MiB: parameters never are")
+    try:
+        return yaml.load(text, _BoundedLoader)  # it is a SafeLoader
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise ParamsError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ParamsError(f"{where} is not valid YAML: its values are nested more than {MAX_DEPTH} deep") from None
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Return what a YAML file holds, as ``parse_yaml`` does; raises ``ParamsError`` for what can't be read."""
+    try:
+        if Path(path).is_dir():
+            raise ParamsError(f"{path} is a folder: name the parameter file in it")
+        with open(path, "rb") as file:
+            return parse_yaml(file.read(MAX_BYTES + 1).decode(), str(path))
+    except FileNotFoundError:
+        raise ParamsError(f"no parameter file at {path}: run from the project's folder or name one") from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path} is not in UTF-8 (byte {error.start}): save it in that encoding") from None
+    except (OSError, ValueError) as error:
+        raise ParamsError(f"can't read the parameter file {path} ({error})") from None
+
+
+def set_value(values: Any, dotted: str, value: Any) -> dict[str, Any]:
+    """Return nested dictionaries with ``value`` at a dotted key; raises ``ParamsError`` for a key inside a list."""
+    return _merge(values, dotted.split(".", MAX_DEPTH), value)
+
+
+def _merge(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
+    head, *rest = keys
+    if not isinstance(values, dict):
+        raise ParamsError(
+            f"can't set {'.'.join(keys)} inside {show(values)}: only sections have keys, lists are given whole"
+        )
+    if rest:
+        return values | {head: _merge(values.get(head) or {}, rest, value)}
+    if isinstance(value, dict) and isinstance(values.get(head), dict):
+        for key, inner in value.items():
+            values = values | {head: _merge(values[head], [key], inner)}
+        return values
+    return values | {head: value}
+
+
+def show(value: Any) -> str:
+    """Write a wrong value for a message, shortened."""
+    try:
+        return one_line(repr(value), SHOWN)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return f"a {type(value).__name__} that is too long to show"

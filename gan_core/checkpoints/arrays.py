@@ -1,6 +1,8 @@
 """Read arrays from published ``.npy``, ``.npz``, ``.pt`` and ``.safetensors`` files without unpickling anything."""
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +14,12 @@ from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.checkpoints.files import placeholder
 from gan_core.errors import CheckpointError
 
+MAX_ARRAY_BYTES = 1 << 30
+"""More than any published file of directions has."""
+_DAMAGE = (
+    *(ValueError, TypeError, OSError, EOFError, KeyError, SyntaxError, RuntimeError, OverflowError, RecursionError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),  # numpy reads headers as Python's literals
+)
 Arrays = Tensor | Sequence[object] | Mapping[str, object]
 """A tensor ``[...]``, or a list or a dictionary with at least one tensor in it, at whatever depth."""
 NUMPY = b"\x93NUMPY"
@@ -66,13 +74,27 @@ def _is_numpy(path: Path) -> bool:
 
 def _read_numpy(path: Path) -> Arrays:
     try:
+        _check_size(path)
         stored = np.load(path, allow_pickle=False)
         if isinstance(stored, np.ndarray):
+            if stored.dtype.kind not in "fiu":
+                raise ValueError(f"it holds {stored.dtype}, not numbers")
             return torch.from_numpy(stored.astype(np.float32))
         with stored:
             arrays = {key: stored[key] for key in stored.files}
         return {key: torch.from_numpy(a.astype(np.float32)) for key, a in arrays.items() if a.dtype.kind in "fiu"}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise CheckpointError(f"{path} is refused: it needs more memory than there is to be read") from None
+    except _DAMAGE as error:
         if "pickle" in str(error):
             raise CheckpointError(f"{path} is refused: it holds pickled objects, which are never opened here") from None
-        raise CheckpointError(f"{path} is not a whole numpy file ({error})") from None
+        raise CheckpointError(f"{path} is not a whole numpy file ({str(error)[:200]})") from None
+
+
+def _check_size(path: Path) -> None:
+    """Raise ``CheckpointError`` for an archive whose parts would fill far more than it has itself: directions don't."""
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            written = sum(part.file_size for part in archive.infolist())
+        if written > MAX_ARRAY_BYTES:
+            raise CheckpointError(f"{path} is refused: its arrays would fill {written >> 20} MiB")

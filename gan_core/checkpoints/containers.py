@@ -20,7 +20,16 @@ import torch
 from gan_core.checkpoints.allowed import STORAGES, Global
 from gan_core.checkpoints.files import Card, parse_card, placeholder
 from gan_core.checkpoints.pickles import PickleReader
-from gan_core.checkpoints.stored import Refused, Storage, StoredTensor, loaded, place_tensor, row_major, stored_tensors
+from gan_core.checkpoints.stored import (
+    Refused,
+    Storage,
+    StoredTensor,
+    check_numbers,
+    loaded,
+    place_tensor,
+    row_major,
+    stored_tensors,
+)
 from gan_core.errors import CheckpointError
 
 MAX_FILE_BYTES = 32 << 30
@@ -264,6 +273,8 @@ def _read_safetensors(view: memoryview) -> tuple[dict[str, StoredTensor], dict[s
     try:
         header = json.loads(bytes(view[8 : 8 + length]))
         metadata = header.pop("__metadata__", {})
+        if not all(isinstance(text, str) for pair in metadata.items() for text in pair):
+            raise ValueError
         data = view[8 + length :]
         return {key: _placed(entry, data) for key, entry in header.items()}, metadata
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -275,6 +286,7 @@ def _placed(entry: SafetensorsEntry, data: memoryview) -> StoredTensor:
     if entry["dtype"] not in SAFETENSORS_TYPES:
         raise Refused(f"it has tensors of the type {str(entry['dtype'])[:20]}, which is not read: save it as F32")
     dtype, shape = SAFETENSORS_TYPES[entry["dtype"]], tuple(entry["shape"])
+    check_numbers(shape)
     if not 0 <= begin <= end <= len(data) or math.prod(shape) * dtype.itemsize != end - begin:
         raise Refused("its header gives a wrong position for a tensor: download it again")
     return place_tensor(Storage(dtype, math.prod(shape), data[begin:end]), 0, shape, row_major(shape))

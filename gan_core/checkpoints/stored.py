@@ -1,7 +1,7 @@
 """The content of a checkpoint file before loading: tensors are positions in the file, and objects inert records."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -47,6 +47,8 @@ class Storage:
         if self.view is None or len(self.view) != self.nbytes:
             raise Refused("its index gives a wrong position for a tensor")
         values = torch.empty(self.count, dtype=self.dtype)
+        if not self.count:
+            return values
         values.view(torch.uint8).numpy()[:] = np.frombuffer(self.view, np.uint8)
         return values
 
@@ -87,10 +89,11 @@ def place_tensor(storage: object, offset: int, shape: tuple[int, ...], stride: t
 
     The arguments come from a file, so their types are checked.
     """
-    numbers = (offset, *shape, *stride)
-    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
+    for numbers in ((offset,), shape, stride):
+        check_numbers(numbers)
+    if not isinstance(storage, Storage):
         raise Refused("it describes a tensor by something else than numbers")
-    if len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS:
+    if len(shape) != len(stride):
         raise Refused(f"it describes a tensor of {len(shape)} dimensions with {len(stride)} strides")
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if math.prod(shape) and last >= storage.count:
@@ -98,8 +101,17 @@ def place_tensor(storage: object, offset: int, shape: tuple[int, ...], stride: t
     return StoredTensor(storage, offset, tuple(shape), tuple(stride))
 
 
+def check_numbers(numbers: Sequence[int]) -> None:
+    """Raise ``Refused`` unless these can be the sizes or the strides of a tensor: few integers of at most 63 bits."""
+    if len(numbers) > MAX_DIMENSIONS:
+        raise Refused(f"it describes a tensor of {len(numbers)} dimensions", unsafe=True)
+    if not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
+        raise Refused("it describes a tensor by something else than numbers")
+
+
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the strides of a contiguous tensor."""
+    """Return the strides of a contiguous tensor; raises ``Refused`` for what is no shape."""
+    check_numbers(shape)
     return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 

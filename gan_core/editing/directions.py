@@ -74,13 +74,16 @@ def load_directions(path: str | Path, generator: Loaded[Generator] | None = None
     if card.kind != "directions":
         raise CheckpointError(f"{path} holds a {card.kind}, not directions: name another file in models.directions")
     described: dict[str, Any] = card.extra.get("directions", {})
-    if described.keys() != tensors.keys() or card.generator_sha256 is None:
+    if not isinstance(described, dict) or described.keys() != tensors.keys() or card.generator_sha256 is None:
         raise CheckpointError(f"the card of {path} doesn't describe its directions: save it with save_directions")
     if generator is not None:
         stored.check_made_for(generator, "fit them again (`dvc repro fit-directions`) or choose those made for it")
-    return stored.with_model(
-        {name: _restore(name, place(tensors[name]), described[name], card.generator_sha256) for name in sorted(tensors)}
-    )
+    try:
+        found = {n: _restore(n, place(tensors[n]), described[n], card.generator_sha256) for n in sorted(tensors)}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        said = f"the card of {path} doesn't describe its directions ({error})"
+        raise CheckpointError(f"{said}: import them again") from None
+    return stored.with_model(found)
 
 
 def find_direction(directions: Mapping[str, Direction], name: str) -> Direction:

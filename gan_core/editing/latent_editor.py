@@ -13,7 +13,7 @@ from gan_core.device import place
 from gan_core.encoders.transformer import DecoderLayer
 from gan_core.errors import CheckpointError, ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.loading import load_state
+from gan_core.loading import build_described, load_state
 from gan_core.registry import Arguments
 
 NAME = "latent-editor"
@@ -165,6 +165,6 @@ def load_editor(path: str | Path, generator: Loaded[Generator]) -> Loaded[Latent
     if card.name != NAME:
         raise CheckpointError(f"{path} holds a {card.kind} {card.name!r}, not a {NAME}: name another file")
     stored.check_made_for(generator, "train it again (`dvc repro train-latent-edits`)")
-    editor = LatentEditor(**card.arguments)
+    editor = build_described(LatentEditor, stored)
     load_state(editor, stored.model, path)
     return stored.with_model(place(editor.eval().requires_grad_(False)))

@@ -5,14 +5,17 @@ from collections.abc import Callable
 import numpy as np
 
 from gan_core.metrics.base import State
-from gan_core.metrics.frechet import frechet_distance
+from gan_core.metrics.frechet import frechet_distance, gather
 from gan_core.metrics.swd import PATCHES_PER_IMAGE, describe
 
 RESAMPLES = 200
+SWAPS = 100
 DIRECTIONS = 8
 
 Statistic = Callable[[np.ndarray], float]
 """Takes how often each row is drawn, int ``[N]`` with sum N, and gives the number of these rows."""
+Distance = Callable[[np.ndarray], float]
+"""Takes what is known of the rows of a set ``[N, ...]`` and gives its distance from another."""
 
 
 def bootstrap_error(statistic: Statistic, rows: int, resamples: int = RESAMPLES, seed: int = 0) -> float:
@@ -20,6 +23,18 @@ def bootstrap_error(statistic: Statistic, rows: int, resamples: int = RESAMPLES,
     rng = np.random.default_rng(seed)
     draws = (np.bincount(rng.integers(0, rows, rows), minlength=rows) for _ in range(resamples))
     return float(np.std([statistic(weights) for weights in draws], ddof=1))
+
+
+def swap_error(distance: Distance, before: np.ndarray, now: np.ndarray, swaps: int = SWAPS, seed: int = 0) -> float:
+    """Return the standard error of ``distance(now) - distance(before)`` where neither set of rows is the better one.
+
+    Both are ``[N, ...]``, of the same rows. Each row is taken from the one or the other at random, and the rest makes
+    the second set (the randomisation test of Fisher 1935, by its standard deviation).
+    """
+    rng = np.random.default_rng(seed)
+    masks = (rng.integers(0, 2, len(now), dtype=bool).reshape(-1, *[1] * (now.ndim - 1)) for _ in range(swaps))
+    changes = [distance(np.where(m, now, before)) - distance(np.where(m, before, now)) for m in masks]
+    return float(np.sqrt(np.mean(np.square(changes))))
 
 
 def mean_of(values: np.ndarray) -> Statistic:
@@ -38,10 +53,29 @@ def sliced_of(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> Statistic:
 
     With fewer directions than the published number has: its noise is a little more than that number's.
     """
+    ours, theirs = project_patches(real, fake, seed)
+    levels = [(_sort(ours[:, i]), _sort(theirs[:, i])) for i in range(ours.shape[1])]
+    return lambda weights: 1000 * float(np.mean([_distance(*level, weights) for level in levels]))
+
+
+def project_patches(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """What the sliced distance sees of both sets: float32 ``[N, levels, directions, patches]`` each."""
     rng = np.random.RandomState(seed)
     ours, theirs = describe(real, rng), describe(fake, rng)
-    levels = [(_project(ours[r], axes), _project(theirs[r], axes)) for r in ours for axes in [_axes(rng)]]
-    return lambda weights: 1000 * float(np.mean([_distance(*level, weights) for level in levels]))
+    axes = {resolution: _axes(rng) for resolution in ours}
+    return _project(ours, axes, len(real)), _project(theirs, axes, len(fake))
+
+
+def frechet_from(real: np.ndarray) -> Distance:
+    """The Frechet distance of a set of features ``[N, D]`` from ``real``."""
+    ours = gather(real)
+    return lambda fake: frechet_distance(ours, gather(fake))
+
+
+def sliced_from(real: np.ndarray) -> Distance:
+    """The sliced distance x 1000 of projections ``[N, levels, directions, patches]`` from those of ``real``."""
+    ours = _sort_all(real)
+    return lambda fake: 1000 * float(np.abs(ours - _sort_all(fake)).mean())
 
 
 Sorted = tuple[np.ndarray, np.ndarray]
@@ -59,8 +93,18 @@ def _axes(rng: np.random.RandomState) -> np.ndarray:
     return unit
 
 
-def _project(patches: np.ndarray, axes: np.ndarray) -> Sorted:
-    values = (patches @ axes).T
+def _project(patches: dict[int, np.ndarray], axes: dict[int, np.ndarray], rows: int) -> np.ndarray:
+    values = ((patches[r] @ axes[r]).reshape(rows, PATCHES_PER_IMAGE, DIRECTIONS) for r in patches)
+    return np.stack([part.transpose(0, 2, 1) for part in values], axis=1)
+
+
+def _sort_all(projections: np.ndarray) -> np.ndarray:
+    _, levels, directions, _ = projections.shape
+    return np.sort(projections.transpose(1, 2, 0, 3).reshape(levels, directions, -1), axis=-1)
+
+
+def _sort(level: np.ndarray) -> Sorted:
+    values = level.transpose(1, 0, 2).reshape(level.shape[1], -1)
     order = np.argsort(values, axis=1)
     return np.take_along_axis(values, order, axis=1), order // PATCHES_PER_IMAGE
 

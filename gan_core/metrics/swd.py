@@ -1,6 +1,6 @@
 """Sliced Wasserstein distance between Laplacian pyramids, as defined by ProGAN (Karras et al. 2018, section 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import ClassVar
@@ -124,8 +124,12 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> dic
 
 def sample(keys: Sequence[str], images: np.ndarray, size: int) -> State:
     """The ``size`` images whose keys hash lowest: a sample that depends on neither order nor shards."""
-    digests = [sha256(key.encode()).digest()[:8] for key in keys]
-    return lowest({"hash": np.array([int.from_bytes(d, "big") for d in digests], np.uint64), "image": images}, size)
+    return lowest({"hash": hash_keys(keys), "image": images}, size)
+
+
+def hash_keys(keys: Iterable[str]) -> np.ndarray:
+    """The first 64 bits of the sha256 of each key, uint64 ``[N]``."""
+    return np.array([int.from_bytes(sha256(key.encode()).digest()[:8], "big") for key in keys], np.uint64)
 
 
 def lowest(state: State, size: int) -> State:

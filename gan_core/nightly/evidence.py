@@ -1,20 +1,24 @@
-"""The metrics of a finished run that are compared from night to night, each with its standard error."""
+"""The numbers of a finished run that nights are compared by, each with its noise and its change row by row."""
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 from PIL.Image import Image
 
 from gan_core.device import compute_on, fetch
 from gan_core.judges.extractors import EXTRACTORS, Extractor
 from gan_core.metrics.base import ALIGNED, ENCODED
-from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, sliced_of
+from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, project_patches, sliced_of
 from gan_core.metrics.statistics import merge_all
+from gan_core.metrics.swd import hash_keys
 from gan_core.nightly.history import SPEED, Measured
+from gan_core.nightly.kept import Change, KeptRows, compare, keep_set, read_kept, write_kept
+from gan_core.nightly.speed import time_stage
 from gan_core.pages.rows import read_scores
 from gan_core.rows import Row
 from gan_core.runs.run import Run
@@ -24,52 +28,119 @@ from gan_core.storage.atomic import write_bytes
 from gan_core.storage.images import decode_image, to_tensor
 from gan_core.storage.receipts import read_statistics
 from gan_core.storage.shards import read_rows
-from gan_core.storage.urls import exists, read_bytes
+from gan_core.storage.urls import exists, open_fs, read_bytes
 
 NOISE_FILE = "noise.json"
 SLICED = "swd/mean/encoded"
 MAX_ROWS = 2048
-TIMED_ROWS, TIMES = 16, 9
+"""Rows whose features are worked out, and kept, for an FID: 16 MB with the 2,048 features of Inception."""
+MAX_SCORES = 20_000
+"""Rows whose scores are kept: 24 bytes each."""
+TIMED_ROWS = 16
 MAX_PIXELS = 1 << 24
 BATCH = 64
 
 
-def gather(run: Run) -> dict[str, Measured]:
-    """Return FID, SWD and identity of the encoder's pictures in a measured run, and the encoder's speed now.
+@dataclass(frozen=True)
+class Evidence:
+    """The numbers of a night and why others were left out.
 
-    The noise is stored beside the run, and reused while the shards are the same. Metrics for which the run has too few
-    rows are left out. Raises ``DataError`` for a run that isn't measured completely.
+    ``rows`` is the digest under which the night's rows are kept, ``reference`` that of the rows that they were compared
+    with; empty where there were none.
     """
-    metrics = load_summary(run.output)["metrics"]
-    names = [name for name in metrics if name == SLICED or _is("fid", name) or _is("identity", name)]
-    noise = _noise(run, names)
-    return {name: Measured(value=metrics[name], noise=noise[name]) for name in names} | {SPEED: time_encoder(run)}
+
+    measured: dict[str, Measured]
+    rows: str
+    reference: str = ""
+    omitted: dict[str, str] = field(default_factory=dict)
 
 
-def time_encoder(run: Run, rows: int = TIMED_ROWS, times: int = TIMES) -> Measured:
-    """Encode the first rows again, ``times`` times after a warm-up; return the median images/s and its noise."""
-    stage = build_stage("encode", run.params, run.source)
-    batch = list(_fine_rows(run, "align", ["key", "status", "image"], rows))
-    speeds = []
-    for _ in range(times + 1):
-        begin = time.perf_counter()
-        with compute_on(stage.compute):
-            stage.process(batch)
-        speeds.append(len(batch) / (time.perf_counter() - begin))
-    sample = np.array(speeds[1:])
-    middle = bootstrap_error(lambda weights: float(np.median(np.repeat(sample, weights))), len(sample))
-    return Measured(value=float(np.median(sample)), noise=middle)
+def gather(run: Run, reference: str = "") -> Evidence:
+    """Return FID, SWD and the scores of the encoder's pictures in a measured run, and the encoder's speed now.
+
+    ``reference`` is the digest of an earlier night's rows: what changed since is told for each number, over the rows
+    that both have. Noise and rows are kept beside the run, and used again while the shards are the same. Numbers that
+    the run has too few rows for are left out. Raises ``DataError`` for a run that isn't measured to the end.
+    """
+    metrics, scores = load_summary(run.output)["metrics"], _scores(run)
+    names = [name for name in metrics if name == SLICED or _is("fid", name) or name in scores]
+    noise, digest = _noise(run, names, scores), _digest(run)
+    changes = _changes(run, names, scores, digest, reference)
+    measured = {name: _measured(metrics[name], noise[name], (changes or {}).get(name)) for name in names}
+    speed = time_stage(build_stage("encode", run.params, run.source), _timed_rows(run))
+    if not speed.busy:
+        measured[SPEED] = Measured(value=speed.value, noise=speed.noise)
+    omitted = {SPEED: speed.busy} if speed.busy else {}
+    return Evidence(measured, digest, "" if changes is None else reference, omitted)
+
+
+def drop_rows(run_folder: str, needed: set[str]) -> None:
+    """Remove the rows of nights that no later one is compared with."""
+    fs, root = open_fs(run_folder)
+    kept = {_rows_file(root, digest) for digest in needed}
+    for path in fs.glob(f"{root}/rows-*.npz"):
+        if path not in kept:
+            fs.rm_file(path)
+
+
+def _measured(value: float, noise: float, change: Change | None) -> Measured:
+    if change is None:
+        return Measured(value=value, noise=noise)
+    return Measured(value=value, noise=noise, change=change.change, error=change.error, rows=change.rows)
+
+
+def _changes(run: Run, names: list[str], scores: pd.DataFrame, digest: str, reference: str) -> dict[str, Change] | None:
+    """What has changed since the reference, by name; ``None`` if its rows can't be read. Keeps tonight's rows."""
+    if reference == digest:
+        return {name: Change(0.0, 0.0, len(scores)) for name in names}
+    before = read_kept(_rows_file(run.output, reference)) if reference else None
+    path = _rows_file(run.output, digest)
+    now = read_kept(path)
+    if now is None:
+        now = _keep(run, names, scores)
+        write_kept(path, now)
+    return compare(before, now) if before else None
+
+
+def _rows_file(folder: str, digest: str) -> str:
+    return f"{folder}/rows-{digest[:16]}.npz"
+
+
+def _keep(run: Run, names: list[str], scores: pd.DataFrame) -> KeptRows:
+    keys = hash_keys(scores.index)
+    order = np.argsort(keys)[:MAX_SCORES]
+    values = {n: scores[n].to_numpy(np.float32)[order] for n in names if n in scores}
+    return KeptRows(keys[order], values, {n: _keep_set(run, n) for n in names if n not in scores})
+
+
+def _keep_set(run: Run, name: str) -> dict[str, np.ndarray]:
+    if name == SLICED:
+        real, fake = _sample(run)
+        return keep_set(real["hash"], *project_patches(real["image"], fake["image"]))
+    keys, one, other = _both_features(run, name)
+    return keep_set(hash_keys(keys), one, other)
+
+
+def _scores(run: Run) -> pd.DataFrame:
+    """The scores of the encoder's pictures of all rows that were measured, by key."""
+    frames = (read_scores(run, shard) for shard in run.shards)
+    fine = pd.concat([frame[frame["status"] == "ok"] for frame in frames], ignore_index=True).set_index("key")
+    return fine[[name for name in map(str, fine) if name.endswith(f"/{ENCODED}")]]
+
+
+def _timed_rows(run: Run) -> list[Row]:
+    return list(_fine_rows(run, "align", ["key", "status", "image"], TIMED_ROWS))
 
 
 def _is(metric: str, name: str) -> bool:
     return name.startswith(f"{metric}/") and name.endswith(f"/{ENCODED}")
 
 
-def _noise(run: Run, names: list[str]) -> dict[str, float]:
+def _noise(run: Run, names: list[str], scores: pd.DataFrame) -> dict[str, float]:
     path, digest = run.path(NOISE_FILE), _digest(run)
     known = json.loads(read_bytes(path)) if exists(path) else {}
     if known.get("digest") != digest or known["noise"].keys() != set(names):
-        known = {"digest": digest, "noise": {name: _noise_of(run, name) for name in names}}
+        known = {"digest": digest, "noise": {name: _noise_of(run, name, scores) for name in names}}
         write_bytes(path, json.dumps(known, indent=1).encode())
     noise: dict[str, float] = known["noise"]
     return noise
@@ -81,26 +152,34 @@ def _digest(run: Run) -> str:
     return hashlib.sha256("".join(receipts).encode()).hexdigest()
 
 
-def _noise_of(run: Run, name: str) -> float:
-    if _is("identity", name):
-        frames = (read_scores(run, shard) for shard in run.shards)
-        scores = np.concatenate([f.loc[f["status"] == "ok", name].to_numpy(np.float64) for f in frames])
-        return bootstrap_error(mean_of(scores), len(scores))
+def _noise_of(run: Run, name: str, scores: pd.DataFrame) -> float:
+    if name in scores:
+        return bootstrap_error(mean_of(scores[name].to_numpy(np.float64)), len(scores))
     if name == SLICED:
-        parts = (read_statistics(shard) for shard in run.stage_shards("measure"))
-        states = merge_all(parts)["swd"]
-        real, fake = states[ALIGNED]["image"], states[ENCODED]["image"]
-        return bootstrap_error(sliced_of(real, fake), len(real))
-    one, other = (
-        _features(run, name.split("/")[1], *place) for place in (("align", "image"), ("encode", "reconstruction"))
-    )
-    total = sum(1 for _ in _fine_rows(run, "measure", ["status"]))
-    return float(bootstrap_error(frechet_of(one, other), len(one)) * (len(one) / total) ** 0.5)
+        real, fake = _sample(run)
+        return bootstrap_error(sliced_of(real["image"], fake["image"]), len(real["image"]))
+    _, one, other = _both_features(run, name)
+    return float(bootstrap_error(frechet_of(one, other), len(one)) * (len(one) / len(scores)) ** 0.5)
 
 
-def _features(run: Run, extractor: str, stage: str, column: str) -> np.ndarray:
-    """Features ``[N, D]`` of one picture of the rows that were measured, at most ``MAX_ROWS``."""
-    wanted = {row["key"] for row in _fine_rows(run, "measure", ["key", "status"], MAX_ROWS)}
+def _sample(run: Run) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The rows that the sliced distance is of: their hashes and pictures, aligned and encoded."""
+    states = merge_all(read_statistics(shard) for shard in run.stage_shards("measure"))["swd"]
+    return states[ALIGNED], states[ENCODED]
+
+
+def _both_features(run: Run, name: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Keys and features of both pictures, of the rows whose keys hash lowest, at most ``MAX_ROWS``."""
+    keys = [row["key"] for row in _fine_rows(run, "measure", ["key", "status"])]
+    wanted = {keys[i] for i in np.argsort(hash_keys(keys))[:MAX_ROWS]}
+    extractor = name.split("/")[1]
+    one = _features(run, extractor, wanted, "align", "image")
+    other = _features(run, extractor, wanted, "encode", "reconstruction")
+    return [key for key in keys if key in wanted], one, other
+
+
+def _features(run: Run, extractor: str, wanted: set[str], stage: str, column: str) -> np.ndarray:
+    """Features ``[N, D]`` of one picture of the wanted rows, in the order of the shards."""
     with compute_on(run.params.run.device):
         network = EXTRACTORS.get(extractor)(run.params.models)
         return np.concatenate(list(_parts(network, _pictures(run, stage, column, wanted))))

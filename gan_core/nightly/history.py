@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, median
 
 from pydantic import BaseModel, ConfigDict
@@ -10,13 +11,18 @@ from scipy.stats import norm, t
 from gan_core.errors import DataError
 from gan_core.meaning import Meaning
 from gan_core.metrics.names import find_score
+from gan_core.metrics.noise import SWAPS
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import exists, join_url, read_bytes
 
 HISTORY_FILE = "history.json"
 WINDOW = 14
 CHANCE = 0.001
-"""The probability of any false alarm in a night in which nothing has changed."""
+"""How often a night on which nothing got worse or better may raise anything at all."""
+POWER = 0.9
+"""How often a change of the size that pages state is raised."""
+SAME = 1e-4
+"""Changes by a smaller share of a number are other processors' rounding, however many rows show them."""
 SPEED = "images_per_s"
 NIGHTS_FOR_SPEED = 7
 """The number of nights from which the variation of speed, which depends on the machine, is estimated."""
@@ -31,12 +37,32 @@ def explain_number(name: str) -> Meaning:
 
 
 class Measured(BaseModel):
-    """A number and its bootstrap standard error."""
+    """A number and its bootstrap standard error over other rows.
+
+    Where the night is compared row by row: ``change`` is how much it has changed since the reference, over the
+    ``rows`` that both have, and ``error`` the standard error of that.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     value: float
     noise: float
+    change: float | None = None
+    error: float = 0.0
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Band:
+    """What a number usually is, and how far from it chance takes a night.
+
+    ``seen`` is the smallest change that is raised with ``POWER``; ``paired``: both nights are compared row by row.
+    """
+
+    usual: float
+    width: float
+    seen: float
+    paired: bool
 
 
 class Finding(BaseModel):
@@ -67,7 +93,10 @@ class Finding(BaseModel):
 class Entry(BaseModel):
     """One encoder on one dataset in one night.
 
-    ``version`` and ``path`` say which encoder, ``sha256`` which bytes; ``accepted``: its values are the new usual ones.
+    ``version`` and ``path`` say which encoder, ``sha256`` which bytes; ``accepted``: this is the new usual. ``omitted``
+    says why numbers were not measured. ``rows`` is the digest of the night's rows, ``reference`` that of the rows that
+    the next night is compared with: those of the last accepted night, or of the first one. Nights of earlier versions
+    have neither.
     """
 
     date: str
@@ -77,6 +106,9 @@ class Entry(BaseModel):
     path: str = ""
     sha256: str = ""
     measured: dict[str, Measured]
+    omitted: dict[str, str] = {}
+    rows: str = ""
+    reference: str = ""
     findings: list[Finding] = []
     accepted: bool = False
     tracked: bool = False
@@ -105,42 +137,84 @@ def write_history(output: str, entries: Sequence[Entry]) -> None:
     write_bytes(join_url(output, HISTORY_FILE), (text + "\n").encode())
 
 
+def find_reference(history: Sequence[Entry], series: tuple[str, str], date: str) -> str:
+    """Return the digest of the rows that a night of a series is compared with; empty where there are none yet.
+
+    A night that is repeated is compared with the reference that held after its first time.
+    """
+    nights = [entry for entry in history if entry.series == series and entry.date <= date]
+    return max(nights, key=lambda entry: entry.date).reference if nights else ""
+
+
 def add_night(history: Sequence[Entry], tonight: Sequence[Entry]) -> tuple[list[Entry], list[Finding]]:
     """Compare tonight's entries with earlier nights; return the new history and the findings.
 
-    A night that is repeated replaces its earlier entries.
+    A night that is repeated replaces its earlier entries. The rows of an accepted night become the reference, and so do
+    those of a night that has none to be compared with and shows nothing.
     """
     done = {(entry.date, *entry.series) for entry in tonight}
     kept = [entry for entry in history if (entry.date, *entry.series) not in done]
     tests = sum(len(entry.measured) for entry in tonight)
     judged = [entry.model_copy(update={"findings": list(judge(entry, kept, tests))}) for entry in tonight]
-    return [*kept, *judged], [finding for entry in judged for finding in entry.findings]
+    settled = [_settle(entry) for entry in judged]
+    return [*kept, *settled], [finding for entry in settled for finding in entry.findings]
+
+
+def _settle(entry: Entry) -> Entry:
+    fresh = entry.accepted or not (entry.reference or entry.findings)
+    return entry.model_copy(update={"reference": entry.rows}) if fresh else entry
 
 
 def judge(entry: Entry, history: Sequence[Entry], tests: int) -> Iterator[Finding]:
-    """Yield the numbers of ``entry`` outside of their band.
-
-    The usual value is the median of the last ``WINDOW`` nights before it, from the last accepted one on. The band
-    is ``q sqrt(noise^2 + usual_noise^2 + spread^2)``: tonight's bootstrap error, the median one of the window, and the
-    window's own spread from night to night (1.48 times its median deviation, for speed 1.25 times its mean one);
-    ``q`` is the quantile for ``CHANCE`` shared by the night's ``tests`` numbers, of the normal distribution, for speed
-    of Student's.
-    """
+    """Yield the numbers of ``entry`` outside of their band."""
     window = trailing(history, entry)
     for name, now in entry.measured.items():
-        earlier = [night.measured[name] for night in window if name in night.measured]
-        if len(earlier) < nights_needed(name):
-            continue
-        usual, band = usual_and_band(name, now, earlier, tests)
-        if abs(now.value - usual) > band:
+        band = find_band(name, now, window, tests)
+        if band and abs(now.value - band.usual) > band.width:
             yield Finding(
-                encoder=entry.encoder, dataset=entry.dataset, metric=name, value=now.value, usual=usual, band=band
+                encoder=entry.encoder,
+                dataset=entry.dataset,
+                metric=name,
+                value=now.value,
+                usual=band.usual,
+                band=band.width,
             )
 
 
-def nights_needed(name: str) -> int:
-    """Return how many nights must have come before for a number to be judged."""
-    return NIGHTS_FOR_SPEED if name == SPEED else 1
+def find_band(name: str, now: Measured, window: Sequence[Entry], tests: int) -> Band | None:
+    """Return the band of a number in the nights before, ``None`` where too few were measured.
+
+    ``CHANCE`` is shared by the night's ``tests`` numbers (Bonferroni). Of rows that are the same in both nights only
+    their changes count: the band is their standard error times the quantile of Student's t (with no more degrees of
+    freedom than the error of a distance of sets has swaps), and at least ``SAME``.
+    Without such rows (an earlier version's nights, speed) the usual value is the median of the window, and the band is
+    ``q sqrt(noise^2 + usual_noise^2 + spread^2)``: tonight's bootstrap error, the median one of the window, and the
+    window's own spread from night to night (1.48 times its median deviation, for speed 1.25 times its mean one).
+    """
+    earlier = [night.measured[name] for night in window if name in night.measured]
+    share = 1 - CHANCE / (2 * max(tests, 1))
+    if now.change is not None:
+        return _paired_band(now, now.change, earlier, share)
+    if len(earlier) < (NIGHTS_FOR_SPEED if name == SPEED else 1):
+        return None
+    usual = median(night.value for night in earlier)
+    away = [abs(night.value - usual) for night in earlier]
+    spread = 1.2533 * fmean(away) if name == SPEED else 1.4826 * median(away)
+    quantile = t.ppf(share, len(earlier) - 1) if name == SPEED else norm.ppf(share)
+    error = (now.noise**2 + median(night.noise for night in earlier) ** 2 + spread**2) ** 0.5
+    return _band(usual, error, quantile * error + 1e-9 * abs(usual), paired=False)
+
+
+def _paired_band(now: Measured, change: float, earlier: Sequence[Measured], share: float) -> Band:
+    error, usual = now.error, now.value - change
+    if not (error or change):  # the same pictures: what another encoder's would vary by is known from earlier nights
+        error = max((night.error for night in earlier), default=0.0) or 2**0.5 * now.noise
+    width = float(t.ppf(share, min(now.rows, SWAPS + 1) - 1)) * error
+    return _band(usual, error, max(width, SAME * abs(usual)), paired=True)
+
+
+def _band(usual: float, error: float, width: float, paired: bool) -> Band:
+    return Band(usual, float(width), float(width + norm.ppf(POWER) * error), paired)
 
 
 def trailing(history: Sequence[Entry], entry: Entry) -> list[Entry]:
@@ -148,17 +222,6 @@ def trailing(history: Sequence[Entry], entry: Entry) -> list[Entry]:
     nights = sorted((e for e in history if e.series == entry.series and e.date < entry.date), key=lambda e: e.date)
     start = max((i for i, night in enumerate(nights) if night.accepted), default=0)
     return nights[start:][-WINDOW:]
-
-
-def usual_and_band(name: str, now: Measured, earlier: Sequence[Measured], tests: int) -> tuple[float, float]:
-    """Return the usual value and how far a night's number is from it by chance."""
-    usual = median(night.value for night in earlier)
-    away = [abs(night.value - usual) for night in earlier]
-    spread = 1.2533 * fmean(away) if name == SPEED else 1.4826 * median(away)
-    share = 1 - CHANCE / (2 * max(tests, 1))
-    quantile = t.ppf(share, len(earlier) - 1) if name == SPEED else norm.ppf(share)
-    noise = median(night.noise for night in earlier)
-    return usual, float(quantile * (now.noise**2 + noise**2 + spread**2) ** 0.5 + 1e-9 * abs(usual))
 
 
 def by_series(history: Sequence[Entry]) -> Mapping[tuple[str, str], list[Entry]]:

@@ -7,12 +7,14 @@ from datetime import date
 from markupsafe import Markup, escape
 
 from gan_core.nightly.history import (
+    CHANCE,
+    POWER,
+    Band,
     Entry,
     by_series,
     explain_number,
-    nights_needed,
+    find_band,
     trailing,
-    usual_and_band,
 )
 from gan_core.pages.page import Column, Page, Plot, Plots, Section, Table, Text
 from gan_core.pages.plots import ticks
@@ -54,8 +56,9 @@ def render_nights(history: Sequence[Entry]) -> str:
         heading="Metrics have moved" if tonight else "No metric has moved",
         kicker=f"nightly re-evaluation, {last}",
         subtitle=(
-            f"After {nights} {'night' if nights == 1 else 'nights'}. The shaded band is the range explained by "
-            "chance: the choice of rows, and the usual variation from night to night."
+            f"After {nights} {'night' if nights == 1 else 'nights'}. The shaded band is the range that is explained by "
+            "chance: numbers that are compared row by row vary by how the rows' changes differ, the others by drawing "
+            f"other rows and from night to night. At most {CHANCE:.1%} of the nights without a change raise anything."
         ),
         alerts=tonight,
         sections=[
@@ -71,7 +74,8 @@ def _series(number: int, entries: Sequence[Entry], history: Sequence[Entry]) -> 
     version = f"Version {newest.version} of the registry:" if newest.version else ""
     which = Text(version, f"{newest.path} {newest.sha256[:12]}".strip())
     title = f"{newest.encoder} on {newest.dataset}"
-    return Section(title, f"series-{number}", [which, Plots(list(_charts(entries, history)))])
+    omitted = [Text(f"{explain_number(n).label}: left out, {why}.") for n, why in newest.omitted.items()]
+    return Section(title, f"series-{number}", [which, Plots(list(_charts(entries, history))), *omitted])
 
 
 def _earlier(findings: Sequence[tuple[str, str]]) -> list[Section]:
@@ -82,25 +86,35 @@ def _earlier(findings: Sequence[tuple[str, str]]) -> list[Section]:
 def _charts(entries: Sequence[Entry], history: Sequence[Entry]) -> Iterator[Plot]:
     newest = entries[-1]
     for name, now in newest.measured.items():
-        points = [_point(entry, name, history) for entry in entries if name in entry.measured]
-        last, meaning = points[-1], explain_number(name)
-        value = meaning.show_with_unit(now.value)
-        if last.low is not None and last.high is not None:
-            value += f", usual {meaning.show((last.low + last.high) / 2)} ± {(last.high - last.low) / 2:.2g}"
+        those = [entry for entry in entries if name in entry.measured]
+        bands = [_band_of(entry, name, history) for entry in those]
+        points = [_point(entry, name, band) for entry, band in zip(those, bands, strict=True)]
+        meaning, band = explain_number(name), bands[-1]
+        value, note = meaning.show_with_unit(now.value), f"{name}: {meaning.help}"
+        if band:
+            value += f", usual {meaning.show(band.usual)} ± {band.width:.2g}"
+            note += f" {_say_seen(band, now.rows)}"
         found = next((finding for finding in newest.findings if finding.metric == name), None)
         badge = ("worse" if found.worse else "better") if found else ""
-        yield Plot(meaning.label, draw(name, points), value=value, badge=badge, note=f"{name}: {meaning.help}")
+        yield Plot(meaning.label, draw(name, points), value=value, badge=badge, note=note)
 
 
-def _point(entry: Entry, name: str, history: Sequence[Entry]) -> Point:
-    now, tests = entry.measured[name], sum(len(e.measured) for e in history if e.date == entry.date)
-    earlier = [night.measured[name] for night in trailing(history, entry) if name in night.measured]
-    found = any(finding.metric == name for finding in entry.findings)
+def _say_seen(band: Band, rows: int) -> str:
+    how = f"row by row over {rows:,} rows" if band.paired else "as sets of other rows"
+    return f"A change of {band.seen:.2g} is seen with {POWER:.0%} power; compared {how}."
+
+
+def _band_of(entry: Entry, name: str, history: Sequence[Entry]) -> Band | None:
+    tests = sum(len(e.measured) for e in history if e.date == entry.date)
+    return find_band(name, entry.measured[name], trailing(history, entry), tests)
+
+
+def _point(entry: Entry, name: str, band: Band | None) -> Point:
+    value, found = entry.measured[name].value, any(finding.metric == name for finding in entry.findings)
     day = date.fromisoformat(entry.date).toordinal()
-    if len(earlier) < nights_needed(name):
-        return Point(day, now.value, None, None, found)
-    usual, band = usual_and_band(name, now, earlier, tests)
-    return Point(day, now.value, usual - band, usual + band, found)
+    if band is None:
+        return Point(day, value, None, None, found)
+    return Point(day, value, band.usual - band.width, band.usual + band.width, found)
 
 
 def draw(name: str, points: Sequence[Point]) -> Markup:

@@ -12,7 +12,7 @@ from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, save_check
 from gan_core.device import place
 from gan_core.errors import CheckpointError, ParamsError, near_matches
 from gan_core.generators.base import Generator
-from gan_core.loading import load_state
+from gan_core.loading import build_described, load_state
 from gan_core.paths.base import PATHS, PathModel
 from gan_core.paths.space import Frame
 
@@ -121,9 +121,13 @@ def load_paths(path: str | Path, generator: Loaded[Generator] | None = None) -> 
     if generator is not None:
         stored.check_made_for(generator, "fit the paths again (`dvc repro`) or choose those made for it")
     rank, width = tensors["frame.axes"].shape
-    paths = SemanticPaths(PATHS.get(card.name)(**card.arguments), Frame(width, rank), card.space, card.generator_sha256)
+    model = build_described(PATHS.get(card.name), stored)
+    paths = SemanticPaths(model, Frame(width, rank), card.space, card.generator_sha256)
     load_state(paths, tensors, path)
-    paths.named = {name: _named(values) for name, values in card.extra.get("named", {}).items()}
+    try:
+        paths.named = {name: _named(values) for name, values in card.extra.get("named", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"the card of {path} doesn't describe its paths ({error}): fit them again") from None
     return stored.with_model(place(paths.eval().requires_grad_(False)))
 
 

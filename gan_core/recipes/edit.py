@@ -27,6 +27,13 @@ class EditRecipe(Recipe):
     def label(self, run: Run) -> str:
         return run.params.encode.encoder
 
+    def summarise(self, run: Run) -> dict[str, float]:
+        from gan_core.recipes.outliers import flag_outliers
+
+        metrics = super().summarise(run)
+        flag_outliers(run)
+        return metrics
+
     def page(self, run: Run) -> Page:
         from gan_core.recipes import edit_page
 

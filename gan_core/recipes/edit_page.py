@@ -1,9 +1,11 @@
 """The page about an edited and measured dataset: rows as strips, what tuning gained, what each edit changed."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gan_core.edits.plan import known_edits
+from gan_core.judges.domain import FLAG
 from gan_core.meaning import Meaning
 from gan_core.pages.numbers import (
     Effect,
@@ -16,19 +18,24 @@ from gan_core.pages.numbers import (
 )
 from gan_core.pages.page import Cell, Cells, Column, Page, Plot, Plots, Section, Strips, Table, Text, Tile
 from gan_core.pages.pictures import Images, read_images
-from gan_core.pages.rows import Rows, read_rows_of
+from gan_core.pages.rows import Line, Rows, read_rows_of
 from gan_core.pages.sections import make_strip, note, outcome_tiles, rejected_section, stages_section
 from gan_core.pages.totals import Totals, read_totals, total_tiles, totals_table
 from gan_core.runs.run import SOURCE, Run
+from gan_core.runs.summary import find_summary
 from gan_core.storage.urls import base_name
 
 CHANGE = Meaning("", digits=2, signed=True)
+OUTLIERS = 8
+"""Rows out of the generator's domain that are shown."""
 
 
 def page(run: Run) -> Page:
     """Return the page about a finished run."""
     rows, plan = read_rows_of(run), known_edits(run.params.edits)
     images, totals = read_images(run, [*rows.sample, *rows.worst], (SOURCE, *run.stages)), read_totals(run, rows)
+    outliers = find_summary(run.output).get(FLAG, {})
+    rows.flags |= Counter({FLAG: outliers.get("rows", 0)})
     gains, effects = measure_gains(rows), measure_effects(rows, plan, _layers(run), _orders(run))
     rows_tile = Tile("Rows", f"{rows.total:,}", "Every row of the dataset is in the output, with a status.")
     return Page(
@@ -38,6 +45,7 @@ def page(run: Run) -> Page:
         sections=[
             _sample(rows, images),
             *_worst(rows, images),
+            *_outliers(run, rows, outliers),
             *rejected_section(run, rows),
             *_inversion(gains),
             *_edits(effects),
@@ -66,6 +74,24 @@ def _worst(rows: Rows, images: Images) -> list[Section]:
     said = f"The finished rows with the {side} {score.meaning.label} of the {score.picture} image, worst first."
     strips = [make_strip(rows, line, images, [note(line, score)]) for line in rows.worst]
     return [Section("Worst rows", "worst", [Text(said), Strips(strips)])]
+
+
+def _outliers(run: Run, rows: Rows, told: Mapping[str, Any]) -> list[Section]:
+    if "why" in told:
+        return [Section("Out of domain", "out-of-domain", [Text(f"No row was judged: {told['why']}.")])]
+    if not told.get("rows"):
+        return []
+    said = (
+        f"{told['rows']:,} of {rows.ok:,} finished rows are probably nothing that the generator can draw: "
+        f"{told['score']} of the encoder's picture is above {told['limit']:.3g}. Of pictures like the "
+        f"{told['rows_known']:,} that the limit was fitted to, {told['false_positives']:.2%} are. "
+        "encode.out_of_domain=reject keeps them out."
+    )
+    lines = [Line(r["shard"], r["position"], r["key"], "ok", "", "measure", {}) for r in told["farthest"][:OUTLIERS]]
+    images = read_images(run, lines, (SOURCE, *run.stages))
+    notes = [[f"{told['score']} {row['value']:.3g}"] for row in told["farthest"]]
+    strips = [make_strip(rows, line, images, said) for line, said in zip(lines, notes, strict=False)]
+    return [Section("Out of domain", "out-of-domain", [Text(said), Strips(strips)])]
 
 
 def _inversion(gains: Sequence[Gain]) -> list[Section]:

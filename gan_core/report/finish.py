@@ -3,7 +3,9 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from typing import Any
 
+from gan_core.judges.domain import find_limits
 from gan_core.recipes.base import recipe_of
 from gan_core.report.report import REPORT, write_report
 from gan_core.runs.run import Run, describe_run
@@ -13,8 +15,8 @@ from gan_core.storage.receipts import canonical_json, code_version
 from gan_core.storage.urls import hash_file, join_url, read_bytes
 
 FINISHED_FILE = "finished.json"
-VERSION = 2
-"""To be raised when summaries or reports of the same shards change."""
+VERSION = 3
+"""Is raised with a change in what summaries or reports say of the same shards."""
 
 Result = tuple[str, str, str]
 """Stage, shard and sha256 of what is in it."""
@@ -38,7 +40,9 @@ def finish_run(run: Run, results: Iterable[Result]) -> dict[str, float]:
 
 
 def _digest(run: Run, results: Iterable[Result]) -> str:
-    told = {"code": code_version(VERSION), "run": describe_run(run), "results": sorted(results)}
+    told: dict[str, Any] = {"code": code_version(VERSION), "run": describe_run(run), "results": sorted(results)}
+    if domain := find_limits(run.params.models.domain, run.identities.get("encode", {})):
+        told["domain"] = [limit.model_dump() for limit in domain]
     return hashlib.sha256(canonical_json(told).encode()).hexdigest()
 
 

@@ -12,7 +12,10 @@ from torch import Tensor
 from gan_core.batching import chunk_size, in_chunks, one_thread
 from gan_core.device import fetch
 from gan_core.encoders.fast import prepare_fast
-from gan_core.errors import CheckpointError
+from gan_core.errors import CheckpointError, ParamsError
+from gan_core.geometry import average_down
+from gan_core.judges.domain import FLAG, explain, find_limits
+from gan_core.judges.perceptual import load_perceptual
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import EncodeParams, ModelPaths, Params
 from gan_core.precision import set_precision
@@ -55,7 +58,11 @@ class EncodeStage(Stage):
         )
         hashes = {"encoder_sha256": encoder.sha256, "generator_sha256": generator.sha256}
         self.rounded = params.rounded
-        self._identity = {"params": params.model_dump(exclude=None if params.rounded else {"rounded"}), **hashes}
+        unused = {"out_of_domain"} | (set() if params.rounded else {"rounded"})
+        self._identity = {"params": params.model_dump(exclude=unused), **hashes}
+        self.judge = None if params.out_of_domain == "report" else _Judge(params, models, hashes)
+        if self.judge:
+            self._identity |= self.judge.identity
         if precision == "fast":
             prepare_fast(self.encoder)
             set_precision(self.generator, precision)
@@ -78,24 +85,58 @@ class EncodeStage(Stage):
             latents = in_chunks(self.encoder.encode, images)
             drawn = in_chunks(self.generator.synthesis, latents, chunk_size(self.generator.size))
             latents = torch.where(drawn.isfinite().flatten(1).all(1)[:, None, None], latents, torch.nan)
-        return [
-            self._columns(*row) for row in zip(rows, fetch(latents), to_uint8(self.encoder.frame(drawn)), strict=True)
-        ]
+            framed = self.encoder.frame(drawn)
+            columns = [self._columns(*row) for row in zip(rows, fetch(latents), to_uint8(framed), strict=True)]
+            return self.judge.add(columns, self._aligned(rows), framed) if self.judge else columns
 
     def _inputs(self, rows: Sequence[Row]) -> Tensor:
         """What the encoder sees; ``encode`` resamples it in floating point where its size is another."""
         if ENCODER_INPUT in rows[0]:
             return decoded_images(rows, ENCODER_INPUT)
-        images = self.encoder.frame(aligned_images(rows))
+        images = self._aligned(rows)
         if not self.rounded:
             return images
         pictures = [Image.fromarray(pixels) for pixels in to_uint8(images)]
         return to_tensor([resize_rounded(picture, self.encoder.input_shape) for picture in pictures])
 
+    def _aligned(self, rows: Sequence[Row]) -> Tensor:
+        return self.encoder.frame(aligned_images(rows))
+
     def _columns(self, row: Row, latent: np.ndarray, pixels: np.ndarray) -> Row | Rejected:
         if not np.isfinite(latent).all():
             return Rejected("bad_latent", "the encoder gave NaN or infinity for this image")
         return {"latent": latent, "reconstruction": image_value(encode_png(pixels), f"{row['key']}.png")}
+
+
+class _Judge:
+    """Flags or rejects the rows whose reconstruction is farther from the image than those of known pictures."""
+
+    def __init__(self, params: EncodeParams, models: ModelPaths, hashes: dict[str, str]) -> None:
+        perceptual = load_perceptual(models.perceptual)
+        self.score = perceptual.model.name.replace("_", "/", 1)
+        limits = find_limits(models.domain, hashes)
+        limit = next((x for x in limits if (x.score, x.network) == (self.score, perceptual.sha256)), None)
+        if limit is None:
+            raise ParamsError(
+                f"encode.out_of_domain is {params.out_of_domain!r}, but {models.domain} has no limit of {self.score} "
+                f"for this encoder: `edit-dataset calibrate RUN` fits one to a run over pictures that it knows"
+            )
+        self.limit, self.distance, self.rejects = limit, perceptual.model, params.out_of_domain == "reject"
+        self.identity = {"out_of_domain": params.out_of_domain, "limit": limit.model_dump()}
+
+    def add(self, columns: list[Row | Rejected], images: Tensor, drawn: Tensor) -> list[Row | Rejected]:
+        """Return the columns of each row with a flag, or a rejection in their place."""
+        seen = to_tensor(list(to_uint8(drawn)))
+        size = min(images.shape[2:], seen.shape[2:])
+        pairs = torch.stack([average_down(x, size) for x in (seen, images)], 1)
+        values = in_chunks(lambda pair: self.distance(*pair.unbind(1)), pairs).tolist()
+        return [self._judged(row, value) for row, value in zip(columns, values, strict=True)]
+
+    def _judged(self, row: Row | Rejected, value: float) -> Row | Rejected:
+        if isinstance(row, Rejected) or value <= self.limit.limit:
+            return row
+        said = explain(self.limit, value)
+        return Rejected(FLAG, said) if self.rejects else row | {"reason": f"{FLAG}: {said}"}
 
 
 def aligned_images(rows: Sequence[Row]) -> Tensor:

@@ -38,7 +38,7 @@ def write_sample(destination: str | Path, params: SampleParams) -> list[str]:
     keys = sample_keys(params)
     ends = np.linspace(0, params.rows, params.shards + 1).astype(int).tolist()
     return [
-        _write_shard(join_url(destination, shard_name(i)), keys[begin:end], params.seed + begin)
+        write_shard(join_url(destination, shard_name(i)), keys[begin:end], params.seed + begin)
         for i, (begin, end) in enumerate(pairwise(ends))
     ]
 
@@ -54,7 +54,8 @@ def sample_keys(params: SampleParams) -> list[str]:
     return [places.get(i, name) for i, name in enumerate(plain)]
 
 
-def _write_shard(url: str, keys: list[str], first_seed: int) -> str:
+def write_shard(url: str, keys: list[str], first_seed: int) -> str:
+    """Write one shard of portraits in the wild, from the seeds ``first_seed ...``, and return its URL."""
     with ShardWriter(url, FIELDS) as writer:
         for i, key in enumerate(keys):
             writer.write([_make_row(key, first_seed + i)])

@@ -14,6 +14,7 @@ from flows import cli, reevaluate
 from flows.reevaluate import conclude, encoders_of, log_nights, reevaluate_nightly, today
 from gan_core.checkpoints.files import load_checkpoint, save_checkpoint
 from gan_core.errors import ParamsError
+from gan_core.nightly.evidence import Evidence
 from gan_core.nightly.history import Entry, Finding, Measured, read_history
 from gan_core.params import load_params
 from tasks.tracking.client import TrackingError
@@ -86,10 +87,12 @@ def test_one_dataset_that_is_missing_does_not_hide_the_others(project: Path, mon
     monkeypatch.setattr(reevaluate, "edit_dataset", lambda source, *_, **__: Path(source).mkdir())
     monkeypatch.setattr(reevaluate, "load_run", lambda _: reevaluate.Entry)
     monkeypatch.setattr(reevaluate.Entry, "identities", {"encode": {"encoder_sha256": "aa"}}, raising=False)
-    monkeypatch.setattr(reevaluate, "gather", lambda _: {FID: Measured(value=9, noise=0.3)})
+    told = Evidence({FID: Measured(value=9, noise=0.3)}, "aa")
+    monkeypatch.setattr(reevaluate, "gather", lambda *_: told)
     ended = reevaluate_nightly(["missing/deeper", "there"], "nights", date="2026-11-20", return_state=True)
     assert ended.name == "Incomplete" and "missing/deeper" in ended.message
-    assert [e["dataset"] for e in json.loads(Path("nights/history.json").read_text())] == ["there"]
+    (kept,) = json.loads(Path("nights/history.json").read_text())
+    assert (kept["dataset"], kept["rows"], kept["reference"]) == ("there", "aa", "aa")
 
 
 def test_without_mlflow_the_last_encoders_are_measured_and_logged_later(

@@ -7,7 +7,15 @@ import pytest
 
 from gan_core.errors import DataError
 from gan_core.metrics.noise import bootstrap_error, mean_of
-from gan_core.nightly.history import Entry, Finding, Measured, add_night, read_history, write_history
+from gan_core.nightly.history import (
+    Entry,
+    Finding,
+    Measured,
+    add_night,
+    find_reference,
+    read_history,
+    write_history,
+)
 from gan_core.nightly.page import render_nights
 
 FID, IDENTITY, SPEED = "fid/toy-attr/encoded", "identity/toy/encoded", "images_per_s"
@@ -90,6 +98,53 @@ def test_the_history_outlives_the_process_and_damage_is_told(tmp_path: Path) -> 
     (tmp_path / "history.json").write_text("[{")
     with pytest.raises(DataError, match=r"history\.json is damaged: move it away"):
         read_history(str(tmp_path))
+
+
+def compared(day: int, history: list[Entry], change: float | None, accepted: bool = False) -> Entry:
+    """A night of an identity that has changed so much since the reference that the history names, if it names one."""
+    reference = find_reference(history, ("psp", "sample"), f"2026-11-{day:02d}")
+    now = {} if change is None or not reference else {"change": change, "error": 0.001, "rows": 100}
+    measured = {IDENTITY: Measured(value=0.7 + (change or 0), noise=0.02, **now)}
+    rows = {"rows": f"rows-{day}", "reference": reference, "accepted": accepted}
+    return night(day).model_copy(update={"measured": measured, **rows})
+
+
+def test_nights_are_compared_with_the_last_accepted_one_or_the_first() -> None:
+    history: list[Entry] = []
+    seen = []
+    for day, change, accepted in (
+        (1, 0, False),
+        (2, 0.001, False),
+        (3, -0.006, False),
+        (4, -0.006, True),
+        (5, 0, False),
+    ):
+        history, found = add_night(history, [compared(day, history, change, accepted)])
+        seen.append((history[-1].reference, [finding.worse for finding in found]))
+    assert seen == [("rows-1", []), ("rows-1", []), ("rows-1", [True]), ("rows-4", [True]), ("rows-4", [])]
+    again, found = add_night(history, [compared(4, history, -0.006)])
+    assert again[-1].reference == "rows-4" and len(again) == 5
+
+
+def test_after_nights_of_an_earlier_version_the_first_one_without_a_finding_becomes_the_reference() -> None:
+    old = [night(day, identity=(0.7, 0.01)) for day in (1, 2)]
+    dumped = [entry.model_dump(exclude={"rows", "reference", "omitted"}) for entry in old]
+    history = [Entry.model_validate(entry) for entry in dumped]
+    history, found = add_night(history, [compared(3, history, -0.3)])
+    assert [f.worse for f in found] == [True] and history[-1].reference == ""
+    history, found = add_night(history, [compared(4, history, 0)])
+    assert found == [] and history[-1].reference == "rows-4"
+
+
+def test_the_page_says_what_would_be_seen_and_what_was_left_out() -> None:
+    history: list[Entry] = []
+    for day in (1, 2):
+        history, _ = add_night(history, [compared(day, history, 0.001)])
+    history[-1] = history[-1].model_copy(update={"omitted": {SPEED: "the machine was busy in 20 of 24 trials"}})
+    page = render_nights(history)
+    assert "A change of 0.0047 is seen with 90% power; compared row by row over 100 rows." in page
+    assert "At most 0.1% of the nights without a change raise anything." in page
+    assert "Images per second: left out, the machine was busy in 20 of 24 trials." in page
 
 
 def test_the_page_shows_every_series_and_marks_what_moved() -> None:

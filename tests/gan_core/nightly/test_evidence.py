@@ -1,0 +1,72 @@
+"""Nights of a real encoder: one with noise on its weights is seen, and an unchanged one costs and says nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_core.checkpoints.files import load_checkpoint, save_checkpoint
+from gan_core.nightly import evidence
+from gan_core.nightly.evidence import drop_rows, gather
+from gan_core.nightly.history import Entry, add_night, find_reference
+from gan_core.nightly.speed import Speed
+from gan_core.plain import run_plain
+from gan_core.recipes.base import plan_run
+from gan_core.runs.run import Run
+from tests.conftest import write_dataset
+
+REAL = Path(__file__).parents[3] / "data/models"
+
+
+def spoil(path: Path, into: Path, share: float) -> str:
+    """Write a checkpoint with noise on its weights, of ``share`` of the deviation of each tensor."""
+    stored = load_checkpoint(path)
+    torch.manual_seed(0)
+    noisy = {n: t + share * t.std() * torch.randn(t.shape) if t.numel() > 1 else t for n, t in stored.model.items()}
+    save_checkpoint(into, noisy, stored.card)
+    return str(into)
+
+
+def encoded(dataset: str, output: Path, encoder: str, metrics: list[str]) -> Run:
+    """Run an encoder over a dataset and measure it."""
+    chosen = {"models.encoder": encoder, "tune.enabled": False, "edits": [], "measure.metrics": metrics}
+    plan = plan_run(dataset, str(output), overrides=chosen, update=True)
+    run_plain(plan)
+    return plan.run
+
+
+@pytest.mark.slow
+def test_five_percent_of_noise_on_the_weights_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "time_stage", lambda *_: Speed(busy="not timed here"))
+    monkeypatch.chdir(REAL.parents[1])
+    worse = spoil(REAL / "psp.safetensors", tmp_path / "worse.safetensors", 0.05)
+    history: list[Entry] = []
+    found = {}
+    for night, encoder in (("2026-11-01", str(REAL / "psp.safetensors")), ("2026-11-02", worse)):
+        run = encoded("data/sample", tmp_path / "out", encoder, ["mse", "lpips", "identity"])
+        told = gather(run, find_reference(history, ("psp", "sample"), night))
+        entry = Entry(date=night, encoder="psp", dataset="sample", measured=told.measured)
+        entry = entry.model_copy(update={"rows": told.rows, "reference": told.reference})
+        history, found[night] = add_night(history, [entry])
+    assert found["2026-11-01"] == []
+    assert {finding.metric.split("/")[0] for finding in found["2026-11-02"]} == {"mse", "lpips", "identity"}
+    assert all(finding.worse for finding in found["2026-11-02"])
+
+
+def test_rows_are_kept_until_nothing_is_compared_with_them(
+    project: Path, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "time_stage", lambda *_: Speed(busy="not timed here"))
+    dataset = write_dataset(project / "ds", (12,))
+    first = gather(encoded(dataset, project / "out", tiny_models["encoder"], ["mse"]))
+    assert first.reference == "" and first.measured["mse/encoded"].change is None
+    with monkeypatch.context() as patch:
+        patch.setattr(evidence, "_keep", None)  # the same night again reads no row
+        again = gather(encoded(dataset, project / "out", tiny_models["encoder"], ["mse"]), first.rows)
+    assert (again.reference, again.measured["mse/encoded"].change) == (first.rows, 0)
+    worse = spoil(Path(tiny_models["encoder"]), project / "worse.safetensors", 0.5)
+    second = gather(encoded(dataset, project / "out", worse, ["mse"]), first.rows)
+    assert second.reference == first.rows != second.rows
+    assert second.measured["mse/encoded"].change and second.measured["mse/encoded"].rows == 11
+    drop_rows(str(project / "out"), {second.rows})
+    assert gather(encoded(dataset, project / "out", worse, ["mse"]), first.rows).reference == ""
