@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from flows.edit_dataset import edit_dataset
 from flows.notify import HOOKS
@@ -17,6 +17,9 @@ from gan_core.nightly.history import Entry, Finding, add_night, read_history, wr
 from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import load_run
+from gan_core.runs.stopping import STOPPED, stop_requested
+from gan_core.storage.holding import hold_folder
+from gan_core.storage.names import require_name
 from gan_core.storage.urls import base_name, join_url, open_fs
 from tasks.record import tracking_uri
 from tasks.tracking.client import TrackingError
@@ -39,7 +42,8 @@ def reevaluate_nightly(
     """Measure every registered encoder on every dataset; what moved beyond its noise fails the run by name ``Moved``.
 
     Shards and noise of earlier nights are reused where nothing has changed; speed is measured again. Without MLflow
-    the encoders of the night before are measured, and what could not be logged is logged by the next night.
+    the encoders of the night before are measured, and what could not be logged is logged by the next night. Only one
+    night at a time works in ``output``: ``DataError``.
 
     Args:
         datasets: The datasets, folders or URLs of shards, such as data/sample.
@@ -50,14 +54,23 @@ def reevaluate_nightly(
         timezone: The time zone whose date today is.
         accept: Take tonight's numbers as the new usual ones instead of raising what has moved.
     """
-    track = load_params(params_file, overrides).track
-    night, history = date or today(timezone), read_history(output)
+    with hold_folder(output):
+        return _measure_night(datasets, output, params_file, overrides, date or today(timezone), accept)
+
+
+def _measure_night(
+    datasets: list[str], output: str, params_file: str, overrides: dict[str, Any] | None, night: str, accept: bool
+) -> State[list[Finding]]:
+    track, history = load_params(params_file, overrides).track, read_history(output)
     states = [
         measure(encoder, dataset, place, params_file, overrides, night, return_state=True)
         for dataset in datasets
         for encoder in encoders_of(track, history)
-        for place in [join_url(output, base_name(dataset), encoder.name)]
+        for place in [join_url(output, base_name(dataset), require_name(encoder.name, "an encoder's name"))]
+        if not stop_requested()
     ]
+    if stop_requested():
+        return Cancelled(message=STOPPED)
     tonight: list[Entry] = [state.result() for state in states if state.is_completed()]
     history, findings = add_night(history, [entry.model_copy(update={"accepted": accept}) for entry in tonight])
     history = log_nights(track, history)
