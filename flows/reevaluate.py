@@ -1,12 +1,13 @@
 """Measure every registered encoder on every published dataset each night and compare it with earlier nights."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
+from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.edit_dataset import edit_dataset
@@ -95,7 +96,10 @@ def measure(
 ) -> Entry:
     """Run one encoder over one dataset, reusing what is there, and return the night's numbers."""
     chosen = {"models.encoder": encoder.path, "encode.encoder": encoder.encoder, "tune.enabled": False, "edits": []}
-    edit_dataset(dataset, output, params_file, (overrides or {}) | chosen, update=True)
+    try:
+        edit_dataset(dataset, output, params_file, (overrides or {}) | chosen, update=True)
+    except CancelledRun as cancelled:
+        return cast(Entry, Cancelled(message=str(cancelled)))
     run = load_run(output)
     sha256 = run.identities["encode"]["encoder_sha256"]
     if sha256 != encoder.sha256:

@@ -112,7 +112,7 @@ def check_changes(run: Run, update: bool = False) -> None:
 def begin_run(run: Run) -> None:
     """Write ``run.json``, first removing shards and stages of an earlier run that this one no longer has."""
     if (earlier := _read_run(run.output)) is not None:
-        clear(run.output, earlier.identities, earlier.shards, run.stages, run.shards)
+        clear(run.output, earlier.identities, earlier.shards, run.identities, run.rows)
     write_bytes(run.path(RUN_FILE), (json.dumps(describe_run(run), indent=1) + "\n").encode())
 
 
@@ -180,7 +180,7 @@ def _changes(before: StoredRun, after: Run) -> Iterator[str]:
     if before.source != after.source:
         yield f"source: {before.source} → {after.source}"
     for shard in before.shards:
-        if shard not in after.shards:
+        if shard not in after.rows:
             yield f"{shard} is no longer in the source"
     old, new = flatten(before.identities), flatten(after.identities)
     for name in sorted(old.keys() | new.keys()):
