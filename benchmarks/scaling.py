@@ -25,15 +25,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.harness import print_result, services
 from gan_core.params import load_params
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
-from gan_core.runs.run import Run, begin_run
+from gan_core.runs.run import SOURCE, Run, begin_run
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import build_stage
+from gan_core.storage.receipts import Receipt, content_key, statistics_path, write_receipt
 from gan_core.storage.shards import shard_name
+from gan_core.storage.urls import hash_file
 from gan_core.toy.params import SampleParams
 from gan_core.toy.sample import write_sample
 
@@ -106,18 +110,35 @@ def small_run(folder: str) -> Run:
 
 
 def copied_run(run: Run, folder: str, shards: int) -> Run:
-    """Copy the one shard of a finished run, with its receipts, so many times: a finished run as well."""
+    """Copy the one shard of a finished run so many times, each with keys and receipts of its own: a finished run."""
     rows = {shard_name(i): 1 for i in range(shards)}
     many = replace(run, source=f"{folder}/source", output=f"{folder}/run", rows=rows)
-    places = {run.source: many.source} | {f"{run.output}/{stage}": f"{many.output}/{stage}" for stage in run.stages}
+    for place in (many.source, *map(many.path, run.stages)):
+        Path(place).mkdir(parents=True)
     (good,) = run.shards
-    for place, target in places.items():
-        Path(target).mkdir(parents=True)
-        for path in Path(place).glob(f"{good}*"):
-            for shard in rows:
-                shutil.copyfile(path, Path(target) / path.name.replace(good, shard))
+    hashes: dict[str, dict[str, str]] = {shard: {} for shard in rows}
+    for stage in (SOURCE, *run.stages):
+        table = pq.read_table(run.shard(stage, good))
+        receipt = run.require_receipt(stage, good, "run again")
+        for shard in rows:
+            target = many.shard(stage, shard)
+            keys = pa.array([f"{shard}/{key}" for key in table["key"].to_pylist()])
+            pq.write_table(table.set_column(table.schema.get_field_index("key"), "key", keys), target)
+            hashes[shard][stage] = hash_file(target)
+            if stage != SOURCE:
+                write_receipt(target, copied_receipt(receipt, hashes[shard]))
+                if receipt.statistics_sha256:
+                    shutil.copyfile(statistics_path(run.shard(stage, good)), statistics_path(target))
     begin_run(many)
     return many
+
+
+def copied_receipt(receipt: Receipt, hashes: dict[str, str]) -> Receipt:
+    """Return a receipt for a copy of its shard, ``hashes`` being those of the copies by stage."""
+    inputs = {name: hashes[name] for name in receipt.input_keys}
+    key = content_key(receipt.stage, receipt.code_version, receipt.identity, inputs)
+    own = {"key": key, "input_keys": inputs, "output_sha256": hashes[receipt.stage]}
+    return receipt.model_copy(update=own)
 
 
 def run_command(run: Run) -> None:

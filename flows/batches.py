@@ -7,22 +7,25 @@ and its finished shards are stored there with receipts.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+import httpx
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
-from prefect.states import Crashed
+from prefect.states import Cancelling, Crashed
 
 from flows.ledger import hide_lost_tracebacks
 from flows.runners import run_shards
 from gan_core.errors import DataError
 from gan_core.runs.run import Run, load_run
+from gan_core.runs.stopping import STOPPED, Stopped, check_stop, forget_stop, request_stop, stop_requested
 from gan_core.storage.atomic import remove, write_bytes
+from gan_core.storage.holding import holder_of
 from gan_core.storage.receipts import Receipt, receipt_path
 from gan_core.storage.urls import exists, join_url, read_bytes
 from tasks.shards import Done, summarise_receipt
@@ -54,22 +57,35 @@ class Batch:
 def edit_shards(output: str, shards: list[str]) -> None:
     """Take some shards of a run through all its stages; runs with ``run.deployment`` hand them out.
 
+    It belongs to whoever holds the run when it begins, and stops when somebody else does.
+
     Args:
         output: The folder or URL of a run that has begun; its run.json says what is done.
         shards: The names of the shards, such as shard-00000.parquet.
     """
     hide_lost_tracebacks()
-    run = load_run(output)
+    run, holder = load_run(output), holder_of(output)
     part = replace(run, rows={shard: run.rows[shard] for shard in shards})
-    with beating(beat_path(output, str(flow_run.id))):
-        run_shards(part)
+
+    def stop_for_another() -> None:
+        if holder_of(output) != holder:
+            request_stop()
+
+    try:
+        with beating(beat_path(output, str(flow_run.id)), meanwhile=stop_for_another):
+            run_shards(part)
+    except Stopped:
+        raise DataError(f"{output} is no longer held by the command that handed this batch out") from None
+    finally:
+        forget_stop()
 
 
 def hand_out(run: Run) -> list[Done]:
     """Spread the shards of a run over child runs and wait for all; return what was done, in order.
 
     A child run that crashed, or that sent no heartbeat for ``SILENCE_S``, is abandoned, and another one continues its
-    batch, ``TRIES`` times in all. Raises ``DataError`` for batches that failed, when the others have ended.
+    batch, ``TRIES`` times in all. Raises ``DataError`` for batches that failed, when the others have ended, and
+    ``Stopped`` if the work is asked to stop: the child runs are cancelled then.
     """
     say, before = get_run_logger().info, dict(_receipts(run))
     size = run.params.run.shards_per_batch
@@ -78,6 +94,9 @@ def hand_out(run: Run) -> list[Done]:
     failed: list[str] = []
     while batches:
         time.sleep(POLL_S)
+        if stop_requested():
+            _cancel(batches)
+            check_stop()
         batches = [kept for batch in batches if (kept := _follow(run, batch, failed)) is not None]
     if failed:
         raise DataError(f"finished shards are kept, run again to go on; {len(failed)} batches failed: {failed[0]}")
@@ -90,13 +109,14 @@ def beat_path(output: str, run_id: str) -> str:
 
 
 @contextmanager
-def beating(path: str, every: float = BEAT_S) -> Iterator[None]:
-    """Renew the heartbeat file ``path`` until the block ends, then remove it."""
+def beating(path: str, every: float = BEAT_S, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Renew the heartbeat file ``path``, and call ``meanwhile``, until the block ends; then remove the file."""
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.is_set():
             write_bytes(path, str(time.time()).encode())
+            meanwhile()
             ended.wait(every)
 
     thread = threading.Thread(target=beat, daemon=True)
@@ -113,6 +133,13 @@ def _start(run: Run, shards: list[str]) -> Batch:
     parameters = {"output": run.output, "shards": shards}
     child: FlowRun = run_deployment(run.params.run.deployment, parameters=parameters, timeout=0)  # type: ignore[assignment]
     return Batch(shards, child.id)
+
+
+def _cancel(batches: list[Batch]) -> None:
+    with get_client(sync_client=True) as client:
+        for batch in batches:
+            with suppress(httpx.HTTPError):  # a server that is gone tells no worker
+                client.set_flow_run_state(batch.run_id, Cancelling(message=STOPPED))
 
 
 def _follow(run: Run, batch: Batch, failed: list[str]) -> Batch | None:
@@ -159,6 +186,8 @@ def _receipts(run: Run) -> Iterator[tuple[tuple[str, str], bytes]]:
 
 def _done(run: Run, stage: str, shard: str, before: dict[tuple[str, str], bytes]) -> Done:
     receipt: Receipt = run.require_receipt(stage, shard, "run it again")
+    if receipt.identity != run.identities[stage]:
+        raise DataError(f"{run.shard(stage, shard)} was made by another run meanwhile: run it again")
     earlier = before.get((stage, shard))
     reused = earlier is not None and Receipt.model_validate_json(earlier) == receipt
     return summarise_receipt(shard, receipt.model_copy(update={"reused": reused}))

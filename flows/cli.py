@@ -11,6 +11,7 @@ from flows import checkpoints, operations
 from flows.directions import app as directions
 from flows.settings import Setting, parse_settings
 from gan_core.errors import UserError
+from gan_core.runs.stopping import STOPPED_EXIT_CODE, Stopped
 
 app = typer.Typer(
     pretty_exceptions_show_locals=False,
@@ -108,11 +109,15 @@ def _run_command(
     plan = plan_run(source, output, params, overrides, update, recipe)
     made = plan.run
     typer.echo(f"{output}: {sum(made.rows.values())} rows in {len(made.shards)} shards: {' → '.join(made.stages)}")
-    connect(typer.echo)
-    from flows.run_dataset import start
+    with plan.held():
+        connect(typer.echo)
+        from flows.interrupting import interruptible
+        from flows.run_dataset import start
+
+        with interruptible():
+            start(plan, params, overrides, update)
     from gan_core.pages.stages import describe_stages
 
-    start(plan, params, overrides, update)
     for line in describe_stages(made):
         typer.echo(line)
     typer.echo(f"report: {made.path('report.html')}")
@@ -132,8 +137,10 @@ def compare(
     overrides = parse_settings(settings)
     connect(typer.echo)
     from flows.compare_encoders import COMPARISON, compare_encoders
+    from flows.interrupting import interruptible
 
-    compare_encoders(source, output, variant, params, overrides)
+    with interruptible():
+        compare_encoders(source, output, variant, params, overrides)
     typer.echo(f"table: {output}/{COMPARISON}; the best is encode.encoder=champion now")
 
 
@@ -254,12 +261,18 @@ def status(names: Services = None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a mistake in the input is one line on stderr and exit code 2, a lost server or bucket 1."""
+    """Run the command line; a mistake in the input is one line on stderr and exit code 2, a lost server or bucket 1.
+
+    So is Ctrl-C in a run, with exit code 130.
+    """
     try:
         app(args=arguments, prog_name="edit-dataset")
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+        sys.exit(STOPPED_EXIT_CODE)
     except Exception as error:
         from flows.servers import is_lost
         from gan_core.storage.urls import is_store_error

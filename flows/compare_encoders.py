@@ -1,10 +1,12 @@
 """Compare encoders on one dataset: one run each under one parent, a table, a chart, and a champion."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
+from prefect.exceptions import CancelledRun
+from prefect.states import Cancelled
 
 from flows.edit_dataset import edit_dataset
 from flows.notify import HOOKS
@@ -14,6 +16,8 @@ from gan_core.params import Params, load_params
 from gan_core.report.comparison import RULE, Comparison, Numbers, numbers_of
 from gan_core.report.encoder_cost import encoder_cost
 from gan_core.storage.atomic import write_bytes
+from gan_core.storage.holding import hold_folder
+from gan_core.storage.names import require_name
 from gan_core.storage.urls import base_name, join_url
 from tasks.record import tracking_uri
 from tasks.tracking.client import TrackingError
@@ -45,12 +49,18 @@ def compare_encoders(
     params = load_params(params_file, overrides)
     paths = {variant: str(params.encoder_path(variant)) for variant in variants or trained_variants(params)}
     numbers = {}
-    for variant, path in paths.items():
-        chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False, "measure.swd_edits": True}
-        metrics = edit_dataset(source, join_url(output, variant), params_file, (overrides or {}) | chosen, update=True)
-        numbers[variant] = numbers_of(metrics, measure_cost(path, params.run.device))
-    comparison = Comparison(numbers)
-    write_comparison(output, comparison)
+    with hold_folder(output):
+        for variant, path in paths.items():
+            chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False}
+            more = (overrides or {}) | chosen | {"measure.swd_edits": True}
+            try:
+                place = join_url(output, require_name(variant, "an encoder's name"))
+                metrics = edit_dataset(source, place, params_file, more, update=True)
+            except CancelledRun as cancelled:
+                return cast(dict[str, Numbers], Cancelled(message=str(cancelled)))
+            numbers[variant] = numbers_of(metrics, measure_cost(path, params.run.device))
+        comparison = Comparison(numbers)
+        write_comparison(output, comparison)
     log_comparison(params, base_name(source), output, comparison, paths)
     return numbers
 

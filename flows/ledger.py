@@ -19,8 +19,10 @@ from prefect.artifacts import (
 from prefect.futures import PrefectFuture
 
 from flows.servers import find, is_lost, quiet_environment
+from gan_core.errors import UserError
 from gan_core.report.finish import finish_run
 from gan_core.runs.run import Run
+from gan_core.runs.stopping import check_stop
 from tasks.record import tracking_uri
 from tasks.shards import Done
 from tasks.system_metrics import Sample
@@ -31,12 +33,12 @@ SHOW_EVERY_S = 2.0
 
 
 def hide_lost_tracebacks() -> None:
-    """Let flows log no traceback when Prefect's server is lost: the command says so in one line."""
+    """Let flows log no traceback of a user's mistake or when Prefect's server is lost: a line says either."""
     logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    if record.exc_info and is_lost(record.exc_info[1]):
+    if record.exc_info and (isinstance(record.exc_info[1], UserError) or is_lost(record.exc_info[1])):
         record.exc_info = None
     return True
 
@@ -44,7 +46,8 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 def collect(run: Run, finished: Iterable[Done], futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
     """Wait for the shards that weren't finished, keeping a progress artifact up to date; return all, in order.
 
-    The first error of a shard is raised when all other shards have ended. Raises ``RuntimeError`` if rows were lost.
+    The first error of a shard is raised when all other shards have ended. Raises ``RuntimeError`` if rows were lost,
+    and ``Stopped`` as soon as a shard has ended after the work was asked to stop.
     """
     total = len(run.shards) * len(run.stages)
     artifact: Any = create_progress_artifact(0.0, key="edit-dataset-progress", description=f"shards of {run.output}")
@@ -53,6 +56,7 @@ def collect(run: Run, finished: Iterable[Done], futures: Iterable[PrefectFuture[
     shown = time.monotonic()
     for future in futures:
         future.wait()
+        check_stop()
         result = future.state.result(raise_on_failure=False) if future.state.is_final() else None
         if isinstance(result, BaseException):
             errors.append(result)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from gan_core.runs.stopping import Stopped
+
 MOVED_EXIT_CODE = 3
 UP = "Example: edit-dataset server up"
 DOWN = "Example: edit-dataset server down"
@@ -43,6 +45,8 @@ def retry_failed(
     only_invalidate: Annotated[bool, typer.Option("--no-run", help="only mark the shards; run them later")] = False,
 ) -> None:
     """Make the shards again that have rows with this reason, from the stage that rejected them."""
+    from dataclasses import replace
+
     from flows.status import find_failed, invalidate
     from gan_core.params import load_params
     from gan_core.recipes.base import plan_params, recipe_of
@@ -51,18 +55,28 @@ def retry_failed(
     run = load_run(output)
     failed = find_failed(run, reason)
     chosen = load_params(params) if params else run.params
-    plan = plan_params(chosen, run.source, output, update=True, recipe=recipe_of(run).name)
-    if not only_invalidate:
-        from flows.servers import connect
+    plan = plan_params(chosen, run.source, output, update=params is not None, recipe=recipe_of(run).name)
+    again = [(stage, shard) for stage, shard in failed if stage in plan.run.stages and shard in plan.run.shards]
 
-        connect(typer.echo)
-    invalidate(run, failed)
-    names = [f"{stage}/{shard}" for stage, shard in failed]
-    typer.echo(f"{len(names)} shards are made again: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}")
-    if not only_invalidate:
-        from flows.run_dataset import start
+    def begin() -> None:  # the last thing before the work: nothing is withdrawn that isn't made again
+        plan.write()
+        invalidate(run, again)
 
-        start(plan, params or "params.yaml", update=True)
+    with plan.held():
+        if only_invalidate:
+            invalidate(run, again)
+        names = [f"{stage}/{shard}" for stage, shard in again]
+        typer.echo(f"{len(names)} shards are made again: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}")
+        if not only_invalidate:
+            from flows.servers import connect
+
+            connect(typer.echo)
+            from flows.interrupting import interruptible
+            from flows.run_dataset import start
+
+            with interruptible():
+                start(replace(plan, write=begin), params or "params.yaml", update=params is not None)
+    if not only_invalidate:
         status(output)
 
 
@@ -87,9 +101,15 @@ def reevaluate(
     from flows.servers import connect
 
     connect(typer.echo)
+    from flows.interrupting import interruptible
     from flows.reevaluate import MOVED, reevaluate_nightly
 
-    ended = reevaluate_nightly(datasets or ["data/sample"], output, params, date=date, accept=accept, return_state=True)
+    with interruptible():
+        ended = reevaluate_nightly(
+            datasets or ["data/sample"], output, params, date=date, accept=accept, return_state=True
+        )
+        if ended.is_cancelled():
+            raise Stopped(ended.message)
     typer.echo(f"{ended.name}: {ended.message}")
     typer.echo(f"page: {output}/report.html")
     if not ended.is_completed():

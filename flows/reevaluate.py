@@ -1,13 +1,14 @@
 """Measure every registered encoder on every published dataset each night and compare it with earlier nights."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.exceptions import CancelledRun
+from prefect.states import Cancelled, Completed, Failed
 
 from flows.edit_dataset import edit_dataset
 from flows.notify import HOOKS
@@ -17,6 +18,9 @@ from gan_core.nightly.history import Entry, Finding, add_night, find_reference, 
 from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import load_run
+from gan_core.runs.stopping import STOPPED, stop_requested
+from gan_core.storage.holding import hold_folder
+from gan_core.storage.names import require_name
 from gan_core.storage.urls import base_name, join_url, open_fs
 from tasks.record import tracking_uri
 from tasks.tracking.client import TrackingError
@@ -40,7 +44,8 @@ def reevaluate_nightly(
 
     The rows are compared with those of the last accepted night, or of the first. Shards and noise of earlier nights are
     used again where nothing has changed; speed is measured anew. Without MLflow the encoders of the night before are
-    measured, and what could not be logged is logged by the next night.
+    measured, and what could not be logged is logged by the next night. Only one
+    night at a time works in ``output``: ``DataError``.
 
     Args:
         datasets: The datasets, folders or URLs of shards, such as data/sample.
@@ -51,15 +56,24 @@ def reevaluate_nightly(
         timezone: The time zone whose date today is.
         accept: Take tonight's numbers as the new usual ones instead of raising what has moved.
     """
-    track = load_params(params_file, overrides).track
-    night, history = date or today(timezone), read_history(output)
+    with hold_folder(output):
+        return _measure_night(datasets, output, params_file, overrides, date or today(timezone), accept)
+
+
+def _measure_night(
+    datasets: list[str], output: str, params_file: str, overrides: dict[str, Any] | None, night: str, accept: bool
+) -> State[list[Finding]]:
+    track, history = load_params(params_file, overrides).track, read_history(output)
     states = [
         measure(encoder, dataset, place, params_file, overrides, night, reference, return_state=True)
         for dataset in datasets
         for encoder in encoders_of(track, history)
         for place in [place_of(output, dataset, encoder.name)]
         for reference in [find_reference(history, (encoder.name, dataset), night)]
+        if not stop_requested()
     ]
+    if stop_requested():
+        return Cancelled(message=STOPPED)
     tonight: list[Entry] = [state.result() for state in states if state.is_completed()]
     history, findings = add_night(history, [entry.model_copy(update={"accepted": accept}) for entry in tonight])
     history = log_nights(track, history)
@@ -94,7 +108,10 @@ def measure(
     ``reference`` is the digest of the rows that they are compared with.
     """
     chosen = {"models.encoder": encoder.path, "encode.encoder": encoder.encoder, "tune.enabled": False, "edits": []}
-    edit_dataset(dataset, output, params_file, (overrides or {}) | chosen, update=True)
+    try:
+        edit_dataset(dataset, output, params_file, (overrides or {}) | chosen, update=True)
+    except CancelledRun as cancelled:
+        return cast(Entry, Cancelled(message=str(cancelled)))
     run = load_run(output)
     sha256 = run.identities["encode"]["encoder_sha256"]
     if sha256 != encoder.sha256:
@@ -119,8 +136,8 @@ def measure(
 
 
 def place_of(output: str, dataset: str, encoder: str) -> str:
-    """Return the folder of the run of an encoder over a dataset."""
-    return join_url(output, base_name(dataset), encoder)
+    """Return the folder of the run of an encoder over a dataset; ``DataError`` for a name that leads elsewhere."""
+    return join_url(output, base_name(dataset), require_name(encoder, "an encoder's name"))
 
 
 def drop_old_rows(output: str, history: list[Entry], tonight: list[Entry]) -> None:

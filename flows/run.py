@@ -4,13 +4,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
+
+from prefect.states import Cancelled
 
 from flows.batches import hand_out
 from flows.champion import resolve_encoder
 from flows.ledger import finish, hide_lost_tracebacks
 from flows.runners import run_shards
 from gan_core.recipes.base import Plan, plan_run
+from gan_core.runs.stopping import Stopped
 from tasks.tracking.runs import failures_tracked
 
 _planned: ContextVar[Plan | None] = ContextVar("planned", default=None)
@@ -18,7 +21,7 @@ _planned: ContextVar[Plan | None] = ContextVar("planned", default=None)
 
 @contextmanager
 def planned(plan: Plan) -> Iterator[None]:
-    """Let the flow called in this block use this plan, so that networks are built and hashed once."""
+    """Let the flow called in this block use this plan, which is held: networks are built and hashed once."""
     token = _planned.set(plan)
     try:
         yield
@@ -31,13 +34,22 @@ def run_recipe(
 ) -> dict[str, float]:
     """Make a run of a recipe, or go on with it, and return its metrics.
 
-    Finished shards are skipped by their receipts. Everything is checked before anything is written: ``UserError``.
+    Finished shards are skipped by their receipts. Everything is checked before anything is written: ``UserError``. A
+    run that is stopped ends as a cancelled one, which whoever called the flow gets as Prefect's ``CancelledRun``.
     """
     hide_lost_tracebacks()
-    started = time.time()
-    plan = _planned.get()
-    if plan is None:
+    started, plan = time.time(), _planned.get()
+    try:
+        if plan is not None:
+            return _carry_out(plan, started)
         plan = plan_run(source, output, params_file, resolve_encoder(params_file, overrides), update, recipe)
+        with plan.held():
+            return _carry_out(plan, started)
+    except Stopped as stopped:
+        return cast(dict[str, float], Cancelled(message=str(stopped)))
+
+
+def _carry_out(plan: Plan, started: float) -> dict[str, float]:
     run = plan.begin()
     with failures_tracked(run, started) as samples:
         done = hand_out(run) if run.params.run.deployment else run_shards(run)

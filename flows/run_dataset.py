@@ -1,5 +1,6 @@
 """A run of any recipe, those of other packages included."""
 
+import json
 from typing import Any
 
 from prefect import Flow, flow
@@ -10,6 +11,12 @@ from flows.notify import HOOKS
 from flows.run import planned, run_recipe
 from flows.translate_dataset import translate_dataset
 from gan_core.recipes.base import Plan
+from gan_core.runs.run import RUN_FILE
+from gan_core.storage.urls import join_url
+
+LARGEST_SHOWN = 256 * 1024
+"""Letters; Prefect takes 512 kB by default, and a letter may take more than a byte."""
+LONGEST_SHOWN, MOST_SHOWN = 1024, 200
 
 
 @flow(name="run-dataset", flow_run_name="{output}", **HOOKS)
@@ -47,9 +54,22 @@ OWN_FLOWS: dict[str, Flow[..., dict[str, float]]] = {
 def start(
     plan: Plan, params_file: str = "params.yaml", overrides: dict[str, Any] | None = None, update: bool = False
 ) -> dict[str, float]:
-    """Carry out a plan as a run of the flow of its recipe; Prefect shows the parameters that it was made from."""
-    run = plan.run
+    """Carry out a plan, which is held, as a run of the flow of its recipe.
+
+    Prefect shows the parameters that it was made from; what is too large to be shown is in ``run.json``.
+    """
+    run, shown = plan.run, _shown(overrides, plan.run.output)
     with planned(plan):
         if own := OWN_FLOWS.get(run.recipe):
-            return own(run.source, run.output, params_file, overrides, update)
-        return run_dataset(run.recipe, run.source, run.output, params_file, overrides, update)
+            return own(run.source, run.output, params_file, shown, update)
+        return run_dataset(run.recipe, run.source, run.output, params_file, shown, update)
+
+
+def _shown(overrides: dict[str, Any] | None, output: str) -> dict[str, Any] | None:
+    """Overrides as Prefect takes them: the values of a flow run may have half a megabyte in all."""
+    if overrides is None or len(json.dumps(overrides, default=str)) < LARGEST_SHOWN:
+        return overrides
+    return {
+        name: value if len(json.dumps(value, default=str)) < LONGEST_SHOWN else f"see {join_url(output, RUN_FILE)}"
+        for name, value in list(overrides.items())[:MOST_SHOWN]
+    }

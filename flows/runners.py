@@ -1,6 +1,8 @@
 """Where the tasks of a run are executed: threads, processes of this host, or the processes of a Dask cluster."""
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -13,6 +15,8 @@ from flows.ledger import collect
 from gan_core.errors import ParamsError
 from gan_core.params import RunParams
 from gan_core.runs.run import Run
+from gan_core.runs.stopping import check_stop
+from tasks.processes import make_flag, prepare_process
 from tasks.shards import Done, stage_task
 from tasks.skip import skip
 
@@ -28,7 +32,8 @@ def make_runner(params: RunParams) -> Runner:
     number of workers.
     """
     if params.runner == "processes":
-        return ProcessPoolTaskRunner(max_workers=params.workers)
+        flag = make_flag()
+        return ProcessPoolTaskRunner(max_workers=params.workers, initializer=prepare_process, initargs=(flag,))
     if params.runner == "dask":
         return _dask(params)
     return ThreadPoolTaskRunner(max_workers=params.workers)
@@ -37,12 +42,33 @@ def make_runner(params: RunParams) -> Runner:
 def run_shards(run: Run) -> list[Done]:
     """Send each shard through the tasks of the run's stages, where it isn't finished; return what was done, in order.
 
-    Raises the first error of a shard when all others have ended.
+    Raises the first error of a shard when all others have ended, and ``Stopped`` if the work is asked to stop.
     """
-    with make_runner(run.params.run) as runner:
-        looks = [runner.submit(skip, {"run": part, "shards": _names(part)}) for part in _split(run, SHARDS_PER_LOOK)]
-        finished = [done for look in looks for done in look.result()]
-        return collect(run, finished, list(submit_shards(run, runner, finished)))
+    with ExitStack() as stack:
+        with deaf_to_interrupts():
+            runner = stack.enter_context(make_runner(run.params.run))
+            parts = _split(run, SHARDS_PER_LOOK)
+            looks = [runner.submit(skip, {"run": part, "shards": _names(part)}) for part in parts]
+        finished = [done for look in looks for done in _result(look)]
+        with deaf_to_interrupts():
+            futures = list(submit_shards(run, runner, finished))
+        return collect(run, finished, futures)
+
+
+def _result(look: PrefectFuture[list[Done]]) -> list[Done]:
+    look.wait()
+    check_stop()
+    return look.result()
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Let threads and processes that are started in the block be spared by Ctrl-C, which is this thread's matter."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def submit_shards(

@@ -160,9 +160,11 @@ def find(name: str) -> Running | None:
     """Return the service that this project started, if its process is still that one."""
     try:
         running = Running(**json.loads((FOLDER / f"{name}.json").read_text()))
+        if running.command[1:] != _arguments(name, running.port) or running.pid <= 1:
+            return None  # not what this project starts: nothing in this file may end another process
         process = psutil.Process(running.pid)
         same = process.cmdline() == running.command and process.status() != psutil.STATUS_ZOMBIE
-    except (FileNotFoundError, ValueError, TypeError, psutil.Error):
+    except (FileNotFoundError, IsADirectoryError, ValueError, TypeError, RecursionError, psutil.Error):
         return None
     return running if same else None
 
@@ -197,7 +199,7 @@ def stop(name: str) -> Running | None:
 def _launch(name: str) -> Running:
     service = SERVICES[name]
     port = _free_port(service.port)
-    command = [sys.executable, "-m", *service.command.format(port=port).split()]
+    command = [sys.executable, *_arguments(name, port)]
     with (FOLDER / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -211,6 +213,10 @@ def _launch(name: str) -> Running:
     running = Running(process.pid, command, port)
     (FOLDER / f"{name}.json").write_text(json.dumps(asdict(running)))
     return running
+
+
+def _arguments(name: str, port: int) -> list[str]:
+    return ["-m", *SERVICES[name].command.format(port=port).split()]
 
 
 def _await_command_line(pid: int) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gan_core.errors import DataError, near_matches
+from gan_core.runs.clearing import withdraw
 from gan_core.runs.run import PENDING, RUN_FILE, Run, load_run
-from gan_core.storage.atomic import remove
-from gan_core.storage.receipts import ABSENT, receipt_path
+from gan_core.storage.receipts import ABSENT
 from gan_core.storage.shards import read_rows
 from gan_core.storage.urls import base_name, exists, join_url, open_fs
 
@@ -88,7 +88,7 @@ def find_failed(run: Run, reason: str) -> list[tuple[str, str]]:
 def invalidate(run: Run, shards: Iterable[tuple[str, str]]) -> None:
     """Remove the receipts of shards, given as (stage, shard): the next run makes these again, and no others."""
     for stage, shard in shards:
-        remove(receipt_path(run.shard(stage, shard)))
+        withdraw(run.output, stage, shard)
 
 
 def _last_finished(run: Run, shard: str) -> str | None:

@@ -11,24 +11,28 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
+from gan_core.errors import UserError
 from gan_core.precision import prepare_worker
 from gan_core.recipes.base import Plan, plan_run, recipe_of
 from gan_core.report.finish import Result, finish_run
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import Stage
+from gan_core.runs.stopping import STOPPED_EXIT_CODE, Stopped, stoppable
 
 
 def run_plain(plan: Plan) -> dict[str, float]:
     """Take every shard through every stage on ``run.workers`` threads, one torch thread each; return the metrics.
 
-    Finished shards are skipped by their receipts. The first error ends the run; what is finished stays.
+    Finished shards are skipped by their receipts. The first error ends the run; what is finished stays. Raises
+    ``DataError`` if another command makes the run, and ``Stopped`` between two batches if the work is asked to stop.
     """
-    run = plan.begin()
-    own = threading.local()
-    with ThreadPoolExecutor(run.params.run.workers, initializer=_set_up, initargs=(run, own)) as workers:
-        results = list(workers.map(_chain(run, own), run.shards))
-    return finish_run(run, chain.from_iterable(results))
+    with plan.held():
+        run = plan.begin()
+        own = threading.local()
+        with ThreadPoolExecutor(run.params.run.workers, initializer=_set_up, initargs=(run, own)) as workers:
+            results = list(workers.map(_chain(run, own), run.shards))
+        return finish_run(run, chain.from_iterable(results))
 
 
 def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:
@@ -56,14 +60,23 @@ def _chain(run: Run, own: threading.local) -> Callable[[str], list[Result]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the chain of ``params.yaml`` and write its metrics where asked."""
+    """Run the chain of ``params.yaml`` and write its metrics where asked.
+
+    A mistake in the input, or another command that makes the run, is one line on stderr and exit code 2; Ctrl-C is 130.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source")
     parser.add_argument("output")
     parser.add_argument("--metrics", type=Path, help="JSON file for the metrics")
     parser.add_argument("--plot", type=Path, help="JSON file for the same numbers, one record a picture")
     options = parser.parse_args(arguments)
-    metrics = run_plain(plan_run(options.source, options.output, update=True))
+    try:
+        with stoppable():
+            metrics = run_plain(plan_run(options.source, options.output, update=True))
+    except UserError as error:
+        parser.exit(2, f"error: {error}\n")
+    except Stopped as stopped:
+        parser.exit(STOPPED_EXIT_CODE, f"{stopped}\n")
     for path, content in ((options.metrics, metrics), (options.plot, by_picture(metrics))):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

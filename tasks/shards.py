@@ -5,16 +5,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar, cast
 
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Cancelled
 
+from gan_core.errors import UserError
 from gan_core.precision import prepare_worker
 from gan_core.recipes.base import recipe_of
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import find_finished, run_stage
 from gan_core.runs.stage import Stage
+from gan_core.runs.stopping import Stopped, check_stop, stop_requested
 from gan_core.storage.receipts import ABSENT, Receipt
 from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import is_store_error
@@ -23,6 +26,7 @@ from tasks.slots import concurrency_slot
 SAY_EVERY_S = 10.0
 SAY_REJECTED = 5
 _thread = threading.local()
+T = TypeVar("T")
 
 
 class Done(TypedDict):
@@ -37,12 +41,19 @@ class Done(TypedDict):
 
 
 def hide_success() -> None:
-    """Drop Prefect's line "Finished in state Completed()": tasks log more about themselves. Failures stay."""
+    """Drop Prefect's line "Finished in state Completed()": tasks log more about themselves. Failures stay.
+
+    So are the ends of tasks that were stopped dropped, which the command tells of once, and tracebacks of a user's
+    mistakes.
+    """
     logging.getLogger("prefect.task_runs").addFilter(_is_no_success)
 
 
 def _is_no_success(record: logging.LogRecord) -> bool:
-    return record.getMessage() != "Finished in state Completed()"
+    if record.exc_info and isinstance(record.exc_info[1], UserError):
+        record.exc_info = None
+    said = record.getMessage()
+    return said != "Finished in state Completed()" and not (stop_requested() and said.startswith("Finished in"))
 
 
 def is_infrastructure(task: Any, run: Any, state: Any) -> bool:
@@ -66,6 +77,19 @@ ONE_SHARD: dict[str, Any] = {
 def one_stage(stage: str, run: Run, shard: str) -> Done:
     """Take one shard through a stage unless its receipt is valid, and log the result."""
     hide_success()
+    return or_cancelled(lambda: _one_stage(stage, run, shard))
+
+
+def or_cancelled(work: Callable[[], T]) -> T:
+    """Return what ``work`` does, or where it is stopped the state in which its task ends then."""
+    try:
+        check_stop()
+        return work()
+    except Stopped as stopped:
+        return cast(T, Cancelled(message=str(stopped)))
+
+
+def _one_stage(stage: str, run: Run, shard: str) -> Done:
     say = get_run_logger().info
     with concurrency_slot(run.params.run.concurrency_limit):
         receipt = run_stage(_stage(stage, run), shard, run.output, _progress(say, run.rows[shard]))
@@ -94,6 +118,7 @@ def finished_shards(run: Run) -> list[Done]:
     """Return what is finished of the shards of ``run``, up to each shard's first stage with work to do."""
     done = []
     for shard in run.shards:
+        check_stop()
         for name in run.stages:
             receipt = find_finished(_stage(name, run), shard, run.output)
             if receipt is None:

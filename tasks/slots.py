@@ -18,6 +18,7 @@ from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from gan_core.errors import ParamsError
+from gan_core.runs.stopping import check_stop
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 # The slot of a killed task is free again after this; a living one loses its own when four renewals in a row fail.
@@ -31,7 +32,7 @@ BUSY_S = 60.0
 def concurrency_slot(limit: str) -> Iterator[None]:
     """Hold a slot of the limit of that name, waiting for one as long as it takes; an empty name needs none.
 
-    Raises ``ParamsError`` where there is no such limit.
+    Raises ``ParamsError`` where there is no such limit, and ``Stopped`` if the work is asked to stop meanwhile.
     """
     if not limit:
         yield
@@ -57,6 +58,7 @@ def _wait_for_slot(client: SyncPrefectClient, limit: str) -> UUID:
     """Ask until a slot is given, and return its lease; the pause between doubles from 0.1 to 1 s, less up to half."""
     pause, heard = FIRST_PAUSE_S, time.monotonic()
     while True:
+        check_stop()
         try:
             return _ask(client, limit)
         except httpx.HTTPStatusError as error:

@@ -1,9 +1,11 @@
 """The kind of a run, its recipe: stages, plan, summary and page. ``run.json`` names it, and every command uses it."""
 
 import json
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from gan_core.errors import DataError, ParamsError
@@ -12,9 +14,11 @@ from gan_core.params import Params, load_params
 from gan_core.registry import Registry
 from gan_core.runs.run import SOURCE, Run, begin_run, check_changes, check_folder
 from gan_core.runs.stage import Stage, build_stage
+from gan_core.runs.stopping import forget_stop, request_stop
 from gan_core.runs.summary import summarise
-from gan_core.storage.shards import list_shards, open_shard
-from gan_core.storage.urls import base_name
+from gan_core.storage.atomic import sweep_folder
+from gan_core.storage.holding import hold_folder
+from gan_core.storage.keys import check_rows
 
 
 def _nothing() -> None:
@@ -27,6 +31,36 @@ class Plan:
 
     run: Run
     write: Callable[[], None] = _nothing
+    update: bool = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only command that makes this run while the block runs; it is begun inside.
+
+        Raises ``DataError`` if another one does, and ``ParamsError`` if one has meanwhile begun a run that is not this
+        one. If a bucket's lease is lost, the work is asked to stop, and the error that ends it becomes a ``DataError``.
+        """
+        lost = threading.Event()
+
+        def lose() -> None:
+            lost.set()
+            request_stop()
+
+        with hold_folder(self.run.output, lose):
+            sweep_folder(self.run.output)
+            check_changes(self.run, self.update)
+            try:
+                yield
+            except BaseException:
+                if not lost.is_set():
+                    raise
+                raise DataError(
+                    f"another command has taken {self.run.output} over, because this one could not renew its lease: "
+                    "what it has finished is kept, see that the other one goes on"
+                ) from None
+            finally:
+                if lost.is_set():
+                    forget_stop()
 
     def begin(self) -> Run:
         """Write ``run.json`` and what the stages read, and return the run."""
@@ -59,7 +93,7 @@ class Recipe(ABC):
 
     def plan(self, params: Params, source: str, output: str) -> Plan:
         """Check dataset and networks; nothing is written. Raises ``UserError`` for the first thing that is wrong."""
-        rows = {base_name(shard): _count_rows(shard) for shard in list_shards(source)}
+        rows = check_rows(source)
         identities = {name: self.build_stage(name, params, source).identity() for name in self.stages(params)}
         return Plan(Run(params, source, output, rows, json.loads(json.dumps(identities)), self.name))
 
@@ -89,7 +123,7 @@ class Recipe(ABC):
 
         By default these are the row counts of the last stage and the metrics in its statistics.
         """
-        return summarise(run.output, run.stages[-1])
+        return summarise(run.output, run.stages[-1], run.shards)
 
 
 RECIPES: Registry[type[Recipe]] = Registry("recipe", "gan_core.recipes", Recipe)
@@ -128,12 +162,4 @@ def plan_params(params: Params, source: str, output: str, update: bool = False, 
     chosen = RECIPES.get(recipe)()
     plan = chosen.plan(chosen.complete(params), source, output)
     check_changes(plan.run, update)
-    return plan
-
-
-def _count_rows(shard: str) -> int:
-    with open_shard(shard) as file:
-        rows = int(file.metadata.num_rows)
-    if not rows:
-        raise DataError(f"{shard} has no rows: remove it or import the dataset again")
-    return rows
+    return replace(plan, update=update)

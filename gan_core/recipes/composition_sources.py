@@ -81,13 +81,17 @@ class Encoded(Sources):
             self.dataset, source = encoded.source, encoded.path("encode")
         self.shards = list_shards(source)
         self.keys, self.failed = [], {}
+        total = 0
         for shard in self.shards:
             _check_columns(shard)
             for rows in read_rows(shard, ["key", "status", "reason"]):
+                total += len(rows)
                 self.keys += [row["key"] for row in rows if row["status"] == "ok"]
                 self.failed |= {
                     row["key"]: f"{row['status']}: {row['reason']}" for row in rows if row["status"] != "ok"
                 }
+        if len(known := {*self.keys, *self.failed}) != total or None in known:
+            raise DataError(f"{source} has rows without a key, or two of one key: give each row a key of its own")
 
     def latents(self, keys: Sequence[str]) -> dict[str, Tensor]:
         wanted = set(keys)

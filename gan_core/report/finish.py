@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from gan_core.judges.domain import find_limits
@@ -11,8 +12,8 @@ from gan_core.report.report import REPORT, write_report
 from gan_core.runs.run import Run, describe_run
 from gan_core.runs.summary import SUMMARY_FILE, load_summary
 from gan_core.storage.atomic import write_bytes
-from gan_core.storage.receipts import canonical_json, code_version
-from gan_core.storage.urls import hash_file, join_url, read_bytes
+from gan_core.storage.receipts import canonical_json, code_version, read_json
+from gan_core.storage.urls import hash_file, join_url
 
 FINISHED_FILE = "finished.json"
 VERSION = 3
@@ -30,8 +31,9 @@ def finish_run(run: Run, results: Iterable[Result]) -> dict[str, float]:
     """
     digest = _digest(run, results)
     if _read(run.output) == _describe(run.output, digest):
-        metrics: dict[str, float] = load_summary(run.output)["metrics"]
-        return metrics
+        with suppress(ValueError):  # somebody has written another summary, and its hash down
+            metrics: dict[str, float] = load_summary(run.output)["metrics"]
+            return metrics
     metrics = recipe_of(run).summarise(run)
     write_report(run)
     finished = json.dumps(_describe(run.output, digest), indent=1) + "\n"
@@ -49,14 +51,14 @@ def _digest(run: Run, results: Iterable[Result]) -> str:
 def _describe(output: str, digest: str) -> dict[str, str]:
     try:
         files = {name: hash_file(join_url(output, name)) for name in (SUMMARY_FILE, REPORT)}
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return {}
     return {"results": digest} | files
 
 
-def _read(output: str) -> dict[str, str] | None:
+def _read(output: str) -> object:
+    """What is in ``finished.json``; it is only compared."""
     try:
-        finished: dict[str, str] = json.loads(read_bytes(join_url(output, FINISHED_FILE)))
+        return read_json(join_url(output, FINISHED_FILE))
     except (FileNotFoundError, ValueError):
         return None
-    return finished

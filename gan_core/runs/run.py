@@ -3,21 +3,44 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Self
 
-from fsspec.spec import AbstractFileSystem
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gan_core.errors import DataError, ParamsError
 from gan_core.params import Params, check_stored_params
-from gan_core.storage.atomic import write_bytes
-from gan_core.storage.receipts import Receipt, require_receipt, valid_receipt
-from gan_core.storage.urls import exists, join_url, open_fs, read_bytes
+from gan_core.runs.clearing import clear
+from gan_core.storage.atomic import is_leftover, write_bytes
+from gan_core.storage.names import check_name, check_shard_name
+from gan_core.storage.receipts import Receipt, read_json, require_receipt, valid_receipt
+from gan_core.storage.urls import base_name, exists, join_url, open_fs
 
 RUN_FILE = "run.json"
 PENDING = "pending.json"
 """The file with what is still to be logged to MLflow."""
 SOURCE = "source"
 """The name under which stages read the imported dataset."""
+ANEW = "choose another output folder, or move this one away"
+Name = Annotated[str, AfterValidator(check_name)]
+ShardName = Annotated[str, AfterValidator(check_shard_name)]
+
+
+class StoredRun(BaseModel):
+    """What ``run.json`` holds: names of shards and stages in it become paths, so that each is checked here."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    source: str
+    shards: dict[ShardName, Annotated[int, Field(ge=0)]]
+    params: dict[str, Any]
+    identities: dict[Name, dict[str, Any]]
+    recipe: str = ""
+
+    @model_validator(mode="after")
+    def _find_recipe(self) -> Self:
+        """Runs of version 0.1 do not name their recipe, but their stages tell."""
+        told = next((name for name in ("compose", "translate") if name in self.identities), "edit")
+        return self if self.recipe else self.model_copy(update={"recipe": told})
 
 
 @dataclass(frozen=True)
@@ -74,11 +97,12 @@ def check_changes(run: Run, update: bool = False) -> None:
     before = _read_run(run.output)
     if before is None:
         return
-    if (recipe := _recipe_of(before)) != run.recipe:
+    if before.recipe != run.recipe:
         raise ParamsError(
-            f"{run.output} holds a run of the recipe {recipe!r}, not {run.recipe!r}: choose another output folder"
+            f"{run.output} holds a run of the recipe {before.recipe[:80]!r}, not {run.recipe!r}: "
+            "choose another output folder"
         )
-    changes = [] if update else list(_changes(before, describe_run(run)))
+    changes = [] if update else list(_changes(before, run))
     if changes:
         raise ParamsError(
             f"{run.output} holds another run ({_few(changes)}): choose another output folder, or redo it with --update"
@@ -87,25 +111,9 @@ def check_changes(run: Run, update: bool = False) -> None:
 
 def begin_run(run: Run) -> None:
     """Write ``run.json``, first removing shards and stages of an earlier run that this one no longer has."""
-    fs, root = open_fs(run.output)
-    earlier = _read_run(run.output) or describe_run(run)
-    for stage in earlier["identities"]:
-        folder = f"{root}/{stage}"
-        if stage not in run.stages and fs.exists(folder):
-            _remove_folder(fs, folder)
-        for shard in earlier["shards"]:
-            if shard not in run.shards:
-                for path in fs.glob(f"{folder}/{shard}*"):
-                    fs.rm_file(path)
+    if (earlier := _read_run(run.output)) is not None:
+        clear(run.output, earlier.identities, earlier.shards, run.identities, run.rows)
     write_bytes(run.path(RUN_FILE), (json.dumps(describe_run(run), indent=1) + "\n").encode())
-
-
-def _remove_folder(fs: AbstractFileSystem, folder: str) -> None:
-    try:
-        fs.rm(folder, recursive=True)
-    except OSError:  # S3 servers of other makers refuse to delete many objects at once
-        for path in fs.find(folder):
-            fs.rm_file(path)
 
 
 def is_run(folder: str) -> bool:
@@ -118,8 +126,8 @@ def load_run(output: str) -> Run:
     run = _read_run(output)
     if run is None:
         raise DataError(f"no run in {output}: make one with `edit-dataset run SOURCE {output}`")
-    params = check_stored_params(run["params"], output)
-    return Run(params, run["source"], output, run["shards"], run["identities"], _recipe_of(run))
+    params = check_stored_params(run.params, output)
+    return Run(params, run.source, output, run.shards, run.identities, run.recipe)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -139,7 +147,7 @@ def check_folder(source: str, output: str) -> None:
         )
     if fs.isfile(root):
         raise DataError(f"{output} is a file: choose a folder for the output")
-    if fs.exists(root) and fs.ls(root) and not is_run(output):
+    if fs.exists(root) and not is_run(output) and not all(is_leftover(base_name(p)) for p in fs.ls(root, detail=False)):
         raise DataError(f"{output} is not empty and holds no run: choose another folder for the output")
 
 
@@ -154,31 +162,27 @@ def describe_run(run: Run) -> dict[str, Any]:
     }
 
 
-def _recipe_of(run: dict[str, Any]) -> str:
-    """The recipe of a stored run; those of version 0.1 do not name it, but their stages tell."""
-    told: str | None = run.get("recipe")
-    return told or next((name for name in ("compose", "translate") if name in run["identities"]), "edit")
-
-
-def _read_run(output: str) -> dict[str, Any] | None:
+def _read_run(output: str) -> StoredRun | None:
+    url = join_url(output, RUN_FILE)
     try:
-        run: dict[str, Any] = json.loads(read_bytes(join_url(output, RUN_FILE)))
+        return StoredRun.model_validate(read_json(url))
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise DataError(
-            f"{join_url(output, RUN_FILE)} is damaged: delete it to start over, or choose another folder"
-        ) from None
-    return run
+    except ValidationError as error:
+        what = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in what["loc"])
+        raise DataError(f"{url} is damaged ({place[:80]}: {what['msg'][:200]}): {ANEW}") from None
+    except ValueError as error:
+        raise DataError(f"{url} is damaged ({error}): {ANEW}") from None
 
 
-def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
-    if before["source"] != after["source"]:
-        yield f"source: {before['source']} → {after['source']}"
-    for shard in before["shards"]:
-        if shard not in after["shards"]:
+def _changes(before: StoredRun, after: Run) -> Iterator[str]:
+    if before.source != after.source:
+        yield f"source: {before.source} → {after.source}"
+    for shard in before.shards:
+        if shard not in after.rows:
             yield f"{shard} is no longer in the source"
-    old, new = flatten(before["identities"]), flatten(after["identities"])
+    old, new = flatten(before.identities), flatten(after.identities)
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             yield f"{name}: {_short(old.get(name))} → {_short(new.get(name))}"

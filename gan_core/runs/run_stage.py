@@ -13,6 +13,7 @@ from gan_core.device import compute_on
 from gan_core.errors import DataError
 from gan_core.rows import Progress, Rejected, Row
 from gan_core.runs.stage import Stage
+from gan_core.runs.stopping import check_stop
 from gan_core.storage.atomic import exclusive, sweep_temporary
 from gan_core.storage.images import ImageError
 from gan_core.storage.receipts import (
@@ -38,8 +39,8 @@ def run_stage(stage: Stage, shard: str, output: str | Path, progress: Progress |
     ``shard`` is a file name (``shard-00000.parquet``). ``progress`` is called with the number of rows just done. Rows
     that are not ``ok`` are passed on with their status, ``ok`` rows with their flag. Returns the receipt (``reused``
     says that nothing was done). Raises ``DataError`` for inputs that are missing, damaged, empty or don't match, when
-    another process writes the same shard, and when the disk is full; other errors of the stage are raised as they are,
-    and nothing is written.
+    another process writes the same shard, and when the disk is full, and ``Stopped`` between two batches if the work
+    is asked to stop; other errors of the stage are raised as they are, and nothing is written.
     """
     target = stage_shard(stage, shard, output)
     inputs = _input_urls(stage, shard, output)
@@ -97,6 +98,7 @@ def _make(stage: Stage, inputs: dict[str, str], target: str, draft: Receipt, cou
     stage.finished = count.finished
     with ShardWriter(target, stage.fields) as writer:
         for rows in _joined(inputs, max(stage.batch_size, 1)):
+            check_stop()
             writer.write(_advance(stage, rows))
             count.written(len(rows))
         if writer.rows != expected:
@@ -256,6 +258,7 @@ class _Count:
         self.early = 0
 
     def finished(self, rows: int) -> None:
+        check_stop()
         self.early += rows
         self._tell(rows)
 

@@ -5,25 +5,39 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from gan_core.metrics.base import METRICS, Summary
 from gan_core.metrics.names import normal_name
 from gan_core.metrics.statistics import merge_all
 from gan_core.storage.atomic import write_bytes
-from gan_core.storage.receipts import read_statistics, require_receipt
+from gan_core.storage.receipts import read_json, read_statistics, require_receipt
 from gan_core.storage.shards import list_shards
-from gan_core.storage.urls import join_url, read_bytes
+from gan_core.storage.urls import join_url
 
 SUMMARY_FILE = "summary.json"
 
 
-def summarise(output: str, stage: str) -> dict[str, float]:
+class StoredSummary(BaseModel):
+    """What is read of ``summary.json``."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    metrics: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+    omitted: dict[str, str]
+    rows: dict[str, Annotated[int, Field(ge=0)]]
+
+
+def summarise(output: str, stage: str, names: Iterable[str] | None = None) -> dict[str, float]:
     """Merge the statistics of a stage of the run in ``output``, write ``summary.json`` there and return its metrics.
 
-    Raises ``DataError`` for a shard that isn't finished.
+    ``names`` are those of its shards; without them it is all that lie there. Raises ``DataError`` for a shard that
+    isn't finished.
     """
-    shards = list_shards(join_url(output, stage))
+    folder = join_url(output, stage)
+    shards = list_shards(folder) if names is None else [join_url(folder, name) for name in names]
     rows, flags = count_rows(shards, stage)
     merged = merge_all(read_statistics(shard) for shard in shards)
     total = Summary()
@@ -75,8 +89,11 @@ def add_to_summary(output: str, more: Mapping[str, Any], flags: Mapping[str, int
 
 
 def load_summary(output: str) -> dict[str, Any]:
-    """Return what ``write_summary`` wrote, with today's names; raises ``FileNotFoundError`` before that."""
-    summary: dict[str, Any] = json.loads(read_bytes(join_url(output, SUMMARY_FILE)))
+    """Return what ``write_summary`` wrote, with today's names.
+
+    Raises ``FileNotFoundError`` before that, and ``ValueError`` for a file with something else in it.
+    """
+    summary = StoredSummary.model_validate(read_json(join_url(output, SUMMARY_FILE))).model_dump()
     named = {part: {normal_name(n): v for n, v in summary[part].items()} for part in ("metrics", "omitted")}
     return summary | named
 

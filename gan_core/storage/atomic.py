@@ -4,16 +4,19 @@ A local file is written under a temporary name in the same folder, synced and re
 other file systems the file is written to the local disk and uploaded in one piece, so a failure uploads nothing.
 
 If two processes write one local shard, the second finds the ``flock`` of the first and stops with a ``DataError``. The
-kernel releases the lock when its owner dies, so a lock is never stale. Object stores have no such lock: the last commit
-wins, and readers reject a shard whose receipt does not match its data.
+kernel releases the lock when its owner dies, so a lock is never stale; temporary files are locked in the same way while
+they are written. Object stores have no such lock: the last commit wins, and readers reject a shard whose receipt does
+not match its data.
 """
 
 import errno
 import fcntl
 import hashlib
 import os
+import re
 import socket
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +40,9 @@ _ADVICE = {
     errno.EISDIR: "a folder is where the file should be: move it away",
     errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
 }
+FOLDER_LOCK = ".run.lock"
+"""The lock of a whole folder, see ``gan_core.storage.holding``."""
+_TEMPORARY = re.compile(r"\.(.*)\.\d+-[0-9a-f]+\.tmp", re.DOTALL)
 
 
 class HashingFile:
@@ -121,11 +127,36 @@ def remove(url: str | Path) -> None:
 
 
 def sweep_temporary(url: str | Path) -> None:
-    """Delete temporary files of killed writers of ``url`` and its side files; call it under ``exclusive(url)``."""
+    """Delete temporary files of killed writers of ``url`` and its side files."""
     if is_local(url):
         path = Path(open_fs(url)[1])
-        for left in path.parent.glob(f".{path.name}*.tmp"):
+        sweep_folder(path.parent, path.name)
+
+
+def sweep_folder(folder: str | Path, prefix: str = "") -> None:
+    """Delete temporary files that killed writers have left in a folder, of files whose names begin with ``prefix``."""
+    if not is_local(folder) or not (path := Path(open_fs(folder)[1])).is_dir():
+        return
+    for left in path.iterdir():
+        written = _TEMPORARY.fullmatch(left.name)
+        if written and written[1].startswith(prefix) and left.is_file() and not _is_being_written(left):
             left.unlink(missing_ok=True)
+
+
+def is_leftover(name: str) -> bool:
+    """Tell whether a file of this name is one that a killed writer leaves: a temporary file, or a lock of a folder."""
+    return name == FOLDER_LOCK or _TEMPORARY.fullmatch(name) is not None
+
+
+def _is_being_written(temporary: Path) -> bool:
+    try:
+        with temporary.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:  # its writer lives, or nobody can tell here
+        return True
+    return False
 
 
 @contextmanager
@@ -135,7 +166,13 @@ def exclusive(url: str | Path) -> Iterator[None]:
         yield
         return
     path = Path(open_fs(url)[1])
-    lock = path.with_name(f".{path.name}.lock")
+    with locked(path.with_name(f".{path.name}.lock"), url):
+        yield
+
+
+@contextmanager
+def locked(lock: Path, url: str | Path) -> Iterator[None]:
+    """Hold the file ``lock``, which stands for ``url``; raises ``DataError`` that names its owner if it has one."""
     with explain_os_errors(url):
         lock.parent.mkdir(parents=True, exist_ok=True)
         handle = _take_lock(lock, url)
@@ -144,6 +181,12 @@ def exclusive(url: str | Path) -> Iterator[None]:
     finally:
         lock.unlink(missing_ok=True)
         os.close(handle)
+
+
+def describe_process() -> str:
+    """Say which process this is and what time it is: the owner of a lock, and since when."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    return f"process {os.getpid()} on {socket.gethostname()} since {now}"
 
 
 @contextmanager
@@ -163,6 +206,8 @@ def _local_commit(path: str) -> Iterator[HashingFile]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
         with open(temporary, "xb") as raw, _discarding(HashingFile(raw)) as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
             raw.flush()
             os.fsync(raw.fileno())
@@ -214,7 +259,7 @@ def _take_lock(lock: Path, url: str | Path) -> int:
             ) from None
         if _is_still_there(lock, handle):
             os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+            os.pwrite(handle, describe_process().encode(), 0)
             return handle
         os.close(handle)
 

@@ -5,14 +5,17 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gan_core.errors import DataError
 from gan_core.storage.atomic import remove, write_bytes
+from gan_core.storage.shards import count_rows
 from gan_core.storage.urls import exists, hash_file, read_bytes
 
 ABSENT = "it is not there"
@@ -34,15 +37,33 @@ class Receipt(BaseModel):
     key: str
     input_keys: dict[str, str]
     output_sha256: str
-    rows: dict[str, int]
-    flags: dict[str, int] = {}
-    seconds: float
+    rows: dict[str, Annotated[int, Field(ge=0)]]
+    flags: dict[str, Annotated[int, Field(ge=0)]] = {}
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     statistics_sha256: str | None = None
     code_version: str
     identity: dict[str, object]
     why: str = ""
     device: str = "cpu"
     reused: bool = Field(default=False, exclude=True)
+
+
+_UNREADABLE = (ValidationError, UnicodeDecodeError, IsADirectoryError)
+
+
+def read_json(url: str | Path) -> Any:
+    """Return what a small JSON file of ours holds.
+
+    Raises ``FileNotFoundError`` if there is none, and ``ValueError`` of a few words for what can't be read as JSON.
+    """
+    try:
+        return json.loads(read_bytes(url))
+    except IsADirectoryError:
+        raise ValueError("it is a folder") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(str(error)[:200]) from None
 
 
 def receipt_path(shard: str | Path) -> str:
@@ -65,10 +86,15 @@ def canonical_json(value: object) -> str:
 
 def code_version(stage_version: int) -> str:
     """Return ``<version of this package>/<version of the stage>``, part of every content key."""
+    return f"{_package_version()}/{stage_version}"
+
+
+@cache
+def _package_version() -> str:
     try:
-        return f"{version('edit-dataset')}/{stage_version}"
+        return version("edit-dataset")
     except PackageNotFoundError:
-        return f"source/{stage_version}"
+        return "source"
 
 
 def content_key(stage: str, code: str, identity: Mapping[str, object], input_keys: Mapping[str, str]) -> str:
@@ -83,16 +109,26 @@ def write_receipt(shard: str | Path, receipt: Receipt) -> None:
     write_bytes(receipt_path(shard), (receipt.model_dump_json(indent=1, exclude=left_out) + "\n").encode())
 
 
+def read_receipt(shard: str | Path) -> Receipt | None:
+    """Return what a shard's receipt says, valid or not; None if there is none that can be read."""
+    try:
+        return Receipt.model_validate_json(read_bytes(receipt_path(shard)))
+    except (FileNotFoundError, *_UNREADABLE):
+        return None
+
+
 def valid_receipt(shard: str | Path, key: str | None = None) -> tuple[Receipt | None, str]:
     """Return a shard's receipt if it matches the data, the statistics and ``key``, else ``None`` and the reason."""
     try:
         receipt = Receipt.model_validate_json(read_bytes(receipt_path(shard)))
     except FileNotFoundError:
         return None, "it has no receipt" if exists(shard) else ABSENT
-    except (ValidationError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None, "its receipt is damaged"
     if key is not None and receipt.key != key:
         return None, "its inputs or params have changed"
+    if key is not None and _is_altered(receipt):
+        return None, "its receipt was altered"
     return (None, why) if (why := _mismatch(shard, receipt)) else (receipt, "")
 
 
@@ -106,9 +142,8 @@ def require_receipt(shard: str | Path, what_to_do: str) -> Receipt:
 
 def explain_change(shard: str | Path, identity: Mapping[str, object], input_keys: Mapping[str, str], code: str) -> str:
     """Describe how a shard's receipt differs from the requested work; empty if it doesn't, or if there is none."""
-    try:
-        old = Receipt.model_validate_json(read_bytes(receipt_path(shard)))
-    except (FileNotFoundError, ValidationError):
+    old = read_receipt(shard)
+    if old is None:
         return ""
     new = {"identity": dict(identity), "inputs": dict(input_keys), "code": code}
     before = {"identity": old.identity, "inputs": old.input_keys, "code": old.code_version}
@@ -148,18 +183,34 @@ def read_statistics(shard: str | Path) -> dict[str, np.ndarray]:
         raise DataError(f"{statistics_path(shard)} is damaged ({error}): delete it and run again") from None
 
 
+def _is_altered(receipt: Receipt) -> bool:
+    """Whether stage, code, identity or inputs are not those that the content key was made from."""
+    try:
+        key = content_key(receipt.stage, receipt.code_version, receipt.identity, receipt.input_keys)
+    except (ValueError, RecursionError):  # NaN in the identity, or lists in lists in lists
+        return True
+    return key != receipt.key
+
+
 def _mismatch(shard: str | Path, receipt: Receipt) -> str:
     try:
         if hash_file(shard) != receipt.output_sha256:
             return "its data has changed since the receipt was written"
+        rows, flags = count_rows(shard, flagged=bool(receipt.flags))
     except FileNotFoundError:
         return "its data is gone"
+    except IsADirectoryError:
+        return "a folder is where its data should be"
+    except DataError:
+        return "its data is not a shard"
+    if receipt.rows != rows or receipt.flags not in ({}, flags):  # version 0.1 and importers wrote no flags
+        return "the row counts in its receipt are not those of its data"
     if receipt.statistics_sha256 is None:
         return ""
     try:
         same = hash_file(statistics_path(shard)) == receipt.statistics_sha256
         return "" if same else "its statistics have changed since the receipt was written"
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return "its statistics are gone"
 
 

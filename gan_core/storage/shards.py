@@ -5,9 +5,11 @@ every file). Reading and writing hold one row group in memory.
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import ArrayLike
 
 from gan_core.errors import DataError
@@ -167,6 +170,58 @@ def open_shard(url: str | Path) -> Iterator[pq.ParquetFile]:
         raise DataError(f"no shard at {url}") from None
     with file, explain_damage(url):
         yield pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+
+
+def count_rows(url: str | Path, flagged: bool = True) -> tuple[dict[str, int], dict[str, int]]:
+    """Count a shard's rows by status, and if they may be ``flagged`` those that are ``ok`` by flag.
+
+    Where all rows of a group have one status the file's footer tells it. An unchanged local file is not read again.
+    Raises ``DataError`` for what is no shard, and ``FileNotFoundError``.
+    """
+    fs, path = open_fs(url)
+    if not isinstance(fs, LocalFileSystem):
+        with fs.open(path, "rb") as file:
+            rows, flags = _count(url, file, flagged)
+    else:
+        seen = os.stat(path)
+        rows, flags = _count_unchanged(path, flagged, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+    return dict(rows), dict(flags)
+
+
+@lru_cache(maxsize=1 << 16)
+def _count_unchanged(path: str, flagged: bool, *_stamp: int) -> tuple[Counter[str], Counter[str]]:
+    with pa.OSFile(path) as file:
+        return _count(path, file, flagged)
+
+
+def _count(url: str | Path, opened: Any, flagged: bool) -> tuple[Counter[str], Counter[str]]:
+    rows: Counter[str] = Counter()
+    flags: Counter[str] = Counter()
+    with explain_damage(url):
+        file = pq.ParquetFile(opened, pre_buffer=False)
+        if missing := {"status", "reason"} - set(file.schema_arrow.names):
+            raise DataError(f"{url} has no column {', '.join(sorted(missing))}")
+        for group in range(file.num_row_groups):
+            status = None if flagged else _only_status(file.metadata.row_group(group))
+            if status is not None:
+                rows[status] += file.metadata.row_group(group).num_rows
+                continue
+            table = file.read_row_group(group, columns=["status", "reason"], use_threads=False)
+            statuses, reasons = table["status"].to_pylist(), table["reason"].to_pylist()
+            rows.update(statuses)
+            flags.update(r.partition(":")[0] for s, r in zip(statuses, reasons, strict=True) if s == "ok" and r)
+    return rows, flags
+
+
+def _only_status(group: pq.RowGroupMetaData) -> str | None:
+    """The status that all rows of a group have, if its statistics say that."""
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema == "status":
+            known = column.statistics
+            one = known is not None and known.has_min_max and not known.null_count and known.min == known.max
+            return str(known.min) if one else None
+    return None
 
 
 def read_rows(url: str | Path, columns: Sequence[str] | None = None, batch_size: int = 100) -> Iterator[list[Row]]:

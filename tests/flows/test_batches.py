@@ -1,5 +1,8 @@
 """Batches handed out: signs of life, lost ones handed out again, failed ones told, and receipts as the result."""
 
+import logging
+import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +14,12 @@ from prefect.states import Completed, Crashed, Failed, Pending, Running, Schedul
 
 from flows import batches
 from flows.batches import Batch, _follow, _lost, beat_path, beating
+from gan_core.errors import DataError
 from gan_core.params import Params
+from gan_core.recipes.base import plan_run
 from gan_core.runs.run import Run
+from gan_core.runs.stopping import Stopped, check_stop, forget_stop, request_stop, stop_requested
+from gan_core.storage.atomic import FOLDER_LOCK
 
 JOB = Run(Params(), "ds", "out", {"shard-00000.parquet": 3}, {"align": {}})
 
@@ -107,8 +114,43 @@ def answering(monkeypatch: pytest.MonkeyPatch, state: Any) -> list[Any]:
         def read_flow_run(self, _: object) -> SimpleNamespace:
             return SimpleNamespace(state=state)
 
-        def set_flow_run_state(self, _: object, state: Any, force: bool) -> None:
+        def set_flow_run_state(self, _: object, state: Any, force: bool = False) -> None:
             told.append(state)
 
     monkeypatch.setattr(batches, "get_client", lambda **_: Client())
     return told
+
+
+def test_a_batch_stops_when_somebody_else_holds_its_run(
+    project: Path, tiny_dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_run(tiny_dataset, "out", overrides={"tune.enabled": False}).begin()
+    monkeypatch.setattr(batches, "BEAT_S", 0.01)
+
+    def work(part: Run) -> None:
+        Path("out", FOLDER_LOCK).write_text("process 2 on there since later")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            check_stop()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(batches, "run_shards", work)
+    monkeypatch.setattr(batches, "beating", partial(beating, every=0.01))
+    Path("out", FOLDER_LOCK).write_text("process 1 on here since now")
+    with pytest.raises(DataError, match="out is no longer held by the command that handed this batch out"):
+        batches.edit_shards.fn("out", ["shard-00000.parquet"])
+    assert not stop_requested()
+
+
+def test_children_are_cancelled_when_their_parent_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "POLL_S", 0.0)
+    monkeypatch.setattr(batches, "_start", lambda *_: batch())
+    monkeypatch.setattr(batches, "get_run_logger", lambda: logging.getLogger())
+    told = answering(monkeypatch, Running())
+    request_stop()
+    try:
+        with pytest.raises(Stopped):
+            batches.hand_out(JOB)
+    finally:
+        forget_stop()
+    assert [state.name for state in told] == ["Cancelling"]

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from flows import doctor, servers
+from flows import doctor, operations, run_dataset, servers
 from flows.doctor import Check, examine
 from flows.inspection import describe
 from flows.status import DAMAGED, DONE, WAITING, WRITING, describe_runs, find_failed, find_runs, invalidate, read_state
-from gan_core.errors import DataError
+from gan_core.errors import DataError, ParamsError, UserError
 from gan_core.params import load_params
-from gan_core.recipes.base import plan_run
+from gan_core.recipes.base import Plan, plan_run
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import build_stage
 from gan_core.storage.receipts import require_receipt, write_receipt
+from gan_core.storage.shards import BASE_NAMES, ShardWriter, open_shard, read_rows
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"tune.enabled": False, "edits": []}
@@ -54,7 +55,13 @@ def test_status_tells_shards_by_state_and_rows_by_reason(run: Run) -> None:
 def test_flags_of_rows_that_went_on_are_counted(run: Run) -> None:
     shard = "runs/a/encode/shard-00000.parquet"
     receipt = require_receipt(shard, "")
-    write_receipt(shard, receipt.model_copy(update={"flags": {"diverged": 1}}))
+    rows = [row for part in read_rows(shard) for row in part]
+    with open_shard(shard) as file:
+        fields = [field for field in file.schema_arrow if field.name not in BASE_NAMES]
+    rows[0]["reason"] = "diverged: too far"
+    with ShardWriter(shard, fields) as writer:
+        writer.write(rows)
+    write_receipt(shard, receipt.model_copy(update={"flags": {"diverged": 1}, "output_sha256": writer.sha256}))
     assert "  rows     7 ok (1 diverged), 1 not_an_image (align)" in list(describe_runs("runs"))
     assert any(
         line.startswith("  encode   1 shards, 3 rows, 2 ok, 1 not_an_image, 1 of") for line in describe("runs/a")
@@ -81,6 +88,53 @@ def test_failed_rows_are_made_again_with_their_shards_and_no_others(run: Run) ->
     assert {path for path, when in before.items() if Path(path).stat().st_mtime_ns != when} == {
         "runs/a/align/shard-00000.parquet"
     }
+
+
+def receipts() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path("runs/a").rglob("*.receipt.json")}
+
+
+def test_nothing_is_withdrawn_before_the_run_is_handed_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = receipts()
+
+    def gone(_: object) -> None:
+        raise UserError("no server")
+
+    monkeypatch.setattr(servers, "connect", gone)
+    with pytest.raises(UserError, match="no server"):
+        operations.retry_failed("runs/a", "not_an_image")
+    assert receipts() == before
+    monkeypatch.setattr(servers, "connect", lambda _: None)
+    begun: list[set[str]] = []
+
+    def start(plan: Plan, *_: object, **__: object) -> None:
+        assert receipts() == before
+        plan.begin()
+        begun.append(before.keys() - receipts().keys())
+
+    monkeypatch.setattr(run_dataset, "start", start)
+    operations.retry_failed("runs/a", "not_an_image")
+    first = "shard-00000.parquet.receipt.json"
+    assert begun == [{f"runs/a/{stage}/{first}" for stage in ("align", "encode")}]
+
+
+def test_a_run_with_other_networks_is_not_tried_again(run: Run) -> None:
+    path, before = Path("runs/a/run.json"), receipts()
+    stored = json.loads(path.read_text())
+    stored["identities"]["encode"]["encoder_sha256"] = "another"
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ParamsError, match=r"runs/a holds another run \(encode.encoder_sha256: another"):
+        operations.retry_failed("runs/a", "not_an_image", only_invalidate=True)
+    assert receipts() == before
+
+
+def test_what_prefect_cannot_show_is_left_in_the_record() -> None:
+    small = {"tune.steps": 3, "edits": [{"direction": "smile"}]}
+    assert run_dataset._shown(small, "out") == small and run_dataset._shown(None, "out") is None
+    shown = run_dataset._shown(small | {"compose.plan": ["x" * 100] * 9000}, "out")
+    assert shown == small | {"compose.plan": "see out/run.json"}
+    many = run_dataset._shown({f"models.{i}": "é" * 900 for i in range(5000)}, "out")
+    assert len(json.dumps(many)) < 512 * 1024 and len(many or {}) <= run_dataset.MOST_SHOWN
 
 
 def test_rows_are_looked_at_before_prefect_reads_its_settings() -> None:

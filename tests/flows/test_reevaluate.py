@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from flows import cli, reevaluate
 from flows.reevaluate import conclude, encoders_of, log_nights, reevaluate_nightly, today
 from gan_core.checkpoints.files import load_checkpoint, save_checkpoint
-from gan_core.errors import ParamsError
+from gan_core.errors import DataError, ParamsError
 from gan_core.nightly.evidence import Evidence
 from gan_core.nightly.history import Entry, Finding, Measured, read_history
 from gan_core.params import load_params
+from gan_core.storage.holding import hold_folder
 from tasks.tracking.client import TrackingError
 from tasks.tracking.registry import Registered, register_encoder
 from tests.conftest import write_dataset
@@ -93,6 +94,21 @@ def test_one_dataset_that_is_missing_does_not_hide_the_others(project: Path, mon
     assert ended.name == "Incomplete" and "missing/deeper" in ended.message
     (kept,) = json.loads(Path("nights/history.json").read_text())
     assert (kept["dataset"], kept["rows"], kept["reference"]) == ("there", "aa", "aa")
+
+
+@pytest.mark.parametrize("name", ["..", "../psp", ".psp", "a/b"])
+def test_a_registered_name_never_leads_out_of_the_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(reevaluate, "encoders_of", lambda *_: [Registered(name, "1", "psp", "e", "aa")])
+    monkeypatch.setattr(reevaluate, "measure", lambda *_, **__: pytest.fail("went on"))
+    with pytest.raises(DataError, match="can't name a file of a run"):
+        reevaluate._measure_night(["ds"], "nights", "params.yaml", None, "2026-11-20", False)
+
+
+def test_only_one_night_at_a_time_works_in_a_folder(project: Path) -> None:
+    with hold_folder("nights"), pytest.raises(DataError, match="nights is being written by process"):
+        reevaluate_nightly.fn(["ds"], "nights", date="2026-11-20")
 
 
 def test_without_mlflow_the_last_encoders_are_measured_and_logged_later(

@@ -59,6 +59,28 @@ def test_a_process_that_only_has_the_recorded_number_is_left_alone() -> None:
         innocent.communicate(b"\n")
 
 
+@pytest.mark.parametrize("more", [{}, {"pid": 1}, {"pid": -1}, {"pid": 0}, {"port": "8300"}, {"command": []}], ids=repr)
+def test_a_record_that_names_another_program_ends_nothing(more: dict[str, object]) -> None:
+    """Its number and command line are those of a living process, but not of a service of this project."""
+    innocent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        servers._await_command_line(innocent.pid)
+        servers.FOLDER.mkdir()
+        record = {"pid": innocent.pid, "command": [sys.executable, "-c", "input()"], "port": 8300} | more
+        (servers.FOLDER / "page.json").write_text(json.dumps(record))
+        assert servers.find("page") is None and servers.stop("page") is None
+        assert innocent.poll() is None
+    finally:
+        innocent.communicate(b"\n")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "", "[" * 100_000, '{"pid": "x", "command": 3, "port": 1}', "null"])
+def test_a_record_that_is_damaged_is_none(text: str) -> None:
+    servers.FOLDER.mkdir()
+    (servers.FOLDER / "page.json").write_text(text)
+    assert servers.find("page") is None
+
+
 def test_a_port_that_somebody_took_meanwhile_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

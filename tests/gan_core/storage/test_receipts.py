@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,23 +21,31 @@ from gan_core.storage.receipts import (
     write_receipt,
     write_statistics,
 )
+from gan_core.storage.shards import ShardWriter
 
+IDENTITY = {"size": 64, "models": {"generator": "g"}}
+INPUTS = {"source": "s"}
+KEY = content_key("align", code_version(1), IDENTITY, INPUTS)
 STATISTICS = {"fid/n": np.array(3), "fid/sum": np.arange(4.0), "swd": np.ones((2, 3), np.float32)}
 
 
 @pytest.fixture
 def shard(tmp_path: Path) -> Path:
     path = tmp_path / "shard-00000.parquet"
+    with ShardWriter(path, ()) as writer:
+        for key, status, reason in (("a", "ok", ""), ("b", "no_face", "none"), ("c", "ok", "diverged: too far")):
+            writer.write([{"key": key, "status": status, "reason": reason, "stage": "align"}])
     receipt = Receipt(
         stage="align",
-        key="k",
-        input_keys={"source": "s"},
-        output_sha256=write_bytes(path, b"data"),
+        key=KEY,
+        input_keys=INPUTS,
+        output_sha256=writer.sha256,
         rows={"ok": 2, "no_face": 1},
+        flags={"diverged": 1},
         seconds=0.5,
         statistics_sha256=write_statistics(path, STATISTICS),
         code_version=code_version(1),
-        identity={"size": 64, "models": {"generator": "g"}},
+        identity=IDENTITY,
         reused=True,
     )
     write_receipt(path, receipt)
@@ -44,7 +53,7 @@ def shard(tmp_path: Path) -> Path:
 
 
 def test_a_receipt_comes_back_and_does_not_store_reused(shard: Path) -> None:
-    receipt, why = valid_receipt(shard, "k")
+    receipt, why = valid_receipt(shard, KEY)
     assert why == "" and receipt is not None
     assert receipt.rows == {"ok": 2, "no_face": 1} and receipt.identity["size"] == 64 and not receipt.reused
     assert "reused" not in json.loads(Path(receipt_path(shard)).read_text())
@@ -52,6 +61,44 @@ def test_a_receipt_comes_back_and_does_not_store_reused(shard: Path) -> None:
 
 def _damage(shard: Path) -> None:
     Path(receipt_path(shard)).write_text(Path(receipt_path(shard)).read_text()[:-20])
+
+
+def _make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _alter(shard: Path, **fields: Any) -> None:
+    path = Path(receipt_path(shard))
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_data_that_is_no_shard_is_not_believed(shard: Path) -> None:
+    _alter(shard, output_sha256=write_bytes(shard, b"data"))
+    assert valid_receipt(shard) == (None, "its data is not a shard")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stage": "encode"},
+        {"identity": {}},
+        {"input_keys": {}},
+        {"code_version": "9/9"},
+        {"identity": {"a": float("nan")}},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_a_receipt_whose_key_is_of_other_work_is_not_believed(shard: Path, fields: dict[str, Any]) -> None:
+    _alter(shard, **fields)
+    assert valid_receipt(shard, KEY) == (None, "its receipt was altered")
+
+
+def test_receipts_without_flags_are_still_read(shard: Path) -> None:
+    path = Path(receipt_path(shard))
+    path.write_text(json.dumps({name: v for name, v in json.loads(path.read_text()).items() if name != "flags"}))
+    receipt, why = valid_receipt(shard, KEY)
+    assert receipt is not None and receipt.flags == {} and why == ""
 
 
 DAMAGES = {
@@ -62,8 +109,17 @@ DAMAGES = {
     "no receipt": (lambda s: Path(receipt_path(s)).unlink(), "has no receipt"),
     "no data": (lambda s: s.unlink(), "data is gone"),
     "nothing": (lambda s: [p.unlink() for p in s.parent.iterdir()], "is not there"),
-    "data edited": (lambda s: s.write_bytes(b"dat_"), "data has changed"),
-    "data grown": (lambda s: s.write_bytes(b"data "), "data has changed"),
+    "data edited": (lambda s: s.write_bytes(s.read_bytes().replace(b"too far", b"too_far")), "data has changed"),
+    "data grown": (lambda s: s.write_bytes(s.read_bytes() + b" "), "data has changed"),
+    "receipt a folder": (lambda s: _make_folder(Path(receipt_path(s))), "receipt is damaged"),
+    "data a folder": (lambda s: _make_folder(s), "a folder is where its data should be"),
+    "statistics a folder": (lambda s: _make_folder(Path(statistics_path(s))), "statistics are gone"),
+    "rows invented": (lambda s: _alter(s, rows={"ok": 3, "no_face": 1}), "row counts"),
+    "rows of another status": (lambda s: _alter(s, rows={"ok": 3}), "row counts"),
+    "rows gone": (lambda s: _alter(s, rows={}), "row counts"),
+    "rows below zero": (lambda s: _alter(s, rows={"ok": 4, "no_face": -1}), "receipt is damaged"),
+    "flags invented": (lambda s: _alter(s, flags={"diverged": 2}), "row counts"),
+    "seconds that are none": (lambda s: _alter(s, seconds=float("nan")), "receipt is damaged"),
     "no statistics": (lambda s: Path(statistics_path(s)).unlink(), "statistics are gone"),
     "statistics edited": (lambda s: Path(statistics_path(s)).write_bytes(b""), "statistics have changed"),
 }
@@ -71,10 +127,10 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_receipt_that_does_not_match_is_refused_with_the_reason(shard: Path, name: str) -> None:
-    assert valid_receipt(shard, "k")[0] is not None
+    assert valid_receipt(shard, KEY)[0] is not None
     damage, expected = DAMAGES[name]
     damage(shard)
-    receipt, why = valid_receipt(shard, "k")
+    receipt, why = valid_receipt(shard, KEY)
     assert receipt is None and expected in why
     with pytest.raises(DataError, match=f"{expected}.*: run the align stage again"):
         require_receipt(shard, "run the align stage again")
@@ -82,7 +138,7 @@ def test_a_receipt_that_does_not_match_is_refused_with_the_reason(shard: Path, n
 
 def test_another_key_is_refused(shard: Path) -> None:
     assert valid_receipt(shard, "other") == (None, "its inputs or params have changed")
-    assert require_receipt(shard, "").key == "k"
+    assert require_receipt(shard, "").key == KEY
 
 
 def test_a_change_is_told_down_to_the_key(shard: Path) -> None:

@@ -17,6 +17,7 @@ from gan_core.storage.shards import (
     IMAGE,
     UNFINISHED_IMPORT,
     ShardWriter,
+    count_rows,
     latent_type,
     list_shards,
     open_shard,
@@ -202,3 +203,35 @@ def test_reading_holds_one_row_group(tmp_path: Path) -> None:
     for _ in read_rows(tmp_path / "s.parquet", batch_size=2):
         peak = max(peak, pa.total_allocated_bytes() - before)
     assert peak < 80 << 20
+
+
+@pytest.mark.parametrize("place", ["local", "memory://counted/0.parquet"])
+@pytest.mark.parametrize("flagged", [True, False])
+def test_rows_are_counted_by_status_and_flag(tmp_path: Path, place: str, flagged: bool) -> None:
+    url = str(tmp_path / "0.parquet") if place == "local" else place
+    with ShardWriter(url, ()) as writer:
+        for i in range(250):  # three row groups, of which the second has one status only
+            status = "no_face" if i < 3 or i >= 240 else "ok"
+            writer.write(
+                [{"key": str(i), "status": status, "reason": "far: off" if i in (50, 249) else "", "stage": "a"}]
+            )
+    rows, flags = count_rows(url, flagged)
+    assert rows == {"no_face": 13, "ok": 237} == dict(writer.statuses)
+    assert flags == {"far": 1} or not flagged
+
+
+def test_counting_tells_what_is_no_shard(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        count_rows(tmp_path / "gone.parquet")
+    (tmp_path / "text.parquet").write_text("text")
+    with pytest.raises(DataError, match="is not a whole Parquet file"):
+        count_rows(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"key": ["a"]}), tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="has no column reason, status"):
+        count_rows(tmp_path / "other.parquet")
+    with ShardWriter(tmp_path / "changed.parquet", ()) as writer:
+        writer.write([{"key": "a", "status": "ok"}])
+    assert count_rows(tmp_path / "changed.parquet")[0] == {"ok": 1}
+    with ShardWriter(tmp_path / "changed.parquet", ()) as writer:
+        writer.write([{"key": "a", "status": "bad"}])
+    assert count_rows(tmp_path / "changed.parquet")[0] == {"bad": 1}

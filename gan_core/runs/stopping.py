@@ -1,0 +1,81 @@
+"""Stop the work of this process between two batches: what the first Ctrl-C asks for.
+
+A run that is stopped keeps its finished shards; those in work are given up and leave nothing behind.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPED_EXIT_CODE = 130
+"""What shells say of a program that was ended by Ctrl-C."""
+FIRST = "finishing the batches in work; Ctrl-C again stops at once"
+STOPPED = "stopped: finished shards are kept, run again to go on"
+
+
+class Stopped(BaseException):
+    """The work was asked to stop. Like ``KeyboardInterrupt`` it is no failure, so no ``except Exception`` takes it."""
+
+
+_flag = ctypes.c_bool(False)
+
+
+def share(flag: ctypes.c_bool) -> None:
+    """Look from now on at ``flag``, which lies in memory that several processes share."""
+    global _flag
+    flag.value = flag.value or _flag.value
+    _flag = flag
+
+
+def request_stop() -> None:
+    """Ask all stages at work, in this process and those that it shares a flag with, to stop after their batches."""
+    _flag.value = True
+
+
+def stop_requested() -> bool:
+    """Tell whether the work was asked to stop."""
+    return bool(_flag.value)
+
+
+def forget_stop() -> None:
+    """Let the next work of this process go on."""
+    _flag.value = False
+
+
+def check_stop() -> None:
+    """Raise ``Stopped`` if the work was asked to stop."""
+    if _flag.value:
+        raise Stopped(STOPPED)
+
+
+@contextmanager
+def stoppable(at_once: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Let the first Ctrl-C in the block ask the work to stop, and say so on stderr; the second ends the process.
+
+    ``at_once`` is called before that. Where signals can't be handled, outside of the main thread, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = False
+
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            at_once()
+            os._exit(STOPPED_EXIT_CODE)
+        asked = True
+        request_stop()
+        os.write(sys.stderr.fileno(), f"{FIRST}\n".encode())  # a print could meet one that it has interrupted
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        forget_stop()

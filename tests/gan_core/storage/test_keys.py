@@ -1,0 +1,80 @@
+"""Keys of a hand-made dataset: what would break a run's pages is refused while it is planned."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gan_core.errors import DataError
+from gan_core.recipes.base import plan_run
+from gan_core.recipes.composition_sources import Encoded
+from gan_core.storage.keys import check_rows
+from gan_core.storage.shards import ShardWriter, latent_type
+
+Texts = Sequence[str | None]
+
+
+def write(folder: Path, *shards: Any, **columns: Any) -> str:
+    """Write shards with these keys, all rows ``ok`` if nothing else is said."""
+    folder.mkdir(exist_ok=True)
+    for number, keys in enumerate(shards):
+        texts = {
+            name: pa.array([text] * len(keys), pa.string()) for name, text in (("status", "ok"), ("stage", "import"))
+        }
+        rows = texts | {"reason": pa.nulls(len(keys))}
+        pq.write_table(pa.table({"key": keys} | rows | columns), folder / f"{number}.parquet")
+    return str(folder)
+
+
+def test_rows_are_counted_by_shard(tmp_path: Path) -> None:
+    coded = pa.array(["c", "d", "e"]).dictionary_encode()
+    assert check_rows(write(tmp_path, ["a", "b"], coded)) == {"0.parquet": 2, "1.parquet": 3}
+
+
+@pytest.mark.parametrize(
+    ("shards", "columns", "said"),
+    [
+        ([["a", "b"], ["c", "a"]], {}, "1 keys are of more than one row, such as 'a' in "),
+        ([["a", "a"]], {}, "1 keys are of more than one row"),
+        ([["a", None, None]], {}, "0.parquet has 2 rows without a key"),
+        ([["a", ""]], {}, "0.parquet has 1 rows without a key"),
+        ([[1, 2]], {}, "0.parquet has key of the type int64, not text"),
+        ([pa.nulls(2)], {}, "0.parquet has key of the type null, not text"),
+        ([["a", "b"]], {"status": ["ok", None]}, "0.parquet has 1 rows without a status"),
+        ([["a", "b"]], {"reason": [1, 2]}, "0.parquet has reason of the type int64"),
+        ([["a"], pa.array([], pa.string())], {}, "1.parquet has no rows"),
+        ([pa.array([b"a", b"\xff"]).cast(pa.string(), safe=False)], {}, "0.parquet is not a whole Parquet file"),
+    ],
+    ids=["in two shards", "in one", "null", "empty", "numbers", "no type", "status", "reason", "no rows", "not text"],
+)
+def test_what_is_no_key_is_told_in_a_line(tmp_path: Path, shards: Any, columns: Any, said: str) -> None:
+    with pytest.raises(DataError) as refused:
+        check_rows(write(tmp_path, *shards, **columns))
+    assert said in str(refused.value) and "\n" not in str(refused.value) and len(str(refused.value)) < 500
+
+
+def test_a_column_that_every_shard_has_is_asked_for(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"key": ["a"], "image": [b""]}), tmp_path / "0.parquet")
+    with pytest.raises(
+        DataError, match="has no column reason, stage, status: make a dataset with `edit-dataset import"
+    ):
+        check_rows(str(tmp_path))
+
+
+def test_planning_refuses_them(project: Path) -> None:
+    with pytest.raises(DataError, match="more than one row"):
+        plan_run(write(project / "source", ["a", "a"]), "out")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("keys", [["a", "a"], ["a", None]])
+def test_sources_of_compositions_have_keys_of_their_own(tmp_path: Path, keys: list[str | None]) -> None:
+    latents = (pa.field("latent", latent_type(2, 3)),)
+    with ShardWriter(tmp_path / "0.parquet", latents) as writer:
+        writer.write([{"key": k, "status": "ok", "reason": "", "stage": "x", "latent": np.ones((2, 3))} for k in keys])
+    with pytest.raises(DataError, match="has rows without a key, or two of one key"):
+        Encoded(str(tmp_path), "any")
