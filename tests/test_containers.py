@@ -87,7 +87,10 @@ def test_the_job_template_makes_a_job_that_kubernetes_accepts() -> None:
     kubernetes = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
     job = _job(worker)
     pod = job["spec"]["template"]["spec"]
-    assert (pod.pop("parallelism"), pod.pop("completions")) == (1, 1)  # Prefect wants them here, Kubernetes ignores them
+    assert (pod.pop("parallelism"), pod.pop("completions")) == (
+        1,
+        1,
+    )  # Prefect wants them here, Kubernetes ignores them
     kubernetes.validate(job, "1.31", strict=True)
     container = pod["containers"][0]
     assert container["resources"]["limits"] == {"memory": "16Gi", "nvidia.com/gpu": 1}
