@@ -19,7 +19,7 @@ from gan_core.storage.atomic import write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import require_name
 from gan_core.storage.urls import base_name, join_url
-from tasks.record import tracking_uri
+from tasks.tracking.address import tracking_uri
 from tasks.tracking.client import TrackingError
 from tasks.tracking.comparison import track_comparison
 from tasks.tracking.registry import register_encoder, set_champion

@@ -22,7 +22,7 @@ from gan_core.runs.stopping import STOPPED, stop_requested
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import require_name
 from gan_core.storage.urls import base_name, join_url, open_fs
-from tasks.record import tracking_uri
+from tasks.tracking.address import tracking_uri
 from tasks.tracking.client import TrackingError
 from tasks.tracking.nightly import track_nights
 from tasks.tracking.registry import Registered, registered_encoders
@@ -44,8 +44,8 @@ def reevaluate_nightly(
 
     The rows are compared with those of the last accepted night, or of the first. Shards and noise of earlier nights are
     used again where nothing has changed; speed is measured anew. Without MLflow the encoders of the night before are
-    measured, and what could not be logged is logged by the next night. Only one
-    night at a time works in ``output``: ``DataError``.
+    measured, and what could not be logged is logged by the next night. Only one night at a time works in ``output``;
+    raises ``DataError`` for a second.
 
     Args:
         datasets: The datasets, folders or URLs of shards, such as data/sample.
@@ -167,10 +167,9 @@ def _registered(entry: Entry) -> Registered:
 
 
 def log_nights(track: TrackParams, history: list[Entry]) -> list[Entry]:
-    """Log what isn't logged yet; return the history with that noted. If MLflow can't be reached, there is a warning."""
-    waiting = [entry for entry in history if not entry.tracked]
+    """Log what MLflow doesn't have; return the history with that noted. If it can't be reached, there is a warning."""
     try:
-        track_nights(f"{track.experiment}-nightly", tracking_uri(track), waiting)
+        track_nights(f"{track.experiment}-nightly", tracking_uri(track), history)
     except TrackingError as error:
         get_run_logger().warning("%s; the next night logs this one too", error)
         return history

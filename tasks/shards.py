@@ -11,7 +11,6 @@ from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled
 
-from gan_core.errors import UserError
 from gan_core.precision import prepare_worker
 from gan_core.recipes.base import recipe_of
 from gan_core.runs.run import Run
@@ -21,6 +20,7 @@ from gan_core.runs.stopping import Stopped, check_stop, stop_requested
 from gan_core.storage.receipts import ABSENT, Receipt
 from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import is_store_error
+from tasks.logs import without_user_errors
 from tasks.slots import concurrency_slot
 
 SAY_EVERY_S = 10.0
@@ -43,15 +43,14 @@ class Done(TypedDict):
 def hide_success() -> None:
     """Drop Prefect's line "Finished in state Completed()": tasks log more about themselves. Failures stay.
 
-    So are the ends of tasks that were stopped dropped, which the command tells of once, and tracebacks of a user's
-    mistakes.
+    So are the ends of tasks that were stopped dropped, which the command tells of once. Of a mistake in the input the
+    line with its message stays, and the traceback is only in the debug log.
     """
     logging.getLogger("prefect.task_runs").addFilter(_is_no_success)
+    logging.getLogger("prefect.task_runs").addFilter(without_user_errors)
 
 
 def _is_no_success(record: logging.LogRecord) -> bool:
-    if record.exc_info and isinstance(record.exc_info[1], UserError):
-        record.exc_info = None
     said = record.getMessage()
     return said != "Finished in state Completed()" and not (stop_requested() and said.startswith("Finished in"))
 

@@ -82,7 +82,7 @@ def write_summary(
 
 def add_to_summary(output: str, more: Mapping[str, Any], flags: Mapping[str, int] = MappingProxyType({})) -> None:
     """Add values and counts of flags to ``summary.json``; a flag that the rows have themselves keeps its count."""
-    summary = json.loads(read_bytes(join_url(output, SUMMARY_FILE))) | dict(more)
+    summary = read_json(join_url(output, SUMMARY_FILE)) | dict(more)
     if flags:
         summary["flags"] = dict(sorted((dict(flags) | summary.get("flags", {})).items()))
     write_bytes(join_url(output, SUMMARY_FILE), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())

@@ -30,7 +30,7 @@ from gan_core.storage.shards import IMAGE, latent_type
 from gan_core.translation.inputs import INPUTS, EncoderInput, check_factors, label_cell, picture_cell
 from gan_core.translation.masks import MASKS
 from gan_core.translation.scores import SCORES, SCORES_OF, Scorer, Translated
-from gan_core.translation.tasks import TASKS, translator_path
+from gan_core.translation.tasks import TASKS, find_translator
 
 INPUT, OUTPUT, LATENT, FACTOR = "input", "output", "latent", "factor"
 
@@ -90,7 +90,7 @@ class TranslateStage(Stage):
     def build(cls, params: Params, source: str) -> "TranslateStage":
         """Build the stage from ``translate`` and ``models``; rows that variants refer to are inverted as it says."""
         plain = params.model_copy(update={"translate": style_params(params.translate)})
-        path = translation_encoder(params)
+        path = find_translator(params, params.translate.task)
 
         def stages() -> list[Stage]:
             aligned = [AlignStage.framed(params, source, translation_framing(params))] if params.translate.align else []
@@ -198,14 +198,9 @@ class TranslateStage(Stage):
             MASKS.get(mask)
 
 
-def translation_encoder(params: Params) -> str:
-    """Return the path of the encoder of ``translate``."""
-    return params.translate.encoder or str(translator_path(params, params.translate.task))
-
-
 def translation_framing(params: Params) -> Framing:
     """Return how pictures are aligned for the encoder of ``translate``: squares, as large as its input if not said."""
-    encoder = outline(translation_encoder(params), "encoder", ENCODERS)
+    encoder = outline(find_translator(params, params.translate.task), "encoder", ENCODERS)
     side = encoder.input_size if encoder else UNKNOWN_SIZE
     return Framing(SQUARE, side, params.align.size or side)
 
