@@ -127,8 +127,8 @@ class _Judge:
     def add(self, columns: list[Row | Rejected], images: Tensor, drawn: Tensor) -> list[Row | Rejected]:
         """Return the columns of each row with a flag, or a rejection in their place."""
         seen = to_tensor(list(to_uint8(drawn)))
-        size = min(images.shape[2:], seen.shape[2:])
-        pairs = torch.stack([average_down(x, size) for x in (seen, images)], 1)
+        height, width = min(images.shape[2:], seen.shape[2:])
+        pairs = torch.stack([average_down(x, (height, width)) for x in (seen, images)], 1)
         values = in_chunks(lambda pair: self.distance(*pair.unbind(1)), pairs).tolist()
         return [self._judged(row, value) for row, value in zip(columns, values, strict=True)]
 
