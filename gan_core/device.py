@@ -30,6 +30,10 @@ LOOK_EVERY = 8
 """Steps of an optimisation on a device between two looks at its losses, for which the device has to be waited for."""
 
 
+def _as_it_is() -> None:
+    """Prepare nothing: this kind of device is ready for use."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of device: how many this process sees, and whether they compute in bfloat16 as fast as in float32.
@@ -41,7 +45,7 @@ class Kind:
     has_bfloat16: Callable[[], bool]
     rows: int = CHUNK
     side: int = LARGE
-    prepare: Callable[[], None] = lambda: None
+    prepare: Callable[[], None] = _as_it_is
 
 
 @dataclass(frozen=True)
