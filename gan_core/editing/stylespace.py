@@ -16,8 +16,8 @@ from gan_core.generators.base import Generator
 from gan_core.generators.layers import ToRGB
 from gan_core.generators.stylegan2 import StyleGAN2
 
-SAMPLES, SEED, PSI = 2000, 5, 0.7
-"""The random latents over which deviations of channels are computed, and their truncation."""
+SAMPLES, SEED, PSI, CUTOFF = 2000, 5, 0.7, 8
+"""The random latents over which deviations of channels are computed, their truncation, and the first without it."""
 
 
 def with_styles(generator: Generator) -> StyleGAN2:
@@ -34,14 +34,21 @@ def style_widths(generator: Generator) -> list[int]:
 
 @torch.no_grad()
 def style_deviations(generator: Generator) -> list[Tensor]:
-    """Return the standard deviations ``[channels]`` of each layer's style over 2,000 latents, truncated by 0.7.
+    """Return the standard deviations ``[channels]`` of each layer's style over 2,000 random latents.
 
-    The published code uses 100,000 latents and the same truncation. Raises ``ParamsError`` for a generator without
-    styles.
+    As in the published code of StyleCLIP, which uses 100,000, layers of the first eight latents are truncated by 0.7
+    and the others not at all. Raises ``ParamsError`` for a generator without styles.
     """
+    styled = with_styles(generator)
     z = torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(SEED))
-    w_plus = generator.broadcast(generator.truncate(generator.mapping(z), PSI))
-    return [style.std(0) for style in with_styles(generator).styles(w_plus)]
+    w_plus = generator.broadcast(generator.mapping(z))
+    cut = generator.truncate(w_plus[:, :CUTOFF], PSI)
+    return [style.std(0) for style in styled.styles(torch.cat([cut, w_plus[:, CUTOFF:]], 1))]
+
+
+def is_truncated(generator: Generator, layer: int) -> bool:
+    """Tell whether the deviations of a style layer, counted in the order of evaluation, are of truncated latents."""
+    return with_styles(generator).layers()[layer][1] < CUTOFF
 
 
 def move_styles(generator: Generator, w_plus: Tensor, vector: Tensor, strength: float) -> Tensor:

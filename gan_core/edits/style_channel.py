@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gan_core.batching import chunk_size, in_chunks
 from gan_core.editing.planned import PlannedEdit
-from gan_core.editing.stylespace import SAMPLES, style_deviations, style_widths, with_styles
+from gan_core.editing.stylespace import SAMPLES, is_truncated, style_deviations, style_widths, with_styles
 from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
@@ -47,6 +47,7 @@ class StyleChannelEdit(ImageEdit[StyleChannelSpec]):
                 f"edits: no channel {spec.channel} in style layer {spec.layer}: it has {widths[spec.layer]}, from 0"
             )
         self.deviation = style_deviations(generator)[spec.layer][spec.channel].item()
+        self.truncated = is_truncated(generator, spec.layer)
 
     @classmethod
     def plan(cls, spec: StyleChannelSpec) -> list[PlannedEdit[StyleChannelSpec]]:
@@ -55,7 +56,8 @@ class StyleChannelEdit(ImageEdit[StyleChannelSpec]):
 
     def describe(self, picture: PlannedEdit[StyleChannelSpec]) -> dict[str, object]:
         spec = picture.spec
-        return {"layer": spec.layer, "channel": spec.channel, "strength": picture.strength, "samples": SAMPLES}
+        about = {"layer": spec.layer, "channel": spec.channel, "strength": picture.strength, "samples": SAMPLES}
+        return about if self.truncated else about | {"truncated": False}  # new: once all layers were truncated
 
     def draw(
         self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[StyleChannelSpec]

@@ -14,6 +14,7 @@ from gan_core.edits.direction import DirectionEdit
 from gan_core.edits.style_direction import StyleDirectionEdit, StyleDirectionSpec
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.sngan import SNGAN
+from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_generator
 from gan_core.params import EditParams, ModelPaths
 from gan_core.published.directions import Source, import_direction
@@ -41,6 +42,17 @@ def test_flat_vectors_with_and_without_the_colour_layers(models: ModelPaths, tmp
     assert np.array_equal(torch.cat([p for i, p in enumerate(parts) if i not in RGB]), numbers)
     torch.save([part.reshape(1, -1, 1, 1) for part in parts], tmp_path / "list.pt")
     assert torch.equal(imported(models, tmp_path, "list.pt").vector, torch.cat(parts))
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_deviations_are_of_latents_truncated_in_the_first_eight_only(size: int) -> None:
+    torch.manual_seed(0)
+    generator = StyleGAN2(size, 16, n_mlp=2, channels={4 << i: 8 for i in range(size.bit_length() - 2)})
+    generator.latent_avg.copy_(torch.randn(16))
+    w = generator.mapping(torch.randn(20_000, 16))
+    for (layer, index), ours in zip(generator.layers(), style_deviations(generator), strict=True):
+        published = layer.conv.modulation(generator.truncate(w, 0.7) if index < 8 else w).std(0)
+        torch.testing.assert_close(ours, published, rtol=0.1, atol=0)
 
 
 def test_a_text_chooses_channels_by_their_relevance(models: ModelPaths, tmp_path: Path, widths: list[int]) -> None:

@@ -32,6 +32,17 @@ def test_one_channel_moves_by_deviations_and_nothing_else(models: ModelPaths) ->
     assert [picture.column for picture in kind.plan(spec)] == ["style-6-3@+0", "style-6-3@+4"]
 
 
+def test_only_edits_whose_unit_has_changed_are_drawn_again(models: ModelPaths) -> None:
+    setting = EditSetting(models, load_generator(models.generator))
+    described = []
+    for layer in (10, 11, 12, 13):  # they read the latents 7, 7, 8 and 9
+        spec = StyleChannelSpec(layer=layer, channel=0, strengths=[1.0])
+        kind = StyleChannelEdit(spec, setting)
+        described.append(kind.describe(kind.plan(spec)[0]))
+    assert described[0] == {"layer": 10, "channel": 0, "strength": 1.0, "samples": 2000}
+    assert ["truncated" in about for about in described] == [False, False, True, True]
+
+
 def test_channels_that_are_not_there_are_refused(models: ModelPaths) -> None:
     setting = EditSetting(models, load_generator(models.generator))
     with pytest.raises(ParamsError, match=r"no style layer 14: this generator has 14"):
