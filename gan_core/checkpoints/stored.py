@@ -66,6 +66,10 @@ class StoredTensor:
         """Copy the tensor ``[*shape]`` from the file; tensors of one storage share memory. Raises ``Refused``."""
         return self.storage.values.as_strided(self.shape, self.stride, self.offset)
 
+    def outline(self) -> Tensor:
+        """Return a tensor ``[*shape]`` of this type without values (on PyTorch's device ``meta``); nothing is read."""
+        return torch.empty(self.shape, dtype=self.storage.dtype, device="meta")
+
 
 @dataclass(eq=False)
 class Record:

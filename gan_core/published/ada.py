@@ -4,23 +4,27 @@ Only stored values are read, never the source code in these files. The names dif
 kernel is flipped. The fixed kernels differ from ours only by the up-sampling gain, which ours include.
 """
 
-import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from gan_core.checkpoints.stored import Record, StateDict, StoredTensor, load_tensors
+from gan_core.checkpoints.stored import Record, StateDict, StoredTensor
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2, StyleGAN2Arguments
 from gan_core.loading import load_state
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
+from gan_core.published.options import ada_options, modules
 
 NETWORKS = ("G_ema", "G", "D")
 Move = tuple[str, str, Callable[[Tensor], Tensor]]
 _DIMENSIONS = {"z_dim": 512, "w_dim": 512, "c_dim": 0}
 _BOTH = ("weight", "bias")
+STYLEGAN3 = re.compile(r"synthesis\.(input|L\d+_\d+_\d+)")
+"""The parts of StyleGAN3's synthesis: Fourier features and layers by number, size and width."""
 
 
 @LAYOUTS.register("ada")
@@ -38,11 +42,14 @@ class AdaLayout(Layout):
         assert generator is not None
         arguments = ada_arguments(generator, where)
         held = ", ".join(n for n in NETWORKS if isinstance(value, dict) and isinstance(value.get(n), Record))
+        with torch.device("meta"):
+            built = StyleGAN2(**arguments)
+        load_state(built, _converted(generator, built, where, StoredTensor.outline), where)
         return {
             "family": "stylegan2",
             "variant": f"NVIDIA ADA pickle with {held}" if held else "one tuned generator, saved whole (as PTI does)",
             **arguments,
-            "n_latent": 2 * int(math.log2(arguments["size"])) - 2,
+            "n_latent": built.n_latent,
         }
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
@@ -57,10 +64,7 @@ def load_ada(generator: Record, where: str | Path = "the pickle") -> StyleGAN2:
     Raises ``CheckpointError`` for a module that is not a StyleGAN2 or lacks tensors.
     """
     built = StyleGAN2(**ada_arguments(generator, where))
-    stored = load_tensors(module_state(generator))
-    if "mapping.w_avg" not in stored:
-        stored["mapping.w_avg"] = built.latent_avg
-    load_state(built, {move[0]: _moved(stored, move, where) for move in names(built)}, where)
+    load_state(built, _converted(generator, built, where, StoredTensor.load), where)
     return built.eval().requires_grad_(False)
 
 
@@ -69,26 +73,28 @@ def ada_arguments(generator: Record, where: str | Path) -> StyleGAN2Arguments:
 
     Raises ``CheckpointError`` for another architecture and for options that ``StyleGAN2`` doesn't have.
     """
+    shapes = {key: tensor.shape for key, tensor in module_state(generator).items()}
+    if any(STYLEGAN3.fullmatch(path) for path, _ in modules(generator)):
+        raise CheckpointError(
+            f"{where} holds a StyleGAN3 generator (or one made of it, such as StyleGAN-XL), which can't be imported: "
+            "its layers are other ones; name a StyleGAN2 file, which the StyleGAN3 code writes with --cfg=stylegan2"
+        )
+    options = ada_options(generator, where)
     try:
-        options = generator.state["_init_kwargs"]
-        shapes = {key: tensor.shape for key, tensor in module_state(generator).items()}
-        size, synthesis = int(options["img_resolution"]), dict(options.get("synthesis_kwargs") or {})
-        levels = range(3, int(math.log2(size)) + 1)
+        size = int(options["img_resolution"])
+        levels = range(3, _power(size) + 1)
         channels = {4: shapes["synthesis.b4.const"][0]}
         channels |= {1 << n: shapes[f"synthesis.b{1 << n}.conv1.weight"][0] for n in levels}
         depth = sum(key.startswith("mapping.fc") and key.endswith("weight") for key in shapes)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        z_dim, w_dim, classes = (int(options.get(name, usual)) for name, usual in _DIMENSIONS.items())
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise CheckpointError(f"{where} is not a StyleGAN2-ADA generator: {error} not found in it") from None
-    z_dim, w_dim, classes = (int(options.get(name, usual)) for name, usual in _DIMENSIONS.items())
-    architecture = synthesis.get("architecture", "skip")
-    if z_dim != w_dim or architecture != "skip" or options.get("img_channels", 3) != 3:
+    if z_dim != w_dim:
         raise CheckpointError(
-            f"{where} has z of {z_dim}, w of {w_dim}, architecture {architecture!r} and {options.get('img_channels')} "
-            "colour channels: only generators with z as wide as w, skip connections and 3 colours can be imported"
+            f"{where} has z of {z_dim} and w of {w_dim}: only generators with z as wide as w can be imported"
         )
     arguments: StyleGAN2Arguments = {"size": size, "style_dim": w_dim, "n_mlp": depth, "channels": channels}
-    clamp = synthesis.get("conv_clamp")
-    arguments["conv_clamp"] = None if clamp is None else float(clamp)
+    arguments["conv_clamp"] = options["conv_clamp"]
     if classes:
         arguments["classes"] = classes
     return arguments
@@ -97,14 +103,11 @@ def ada_arguments(generator: Record, where: str | Path) -> StyleGAN2Arguments:
 def module_state(record: Record) -> dict[str, StoredTensor]:
     """Return the state dict of a pickled module: parameters and buffers ``[...]`` of all its parts by dotted name."""
     state: dict[str, StoredTensor] = {}
-    waiting = [("", record)]
-    while waiting:
-        prefix, module = waiting.pop()
+    for path, module in modules(record):
         for group in ("_parameters", "_buffers"):
             values = module.state.get(group) or {}
-            state |= {f"{prefix}{name}": value for name, value in values.items() if isinstance(value, StoredTensor)}
-        parts = module.state.get("_modules") or {}
-        waiting += [(f"{prefix}{name}.", part) for name, part in parts.items() if isinstance(part, Record)]
+            found = {name: value for name, value in values.items() if isinstance(value, StoredTensor)}
+            state |= {f"{path}.{name}".lstrip("."): value for name, value in found.items()}
     return state
 
 
@@ -124,6 +127,12 @@ def names(generator: StyleGAN2) -> list[Move]:
         moves += [(f"convs.{2 * j}.conv.blur.kernel", f"{block}.conv0.resample_filter", _gained)]
         moves += [(f"to_rgbs.{j}.upsample.kernel", f"{block}.resample_filter", _gained)]
     return moves
+
+
+def _power(size: int) -> int:
+    if size < 8 or size & (size - 1):
+        raise ValueError(f"a power of two as img_resolution (it is {str(size)[:20]})")
+    return size.bit_length() - 1
 
 
 def _convolution(ours: str, theirs: str, noise: int) -> list[Move]:
@@ -158,11 +167,26 @@ def _gained(tensor: Tensor) -> Tensor:
     return tensor * 4  # the gain of 2x up-sampling, which ADA applies when it filters
 
 
-def _moved(stored: StateDict, move: Move, where: str | Path) -> Tensor:
-    _, theirs, change = move
-    if theirs not in stored:
-        raise CheckpointError(f"{where} lacks {theirs}, which every StyleGAN2-ADA generator has: download it again")
-    return change(stored[theirs].float())
+def _converted(
+    generator: Record, built: StyleGAN2, where: str | Path, read: Callable[[StoredTensor], Tensor]
+) -> StateDict:
+    """Return the tensors of a pickled generator under our names and in our forms, each after ``read``."""
+    stored = module_state(generator)
+    moves = names(built)
+    unknown = stored.keys() - {theirs for _, theirs, _ in moves}
+    if strange := sorted(key for key in unknown if not key.endswith("resample_filter")):
+        raise CheckpointError(
+            f"{where} has {strange[0][:80]}, which no StyleGAN2-ADA generator has: it draws otherwise"
+        )
+    state: StateDict = {}
+    for ours, theirs, change in moves:
+        if theirs in stored:
+            state[ours] = change(read(stored[theirs]).float())
+        elif ours == "latent_avg":
+            state[ours] = built.latent_avg
+        else:
+            raise CheckpointError(f"{where} lacks {theirs}, which every StyleGAN2-ADA generator has: download it again")
+    return state
 
 
 def _generator(value: object) -> Record | None:

@@ -6,7 +6,7 @@ convolutions are flipped, because TensorFlow convolves there and PyTorch correla
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,9 +18,12 @@ from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2, StyleGAN2Arguments
 from gan_core.loading import load_state, model_tensors
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
+from gan_core.published.options import tensorflow_options
 
 NETWORK = "dnnlib.tflib.network.Network"
 OLDEST_VERSION = 4
+PROGRESS = "synthesis/lod"
+"""How far progressive growing has come; a StyleGAN2 doesn't grow."""
 
 
 @LAYOUTS.register("tensorflow")
@@ -34,9 +37,12 @@ class TensorflowLayout(Layout):
         return _average(value) is not None
 
     def facts(self, value: object, where: str | Path) -> dict[str, object]:
-        arguments = tensorflow_arguments(variables(_average(value)), where)
-        levels = int(math.log2(arguments["size"]))
-        return {"family": "stylegan2", "variant": "TensorFlow pickle", **arguments, "n_latent": 2 * levels - 2}
+        network = _average(value)
+        arrays = variables(network)
+        arguments = tensorflow_arguments(network, arrays, where)
+        with torch.device("meta"):
+            built = _filled(arguments, arrays, where, StoredTensor.outline)
+        return {"family": "stylegan2", "variant": "TensorFlow pickle", **arguments, "n_latent": built.n_latent}
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
         return [generator_part(load_tensorflow(_average(value), where), "Gs")]
@@ -45,14 +51,12 @@ class TensorflowLayout(Layout):
 def load_tensorflow(network: Record | None, where: str | Path = "the pickle") -> StyleGAN2:
     """Build the generator of a pickled network, frozen and in eval mode.
 
-    Raises ``CheckpointError`` for an old format, another architecture and missing tensors.
+    Raises ``CheckpointError`` for an old format, another architecture, options that ``StyleGAN2`` doesn't have, and
+    missing tensors.
     """
     arrays = variables(network)
-    generator = StyleGAN2(**tensorflow_arguments(arrays, where))
-    stored = {name: _loaded(value).float() for name, value in arrays.items()}
-    kernels = {key: value for key, value in model_tensors(generator).items() if key.endswith("kernel")}
-    load_state(generator, kernels | rosinality_state(stored), where)
-    return generator.eval().requires_grad_(False)
+    arguments = tensorflow_arguments(network, arrays, where)
+    return _filled(arguments, arrays, where, StoredTensor.load).eval().requires_grad_(False)
 
 
 def variables(network: Record | None) -> dict[str, StoredTensor | float]:
@@ -68,11 +72,14 @@ def variables(network: Record | None) -> dict[str, StoredTensor | float]:
     return found
 
 
-def tensorflow_arguments(arrays: Mapping[str, StoredTensor | float], where: str | Path) -> StyleGAN2Arguments:
-    """Infer the arguments of ``StyleGAN2`` from the names and shapes of arrays ``[...]``.
+def tensorflow_arguments(
+    network: Record | None, arrays: Mapping[str, StoredTensor | float], where: str | Path
+) -> StyleGAN2Arguments:
+    """Infer the arguments of ``StyleGAN2`` from the options of a network and the names and shapes of its arrays.
 
-    Raises ``CheckpointError`` for another architecture.
+    Raises ``CheckpointError`` for another architecture and for options that ``StyleGAN2`` doesn't have.
     """
+    options = tensorflow_options(network, where) if network is not None else {}
     shapes = {name: array.shape for name, array in arrays.items() if isinstance(array, StoredTensor)}
     try:
         sizes = [int(found[1]) for name in shapes if (found := re.match(r"synthesis/(\d+)x\d+/ToRGB/weight", name))]
@@ -81,17 +88,28 @@ def tensorflow_arguments(arrays: Mapping[str, StoredTensor | float], where: str 
         depth = sum(re.fullmatch(r"mapping/Dense\d+/weight", name) is not None for name in shapes)
         style_dim = shapes["dlatent_avg"][0]
         size = max(sizes)
+        classes = shapes["mapping/LabelEmbed/weight"][0] if "mapping/LabelEmbed/weight" in shapes else 0
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{where} is not a StyleGAN2 generator with skip connections: {error}") from None
-    return {"size": size, "style_dim": style_dim, "n_mlp": depth, "channels": channels}
+    arguments: StyleGAN2Arguments = {"size": size, "style_dim": style_dim, "n_mlp": depth, "channels": channels}
+    if (clamp := options.get("conv_clamp")) is not None:
+        arguments["conv_clamp"] = clamp
+    if classes:
+        arguments["classes"] = classes
+    return arguments
 
 
-def rosinality_state(arrays: StateDict) -> StateDict:
-    """Rename and transpose TensorFlow's arrays to our layout; arrays that are not part of the network are left out."""
+def rosinality_state(arrays: StateDict, where: str | Path = "the pickle") -> StateDict:
+    """Rename and transpose TensorFlow's arrays to our layout; those outside of mapping and synthesis are left out.
+
+    Raises ``CheckpointError`` for an array that no StyleGAN2 has, because the network then draws other pictures.
+    """
     state: StateDict = {"latent_avg": arrays["dlatent_avg"]}
     for name, array in arrays.items():
         if found := re.fullmatch(r"mapping/Dense(\d+)/(weight|bias)", name):
             state[f"style.{int(found[1]) + 1}.{found[2]}"] = array.T if found[2] == "weight" else array
+        elif found := re.fullmatch(r"mapping/LabelEmbed/(weight|bias)", name):
+            state[f"embed.{found[1]}"] = array.T if found[1] == "weight" else array
         elif name == "synthesis/4x4/Const/const":
             state["input.input"] = array
         elif found := re.fullmatch(r"synthesis/noise(\d+)", name):
@@ -100,7 +118,22 @@ def rosinality_state(arrays: StateDict) -> StateDict:
             ours = _layer(int(math.log2(int(found[1]))) - 3, found[2])
             key, value = _parameter(found[2], found[3], array)
             state[f"{ours}.{key}"] = value
+        elif name.startswith(("mapping/", "synthesis/")) and name != PROGRESS:
+            raise CheckpointError(f"{where} has the array {name[:80]}, which no StyleGAN2 here has: it draws otherwise")
     return {key: value.contiguous() for key, value in state.items()}
+
+
+def _filled(
+    arguments: StyleGAN2Arguments,
+    arrays: Mapping[str, StoredTensor | float],
+    where: str | Path,
+    read: Callable[[StoredTensor], Tensor],
+) -> StyleGAN2:
+    generator = StyleGAN2(**arguments)
+    stored = {n: read(a).float() if isinstance(a, StoredTensor) else torch.tensor(a) for n, a in arrays.items()}
+    kernels = {key: value for key, value in model_tensors(generator).items() if key.endswith("kernel")}
+    load_state(generator, kernels | rosinality_state(stored, where), where)
+    return generator
 
 
 def _layer(block: int, kind: str) -> str:
@@ -120,10 +153,6 @@ def _parameter(kind: str, name: str, array: Tensor) -> tuple[str, Tensor]:
     if name == "noise_strength":
         return "noise.weight", array.reshape(1)
     return ("bias", array.reshape(1, 3, 1, 1)) if kind == "ToRGB" else ("activate.bias", array)
-
-
-def _loaded(value: StoredTensor | float) -> Tensor:
-    return value.load() if isinstance(value, StoredTensor) else torch.tensor(value)
 
 
 def _named(network: object) -> list[tuple[str, StoredTensor | float]]:

@@ -128,7 +128,7 @@ def test_what_our_network_cannot_be_is_refused() -> None:
         ada_arguments(value, "x.pkl")
 
 
-def tensorflow_pickle(generator: StyleGAN2, monkeypatch: pytest.MonkeyPatch) -> bytes:
+def tensorflow_pickle(generator: StyleGAN2, monkeypatch: pytest.MonkeyPatch, **options: Any) -> bytes:
     """Pickle the arrays of a generator as TensorFlow's networks do, the inverse of the published conversion."""
     network = type("Network", (), {"__module__": "dnnlib.tflib.network"})
     for name in ("dnnlib", "dnnlib.tflib", "dnnlib.tflib.network"):
@@ -137,13 +137,16 @@ def tensorflow_pickle(generator: StyleGAN2, monkeypatch: pytest.MonkeyPatch) -> 
 
     def make(arrays: dict[str, np.ndarray], **components: Any) -> Any:
         made = network()
-        made.__dict__.update(version=4, static_kwargs={}, variables=list(arrays.items()), components=components)
+        made.__dict__.update(version=4, static_kwargs=options, variables=list(arrays.items()), components=components)
         return made
 
     mapping, synthesis, state = {}, {}, {key: value.numpy() for key, value in generator.state_dict().items()}
     for i in range(len(generator.style) - 1):
         mapping[f"Dense{i}/weight"] = np.ascontiguousarray(state[f"style.{i + 1}.weight"].T)
         mapping[f"Dense{i}/bias"] = state[f"style.{i + 1}.bias"]
+    if generator.embed is not None:
+        mapping["LabelEmbed/weight"] = np.ascontiguousarray(state["embed.weight"].T)
+        mapping["LabelEmbed/bias"] = state["embed.bias"]
     layers = {"4x4/Conv": "conv1", "4x4/ToRGB": "to_rgb1", "8x8/Conv0_up": "convs.0"}
     layers |= {"8x8/Conv1": "convs.1", "8x8/ToRGB": "to_rgbs.0"}
     for theirs, ours in layers.items():
