@@ -11,15 +11,19 @@ FOLDER = "data/checkpoints"
 
 File = Annotated[str, typer.Argument(help="a .pt, .pth, .pkl or .safetensors file")]
 
+Variant = Annotated[
+    str | None, typer.Option(help="psp or e4e, for an encoder's file that doesn't say which of them it is")
+]
+
 Folder = Annotated[str, typer.Option(help="where downloaded files are")]
 
 
 @app.command(epilog="Example: edit-dataset checkpoints inspect stylegan2-ffhq-config-f.pt")
-def inspect(file: File) -> None:
-    """Say what a checkpoint holds, without loading its tensors or running anything in it."""
+def inspect(file: File, variant: Variant = None) -> None:
+    """Say what a checkpoint holds and whether it can be imported, without running anything in it."""
     from gan_core.published.layouts import inspect_checkpoint
 
-    for name, value in inspect_checkpoint(file).items():
+    for name, value in inspect_checkpoint(file, variant).items():
         typer.echo(f"{name:10} {_text(value)}")
 
 
@@ -28,13 +32,14 @@ def import_(
     file: File,
     target: Annotated[str | None, typer.Argument(help="the file to write; in the model store if not given")] = None,
     licence: Annotated[str | None, typer.Option(help="the terms you have it under, for the card")] = None,
+    variant: Variant = None,
     track: Annotated[bool, typer.Option(help="track the result with DVC")] = True,
 ) -> None:
     """Convert a checkpoint to safetensors with a card, and track it with DVC where there is a DVC project."""
     from gan_core.published.layouts import import_checkpoint
 
     path = target or f"{STORE}/{Path(file).stem}.safetensors"
-    written = import_checkpoint(file, path, licence)
+    written = import_checkpoint(file, path, licence, variant)
     for name, sha256 in written.items():
         typer.echo(f"{name}: sha256 {sha256}")
     if track:

@@ -112,7 +112,7 @@ def _likely_cause(missing: list[str], unexpected: list[str], reshaped: list[str]
     if unexpected and all(key.startswith(("module.", "encoder.", "decoder.", "g_ema.")) for key in unexpected):
         return "the names carry a wrapper's prefix, strip it first"
     if reshaped and not missing and not unexpected:
-        return "the same architecture with other widths, so the card's arguments are wrong"
+        return "the same architecture with other widths"
     if missing and unexpected:
         return "probably another architecture, size or number of latents"
     return "probably another size or number of latents" if missing or unexpected else "widths differ"

@@ -124,7 +124,9 @@ def parse_card(path: str | Path, metadata: Mapping[str, str] | None) -> Card:
     """Return the card in the metadata of a file; raises ``CheckpointError`` if it is missing or invalid."""
     text = (metadata or {}).get("card")
     if text is None:
-        raise CheckpointError(f"{path} has no card: write it with gan_core.checkpoints.files.save_checkpoint")
+        raise CheckpointError(
+            f"{path} has no card, so this project didn't write it: convert it with `edit-dataset checkpoints import`"
+        )
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:

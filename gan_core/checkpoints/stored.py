@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 
 StateDict = dict[str, Tensor]
 """Tensors by their name in a module."""
+WRAPPER = "module"
+"""What ``DataParallel`` names the network inside it."""
+T = TypeVar("T")
 MAX_DEPTH = 64
 MAX_DIMENSIONS = 16
 """Bounds on the nesting of values and on the dimensions of a tensor."""
@@ -183,4 +186,19 @@ def state_of(value: object) -> dict[str, StoredTensor] | None:
         return None
     if not all(isinstance(tensor, StoredTensor) for tensor in value.values()):
         return None
-    return {str(key).removeprefix("module."): tensor for key, tensor in value.items()}
+    return plain_names(value)
+
+
+def plain_names(state: Mapping[Any, T]) -> dict[str, T]:
+    """Return a state dict without the ``module.`` that ``DataParallel`` puts before names, at whatever level.
+
+    If two names would become one they are kept as they are.
+    """
+    named = {str(key): value for key, value in state.items()}
+    plain = {".".join(part for part in key.split(".") if part != WRAPPER): value for key, value in named.items()}
+    return plain if len(plain) == len(named) else named
+
+
+def outlines(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict with tensors ``[...]`` that have no values, so that names and shapes can be checked."""
+    return {name: value.outline() if isinstance(value, StoredTensor) else value for name, value in state.items()}

@@ -56,7 +56,12 @@ class StyleChannelEdit(ImageEdit[StyleChannelSpec]):
 
     def describe(self, picture: PlannedEdit[StyleChannelSpec]) -> dict[str, object]:
         spec = picture.spec
-        about = {"layer": spec.layer, "channel": spec.channel, "strength": picture.strength, "samples": SAMPLES}
+        about: dict[str, object] = {
+            "layer": spec.layer,
+            "channel": spec.channel,
+            "strength": picture.strength,
+            "samples": SAMPLES,
+        }
         return about if self.truncated else about | {"truncated": False}  # new: once all layers were truncated
 
     def draw(

@@ -42,15 +42,19 @@ class AdaLayout(Layout):
         assert generator is not None
         arguments = ada_arguments(generator, where)
         held = ", ".join(n for n in NETWORKS if isinstance(value, dict) and isinstance(value.get(n), Record))
-        with torch.device("meta"):
-            built = StyleGAN2(**arguments)
-        load_state(built, _converted(generator, built, where, StoredTensor.outline), where)
         return {
             "family": "stylegan2",
             "variant": f"NVIDIA ADA pickle with {held}" if held else "one tuned generator, saved whole (as PTI does)",
             **arguments,
-            "n_latent": built.n_latent,
+            "n_latent": 2 * arguments["size"].bit_length() - 4,
         }
+
+    def check(self, value: object, where: str | Path) -> None:
+        generator = _generator(value)
+        assert generator is not None
+        with torch.device("meta"):
+            built = StyleGAN2(**ada_arguments(generator, where))
+        load_state(built, _converted(generator, built, where, StoredTensor.outline), where)
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
         generator = _generator(value)

@@ -12,13 +12,13 @@ from typing import Any, Protocol, TypedDict
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.stored import StateDict
+from gan_core.checkpoints.stored import StateDict, outlines, plain_names
 from gan_core.encoders.backbone import IR_SE_50
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_state
-from gan_core.published.rosinality import build_generator
+from gan_core.published.rosinality import build_generator, check_generator, infer_arguments, latent_average
 
 
 class Shaped(Protocol):
@@ -34,6 +34,26 @@ Options = Mapping[str, object]
 """The training options in a published file."""
 WIDE = [192, 256]
 """Height and width of the input of encoders for cars."""
+ALIKE: Mapping[str, str] = {"GradualStyleEncoder": "psp", "Encoder4Editing": "e4e"}
+"""Variants by their name in ``opts.encoder_type``, whose weights have the same names and shapes."""
+RESTYLE = frozenset(
+    {
+        *("BackboneEncoder", "ProgressiveBackboneEncoder", "ResNetBackboneEncoder"),
+        *("ResNetProgressiveBackboneEncoder", "ResNetGradualStyleEncoder"),
+    }
+)
+"""What ReStyle calls its encoders."""
+
+
+class Undecided(CheckpointError):
+    """A file that may be one of several variants; ``variants`` are those."""
+
+    def __init__(self, where: str | Path) -> None:
+        self.variants = list(ALIKE.values())
+        super().__init__(
+            f"{where} doesn't say whether it is {' or '.join(self.variants)}, whose weights have the same names "
+            f"(opts.encoder_type is missing): say which with {' or '.join(f'--variant {v}' for v in self.variants)}"
+        )
 
 
 class EncoderArguments(TypedDict, total=False):
@@ -62,23 +82,49 @@ class PublishedEncoder:
     generator: StyleGAN2 | None
 
 
-def load_published_encoder(content: Mapping[str, object], where: str | Path = "the file") -> PublishedEncoder:
+def load_published_encoder(
+    content: Mapping[str, object], where: str | Path = "the file", told: str | None = None
+) -> PublishedEncoder:
     """Build encoder and generator from the loaded content of a file, with strict checks of all names.
 
-    Variant, size and number of latents are inferred from the keys, the shapes and ``opts``. A missing ``latent_avg`` is
-    computed from the decoder. Raises ``CheckpointError`` naming the keys that don't fit and the likely cause.
+    Variant, size and number of latents are inferred from the keys, the shapes and ``opts``; ``told`` is the variant
+    where they don't decide. A missing ``latent_avg`` is computed from the decoder; the encoder doesn't add it if
+    ``opts.start_from_latent_avg`` is false. Raises ``CheckpointError`` naming the keys that don't fit and the likely
+    cause.
     """
     parts = split_wrapper(content, where)
     options = _options(content)
     generator = build_generator({"g_ema": parts["decoder"]}, where) if parts.get("decoder") else None
     n_latent = generator.n_latent if generator else None
-    variant, arguments = infer_encoder(parts["encoder"], options, n_latent, where, parts.get("decoder", {}))
+    variant, arguments = infer_encoder(parts["encoder"], options, n_latent, where, parts.get("decoder", {}), told)
     encoder = ENCODERS.get(variant)(**arguments)
-    average = _average(content.get("latent_avg"), options, generator, encoder, where)
-    if generator is not None:
+    average = _average(content.get("latent_avg"), generator, encoder, where)
+    if generator is not None and average is not None:
         generator.latent_avg.copy_(average.mean(0))
-    load_state(encoder, _encoder_state(variant, parts, encoder) | {"latent_avg": average}, where)
+    added = _added(average, options, encoder, where)
+    load_state(encoder, _encoder_state(variant, parts, encoder) | {"latent_avg": added}, where)
     return PublishedEncoder(encoder.eval().requires_grad_(False), generator)
+
+
+def check_published_encoder(
+    content: Mapping[str, object], average: object, where: str | Path, told: str | None = None
+) -> None:
+    """Raise ``CheckpointError`` where ``load_published_encoder`` would, for a file of which only the average is loaded.
+
+    Tensors of ``content`` are ``StoredTensor``s, and ``average`` is its ``latent_avg``.
+    """
+    parts = split_wrapper(content, where)
+    if decoder := parts.get("decoder"):
+        check_generator(decoder, where)
+    count = 2 * infer_arguments(decoder, where)["size"].bit_length() - 4 if decoder else None
+    options = _options(content)
+    variant, arguments = infer_encoder(parts["encoder"], options, count, where, decoder or {}, told)
+    with torch.device("meta"):
+        encoder = ENCODERS.get(variant)(**arguments)
+    if average is not None or not decoder:
+        _added(_average(average, None, encoder, where), options, encoder, where)
+    outlined = {network: outlines(state) for network, state in parts.items()}
+    load_state(encoder, _encoder_state(variant, outlined, encoder) | {"latent_avg": encoder.latent_avg}, where)
 
 
 def split_wrapper(content: Mapping[str, object], where: str | Path = "the file") -> dict[str, dict[str, Any]]:
@@ -90,9 +136,9 @@ def split_wrapper(content: Mapping[str, object], where: str | Path = "the file")
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{where} has no state_dict: it is not a file of pSp, e4e or Style Transformer")
     parts: dict[str, dict[str, Any]] = {}
-    for key, value in state.items():
-        network, _, name = str(key).removeprefix("module.").partition(".")
-        parts.setdefault(network, {})[name.removeprefix("module.")] = value
+    for key, value in plain_names(state).items():
+        network, _, name = key.partition(".")
+        parts.setdefault(network, {})[name] = value
     if "encoder" not in parts:
         raise CheckpointError(f"{where} has no encoder.* keys (it has {', '.join(sorted(parts))[:80]}): not an encoder")
     return parts
@@ -104,12 +150,14 @@ def infer_encoder(
     n_latent: int | None = None,
     where: str | Path = "the file",
     decoder: Shapes | None = None,
+    told: str | None = None,
 ) -> tuple[str, EncoderArguments]:
     """Return the variant and the constructor's arguments; ``n_latent`` is that of the generator, if it is known.
 
-    Raises ``CheckpointError`` for keys of no known encoder, and for an encoder of another generator's size.
+    Raises ``CheckpointError`` for keys of no known encoder, for an encoder of another generator's size, and for another
+    variant than ``told``; ``Undecided`` where nothing tells the variant.
     """
-    variant = _variant(encoder, options, where)
+    variant = _by_names(encoder, options, where)
     count = n_latent or _latents_for(options.get("output_size") or options.get("stylegan_size"))
     try:
         first = encoder["input_layer.0.weight"].shape
@@ -117,6 +165,7 @@ def infer_encoder(
         arguments |= _sizes(variant, encoder, decoder or {}, count)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{where} is not a whole {variant} encoder: {error} not found") from None
+    variant = _decided(variant, options, told, where)
     if arguments["n_latent"] != (count or arguments["n_latent"]):
         _check_count(arguments["n_latent"], count or 0, variant, options, where)
     if str(options.get("dataset_type", "")).startswith("cars"):
@@ -134,11 +183,17 @@ def _latents_for(size: object) -> int | None:
     return 2 * (int(size).bit_length() - 1) - 2 if isinstance(size, int | float) and size else None
 
 
-def _variant(encoder: Shapes, options: Options, where: str | Path) -> str:
+def _by_names(encoder: Shapes, options: Options, where: str | Path) -> str:
+    """Return the variant that the names tell; ``psp`` may be any of ``ALIKE``."""
+    if _is_restyle(encoder, options):
+        raise CheckpointError(
+            f"{where} is an encoder of ReStyle ({str(options.get('encoder_type') or 'by its layers')[:60]}), which "
+            "refines latents in several steps and can't be imported: name a file of pSp or e4e"
+        )
     if "transformerlayer_coarse.linear1.weight" in encoder:
         return "style-transformer"
     if "styles.0.linear.weight" in encoder:
-        return "e4e" if options.get("encoder_type") in ("Encoder4Editing", "ProgressiveBackboneEncoder") else "psp"
+        return "psp"
     if "output_layer_2.3.weight" in encoder:
         return "psp-w-plus"
     if "linear.weight" in encoder and "input_layer.0.weight" in encoder:
@@ -147,6 +202,31 @@ def _variant(encoder: Shapes, options: Options, where: str | Path) -> str:
     raise CheckpointError(
         f"{where} holds no known encoder (its keys begin with {some}): name a file of pSp, e4e or Style Transformer"
     )
+
+
+def _is_restyle(encoder: Shapes, options: Options) -> bool:
+    if (
+        str(options.get("encoder_type")) in RESTYLE
+        or "n_iters_per_batch" in options
+        or "body.0.conv1.weight" in encoder
+    ):
+        return True
+    first = encoder.get("input_layer.0.weight")
+    pyramid = "latlayer1.weight" in encoder or "styles.0.linear.weight" not in encoder
+    return not pyramid and first is not None and first.shape[1:2] == (6,)  # a picture and its reconstruction
+
+
+def _decided(variant: str, options: Options, told: str | None, where: str | Path) -> str:
+    if variant == "psp":
+        said = str(options.get("encoder_type", ""))
+        if said and said not in ALIKE:
+            raise CheckpointError(f"{where} has encoder_type {said[:60]!r}, which is not known here")
+        if not said and told is None:
+            raise Undecided(where)
+        variant = ALIKE.get(said, told or variant)
+    if told not in (None, variant):
+        raise CheckpointError(f"{where} says itself that it is {variant}, not {told}: leave the variant out")
+    return variant
 
 
 def _units(encoder: Shapes) -> list[int]:
@@ -205,17 +285,20 @@ def _pixels(n_latent: int) -> int:
     return 1 << (n_latent + 2) // 2
 
 
-def _average(
-    stored: object, options: Options, generator: StyleGAN2 | None, encoder: Encoder, where: str | Path
-) -> Tensor:
-    if isinstance(stored, Tensor):
-        rows = stored.reshape(-1, stored.shape[-1])[: encoder.n_latent].float()
-        return rows.expand(encoder.n_latent, -1).clone()
-    if options.get("start_from_latent_avg", True) is False:
+def _average(stored: object, generator: StyleGAN2 | None, encoder: Encoder, where: str | Path) -> Tensor | None:
+    """Return the mean latent ``[n_latent, w_dim]`` of a file, that of its generator if none is stored."""
+    if stored is not None:
+        return latent_average(stored, encoder.w_dim, encoder.n_latent, where)
+    return None if generator is None else generator.latent_avg.expand(encoder.n_latent, -1).clone()
+
+
+def _added(average: Tensor | None, options: Options, encoder: Encoder, where: str | Path) -> Tensor:
+    """Return what the encoder adds to its output, as the options say: the average or zeros."""
+    if not options.get("start_from_latent_avg", True):
         return torch.zeros(encoder.n_latent, encoder.w_dim)
-    if generator is None:
+    if average is None:
         raise CheckpointError(f"{where} has no latent_avg and no decoder to compute it from: name the whole file")
-    return generator.latent_avg.expand(encoder.n_latent, -1).clone()
+    return average
 
 
 def _encoder_state(variant: str, parts: Mapping[str, StateDict], encoder: Encoder) -> StateDict:

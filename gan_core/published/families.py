@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from gan_core.checkpoints.stored import StoredTensor, load_tensors, state_of
+import torch
+
+from gan_core.checkpoints.stored import StoredTensor, load_tensors, outlines, state_of
 from gan_core.published.generators import FAMILIES, build_published
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 
@@ -29,6 +31,10 @@ class FamiliesLayout(Layout):
 
     def facts(self, value: object, where: str | Path) -> dict[str, object]:
         return {"family": self._family(value)}
+
+    def check(self, value: object, where: str | Path) -> None:
+        with torch.device("meta"):
+            build_published(outlines(_state(value) or {}), str(where))
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
         state = load_tensors(_state(value) or {})

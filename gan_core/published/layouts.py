@@ -1,6 +1,7 @@
 """The common interface of published checkpoint layouts: recognise a file, describe it, convert it to our layout."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -34,11 +35,16 @@ class Layout(ABC):
     """A file layout in which networks are published.
 
     ``value`` is the content of a file, with tensors as ``StoredTensor`` and objects as ``Record``. ``licence`` is what
-    is known of the terms of files in this layout.
+    is known of the terms of files in this layout. Where the keys of a file don't tell which of several ``variants`` it
+    holds, ``variant`` says it.
     """
 
     name: ClassVar[str]
     licence: ClassVar[str] = UNKNOWN_LICENCE
+    variants: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, variant: str | None = None) -> None:
+        self.variant = variant
 
     def terms(self, value: object) -> str:
         """Return the licence of a recognised file, as far as its content tells."""
@@ -56,6 +62,10 @@ class Layout(ABC):
         """
 
     @abstractmethod
+    def check(self, value: object, where: str | Path) -> None:
+        """Raise ``CheckpointError`` where ``convert`` would, but from names, shapes and options alone."""
+
+    @abstractmethod
     def convert(self, value: object, where: str | Path) -> list[Part]:
         """Load the networks and rename their tensors; raises ``CheckpointError`` for missing or misshapen tensors."""
 
@@ -63,21 +73,28 @@ class Layout(ABC):
 LAYOUTS: Registry[type[Layout]] = Registry("checkpoint layout", "gan_core.published", Layout)
 
 
-def find_layout(contents: Contents) -> Layout:
-    """Return the layout of a file; raises ``CheckpointError`` naming some of its keys if no layout fits."""
-    for _, layout in LAYOUTS:
-        if layout().recognises(contents.value):
-            return layout()
+def find_layout(contents: Contents, variant: str | None = None) -> Layout:
+    """Return the layout of a file, whose network is the ``variant`` if the file doesn't say.
+
+    Raises ``CheckpointError`` naming some of its keys if no layout fits, or if this layout has no such variant.
+    """
+    for _, kind in LAYOUTS:
+        if (layout := kind(variant)).recognises(contents.value):
+            if variant is not None and variant not in layout.variants:
+                known = f"one of {', '.join(layout.variants)}" if layout.variants else "left out"
+                raise CheckpointError(f"{contents.path} is of the layout {layout.name}, so the variant must be {known}")
+            return layout
     raise CheckpointError(
         f"{contents.path} is a {contents.container} of no known layout (it holds {_summary(contents.value)}): "
         f"known are {', '.join(LAYOUTS.names())}"
     )
 
 
-def inspect_checkpoint(path: str | Path) -> dict[str, object]:
-    """Describe a file without loading its tensors: kind of file, layout, facts, licence if known, sha256 and size.
+def inspect_checkpoint(path: str | Path, variant: str | None = None) -> dict[str, object]:
+    """Describe a file without loading its weights: kind of file, layout, facts, licence if known, sha256 and size.
 
-    Raises ``CheckpointError`` for a file that can't be read or has no known layout.
+    ``import`` is ``"yes"``, or why an import would be refused; only NaN and infinite values are not looked for. Raises
+    ``CheckpointError`` for a file that can't be read or has no known layout.
     """
     contents = open_checkpoint(path)
     about: dict[str, object] = {"file": str(path), "container": contents.container, "sha256": contents.sha256}
@@ -85,25 +102,29 @@ def inspect_checkpoint(path: str | Path) -> dict[str, object]:
     about |= {"tensors": len(tensors), "megabytes": round(contents.path.stat().st_size / 1e6, 2)}
     if card := contents.card:
         return about | {"layout": "edit-dataset", **card.model_dump(exclude_defaults=True, exclude={"extra"})}
-    layout = find_layout(contents)
+    layout = find_layout(contents, variant)
     return about | {
         "layout": layout.name,
         **layout.facts(contents.value, path),
         "licence": layout.terms(contents.value),
+        "import": _verdict(layout, contents.value, path),
     }
 
 
-def import_checkpoint(source: str | Path, target: str | Path, licence: str | None = None) -> dict[str, str]:
+def import_checkpoint(
+    source: str | Path, target: str | Path, licence: str | None = None, variant: str | None = None
+) -> dict[str, str]:
     """Convert a published file to safetensors with cards, and return the sha256 of each file that was written.
 
     A single network is written to ``target``. Several networks are written beside it, with the network's name before
-    the suffix. ``licence`` replaces the licence that is known of the layout. Raises ``CheckpointError`` for a file that
-    can't be read, has no known layout or lacks tensors.
+    the suffix. ``licence`` replaces the licence that is known of the layout, and ``variant`` says which network it is
+    where the file doesn't. Raises ``CheckpointError`` for a file that can't be read, has no known layout, lacks tensors
+    or must be told the variant.
     """
     contents = open_checkpoint(source)
     if contents.card:
         raise CheckpointError(f"{source} is already in the layout of this project: copy it")
-    layout = find_layout(contents)
+    layout = find_layout(contents, variant)
     try:
         parts = layout.convert(contents.value, source)
         for part in parts:
@@ -138,7 +159,20 @@ def generator_part(generator: Generator, of: str) -> Part:
     return Part(of or "generator", model_tensors(generator), card | {"arguments": generator.arguments})
 
 
+def _verdict(layout: Layout, value: object, where: str | Path) -> str:
+    try:
+        layout.check(value, where)
+    except (CheckpointError, Refused) as error:
+        return f"refused: {error}"
+    return "yes"
+
+
 def _summary(value: object) -> str:
+    """Name some of the keys of a file, and those of the first dictionary in it."""
     if not isinstance(value, dict):
         return f"a {type(value).__name__}"
-    return ", ".join(str(key)[:40] for key in list(value)[:4]) + (", ..." if len(value) > 4 else "") or "nothing"
+    keys = ", ".join(str(key)[:40] for key in list(value)[:4]) + (", ..." if len(value) > 4 else "") or "nothing"
+    inner = next(((key, part) for key, part in value.items() if isinstance(part, dict) and part), None)
+    if inner is None:
+        return keys
+    return f"{keys}; {str(inner[0])[:40]} begins with {', '.join(str(key)[:40] for key in list(inner[1])[:2])}"

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from torch import nn
 
-from gan_core.checkpoints.stored import StateDict, StoredTensor, load_tensors, state_of
+from gan_core.checkpoints.stored import StateDict, StoredTensor, load_tensors, outlines, state_of
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.trunks import IMPORTED, LICENCE, find_trunk
 from gan_core.loading import load_state
@@ -70,11 +71,14 @@ class MeasuringNetwork(Layout):
     def facts(self, value: object, where: str | Path) -> dict[str, object]:
         return {"family": known_network(state_of(value)), "variant": "measuring network"}
 
+    def check(self, value: object, where: str | Path) -> None:
+        state = state_of(value) or {}
+        with torch.device("meta"):
+            _network(state, outlines(state), where)
+
     def convert(self, value: object, where: str | Path) -> list[Part]:
         state = state_of(value) or {}
-        name = known_network(state) or ""
-        network, tensors = NETWORKS.get(name)(), renamed(load_tensors(state), PUBLISHED[name])
-        load_state(network, old_counters(network.state_dict(), tensors), where)
+        name, network = _network(state, load_tensors(state), where)
         return [network_part(name, dict(network.state_dict()))]
 
 
@@ -93,10 +97,20 @@ class PerceptualTrunk(Layout):
         found = find_trunk(state_of(value) or {})
         return {"family": IMPORTED + (found[0] if found else ""), "variant": "trunk of a perceptual distance"}
 
+    def check(self, value: object, where: str | Path) -> None:
+        """Do nothing: a trunk is recognised by all its names and shapes."""
+
     def convert(self, value: object, where: str | Path) -> list[Part]:
         state = state_of(value) or {}
         name, theirs = find_trunk(state) or ("", {})
         return [network_part(IMPORTED + name, load_tensors({key: state[other] for key, other in theirs.items()}))]
+
+
+def _network(state: dict[str, StoredTensor], tensors: StateDict, where: str | Path) -> tuple[str, nn.Module]:
+    name = known_network(state) or ""
+    network = NETWORKS.get(name)()
+    load_state(network, old_counters(network.state_dict(), renamed(tensors, PUBLISHED[name])), where)
+    return name, network
 
 
 def network_part(name: str, tensors: StateDict) -> Part:

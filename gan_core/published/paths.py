@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.checkpoints.files import Loaded
-from gan_core.checkpoints.stored import StateDict
+from gan_core.checkpoints.stored import StateDict, plain_names
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
 from gan_core.loading import load_state
@@ -31,7 +31,7 @@ def read_published_paths(
     """
     check_space(generator.model, space)
     content = open_checkpoint(path).load()
-    state = {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+    state = plain_names(content) if isinstance(content, dict) else {}
     build = next((build for key, build in BUILDERS.items() if key in state), None)
     if build is None:
         raise CheckpointError(f"{path} holds no deformator, support sets or flow: no published paths are like it")

@@ -1,47 +1,75 @@
 """StyleGAN2 ``.pt`` files of the rosinality layout, the format that most published weights and encoders use."""
 
-import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.stored import StateDict, loaded
+from gan_core.checkpoints.stored import StateDict, StoredTensor, loaded, outlines, plain_names
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2, StyleGAN2Arguments
 from gan_core.loading import load_state
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 
+MARKS = ("conv1.conv.weight", "conv1.conv.modulation.weight")
+"""Names by which a generator of this layout is known."""
+AVERAGE = "latent_avg"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A generator in a file: its state dict under our names, the stored average if there is one, and where it lies.
+
+    ``beside`` are the other networks of the state dict that it is a part of.
+    """
+
+    state: dict[str, Any]
+    average: Any
+    place: str
+    beside: tuple[str, ...]
+
 
 @LAYOUTS.register("rosinality")
 class RosinalityLayout(Layout):
-    """A dictionary with the generator's state dict under ``g_ema`` (or ``g``): converted weights, or from training."""
+    """A generator's state dict, alone or in a dictionary (``g_ema``, ``g``, ``params_ema``, ``state_dict``, ...).
+
+    A moving average is preferred to the network that is trained. The names may have a prefix, such as ``module.`` or
+    ``generator_ema.``.
+    """
 
     name: ClassVar[str] = "rosinality"
     licence: ClassVar[str] = "NVIDIA Source Code License (non-commercial), if converted from NVIDIA's weights"
 
     def recognises(self, value: object) -> bool:
-        return _network(value) is not None
+        return bool(_candidates(value))
 
     def facts(self, value: object, where: str | Path) -> dict[str, object]:
-        networks = value if isinstance(value, dict) else {}
-        state = networks[_network(networks) or "g_ema"]
-        arguments = infer_arguments(state, where)
+        found = _alone(value, where)
+        arguments = infer_arguments(found.state, where)
+        trained = isinstance(value, dict) and "g_optim" in value
         return {
             "family": "stylegan2",
-            "variant": "training checkpoint" if "g_optim" in networks else "converted weights",
+            "variant": "training checkpoint" if trained else "converted weights",
             **arguments,
-            "n_latent": 2 * int(math.log2(arguments["size"])) - 2,
-            "latent_avg": "latent_avg" in networks,
-            "noise_maps": any(key.startswith("noises.") for key in state),
+            "n_latent": 2 * arguments["size"].bit_length() - 4,
+            "latent_avg": found.average is not None,
+            "noise_maps": any(key.startswith("noises.") for key in found.state),
+            **({"read_from": found.place} if found.place not in ("g_ema", "g") else {}),
         }
 
+    def check(self, value: object, where: str | Path) -> None:
+        found = _alone(value, where)
+        check_generator(found.state, where)
+        if found.average is not None:
+            latent_average(loaded(found.average), infer_arguments(found.state, where)["style_dim"], 1, where)
+
     def convert(self, value: object, where: str | Path) -> list[Part]:
-        networks = value if isinstance(value, dict) else {}
-        network = _network(networks) or "g_ema"
-        wanted = {key: networks[key] for key in (network, "latent_avg") if key in networks}
-        return [generator_part(build_generator(loaded(wanted), where, network), network)]
+        found = _alone(value, where)
+        state = {key: loaded(tensor) for key, tensor in found.state.items()}
+        return [generator_part(_built(state, loaded(found.average), where), found.place)]
 
 
 def build_generator(content: object, where: str | Path, network: str = "g_ema") -> StyleGAN2:
@@ -56,15 +84,18 @@ def build_generator(content: object, where: str | Path, network: str = "g_ema") 
     if not isinstance(state, dict):
         present = ", ".join(key for key, value in networks.items() if isinstance(value, dict)) or "nothing"
         raise CheckpointError(f"{where} has no network {network!r}: it has {present}")
-    generator = StyleGAN2(**infer_arguments(state, where))
-    average = networks.get("latent_avg")
-    load_state(generator, _noise_maps(generator) | state | {"latent_avg": _average(average, generator)}, where)
-    if average is None:
-        generator.latent_avg.copy_(generator.mean_latent())
-    return generator.eval().requires_grad_(False)
+    return _built(state, networks.get(AVERAGE), where)
 
 
-def infer_arguments(state: StateDict, where: str | Path = "the state dict") -> StyleGAN2Arguments:
+def check_generator(state: Mapping[str, Any], where: str | Path) -> None:
+    """Raise ``CheckpointError`` where ``build_generator`` would, for a state dict whose tensors are not loaded."""
+    with torch.device("meta"):
+        built = StyleGAN2(**infer_arguments(state, where))
+    maps = {key: tensor for key, tensor in built.state_dict().items() if key.startswith("noises.")}
+    load_state(built, maps | outlines(state) | {AVERAGE: built.latent_avg}, where)
+
+
+def infer_arguments(state: Mapping[str, Any], where: str | Path = "the state dict") -> StyleGAN2Arguments:
     """Infer the constructor's arguments from the names and shapes of a generator's state dict.
 
     Raises ``CheckpointError`` for a state dict of another layout.
@@ -82,20 +113,89 @@ def infer_arguments(state: StateDict, where: str | Path = "the state dict") -> S
     return {"size": 4 << blocks, "style_dim": style_dim, "n_mlp": depth, "channels": channels}
 
 
+def latent_average(stored: object, width: int, count: int, where: str | Path) -> Tensor:
+    """Return a stored ``latent_avg`` as ``[count, width]``; equal rows may be fewer or more than ``count``.
+
+    Raises ``CheckpointError`` for other shapes, and for different rows that aren't one for each of ``count`` latents.
+    """
+    if not isinstance(stored, Tensor) or stored.dim() == 0 or stored.shape[-1] != width or not stored.numel():
+        shape = list(stored.shape) if isinstance(stored, Tensor) else type(stored).__name__
+        raise CheckpointError(f"{where} has a latent_avg of {shape}, but its latents have {width} numbers")
+    rows = stored.reshape(-1, width).float()
+    if bool((rows == rows[:1]).all()):
+        return rows[:1].expand(count, width).clone()
+    if count == 1 or len(rows) < count:
+        wanted = "one average" if count == 1 else f"{count} latents"
+        raise CheckpointError(f"{where} has {len(rows)} different rows in latent_avg, but its network has {wanted}")
+    return rows[:count].clone()
+
+
+def _built(state: StateDict, average: object, where: str | Path) -> StyleGAN2:
+    generator = StyleGAN2(**infer_arguments(state, where))
+    known = average is not None
+    mean = latent_average(average, generator.w_dim, 1, where)[0] if known else torch.zeros_like(generator.latent_avg)
+    load_state(generator, _noise_maps(generator) | state | {AVERAGE: mean}, where)
+    if not known:
+        generator.latent_avg.copy_(generator.mean_latent())
+    return generator.eval().requires_grad_(False)
+
+
 def _noise_maps(generator: StyleGAN2) -> StateDict:
     stream = torch.Generator().manual_seed(0)
     shapes = {key: value.shape for key, value in generator.state_dict().items() if key.startswith("noises.")}
     return {key: torch.randn(shape, generator=stream) for key, shape in shapes.items()}
 
 
-def _average(stored: Tensor | None, generator: StyleGAN2) -> Tensor:
-    return torch.zeros_like(generator.latent_avg) if stored is None else stored.reshape(-1)
+def _candidates(value: object) -> list[Found]:
+    """Return the generators in a file's content, a moving average first."""
+    if not isinstance(value, dict):
+        return []
+    inside = [(str(name), inner) for name, inner in value.items() if isinstance(inner, dict)]
+    candidates = [
+        Found(*_without(prefix, state, value.get(AVERAGE)), f"{name} {prefix}".strip(" ."), _others(prefix, state))
+        for name, state in (("", value), *inside)
+        for prefix in _prefixes(state)
+    ]
+    return sorted(candidates, key=_rank)
 
 
-def _network(value: object) -> str | None:
-    """Return the name of the entry that is a generator of this layout, or None."""
-    for name in ("g_ema", "g"):
-        state = value.get(name) if isinstance(value, dict) else None
-        if isinstance(state, dict) and "conv1.conv.weight" in state:
-            return name
-    return None
+def _rank(found: Found) -> int:
+    return 0 if "ema" in found.place else 1 if found.place in ("g", "generator") else 2
+
+
+def _alone(value: object, where: str | Path) -> Found:
+    """Return the generator of a file.
+
+    Raises ``CheckpointError`` where several are equally likely, and for a part of an inversion method not read here.
+    """
+    found, *rest = _candidates(value)
+    if rest and _rank(rest[0]) == _rank(found):
+        raise CheckpointError(
+            f"{where} holds several generators ({found.place[:60]}, {rest[0].place[:60]}): save the one that you mean "
+            "alone"
+        )
+    if found.place.endswith("decoder") and found.beside:
+        raise CheckpointError(
+            f"{where} holds {', '.join(found.beside)} beside a decoder: an inversion method that can't be imported "
+            "(pSp, e4e and Style Transformer can)"
+        )
+    return found
+
+
+def _prefixes(state: Mapping[Any, object]) -> list[str]:
+    """Return what stands before the names of each generator in a state dict, ``DataParallel``'s wrappers left out."""
+    names = plain_names({key: None for key, value in state.items() if isinstance(value, StoredTensor)})
+    prefixes = [name.removesuffix(MARKS[0]) for name in names if name.endswith(MARKS[0])]
+    return [prefix for prefix in prefixes if prefix[-1:] in ("", ".") and prefix + MARKS[1] in names]
+
+
+def _without(prefix: str, state: Mapping[Any, Any], average: object) -> tuple[dict[str, Any], Any]:
+    """Return the entries under a prefix, and the average, which may be one of them."""
+    inner = {key.removeprefix(prefix): value for key, value in plain_names(state).items() if key.startswith(prefix)}
+    own = inner.pop(AVERAGE, None)
+    return inner, average if average is not None else own
+
+
+def _others(prefix: str, state: Mapping[Any, object]) -> tuple[str, ...]:
+    names = (key for key in plain_names(state) if prefix and not key.startswith(prefix))
+    return tuple(dict.fromkeys(name.partition(".")[0][:40] for name in names))

@@ -38,11 +38,15 @@ class TensorflowLayout(Layout):
 
     def facts(self, value: object, where: str | Path) -> dict[str, object]:
         network = _average(value)
+        arguments = tensorflow_arguments(network, variables(network), where)
+        count = 2 * arguments["size"].bit_length() - 4
+        return {"family": "stylegan2", "variant": "TensorFlow pickle", **arguments, "n_latent": count}
+
+    def check(self, value: object, where: str | Path) -> None:
+        network = _average(value)
         arrays = variables(network)
-        arguments = tensorflow_arguments(network, arrays, where)
         with torch.device("meta"):
-            built = _filled(arguments, arrays, where, StoredTensor.outline)
-        return {"family": "stylegan2", "variant": "TensorFlow pickle", **arguments, "n_latent": built.n_latent}
+            _filled(tensorflow_arguments(network, arrays, where), arrays, where, StoredTensor.outline)
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
         return [generator_part(load_tensorflow(_average(value), where), "Gs")]

@@ -1,12 +1,19 @@
 """The layout of pSp, e4e and Style Transformer files: an encoder, the generator it was trained for, and options."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from gan_core.checkpoints.stored import loaded
+from gan_core.checkpoints.stored import loaded, plain_names
 from gan_core.loading import model_tensors
-from gan_core.published.encoders import infer_encoder, load_published_encoder, split_wrapper
+from gan_core.published.encoders import (
+    ALIKE,
+    Undecided,
+    check_published_encoder,
+    infer_encoder,
+    load_published_encoder,
+    split_wrapper,
+)
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 from gan_core.published.rosinality import infer_arguments
 
@@ -19,21 +26,29 @@ class WrapperLayout(Layout):
     """``{"state_dict": {"encoder.*", "decoder.*"}, "opts", "latent_avg"?}``, also with prefixes of ``DataParallel``."""
 
     name: ClassVar[str] = "encoder-wrapper"
+    variants: ClassVar[Sequence[str]] = tuple(ALIKE.values())
     licence: ClassVar[str] = (
         "not stated in the file; the published ones: code MIT (Style Transformer: none stated), weights non-commercial"
     )
 
     def recognises(self, value: object) -> bool:
         state = value.get("state_dict") if isinstance(value, dict) else None
-        keys = [str(key).removeprefix("module.") for key in state] if isinstance(state, dict) else []
-        return any(key.startswith("encoder.") and key.endswith("input_layer.0.weight") for key in keys)
+        keys = list(plain_names(state)) if isinstance(state, dict) else []
+        encoder = [key for key in keys if key.startswith("encoder.")]
+        known = any(key.endswith("input_layer.0.weight") for key in encoder)
+        return known or bool(encoder and any(key.startswith("decoder.") for key in keys))
 
     def facts(self, value: object, where: str | Path) -> dict[str, object]:
         content = value if isinstance(value, dict) else {}
         parts = split_wrapper(content, where)
         decoder = infer_arguments(parts["decoder"], where) if parts.get("decoder") else None
         count = 2 * decoder["size"].bit_length() - 4 if decoder else None
-        variant, arguments = infer_encoder(parts["encoder"], _options(content), count, where, parts.get("decoder", {}))
+        told, rest = self.variant, (_options(content), count, where, parts.get("decoder", {}))
+        try:
+            variant, arguments = infer_encoder(parts["encoder"], *rest, told)
+        except Undecided as open_question:
+            variant = " or ".join(open_question.variants)
+            _, arguments = infer_encoder(parts["encoder"], *rest, open_question.variants[0])
         return {
             "family": variant,
             "variant": f"encoder {variant}" + (" with its generator" if decoder else ""),
@@ -43,9 +58,14 @@ class WrapperLayout(Layout):
             "other_keys": ", ".join(str(key) for key in content if key not in WANTED) or "none",
         }
 
-    def convert(self, value: object, where: str | Path) -> list[Part]:
+    def check(self, value: object, where: str | Path) -> None:
         content = value if isinstance(value, dict) else {}
-        found = load_published_encoder({key: loaded(content[key]) for key in WANTED if key in content}, where)
+        average = loaded(content.get("latent_avg"))
+        check_published_encoder(content | {"opts": _options(content)}, average, where, self.variant)
+
+    def convert(self, value: object, where: str | Path) -> list[Part]:
+        content = {key: loaded(value[key]) for key in WANTED if key in value} if isinstance(value, dict) else {}
+        found = load_published_encoder(content, where, self.variant)
         encoder = found.encoder
         card: dict[str, object] = {
             "kind": "encoder",
@@ -53,6 +73,8 @@ class WrapperLayout(Layout):
             "arguments": encoder.arguments,
             "space": encoder.space,
         }
+        if self.variant and "encoder_type" not in _options(content):
+            card["notes"] = f"taken for {encoder.name}, as told: the file itself doesn't say"
         part = Part("encoder", model_tensors(encoder), card, bound=found.generator is not None)
         if found.generator is None:
             return [part]

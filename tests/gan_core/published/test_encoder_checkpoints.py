@@ -10,7 +10,13 @@ from torch import Tensor
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.published.encoders import infer_encoder, load_published_encoder, split_wrapper
+from gan_core.published.encoders import (
+    Undecided,
+    check_published_encoder,
+    infer_encoder,
+    load_published_encoder,
+    split_wrapper,
+)
 from tests.golden.fill import fill, fill_state, golden, relative_error
 
 GENERATOR: dict[str, Any] = {"size": 64, "style_dim": 16, "n_mlp": 2, "channels": {4: 8, 8: 8, 16: 8, 32: 8, 64: 8}}
@@ -62,8 +68,90 @@ def test_a_missing_average_is_computed_or_zero() -> None:
     found = load_published_encoder(content)
     assert found.generator is not None
     torch.testing.assert_close(found.encoder.latent_avg[3], found.generator.mean_latent())
-    without = load_published_encoder(content | {"opts": {"start_from_latent_avg": False}})
-    assert not without.encoder.latent_avg.any()
+    without = load_published_encoder(content | {"opts": content["opts"] | {"start_from_latent_avg": False}})
+    assert without.generator is not None
+    assert not without.encoder.latent_avg.any() and torch.equal(
+        without.generator.latent_avg, found.generator.latent_avg
+    )
+
+
+def test_a_stored_average_is_not_added_where_the_options_say_so() -> None:
+    content = wrapper("e4e")
+    content["opts"]["start_from_latent_avg"] = False
+    found, image = load_published_encoder(content), torch.rand(1, 3, 256, 256)
+    assert torch.equal(found.encoder.encode(image), found.encoder(image))
+    assert found.generator is not None
+    torch.testing.assert_close(found.generator.latent_avg, content["latent_avg"].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("average", "message"),
+    [
+        (torch.randn(4, 16), "4 different rows in latent_avg, but its network has 10 latents"),
+        (torch.randn(10, 8), r"latent_avg of \[10, 8\], but its latents have 16 numbers"),
+        (torch.tensor(1.0), r"latent_avg of \[\]"),
+        ("mean", "latent_avg of str"),
+    ],
+)
+def test_an_average_of_another_network_is_refused(average: object, message: str) -> None:
+    content = wrapper("psp") | {"latent_avg": average}
+    with pytest.raises(CheckpointError, match=message):
+        load_published_encoder(content)
+    with pytest.raises(CheckpointError, match=message):
+        check_published_encoder(content, average, "the file")
+
+
+def test_an_average_with_equal_rows_may_have_any_number_of_them() -> None:
+    row = torch.randn(1, 16)
+    found = load_published_encoder(wrapper("psp") | {"latent_avg": row.repeat(18, 1)})
+    assert torch.equal(found.encoder.latent_avg, row.expand(10, 16))
+    found = load_published_encoder(wrapper("psp") | {"latent_avg": row.repeat(4, 1)})
+    assert torch.equal(found.encoder.latent_avg, row.expand(10, 16))
+
+
+@pytest.mark.parametrize("options", [None, {}, {"stylegan_size": 64, "start_from_latent_avg": True}])
+def test_where_names_do_not_decide_the_variant_is_asked_for(options: dict[str, Any] | None) -> None:
+    content = wrapper("e4e") | {"opts": options}
+    with pytest.raises(Undecided, match=r"x.pt doesn't say whether it is psp or e4e.*--variant psp or --variant e4e"):
+        load_published_encoder(content, "x.pt")
+    with pytest.raises(Undecided):
+        check_published_encoder(content, content["latent_avg"], "x.pt")
+    for variant in ("psp", "e4e"):
+        assert load_published_encoder(content, "x.pt", variant).encoder.name == variant
+
+
+def test_a_variant_that_the_file_contradicts_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"x.pt says itself that it is e4e, not psp: leave the variant out"):
+        load_published_encoder(wrapper("e4e"), "x.pt", "psp")
+    with pytest.raises(CheckpointError, match=r"x.pt says itself that it is style-transformer, not e4e"):
+        load_published_encoder(wrapper("style-transformer"), "x.pt", "e4e")
+    assert load_published_encoder(wrapper("e4e"), "x.pt", "e4e").encoder.name == "e4e"
+
+
+RESNET = {"encoder.conv1.weight": torch.zeros(4, 6, 7, 7), "encoder.body.0.conv1.weight": torch.zeros(4, 4, 3, 3)}
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ({"encoder_type": "ProgressiveBackboneEncoder"}, {}),
+        ({"encoder_type": "BackboneEncoder"}, {}),
+        ({"encoder_type": "GradualStyleEncoder", "n_iters_per_batch": 5}, {}),
+        ({}, {"encoder.input_layer.0.weight": torch.zeros(4, 6, 3, 3), "encoder.latlayer1.weight": None}),
+        ({}, RESNET),
+    ],
+)
+def test_encoders_of_restyle_are_named(options: dict[str, Any], changes: dict[str, Any]) -> None:
+    content = wrapper("e4e")
+    state = {k: v for k, v in (content["state_dict"] | changes).items() if v is not None}
+    with pytest.raises(CheckpointError, match=r"x.pt is an encoder of ReStyle"):
+        load_published_encoder(content | {"state_dict": state, "opts": options}, "x.pt", "e4e")
+
+
+def test_another_encoder_type_is_refused_by_name() -> None:
+    content = wrapper("psp") | {"opts": {"encoder_type": "MyEncoder"}}
+    with pytest.raises(CheckpointError, match=r"x.pt has encoder_type 'MyEncoder', which is not known here"):
+        load_published_encoder(content, "x.pt")
 
 
 def test_noise_maps_and_counters_may_be_missing() -> None:

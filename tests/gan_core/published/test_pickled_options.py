@@ -129,7 +129,9 @@ def test_tensors_of_other_layers_are_refused() -> None:
     record = generator()
     parts = dict(modules(record))
     parts["synthesis.b8"].state["_modules"]["attention"] = Record("Attention", dict(parts["mapping.fc0"].state))
-    with pytest.raises(CheckpointError, match=r"has synthesis\.b8\.attention\.bias, which no StyleGAN2-ADA generator has"):
+    with pytest.raises(
+        CheckpointError, match=r"has synthesis\.b8\.attention\.bias, which no StyleGAN2-ADA generator has"
+    ):
         load_ada(record)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.files import read_card
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
@@ -55,9 +56,53 @@ def test_an_encoder_comes_in_with_its_generator_bound_to_it(variant: str, prefix
     assert ("random" in ours.card.notes) == (variant == "style-transformer")
 
 
+@pytest.mark.parametrize("variant", ["psp", "e4e"])
+def test_the_answer_to_an_open_question_is_in_the_card(variant: str, tmp_path: Path) -> None:
+    write_wrapper(tmp_path / "x.pt", variant, opts={"stylegan_size": 16})
+    about = inspect_checkpoint(tmp_path / "x.pt")
+    assert about["family"] == "psp or e4e" and "--variant e4e" in str(about["import"])
+    with pytest.raises(CheckpointError, match="--variant e4e"):
+        import_checkpoint(tmp_path / "x.pt", tmp_path / "x.safetensors")
+    assert not list(tmp_path.glob("*.safetensors"))
+    told = inspect_checkpoint(tmp_path / "x.pt", variant)
+    assert (told["family"], told["import"]) == (variant, "yes")
+    encoder = list(import_checkpoint(tmp_path / "x.pt", tmp_path / "x.safetensors", variant=variant))[-1]
+    card = read_card(encoder)
+    assert card.name == variant and card.notes == f"taken for {variant}, as told: the file itself doesn't say"
+    with pytest.raises(CheckpointError, match="the variant must be one of psp, e4e"):
+        inspect_checkpoint(tmp_path / "x.pt", "style-transformer")
+    with pytest.raises(CheckpointError, match="of the layout ada, so the variant must be left out"):
+        import_checkpoint(GOLDEN / "ada-tiny.pkl", tmp_path / "y.safetensors", variant="psp")
+
+
+def test_a_file_that_says_its_variant_has_no_note(tmp_path: Path) -> None:
+    write_wrapper(tmp_path / "x.pt", "e4e")
+    plain = import_checkpoint(tmp_path / "x.pt", tmp_path / "x.safetensors")
+    assert plain == import_checkpoint(tmp_path / "x.pt", tmp_path / "x.safetensors", variant="e4e")
+
+
+@pytest.mark.parametrize(
+    "others", [["hypernet.conv.weight"], ["encoder.conv1.weight", "encoder.body.0.conv1.weight"], ["encoder.fc.weight"]]
+)
+def test_other_inversion_methods_are_refused_by_inspect_and_import_alike(others: list[str], tmp_path: Path) -> None:
+    content = write_wrapper(tmp_path / "x.pt", "psp")
+    state = {k: v for k, v in content["state_dict"].items() if k.startswith("decoder.")}
+    torch.save(
+        content | {"opts": {}, "state_dict": state | {key: torch.zeros(4, 4) for key in others}}, tmp_path / "x.pt"
+    )
+    cause = "hypernet beside a decoder|an encoder of ReStyle|no known encoder"
+    with pytest.raises(CheckpointError, match=cause):
+        inspect_checkpoint(tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=cause):
+        import_checkpoint(tmp_path / "x.pt", tmp_path / "x.safetensors")
+
+
 def test_the_published_example_is_described_though_it_cannot_run() -> None:
     about, (expected, _) = inspect_checkpoint(GOLDEN / "psp-tiny.pt"), golden("psp-tiny-expected")
     assert (about["family"], about["n_latent"], about["input_size"]) == ("psp", len(expected["latent_avg"]), 256)
+    with pytest.raises(CheckpointError) as refused:
+        import_checkpoint(GOLDEN / "psp-tiny.pt", "never-written.safetensors")
+    assert about["import"] == f"refused: {refused.value}"
 
 
 def test_every_value_of_the_published_example_arrives() -> None:
