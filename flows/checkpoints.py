@@ -33,15 +33,31 @@ def import_(
     target: Annotated[str | None, typer.Argument(help="the file to write; in the model store if not given")] = None,
     licence: Annotated[str | None, typer.Option(help="the terms you have it under, for the card")] = None,
     variant: Variant = None,
+    generator: Annotated[
+        str | None, typer.Option(help="write the encoder alone, for this generator instead of the one in its file")
+    ] = None,
+    any_generator: Annotated[
+        bool, typer.Option("--any-generator", help="though it was made for another one (else that of --params)")
+    ] = False,
+    params: Annotated[str, typer.Option("--params", help="the parameter file")] = "params.yaml",
     track: Annotated[bool, typer.Option(help="track the result with DVC")] = True,
 ) -> None:
     """Convert a checkpoint to safetensors with a card, and track it with DVC where there is a DVC project."""
+    from gan_core.checkpoints.files import read_card
+    from gan_core.params import load_params
     from gan_core.published.layouts import import_checkpoint
+    from gan_core.published.pairing import pair_encoder
 
     path = target or f"{STORE}/{Path(file).stem}.safetensors"
-    written = import_checkpoint(file, path, licence, variant)
+    if generator or any_generator:
+        other = generator or load_params(params).models.generator
+        written = pair_encoder(file, path, other, any_generator, licence, variant)
+    else:
+        written = import_checkpoint(file, path, licence, variant)
     for name, sha256 in written.items():
         typer.echo(f"{name}: sha256 {sha256}")
+        if notes := read_card(name).notes:
+            typer.echo(f"{name}: {notes}")
     if track:
         from tasks.versions import track as add
 

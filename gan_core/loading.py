@@ -35,15 +35,24 @@ def load_encoder(path: str | Path, generator: Loaded[Generator] | None, name: st
     encoder: Loaded[Encoder] = load_model(path, "encoder", ENCODERS, name)
     if generator is None:
         return encoder
-    ours = encoder.model.n_latent, encoder.model.w_dim
+    check_latents(encoder.model, generator, path)
+    encoder.check_made_for(
+        generator,
+        "train it again (`dvc repro`), choose the encoder made for this one, or pair them with `edit-dataset "
+        f"checkpoints import {path} TARGET --generator {generator.path} --any-generator`",
+    )
+    return encoder
+
+
+def check_latents(encoder: Encoder, generator: Loaded[Generator], path: str | Path) -> None:
+    """Raise ``CheckpointError`` unless the encoder of ``path`` writes latents as the generator takes them."""
+    ours = encoder.n_latent, encoder.w_dim
     theirs = generator.model.n_latent, generator.model.w_dim
     if ours != theirs:
         raise CheckpointError(
             f"{path} writes {ours[0]} latents of {ours[1]} but {generator.path} takes {theirs[0]} of {theirs[1]}: "
             f"it was made for another generator (keys latent_avg and styles.*); choose the encoder trained for this one"
         )
-    encoder.check_made_for(generator, "train it again (`dvc repro`) or choose the encoder made for this one")
-    return encoder
 
 
 def load_state(model: nn.Module, tensors: dict[str, Tensor], where: str | Path) -> None:

@@ -124,18 +124,7 @@ def import_checkpoint(
     contents = open_checkpoint(source)
     if contents.card:
         raise CheckpointError(f"{source} is already in the layout of this project: copy it")
-    layout = find_layout(contents, variant)
-    try:
-        parts = layout.convert(contents.value, source)
-        for part in parts:
-            check_finite(part.tensors)
-    except Refused as error:
-        raise CheckpointError(f"{source} is refused: {error}") from None
-    origin: dict[str, object] = {
-        "made_by": f"edit-dataset checkpoints import ({layout.name})",
-        "licence": licence or layout.terms(contents.value),
-        "source": f"{contents.path.name}, sha256 {contents.sha256}",
-    }
+    origin, parts = convert_contents(contents, licence, variant)
     written: dict[str, str] = {}
     for part in parts:
         path = Path(target) if len(parts) == 1 else Path(target).with_suffix(f".{part.of}.safetensors")
@@ -143,6 +132,28 @@ def import_checkpoint(
         card = Card.model_validate(origin | bound | part.card)
         written[str(path)] = save_checkpoint(path, part.tensors, card, half=False)
     return written
+
+
+def convert_contents(
+    contents: Contents, licence: str | None = None, variant: str | None = None
+) -> tuple[dict[str, object], list[Part]]:
+    """Return the networks of a published file, and the fields that all their cards share.
+
+    Raises ``CheckpointError`` as ``import_checkpoint`` does.
+    """
+    layout = find_layout(contents, variant)
+    try:
+        parts = layout.convert(contents.value, contents.path)
+        for part in parts:
+            check_finite(part.tensors)
+    except Refused as error:
+        raise CheckpointError(f"{contents.path} is refused: {error}") from None
+    origin: dict[str, object] = {
+        "made_by": f"edit-dataset checkpoints import ({layout.name})",
+        "licence": licence or layout.terms(contents.value),
+        "source": f"{contents.path.name}, sha256 {contents.sha256}",
+    }
+    return origin, parts
 
 
 def check_finite(tensors: StateDict) -> None:

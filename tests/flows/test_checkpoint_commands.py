@@ -6,6 +6,7 @@ import pytest
 
 from flows import cli
 from gan_core.loading import load_generator
+from tests.gan_core.published.test_wrappers import write_wrapper
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -29,6 +30,31 @@ def test_import_writes_to_the_model_store(
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith("data/models/ada-tiny.safetensors: sha256 ")
     assert load_generator("data/models/ada-tiny.safetensors").model.size == 16
+
+
+def test_an_encoder_is_paired_and_told_its_variant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str) -> tuple[object, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main(["checkpoints", *words])
+        printed = capsys.readouterr()
+        return end.value.code, printed.out + printed.err
+
+    write_wrapper(tmp_path / "x.pt", "e4e", opts={})
+    assert "family     psp or e4e" in command("inspect", "x.pt")[1]
+    code, printed = command("import", "x.pt", "x.safetensors", "--no-track")
+    assert code == 2 and "say which with --variant psp or --variant e4e" in printed
+    assert command("import", str(GOLDEN / "pti-tuned-tiny.pt"), "g.safetensors", "--no-track")[0] == 0
+    told = ("x.pt", "paired.safetensors", "--no-track", "--variant", "e4e")
+    code, printed = command("import", *told, "--generator", "g.safetensors")
+    assert code == 2 and "use --any-generator" in printed
+    Path("params.yaml").write_text("models: {generator: g.safetensors}")
+    code, printed = command("import", *told, "--any-generator")
+    assert code == 0 and "paired.safetensors: taken for e4e, as told" in printed and "paired with g.safetens" in printed
+    assert [path.name for path in sorted(tmp_path.glob("*.safetensors"))] == ["g.safetensors", "paired.safetensors"]
 
 
 def test_a_refused_file_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
