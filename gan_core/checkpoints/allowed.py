@@ -39,6 +39,9 @@ DTYPES = {
     "i4": torch.int32,
     "i8": torch.int64,
     "u1": torch.uint8,
+    "u2": torch.uint16,
+    "u4": torch.uint32,
+    "u8": torch.uint64,
     "b1": torch.bool,
 }
 MAX_PATH = 4096  # PATH_MAX of Linux

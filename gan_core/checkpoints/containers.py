@@ -53,6 +53,9 @@ SAFETENSORS_TYPES = {
     "I16": torch.int16,
     "I8": torch.int8,
     "U8": torch.uint8,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
     "BOOL": torch.bool,
 }
 
@@ -269,6 +272,8 @@ def _read_safetensors(view: memoryview) -> tuple[dict[str, StoredTensor], dict[s
 
 def _placed(entry: SafetensorsEntry, data: memoryview) -> StoredTensor:
     begin, end = entry["data_offsets"]
+    if entry["dtype"] not in SAFETENSORS_TYPES:
+        raise Refused(f"it has tensors of the type {str(entry['dtype'])[:20]}, which is not read: save it as F32")
     dtype, shape = SAFETENSORS_TYPES[entry["dtype"]], tuple(entry["shape"])
     if not 0 <= begin <= end <= len(data) or math.prod(shape) * dtype.itemsize != end - begin:
         raise Refused("its header gives a wrong position for a tensor: download it again")

@@ -13,8 +13,8 @@ from gan_core.checkpoints.stored import Refused
 MAX_STEPS = 1_000_000
 """Opcodes that are read; it bounds the time that a hostile file can cost."""
 MAX_NAME = 200
-MAX_INTEGER_BYTES = 16
-"""Enough for the legacy magic number, which has 10; it bounds the cost of a number."""
+MAX_INTEGER_BYTES = 17
+"""Enough for the state of numpy's PCG64, which has 128 bits and a sign; it bounds the cost of a number."""
 LARGE = 1 << 16
 """Byte strings from this length on are not copied."""
 
