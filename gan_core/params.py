@@ -200,7 +200,8 @@ class TranslateParams(Section):
 
     With ``made`` that column holds pictures that inputs are made of (reduced by one of ``factors``, hidden by one of
     ``masks``, drawn from the label maps in ``labels``), else the inputs themselves, and ``truth`` may name the
-    pictures. Label maps have the classes 0 to ``classes`` - 1; the project's own have 13.
+    pictures. Label maps have the classes 0 to ``classes`` - 1; the project's own have 13. ``label_resampling`` is how
+    maps of another size reach that of the encoder; ``bilinear`` interpolates the ids, as pSp's loader does.
     ``variants`` are edits of the latents, such as style mixing. An empty ``encoder`` means the project's own.
     """
 
@@ -212,6 +213,7 @@ class TranslateParams(Section):
     truth: str = ""
     labels: str = "labels"
     classes: Count = 13
+    label_resampling: Literal["nearest", "bilinear"] = "nearest"
     factors: Annotated[list[Count], Field(min_length=1)] = [8]
     masks: Annotated[list[str], Field(min_length=1)] = ["box"]
     variants: list[Edit] = []

@@ -9,8 +9,14 @@ from gan_core.pages.sections import note, number_tiles, outcome_tiles, read_numb
 from gan_core.runs.run import SOURCE, Run
 from gan_core.stages.translate import INPUT, OUTPUT
 from gan_core.storage.urls import base_name
+from gan_core.translation.inputs import INPUTS
+from gan_core.translation.tasks import TASKS
 
 TRUTH = "truth"
+RESAMPLED = {
+    "nearest": "the nearest class (label_resampling: nearest)",
+    "bilinear": "interpolated class ids, as in pSp's code (label_resampling: bilinear)",
+}
 
 
 def page(run: Run) -> Page:
@@ -34,10 +40,15 @@ def page(run: Run) -> Page:
 def _images(run: Run, rows: Rows, images: Images) -> Section:
     if not rows.sample:
         return Section("Images", "images", [Text("No row was translated.")])
+    settings = run.params.translate
     said = (
         f"{len(rows.sample)} of {rows.ok:,} finished rows, chosen by the hash of their key: the encoder's input, the "
         "output, its variants, and the ground truth where it is known."
     )
+    if INPUTS.get(TASKS.get(settings.task).input_kind).from_labels:
+        said += (
+            f" Label maps of another size than the encoder's were resized with {RESAMPLED[settings.label_resampling]}."
+        )
     return Section("Images", "images", [Text(said), Strips([_strip(run, rows, line, images) for line in rows.sample])])
 
 

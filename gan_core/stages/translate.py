@@ -59,7 +59,9 @@ class TranslateStage(Stage):
         self.task = TASKS.get(params.task)
         self.inputs = ("align",) if params.align else ("source",)
         decoder = str(getattr(models, self.task.decoder))
-        self.transform = INPUTS.get(self.task.input_kind)(params.factors, params.masks, params.classes)
+        self.transform = INPUTS.get(self.task.input_kind)(
+            params.factors, params.masks, params.classes, params.label_resampling
+        )
         generator = load_generator(decoder)
         encoder = load_encoder(encoder_path, generator)
         self.encoder, self.generator, self.side = encoder.model, generator.model, encoder.model.input_size
@@ -99,6 +101,8 @@ class TranslateStage(Stage):
         variants = [{"column": picture.column, **kind.describe(picture)} for picture, kind in pairs]
         files = {name: digest for kind in self.kinds for name, digest in kind.files().items()}
         settings = self.params.model_dump(mode="json", exclude={"variants"})
+        if settings["label_resampling"] == "nearest":
+            del settings["label_resampling"]  # the only way once, so that runs made then are still known
         return {"params": settings, "variants": variants, **self._hashes, **self.scorer.files, **files}
 
     @torch.no_grad()
@@ -116,7 +120,7 @@ class TranslateStage(Stage):
             return self.transform.read(row, column, side)
         labels = None
         if self.transform.from_labels:
-            labels = label_cell(row, self.params.labels, side, self.transform.classes)
+            labels = label_cell(row, self.params.labels, side, self.transform.classes, self.transform.resampling)
         stream = torch.Generator().manual_seed(row_seed(f"translate/{row['key']}"))
         return self.transform.make(picture_cell(row, column, side), labels, stream)
 

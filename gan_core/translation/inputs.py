@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,12 @@ from gan_core.storage.images import MAX_PIXELS, ImageError, decode_image, to_ten
 from gan_core.translation.degradations import check_factor, degrade
 from gan_core.translation.masks import draw_mask, hide
 
+Resampling = Literal["nearest", "bilinear"]
+RESAMPLING: dict[Resampling, Image.Resampling] = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+"""How label maps of another size are resized: by nearest neighbour, or as the published loader of pSp does."""
 MIRRORED = {"left_eye": "right_eye", "right_eye": "left_eye"}
 
 
@@ -36,13 +42,20 @@ class EncoderInput:
 class InputTransform(ABC):
     """A kind of encoder input. ``factors`` and ``masks`` are the choices when it is made at random.
 
-    ``from_labels`` tells whether making it requires a label map, which has ``classes`` classes.
+    ``from_labels`` tells whether making it requires a label map, which has ``classes`` classes and is resized by
+    ``resampling``, a key of ``RESAMPLING``.
     """
 
     from_labels: ClassVar[bool] = False
 
-    def __init__(self, factors: Sequence[int] = (8,), masks: Sequence[str] = ("box",), classes: int = CLASSES) -> None:
-        self.factors, self.masks, self.classes = tuple(factors), tuple(masks), classes
+    def __init__(
+        self,
+        factors: Sequence[int] = (8,),
+        masks: Sequence[str] = ("box",),
+        classes: int = CLASSES,
+        resampling: Resampling = "nearest",
+    ) -> None:
+        self.factors, self.masks, self.classes, self.resampling = tuple(factors), tuple(masks), classes, resampling
 
     @property
     def channels(self) -> int:
@@ -123,7 +136,7 @@ class LabelInput(InputTransform):
         return EncoderInput(one_hot(labels, self.classes))
 
     def read(self, row: Row, column: str, side: int) -> EncoderInput:
-        return EncoderInput(one_hot(label_cell(row, column, side, self.classes), self.classes))
+        return EncoderInput(one_hot(label_cell(row, column, side, self.classes, self.resampling), self.classes))
 
     def show(self, inputs: Tensor) -> Tensor:
         return colour_labels(inputs.argmax(1), self.classes)
@@ -201,17 +214,19 @@ def picture_cell(row: Row, column: str, side: int) -> Tensor:
     return resize_square(cell_image(row, column), side)
 
 
-def label_cell(row: Row, column: str, side: int, classes: int) -> Tensor:
+def label_cell(row: Row, column: str, side: int, classes: int, resampling: Resampling = "nearest") -> Tensor:
     """Read a label map, a grey image whose values are class ids, as ids ``[side, side]``, uint8.
 
-    Raises ``ImageError`` for a bad cell, an image that isn't square or grey, and unknown classes.
+    A map of another size keeps its classes with ``nearest``. With ``bilinear`` the ids themselves are interpolated, as
+    in pSp's code, so that classes between two others appear along their borders. Raises ``ImageError`` for a bad cell,
+    an image that isn't square or grey, and unknown classes.
     """
     pixels = np.asarray(cell_image(row, column))
     if pixels.shape[0] != pixels.shape[1]:
         raise ImageError("bad_size", f"{pixels.shape[1]}x{pixels.shape[0]} pixels: a square label map is expected")
     if (pixels != pixels[..., :1]).any():
         raise ImageError("bad_labels", "the label map has colours: store class ids as grey values")
-    ids = np.asarray(Image.fromarray(pixels[..., 0]).resize((side, side), Image.Resampling.NEAREST))
+    ids = np.asarray(Image.fromarray(pixels[..., 0]).resize((side, side), RESAMPLING[resampling]))
     if (highest := int(pixels.max())) >= classes:
         raise ImageError("bad_labels", f"the label map has class {highest}, but classes are 0 to {classes - 1}")
     return torch.from_numpy(ids.copy())

@@ -3,12 +3,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gan_core.errors import ParamsError
 from gan_core.judges.segmenter import LABELS
 from gan_core.storage.images import ImageError, encode_png, image_value, to_tensor, to_uint8
 from gan_core.toy.renderer import SEGMENTATION_LABELS, Portraits, render, sample_factors
-from gan_core.translation.inputs import INPUTS, check_factors, draw_sketch, mirror_labels, one_hot
+from gan_core.translation.inputs import (
+    INPUTS,
+    LabelInput,
+    check_factors,
+    draw_sketch,
+    label_cell,
+    mirror_labels,
+    one_hot,
+)
 from gan_core.translation.masks import MASKS, draw_mask, hide
 
 CLASSES = len(SEGMENTATION_LABELS)
@@ -74,6 +83,21 @@ def test_a_one_hot_map_has_one_class_a_pixel(portraits: Portraits) -> None:
     assert maps.shape == (3, CLASSES, 64, 64)
     assert torch.equal(maps.sum(1), torch.ones(3, 64, 64))
     assert torch.equal(maps.argmax(1), portraits.segmentation.long())
+
+
+def test_label_maps_are_shrunk_by_class_or_as_published_by_number() -> None:
+    ids = np.zeros((512, 512, 3), np.uint8)
+    ids[:, 255:] = 6  # the border lies inside a pixel of the small map
+    row = {"x": cell(ids)}
+    nearest = label_cell(row, "x", 256, CLASSES)
+    assert nearest.unique().tolist() == [0, 6]
+    expected = np.asarray(Image.fromarray(ids[..., 0]).resize((256, 256), Image.Resampling.BILINEAR))
+    published = label_cell(row, "x", 256, CLASSES, "bilinear")
+    assert np.array_equal(published.numpy(), expected) and set(published.unique().tolist()) - {0, 6}
+    seen = LabelInput(resampling="bilinear").read(row, "x", 256).tensor
+    assert torch.equal(seen.argmax(0), published.long()) and torch.equal(seen.sum(0), torch.ones(256, 256))
+    assert torch.equal(LabelInput().read(row, "x", 256).tensor.argmax(0), nearest.long())
+    assert torch.equal(label_cell(row, "x", 512, CLASSES, "bilinear"), label_cell(row, "x", 512, CLASSES))
 
 
 def test_mirrored_labels_are_those_of_the_mirrored_head(portraits: Portraits) -> None:

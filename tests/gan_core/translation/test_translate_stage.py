@@ -79,6 +79,13 @@ def test_inputs_may_be_columns_of_the_dataset(task: str, build: Build, rows: lis
     assert first["factor"] == (8 if task == "super-resolution" else 1)
 
 
+def test_the_published_resampling_of_label_maps_is_another_stage(build: Build) -> None:
+    plain, published = build("segmentation"), build("segmentation", label_resampling="bilinear")
+    assert "label_resampling" not in plain.identity()["params"], "runs made before there was a choice are still known"
+    assert published.identity()["params"]["label_resampling"] == "bilinear"
+    assert published.transform.resampling == "bilinear"
+
+
 def test_reading_a_column_and_making_it_come_to_the_same(build: Build, rows: list[Row]) -> None:
     some = good(rows)[:2]
     read, drawn = made(build("segmentation", made=False, column="labels"), some), made(build("segmentation"), some)
