@@ -214,9 +214,14 @@ def import_(
     target: Annotated[str, typer.Argument(help="the directions file to write, or to add to")],
     space: Annotated[str, typer.Option(help="the space that its vectors are in: z, w, w_plus or s")],
     absolute: Annotated[bool, typer.Option("--absolute/--relative", help="strengths are places, or moves")] = False,
-    component: Annotated[int | None, typer.Option(help="which of several components")] = None,
+    component: Annotated[int | None, typer.Option(help="which component of a factorisation")] = None,
+    entry: Annotated[
+        str | None, typer.Option(help="which of several directions: its key, or its number in a list or an array")
+    ] = None,
     layers: Annotated[tuple[int, int] | None, typer.Option(help="latents that move: first, and past the last")] = None,
-    name: Annotated[str | None, typer.Option(help="what the direction is called here")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="what the direction is called here; one of this name is replaced")
+    ] = None,
     text: Annotated[
         str | None, typer.Option(help="s: a text's embedding less a neutral one, for StyleCLIP's fs3.npy")
     ] = None,
@@ -227,9 +232,12 @@ def import_(
     """Import a direction from another project into a file of directions of `models.generator`."""
     from gan_core.editing.directions import describe_direction
     from gan_core.params import load_params
-    from gan_core.published.directions import Source, import_direction
+    from gan_core.published.directions import Source, import_direction, replaced, stored_directions
 
     generator = load_params(params).models.generator
-    told = Source("", space, absolute, component, layers, name, text, beta)
+    told = Source("", space, absolute, component, layers, name, text, beta, entry)
+    before = stored_directions(target)
     direction = import_direction(source, target, generator, told, any_generator)
     typer.echo(describe_direction(direction))
+    if old := replaced(before, direction):
+        typer.echo(f"{old.name}: this replaces another direction ({old.method or 'no method noted'})")

@@ -1,7 +1,7 @@
-"""Read arrays from published ``.npy``, ``.npz`` and ``.pt`` files without unpickling anything."""
+"""Read arrays from published ``.npy``, ``.npz``, ``.pt`` and ``.safetensors`` files without unpickling anything."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,29 +9,52 @@ import torch
 from torch import Tensor
 
 from gan_core.checkpoints.containers import open_checkpoint
+from gan_core.checkpoints.files import placeholder
 from gan_core.errors import CheckpointError
 
 Arrays = Tensor | Sequence[object] | Mapping[str, object]
-"""A tensor ``[...]``, or a list or a dictionary with at least one tensor in it."""
+"""A tensor ``[...]``, or a list or a dictionary with at least one tensor in it, at whatever depth."""
+NUMPY = b"\x93NUMPY"
 
 
 def read_arrays(path: str | Path) -> Arrays:
     """Return the content of a file: tensors ``[...]`` of any shape, float32 if they come from a numpy file.
 
-    Raises ``CheckpointError`` for a missing or damaged file, pickled objects in a numpy file, and other content.
+    What kind of file it is follows from its first bytes. Raises ``CheckpointError`` for a missing or damaged file, a
+    placeholder such as a Git LFS pointer, pickled objects in a numpy file, and other content.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no directions at {path}: name the file")
-    if path.suffix in (".npy", ".npz"):
+    if meaning := placeholder(path):
+        raise CheckpointError(f"{path} is {meaning}")
+    if path.suffix in (".npy", ".npz") or _is_numpy(path):
         return _read_numpy(path)
     content = open_checkpoint(path).load()
-    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else [content]
-    if not isinstance(content, Tensor | dict | list) or not any(isinstance(part, Tensor) for part in parts):
+    if not isinstance(content, Tensor | dict | list | tuple) or not any(named_arrays(content)):
         raise CheckpointError(
             f"{path} holds {type(content).__name__}, not a tensor: no direction file known here is like it"
         )
     return content
+
+
+def named_arrays(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors ``[...]`` in a content with their names: keys and numbers in lists, joined by dots."""
+    if isinstance(content, Tensor):
+        yield prefix, content
+    elif isinstance(content, Mapping | list | tuple):
+        for key, value in content.items() if isinstance(content, Mapping) else enumerate(content):
+            yield from named_arrays(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _is_numpy(path: Path) -> bool:
+    with open(path, "rb") as file:
+        if file.read(len(NUMPY)) == NUMPY:
+            return True
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith(".npy") for name in archive.namelist())
 
 
 def _read_numpy(path: Path) -> Arrays:

@@ -4,20 +4,26 @@ Nothing is unpickled. The caller states what a file doesn't: the generator, the 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from gan_core.checkpoints.arrays import Arrays, read_arrays
+from gan_core.checkpoints.arrays import Arrays, named_arrays, read_arrays
+from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.editing.apply import check_layers
 from gan_core.editing.directions import Direction, find_direction, load_directions, save_directions
 from gan_core.editing.stylespace import check_styles, read_style_vector, text_direction
-from gan_core.errors import CheckpointError, ParamsError
+from gan_core.errors import CheckpointError, ParamsError, near_matches
 from gan_core.generators.base import Generator
 from gan_core.loading import load_generator
 
+FACTORISED = frozenset({"comp", "lat_comp", "eigvec"})
+"""Keys by which the files of GANSpace and of closed-form factorisation are known."""
+SHOWN = 8
+"""Names of entries that a message lists."""
 BOUNDARY = re.compile(r"^(?:[a-z0-9]+_[a-z0-9]+_)?(?P<name>.+?)(?:_w)?_boundary$")
 
 
@@ -27,9 +33,11 @@ class Source:
 
     ``generator_sha256`` is the hash of the generator that it was made for, and ``space`` the space of its vectors.
     ``absolute`` strengths are target positions along the direction; relative strengths are added. ``component`` chooses
-    from files with several, and ``layers`` (first, past the last) are the latents that the direction changes. ``name``
-    replaces the name from the file's name. In StyleSpace (``s``) a file of StyleCLIP's channel relevances needs a
-    ``text``, a file with the difference of two text embeddings; channels less relevant than ``beta`` are not changed.
+    from the components of a factorisation, and ``entry`` from several directions in a file: the key of a dictionary, or
+    the number of a list's element or an array's row. ``layers`` (first, past the last) are the latents that the
+    direction changes. ``name`` replaces the name of the file or the entry. In StyleSpace (``s``) a file of StyleCLIP's
+    channel relevances needs a ``text``, a file with the difference of two text embeddings; channels less relevant than
+    ``beta`` are not changed.
     """
 
     generator_sha256: str
@@ -40,24 +48,32 @@ class Source:
     name: str | None = None
     text: str | None = None
     beta: float = 0.15
+    entry: str | None = None
 
 
 def read_direction(path: str | Path, source: Source) -> Direction:
     """Read one direction from a published file.
 
-    ``.npy``: a vector ``[d]``, ``[1, d]``, ``[L, d]`` or ``[1, L, d]``, added unchanged. ``.npz`` of GANSpace and the
-    dictionary ``mean``, ``comp``, ``std`` of e4e: a component times its standard deviation, so strengths are sigmas.
-    ``.pt`` with ``eigvec``: a column. Other ``.pt``: a vector as above. Raises ``CheckpointError`` for other content
-    and ``ParamsError`` for a component that the file doesn't have.
+    An array is a vector ``[d]``, ``[1, d]``, ``[L, d]`` or ``[1, L, d]``, added unchanged; a dictionary or a list may
+    hold several. ``.npz`` of GANSpace and the dictionary ``mean``, ``comp``, ``std`` of e4e: a component times its
+    standard deviation, so strengths are sigmas. A dictionary with ``eigvec``: a column. Raises ``CheckpointError`` for
+    other content and ``ParamsError`` for a component or an entry that the file doesn't have.
     """
     path = Path(path)
     content = read_arrays(path)
-    if isinstance(content, dict):
-        vector, mean = _component(content, source, path)
+    factorised = isinstance(content, dict) and not FACTORISED.isdisjoint(content)
+    if factorised:
+        vector, mean = _component(content, source, path)  # type: ignore[arg-type]
     else:
-        vector, mean = _vector(content, path), None
+        vector, mean = _vector(_entry(content, source, path), path), None
     if not vector.isfinite().all() or vector.norm() == 0:
         raise CheckpointError(f"{path} has a direction of zeros or with NaN: it is damaged")
+    if source.component is not None and not factorised:
+        raise ParamsError(
+            f"{path} has no components: leave the component out (an entry chooses from several directions)"
+        )
+    if source.entry is not None and factorised:
+        raise ParamsError(f"{path} has components: choose one by its number as the component, not as an entry")
     return Direction(
         source.name or _name(path, source),
         vector,
@@ -91,12 +107,33 @@ def _index(source: Source, count: int, path: Path) -> int:
     return source.component
 
 
-def _vector(content: Arrays, path: Path) -> Tensor:
-    if not isinstance(content, Tensor):
-        raise CheckpointError(f"{path} holds several tensors, not one direction: import a file with one")
-    vector = content.detach().float()
-    while vector.dim() > 1 and len(vector) == 1:
-        vector = vector[0]
+def _entry(content: Arrays, source: Source, path: Path) -> Tensor:
+    """Return the one direction of a file, or that which ``source.entry`` chooses from several."""
+    if isinstance(content, Tensor) and source.entry is None:
+        return content
+    parts = list(content) if isinstance(content, Tensor) and content.dim() > 1 else content
+    found = {name: tensor for name, tensor in named_arrays(parts) if tensor.numel() > 1}  # less are biases
+    if (chosen := source.entry) is not None:
+        if not any(_belongs(name, chosen) for name in found):
+            raise ParamsError(f"{path} has no entry {chosen!r}{near_matches(chosen, found)}; it has {_listed(found)}")
+        found = {name: tensor for name, tensor in found.items() if _belongs(name, chosen)}
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{path} holds several tensors, not one direction: choose an entry with --entry ({_listed(found)})"
+        )
+    return next(iter(found.values()))
+
+
+def _belongs(name: str, chosen: str) -> bool:
+    return name == chosen or name.startswith(f"{chosen}.")
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(name[:40] for name in list(names)[:SHOWN]) + (", ..." if len(names) > SHOWN else "") or "none"
+
+
+def _vector(content: Tensor, path: Path) -> Tensor:
+    vector = content.detach().float().squeeze()
     if vector.dim() not in (1, 2):
         raise CheckpointError(
             f"{path} is {list(content.shape)}, not a direction [d], [1, d], [layers, d] or [1, layers, d]"
@@ -110,10 +147,12 @@ def _origin(vector: Tensor, mean: Tensor | None) -> float:
 
 
 def _name(path: Path, source: Source) -> str:
-    if source.component is not None:
-        return f"{path.stem}-{source.component}"
-    found = BOUNDARY.match(path.stem)
-    return found["name"] if found else path.stem
+    number = source.component if source.component is not None else source.entry
+    if number is not None and str(number).isdigit():
+        return f"{path.stem}-{number}"
+    stem = path.stem if source.entry is None else source.entry
+    found = BOUNDARY.match(stem)
+    return found["name"] if found else stem
 
 
 def import_direction(
@@ -122,42 +161,71 @@ def import_direction(
     """Add the direction of a file to the directions file ``target`` of a generator, and return the direction.
 
     The hash in ``facts`` is replaced. Raises ``UserError`` for a vector that doesn't fit the generator's latents, for a
-    space that the generator doesn't have, and, unless ``any_generator``, for a file of this project that was made for
-    another generator.
+    space that the generator doesn't have, for another direction of the same name in ``target`` (unless ``facts`` names
+    it), and, unless ``any_generator``, for a file of this project that was made for another generator.
     """
     loaded = load_generator(generator_path)
     generator, sha256 = loaded.model, loaded.sha256
     facts = replace(facts, generator_sha256=sha256)
-    if str(source).endswith(".safetensors"):
+    if _is_ours(source):
         direction = _ours(source, facts, any_generator)
     elif facts.space == "s":
         direction = _styles(Path(source), facts, generator)
     else:
         direction = read_direction(source, facts)
     _check_fit(direction, generator)
-    kept = load_directions(target).model if Path(target).is_file() else {}
+    kept = stored_directions(target)
     if other := [d.name for d in kept.values() if d.generator_sha256 != sha256]:
         raise CheckpointError(
             f"{target} holds {other[0]!r} for another generator than {generator_path}: name another file"
+        )
+    if (old := replaced(kept, direction)) and facts.name is None:
+        raise ParamsError(
+            f"{target} has another direction {old.name!r} already ({old.method or 'no method noted'}): choose another "
+            f"--name, or say --name {old.name} to replace it"
         )
     others = [d for d in kept.values() if d.name != direction.name]
     save_directions(target, [*others, direction], "edit-dataset directions import")
     return direction
 
 
+def stored_directions(target: str | Path) -> dict[str, Direction]:
+    """Return the directions of a file by name, none if there is no such file."""
+    return load_directions(target).model if Path(target).is_file() else {}
+
+
+def replaced(kept: Mapping[str, Direction], direction: Direction) -> Direction | None:
+    """Return the direction of ``kept`` that has the same name as ``direction`` and isn't the same."""
+    old = kept.get(direction.name)
+    if old is None or (
+        torch.equal(old.vector, direction.vector) and replace(old, vector=direction.vector) == direction
+    ):
+        return None
+    return old
+
+
+def _is_ours(source: str | Path) -> bool:
+    """Tell whether a file is one of this project, which has a card; safetensors of others have none."""
+    name = str(source)
+    return name.endswith(".safetensors") and ("://" in name or open_checkpoint(source).card is not None)
+
+
 def _ours(source: str | Path, facts: Source, any_generator: bool) -> Direction:
     directions = load_directions(source).model
-    found = find_direction(directions, facts.name or next(iter(directions)))
+    chosen = facts.entry or facts.name or (next(iter(directions)) if len(directions) == 1 else None)
+    if chosen is None:
+        raise ParamsError(f"{source} has several directions: choose one with --entry ({_listed(directions)})")
+    found = find_direction(directions, chosen)
     if found.generator_sha256 != facts.generator_sha256 and not any_generator:
         raise CheckpointError(
             f"{source} was made for the generator {found.generator_sha256[:12]}, not for this one "
             f"({facts.generator_sha256[:12]}): use --any-generator to import it anyway"
         )
-    return replace(found, generator_sha256=facts.generator_sha256)
+    return replace(found, name=facts.name or found.name, generator_sha256=facts.generator_sha256)
 
 
 def _styles(path: Path, facts: Source, generator: Generator) -> Direction:
-    if facts.absolute or facts.layers is not None or facts.component is not None:
+    if facts.absolute or facts.layers is not None or facts.component is not None or facts.entry is not None:
         raise ParamsError(f"{path}: a direction in StyleSpace moves all its channels: leave out the other options")
     if facts.text is None:
         vector, unit, method = (

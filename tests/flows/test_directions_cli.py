@@ -106,6 +106,16 @@ def test_import_adds_what_fits_and_refuses_the_rest(project: Path, capsys: pytes
         assert message in refused(capsys, "directions", "import", *arguments)
 
 
+def test_import_chooses_an_entry_and_says_what_it_replaces(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"age": torch.eye(16)[:1], "smile": torch.eye(16)[1:2]}, "boundaries.pt")
+    command = ["directions", "import", "boundaries.pt", "mine.safetensors", "--space", "w"]
+    assert "choose an entry with --entry (age, smile)" in refused(capsys, *command)
+    assert answered(capsys, *command, "--entry", "smile").startswith("smile ")
+    again = [*command, "--entry", "age", "--name", "smile"]
+    assert "smile: this replaces another direction (imported from boundaries.pt)" in answered(capsys, *again)
+    assert "replaces" not in answered(capsys, *again)
+
+
 def test_import_of_what_another_generator_has_must_be_told(
     project: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
