@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.stored import Record, StateDict, StoredTensor
+from gan_core.checkpoints.stored import Record, StateDict, StoredTensor, plain_names
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2, StyleGAN2Arguments
 from gan_core.loading import load_state
@@ -23,6 +23,7 @@ NETWORKS = ("G_ema", "G", "D")
 Move = tuple[str, str, Callable[[Tensor], Tensor]]
 _DIMENSIONS = {"z_dim": 512, "w_dim": 512, "c_dim": 0}
 _BOTH = ("weight", "bias")
+CONSTANT = "G_ema.synthesis.b4.const"
 STYLEGAN3 = re.compile(r"synthesis\.(input|L\d+_\d+_\d+)")
 """The parts of StyleGAN3's synthesis: Fourier features and layers by number, size and width."""
 
@@ -35,11 +36,10 @@ class AdaLayout(Layout):
     licence: ClassVar[str] = "NVIDIA Source Code License (non-commercial), if NVIDIA's or tuned from one of NVIDIA's"
 
     def recognises(self, value: object) -> bool:
-        return _generator(value) is not None
+        return _generator(value) is not None or any(map(_is_state, (value, *_values(value))))
 
     def facts(self, value: object, where: str | Path) -> dict[str, object]:
-        generator = _generator(value)
-        assert generator is not None
+        generator = _whole(value, where)
         arguments = ada_arguments(generator, where)
         held = ", ".join(n for n in NETWORKS if isinstance(value, dict) and isinstance(value.get(n), Record))
         return {
@@ -50,15 +50,13 @@ class AdaLayout(Layout):
         }
 
     def check(self, value: object, where: str | Path) -> None:
-        generator = _generator(value)
-        assert generator is not None
+        generator = _whole(value, where)
         with torch.device("meta"):
             built = StyleGAN2(**ada_arguments(generator, where))
         load_state(built, _converted(generator, built, where, StoredTensor.outline), where)
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
-        generator = _generator(value)
-        assert generator is not None
+        generator = _whole(value, where)
         return [generator_part(load_ada(generator, where), "G_ema" if isinstance(value, dict) else "")]
 
 
@@ -191,6 +189,24 @@ def _converted(
         else:
             raise CheckpointError(f"{where} lacks {theirs}, which every StyleGAN2-ADA generator has: download it again")
     return state
+
+
+def _whole(value: object, where: str | Path) -> Record:
+    """Return the pickled generator; raises ``CheckpointError`` for a state dict, which doesn't hold the options."""
+    if (generator := _generator(value)) is None:
+        raise CheckpointError(
+            f"{where} is the state dict of a StyleGAN2-ADA generator, without the options that it is drawn with (such "
+            "as conv_clamp): name the pickle that it was taken from"
+        )
+    return generator
+
+
+def _values(value: object) -> list[object]:
+    return list(value.values()) if isinstance(value, dict) else []
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, dict) and any(key in plain_names(value) for key in ("synthesis.b4.const", CONSTANT))
 
 
 def _generator(value: object) -> Record | None:

@@ -212,8 +212,8 @@ def _is_restyle(encoder: Shapes, options: Options) -> bool:
     ):
         return True
     first = encoder.get("input_layer.0.weight")
-    pyramid = "latlayer1.weight" in encoder or "styles.0.linear.weight" not in encoder
-    return not pyramid and first is not None and first.shape[1:2] == (6,)  # a picture and its reconstruction
+    pair = first is not None and tuple(first.shape[1:2]) == (6,)  # a picture and its reconstruction
+    return pair and "styles.0.linear.weight" in encoder and options.get("label_nc") != 6
 
 
 def _decided(variant: str, options: Options, told: str | None, where: str | Path) -> str:

@@ -66,6 +66,10 @@ def _genforce(state: StateDict) -> tuple[Generator, StateDict]:
 
 def _equalised(state: StateDict, weight: str, bias: str) -> tuple[Generator, StateDict]:
     """Convert layouts without stored factors: layers ``layer<i>``, and the last of the RGB layers ``output<j>``."""
+    if "lod" in state and not state["lod"].is_meta and state["lod"].any():
+        raise CheckpointError(
+            f"the level of detail is {state['lod'].item():g}: the training hasn't reached the last level"
+        )
     layers = 1 + max(int(key.split(".")[0][5:]) for key in state if key.startswith("layer"))
     widths = [len(state[f"layer{i}.{bias}"]) for i in range(0, layers, 2)]
     generator = ProgGAN(widths, state[f"layer0.{weight}"].shape[1])

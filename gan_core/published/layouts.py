@@ -61,9 +61,9 @@ class Layout(ABC):
         Raises ``CheckpointError`` if tensors are missing.
         """
 
-    @abstractmethod
     def check(self, value: object, where: str | Path) -> None:
-        """Raise ``CheckpointError`` where ``convert`` would, but from names, shapes and options alone."""
+        """Raise ``CheckpointError`` where ``convert`` would; those of this project read no weights for it."""
+        self.convert(value, where)
 
     @abstractmethod
     def convert(self, value: object, where: str | Path) -> list[Part]:

@@ -97,9 +97,6 @@ class PerceptualTrunk(Layout):
         found = find_trunk(state_of(value) or {})
         return {"family": IMPORTED + (found[0] if found else ""), "variant": "trunk of a perceptual distance"}
 
-    def check(self, value: object, where: str | Path) -> None:
-        """Do nothing: a trunk is recognised by all its names and shapes."""
-
     def convert(self, value: object, where: str | Path) -> list[Part]:
         state = state_of(value) or {}
         name, theirs = find_trunk(state) or ("", {})

@@ -68,7 +68,7 @@ class RosinalityLayout(Layout):
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
         found = _alone(value, where)
-        state = {key: loaded(tensor) for key, tensor in found.state.items()}
+        state: dict[str, Any] = {key: loaded(tensor) for key, tensor in found.state.items()}
         return [generator_part(_built(state, loaded(found.average), where), found.place)]
 
 

@@ -43,6 +43,7 @@ class WrapperLayout(Layout):
         parts = split_wrapper(content, where)
         decoder = infer_arguments(parts["decoder"], where) if parts.get("decoder") else None
         count = 2 * decoder["size"].bit_length() - 4 if decoder else None
+        unread = [name[:40] for name in parts if name not in ("encoder", "decoder")][:8]
         told, rest = self.variant, (_options(content), count, where, parts.get("decoder", {}))
         try:
             variant, arguments = infer_encoder(parts["encoder"], *rest, told)
@@ -55,6 +56,7 @@ class WrapperLayout(Layout):
             **arguments,
             **({"generator_size": decoder["size"]} if decoder else {}),
             "latent_avg": "latent_avg" in content,
+            **({"other_networks": ", ".join(unread)} if unread else {}),
             "other_keys": ", ".join(str(key) for key in content if key not in WANTED) or "none",
         }
 

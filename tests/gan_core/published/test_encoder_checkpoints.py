@@ -138,6 +138,7 @@ RESNET = {"encoder.conv1.weight": torch.zeros(4, 6, 7, 7), "encoder.body.0.conv1
         ({"encoder_type": "BackboneEncoder"}, {}),
         ({"encoder_type": "GradualStyleEncoder", "n_iters_per_batch": 5}, {}),
         ({}, {"encoder.input_layer.0.weight": torch.zeros(4, 6, 3, 3), "encoder.latlayer1.weight": None}),
+        ({}, {"encoder.input_layer.0.weight": torch.zeros(4, 6, 3, 3)}),
         ({}, RESNET),
     ],
 )
@@ -146,6 +147,12 @@ def test_encoders_of_restyle_are_named(options: dict[str, Any], changes: dict[st
     state = {k: v for k, v in (content["state_dict"] | changes).items() if v is not None}
     with pytest.raises(CheckpointError, match=r"x.pt is an encoder of ReStyle"):
         load_published_encoder(content | {"state_dict": state, "opts": options}, "x.pt", "e4e")
+
+
+def test_a_translation_of_six_classes_is_no_restyle() -> None:
+    content = wrapper("psp", input_channels=6)
+    content["opts"] |= {"label_nc": 6, "input_nc": 6}
+    assert load_published_encoder(content).encoder.arguments["input_channels"] == 6
 
 
 def test_another_encoder_type_is_refused_by_name() -> None:

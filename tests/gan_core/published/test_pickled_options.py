@@ -11,7 +11,7 @@ from gan_core.checkpoints.stored import Record
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_generator
-from gan_core.published.ada import AdaLayout, ada_arguments, load_ada
+from gan_core.published.ada import AdaLayout, ada_arguments, load_ada, module_state
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
 from gan_core.published.options import modules
 from tests.gan_core.published.test_ada import tensorflow_pickle
@@ -146,6 +146,17 @@ def test_a_stylegan3_is_named(held: str | None, part: str) -> None:
     for describe in (AdaLayout().facts, AdaLayout().convert):
         with pytest.raises(CheckpointError, match=r"x\.pkl holds a StyleGAN3 generator"):
             describe(value, "x.pkl")
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_state_dict_without_its_options_is_refused_with_what_to_do(prefix: str, tmp_path: Path) -> None:
+    state = {prefix + key: tensor.load() for key, tensor in module_state(generator()).items()}
+    for content in (state, {"G_ema": state}):
+        torch.save(content, tmp_path / "x.pt")
+        with pytest.raises(CheckpointError, match=r"state dict of a StyleGAN2-ADA .*: name the pickle"):
+            inspect_checkpoint(tmp_path / "x.pt")
+        with pytest.raises(CheckpointError, match=r"state dict of a StyleGAN2-ADA .*: name the pickle"):
+            import_checkpoint(tmp_path / "x.pt", tmp_path / "x.safetensors")
 
 
 def small(**options: Any) -> StyleGAN2:
