@@ -38,13 +38,20 @@ def read_arrays(path: str | Path) -> Arrays:
     return content
 
 
-def named_arrays(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors ``[...]`` in a content with their names: keys and numbers in lists, joined by dots."""
-    if isinstance(content, Tensor):
-        yield prefix, content
-    elif isinstance(content, Mapping | list | tuple):
-        for key, value in content.items() if isinstance(content, Mapping) else enumerate(content):
-            yield from named_arrays(value, f"{prefix}.{key}" if prefix else str(key))
+def named_arrays(content: object) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors ``[...]`` in a content with their names: keys and numbers in lists, joined by dots.
+
+    A container that lies in several places is entered once.
+    """
+    waiting, seen = [("", content)], set[int]()
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Tensor):
+            yield name, value
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+            waiting += reversed([(f"{name}.{key}" if name else str(key), part) for key, part in parts])
 
 
 def _is_numpy(path: Path) -> bool:

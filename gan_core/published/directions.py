@@ -22,8 +22,8 @@ from gan_core.loading import load_generator
 
 FACTORISED = frozenset({"comp", "lat_comp", "eigvec"})
 """Keys by which the files of GANSpace and of closed-form factorisation are known."""
-SHOWN = 8
-"""Names of entries that a message lists."""
+SHOWN, SEARCHED = 8, 1000
+"""How many names of entries a message lists, and how many are searched for one that is like a misspelt one."""
 BOUNDARY = re.compile(r"^(?:[a-z0-9]+_[a-z0-9]+_)?(?P<name>.+?)(?:_w)?_boundary$")
 
 
@@ -115,7 +115,8 @@ def _entry(content: Arrays, source: Source, path: Path) -> Tensor:
     found = {name: tensor for name, tensor in named_arrays(parts) if tensor.numel() > 1}  # less are biases
     if (chosen := source.entry) is not None:
         if not any(_belongs(name, chosen) for name in found):
-            raise ParamsError(f"{path} has no entry {chosen!r}{near_matches(chosen, found)}; it has {_listed(found)}")
+            near = near_matches(chosen, [name[:40] for name in list(found)[:SEARCHED]])
+            raise ParamsError(f"{path} has no entry {chosen!r}{near}; it has {_listed(found)}")
         found = {name: tensor for name, tensor in found.items() if _belongs(name, chosen)}
     if len(found) != 1:
         raise CheckpointError(

@@ -84,7 +84,9 @@ def build_generator(content: object, where: str | Path, network: str = "g_ema") 
     if not isinstance(state, dict):
         present = ", ".join(key for key, value in networks.items() if isinstance(value, dict)) or "nothing"
         raise CheckpointError(f"{where} has no network {network!r}: it has {present}")
-    return _built(state, networks.get(AVERAGE), where)
+    average = networks.get(AVERAGE)
+    inner = {key: value for key, value in state.items() if key != AVERAGE}
+    return _built(inner, state.get(AVERAGE) if average is None else average, where)
 
 
 def check_generator(state: Mapping[str, Any], where: str | Path) -> None:
@@ -92,7 +94,7 @@ def check_generator(state: Mapping[str, Any], where: str | Path) -> None:
     with torch.device("meta"):
         built = StyleGAN2(**infer_arguments(state, where))
     maps = {key: tensor for key, tensor in built.state_dict().items() if key.startswith("noises.")}
-    load_state(built, maps | outlines(state) | {AVERAGE: built.latent_avg}, where)
+    load_state(built, {**maps, **outlines(state), AVERAGE: built.latent_avg}, where)
 
 
 def infer_arguments(state: Mapping[str, Any], where: str | Path = "the state dict") -> StyleGAN2Arguments:

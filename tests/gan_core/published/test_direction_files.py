@@ -119,6 +119,15 @@ def test_a_pointer_is_named(name: str, tmp_path: Path) -> None:
             read_direction(tmp_path / name, Source(SHA))
 
 
+def test_lists_inside_themselves_again_and_again_cost_no_time(tmp_path: Path) -> None:
+    nested: list[Any] = []
+    for _ in range(50):
+        nested = [nested, nested]
+    torch.save(nested, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="holds list, not a tensor"):
+        read_direction(tmp_path / "x.pt", Source(SHA))
+
+
 def test_components_and_entries_are_not_mixed_up(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", AGE)
     with pytest.raises(ParamsError, match=r"x\.npy has no components"):

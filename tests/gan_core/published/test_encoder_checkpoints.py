@@ -101,6 +101,14 @@ def test_an_average_of_another_network_is_refused(average: object, message: str)
         check_published_encoder(content, average, "the file")
 
 
+def test_the_average_may_lie_among_the_weights_of_the_decoder() -> None:
+    content = {key: value for key, value in wrapper("psp").items() if key != "latent_avg"}
+    content["state_dict"]["decoder.latent_avg"] = torch.full((1, 16), 0.5)
+    check_published_encoder(content, None, "the file")
+    found = load_published_encoder(content)
+    assert torch.equal(found.encoder.latent_avg, torch.full((10, 16), 0.5))
+
+
 def test_an_average_with_equal_rows_may_have_any_number_of_them() -> None:
     row = torch.randn(1, 16)
     found = load_published_encoder(wrapper("psp") | {"latent_avg": row.repeat(18, 1)})
