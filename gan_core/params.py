@@ -4,10 +4,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from gan_core.errors import ParamsError, near_matches
 from gan_core.registry import Registry
+from gan_core.secrets import hide
 from gan_core.sections import SECTIONS, STORED, Count, Decay, Extensions, Positive, Precision, Section, Unit, Weight
 
 S = TypeVar("S", bound=Section)
@@ -233,13 +243,14 @@ class MeasureParams(Section):
 
 
 class TrackParams(Section):
-    """Where runs are logged; an empty ``uri`` means the local ``sqlite:///mlflow.db``.
+    """Where runs are logged; an empty ``uri`` means the project's MLflow server, or its store ``sqlite:///mlflow.db``.
 
+    Wherever the section is written, ``uri`` has ``***`` for its password.
     ``system_metrics``: whether the machine's load is too; null: as ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING`` says.
     """
 
     experiment: str = "edit-dataset"
-    uri: str = ""
+    uri: Annotated[str, PlainSerializer(hide)] = ""
     grid_rows: Count = 8
     system_metrics: bool | None = None
 

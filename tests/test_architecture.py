@@ -30,7 +30,18 @@ MAY_UNPICKLE = Path("gan_core/checkpoints")
 MAX_FILE, MAX_FUNCTION = 400, 60
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "basics": ("errors", "meaning", "registry", "sections", "params", "rows", "precision", "batching", "geometry"),
+    "basics": (
+        "errors",
+        "meaning",
+        "secrets",
+        "registry",
+        "sections",
+        "params",
+        "rows",
+        "precision",
+        "batching",
+        "geometry",
+    ),
     "storage": ("storage", "importers", "checkpoints"),
     "networks": ("generators", "encoders", "judges", "loading"),
     "methods": ("align", "inversion", "editing", "paths", "compose", "translation", "metrics"),

@@ -74,3 +74,11 @@ def test_every_flow_that_people_wait_for_tells() -> None:
     ]
     for flow in waited_for:
         assert notify in flow.on_failure_hooks and notify in flow.on_crashed_hooks, flow.name
+
+
+def test_the_address_of_the_webhook_is_in_no_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(ADDRESS, "hooks.example/s3cret")
+    notify(None, RUN, STATE)
+    assert "could not post" in caplog.text and "s3cret" not in caplog.text
