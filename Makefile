@@ -29,7 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 data: $(STAMP)  ## fetch the sample dataset and the small checkpoints (from the repository itself)
-	@$(BIN)/dvc pull -q
+	@if test ! -e .git; then echo "no git repository here: DVC works without one"; $(BIN)/dvc config --local core.no_scm true; \
+	elif grep -qs no_scm .dvc/config.local; then $(BIN)/dvc config --local --unset core.no_scm; fi
+	@$(BIN)/dvc pull > /dev/null
 
 demo: data  ## run align, encode, tune, edit and measure over the sample dataset
 	$(BIN)/edit-dataset run data/sample $(DEMO)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
+from gan_core.errors import UserError
 from gan_core.precision import prepare_worker
 from gan_core.recipes.base import Plan, plan_run, recipe_of
 from gan_core.report.finish import Result, finish_run
@@ -63,7 +64,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, help="JSON file for the metrics")
     parser.add_argument("--plot", type=Path, help="JSON file for the same numbers, one record a picture")
     options = parser.parse_args(arguments)
-    metrics = run_plain(plan_run(options.source, options.output, update=True))
+    try:
+        metrics = run_plain(plan_run(options.source, options.output, update=True))
+    except UserError as error:
+        parser.exit(2, f"error: {error}\n")
     for path, content in ((options.metrics, metrics), (options.plot, by_picture(metrics))):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

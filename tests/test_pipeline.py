@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[1]
 def stages() -> dict[str, dict[str, Any]]:
     """Return the stages of ``dvc.yaml`` by name, ``foreach`` expanded."""
     found: dict[str, dict[str, Any]] = {}
-    chosen = {"encode.encoder": load_params(ROOT / "params.yaml").encode.encoder}
+    params = load_params(ROOT / "params.yaml")
+    chosen = {"encode.encoder": params.encode.encoder}
+    chosen |= {f"models.{name}": path for name, path in params.models.model_dump().items()}
     for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
         if "foreach" not in stage:
             found[name] = json.loads(expand(json.dumps(stage), **chosen))

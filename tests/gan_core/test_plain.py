@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+import yaml
+
 from gan_core.plain import by_picture, main
 from gan_core.storage.shards import list_shards, read_rows
 
@@ -20,6 +23,16 @@ def test_the_whole_chain_in_one_command(project: Path, tiny_dataset: str) -> Non
         rows = [row for shard in list_shards(f"run/{stage}") for part in read_rows(shard, batch_size=8) for row in part]
         assert len(rows) == 8
         assert [row["status"] for row in rows].count("ok") == 7
+
+
+def test_a_mistake_is_one_line(project: Path, tiny_dataset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["models"]["directions"] = "gone.safetensors"
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(SystemExit) as ended:
+        main([tiny_dataset, "run"])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.startswith("error: no checkpoint at gone") and told.count("\n") == 1
 
 
 def test_records_of_pictures_have_the_same_fields() -> None:

@@ -1,0 +1,47 @@
+"""``make`` in what GitHub gives as a ZIP: a folder without git."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def make_data(folder: Path) -> "subprocess.CompletedProcess[str]":
+    variables = [f"BIN={Path(sys.executable).parent}", "STAMP=Makefile"]
+    return subprocess.run(["make", "data", *variables], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_data_are_fetched_without_git_and_with_it_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    dvc = [sys.executable, "-m", "dvc"]
+    project = tmp_path / "project"
+    (project / ".dvc").mkdir(parents=True)
+    (project / ".dvc/config").write_text("[core]\n    remote = store\n['remote \"store\"']\n    url = ../.dvcstore\n")
+    shutil.copy(ROOT / "Makefile", project)
+    (project / "file").write_text("data")
+    subprocess.run([*dvc, "config", "--local", "core.no_scm", "true"], cwd=project, check=True)
+    subprocess.run([*dvc, "add", "-q", "file"], cwd=project, check=True)
+    subprocess.run([*dvc, "push", "-q"], cwd=project, check=True)
+    (project / ".dvc/config.local").unlink()
+    shutil.rmtree(project / ".dvc/cache", ignore_errors=True)
+
+    (project / "file").unlink()
+    done = make_data(project)
+    assert (done.returncode, done.stderr) == (0, "") and "no git repository here" in done.stdout
+    assert (project / "file").read_text() == "data"
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    assert make_data(project).returncode == 0
+    assert "no_scm" not in (project / ".dvc/config.local").read_text()
+
+    shutil.rmtree(project / ".dvcstore")
+    shutil.rmtree(project / ".dvc/cache")
+    (project / "file").unlink()
+    failed = make_data(project)
+    assert failed.returncode and "ERROR" in failed.stderr
