@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import fsspec
 import torch
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
@@ -172,7 +173,26 @@ def _fetched(url: str) -> Path:
 def _missing(path: Path) -> str:
     if path.is_dir():
         return f"{path} is a folder: name the checkpoint file in it"
-    return f"no checkpoint at {path}: fetch it with `dvc pull {path}`, or make it with `dvc repro {path}`"
+    return f"no checkpoint at {path}: {how_to_get(path)}"
+
+
+def how_to_get(path: str | Path) -> str:
+    """Say how a missing checkpoint is got: by DVC if the pipeline here makes it or a ``.dvc`` file names it."""
+    if stage := _dvc_stage(str(path)):
+        return f"fetch it with `dvc pull {path}`, or make it with `dvc repro {stage}`"
+    if Path(f"{path}.dvc").is_file():
+        return f"fetch it with `dvc pull {path}`"
+    return "check the path; `edit-dataset checkpoints list` says which published ones can be converted"
+
+
+def _dvc_stage(path: str) -> str | None:
+    """Return the stage in this folder's ``dvc.lock`` that makes a file, if one does."""
+    try:
+        stages = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+        made = {out["path"]: name for name, stage in stages.items() for out in stage.get("outs", [])}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError):
+        return None
+    return made.get(path)
 
 
 def placeholder(path: Path, signatures: dict[bytes, str] = PLACEHOLDERS) -> str | None:

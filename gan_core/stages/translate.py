@@ -26,7 +26,7 @@ from gan_core.storage.shards import IMAGE, latent_type
 from gan_core.translation.inputs import INPUTS, EncoderInput, check_factors, label_cell, picture_cell
 from gan_core.translation.masks import MASKS
 from gan_core.translation.scores import SCORES, SCORES_OF, Scorer, Translated
-from gan_core.translation.tasks import TASKS, translator_path
+from gan_core.translation.tasks import TASKS, find_translator
 
 INPUT, OUTPUT, LATENT, FACTOR = "input", "output", "latent", "factor"
 
@@ -84,7 +84,7 @@ class TranslateStage(Stage):
     def build(cls, params: Params, source: str) -> "TranslateStage":
         """Build the stage from ``translate`` and ``models``; rows that variants refer to are inverted as it says."""
         plain = params.model_copy(update={"translate": style_params(params.translate)})
-        path = params.translate.encoder or str(translator_path(params, params.translate.task))
+        path = find_translator(params, params.translate.task)
 
         def stages() -> list[Stage]:
             aligned = [AlignStage.build(params, source)] if params.translate.align else []

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gan_core.errors import CheckpointError
 from gan_core.params import Params
 from gan_core.registry import Registry
 
@@ -48,8 +49,10 @@ FRONTALISATION: Weights = {
     "identity": 1.0,
     "w_norm": 0.005,
 }
+INVERTS = "inversion"
+"""The task whose encoder is ``models.encoder``."""
 PSP_TASKS = (
-    TranslationTask("inversion", "picture", INVERSION),
+    TranslationTask(INVERTS, "picture", INVERSION),
     TranslationTask("frontalisation", "picture", FRONTALISATION, mirror_independently=True),
     TranslationTask("sketch", "sketch", WITHOUT_IDENTITY),
     TranslationTask("segmentation", "labels", WITHOUT_IDENTITY),
@@ -57,6 +60,7 @@ PSP_TASKS = (
     TranslationTask("inpainting", "masked", WITH_IDENTITY),
     TranslationTask("toonify", "picture", INVERSION, decoder="second_generator"),
 )
+"""The tasks of this project, which it can train on toy portraits."""
 TASKS: Registry[TranslationTask] = Registry("translation task", items={task.name: task for task in PSP_TASKS})
 """The tasks by name. Other packages add theirs through the entry-point group ``edit_dataset.translation_task``."""
 
@@ -69,4 +73,21 @@ def decoder_path(params: Params, task: TranslationTask) -> str:
 def translator_path(params: Params, task: str) -> Path:
     """Return the path of a task's encoder: ``models.encoder`` for inversion, and beside it for other tasks."""
     path = Path(params.models.encoder)
-    return path if task == "inversion" else path.with_name(f"translate-{task}.safetensors")
+    return path if task == INVERTS else path.with_name(f"translate-{task}.safetensors")
+
+
+def find_translator(params: Params, task: str) -> str:
+    """Return ``translate.encoder``, or the path of the task's encoder.
+
+    Raises ``CheckpointError`` that says how to train an encoder that is not there yet.
+    """
+    path = translator_path(params, task)
+    if params.translate.encoder or task == INVERTS or path.exists():
+        return params.translate.encoder or str(path)
+    train = f"`python -m gan_core.toy.training.portraits && python -m tasks.train train-translation@{task}`"
+    own = task in {each.name for each in PSP_TASKS}
+    what_to_do = f"train it, about 12 minutes ({train}), or " if own else ""
+    raise CheckpointError(
+        f"no encoder of the task {task!r} at {path}: {what_to_do}name one in translate.encoder; "
+        f"translate.task={INVERTS} takes that of models.encoder"
+    )

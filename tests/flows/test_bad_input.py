@@ -55,7 +55,10 @@ def test_good_input_would_go_on(project: Path, tiny_dataset: str) -> None:
         ("tune.steps=0", "tune.steps: "),
         ("edits=[{direction: smiel, strengths: [1]}]", "did you mean 'smile'?"),
         ("edits=[{direction: smile, strengths: [1, 1]}]", "smile@+1"),
-        ("models.generator=gone.safetensors", "no checkpoint at gone.safetensors: fetch it with `dvc pull"),
+        (
+            "models.generator=gone.safetensors",
+            "at gone.safetensors: check the path; `edit-dataset checkpoints list`",
+        ),
         ("models.encoder=gone.safetensors", "no checkpoint at gone.safetensors"),
         ("models.directions=gone.safetensors", "no checkpoint at gone.safetensors"),
         ("models.identity=gone.safetensors", "no checkpoint at gone.safetensors"),

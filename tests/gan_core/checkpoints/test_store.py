@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_core.checkpoints.files import Card, file_sha256, load_checkpoint, read_card, save_checkpoint
+from gan_core.checkpoints.files import Card, file_sha256, how_to_get, load_checkpoint, read_card, save_checkpoint
 from gan_core.errors import CheckpointError, DataError, ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_encoder, load_generator, load_state, model_tensors
@@ -128,9 +128,17 @@ def test_a_truncated_file_is_refused(saved: Path) -> None:
         load_generator(saved)
 
 
-def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no checkpoint at .*none\.safetensors: .*dvc pull"):
+def test_a_missing_file_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*none\.safetensors: check the path"):
         load_generator(tmp_path / "none.safetensors")
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").write_text("stages: {train: {cmd: x, outs: [{path: a/made.safetensors}]}, empty: {cmd: x}}")
+    Path("given.safetensors.dvc").write_text("outs: []")
+    assert how_to_get("a/made.safetensors").endswith("with `dvc repro train`")
+    assert how_to_get("given.safetensors") == "fetch it with `dvc pull given.safetensors`"
+    for damaged in ("stages: [", "stages: {train: 1}", "1"):
+        Path("dvc.lock").write_text(damaged)
+        assert how_to_get("a/made.safetensors").startswith("check the path")
     with pytest.raises(CheckpointError, match="is a folder"):
         read_card(tmp_path)
 
