@@ -5,7 +5,7 @@ from typing import Any
 from gan_core.checkpoints.files import file_sha256
 from gan_core.errors import CheckpointError
 from gan_core.params import load_params
-from tasks.record import tracking_uri
+from tasks.tracking.address import tracking_uri
 from tasks.tracking.registry import CHAMPION, champion
 
 

@@ -11,6 +11,7 @@ from flows import checkpoints, operations
 from flows.directions import app as directions
 from flows.settings import Setting, parse_settings
 from gan_core.errors import UserError
+from gan_core.secrets import hide
 
 app = typer.Typer(
     pretty_exceptions_show_locals=False,
@@ -191,15 +192,19 @@ def report(output: Annotated[str, typer.Argument(help="a finished run")] = "runs
 
 
 @app.command(epilog="Example: edit-dataset sync runs/demo")
-def sync(output: Annotated[str, typer.Argument(help="a finished run")] = "runs/demo") -> None:
-    """Log to MLflow what could not be logged when the run ended."""
+def sync(
+    output: Annotated[str, typer.Argument(help="a finished run")] = "runs/demo",
+    uri: Annotated[str, typer.Option(help="where to log it; where its parameters say if not given")] = "",
+    force: Annotated[bool, typer.Option("--force", help="log it again, even if it is there")] = False,
+) -> None:
+    """Log a finished run to MLflow, unless it is there already."""
     from flows.servers import quiet_environment
 
     os.environ |= quiet_environment()
     from tasks.tracking.runs import sync as upload
 
-    run_id = upload(output)
-    typer.echo(f"logged as run {run_id}" if run_id else f"nothing is pending in {output}")
+    run = upload(output, uri, force)
+    typer.echo(f"{'logged to MLflow' if run.new else 'in MLflow already'} ({run.uri}), as run {run.run_id}")
 
 
 @server.command(epilog="Example: edit-dataset server start mlflow")
@@ -251,7 +256,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(1)
         if not is_lost(error):
             raise
-        address = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+        address = hide(os.environ.get("PREFECT_API_URL", "").removesuffix("/api"))
         again = "start it (`edit-dataset server start prefect`) and run again to go on"
         typer.echo(f"error: the Prefect server at {address} is lost; finished shards are kept: {again}", err=True)
         _leave(1)

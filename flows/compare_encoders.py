@@ -15,7 +15,7 @@ from gan_core.report.comparison import RULE, Comparison, Numbers, numbers_of
 from gan_core.report.encoder_cost import encoder_cost
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import base_name, join_url
-from tasks.record import tracking_uri
+from tasks.tracking.address import tracking_uri
 from tasks.tracking.client import TrackingError
 from tasks.tracking.comparison import track_comparison
 from tasks.tracking.registry import register_encoder, set_champion

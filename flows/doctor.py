@@ -10,7 +10,9 @@ from pathlib import Path
 
 from flows import servers
 from gan_core.errors import CheckpointError, UserError
-from gan_core.params import ModelPaths, Params, load_params
+from gan_core.params import ModelPaths, Params, TrackParams, load_params
+from gan_core.secrets import hide
+from tasks.tracking.artifacts import is_unused
 
 SMALLEST_DISK_GB = 2.0
 RANGES = {
@@ -48,6 +50,7 @@ def examine(params_file: str = "params.yaml") -> Iterator[Check]:
         yield Check("params", False, str(error), "edit the file, or name another with --params")
         return
     yield Check("params", True, params_file)
+    yield _tracking(params.track)
     yield from _checkpoints(params)
 
 
@@ -87,6 +90,22 @@ def _service(name: str) -> Check:
     return Check(name, answers, running.url if answers else f"{running.url} does not answer", mend)
 
 
+def _tracking(track: TrackParams) -> Check:
+    from tasks.tracking.address import address_of, usable
+    from tasks.tracking.client import client_of, find_experiment, mlflow_errors
+
+    address = address_of(track)
+    if is_unused(address):
+        return Check("track", True, f"{address}, which the first run makes")
+    try:
+        with mlflow_errors(address):
+            uri = usable(address)
+            find_experiment(client_of(uri), uri, track.experiment)
+    except UserError as error:
+        return Check("track", False, str(error), "MLflow's address: track.uri or MLFLOW_TRACKING_URI")
+    return Check("track", True, f"{hide(uri)}, experiment {track.experiment!r}")
+
+
 def _checkpoints(params: Params) -> Iterator[Check]:
     from gan_core.published.sources import SOURCES
     from tasks.versions import dvc_hashes
@@ -100,12 +119,12 @@ def _checkpoints(params: Params) -> Iterator[Check]:
 
 
 def _checkpoint(name: str, path: str, recorded: str) -> Check:
-    from gan_core.checkpoints.files import file_sha256, read_card
+    from gan_core.checkpoints.files import file_sha256, how_to_get, read_card
 
     try:
         card = read_card(path)
     except CheckpointError as error:
-        return Check(name, False, str(error), f"dvc pull {path}")
+        return Check(name, False, str(error), how_to_get(path))
     if recorded.endswith("-modified"):
         return Check(
             name, False, f"{path} is not what DVC has recorded", f"dvc checkout {path}, or dvc commit to keep it"

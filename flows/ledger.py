@@ -19,11 +19,14 @@ from prefect.artifacts import (
 from prefect.futures import PrefectFuture
 
 from flows.servers import find, is_lost, quiet_environment
+from gan_core.errors import UserError
 from gan_core.report.finish import finish_run
 from gan_core.runs.run import Run
-from tasks.record import tracking_uri
+from gan_core.secrets import hide
+from tasks.logs import drop_traceback, raised
 from tasks.shards import Done
 from tasks.system_metrics import Sample
+from tasks.tracking.address import STORE, address_of
 from tasks.tracking.runs import track
 
 SHOWN_METRICS = 40
@@ -31,14 +34,13 @@ SHOW_EVERY_S = 2.0
 
 
 def hide_lost_tracebacks() -> None:
-    """Let flows log no traceback when Prefect's server is lost: the command says so in one line."""
+    """Let flows log no traceback of a mistake or of a lost server: the command says so in one line."""
     logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    if record.exc_info and is_lost(record.exc_info[1]):
-        record.exc_info = None
-    return True
+    error = raised(record)
+    return drop_traceback(record) if isinstance(error, UserError) or is_lost(error) else True
 
 
 def collect(run: Run, finished: Iterable[Done], futures: Iterable[PrefectFuture[Done]]) -> list[Done]:
@@ -120,10 +122,10 @@ def show(run: Run, done: list[Done], metrics: dict[str, float]) -> bool:
 
 def link(run: Run, run_id: str | None) -> str:
     """Say in Markdown where the report is and which MLflow run it is, as a link where MLflow has a page."""
-    uri = tracking_uri(run.params.track)
-    own = find("mlflow") if uri == quiet_environment()["MLFLOW_BACKEND_STORE_URI"] else None
+    uri = address_of(run.params.track)
+    own = find("mlflow") if uri == quiet_environment()[STORE] else None
     page = uri if uri.startswith("http") else own.url if own else ""
-    said = f"[{run_id}]({page}/#/runs/{run_id})" if page else f"`{run_id}` in `{uri}`"
+    said = f"[{run_id}]({hide(page)}/#/runs/{run_id})" if page else f"`{run_id}` in `{hide(uri)}`"
     logged = said if run_id else f"not logged yet: `edit-dataset sync {run.output}`"
     return f"- Report: `{run.path('report.html')}`\n- MLflow: {logged}\n"
 

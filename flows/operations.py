@@ -1,9 +1,12 @@
 """The operator's commands: bring the servers up and down, register encoders, compare nights."""
 
 import os
+from shlex import quote
 from typing import Annotated
 
 import typer
+
+from gan_core.secrets import hide
 
 MOVED_EXIT_CODE = 3
 UP = "Example: edit-dataset server up"
@@ -16,7 +19,7 @@ def up() -> None:
 
     address = servers.up(typer.echo)
     typer.echo("run one: prefect deployment run edit-dataset/local --watch -p output=runs/mine")
-    typer.echo(f"  from another folder first: export PREFECT_API_URL={address}")
+    typer.echo(f"  from another folder first: export PREFECT_API_URL={hide(address)}")
 
 
 def down() -> None:
@@ -107,7 +110,7 @@ def register(
 
     os.environ |= quiet_environment()
     from gan_core.params import load_params
-    from tasks.record import tracking_uri
+    from tasks.tracking.address import tracking_uri
     from tasks.tracking.registry import register_encoder
 
     uri = tracking_uri(load_params(params).track)
@@ -125,7 +128,8 @@ def publish(
     from flows.publish import publish as make
 
     typer.echo(f"{destination}: version {make(output, destination, stage, push)}")
-    typer.echo(f"keep it: git add {destination}.dvc && git commit{'' if push else f' && dvc push {destination}'}")
+    push_it = "" if push else f" && dvc push {quote(destination)}"
+    typer.echo(f"keep it: git add {quote(f'{destination}.dvc')} && git commit{push_it}")
 
 
 def add_commands(app: typer.Typer, server: typer.Typer) -> None:

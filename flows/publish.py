@@ -6,6 +6,7 @@ from pathlib import Path
 from gan_core.errors import DataError, near_matches
 from gan_core.recipes.base import recipe_of
 from gan_core.runs.run import Run, load_run
+from gan_core.secrets import hide
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.receipts import receipt_path
 from gan_core.storage.urls import open_fs
@@ -52,10 +53,10 @@ def _copy(shard: str, target: str) -> None:
 
 def _origin(run: Run, stage: str) -> dict[str, object]:
     return {
-        "run": run.output,
+        "run": hide(run.output),
         "recipe": run.recipe,
         "stage": stage,
-        "source": run.source,
+        "source": hide(run.source),
         "commit": git_sha(),
         "params": run.params.model_dump(mode="json"),
         "identities": run.identities,

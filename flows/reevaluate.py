@@ -18,7 +18,7 @@ from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import load_run
 from gan_core.storage.urls import base_name, join_url, open_fs
-from tasks.record import tracking_uri
+from tasks.tracking.address import tracking_uri
 from tasks.tracking.client import TrackingError
 from tasks.tracking.nightly import track_nights
 from tasks.tracking.registry import Registered, registered_encoders
@@ -122,10 +122,9 @@ def _registered(entry: Entry) -> Registered:
 
 
 def log_nights(track: TrackParams, history: list[Entry]) -> list[Entry]:
-    """Log what isn't logged yet; return the history with that noted. If MLflow can't be reached, there is a warning."""
-    waiting = [entry for entry in history if not entry.tracked]
+    """Log what MLflow doesn't have; return the history with that noted. If it can't be reached, there is a warning."""
     try:
-        track_nights(f"{track.experiment}-nightly", tracking_uri(track), waiting)
+        track_nights(f"{track.experiment}-nightly", tracking_uri(track), history)
     except TrackingError as error:
         get_run_logger().warning("%s; the next night logs this one too", error)
         return history

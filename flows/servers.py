@@ -17,7 +17,12 @@ from pathlib import Path
 import psutil
 
 from flows.project import FOLDER_VARIABLE
+from flows.proxies import direct_environment, unusable_proxies
 from gan_core.errors import UserError
+from gan_core.secrets import hide
+from tasks.tracking.address import DEFAULT_URI, OWN_SERVER, STORE
+from tasks.tracking.artifacts import FOLDER as ARTIFACTS
+from tasks.tracking.artifacts import SERVED
 
 FOLDER = Path(".servers")
 START_TIMEOUT_S = 300.0
@@ -48,7 +53,10 @@ SERVICES = {
         {"PREFECT_UI_API_URL": "http://127.0.0.1:{port}/api"},  # else its page asks whoever is at 4200
     ),
     "mlflow": Service(
-        "mlflow server --workers 1 --host 127.0.0.1 --port {port} --artifacts-destination mlartifacts", 5000, "/health"
+        "mlflow server --workers 1 --host 127.0.0.1 --port {port} "
+        f"--serve-artifacts --default-artifact-root {SERVED} --artifacts-destination {ARTIFACTS}",
+        5000,
+        "/health",
     ),
     "worker": Service(
         f"prefect worker start --pool {POOL} --type process --name {POOL} --with-healthcheck",
@@ -76,7 +84,8 @@ class Running:
 def quiet_environment() -> dict[str, str]:
     """Return the environment that keeps Prefect's data in the project and turns telemetry off.
 
-    Variables that are set already are kept.
+    Variables that are set already are kept; proxies are not asked for what runs here, and runs are logged to the
+    project's MLflow server while it answers.
     """
     quiet = {
         "PREFECT_HOME": str(Path(".prefect").absolute()),
@@ -86,15 +95,18 @@ def quiet_environment() -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_BACKEND_STORE_URI": "sqlite:///mlflow.db",
+        STORE: DEFAULT_URI,
         "DVC_NO_ANALYTICS": "1",
-        "NO_PROXY": "127.0.0.1,localhost",
     }
-    return quiet | os.environ
+    mlflow = find("mlflow")
+    own = {OWN_SERVER: mlflow.url if mlflow is not None and answers("mlflow", mlflow) else ""}
+    return quiet | os.environ | own | direct_environment(os.environ)
 
 
 def use_prefect_server(say: Callable[[str], object] = lambda _: None) -> str:
     """Point this process at ``PREFECT_API_URL`` if it is set, else at the project's server, started if need be."""
+    for name in unusable_proxies(os.environ):
+        say(f"{name} is not used: Prefect's client can't read it; for SOCKS, `pip install 'httpx[socks]'`")
     os.environ |= quiet_environment()
     if "PREFECT_API_URL" not in os.environ:
         if find("prefect") is None:
@@ -106,7 +118,7 @@ def use_prefect_server(say: Callable[[str], object] = lambda _: None) -> str:
 def connect(say: Callable[[str], object]) -> str:
     """Do the same as ``use_prefect_server``, and print the address of the server's page; return its API address."""
     address = use_prefect_server(say)
-    say(f"Prefect: {address.removesuffix('/api')} (`edit-dataset server stop` ends a local one)")
+    say(f"Prefect: {hide(address.removesuffix('/api'))} (`edit-dataset server stop` ends a local one)")
     return address
 
 
@@ -131,7 +143,7 @@ def up(say: Callable[[str], object] = lambda _: None) -> str:
     """
     address = use_prefect_server(say)
     Path("prefect.toml").write_text(f'# Written by `make up`, removed by `make down`.\n[api]\nurl = "{address}"\n')
-    say(f"prefect: {address.removesuffix('/api')}")
+    say(f"prefect: {hide(address.removesuffix('/api'))}")
     say(f"mlflow: {start('mlflow').url}")
     for pool in (POOL, SHARDS_POOL):  # a worker says that it is well before it has made its pool
         _prefect("work-pool", "create", pool, "--type", "process")  # fails where it is there already, and may

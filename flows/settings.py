@@ -1,17 +1,27 @@
 """The option ``--set KEY=VALUE`` of the commands."""
 
+import os
 from typing import Annotated, Any
 
 import typer
 
 from gan_core.errors import ParamsError
+from gan_core.secrets import hide, hide_all
 
 Setting = Annotated[list[str] | None, typer.Option("--set", help="set a parameter: KEY=VALUE; may be repeated")]
+TRACK_URI = "track.uri"
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:
-    """Return values by dotted key, read as YAML; raises ``ParamsError`` for what isn't KEY=VALUE."""
-    return dict(_parse(text) for text in settings or [])
+    """Return values by dotted key, read as YAML; raises ``ParamsError`` for what isn't KEY=VALUE.
+
+    The password of ``track.uri`` goes into this process's environment: Prefect shows the parameters of flows.
+    """
+    values = dict(_parse(text) for text in settings or [])
+    if isinstance(uri := values.get(TRACK_URI), str) and (hidden := hide(uri)) != uri:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+        values[TRACK_URI] = hidden
+    return values
 
 
 def _parse(text: str) -> tuple[str, Any]:
@@ -19,8 +29,8 @@ def _parse(text: str) -> tuple[str, Any]:
 
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise ParamsError(f"--set {text}: write KEY=VALUE, such as tune.steps=30")
+        raise ParamsError(f"--set {hide_all(text)}: write KEY=VALUE, such as tune.steps=30")
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError:
-        raise ParamsError(f"--set {text}: the value is not valid YAML") from None
+        raise ParamsError(f"--set {hide_all(text)}: the value is not valid YAML") from None

@@ -4,36 +4,45 @@ import hashlib
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prefect import get_run_logger
 from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from gan_core.errors import DataError
 from gan_core.metrics.names import normal_name
-from gan_core.params import TrackParams
 from gan_core.recipes.base import recipe_of
 from gan_core.runs.run import PENDING, Run, flatten
+from gan_core.runs.summary import load_summary
+from gan_core.secrets import hide, hide_all
 from gan_core.storage.atomic import write_bytes
-from gan_core.storage.urls import base_name, exists, hash_file, join_url, read_bytes
-from tasks.shards import Done
+from gan_core.storage.urls import base_name, hash_file, join_url, open_fs, read_bytes
+from tasks.shards import Done, summarise_receipt
 from tasks.system_metrics import Sample
+from tasks.tracking.address import address_of
+from tasks.tracking.names import LONGEST_RUN_NAME, own_name, shorten
 from tasks.versions import dvc_hashes, git_sha
 
-DEFAULT_URI = "sqlite:///mlflow.db"
-ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI")
-REFUSED = re.compile(r"[^\w.\- :/]")
+TRACKED = "tracking.json"
+"""What was logged last, and as which run."""
+MADE = "results.made"
+"""The tag by which a run is found again in MLflow."""
 
 
 class Record(BaseModel):
-    """Everything about a finished run that is logged; ``digest`` names its results, ``run_id`` a half-logged run."""
+    """Everything about a finished run that is logged; ``run_id`` is the run in MLflow, logged by half or whole.
+
+    ``digest`` names its results, and ``made`` the work that they came from: made anew, the same results have another
+    one. ``uri`` is the address without its password.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     digest: str
+    made: str = ""
     uri: str
     experiment: str
     name: str
@@ -53,68 +62,122 @@ def digest_results(done: Iterable[Done], metrics: Mapping[str, float]) -> str:
     return hashlib.sha256(json.dumps([shards, dict(metrics)], sort_keys=True).encode()).hexdigest()
 
 
+def digest_work(done: Iterable[Done]) -> str:
+    """Return the sha256 of all shards with the seconds that each took: a copy of a run has it too, no other run has."""
+    shards = sorted((each["stage"], each["shard"], each["output_sha256"], each["seconds"]) for each in done)
+    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
+
+
 def make_record(
-    run: Run, digest: str, metrics: Mapping[str, float], started: float, samples: Sequence[Sample] = ()
+    run: Run, done: Sequence[Done], metrics: Mapping[str, float], started: float, samples: Sequence[Sample] = ()
 ) -> Record:
     """Gather what is to be logged; ``started`` is in seconds since 1970."""
-    hashes = dvc_hashes({"dataset": run.source, **run.params.models.model_dump()})
-    dataset = {"name": base_name(run.source), "source": run.source, "digest": _dataset_digest(run, hashes)}
     commit = git_sha()
     tags = {
-        "dataset.digest": dataset["digest"],
-        "recipe": run.recipe,
         "git.sha": commit,
         "prefect.flow_run_id": flow_run.id,
         "mlflow.user": os.environ.get("USER", ""),
         "mlflow.source.name": str(flow_run.flow_name or "edit-dataset"),
-        "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": (commit or "").removesuffix("-modified"),
+    }
+    return _gather(run, done, metrics, (started, time.time()), tags).model_copy(update={"samples": list(samples)})
+
+
+def remake_record(run: Run) -> Record:
+    """Gather what can still be known of a finished run: all but who made it, and with which commit.
+
+    Raises ``DataError`` for one that isn't finished.
+    """
+    again = f"`edit-dataset run {run.source} {run.output}` finishes it"
+    done = [
+        summarise_receipt(shard, run.require_receipt(stage, shard, again))
+        for stage in run.stages
+        for shard in run.shards
+    ]
+    try:
+        metrics = load_summary(run.output)["metrics"]
+    except (FileNotFoundError, ValueError):
+        raise DataError(f"{run.output} has no readable summary.json: {again}") from None
+    ended = _written(run.path("summary.json"))
+    return _gather(run, done, metrics, (ended - sum(each["seconds"] for each in done), ended), {})
+
+
+def _gather(
+    run: Run, done: Sequence[Done], metrics: Mapping[str, float], when: tuple[float, float], tags: dict[str, Any]
+) -> Record:
+    hashes = dvc_hashes({"dataset": run.source, **run.params.models.model_dump()})
+    source = hide(run.source)
+    dataset = {"name": base_name(source), "source": source, "digest": _dataset_digest(run, hashes)}
+    work = digest_work(done) if done else ""
+    known = {
+        "dataset.digest": dataset["digest"],
+        "recipe": run.recipe,
+        "mlflow.source.type": "LOCAL",
         "mlflow.note.content": _note(run),
+        MADE: work,
     }
     return Record(
-        digest=digest,
-        uri=tracking_uri(run.params.track),
+        digest=digest_results(done, metrics),
+        made=work,
+        uri=hide(address_of(run.params.track)),
         experiment=run.params.track.experiment,
-        name=_name(run, started),
-        started=started,
-        ended=time.time(),
+        name=_name(run, when[0]),
+        started=when[0],
+        ended=when[1],
         params=_used_params(run),
         metrics=_finite(metrics),
-        tags={name: str(tag) for name, tag in tags.items() if tag} | {f"dvc.{n}": h for n, h in hashes.items()},
+        tags={n: str(tag) for n, tag in (known | tags).items() if tag} | {f"dvc.{n}": h for n, h in hashes.items()},
         dataset=dataset,
-        samples=list(samples),
     )
 
 
-def tracking_uri(params: TrackParams) -> str:
-    """Return where to log: the parameter, else ``MLFLOW_TRACKING_URI``, else the store of the project's own server."""
-    return params.uri or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), DEFAULT_URI)
+def _written(path: str) -> float:
+    """When a file was written, in seconds since 1970; now where its store doesn't tell."""
+    fs, inside = open_fs(path)
+    try:
+        return float(fs.modified(inside).timestamp())
+    except NotImplementedError:
+        return time.time()
 
 
-def read_record(output: str) -> Record | None:
-    """Return what is still to be logged, if anything, with old metric names replaced by present ones."""
-    path = join_url(output, PENDING)
-    if not exists(path):
+def read_record(output: str, name: str = PENDING) -> Record | None:
+    """Return what waits to be logged, or what was logged last, its metrics under the names that they have now.
+
+    None if there is nothing, or nothing that can be read.
+    """
+    try:
+        record = Record.model_validate_json(read_bytes(join_url(output, name)))
+    except (FileNotFoundError, ValidationError):
         return None
-    record = Record.model_validate_json(read_bytes(path))
-    return record.model_copy(update={"metrics": {normal_name(name): v for name, v in record.metrics.items()}})
+    named = record.metrics if record.made else {own_name(n): v for n, v in record.metrics.items()}  # 0.1: as in MLflow
+    return record.model_copy(update={"metrics": {normal_name(n): v for n, v in named.items()}})
 
 
-def write_record(output: str, record: Record) -> None:
-    """Write the file with what is to be logged."""
-    write_bytes(join_url(output, PENDING), record.model_dump_json(indent=1).encode())
+def read_tracked(output: str) -> dict[str, str]:
+    """Return ``run_id`` and ``digest`` of what was logged last, also by version 0.1; nothing if that is nowhere."""
+    try:
+        known = json.loads(read_bytes(join_url(output, TRACKED)))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {name: str(known[name]) for name in ("run_id", "digest") if isinstance(known, dict) and name in known}
+
+
+def write_record(output: str, record: Record, name: str = PENDING) -> None:
+    """Write down what is to be logged, or what was."""
+    write_bytes(join_url(output, name), record.model_dump_json(indent=1).encode())
 
 
 def _name(run: Run, started: float) -> str:
     """The run's name in MLflow's table: the recipe's label, dataset, output and day."""
     places = [recipe_of(run).label(run), base_name(run.source), base_name(run.output)]
-    return " · ".join([*dict.fromkeys(places), time.strftime("%Y-%m-%d", time.gmtime(started))])
+    name = " · ".join([*dict.fromkeys(map(hide, places)), time.strftime("%Y-%m-%d", time.gmtime(started))])
+    return shorten(name, LONGEST_RUN_NAME)
 
 
 def _note(run: Run) -> str:
     """The run's description: where its output and its report are, and its page in Prefect."""
-    page = f" [Prefect run]({flow_run.ui_url})." if flow_run.ui_url else ""
-    return f"Output: `{run.output}`, report: `{run.path('report.html')}`.{page}"
+    page = f" [Prefect run]({hide(flow_run.ui_url)})." if flow_run.ui_url else ""
+    return hide_all(f"Output: `{run.output}`, report: `{run.path('report.html')}`.") + page
 
 
 def _used_params(run: Run) -> dict[str, str]:
@@ -136,14 +199,8 @@ def _dataset_digest(run: Run, hashes: Mapping[str, str]) -> str:
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Leave out NaN and infinity, and give the rest names that MLflow accepts."""
+    """Leave out NaN and infinity."""
     refused = sorted(name for name, value in metrics.items() if not math.isfinite(value))
     if refused:
         get_run_logger().warning("not logged, because not finite: %s", ", ".join(refused))
-    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    return {tracked_name(name): value for name, value in finite.items()}
-
-
-def tracked_name(name: str) -> str:
-    """Return a name that MLflow accepts for a metric: ``smile:1`` for ``smile@+1``, ``_`` for what else it refuses."""
-    return REFUSED.sub("_", name.replace("@+", ":").replace("@", ":"))
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -18,6 +18,7 @@ from gan_core.runs.stage import Stage
 from gan_core.storage.receipts import ABSENT, Receipt
 from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import is_store_error
+from tasks.logs import without_user_errors
 from tasks.slots import concurrency_slot
 
 SAY_EVERY_S = 10.0
@@ -37,8 +38,12 @@ class Done(TypedDict):
 
 
 def hide_success() -> None:
-    """Drop Prefect's line "Finished in state Completed()": tasks log more about themselves. Failures stay."""
+    """Drop Prefect's line "Finished in state Completed()": tasks log more about themselves. Failures stay.
+
+    Of a mistake in the input the line with its message stays, and the traceback is only in the debug log.
+    """
     logging.getLogger("prefect.task_runs").addFilter(_is_no_success)
+    logging.getLogger("prefect.task_runs").addFilter(without_user_errors)
 
 
 def _is_no_success(record: logging.LogRecord) -> bool:

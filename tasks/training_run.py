@@ -13,11 +13,12 @@ from torch import Tensor
 
 from gan_core.params import TrackParams
 from gan_core.runs.run import flatten
+from gan_core.secrets import hide
 from gan_core.sections import Section
 from gan_core.training.log import FOLDER, Report, TrainingLog, tile
-from tasks.record import tracking_uri
 from tasks.system_metrics import is_wanted
-from tasks.tracking.client import client_of, experiment_of, log_metrics, log_params
+from tasks.tracking.address import address_of, usable
+from tasks.tracking.client import client_of, experiment_of, log_metrics, log_params, say
 from tasks.tracking.runs import watch_system
 from tasks.versions import git_sha
 
@@ -35,7 +36,7 @@ class TrainingRun(Report):
         self.name = name
         self.params = {key: str(value) for key, value in flatten(section.model_dump(mode="json")).items()}
         self.experiment = f"{track.experiment}-training"
-        self.uri = tracking_uri(track)
+        self.uri = address_of(track)
         self.kept = folder / f"{name}.run"
         self.begun = False
         self.watched = is_wanted(track)
@@ -48,7 +49,7 @@ class TrainingRun(Report):
         try:
             self._log(seen, metrics, pictures)
         except Exception as error:
-            logging.getLogger(__name__).warning("not logged to %s: %s", self.uri, str(error).splitlines()[0])
+            logging.getLogger(__name__).warning("not logged to %s: %s", hide(self.uri), say(error))
 
     def progress(self, seen: int, images: int) -> None:
         """Update the progress bar."""
@@ -75,14 +76,15 @@ class TrainingRun(Report):
         try:
             self.stop_watching()
             if self.kept.exists():
-                client_of(self.uri).set_terminated(self.kept.read_text(), status)
+                client_of(usable(self.uri)).set_terminated(self.kept.read_text(), status)
         except Exception as error:
-            logging.getLogger(__name__).warning("not logged to %s: %s", self.uri, str(error).splitlines()[0])
+            logging.getLogger(__name__).warning("not logged to %s: %s", hide(self.uri), say(error))
 
     def _log(self, seen: int, metrics: dict[str, float], pictures: Tensor) -> None:
-        client = client_of(self.uri)
+        uri = usable(self.uri)
+        client = client_of(uri)
         if not self.kept.exists():
-            experiment_id = experiment_of(client, self.uri, self.experiment)
+            experiment_id = experiment_of(client, uri, self.experiment)
             run = client.create_run(experiment_id, run_name=self.name, tags={"git.sha": git_sha()})
             log_params(client, run.info.run_id, self.params)
             self.kept.write_text(run.info.run_id)
@@ -91,6 +93,6 @@ class TrainingRun(Report):
             client.update_run(run_id, status="RUNNING")
             self.begun = True
             if self.watched:
-                self.stop_watching = watch_system(run_id, self.uri)
+                self.stop_watching = watch_system(run_id, uri)
         log_metrics(client, run_id, metrics, when=round(time.time() * 1000), step=seen)
         client.log_image(run_id, tile(pictures), key="samples", step=seen)

@@ -92,7 +92,7 @@ def add_output(path: str, push: bool = False) -> str:
     except NotDvcRepoError:
         raise UserError("this folder is no DVC project: run `git init && dvc init`, then try again") from None
     except DvcException as error:
-        raise UserError(f"DVC refuses {path}: {error}") from error
+        raise UserError(" ".join(f"DVC refuses {path}: {error}".split())) from error
 
 
 def reproduce(stage: str, say: Callable[[str], object] = _log.info) -> None:

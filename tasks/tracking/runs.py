@@ -1,55 +1,77 @@
 """Runs in MLflow: what a run was made with and what came out of it.
 
 Tracking never stops a run: what is to be logged is first written to ``OUTPUT/pending.json``, and stays there for
-``edit-dataset sync`` when the tracking server can't be reached.
+``edit-dataset sync`` when the tracking server can't be reached. ``OUTPUT/tracking.json`` has what was logged last;
+whether it still is in MLflow, only MLflow tells.
 """
 
-import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from prefect import get_run_logger
 
 from gan_core.errors import UserError
 from gan_core.runs.run import PENDING, Run, load_run
-from gan_core.storage.atomic import remove, write_bytes
-from gan_core.storage.shards import BASE_NAMES
-from gan_core.storage.urls import exists, join_url, read_bytes
-from tasks.pictures import picture_grids, score_table
-from tasks.record import Record, digest_results, make_record, read_record, write_record
+from gan_core.secrets import hide, hide_all
+from gan_core.storage.atomic import remove
+from gan_core.storage.urls import join_url
+from tasks.record import (
+    TRACKED,
+    Record,
+    digest_results,
+    digest_work,
+    make_record,
+    read_record,
+    remake_record,
+    write_record,
+)
 from tasks.shards import Done
 from tasks.system_metrics import Monitor, Sample, is_wanted, sampling
+from tasks.tracking.address import ADDRESSES, address_of, tracking_uri, usable
+from tasks.tracking.client import PARAMS_FILE, TrackingError, client_of, long_params, say
+from tasks.tracking.upload import find_run, upload, upload_failure
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
-from tasks.tracking.client import TrackingError, client_of, experiment_of, log_batches, log_metrics, log_params
+class Logged(NamedTuple):
+    """A run in MLflow, at an address without its password; ``new`` if it has just been logged."""
 
-TRACKED = "tracking.json"
-MAX_TABLE_ROWS = 20_000
-"""Rows of MLflow's table of a run: its page loads the table whole."""
+    run_id: str
+    uri: str
+    new: bool
 
 
 def track(
     run: Run, done: list[Done], metrics: dict[str, float], started: float, samples: Sequence[Sample] = ()
 ) -> str | None:
-    """Log a finished run and return its MLflow id; the same results are not logged twice, and no failure is raised."""
+    """Log a finished run and return its MLflow id; what is in MLflow is not logged twice, and no failure is raised."""
     logger = get_run_logger()
-    digest = digest_results(done, metrics)
-    if earlier := _tracked(run.output, digest):
-        logger.info("in MLflow already, as run %s", earlier)
-        return earlier
+    failed, earlier = None, None
+    try:
+        earlier = find_logged(run, digest_results(done, metrics), digest_work(done))
+    except UserError as error:
+        failed = error
+    if earlier:
+        remove(run.path(PENDING))
+        logger.info("in MLflow already (%s), as run %s", earlier.uri, earlier.run_id)
+        return earlier.run_id
+    record = make_record(run, done, metrics, started, samples)
+    for name in long_params(record.params):
+        logger.info(
+            "%s is too long for MLflow: it gets the beginning and a sha256, and %s the whole", name, PARAMS_FILE
+        )
     waiting = read_record(run.output)
-    record = make_record(run, digest, metrics, started, samples)
     write_record(run.output, record.model_copy(update={"run_id": waiting.run_id if waiting else None}))
     try:
-        run_id = sync(run.output)
+        if failed is not None:
+            raise failed
+        logged = sync(run.output, force=True)
     except UserError as error:
         logger.warning("%s", error)
         return None
-    logger.info("logged to MLflow (%s) as run %s", record.uri, run_id)
-    return run_id
+    logger.info("logged to MLflow (%s) as run %s", logged.uri, logged.run_id)
+    return logged.run_id
 
 
 @contextmanager
@@ -63,11 +85,12 @@ def failures_tracked(run: Run, started: float) -> Iterator[list[Sample]]:
         with sampling(_monitors() if is_wanted(run.params.track) else []) as samples:
             yield samples
     except BaseException as error:
-        said, status = f"{type(error).__name__}: {error}"[:500], "FAILED" if isinstance(error, Exception) else "KILLED"
+        said = hide_all(f"{type(error).__name__}: {error}")
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
         try:
-            _log_failure(make_record(run, "", {}, started, samples), said, status)
+            upload_failure(tracking_uri(run.params.track), make_record(run, [], {}, started, samples), said, status)
         except Exception as mlflow_error:
-            get_run_logger().warning("not logged to MLflow: %s", str(mlflow_error).strip().partition("\n")[0][:200])
+            get_run_logger().warning("not logged to MLflow: %s", say(mlflow_error))
         raise
 
 
@@ -91,91 +114,47 @@ def watch_system(run_id: str, uri: str) -> Callable[[], None]:
     return monitor.finish
 
 
-def _log_failure(record: Record, said: str, status: str) -> None:
-    client = client_of(record.uri)
-    run_id = _create_run(client, record)
-    log_params(client, run_id, record.params)
-    _log_system(client, run_id, record)
-    client.set_tag(run_id, "error", said)
-    client.set_terminated(run_id, status, end_time=round(record.ended * 1000))
+def sync(output: str, uri: str = "", force: bool = False) -> Logged:
+    """Log a finished run unless it is in MLflow, where that is asked, not a file here; return its run there.
 
-
-def sync(output: str) -> str | None:
-    """Log what is pending and return the MLflow run's id; None if nothing is pending.
-
-    A run that was only partly logged before is deleted, so that nothing appears twice. Raises ``TrackingError``.
+    It is logged to ``uri``, else where its parameters say; with ``force`` also if it is there already. A run that was
+    only partly logged before is deleted, so that nothing appears twice. Raises ``TrackingError``, and ``DataError``
+    for a run that isn't finished.
     """
-    record = read_record(output)
-    if record is None:
-        return None
-    try:
-        run_id = _upload(output, record)
-    except UserError:
-        raise
-    except Exception as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise TrackingError(f"can't log to {record.uri} ({said}): later, `edit-dataset sync {output}`") from error
-    tracked = {"run_id": run_id, "uri": record.uri, "digest": record.digest}
-    write_bytes(join_url(output, TRACKED), json.dumps(tracked, indent=1).encode())
+    run = load_run(output)
+    record = read_record(output) or read_record(output, TRACKED) or remake_record(run)
+    address = uri or _address(run, record)
+    with _sync_errors(address, output):
+        whole = usable(address)
+        client = client_of(whole)
+        earlier = None if force else find_run(client, output, record.experiment, record.digest, record.made)
+        run_id = earlier or upload(client, whole, output, record)
+    write_record(output, record.model_copy(update={"run_id": run_id, "uri": hide(address)}), TRACKED)
     remove(join_url(output, PENDING))
-    return run_id
+    return Logged(run_id, hide(whole), earlier is None)
 
 
-def _tracked(output: str, digest: str) -> str | None:
-    path = join_url(output, TRACKED)
-    known = json.loads(read_bytes(path)) if exists(path) else {}
-    return str(known["run_id"]) if known.get("digest") == digest else None
+def find_logged(run: Run, digest: str, made: str) -> Logged | None:
+    """Return the run in MLflow that has these results of a run, if it is there; raises ``TrackingError``."""
+    address = address_of(run.params.track)
+    with _sync_errors(address, run.output):
+        whole = usable(address)
+        found = find_run(client_of(whole), run.output, run.params.track.experiment, digest, made)
+    return Logged(found, hide(whole), False) if found else None
 
 
-def _upload(output: str, record: Record) -> str:
-    client = client_of(record.uri)
-    from mlflow.exceptions import MlflowException
-
-    if record.run_id is not None:
-        with suppress(MlflowException):
-            client.delete_run(record.run_id)
-    run_id = _create_run(client, record)
-    write_record(output, record.model_copy(update={"run_id": run_id}))
-    _log_numbers(client, run_id, record)
-    _log_system(client, run_id, record)
-    _log_dataset(client, run_id, record)
-    _log_rows(client, run_id, load_run(output))
-    client.set_terminated(run_id, "FINISHED", end_time=round(record.ended * 1000))
-    return run_id
+@contextmanager
+def _sync_errors(address: str, output: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise TrackingError(f"{error}; later, `edit-dataset sync {output}`") from error
+    except Exception as error:
+        raise TrackingError(
+            f"can't log to {hide(address)} ({say(error)}): later, `edit-dataset sync {output}`"
+        ) from error
 
 
-def _create_run(client: "MlflowClient", record: Record) -> str:
-    experiment_id = experiment_of(client, record.uri, record.experiment)
-    started = round(record.started * 1000)
-    run = client.create_run(experiment_id, start_time=started, tags=record.tags, run_name=record.name)
-    return str(run.info.run_id)
-
-
-def _log_numbers(client: "MlflowClient", run_id: str, record: Record) -> None:
-    log_params(client, run_id, record.params)
-    log_metrics(client, run_id, record.metrics, when=round(record.ended * 1000), step=0)
-
-
-def _log_system(client: "MlflowClient", run_id: str, record: Record) -> None:
-    from mlflow.entities import Metric
-
-    loads = enumerate(record.samples)
-    metrics = [Metric(f"system/{n}", v, sample.when, step) for step, sample in loads for n, v in sample.values.items()]
-    log_batches(client, run_id, metrics)
-
-
-def _log_dataset(client: "MlflowClient", run_id: str, record: Record) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    source = json.dumps({"uri": record.dataset["source"]})
-    dataset = Dataset(record.dataset["name"], record.dataset["digest"], "local", source)
-    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "inversion")])])
-
-
-def _log_rows(client: "MlflowClient", run_id: str, run: Run) -> None:
-    table = score_table(run)
-    texts = {name: object for name in ("shard", *BASE_NAMES)}  # MLflow's way with pandas 3's own strings is deprecated
-    client.log_table(run_id, table.iloc[:MAX_TABLE_ROWS].astype(texts), "rows.json")
-    for name, grid in picture_grids(run, run.params.track.grid_rows).items():
-        client.log_image(run_id, grid, key=f"faces/{name}", step=0)
-        client.log_image(run_id, grid, artifact_file=f"faces-{name}.png")
+def _address(run: Run, record: Record) -> str:
+    """Where a run is to be logged now: as its parameters or the environment say, else as when it ended."""
+    return run.params.track.uri or os.environ.get(ADDRESSES[0]) or record.uri

@@ -77,8 +77,8 @@ def sync_again(mlflow: Running, output: str) -> bool:
     """Start MLflow again and log what is pending there; tell whether it has a finished run now."""
     again = servers.start("mlflow")
     assert again.url == mlflow.url
-    run_id = sync(output)
-    return run_id is not None and MlflowClient(again.url).get_run(run_id).info.status == "FINISHED"
+    logged = sync(output)
+    return logged.new and MlflowClient(again.url).get_run(logged.run_id).info.status == "FINISHED"
 
 
 @pytest.mark.usefixtures("own_servers")

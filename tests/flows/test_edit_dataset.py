@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import FlowRunSort
 
 from flows import ledger, servers
 from flows.cli import main
@@ -82,6 +83,48 @@ def test_prefect_keeps_progress_rows_and_metrics(project: Path, tiny_dataset: st
     assert "identity/toy/encoded" in {row["metric"] for row in json.loads(found["edit-dataset-metrics"])}
     run_id = json.loads(Path("out/tracking.json").read_text())["run_id"]
     assert "- Report: `out/report.html`\n" in found["edit-dataset-links"] and run_id in found["edit-dataset-links"]
+
+
+def test_a_mistake_that_a_stage_finds_is_told_without_a_traceback(
+    project: Path,
+    tiny_dataset: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise DataError("shard-00001 is spoiled: fetch it again")
+
+    monkeypatch.setattr(shards, "run_stage", refuse)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", tiny_dataset, "out", "--set", "tune.enabled=false", "--set", "edits=[]"])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.endswith("error: shard-00001 is spoiled: fetch it again\n")
+    assert "Traceback" not in told + caplog.text and "Encountered exception" not in caplog.text
+    assert "DataError: shard-00001 is spoiled: fetch it again" in caplog.text
+
+
+def test_a_password_of_track_uri_is_not_in_prefect_and_in_no_file(
+    project: Path,
+    tiny_dataset: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    settings = ["track.uri=http://me:s3cret@127.0.0.1:9?key=t0ken", "tune.enabled=false", "edits=[]"]
+    settings += ["measure.metrics=[mse]"]
+    with pytest.raises(SystemExit) as ended:
+        main(["run", tiny_dataset, "out", *(part for value in settings for part in ("--set", value))])
+    assert ended.value.code == 0
+    with get_client(sync_client=True) as client:
+        (latest, *_) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+    kept = [path for path in Path("out").iterdir() if path.suffix in (".json", ".html")]
+    shown = "".join([str(latest.parameters), *capsys.readouterr(), caplog.text, *(path.read_text() for path in kept)])
+    assert "s3cret" not in shown and "t0ken" not in shown
+    assert latest.parameters["overrides"]["track.uri"] == "http://***@127.0.0.1:9?key=***"
+    assert "can't log to http://***@127.0.0.1:9" in shown and Path("out/pending.json").exists()
 
 
 def test_the_run_in_mlflow_is_a_link_where_there_is_a_page(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,7 @@ def test_commands_that_look_at_a_run_know_its_recipe(told: dict[str, str]) -> No
 
 
 def test_mlflow_is_told_what_is_the_packages_own(run: Place, told: dict[str, str]) -> None:
-    run_id = re.fullmatch(r"logged as run (\w+)\n", told[f"sync {RUN}"])
+    run_id = re.fullmatch(r"logged to MLflow \(.*\), as run (\w+)\n", told[f"sync {RUN}"])
     assert run_id and not (run.folder / RUN / "pending.json").exists()
     logged = MlflowClient(f"sqlite:///{run.folder}/later/mlflow.db").get_run(run_id[1])
     assert logged.info.run_name.startswith("thumbnail, denoised · sample · denoised · 20")

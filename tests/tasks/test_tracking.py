@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,18 +14,27 @@ from mlflow.entities import Run as LoggedRun
 from PIL import Image
 from prefect.logging import disable_run_logger
 
+from gan_core.errors import DataError
+from gan_core.metrics.base import Summary
 from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import Run, begin_run
+from gan_core.runs.summary import write_summary
 from gan_core.storage.images import encode_png, image_value
+from gan_core.storage.receipts import Receipt, write_receipt
 from gan_core.storage.shards import IMAGE, ShardWriter
-from tasks.record import make_record, read_record, tracking_uri, write_record
+from gan_core.storage.urls import hash_file
+from tasks.record import digest_results, make_record, read_record, write_record
 from tasks.shards import Done
 from tasks.tracking import runs as tracking
-from tasks.tracking.client import artifact_folder
+from tasks.tracking import upload
+from tasks.tracking.address import tracking_uri
+from tasks.tracking.artifacts import artifact_folder
+from tasks.tracking.client import TrackingError
+from tasks.tracking.names import own_name
 
 METRICS = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile@+1": 0.9, "swd/smile@-0.5": 3.0, "bad/score": float("nan")}
 METRICS |= {"mse/old (1)@+1": 0.25}
-LOGGED = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile:1": 0.9, "swd/smile:-0.5": 3.0, "mse/old _1_:1": 0.25}
+LOGGED = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile:1": 0.9, "swd/smile:-0.5": 3.0, "mse/old :x28:1:x29::1": 0.25}
 SHARD = "shard-00000.parquet"
 SCORES = {"identity/toy/tuned": pa.field("identity/toy/tuned", pa.float32())}
 
@@ -93,10 +103,11 @@ def test_pictures_and_rows_have_steady_names(run: Run) -> None:
 
 def test_a_record_of_the_last_release_is_logged_under_the_names_of_today(run: Run) -> None:
     with disable_run_logger():
-        write_record("out", make_record(run, "digest", {"lpips_toy/tuned": 0.5}, 1.0))
+        old = make_record(run, done(), {"lpips_toy/tuned": 0.5, "smile/smile:1": 0.25}, 1.0)
+        write_record("out", old.model_copy(update={"made": ""}))
         tracking.sync("out")
     (logged,) = runs(run)
-    assert logged.data.metrics == {"lpips/toy/tuned": 0.5}
+    assert logged.data.metrics == {"lpips/toy/tuned": 0.5, "smile/smile:1": 0.25}
 
 
 def test_the_same_results_are_logged_once_and_new_ones_again(run: Run) -> None:
@@ -105,6 +116,121 @@ def test_the_same_results_are_logged_once_and_new_ones_again(run: Run) -> None:
     assert len(runs(run)) == 1
     assert track(run, done("bb")) != first
     assert len(runs(run)) == 2
+
+
+def test_a_run_that_was_deleted_in_mlflow_is_logged_again(run: Run) -> None:
+    client, first = MlflowClient(run.params.track.uri), track(run)
+    client.delete_run(first)
+    second = track(run)
+    assert second != first and [logged.info.run_id for logged in runs(run)] == [second]
+    client.delete_run(second)
+    synced = tracking.sync("out")
+    assert synced.new and synced.run_id not in (first, second)
+
+
+def test_another_store_is_asked_what_it_has_and_force_logs_again(run: Run, tmp_path: Path) -> None:
+    track(run)
+    other = f"sqlite:///{tmp_path}/other.db"
+    synced = tracking.sync("out", other)
+    assert synced == (synced.run_id, other, True)
+    assert tracking.sync("out", other) == (synced.run_id, other, False)
+    assert tracking.sync("out", other, force=True).new
+    assert tracking.sync("out").run_id == runs(run)[0].info.run_id and len(runs(run)) == 1
+
+
+def test_a_run_is_found_in_mlflow_without_our_files_and_one_made_anew_is_another(run: Run) -> None:
+    first = track(run)
+    Path("out/tracking.json").unlink()
+    assert track(run) == first
+    Path("out/tracking.json").write_text("spoiled")
+    assert track(run) == first
+    assert track(run, [Done(**done()[0] | {"seconds": 2.0})]) != first
+
+
+def test_a_run_of_the_last_release_is_found(run: Run) -> None:
+    client = MlflowClient(run.params.track.uri)
+    made = client.create_run(client.create_experiment(run.params.track.experiment)).info.run_id
+    client.set_terminated(made)
+    digest = digest_results(done(), METRICS)
+    Path("out/tracking.json").write_text(json.dumps({"run_id": made, "uri": "x", "digest": digest}))
+    assert track(run) == made and len(runs(run)) == 1
+
+
+def test_a_deleted_experiment_is_said_with_what_to_do_and_the_run_waits(run: Run) -> None:
+    track(run)
+    client = MlflowClient(run.params.track.uri)
+    number = client.get_experiment_by_name(run.params.track.experiment).experiment_id
+    client.delete_experiment(number)
+    assert track(run, done("bb")) is None
+    with pytest.raises(TrackingError, match=f"was deleted in MLflow .*restore --experiment-id {number}.*sync out") as e:
+        tracking.sync("out")
+    assert "\n" not in str(e.value)
+    client.restore_experiment(number)
+    assert tracking.sync("out").new and read_record("out") is None
+
+
+def test_what_is_too_long_for_mlflow_is_whole_in_artifacts(run: Run) -> None:
+    client, long = MlflowClient(run.params.track.uri), "é" * 260
+    ids = []
+    for last in (-1, -2):
+        plan = [{"direction": "smile", "strengths": [*(i / 8 for i in range(2000)), last]}]
+        params = run.params.model_copy(update={"edits": load_params(overrides={"edits": plan}).edits})
+        metrics = {f"mse/{long}": 0.5, f"mse/{long}2": 0.25}
+        write_record("out", make_record(replace(run, params=params), done(), metrics, 1.0))
+        ids.append(tracking.sync("out", force=True).run_id)
+    one, other = (client.get_run(run_id).data for run_id in ids)
+    assert one.params["edits"] != other.params["edits"] and len(one.params["edits"]) == 6000
+    whole = json.loads(Path(client.download_artifacts(ids[1], "params.json")).read_text())
+    assert json.loads(whole["edits"])[0]["strengths"][-1] == -2
+    names = json.loads(Path(client.download_artifacts(ids[0], "names.json")).read_text())
+    assert {names[name]: value for name, value in one.metrics.items()} == metrics
+
+
+def test_what_a_run_is_called_in_its_extensions_reaches_mlflow(run: Run) -> None:
+    record = make_record(run, done(), {}, 1.0)
+    write_record("out", record.model_copy(update={"params": {"extensions.mine.old (1)": "x", "a//b": "y"}}))
+    logged = MlflowClient(run.params.track.uri).get_run(tracking.sync("out", force=True).run_id)
+    assert {own_name(name) for name in logged.data.params} == {"extensions.mine.old (1)", "a//b"}
+
+
+def test_somebody_elses_run_is_not_deleted_for_a_number_in_a_file(run: Run) -> None:
+    client = MlflowClient(run.params.track.uri)
+    theirs = client.create_run(client.create_experiment(f"{run.params.track.experiment}-theirs")).info.run_id
+    write_record("out", make_record(run, done(), {}, 1.0).model_copy(update={"run_id": theirs}))
+    tracking.sync("out")
+    assert client.get_run(theirs).info.lifecycle_stage == "active"
+
+
+def test_a_run_is_logged_from_its_folder_where_nothing_else_is_left(run: Run) -> None:
+    with pytest.raises(DataError, match=r"`edit-dataset run .* out` finishes it"):
+        tracking.sync("out")
+    same = {"key": "k", "input_keys": {}, "rows": {"ok": 3}, "seconds": 2.0, "code_version": "1", "identity": {}}
+    for stage in run.stages:
+        sha256 = hash_file(f"out/{stage}/{SHARD}")
+        write_receipt(f"out/{stage}/{SHARD}", Receipt(stage=stage, output_sha256=sha256, **same))
+    write_summary("out", Summary({"mse/old (1)@+1": 0.25}), Counter(ok=3))
+    synced = tracking.sync("out")
+    (logged,) = runs(run)
+    assert (logged.info.run_id, logged.data.metrics) == (synced.run_id, {"mse/old :x28:1:x29::1": 0.25})
+    assert logged.info.end_time - logged.info.start_time == 4000 and "git.sha" not in logged.data.tags
+    assert not tracking.sync("out").new
+
+
+def test_a_password_in_the_address_is_in_no_file_and_no_log(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    whole = "http://me:s3cret@127.0.0.1:9?token=t0ken"
+    run = replace(run, params=load_params(overrides={"track.uri": whole}))
+    begin_run(run)
+    assert track(run) is None
+    with disable_run_logger(), pytest.raises(ValueError), tracking.failures_tracked(run, 1.0):
+        raise ValueError("spoiled")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", whole)
+    with pytest.raises(TrackingError) as refused:
+        tracking.sync("out")
+    written = "".join(path.read_text() for path in Path("out").glob("*.json")) + caplog.text + str(refused.value)
+    assert "***@127.0.0.1" in written and "s3cret" not in written and "t0ken" not in written
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError("spoiled"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
@@ -158,7 +284,7 @@ def test_system_metrics_of_a_failed_run_are_kept_and_unasked_for_there_are_none(
 
 
 def test_a_store_that_is_down_hides_no_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "client_of", lambda _: (_ for _ in ()).throw(ConnectionError("no route")))
+    monkeypatch.setattr(upload, "client_of", lambda _: (_ for _ in ()).throw(ConnectionError("no route")))
     with disable_run_logger(), pytest.raises(ValueError, match="spoiled"), tracking.failures_tracked(run, 1.0):
         raise ValueError("spoiled")
 
@@ -167,21 +293,21 @@ def test_a_store_that_is_down_leaves_the_record_for_later(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(tracking, "_log_numbers", lambda *_: (_ for _ in ()).throw(ConnectionError("no route")))
+        broken.setattr(upload, "_log_numbers", lambda *_: (_ for _ in ()).throw(ConnectionError("no route")))
         assert track(run) is None
     record = read_record("out")
     assert record is not None and record.run_id is not None
-    run_id = tracking.sync("out")
+    synced = tracking.sync("out")
     (logged,) = runs(run)
-    assert logged.info.run_id == run_id != record.run_id
-    assert read_record("out") is None and tracking.sync("out") is None
+    assert logged.info.run_id == synced.run_id != record.run_id and synced.new
+    assert read_record("out") is None and tracking.sync("out") == synced._replace(new=False)
 
 
 def test_a_run_that_was_logged_by_half_is_replaced_by_the_next_attempt(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(tracking, "_log_rows", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+        broken.setattr(upload, "_log_rows", lambda *_: (_ for _ in ()).throw(OSError("disk")))
         assert track(run) is None
     assert len(runs(run)) == 1
     run_id = track(run)
@@ -191,10 +317,10 @@ def test_a_run_that_was_logged_by_half_is_replaced_by_the_next_attempt(
 def test_an_address_where_nobody_answers_is_an_error_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     nowhere = run.params.model_copy(update={"track": run.params.track.model_copy(update={"uri": "http://127.0.0.1:9"})})
-    assert track(Run(nowhere, run.source, run.output, run.rows, run.identities)) is None
-    with pytest.raises(
-        tracking.TrackingError, match=r"can't log to http://127\.0\.0\.1:9 .*edit-dataset sync out"
-    ) as e:
+    lost = replace(run, params=nowhere)
+    begin_run(lost)
+    assert track(lost) is None
+    with pytest.raises(TrackingError, match=r"can't log to http://127\.0\.0\.1:9 .*edit-dataset sync out") as e:
         tracking.sync("out")
     assert "\n" not in str(e.value)
 
@@ -208,5 +334,6 @@ def test_where_to_log_is_the_parameter_the_address_or_the_servers_own_store(monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     assert tracking_uri(TrackParams()) == "http://elsewhere"
     assert tracking_uri(TrackParams(uri="http://named")) == "http://named"
-    assert artifact_folder("postgresql://db/mlflow") == (Path.cwd() / "mlartifacts").as_uri()
+    assert artifact_folder("postgresql://db/mlflow") == artifact_folder("sqlite:///m.db") == "mlflow-artifacts:/"
+    assert artifact_folder("sqlite:////a b/m.db?timeout=3") == "file:///a%20b/mlartifacts"
     assert artifact_folder("http://elsewhere") is None

@@ -1,0 +1,102 @@
+"""One run in MLflow: found again, and logged with its numbers, its dataset, its rows and its pictures."""
+
+import json
+from typing import TYPE_CHECKING
+
+from gan_core.runs.run import Run, load_run
+from gan_core.storage.shards import BASE_NAMES
+from tasks.pictures import picture_grids, score_table
+from tasks.record import MADE, Record, read_tracked, write_record
+from tasks.tracking.client import client_of, experiment_of, get_run, log_batches, log_metrics, log_params, pages
+from tasks.tracking.names import LONGEST_TAG, shorten
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as LoggedRun
+
+MAX_TABLE_ROWS = 20_000
+"""Rows of MLflow's table of a run: its page loads the table whole."""
+LONGEST_ERROR = 500
+
+
+def find_run(client: "MlflowClient", output: str, experiment: str, digest: str, made: str) -> str | None:
+    """Return a finished run in MLflow with these results: that which was logged last, or one of the same work."""
+    known = read_tracked(output)
+    if known.get("digest") == digest and (run := get_run(client, known.get("run_id"))) and _is_whole(run):
+        return str(run.info.run_id)
+    where = client.get_experiment_by_name(experiment)
+    if not made or where is None or where.lifecycle_stage != "active":
+        return None
+    found = pages(client.search_runs, [where.experiment_id], f"tags.`{MADE}` = '{made}'")
+    return next((str(run.info.run_id) for run in found if _is_whole(run)), None)
+
+
+def _is_whole(run: "LoggedRun") -> bool:
+    return bool(run.info.lifecycle_stage == "active" and run.info.status == "FINISHED")
+
+
+def upload(client: "MlflowClient", uri: str, output: str, record: Record) -> str:
+    """Log a run as a new one and return its id, which waits in ``pending.json`` meanwhile."""
+    _delete_half(client, record)
+    run_id = _create_run(client, uri, record)
+    write_record(output, record.model_copy(update={"run_id": run_id}))
+    _log_numbers(client, run_id, record)
+    _log_system(client, run_id, record)
+    _log_dataset(client, run_id, record)
+    _log_rows(client, run_id, load_run(output))
+    client.set_terminated(run_id, "FINISHED", end_time=round(record.ended * 1000))
+    return run_id
+
+
+def _delete_half(client: "MlflowClient", record: Record) -> None:
+    """Delete what an attempt that failed has left of this run, and nothing else that has its number."""
+    half = get_run(client, record.run_id)
+    if half is not None and half.info.status == "RUNNING" and half.info.run_name == record.name:
+        client.delete_run(half.info.run_id)
+
+
+def _create_run(client: "MlflowClient", uri: str, record: Record) -> str:
+    experiment_id = experiment_of(client, uri, record.experiment)
+    started, tags = round(record.started * 1000), {n: shorten(tag, LONGEST_TAG) for n, tag in record.tags.items()}
+    run = client.create_run(experiment_id, start_time=started, tags=tags, run_name=record.name)
+    return str(run.info.run_id)
+
+
+def _log_numbers(client: "MlflowClient", run_id: str, record: Record) -> None:
+    log_params(client, run_id, record.params)
+    log_metrics(client, run_id, record.metrics, when=round(record.ended * 1000), step=0)
+
+
+def _log_system(client: "MlflowClient", run_id: str, record: Record) -> None:
+    from mlflow.entities import Metric
+
+    loads = enumerate(record.samples)
+    metrics = [Metric(f"system/{n}", v, sample.when, step) for step, sample in loads for n, v in sample.values.items()]
+    log_batches(client, run_id, metrics)
+
+
+def _log_dataset(client: "MlflowClient", run_id: str, record: Record) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": record.dataset["source"]})
+    dataset = Dataset(record.dataset["name"], record.dataset["digest"], "local", source)
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "inversion")])])
+
+
+def _log_rows(client: "MlflowClient", run_id: str, run: Run) -> None:
+    table = score_table(run)
+    texts = {name: object for name in ("shard", *BASE_NAMES)}  # MLflow's way with pandas 3's own strings is deprecated
+    client.log_table(run_id, table.iloc[:MAX_TABLE_ROWS].astype(texts), "rows.json")
+    for name, grid in picture_grids(run, run.params.track.grid_rows).items():
+        client.log_image(run_id, grid, key=f"faces/{name}", step=0)
+        client.log_image(run_id, grid, artifact_file=f"faces-{name}.png")
+
+
+def upload_failure(uri: str, record: Record, said: str, status: str) -> None:
+    """Log a run that ended as ``FAILED`` or ``KILLED``, with its parameters and the error."""
+    client = client_of(uri)
+    run_id = _create_run(client, uri, record)
+    log_params(client, run_id, record.params)
+    _log_system(client, run_id, record)
+    client.set_tag(run_id, "error", shorten(said, LONGEST_ERROR))
+    client.set_terminated(run_id, status, end_time=round(record.ended * 1000))
