@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def make_data(folder: Path) -> "subprocess.CompletedProcess[str]":
-    variables = [f"BIN={Path(sys.executable).parent}", "STAMP=Makefile"]
+    variables = [f"BIN={Path(sys.executable).parent}", "STAMP=installed"]
     return subprocess.run(["make", "data", *variables], cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -25,6 +25,8 @@ def test_the_data_are_fetched_without_git_and_with_it_afterwards(
     (project / ".dvc").mkdir(parents=True)
     (project / ".dvc/config").write_text("[core]\n    remote = store\n['remote \"store\"']\n    url = ../.dvcstore\n")
     shutil.copy(ROOT / "Makefile", project)
+    for name in ("pyproject.toml", "constraints.txt", "installed"):
+        (project / name).touch()
     (project / "file").write_text("data")
     subprocess.run([*dvc, "config", "--local", "core.no_scm", "true"], cwd=project, check=True)
     subprocess.run([*dvc, "add", "-q", "file"], cwd=project, check=True)
