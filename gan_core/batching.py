@@ -33,7 +33,7 @@ def in_chunks_each(
     function: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor, size: int | None = None
 ) -> tuple[Tensor, ...]:
     """Do the same as ``in_chunks`` for a function that returns several tensors, each ``[B, ...]``."""
-    size = size or (chunk_size(rows.shape[-1]) if rows.ndim > 3 else CHUNK)
+    size = size or (chunk_size(max(rows.shape[-2:])) if rows.ndim > 3 else CHUNK)
     results = []
     for chunk in rows.split(size):
         filled = torch.cat([chunk, chunk[-1:].expand(size - len(chunk), *chunk.shape[1:])])

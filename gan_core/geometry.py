@@ -1,7 +1,11 @@
-"""Points in images, and the similarity transform from five landmarks to face recognition's template (112 x 112)."""
+"""Points and frames of images, and the similarity transform from five landmarks to face recognition's template."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 Points = NDArray[np.float64]
 
@@ -15,6 +19,45 @@ REFERENCE: Points = np.array(
     ]
 )
 """Eyes, nose tip and mouth corners in the crop: the ArcFace template, which is the 96 x 112 one shifted 8 px right."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The part of a generator's square that is the picture: all of it, or its middle rows or columns.
+
+    Only the proportion of ``height`` to ``width`` counts; the longer one spans the square. 192 x 256 (cars) is the rows
+    64 to 447 of a square of 512 px, and 32 to 223 of one of 256 px, as e4e crops them.
+    """
+
+    height: int = 1
+    width: int = 1
+
+    @property
+    def is_square(self) -> bool:
+        """Whether the picture is the whole square."""
+        return self.height == self.width
+
+    def shape(self, side: int) -> tuple[int, int]:
+        """Return height and width in pixels of the picture in a square of ``side`` pixels."""
+        longer = max(self.height, self.width)
+        return side * self.height // longer, side * self.width // longer
+
+    def crop(self, squares: Tensor) -> Tensor:
+        """Cut the picture out of squares ``[..., S, S]``; images of another shape are returned as they are."""
+        side = squares.shape[-1]
+        return centre_crop(squares, self.shape(side)) if squares.shape[-2] == side else squares
+
+
+SQUARE = Frame()
+
+
+def centre_crop(images: Tensor, shape: Sequence[int]) -> Tensor:
+    """Cut the middle ``shape`` (height and width) out of images ``[..., H, W]``, which are at least as large."""
+    height, width = shape
+    if images.shape[-2:] == (height, width):  # not a slice, whose gradient may have another memory layout
+        return images
+    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+    return images[..., top : top + height, left : left + width]
 
 
 def similarity(points: ArrayLike, reference: ArrayLike = REFERENCE, reflection: bool = True) -> Points:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_core.checkpoints.files import Card, Loaded, load_checkpoint
+from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, read_card
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import GENERATORS, Generator
@@ -90,6 +90,26 @@ def load_model(path: str | Path, kind: str, registry: Registry[Any], name: str |
         raise CheckpointError(f"the card of {path} has arguments that {card.name!r} doesn't take: {error}") from None
     load_state(model, tensors, path)
     return stored.with_model(model.eval().requires_grad_(False))
+
+
+def outline(path: str | Path, kind: str, registry: Registry[Any]) -> Any | None:
+    """Build the model that a checkpoint's card describes without its weights, for its sizes and shapes.
+
+    None if there is no such file, or no card of this ``kind`` in it.
+    """
+    try:
+        card = read_card(path)
+    except CheckpointError:
+        return None
+    if card.kind != kind or card.name not in registry:
+        return None
+    try:
+        with torch.device("meta"):
+            return registry.get(card.name)(**card.arguments)
+    except TypeError:
+        return None
+    except RuntimeError:  # a constructor that computes with its weights
+        return load_model(path, kind, registry, None).model
 
 
 def _other_kind(path: str | Path, card: Card, kind: str, tensors: dict[str, Tensor]) -> str:

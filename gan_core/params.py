@@ -59,21 +59,28 @@ class ModelPaths(Section):
 
 
 class AlignParams(Section):
-    """FFHQ alignment: where landmarks come from, which of several faces counts, and the sizes in pixels."""
+    """FFHQ alignment: where landmarks come from, which of several faces counts, and the sizes in pixels.
+
+    A ``size`` of null is that of the generator, a ``transform_size`` of null four times the size.
+    """
 
     landmarks: str = "columns"
     faces: Literal["largest", "only"] = "largest"
-    size: Count = 64
-    transform_size: Count = 256
+    size: Count | None = None
+    transform_size: Count | None = None
     enable_padding: bool = True
     max_pixels: Count = 64_000_000
     min_face_px: Positive = 12.0
 
 
 class EncodeParams(Section):
-    """Which encoder architecture inverts the aligned images (its weights: ``models.encoder``)."""
+    """Which encoder architecture inverts the aligned images (its weights: ``models.encoder``).
+
+    With ``rounded`` Pillow reduces them to the encoder's size, in 8 bits, as the published loaders do.
+    """
 
     encoder: str = "psp"
+    rounded: bool = False
 
 
 class TuneParams(Section):

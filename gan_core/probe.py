@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_core.align.framing import framing_of
 from gan_core.params import Params
 from gan_core.rows import Row
 from gan_core.runs.run import RUN_FILE, load_run
@@ -51,7 +52,7 @@ def probe_settings(params: Params, output: str, tell: Callable[[str], None]) -> 
     if exists(join_url(output, RUN_FILE)):
         params = load_run(output).params
         return {"run.batch_size": params.run.batch_size, "tune.batch_size": params.tune.batch_size}
-    rows = min(params.run.batch_size, max(1, PICTURES_BYTES // (12 * params.align.size**2)))
+    rows = min(params.run.batch_size, max(1, PICTURES_BYTES // (12 * framing_of(params).aligned ** 2)))
     settings = {"run.batch_size": rows}
     if params.tune.enabled:
         settings["tune.batch_size"] = choose_rows(lambda rows: try_tuning(params, rows), _limit_mb(params), tell)
@@ -110,16 +111,17 @@ def main() -> None:
     rows = int(sys.argv[1])
     params = Params.model_validate_json(sys.stdin.read())
     tune = params.tune.model_copy(update={"steps": 1, "pivot_steps": 1, "persist": "delta"})
-    stage = TuneStage(tune, params.models)
+    stage = TuneStage(tune, params.models, frame=framing_of(params).frame)
+    height, width = stage.frame.shape(stage.generator.size)
     latent = stage.generator.latent_avg.expand(stage.generator.n_latent, -1).numpy()
-    made = [_row(key, stage.generator.size, latent) for key in range(rows)]
+    made = [_row(key, (height, width, 3), latent) for key in range(rows)]
     begin = time.perf_counter()
     stage.process(made)
     sys.stdout.write(f"{time.perf_counter() - begin} {peak_mb()}\n")
 
 
-def _row(key: int, size: int, latent: np.ndarray) -> Row:
-    pixels = np.random.default_rng(key).integers(0, 256, (size, size, 3), dtype=np.uint8)
+def _row(key: int, shape: tuple[int, int, int], latent: np.ndarray) -> Row:
+    pixels = np.random.default_rng(key).integers(0, 256, shape, dtype=np.uint8)
     return {"key": str(key), "image": image_value(encode_png(pixels), ""), "latent": latent}
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from gan_core.align.quad import FaceSquare
-from gan_core.geometry import Points
+from gan_core.geometry import SQUARE, Frame, Points
 
 
 @dataclass(frozen=True)
@@ -39,24 +39,30 @@ class View:
 
 
 def align_face(
-    image: Image.Image, square: FaceSquare, size: int, transform_size: int, enable_padding: bool = True
+    image: Image.Image,
+    square: FaceSquare,
+    size: int,
+    transform_size: int,
+    enable_padding: bool = True,
+    frame: Frame = SQUARE,
 ) -> Image.Image:
-    """Crop ``square`` from an RGB image as an upright image of ``size`` x ``size`` pixels.
+    """Crop ``square`` from an RGB image as an upright image of ``size`` x ``size`` pixels, or the ``frame`` of it.
 
     The square is sampled bilinearly at ``transform_size`` and reduced with a Lanczos filter. With ``enable_padding``,
     parts outside of the image are its reflection, blurred and faded to the median colour; otherwise they are black.
     """
-    view = prepare_view(image, square, size, enable_padding)
+    view = prepare_view(image, square, size, enable_padding, frame)
     corners = tuple((view.quad + 0.5).flatten().tolist())
-    face = view.image.transform(
-        (transform_size, transform_size), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR
-    )
-    return face.resize((size, size), Image.Resampling.LANCZOS) if size < transform_size else face
+    (height, width), (rows, columns) = frame.shape(size), frame.shape(transform_size)
+    face = view.image.transform((columns, rows), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
+    return face.resize((width, height), Image.Resampling.LANCZOS) if size < transform_size else face
 
 
-def prepare_view(image: Image.Image, square: FaceSquare, size: int, enable_padding: bool) -> View:
+def prepare_view(
+    image: Image.Image, square: FaceSquare, size: int, enable_padding: bool, frame: Frame = SQUARE
+) -> View:
     """Shrink, crop and pad an image, and return it with the quad that the transform reads."""
-    view = _crop(_shrink(View(image, square.corners, square.side), size))
+    view = _crop(_shrink(View(image, square.framed(frame), square.side), size))
     return _pad(view) if enable_padding else view
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from gan_core.checkpoints.files import Loaded
 from gan_core.errors import DataError
-from gan_core.geometry import Points
+from gan_core.geometry import SQUARE, Frame, Points
 from gan_core.judges.networks import load_network
 from gan_core.registry import Registry
 from gan_core.rows import Rejected, Row
@@ -28,12 +28,15 @@ SECOND_LOOK = 1.3
 class LandmarkSource(ABC):
     """Finds the landmarks of one face per image; built once per worker with the path of a checkpoint (may be unused).
 
-    ``virtual`` points define a square but no face: they are not stored, and the crop is not padded. With several faces
-    a detector takes the ``largest``, or rejects the image if ``faces`` is ``only``. ``dataset`` is the URL of the rows'
-    dataset, where it is known.
+    ``virtual`` points define a square but no face: they are not stored, and the crop is not padded. With ``whole`` they
+    are not used either, because the picture is taken as it is. With several faces a detector takes the ``largest``, or
+    rejects the image if ``faces`` is ``only``. ``frame`` is the part of the square that is cropped. ``dataset`` is the
+    URL of the rows' dataset, where it is known.
     """
 
     virtual: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
+    frame: Frame = SQUARE
     dataset: str = ""
 
     def __init__(self, checkpoint: str = "", faces: str = "largest") -> None:
@@ -79,17 +82,26 @@ class ColumnLandmarks(LandmarkSource):
 
 @LANDMARK_SOURCES.register("centre")
 class CentreSquare(LandmarkSource):
-    """For images without faces: points whose square is the largest one that is centred in the image."""
+    """For images without faces: points whose frame is the largest one that is centred in the image."""
 
     virtual = True
 
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
         """Return the points ``[5, 2]`` in pixels; no image is rejected."""
         width, height = image.size
-        unit = min(width, height) / 4  # the eye distance: half a face square is 2.0 of them
+        longer = max(self.frame.height, self.frame.width)
+        side = min(width * longer / self.frame.width, height * longer / self.frame.height)
+        unit = side / 4  # the eye distance: half a face square is 2.0 of them
         offsets = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.5], [-0.4, 1.0], [0.4, 1.0]])
         eye_avg = np.array([(width - 1) / 2, (height - 1) / 2 - 0.1 * unit])
         return eye_avg + offsets * unit
+
+
+@LANDMARK_SOURCES.register("aligned")
+class AlignedPicture(CentreSquare):
+    """For pictures that are framed already: each is taken whole, and resized as the published loaders do."""
+
+    whole = True
 
 
 @LANDMARK_SOURCES.register("toy-net")

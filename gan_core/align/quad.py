@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gan_core.geometry import Points
+from gan_core.geometry import SQUARE, Frame, Points
 from gan_core.rows import Rejected
 
 FIVE_POINT_NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
@@ -31,7 +31,12 @@ class FaceSquare:
     @property
     def corners(self) -> Points:
         """The corners ``[4, 2]``: top left, bottom left, bottom right, top right."""
-        c, x, y = self.centre, self.half, _quarter_turn(self.half)
+        return self.framed(SQUARE)
+
+    def framed(self, frame: Frame) -> Points:
+        """The corners ``[4, 2]`` of the part of the square that is the picture, in the same order."""
+        longer = max(frame.height, frame.width)
+        c, x, y = self.centre, self.half * (frame.width / longer), _quarter_turn(self.half) * (frame.height / longer)
         return np.stack([c - x - y, c - x + y, c + x + y, c + x - y])
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
+from gan_core.geometry import Frame
 from gan_core.registry import Arguments, Registry
 
 
@@ -54,8 +55,9 @@ class Encoder(nn.Module, ABC):
     def encode(self, images: Tensor) -> Tensor:
         """Encode images ``[B, C, H, W]`` in [-1, 1] as ``w_plus [B, n_latent, w_dim]``: offsets plus the mean latent.
 
-        Images of another size are first resampled to ``input_shape``, bilinearly with antialiasing, as in the published
-        code.
+        Images of another size are first resampled to ``input_shape``, bilinearly with antialiasing, in floating point.
+        The published loaders do the same with Pillow, which rounds to 8 bits
+        (``gan_core.storage.images.resize_rounded``).
         """
         if images.shape[2:] != self.input_shape:
             images = F.interpolate(images, self.input_shape, mode="bilinear", align_corners=False, antialias=True)
@@ -63,11 +65,14 @@ class Encoder(nn.Module, ABC):
             images = images.to(self.input_dtype, memory_format=torch.channels_last)
         return self(images).float() + self.latent_avg
 
+    @property
+    def framing(self) -> Frame:
+        """Which part of the generator's square is the picture that the encoder sees: the part of its own proportion."""
+        return Frame(*self.input_shape)
+
     def frame(self, images: Tensor) -> Tensor:
-        """Crop square images ``[B, C, S, S]`` to the middle rows ``[B, C, H, S]`` if the encoder takes wide images."""
-        height = images.shape[2] * self.input_shape[0] // self.input_size
-        top = (images.shape[2] - height) // 2
-        return images[:, :, top : top + height]
+        """Cut what the encoder sees out of squares ``[B, C, S, S]``; other images are returned as they are."""
+        return self.framing.crop(images)
 
 
 ENCODERS: Registry[type[Encoder]] = Registry("encoder", "gan_core.encoders", Encoder)

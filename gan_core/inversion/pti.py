@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gan_core.batching import in_chunks_each
 from gan_core.generators.base import Generator
+from gan_core.geometry import centre_crop
 from gan_core.inversion.locality import CHUNK, Locality, Perceptual
 from gan_core.inversion.schedule import ramp
 from gan_core.inversion.weights import RowWeights
@@ -77,8 +78,9 @@ def tune_pivots(
 def objective(images: Tensor, targets: Tensor, loss: Perceptual, params: TuneParams) -> tuple[Tensor, list[Losses]]:
     """Return the weighted sum ``[B]`` of mean squared error and perceptual distance, and the terms of each row.
 
-    ``images`` and ``targets`` are ``[B, 3, H, W]`` in [-1, 1].
+    ``images`` and ``targets`` are ``[B, 3, H, W]`` in [-1, 1]; of larger images the middle is compared.
     """
+    images = centre_crop(images, targets.shape[2:])
     l2 = (images - targets).square().flatten(1).mean(1)
     needed = params.perceptual_weight or params.stop_perceptual
     perceptual = loss(images, targets) if needed else torch.zeros_like(l2)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass
 class Pictures:
-    """The pictures of a batch by name (``aligned``, ``encoded``, ``tuned``, edits): ``[B, 3, S, S]`` in [-1, 1].
+    """The pictures of a batch by name (``aligned``, ``encoded``, ``tuned``, edits): ``[B, 3, H, W]`` in [-1, 1].
 
     ``known`` keeps features that several metrics want, by extractor and picture. ``points`` are the five landmarks
     ``[5, 2]`` of each row in pixels of these pictures, None where alignment had none.

@@ -114,6 +114,8 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> dic
         raise TooFewError(f"needs at least {MINIMUM} rows in both sets, there are {len(real)} and {len(fake)}")
     if (size := real.shape[1]) % COARSEST or (size // COARSEST) & (size // COARSEST - 1) or size != real.shape[2]:
         raise TooFewError(f"needs square images of {COARSEST} x 2^k pixels, these have {real.shape[2]} x {size}")
+    if real.shape != fake.shape:
+        raise TooFewError(f"needs images of {size} px in both sets, these have {fake.shape[2]} x {fake.shape[1]}")
     rng = np.random.RandomState(seed)
     ours, theirs = describe(real, rng), describe(fake, rng)
     distances = {str(r): 1000 * sliced_distance(ours[r], theirs[r], rng) for r in ours}

@@ -53,6 +53,10 @@ class Recipe(ABC):
     def stages(self, params: Params) -> tuple[str, ...]:
         """The names of a run's stages, in order."""
 
+    def complete(self, params: Params) -> Params:
+        """Fill in the parameters that the networks of a run decide, before it is planned."""
+        return params
+
     def plan(self, params: Params, source: str, output: str) -> Plan:
         """Check dataset and networks; nothing is written. Raises ``UserError`` for the first thing that is wrong."""
         rows = {base_name(shard): _count_rows(shard) for shard in list_shards(source)}
@@ -121,7 +125,8 @@ def plan_run(
 def plan_params(params: Params, source: str, output: str, update: bool = False, recipe: str = "edit") -> Plan:
     """Do the same as ``plan_run`` for parameters that are checked already."""
     check_folder(source, output)
-    plan = RECIPES.get(recipe)().plan(params, source, output)
+    chosen = RECIPES.get(recipe)()
+    plan = chosen.plan(chosen.complete(params), source, output)
     check_changes(plan.run, update)
     return plan
 

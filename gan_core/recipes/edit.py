@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from gan_core.align.framing import complete_sizes, framing_of
 from gan_core.pages.page import Page
 from gan_core.params import Params
 from gan_core.recipes.base import RECIPES, Recipe
@@ -19,6 +20,9 @@ class EditRecipe(Recipe):
     def stages(self, params: Params) -> tuple[str, ...]:
         off = {"tune": not params.tune.enabled, "paste": not params.paste.enabled}
         return tuple(n for n in ("align", "encode", "tune", "edit", "paste", "measure") if not off.get(n))
+
+    def complete(self, params: Params) -> Params:
+        return params.model_copy(update={"align": complete_sizes(params.align, framing_of(params).aligned)})
 
     def label(self, run: Run) -> str:
         return run.params.encode.encoder

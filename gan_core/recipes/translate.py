@@ -5,13 +5,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from gan_core.align.framing import complete_sizes
 from gan_core.metrics.base import Summary
 from gan_core.pages.page import Page
 from gan_core.params import Params
 from gan_core.recipes.base import RECIPES, Recipe
 from gan_core.runs.run import Run
+from gan_core.runs.stage import Stage
 from gan_core.runs.summary import count_rows, write_summary
-from gan_core.stages.translate import FACTOR
+from gan_core.stages.align import AlignStage
+from gan_core.stages.translate import FACTOR, translation_framing
 from gan_core.storage.shards import open_shard
 from gan_core.translation.scores import SCORES
 
@@ -27,6 +30,15 @@ class TranslateRecipe(Recipe):
 
     def stages(self, params: Params) -> tuple[str, ...]:
         return ("align", STAGE) if params.translate.align else (STAGE,)
+
+    def complete(self, params: Params) -> Params:
+        sizes = complete_sizes(params.align, translation_framing(params).aligned)
+        return params.model_copy(update={"align": sizes})
+
+    def build_stage(self, name: str, params: Params, source: str) -> Stage:
+        if name == AlignStage.name:
+            return AlignStage.framed(params, source, translation_framing(params))
+        return super().build_stage(name, params, source)
 
     def label(self, run: Run) -> str:
         return run.params.translate.task

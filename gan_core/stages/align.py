@@ -10,24 +10,30 @@ import pyarrow as pa
 from PIL import Image
 
 from gan_core.align.crop import align_face
+from gan_core.align.framing import UNKNOWN, Framing, complete_sizes, framing_of
 from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.align.quad import check_landmarks, check_square, face_square, five_points
 from gan_core.geometry import Points
 from gan_core.params import AlignParams, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
-from gan_core.storage.images import ImageError, decode_image, encode_png, image_value
+from gan_core.storage.images import ImageCell, ImageError, decode_image, encode_png, image_value, resize_rounded
 from gan_core.storage.shards import IMAGE, latent_type
+
+ENCODER_INPUT = "encoder_input"
+"""The column of what the encoder sees of pictures that are taken whole."""
 
 
 @STAGES.register("align")
 class AlignStage(Stage):
-    """Decodes, finds the landmarks and crops the face square of every row.
+    """Decodes, finds the landmarks and crops the face square of every row, or of pictures in a frame the part in it.
 
-    Adds ``image`` (PNG, ``params.size`` squared), ``landmarks`` [5][2] and ``quad`` [4][2] (top left, bottom left,
-    bottom right, top right), both in pixels of the decoded, upright source image. Rows are rejected as ``no_face``,
-    ``many_faces``, ``degenerate_landmarks``, ``ambiguous_landmarks``, ``tiny_face``, ``out_of_frame`` or with a status
-    of ``decode_image``.
+    Adds ``image`` (PNG, ``params.size`` squared or the ``frame`` of that), ``landmarks`` [5][2] and ``quad`` [4][2]
+    (top left, bottom left, bottom right, top right), both in pixels of the decoded, upright source image. A source of
+    landmarks that takes pictures whole adds ``encoder_input``, the picture as published loaders resize it for an
+    encoder that sees ``seen`` (height and width). Rows are rejected as ``no_face``, ``many_faces``,
+    ``degenerate_landmarks``, ``ambiguous_landmarks``, ``tiny_face``, ``out_of_frame`` or with a status of
+    ``decode_image``.
     """
 
     name: ClassVar[str] = "align"
@@ -39,21 +45,41 @@ class AlignStage(Stage):
         pa.field("quad", latent_type(4, 2)),
     )
 
-    def __init__(self, source: str, params: AlignParams, checkpoint: str = "", batch_size: int = 32) -> None:
+    def __init__(
+        self,
+        source: str,
+        params: AlignParams,
+        checkpoint: str = "",
+        batch_size: int = 32,
+        framing: Framing = UNKNOWN,
+    ) -> None:
         self.source = source
-        self.params = params
+        self.params = complete_sizes(params, framing.aligned)
+        self.size, self.transform_size = self.params.size or 0, self.params.transform_size or 0
         self.batch_size = batch_size
+        self.frame = framing.frame
         self.landmark_source = LANDMARK_SOURCES.get(params.landmarks)(checkpoint, params.faces)
         self.landmark_source.dataset = source
+        self.landmark_source.frame = framing.frame
+        self.seen = framing.seen if self.landmark_source.whole else None
+        if self.seen:
+            self.fields = (*type(self).fields, pa.field(ENCODER_INPUT, IMAGE))
 
     @classmethod
     def build(cls, params: Params, source: str) -> AlignStage:
-        """Build the stage from ``align``, ``models.landmarks`` and ``run.batch_size``."""
-        return cls(source, params.align, params.models.landmarks, params.run.batch_size)
+        """Build the stage from ``align``, ``models`` and ``run.batch_size``, framed as the encoder does."""
+        return cls.framed(params, source, framing_of(params))
+
+    @classmethod
+    def framed(cls, params: Params, source: str, framing: Framing) -> AlignStage:
+        """Build the stage for another encoder than that of ``models``."""
+        return cls(source, params.align, params.models.landmarks, params.run.batch_size, framing)
 
     def identity(self) -> dict[str, Any]:
-        """The parameters and, where a network finds the landmarks, its hash."""
-        return {"params": self.params.model_dump(), **self.landmark_source.identity()}
+        """The parameters, the frame if it isn't the square, and where a network finds the landmarks, its hash."""
+        framed = {} if self.frame.is_square else {"frame": [self.frame.height, self.frame.width]}
+        seen = {ENCODER_INPUT: list(self.seen)} if self.seen else {}
+        return {"params": self.params.model_dump(), **framed, **seen, **self.landmark_source.identity()}
 
     def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         """Align each row."""
@@ -64,8 +90,24 @@ class AlignStage(Stage):
             image = decode_image((row["image"] or {}).get("bytes") or b"", self.params.max_pixels)
         except ImageError as error:
             return Rejected(error.status, error.reason)
+        if self.landmark_source.whole:
+            return self._take(image, row["key"])
         landmarks = self.landmark_source.landmarks(image, row)
         return landmarks if isinstance(landmarks, Rejected) else self._crop(image, landmarks, row["key"])
+
+    def _take(self, image: Image.Image, key: str) -> Row | Rejected:
+        """Take a picture whole; one of another proportion than the frame is squeezed."""
+        width, height = image.size
+        if min(width, height) < self.params.min_face_px:
+            return Rejected("tiny_face", f"the picture is {width}x{height} px, below {self.params.min_face_px:g} px")
+        right, bottom = width - 0.5, height - 0.5  # the centre of the first pixel is at (0, 0)
+        corners = [[-0.5, -0.5], [-0.5, bottom], [right, bottom], [right, -0.5]]
+        columns: Row = {
+            "image": _cell(resize_rounded(image, self.frame.shape(self.size)), key),
+            "landmarks": None,
+            "quad": np.array(corners, np.float32),
+        }
+        return columns | ({ENCODER_INPUT: _cell(resize_rounded(image, self.seen), key)} if self.seen else {})
 
     def _crop(self, image: Image.Image, landmarks: Points, key: str) -> Row | Rejected:
         square = face_square(landmarks)
@@ -73,9 +115,12 @@ class AlignStage(Stage):
         if rejected:
             return rejected
         padding = self.params.enable_padding and not self.landmark_source.virtual
-        face = align_face(image, square, self.params.size, self.params.transform_size, padding)
         return {
-            "image": image_value(encode_png(np.asarray(face)), f"{key}.png"),
+            "image": _cell(align_face(image, square, self.size, self.transform_size, padding, self.frame), key),
             "landmarks": None if self.landmark_source.virtual else five_points(landmarks).astype(np.float32),
-            "quad": square.corners.astype(np.float32),
+            "quad": square.framed(self.frame).astype(np.float32),
         }
+
+
+def _cell(image: Image.Image, key: str) -> ImageCell:
+    return image_value(encode_png(np.asarray(image)), f"{key}.png")

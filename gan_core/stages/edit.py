@@ -8,10 +8,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from gan_core.align.framing import framing_of
 from gan_core.batching import chunk_size, in_chunks
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditKind, EditSetting, ImageEdit, LatentEdit, LatentsOf, no_references
 from gan_core.edits.plan import plan_edits
+from gan_core.geometry import SQUARE, Frame
 from gan_core.inversion.delta import apply_delta
 from gan_core.loading import load_generator
 from gan_core.params import EditSpec, ModelPaths, Params
@@ -30,8 +32,9 @@ class EditStage(Stage):
     """Makes every planned picture of each row (``gan_core.edits``).
 
     Adds one image column per picture. With ``tuned`` each row is drawn by its own tuned generator, all its edited
-    latents in one batch; otherwise each edit is drawn once for the batch of rows. ``latents_of`` finds the rows that
-    edits refer to. Rows are rejected as ``bad_latent`` or ``bad_edit`` where numbers aren't finite.
+    latents in one batch; otherwise each edit is drawn once for the batch of rows. Of squares the ``frame`` is kept.
+    ``latents_of`` finds the rows that edits refer to. Rows are rejected as ``bad_latent`` or ``bad_edit`` where numbers
+    aren't finite.
     """
 
     name: ClassVar[str] = "edit"
@@ -44,7 +47,9 @@ class EditStage(Stage):
         tuned: bool,
         batch_size: int = 32,
         latents_of: LatentsOf = no_references,
+        frame: Frame = SQUARE,
     ) -> None:
+        self.frame = frame
         self.plan: list[PlannedEdit] = plan_edits(edits)
         self.tuned = tuned
         self.inputs = ("encode", "tune") if tuned else ("encode",)
@@ -61,11 +66,12 @@ class EditStage(Stage):
         return DrawnEditStage(edits) if params.tune.enabled and params.tune.persist == "none" else edits
 
     def identity(self) -> dict[str, Any]:
-        """The plan, with all that decides each picture, and the hashes of generator and other files."""
+        """The plan, with all that decides each picture, the frame if it isn't the square, and the files' hashes."""
         pairs = list(zip(self.plan, self.kinds, strict=True))
         files = {name: digest for kind in self.kinds for name, digest in kind.files().items()}
         plan = [{"column": picture.column, **kind.describe(picture)} for picture, kind in pairs]
-        return {"plan": plan, "tuned": self.tuned, "generator": self._hash, **files}
+        framed = {} if self.frame.is_square else {"frame": [self.frame.height, self.frame.width]}
+        return {"plan": plan, "tuned": self.tuned, "generator": self._hash, **framed, **files}
 
     @torch.no_grad()
     def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
@@ -117,11 +123,12 @@ class EditStage(Stage):
         for edit, image in zip(self.plan, images, strict=True):
             if not image.isfinite().all():
                 return Rejected("bad_edit", f"{edit.column} gives an image with NaN or infinity")
-        pixels = [to_uint8(image[None])[0] for image in images]
+        pixels = [to_uint8(self.frame.crop(image[None]))[0] for image in images]
         return {e.column: image_value(encode_png(p), f"{key}.png") for e, p in zip(self.plan, pixels, strict=True)}
 
 
 def drawing_stage(params: Params, source: str) -> EditStage:
     """Build the stage that draws the planned edits; rows that they refer to are aligned and encoded as the run does."""
     latents_of = SourceLatents(source, lambda: [AlignStage.build(params, source), EncodeStage.build(params, source)])
-    return EditStage(params.edits, params.models, params.tune.enabled, params.run.batch_size, latents_of)
+    models, frame = params.models, framing_of(params).frame
+    return EditStage(params.edits, models, params.tune.enabled, params.run.batch_size, latents_of, frame)

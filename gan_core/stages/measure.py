@@ -1,12 +1,14 @@
 """The stage that measures: all pictures of a row -> its scores, and statistics of the shard."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
+from gan_core.align.framing import framing_of
 from gan_core.edits.plan import plan_edits
 from gan_core.judges.pictures import Pictures
 from gan_core.metrics.base import ALIGNED, ENCODED, METRICS, TUNED, Columns, Metric, Setting, States
@@ -23,15 +25,24 @@ COLUMNS = {ALIGNED: "image", ENCODED: "reconstruction", TUNED: "tuned"}
 class MeasureStage(Stage):
     """Scores the reconstructions and edits of every row against its aligned image, and each edit by its attribute.
 
-    Adds one float32 column per score. A row is rejected as ``bad_score`` where a score isn't finite.
+    If aligned and drawn images differ in size, the larger ones are averaged down to the smaller first, as pSp does.
+    ``compared`` states that size (height and width) where it is known beforehand, as part of the identity. Adds one
+    float32 column per score. A row is rejected as ``bad_score`` where a score isn't finite.
     """
 
     name: ClassVar[str] = "measure"
     inputs: tuple[str, ...] = ("align", "encode", "tune", "edit")
 
     def __init__(
-        self, params: MeasureParams, edits: Sequence[EditSpec], models: ModelPaths, tuned: bool, batch_size: int = 32
+        self,
+        params: MeasureParams,
+        edits: Sequence[EditSpec],
+        models: ModelPaths,
+        tuned: bool,
+        batch_size: int = 32,
+        compared: tuple[int, int] | None = None,
     ) -> None:
+        self.compared = compared
         self.setting = Setting(params, models, tuple(plan_edits(edits)), tuned)
         self.batch_size = batch_size
         self.inputs = tuple(stage for stage in type(self).inputs if tuned or stage != "tune")
@@ -42,13 +53,16 @@ class MeasureStage(Stage):
 
     @classmethod
     def build(cls, params: Params, source: str) -> "MeasureStage":
-        """Build the stage from ``measure``, ``edits`` and ``models``."""
-        return cls(params.measure, params.edits, params.models, params.tune.enabled, params.run.batch_size)
+        """Build the stage from ``measure``, ``edits``, ``models`` and ``align.size``."""
+        models, tuned, compared = params.models, params.tune.enabled, framing_of(params).compared
+        return cls(params.measure, params.edits, models, tuned, params.run.batch_size, compared)
 
     def identity(self) -> dict[str, Any]:
-        """The metrics, what they compare, and the hashes of their networks."""
+        """The metrics, what they compare at which size, and the hashes of their networks."""
         hashes = {name: digest for metric in self.metrics.values() for name, digest in metric.identity().items()}
-        return {"params": self.setting.params.model_dump(), "pictures": list(self.setting.pictures), **hashes}
+        compared = {"compared": list(self.compared)} if self.compared else {}
+        pictures = list(self.setting.pictures)
+        return {"params": self.setting.params.model_dump(), "pictures": pictures, **compared, **hashes}
 
     def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         """Score each row, then add the rows that have finite scores to the statistics."""
@@ -72,9 +86,10 @@ class MeasureStage(Stage):
 
     def _pictures(self, rows: Sequence[Row]) -> Pictures:
         names = (ALIGNED, *self.setting.pictures)
-        images = {name: _decode(rows, COLUMNS.get(name, name)) for name in names}
-        size = images[ALIGNED].shape[-1]
-        return Pictures(images, [row["key"] for row in rows], points=[landmarks_in_crop(row, size) for row in rows])
+        images = match_sizes({name: _decode(rows, COLUMNS.get(name, name)) for name in names})
+        height, width = images[ALIGNED].shape[2:]
+        points = [landmarks_in_crop(row, width, height) for row in rows]
+        return Pictures(images, [row["key"] for row in rows], points=points)
 
     @staticmethod
     def _broken(columns: Columns, row: int) -> str:
@@ -90,11 +105,23 @@ def _decode(rows: Sequence[Row], column: str) -> Tensor:
     return to_tensor([decode_image(row[column]["bytes"], MAX_PIXELS) for row in rows])
 
 
-def landmarks_in_crop(row: Row, size: int) -> np.ndarray | None:
+def match_sizes(images: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Average images ``[B, 3, H, W]`` of the aligned or the drawn size, whichever is larger, down to the other.
+
+    The drawn size is that of the reconstruction; images of another size, such as panoramas, stay as they are.
+    """
+    aligned, drawn = images[ALIGNED].shape[2:], images[ENCODED].shape[2:]
+    if aligned == drawn:
+        return images
+    larger, (height, width) = sorted([aligned, drawn], reverse=True)
+    return {n: adaptive_avg_pool2d(x, (height, width)) if x.shape[2:] == larger else x for n, x in images.items()}
+
+
+def landmarks_in_crop(row: Row, width: int, height: int) -> np.ndarray | None:
     """A row's landmarks ``[5, 2]`` in pixels of its aligned image, the first pixel's centre at (0, 0); None without."""
     if row.get("landmarks") is None:
         return None
     points, quad = (np.array(list(row[name]), dtype=np.float64) for name in ("landmarks", "quad"))
     sides = np.stack([quad[3] - quad[0], quad[1] - quad[0]])
     shares = (points - quad[0]) @ sides.T / np.square(sides).sum(axis=1)
-    return shares * size - 0.5
+    return shares * (width, height) - 0.5

@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.align.framing import UNKNOWN_SIZE, Framing
 from gan_core.batching import chunk_size, in_chunks, one_thread
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, LatentsOf, no_references
 from gan_core.edits.plan import plan_edits
+from gan_core.encoders.base import ENCODERS
 from gan_core.errors import CheckpointError, ParamsError
+from gan_core.geometry import SQUARE
 from gan_core.judges.segmenter import CLASSES
-from gan_core.loading import load_encoder, load_generator
+from gan_core.loading import load_encoder, load_generator, outline
 from gan_core.meaning import Meaning
 from gan_core.params import ModelPaths, Params, TranslateParams
 from gan_core.rows import Rejected, Row, row_seed
@@ -84,10 +87,10 @@ class TranslateStage(Stage):
     def build(cls, params: Params, source: str) -> "TranslateStage":
         """Build the stage from ``translate`` and ``models``; rows that variants refer to are inverted as it says."""
         plain = params.model_copy(update={"translate": style_params(params.translate)})
-        path = params.translate.encoder or str(translator_path(params, params.translate.task))
+        path = translation_encoder(params)
 
         def stages() -> list[Stage]:
-            aligned = [AlignStage.build(params, source)] if params.translate.align else []
+            aligned = [AlignStage.framed(params, source, translation_framing(params))] if params.translate.align else []
             return [*aligned, cls.build(plain, source)]
 
         latents_of = SourceLatents(source, stages)
@@ -187,6 +190,18 @@ class TranslateStage(Stage):
             check_factors(self.params.factors, self.side)
         for mask in self.params.masks:
             MASKS.get(mask)
+
+
+def translation_encoder(params: Params) -> str:
+    """Return the path of the encoder of ``translate``."""
+    return params.translate.encoder or str(translator_path(params, params.translate.task))
+
+
+def translation_framing(params: Params) -> Framing:
+    """Return how pictures are aligned for the encoder of ``translate``: squares, as large as its input if not said."""
+    encoder = outline(translation_encoder(params), "encoder", ENCODERS)
+    side = encoder.input_size if encoder else UNKNOWN_SIZE
+    return Framing(SQUARE, side, params.align.size or side)
 
 
 def style_params(params: TranslateParams) -> TranslateParams:

@@ -10,8 +10,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from gan_core.align.framing import framing_of
 from gan_core.batching import one_thread
 from gan_core.errors import ParamsError
+from gan_core.geometry import SQUARE, Frame
 from gan_core.inversion.delta import apply_delta, pack_delta, pack_full
 from gan_core.inversion.group import tune_group
 from gan_core.inversion.projector import PTI, project
@@ -52,30 +54,41 @@ class TuneStage(Stage):
     too. ``edits`` is the stage that draws edits: given where ``params.persist`` is ``none``, its columns are added here
     and ``delta`` stays empty. Each row is logged as it ends.
 
-    A row is rejected as ``bad_latent`` if its latent isn't finite. Raises ``ParamsError`` for images of another size
-    than the generator's.
+    Only the ``frame`` of what the generator draws is compared and kept. A row is rejected as ``bad_latent`` if its
+    latent isn't finite. Raises ``ParamsError`` for images of another size than that frame.
     """
 
     name: ClassVar[str] = "tune"
     inputs: tuple[str, ...] = ("align", "encode")
     version: ClassVar[int] = 4
 
-    def __init__(self, params: TuneParams, models: ModelPaths, edits: Stage | None = None) -> None:
+    def __init__(
+        self, params: TuneParams, models: ModelPaths, edits: Stage | None = None, frame: Frame = SQUARE
+    ) -> None:
         self.params = params
         self.edits = edits
+        self.frame = frame
         self.batch_size = params.batch_size
         generator, loss = load_generator(models.generator), load_perceptual(models.perceptual)
         self.generator, self.loss = generator.model, loss.model
         self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
-        self._identity = {"params": params.model_dump(exclude={"enabled"}), **hashes}
+        self._identity: dict[str, Any] = {"params": params.model_dump(exclude={"enabled"}), **hashes}
+        if not frame.is_square:
+            self._identity["frame"] = [frame.height, frame.width]
         if edits:
             self._identity["edits"] = edits.identity()
 
     @classmethod
     def build(cls, params: Params, source: str) -> "TuneStage":
-        """Build the stage from ``tune`` and ``models``; where no weights are kept it draws ``edits`` too."""
-        return cls(params.tune, params.models, drawing_stage(params, source) if params.tune.persist == "none" else None)
+        """Build the stage from ``tune`` and ``models``; where no weights are kept it draws ``edits`` too.
+
+        Raises ``ParamsError`` if ``align.size`` isn't the generator's.
+        """
+        framing = framing_of(params)
+        framing.check_tuning()
+        edits = drawing_stage(params, source) if params.tune.persist == "none" else None
+        return cls(params.tune, params.models, edits, framing.frame)
 
     def identity(self) -> dict[str, Any]:
         """The tuning parameters, the hashes of the generator and the perceptual trunk, and the edits drawn here."""
@@ -91,10 +104,11 @@ class TuneStage(Stage):
 
     def _tune(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         targets = aligned_images(rows)
-        if targets.shape[2:] != (self.generator.size,) * 2:
+        height, width = self.frame.shape(self.generator.size)
+        if targets.shape[2:] != (height, width):
             raise ParamsError(
-                f"align.size: the aligned images are {targets.shape[3]} px, tuning compares them with the generator's "
-                f"{self.generator.size}; set align.size to that"
+                f"align.size: the aligned images have {targets.shape[3]}x{targets.shape[2]} px, but tuning compares "
+                f"them with {width}x{height} px of the generator; leave align.size out"
             )
         seeds = [row_seed(row["key"]) for row in rows]
         pivots = self._pivots(rows, targets, seeds)
@@ -116,7 +130,7 @@ class TuneStage(Stage):
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
         with apply_delta(self.generator, delta) as generator:
             image = generator.synthesis(pivot)
-        png = image_value(encode_png(to_uint8(image)[0]), f"{row['key']}.png")
+        png = image_value(encode_png(to_uint8(self.frame.crop(image))[0]), f"{row['key']}.png")
         columns: Row = {"tuned": png, "delta": delta} | _ending(row["key"], tuned)
         if self.params.pivot != "encoder":
             columns["latent"] = pivot[0].numpy()

@@ -93,6 +93,12 @@ def image_value(png: bytes, path: str) -> ImageCell:
     return {"bytes": png, "path": path}
 
 
+def resize_rounded(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
+    """Resample an RGB image bilinearly to ``shape`` (height and width), in 8 bits, as the loaders of pSp and e4e do."""
+    height, width = shape
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+
+
 def to_tensor(images: Sequence[Image.Image | np.ndarray]) -> Tensor:
     """Convert RGB images of one size, PIL or ``uint8 [H, W, 3]``, to ``[B, 3, H, W]`` float32 in [-1, 1]."""
     stack = np.stack([np.asarray(image, dtype=np.uint8) for image in images])

@@ -129,5 +129,7 @@ def test_virtual_landmarks_are_not_stored(rows: list[Row]) -> None:
 def test_identity_holds_params_and_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NetworkLandmarks, "identity", lambda self: {"landmarks_sha256": self.checkpoint})
     plain, network = AlignStage("a", AlignParams()), AlignStage("a", AlignParams(landmarks="toy-net"), "net")
-    assert plain.identity() == {"params": AlignParams().model_dump()}
-    assert network.identity() == {"params": AlignParams(landmarks="toy-net").model_dump(), "landmarks_sha256": "net"}
+    sizes: dict[str, Any] = {"size": 64, "transform_size": 256}
+    assert plain.identity() == {"params": AlignParams(**sizes).model_dump()}
+    named = AlignParams(landmarks="toy-net", **sizes).model_dump()
+    assert network.identity() == {"params": named, "landmarks_sha256": "net"}

@@ -1,0 +1,72 @@
+"""How the pictures of a run are framed and how large they are: what encoder, generator and ``align`` say of it."""
+
+from dataclasses import dataclass
+
+from gan_core.encoders.base import ENCODERS
+from gan_core.errors import ParamsError
+from gan_core.generators.base import GENERATORS
+from gan_core.geometry import SQUARE, Frame
+from gan_core.loading import outline
+from gan_core.params import AlignParams, Params
+
+UNKNOWN_SIZE = 64
+"""Side of aligned pictures in pixels where neither ``align.size`` nor a generator states one."""
+SUPERSAMPLING = 4
+"""``align.transform_size`` as a multiple of ``align.size`` where it isn't set, as of FFHQ's own 1024 px."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """The frame of a run's pictures, and its sides in pixels.
+
+    ``drawn`` is the side of the generator's squares, ``aligned`` that of the squares that aligned pictures are part of,
+    and ``seen`` the height and width of the encoder's input (None without an encoder).
+    """
+
+    frame: Frame = SQUARE
+    drawn: int = UNKNOWN_SIZE
+    aligned: int = UNKNOWN_SIZE
+    seen: tuple[int, int] | None = None
+
+    @property
+    def compared(self) -> tuple[int, int] | None:
+        """Height and width at which aligned and drawn pictures are compared if they differ in size: the smaller one."""
+        return None if self.aligned == self.drawn else self.frame.shape(min(self.aligned, self.drawn))
+
+    def check_tuning(self) -> None:
+        """Raise ``ParamsError`` unless aligned pictures have the size of the generator's, which tuning compares."""
+        if self.aligned != self.drawn:
+            raise ParamsError(
+                f"align.size is {self.aligned}, but tuning compares with the generator's {self.drawn} px: "
+                "leave align.size out (null), or set tune.enabled=false"
+            )
+
+
+UNKNOWN = Framing()
+
+
+def framing_of(params: Params) -> Framing:
+    """Return how a run frames its pictures: as the encoder does, at ``align.size`` or else the generator's size.
+
+    Only the cards of both checkpoints are read. One that can't be read says nothing; the stage that loads it refuses.
+    """
+    generator = outline(params.models.generator, "generator", GENERATORS)
+    encoder = outline(params.models.encoder, "encoder", ENCODERS)
+    drawn = generator.size if generator else params.align.size or UNKNOWN_SIZE
+    aligned = params.align.size or drawn
+    return Framing(encoder.framing, drawn, aligned, encoder.input_shape) if encoder else Framing(SQUARE, drawn, aligned)
+
+
+def complete_sizes(params: AlignParams, size: int) -> AlignParams:
+    """Fill in the sizes that aren't set, ``align.size`` with ``size``.
+
+    Raises ``ParamsError`` if pictures would be sampled at fewer pixels than they have.
+    """
+    size = params.size or size
+    sampled = params.transform_size or SUPERSAMPLING * size
+    if sampled < size:
+        raise ParamsError(
+            f"align.transform_size is {sampled}, less than align.size ({size}): leave it out (null: {SUPERSAMPLING} "
+            "times the size), or set it to the size or more"
+        )
+    return params.model_copy(update={"size": size, "transform_size": sampled})
