@@ -1,9 +1,9 @@
 """Points and frames of images, and the similarity transform from five landmarks to face recognition's template."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -45,19 +45,25 @@ class Frame:
     def crop(self, squares: Tensor) -> Tensor:
         """Cut the picture out of squares ``[..., S, S]``; images of another shape are returned as they are."""
         side = squares.shape[-1]
-        return centre_crop(squares, self.shape(side)) if squares.shape[-2] == side else squares
+        if self.is_square or squares.shape[-2] != side:
+            return squares
+        height, width = self.shape(side)
+        top, left = (side - height) // 2, (side - width) // 2
+        return squares[..., top : top + height, left : left + width]
 
 
 SQUARE = Frame()
 
 
-def centre_crop(images: Tensor, shape: Sequence[int]) -> Tensor:
-    """Cut the middle ``shape`` (height and width) out of images ``[..., H, W]``, which are at least as large."""
-    height, width = shape
-    if images.shape[-2:] == (height, width):  # not a slice, whose gradient may have another memory layout
-        return images
-    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
-    return images[..., top : top + height, left : left + width]
+def average_down(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Average images ``[B, C, H, W]`` down to ``shape`` (height and width), as pSp does with what it draws."""
+    return images if images.shape[2:] == shape else F.adaptive_avg_pool2d(images, shape)
+
+
+def framed_like(squares: Tensor, targets: Tensor) -> Tensor:
+    """Return the part of squares ``[B, C, S, S]`` that ``targets [B, C, H, W]`` show, averaged down to their size."""
+    height, width = targets.shape[2:]
+    return average_down(Frame(height, width).crop(squares), (height, width))
 
 
 def similarity(points: ArrayLike, reference: ArrayLike = REFERENCE, reflection: bool = True) -> Points:

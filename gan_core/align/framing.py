@@ -33,28 +33,23 @@ class Framing:
         """Height and width at which aligned and drawn pictures are compared if they differ in size: the smaller one."""
         return None if self.aligned == self.drawn else self.frame.shape(min(self.aligned, self.drawn))
 
-    def check_tuning(self) -> None:
-        """Raise ``ParamsError`` unless aligned pictures have the size of the generator's, which tuning compares."""
-        if self.aligned != self.drawn:
-            raise ParamsError(
-                f"align.size is {self.aligned}, but tuning compares with the generator's {self.drawn} px: "
-                "leave align.size out (null), or set tune.enabled=false"
-            )
-
 
 UNKNOWN = Framing()
 
 
 def framing_of(params: Params) -> Framing:
-    """Return how a run frames its pictures: as the encoder does, at ``align.size`` or else the generator's size.
+    """Return how a run frames its pictures: as the encoder does, at ``align.size``.
 
-    Only the cards of both checkpoints are read. One that can't be read says nothing; the stage that loads it refuses.
+    Where that isn't set, they are as large as the generator's squares or the encoder's input, whichever is larger. Only
+    the cards of both checkpoints are read. One that can't be read says nothing; the stage that loads it refuses.
     """
     generator = outline(params.models.generator, "generator", GENERATORS)
     encoder = outline(params.models.encoder, "encoder", ENCODERS)
-    drawn = generator.size if generator else params.align.size or UNKNOWN_SIZE
-    aligned = params.align.size or drawn
-    return Framing(encoder.framing, drawn, aligned, encoder.input_shape) if encoder else Framing(SQUARE, drawn, aligned)
+    drawn: int = generator.size if generator else params.align.size or UNKNOWN_SIZE
+    if encoder is None:
+        return Framing(SQUARE, drawn, params.align.size or drawn)
+    aligned = params.align.size or max(drawn, encoder.input_size)
+    return Framing(encoder.framing, drawn, aligned, encoder.input_shape)
 
 
 def complete_sizes(params: AlignParams, size: int) -> AlignParams:

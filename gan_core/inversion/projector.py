@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.generators.base import Generator
-from gan_core.geometry import centre_crop
+from gan_core.geometry import framed_like
 from gan_core.inversion.locality import Perceptual
 from gan_core.inversion.schedule import ramp
 
@@ -55,9 +55,9 @@ class StepLosses(NamedTuple):
 class Projection:
     """The state of a projection of B images: latents, noise maps and the optimiser.
 
-    ``targets [B, 3, H, W]`` are in [-1, 1], as large as the generator's images or the middle of these, ``start
-    [w_dim]`` is the mean latent, ``deviation`` the spread of latents around it, and ``noise`` has a map ``[B, 1, r,
-    r]`` per layer. Rows affect each other by rounding only.
+    ``targets [B, 3, H, W]`` are in [-1, 1] (see ``project``), ``start [w_dim]`` is the mean latent, ``deviation`` the
+    spread of latents around it, and ``noise`` has a map ``[B, 1, r, r]`` per layer. Rows affect each other by rounding
+    only.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Projection:
     ) -> None:
         codes = generator.n_latent if recipe.space == "w_plus" else 1
         self.generator, self.loss, self.recipe, self.deviation = generator, loss, recipe, deviation
-        self.targets, self.shape = shrink(targets), targets.shape[2:]
+        self.wanted, self.targets = targets, shrink(targets)
         self.latents = start.expand(len(targets), codes, -1).clone().requires_grad_(True)
         self.noise = [part.clone().requires_grad_(True) for part in noise]
         self.optimiser = torch.optim.Adam([self.latents, *self.noise], recipe.lr, fused=True)
@@ -102,7 +102,7 @@ class Projection:
     def _losses(self, latents: Tensor) -> StepLosses:
         recipe = self.recipe
         images = self.generator.synthesis(latents.expand(-1, self.generator.n_latent, -1), self.noise)
-        images = shrink(centre_crop(images, self.shape))
+        images = shrink(framed_like(images, self.wanted))
         l2 = (images - self.targets).square().flatten(1).mean(1)
         perceptual = self.loss(images, self.targets) if recipe.perceptual_weight else torch.zeros_like(l2)
         noise = sum((noise_regulariser(part) for part in self.noise), torch.zeros_like(l2))
@@ -116,8 +116,8 @@ def project(
 ) -> tuple[Tensor, list[Tensor]]:
     """Project ``targets [B, 3, H, W]`` in [-1, 1]; return ``w_plus [B, n_latent, w_dim]`` and the noise maps.
 
-    Targets are as large as the generator's images, or the middle of these (cars). ``seeds`` determine the noise of each
-    row. Rows are projected together and padded to a multiple of ``TOGETHER``.
+    Targets are as large as the generator's images, or smaller, or a frame of them (``gan_core.geometry``). ``seeds``
+    determine the noise of each row. Rows are projected together and padded to a multiple of ``TOGETHER``.
     """
     rows = [*range(len(targets)), *[len(targets) - 1] * (-len(targets) % TOGETHER)]
     streams = [torch.Generator().manual_seed(seeds[row]) for row in rows]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan_core.batching import in_chunks_each
 from gan_core.generators.base import Generator
-from gan_core.geometry import centre_crop
+from gan_core.geometry import framed_like
 from gan_core.inversion.locality import CHUNK, Locality, Perceptual
 from gan_core.inversion.schedule import ramp
 from gan_core.inversion.weights import RowWeights
@@ -78,9 +78,10 @@ def tune_pivots(
 def objective(images: Tensor, targets: Tensor, loss: Perceptual, params: TuneParams) -> tuple[Tensor, list[Losses]]:
     """Return the weighted sum ``[B]`` of mean squared error and perceptual distance, and the terms of each row.
 
-    ``images`` and ``targets`` are ``[B, 3, H, W]`` in [-1, 1]; of larger images the middle is compared.
+    ``images [B, 3, S, S]`` and ``targets [B, 3, H, W]`` are in [-1, 1]. Targets that are smaller are compared with the
+    frame of their proportion, averaged down to their size.
     """
-    images = centre_crop(images, targets.shape[2:])
+    images = framed_like(images, targets)
     l2 = (images - targets).square().flatten(1).mean(1)
     needed = params.perceptual_weight or params.stop_perceptual
     perceptual = loss(images, targets) if needed else torch.zeros_like(l2)

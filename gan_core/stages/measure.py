@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from gan_core.align.framing import framing_of
 from gan_core.edits.plan import plan_edits
+from gan_core.geometry import average_down
 from gan_core.judges.pictures import Pictures
 from gan_core.metrics.base import ALIGNED, ENCODED, METRICS, TUNED, Columns, Metric, Setting, States
 from gan_core.metrics.statistics import pack
@@ -114,7 +114,7 @@ def match_sizes(images: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     if aligned == drawn:
         return images
     larger, (height, width) = sorted([aligned, drawn], reverse=True)
-    return {n: adaptive_avg_pool2d(x, (height, width)) if x.shape[2:] == larger else x for n, x in images.items()}
+    return {n: average_down(x, (height, width)) if x.shape[2:] == larger else x for n, x in images.items()}
 
 
 def landmarks_in_crop(row: Row, width: int, height: int) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_core.align.framing import framing_of
 from gan_core.batching import one_thread
 from gan_core.errors import ParamsError
-from gan_core.geometry import SQUARE, Frame
+from gan_core.geometry import SQUARE, Frame, average_down
 from gan_core.inversion.delta import apply_delta, pack_delta, pack_full
 from gan_core.inversion.group import tune_group
 from gan_core.inversion.projector import PTI, project
@@ -54,8 +54,9 @@ class TuneStage(Stage):
     too. ``edits`` is the stage that draws edits: given where ``params.persist`` is ``none``, its columns are added here
     and ``delta`` stays empty. Each row is logged as it ends.
 
-    Only the ``frame`` of what the generator draws is compared and kept. A row is rejected as ``bad_latent`` if its
-    latent isn't finite. Raises ``ParamsError`` for images of another size than that frame.
+    Only the ``frame`` of what the generator draws is compared and kept. Aligned images of another size are compared
+    with it at the smaller of both sizes, the larger ones averaged down. A row is rejected as ``bad_latent`` if its
+    latent isn't finite. Raises ``ParamsError`` for images of another proportion than the frame.
     """
 
     name: ClassVar[str] = "tune"
@@ -81,14 +82,9 @@ class TuneStage(Stage):
 
     @classmethod
     def build(cls, params: Params, source: str) -> "TuneStage":
-        """Build the stage from ``tune`` and ``models``; where no weights are kept it draws ``edits`` too.
-
-        Raises ``ParamsError`` if ``align.size`` isn't the generator's.
-        """
-        framing = framing_of(params)
-        framing.check_tuning()
+        """Build the stage from ``tune`` and ``models``; where no weights are kept it draws ``edits`` too."""
         edits = drawing_stage(params, source) if params.tune.persist == "none" else None
-        return cls(params.tune, params.models, edits, framing.frame)
+        return cls(params.tune, params.models, edits, framing_of(params).frame)
 
     def identity(self) -> dict[str, Any]:
         """The tuning parameters, the hashes of the generator and the perceptual trunk, and the edits drawn here."""
@@ -103,18 +99,22 @@ class TuneStage(Stage):
         return [next(tuned) if ok else Rejected("bad_latent", "the latent has NaN or infinity") for ok in finite]
 
     def _tune(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        targets = aligned_images(rows)
-        height, width = self.frame.shape(self.generator.size)
-        if targets.shape[2:] != (height, width):
-            raise ParamsError(
-                f"align.size: the aligned images have {targets.shape[3]}x{targets.shape[2]} px, but tuning compares "
-                f"them with {width}x{height} px of the generator; leave align.size out"
-            )
+        targets = self._targets(rows)
         seeds = [row_seed(row["key"]) for row in rows]
         pivots = self._pivots(rows, targets, seeds)
         setting = (self.generator, pivots, targets, self.loss, self.params, seeds)
         tuned = tune_group(*setting) if self.params.shared else tune_pivots(*setting, finished=self.finished)
         return [self._columns(*row) for row in zip(rows, pivots.split(1), tuned, strict=True)]
+
+    def _targets(self, rows: Sequence[Row]) -> Tensor:
+        targets = aligned_images(rows)
+        side = max(targets.shape[2:])
+        if targets.shape[2:] != self.frame.shape(side):
+            raise ParamsError(
+                f"the aligned images have {targets.shape[3]}x{targets.shape[2]} px, but this encoder's pictures are "
+                f"{self.frame.width} wide and {self.frame.height} high: align them again"
+            )
+        return average_down(targets, self.frame.shape(min(side, self.generator.size)))
 
     def _pivots(self, rows: Sequence[Row], targets: Tensor, seeds: Sequence[int]) -> Tensor:
         """The encoder's latents, or those that an optimisation after PTI's recipe finds, ``[B, n_latent, w_dim]``."""

@@ -139,11 +139,26 @@ def test_a_latent_that_is_not_finite_is_rejected(stage: TuneStage, encoded_rows:
     assert isinstance(results[1], Rejected) and results[1].status == "bad_latent"
 
 
-def test_images_of_another_size_are_refused(stage: TuneStage, encoded_rows: list[Row]) -> None:
-    large = decode_image(encoded_rows[0]["image"]["bytes"], 1 << 20).resize((48, 48))
-    row = encoded_rows[0] | {"image": image_value(encode_png(np.asarray(large)), "")}
-    with pytest.raises(ParamsError, match=r"align\.size: the aligned images are 48 px"):
-        stage.process([row])
+def resized(row: Row, size: tuple[int, int]) -> Row:
+    picture = decode_image(row["image"]["bytes"], 1 << 20).resize(size, Image.Resampling.BOX)
+    return row | {"image": image_value(encode_png(np.asarray(picture)), "")}
+
+
+def test_images_of_another_proportion_are_refused(stage: TuneStage, encoded_rows: list[Row]) -> None:
+    with pytest.raises(ParamsError, match="the aligned images have 64x48 px, but this encoder's pictures are 1 wide"):
+        stage.process([resized(encoded_rows[0], (64, 48))])
+
+
+@pytest.mark.parametrize("side", [32, 128])
+def test_images_of_another_size_are_compared_at_the_smaller_one(
+    stage: TuneStage, encoded_rows: list[Row], side: int
+) -> None:
+    (result,) = stage.process([resized(encoded_rows[0], (side, side))])
+    assert not isinstance(result, Rejected)
+    (same,) = stage.process([encoded_rows[0]])
+    assert not isinstance(same, Rejected)
+    assert pixels(result["tuned"]).shape == pixels(same["tuned"]).shape == (64, 64, 3)
+    assert (abs(result["loss_l2"] / same["loss_l2"] - 1) < 0.01) == (side == 128)  # enlarged by boxes, then averaged
 
 
 def test_what_changes_the_result_changes_the_identity(stage: TuneStage, models: ModelPaths) -> None:
