@@ -68,7 +68,10 @@ SMALL_EDITS: dict[str, dict[str, Any]] = {
     "mix": {"latent_mask": [5, 6], "alpha": 0.7, "pictures": 2},
     "compose": {"apply": {"operation": "transfer", "boxes": [[0.3, 0.6, 0.4, 0.2]]}, "references": ["x.png"]},
 }
-LANDMARK_NETWORKS: dict[str, str] = {"columns": "", "centre": "", "aligned": "", "toy-net": "landmarks", "table": "table"}
+LANDMARK_NETWORKS: dict[str, str] = {
+    **dict.fromkeys(("columns", "centre", "aligned"), ""),
+    **{"toy-net": "landmarks", "table": "table"},
+}
 LANDMARK_NETWORKS |= {"dlib-5": "", "dlib-68": ""}
 SPACES = {"z", "w", "w_plus", "s"}
 BATCH = 3

@@ -136,7 +136,7 @@ def test_the_identity_names_the_frame_and_what_the_encoder_sees() -> None:
 
 
 def test_faces_are_not_sampled_at_fewer_pixels_than_they_have() -> None:
-    with pytest.raises(ParamsError, match=r"align\.transform_size is 256, less than align\.size \(1024\): leave it out"):
+    with pytest.raises(ParamsError, match=r"align\.transform_size is 256, less than align\.size \(1024\)"):
         AlignStage("", AlignParams(size=1024, transform_size=256))
     assert complete_sizes(AlignParams(size=1024), 64).transform_size == 4096
     assert complete_sizes(AlignParams(transform_size=256), 256) == AlignParams(size=256, transform_size=256)
