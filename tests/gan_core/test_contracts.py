@@ -26,7 +26,7 @@ from gan_core.generators.base import GENERATORS, Generator
 from gan_core.judges.extractors import EXTRACTORS
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.pictures import Pictures
-from gan_core.loading import load_generator
+from gan_core.loading import load_generator, outline
 from gan_core.metrics.base import METRICS, Metric, Setting, States
 from gan_core.params import EditParams, MeasureParams, ModelPaths, check_params
 from gan_core.registry import Registry
@@ -120,6 +120,13 @@ def check_batch(function: Callable[[Tensor], Any], batch: Tensor) -> None:
         assert torch.equal(first, again)
 
 
+def card_only(registry: Registry[Any], kind: Any, name: str, folder: Path) -> Path:
+    """Write a checkpoint that has the card of a small module and none of its weights."""
+    card = Card(kind=kind, name=name, arguments=small(registry, name).arguments, made_by="", licence="", source="")
+    save_checkpoint(folder / "card.safetensors", {"none": torch.zeros(1)}, card)
+    return folder / "card.safetensors"
+
+
 def check_rebuilt(registry: Registry[Any], name: str) -> None:
     """Assert that the arguments kept for the card rebuild the same module."""
     model: nn.Module = small(registry, name)
@@ -163,6 +170,11 @@ class TestGenerators:
         assert set(generator.spaces) <= SPACES
         check_rebuilt(GENERATORS, name)
 
+    def test_its_size_is_known_without_its_weights(self, name: str, tmp_path: Path) -> None:
+        known = outline(card_only(GENERATORS, "generator", name, tmp_path), "generator", GENERATORS)
+        assert known is not None and known.size == small(GENERATORS, name).size
+        assert all(parameter.is_meta for parameter in known.parameters())
+
 
 @each(ENCODERS)
 class TestEncoders:
@@ -193,6 +205,12 @@ class TestEncoders:
         assert encoder.name == name
         assert encoder.space in SPACES
         check_rebuilt(ENCODERS, name)
+
+    def test_its_frame_is_known_without_its_weights(self, name: str, tmp_path: Path) -> None:
+        encoder: Encoder = small(ENCODERS, name)
+        known = outline(card_only(ENCODERS, "encoder", name, tmp_path), "encoder", ENCODERS)
+        assert known is not None and (known.input_shape, known.framing) == (encoder.input_shape, encoder.framing)
+        assert all(parameter.is_meta for parameter in known.parameters())
 
 
 @each(NETWORKS)

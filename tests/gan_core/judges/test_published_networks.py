@@ -220,8 +220,9 @@ def test_faces_are_laid_on_their_landmarks() -> None:
 def test_landmarks_follow_the_crop() -> None:
     square = FaceSquare(np.array([90.0, 70.0]), np.array([30.0, 16.0]))
     row = {"quad": square.corners.tolist(), "landmarks": [square.centre.tolist(), square.corners[0].tolist()]}
-    np.testing.assert_allclose(landmarks_in_crop(row, 64), [[31.5, 31.5], [-0.5, -0.5]], atol=1e-9)
-    assert landmarks_in_crop({"quad": row["quad"], "landmarks": None}, 64) is None
+    np.testing.assert_allclose(landmarks_in_crop(row, 64, 64), [[31.5, 31.5], [-0.5, -0.5]], atol=1e-9)
+    np.testing.assert_allclose(landmarks_in_crop(row, 64, 48), [[31.5, 23.5], [-0.5, -0.5]], atol=1e-9)
+    assert landmarks_in_crop({"quad": row["quad"], "landmarks": None}, 64, 64) is None
 
 
 def test_curricularface_compares_faces_by_their_landmarks(tmp_path: Path, tiny_models: dict[str, str]) -> None:

@@ -78,6 +78,9 @@ def test_refuses_few_or_odd_images() -> None:
         swd.sliced_wasserstein(images[:31], images[:31])
     with pytest.raises(TooFewError, match="square images of 16 x 2\\^k pixels, these have 48 x 48"):
         swd.sliced_wasserstein(images[:, :48, :48], images[:, :48, :48])
+    for wide in (np.zeros((40, 64, 128, 3), np.uint8), images[:, ::2, ::2]):
+        with pytest.raises(TooFewError, match="needs images of 64 px in both sets"):
+            swd.sliced_wasserstein(images, wide)
 
 
 def test_flat_images_give_zero_and_not_nan() -> None:
