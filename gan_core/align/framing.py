@@ -14,6 +14,9 @@ UNKNOWN_SIZE = 64
 SUPERSAMPLING = 4
 """``align.transform_size`` as a multiple of ``align.size`` where it isn't set, as of FFHQ's own 1024 px."""
 
+SMALLEST, LARGEST = 32, 4096
+"""Bounds of ``align.size``: networks that compare pictures need 32 px, and later stages decode up to 4096 x 4096."""
+
 
 @dataclass(frozen=True)
 class Framing:
@@ -41,7 +44,8 @@ def framing_of(params: Params) -> Framing:
     """Return how a run frames its pictures: as the encoder does, at ``align.size``.
 
     Where that isn't set, they are as large as the generator's squares or the encoder's input, whichever is larger. Only
-    the cards of both checkpoints are read. One that can't be read says nothing; the stage that loads it refuses.
+    the cards of both checkpoints are read. One that can't be read says nothing; the stage that loads it refuses. Raises
+    ``ParamsError`` for pictures that would be too small to be compared.
     """
     generator = outline(params.models.generator, "generator", GENERATORS)
     encoder = outline(params.models.encoder, "encoder", ENCODERS)
@@ -49,16 +53,26 @@ def framing_of(params: Params) -> Framing:
     if encoder is None:
         return Framing(SQUARE, drawn, params.align.size or drawn)
     aligned = params.align.size or max(drawn, encoder.input_size)
+    if aligned < min(SMALLEST, drawn):
+        raise ParamsError(
+            f"align.size is {aligned}, too little to compare pictures with the generator's {drawn} px: leave it out "
+            f"(null), or set it to {SMALLEST} or more"
+        )
     return Framing(encoder.framing, drawn, aligned, encoder.input_shape)
 
 
 def complete_sizes(params: AlignParams, size: int) -> AlignParams:
     """Fill in the sizes that aren't set, ``align.size`` with ``size``.
 
-    Raises ``ParamsError`` if pictures would be sampled at fewer pixels than they have.
+    Raises ``ParamsError`` for sizes beyond the bounds, and if pictures would be sampled at fewer pixels than they have.
     """
     size = params.size or size
     sampled = params.transform_size or SUPERSAMPLING * size
+    if size > LARGEST or sampled > SUPERSAMPLING * LARGEST:
+        raise ParamsError(
+            f"align.size and align.transform_size are too large: at most {LARGEST} and {SUPERSAMPLING * LARGEST} px "
+            "are possible"
+        )
     if sampled < size:
         raise ParamsError(
             f"align.transform_size is {sampled}, less than align.size ({size}): leave it out (null: {SUPERSAMPLING} "

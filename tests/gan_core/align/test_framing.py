@@ -142,6 +142,13 @@ def test_faces_are_not_sampled_at_fewer_pixels_than_they_have() -> None:
     assert complete_sizes(AlignParams(transform_size=256), 256) == AlignParams(size=256, transform_size=256)
 
 
+@pytest.mark.parametrize("sizes", [{"size": 8192}, {"size": 10**400}, {"size": 64, "transform_size": 10**9}])
+def test_sizes_that_no_stage_could_use_are_refused_in_a_line(sizes: dict[str, int]) -> None:
+    with pytest.raises(ParamsError, match="at most 4096 and 16384 px are possible") as error:
+        AlignStage("", AlignParams(**sizes))
+    assert len(str(error.value)) < 200
+
+
 @pytest.fixture
 def params(tiny_models: dict[str, str], tmp_path: Path) -> Params:
     """Parameters of a generator of 64 px and an encoder that sees 96 x 128."""
@@ -159,6 +166,8 @@ def test_sizes_that_are_not_set_are_those_of_the_networks(params: Params, tiny_m
     assert framing_of(square) == Framing(Frame(64, 64), 64, 64, (64, 64)) and framing_of(square).compared is None
     stated = square.model_copy(update={"align": AlignParams(size=32)})
     assert framing_of(stated).aligned == 32 and framing_of(stated).compared == (32, 32)
+    with pytest.raises(ParamsError, match=r"align\.size is 16, too little to compare pictures with the generator's 64"):
+        framing_of(square.model_copy(update={"align": AlignParams(size=16)}))
     assert framing_of(check_params({"models": {"generator": "absent", "encoder": "absent"}})) == Framing()
 
 
