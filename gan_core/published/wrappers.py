@@ -1,21 +1,18 @@
 """The layout of pSp, e4e and Style Transformer files: an encoder, the generator it was trained for, and options."""
 
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
 from gan_core.checkpoints.stored import loaded
-from gan_core.geometry import Frame
 from gan_core.loading import model_tensors
 from gan_core.published.encoders import infer_encoder, load_published_encoder, split_wrapper
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 from gan_core.published.rosinality import infer_arguments
+from gan_core.published.shown import describe_framing, shown_options
 
 WANTED = ("state_dict", "opts", "latent_avg")
 TRAINED_MAPPING = "style-transformer"
-MOST_OPTIONS = 80
-"""Training options that are shown; e4e's files have about 60."""
 
 
 @LAYOUTS.register("encoder-wrapper")
@@ -43,7 +40,7 @@ class WrapperLayout(Layout):
             "variant": f"encoder {variant}" + (" with its generator" if decoder else ""),
             **arguments,
             **({"generator_size": decoder["size"]} if decoder else {}),
-            "sees": _sees(arguments["input_size"], decoder["size"] if decoder else None),
+            "sees": describe_framing(arguments["input_size"], decoder["size"] if decoder else None),
             "opts": shown_options(_options(content)),
             "latent_avg": "latent_avg" in content,
             "other_keys": ", ".join(str(key) for key in content if key not in WANTED) or "none",
@@ -66,27 +63,6 @@ class WrapperLayout(Layout):
         if encoder.name == TRAINED_MAPPING:
             generator.card["notes"] = "its mapping was trained with the encoder: not fit for drawing random images"
         return [generator, part]
-
-
-def shown_options(options: Mapping[str, object]) -> dict[str, object]:
-    """Return the training options of a file in a form that fits a page: plain values, of others the type."""
-    return {str(name)[:40]: _shown(value) for name, value in islice(options.items(), MOST_OPTIONS)}
-
-
-def _shown(value: object) -> object:
-    if isinstance(value, bool | float | None) or (isinstance(value, int) and value.bit_length() < 64):
-        return value
-    return value[:80] if isinstance(value, str) else f"a {type(value).__name__}"
-
-
-def _sees(size: int | list[int], drawn: int | None) -> str:
-    """Say what of a picture the encoder sees, and which part of the generator's square that is."""
-    height, width = (size, size) if isinstance(size, int) else size
-    if height == width or drawn is None:
-        return f"the whole picture at {width}x{height} px"
-    rows, _ = Frame(height, width).shape(drawn)
-    top = (drawn - rows) // 2
-    return f"the whole picture at {width}x{height} px, rows {top} to {top + rows - 1} of the generator's {drawn}"
 
 
 def _options(content: Mapping[str, object]) -> dict[str, object]:

@@ -55,19 +55,6 @@ def test_an_encoder_comes_in_with_its_generator_bound_to_it(variant: str, prefix
     assert ("random" in ours.card.notes) == (variant == "style-transformer")
 
 
-def test_the_options_and_the_framing_of_a_file_are_shown(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"encoder_type": "Encoder4Editing", "dataset_type": "cars_encode", "lr": 1e-4, "n": 3}
-    options |= {"keep": True, "checkpoint": None, "steps": [1, 2], "long": "x" * 500}
-    write_wrapper(tmp_path / "x.pt", "e4e", opts=options)
-    about = inspect_checkpoint(tmp_path / "x.pt")
-    assert about["opts"] == options | {"steps": "a list", "long": "x" * 80}
-    assert about["sees"] == "the whole picture at 256x192 px, rows 2 to 13 of the generator's 16"
-    write_wrapper(tmp_path / "x.pt", "psp")
-    about = inspect_checkpoint(tmp_path / "x.pt")
-    assert about["sees"] == "the whole picture at 256x256 px"
-    assert about["opts"] == {"encoder_type": "GradualStyleEncoder", "device": "cuda:0", "start_from_latent_avg": True}
-
-
 def test_the_published_example_is_described_though_it_cannot_run() -> None:
     about, (expected, _) = inspect_checkpoint(GOLDEN / "psp-tiny.pt"), golden("psp-tiny-expected")
     assert (about["family"], about["n_latent"], about["input_size"]) == ("psp", len(expected["latent_avg"]), 256)
