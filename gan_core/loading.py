@@ -182,6 +182,26 @@ def _integers(value: object) -> Iterator[int]:
         yield abs(value)
 
 
+def outline(path: str | Path, kind: str, registry: Registry[Any]) -> Any | None:
+    """Build the model that a checkpoint's card describes without its weights, for its sizes and shapes.
+
+    None if there is no such file, or no card of this ``kind`` in it.
+    """
+    try:
+        card = read_card(path)
+    except CheckpointError:
+        return None
+    if card.kind != kind or card.name not in registry:
+        return None
+    try:
+        with torch.device("meta"):
+            return registry.get(card.name)(**card.arguments)
+    except TypeError:
+        return None
+    except RuntimeError:  # a constructor that computes with its weights
+        return load_model(path, kind, registry, None).model
+
+
 def _other_kind(path: str | Path, card: Card, kind: str, tensors: dict[str, Tensor]) -> str:
     keys = ", ".join(sorted(tensors)[:3])
     found = f" (keys such as {keys})" if keys else ""

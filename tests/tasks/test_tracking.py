@@ -42,7 +42,8 @@ SCORES = {"identity/toy/tuned": pa.field("identity/toy/tuned", pa.float32())}
 @pytest.fixture
 def run(project: Path, tiny_dataset: str) -> Run:
     """A finished run of two stages over one shard."""
-    run = Run(load_params(), tiny_dataset, "out", {SHARD: 3}, {"align": {}, "measure": {}})
+    params = load_params(overrides={"align.size": 64})
+    run = Run(params, tiny_dataset, "out", {SHARD: 3}, {"align": {}, "measure": {}})
     begin_run(run)
     keys = ["portraits/7000000.png", "bad/web-page.jpg", "portraits/7000002.png"]
     base = [{"key": key, "status": "ok", "reason": "", "stage": "x"} for key in keys]
