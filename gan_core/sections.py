@@ -107,7 +107,7 @@ def parse_yaml(text: str, where: str) -> Any:
     if len(text) > MAX_BYTES:
         raise ParamsError(f"{where} is longer than {MAX_BYTES >> 20} MiB: parameters never are")
     try:
-        return yaml.load(text, _BoundedLoader)  # it is a SafeLoader
+        return _BoundedLoader(text).get_single_data()
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ParamsError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
