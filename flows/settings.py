@@ -32,4 +32,7 @@ def _parse(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise ParamsError(f"--set {hide_all(text)[:SHOWN]}: write KEY=VALUE, such as tune.steps=30")
-    return key, parse_yaml(value, f"--set {hide_all(text)[:SHOWN]}: the value")
+    try:
+        return key, parse_yaml(value, f"--set {text[:SHOWN]}: the value")
+    except ParamsError as error:
+        raise ParamsError(hide_all(str(error))) from None

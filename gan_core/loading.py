@@ -20,6 +20,8 @@ MAX_ARGUMENT = 1 << 20
 """No layer, size or width of a network is larger."""
 CALLS, CALLS_A_TENSOR = 2000, 100
 """Calls of PyTorch that building a module may take: the project's own take 13 for each stored tensor at most."""
+OUTLINE_CALLS = 50_000
+"""Calls that the outline of a module may take: it allocates nothing, and the largest encoder takes 2,998."""
 NUMBERS = 1 << 24
 """Numbers that a module may make beside four times the stored ones, such as averages and first values of weights."""
 FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.eye)
@@ -120,12 +122,12 @@ def outline(path: str | Path, kind: str, registry: Registry[Any]) -> Any | None:
         card = read_card(path)
     except CheckpointError:
         return None
-    if card.kind != kind or card.name not in registry:
+    if card.kind != kind or card.name not in registry or _largest(card.arguments) > MAX_ARGUMENT:
         return None
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Bounded(OUTLINE_CALLS, math.inf):
             return registry.get(card.name)(**card.arguments)
-    except TypeError:
+    except (TypeError, ValueError, ArithmeticError, LookupError, _TooLargeError):  # loading it says what is wrong
         return None
     except RuntimeError:  # a constructor that computes with its weights
         return load_model(path, kind, registry, None).model
@@ -137,10 +139,11 @@ def build_described(architecture: Callable[..., M], stored: Loaded[dict[str, Ten
     Raises ``CheckpointError`` for arguments that it doesn't take, and for a module that is far larger than the file.
     """
     arguments, where = stored.card.arguments, f"the card of {stored.path}"
-    if max(_integers(arguments), default=0) > MAX_ARGUMENT:
+    if _largest(arguments) > MAX_ARGUMENT:
         raise CheckpointError(f"{where} has an argument above {MAX_ARGUMENT}: save it again")
     try:
-        with _Bounded(stored.model):
+        numbers = NUMBERS + 4 * sum(tensor.numel() for tensor in stored.model.values())
+        with _Bounded(CALLS + CALLS_A_TENSOR * len(stored.model), numbers):
             return architecture(**arguments)
     except _TooLargeError:
         stated = f"{len(stored.model)} tensors"
@@ -158,10 +161,9 @@ class _TooLargeError(Exception):
 class _Bounded(TorchFunctionMode):
     """Counts the calls of PyTorch in a block, and the numbers that tensors are made of, before they are made."""
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, calls: int, numbers: float) -> None:
         super().__init__()
-        self.calls = CALLS + CALLS_A_TENSOR * len(tensors)
-        self.numbers = NUMBERS + 4 * sum(tensor.numel() for tensor in tensors.values())
+        self.calls, self.numbers = calls, numbers
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.calls -= 1
@@ -172,6 +174,10 @@ class _Bounded(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+def _largest(arguments: Mapping[str, Any]) -> int:
+    return max(_integers(arguments), default=0)
+
+
 def _integers(value: object) -> Iterator[int]:
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
@@ -180,26 +186,6 @@ def _integers(value: object) -> Iterator[int]:
             yield from _integers(inner)
     elif isinstance(value, int):
         yield abs(value)
-
-
-def outline(path: str | Path, kind: str, registry: Registry[Any]) -> Any | None:
-    """Build the model that a checkpoint's card describes without its weights, for its sizes and shapes.
-
-    None if there is no such file, or no card of this ``kind`` in it.
-    """
-    try:
-        card = read_card(path)
-    except CheckpointError:
-        return None
-    if card.kind != kind or card.name not in registry:
-        return None
-    try:
-        with torch.device("meta"):
-            return registry.get(card.name)(**card.arguments)
-    except TypeError:
-        return None
-    except RuntimeError:  # a constructor that computes with its weights
-        return load_model(path, kind, registry, None).model
 
 
 def _other_kind(path: str | Path, card: Card, kind: str, tensors: dict[str, Tensor]) -> str:

@@ -1,6 +1,7 @@
 """Small models with random weights and a small dataset: enough to run every stage, without anything trained."""
 
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,10 +106,10 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     folder = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
         patch.setenv("PREFECT_HOME", str(folder / ".prefect"))
         patch.setattr(servers, "FOLDER", folder / ".servers")
-        running = servers.start("prefect")
+        with chdir(folder):
+            running = servers.start("prefect")
         try:
             yield f"{running.url}/api"
             APILogHandler().flush()

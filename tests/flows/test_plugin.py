@@ -33,7 +33,7 @@ NOISY = "shard-00000.parquet"
 """The shard of the sample with the only picture that is noisier than ``PARAMS`` allows (3.0; the next has 2.8)."""
 PARAMS: dict[str, Any] = {
     "models": {"encoder": "thumbnail.safetensors"},
-    "encode": {"encoder": "thumbnail"},
+    "encode": {"encoder": "linear-thumbnail"},
     "tune": {"enabled": False},
     "edits": [{"kind": "toward-average", "shares": [0.5]}],
     "measure": {"metrics": ["psnr", "sharpness"]},
@@ -118,7 +118,7 @@ def write_encoder(path: Path) -> None:
     encoder = ThumbnailEncoder.fit(generator.model, samples=128)
     about = {"made_by": "tests", "licence": "Apache-2.0", "source": "fitted to the generator"}
     made_for = {"generator_sha256": generator.sha256, "arguments": encoder.arguments}
-    card = Card(kind="encoder", name="thumbnail", **made_for, **about)
+    card = Card(kind="encoder", name="linear-thumbnail", **made_for, **about)
     save_checkpoint(path, model_tensors(encoder), card)
 
 
@@ -131,7 +131,7 @@ def run(place: Place) -> Place:
     return place
 
 
-LISTS = {"encoders": "thumbnail", "metrics": "sharpness", "edits": "toward-average", "stages": "denoise"}
+LISTS = {"encoders": "linear-thumbnail", "metrics": "sharpness", "edits": "toward-average", "stages": "denoise"}
 LISTS |= {"recipes": "denoised", "sections": "denoise"}
 PUBLISH = [f"publish {RUN} data-edited", f"publish {RUN} data-denoised --stage denoise"]
 
@@ -183,12 +183,12 @@ def test_mlflow_is_told_what_is_the_packages_own(run: Place, told: dict[str, str
     run_id = re.fullmatch(r"logged to MLflow \(.*\), as run (\w+)\n", told[f"sync {RUN}"])
     assert run_id and not (run.folder / RUN / "pending.json").exists()
     logged = MlflowClient(f"sqlite:///{run.folder}/later/mlflow.db").get_run(run_id[1])
-    assert logged.info.run_name.startswith("thumbnail, denoised · sample · denoised · 20")
+    assert logged.info.run_name.startswith("linear-thumbnail, denoised · sample · denoised · 20")
     assert logged.data.tags["recipe"] == "denoised" and logged.data.tags["mlflow.source.name"] == "run-dataset"
     params = logged.data.params
     assert (params["extensions.denoise.size"], params["extensions.denoise.max_noise"]) == ("3", "2.9")
     assert '"toward-average"' in params["edits"]
-    assert logged.data.metrics.keys() == {"psnr/encoded", "sharpness/encoded", "sharpness/toward-average:0.5"}
+    assert logged.data.metrics.keys() == {"psnr/encoded", "sharpness/encoded", "sharpness/toward-average:x40:0.5"}
 
 
 def test_the_report_shows_the_pictures_and_scores_of_the_package(run: Place, told: dict[str, str]) -> None:

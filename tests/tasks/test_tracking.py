@@ -42,7 +42,7 @@ SCORES = {"identity/toy/tuned": pa.field("identity/toy/tuned", pa.float32())}
 @pytest.fixture
 def run(project: Path, tiny_dataset: str) -> Run:
     """A finished run of two stages over one shard."""
-    params = load_params(overrides={"align.size": 64})
+    params = load_params()
     run = Run(params, tiny_dataset, "out", {SHARD: 3}, {"align": {}, "measure": {}})
     begin_run(run)
     keys = ["portraits/7000000.png", "bad/web-page.jpg", "portraits/7000002.png"]
@@ -79,7 +79,7 @@ def test_a_run_carries_params_metrics_tags_and_its_dataset(run: Run) -> None:
     assert logged.info.run_id == run_id and logged.info.status == "FINISHED"
     assert logged.info.start_time == 1_700_000_000_000
     assert logged.data.metrics == LOGGED
-    assert logged.data.params["align.size"] == "64" and "smile" in logged.data.params["edits"]
+    assert logged.data.params["encode.encoder"] == "psp" and "smile" in logged.data.params["edits"]
     (used,) = logged.inputs.dataset_inputs
     assert used.dataset.digest == logged.data.tags["dataset.digest"]
     assert len(used.dataset.digest) == 32
@@ -205,7 +205,8 @@ def test_somebody_elses_run_is_not_deleted_for_a_number_in_a_file(run: Run) -> N
 def test_a_run_is_logged_from_its_folder_where_nothing_else_is_left(run: Run) -> None:
     with pytest.raises(DataError, match=r"`edit-dataset run .* out` finishes it"):
         tracking.sync("out")
-    same = {"key": "k", "input_keys": {}, "rows": {"ok": 3}, "seconds": 2.0, "code_version": "1", "identity": {}}
+    counts = {"not_an_image": 1, "ok": 2}
+    same = {"key": "k", "input_keys": {}, "rows": counts, "seconds": 2.0, "code_version": "1", "identity": {}}
     for stage in run.stages:
         sha256 = hash_file(f"out/{stage}/{SHARD}")
         write_receipt(f"out/{stage}/{SHARD}", Receipt(stage=stage, output_sha256=sha256, **same))
@@ -240,7 +241,7 @@ def test_a_run_that_fails_is_marked_so_and_its_error_goes_on(run: Run, error: Ba
         raise error
     (logged,) = runs(run)
     assert logged.info.status == status and logged.data.tags["error"].startswith(type(error).__name__)
-    assert logged.data.params["align.size"] == "64" and logged.data.metrics == {}
+    assert logged.data.params["encode.encoder"] == "psp" and logged.data.metrics == {}
 
 
 @pytest.mark.parametrize("asked", ["param", "variable"])

@@ -142,7 +142,7 @@ def test_faces_are_not_sampled_at_fewer_pixels_than_they_have() -> None:
     assert complete_sizes(AlignParams(transform_size=256), 256) == AlignParams(size=256, transform_size=256)
 
 
-@pytest.mark.parametrize("sizes", [{"size": 8192}, {"size": 10**400}, {"size": 64, "transform_size": 10**9}])
+@pytest.mark.parametrize("sizes", [{"size": 8192}, {"size": 64, "transform_size": 10**9}])
 def test_sizes_that_no_stage_could_use_are_refused_in_a_line(sizes: dict[str, int]) -> None:
     with pytest.raises(ParamsError, match="at most 4096 and 16384 px are possible") as error:
         AlignStage("", AlignParams(**sizes))

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
+from gan_core.device import computing
 from gan_core.nightly import speed
 from gan_core.nightly.speed import time_stage
 
 
 class Sleeper:
     """A stage that does nothing."""
+
+    compute = computing()
 
     def process(self, rows: list[Any]) -> list[Any]:
         return rows

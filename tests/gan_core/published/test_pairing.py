@@ -45,7 +45,9 @@ def test_an_encoder_is_bound_to_a_tuned_generator_on_request(which: str, files: 
     assert isinstance(row, dict) and row["latent"].shape == (6, 16)
 
 
-def test_what_refuses_the_pair_says_how_to_make_it(files: dict[str, str]) -> None:
+def test_what_refuses_the_pair_says_how_to_make_it(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(files["encoder"]).parent)  # a long path would be cut short in the message
+    files = {which: Path(path).name for which, path in files.items()}
     command = f"checkpoints import {files['encoder']} TARGET --generator {files['tuned']} --any-generator"
     with pytest.raises(CheckpointError, match="was made for the generator") as refused:
         load_encoder(files["encoder"], load_generator(files["tuned"]), "e4e")

@@ -13,7 +13,7 @@ from gan_core.generators.base import Generator
 class ThumbnailEncoder(Encoder):
     """One linear layer from a thumbnail of the image, ``input_size`` pixels wide, to all latents."""
 
-    name = "thumbnail"
+    name = "linear-thumbnail"
     space = "w_plus"
 
     def __init__(self, n_latent: int = 18, style_dim: int = 512, input_size: int = 16) -> None:
