@@ -121,7 +121,7 @@ class _Mesh:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
-            raise CheckpointError(f"FaceMesh runs by LiteRT, which is not installed: run `{PHOTOS}`") from None
+            raise CheckpointError(f"FaceMesh runs by LiteRT, which is missing: run `{PHOTOS}`") from None
         self._run = Interpreter(model_path=str(MESH.path()), num_threads=1)
         self._run.allocate_tensors()
         self._lock = threading.Lock()

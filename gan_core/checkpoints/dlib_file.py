@@ -28,16 +28,19 @@ def read_layers(path: str | Path) -> list[tuple[str, Tensor]]:
     while match := LAYER.search(data, at):
         name = next(group for group in match.groups() if group).decode().rstrip("_")
         at = match.end() - (name == "affine")
-        for _ in range(2 if name == "fc" else 0):  # the numbers of outputs and inputs
-            at = _integer(data, at)[1]
-        values, at = _tensor(data, at, path)
+        try:
+            for _ in range(2 if name == "fc" else 0):  # the numbers of outputs and inputs
+                at = _integer(data, at)[1]
+            values, at = _tensor(data, at)
+        except (IndexError, ValueError):
+            raise CheckpointError(f"{path} is damaged at byte {at}: install the package again") from None
         layers.append((name, values))
     if not layers:
         raise CheckpointError(f"{path} holds no network that dlib wrote: install the package again")
     return layers
 
 
-def _tensor(data: bytes, at: int, path: str | Path) -> tuple[Tensor, int]:
+def _tensor(data: bytes, at: int) -> tuple[Tensor, int]:
     """Read the tensor at a position, and return its values, flat, with the position behind it."""
     version, at = _integer(data, at)
     sizes = []
@@ -46,7 +49,7 @@ def _tensor(data: bytes, at: int, path: str | Path) -> tuple[Tensor, int]:
         sizes.append(size)
     count = int(np.prod(sizes))
     if version != VERSION or not 0 < 4 * count <= len(data) - at:
-        raise CheckpointError(f"{path} is damaged at byte {at}: install the package again")
+        raise ValueError("not a tensor")
     return torch.from_numpy(np.frombuffer(data, "<f4", count, at).astype(np.float32)), at + 4 * count
 
 

@@ -28,14 +28,15 @@ class OnnxJudge:
     """FFHQ-aligned images ``[B, 3, S, S]`` in [-1, 1], on any device -> probabilities ``[B, classes]`` on the CPU."""
 
     def __init__(self, file: Packaged, size: int) -> None:
+        path = str(file.path())
         try:
             import onnxruntime
         except ImportError:
-            raise CheckpointError(f"{file.file} runs by onnxruntime, which is not installed: run `{PHOTOS}`") from None
+            raise CheckpointError(f"{file.file} runs by onnxruntime, which is missing: run `{PHOTOS}`") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # the run's own workers fill the cores
         self.size = size
-        self._session: Any = onnxruntime.InferenceSession(str(file.path()), options, ["CPUExecutionProvider"])
+        self._session: Any = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
 
     def __call__(self, images: Tensor) -> Tensor:
         """Look at the faces in aligned images."""

@@ -94,7 +94,7 @@ def load_expression() -> Loaded[MiniXception]:
     try:
         import h5py
     except ImportError:
-        raise CheckpointError(f"the expressions of {path} are read by h5py, which is missing: run `{PHOTOS}`") from None
+        raise CheckpointError(f"{FILE.file} is read by h5py, which is missing: run `{PHOTOS}`") from None
     with h5py.File(path) as file:
         stored: dict[str, np.ndarray] = {}
         file["model_weights"].visititems(lambda name, item: stored.update(_array(name, item)))

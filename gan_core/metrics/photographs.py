@@ -10,9 +10,9 @@ from torch import Tensor
 
 from gan_core.batching import in_chunks
 from gan_core.editing.planned import PlannedEdit
-from gan_core.judges.dlib_resnet import CARD, SAME_PERSON, load_dlib_resnet
+from gan_core.judges.dlib_resnet import CARD, SAME_PERSON
 from gan_core.judges.efficientnet_lite import load_distance
-from gan_core.judges.photographs import ATTRIBUTES, PhotoAttributes
+from gan_core.judges.photographs import ATTRIBUTES, JUDGES, PhotoAttributes
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
 from gan_core.metrics.attributes import AttributeChange, AttributeReader
@@ -49,7 +49,7 @@ class IdentityDistance(RowMetric):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self._loaded = load_dlib_resnet()
+        self._loaded = JUDGES[CARD.name]()
 
     @property
     def columns(self) -> list[str]:
