@@ -11,6 +11,7 @@ import argparse
 import io
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -46,8 +47,8 @@ FACELESS = {
 }
 SOURCES = ("dlib-68", "dlib-5", "mtcnn", "facemesh")
 SIZE = 256
-AROUND = 1.2
-"""What is cut out beside a face, in sides of its box: enough for FFHQ's square."""
+AROUND = 0.4
+"""What the sources see beside a face, in sides of its box: enough to find it, and little of other people."""
 SMALLEST_PX = 40
 DAMAGES: dict[str, tuple[float, ...]] = {
     "blur": (1, 2, 4, 8, 16),
@@ -67,27 +68,38 @@ def shipped(table: dict[str, tuple[str, ...]]) -> dict[str, Image.Image]:
     return {path.name: Image.open(path).convert("RGB") for path in paths if path.is_file()}
 
 
-def cut_out_faces(photographs: dict[str, Image.Image]) -> dict[str, Image.Image]:
-    """Return each face of at least ``SMALLEST_PX`` pixels with its surroundings, by photograph and number."""
+@dataclass(frozen=True)
+class Face:
+    """A face in a photograph: the ``box`` (left, top, right, bottom) around it that the sources of landmarks see."""
+
+    photograph: Image.Image
+    box: tuple[int, int, int, int]
+
+    def square(self, source: LandmarkSource) -> FaceSquare | None:
+        """Return FFHQ's square in pixels of the photograph, None where the source finds no face."""
+        points = source.landmarks(self.photograph.crop(self.box), {})
+        return None if isinstance(points, Rejected) else face_square(points + np.array(self.box[:2]))
+
+
+def find_all(photographs: dict[str, Image.Image]) -> dict[str, Face]:
+    """Return each face of at least ``SMALLEST_PX`` pixels, by photograph and number."""
     cascade, faces = load_cascade(), {}
     for name, photograph in photographs.items():
         for number, (left, top, right, bottom) in enumerate(find_faces(cascade, photograph).boxes.tolist()):
             reach = AROUND * max(right - left, bottom - top)
+            box = (round(left - reach), round(top - reach), round(right + reach), round(bottom + reach))
             if right - left >= SMALLEST_PX:
-                box = (round(left - reach), round(top - reach), round(right + reach), round(bottom + reach))
-                faces[f"{name}#{number}"] = photograph.crop(box)
+                faces[f"{name}#{number}"] = Face(photograph, box)
     return faces
 
 
-def squares(source: LandmarkSource, faces: dict[str, Image.Image]) -> tuple[dict[str, FaceSquare], float]:
+def squares(source: LandmarkSource, faces: dict[str, Face]) -> tuple[dict[str, FaceSquare], float]:
     """Return the squares that a source gives, by face, and the milliseconds a face."""
-    source.landmarks(next(iter(faces.values())), {})  # loads its networks
-    begin, found = time.process_time(), {}
-    for name, face in faces.items():
-        points = source.landmarks(face, {})
-        if not isinstance(points, Rejected):
-            found[name] = face_square(points)
-    return found, 1000 * (time.process_time() - begin) / len(faces)
+    next(iter(faces.values())).square(source)  # loads its networks
+    begin = time.process_time()
+    found = {name: face.square(source) for name, face in faces.items()}
+    cost = 1000 * (time.process_time() - begin) / len(faces)
+    return {name: square for name, square in found.items() if square is not None}, cost
 
 
 def corner_distance(one: FaceSquare, other: FaceSquare) -> float:
@@ -168,12 +180,12 @@ def milliseconds(measure: Measure, faces: list[Image.Image]) -> float:
     return 1000 * (time.process_time() - begin) / (2 * len(faces))
 
 
-def aligned(faces: dict[str, Image.Image], found: dict[str, FaceSquare]) -> dict[str, Image.Image]:
+def aligned(faces: dict[str, Face], found: dict[str, FaceSquare]) -> dict[str, Image.Image]:
     """Return the faces as FFHQ crops them."""
-    return {name: align_face(faces[name], square, SIZE, 2 * SIZE) for name, square in found.items()}
+    return {name: align_face(faces[name].photograph, square, SIZE, 2 * SIZE) for name, square in found.items()}
 
 
-def report_sources(faces: dict[str, Image.Image], faceless: dict[str, Image.Image]) -> dict[str, dict[str, FaceSquare]]:
+def report_sources(faces: dict[str, Face], faceless: dict[str, Image.Image]) -> dict[str, dict[str, FaceSquare]]:
     """Print how the sources of landmarks compare, and return their squares."""
     sources = {name: LANDMARK_SOURCES.get(name)() for name in SOURCES}
     found, cost = {}, {}
@@ -208,7 +220,7 @@ def main() -> None:
     photographs = shipped(SHIPPED)
     for path in sorted(options.folder.iterdir()) if options.folder else []:
         photographs[path.name] = Image.open(path).convert("RGB")
-    faces = cut_out_faces(photographs)
+    faces = find_all(photographs)
     found = report_sources(faces, shipped(FACELESS))
     pictures = aligned(faces, found["mtcnn"])
     if options.sheet:
