@@ -49,7 +49,7 @@ def chain(changes: tuple[str, ...]) -> tuple[Params, list[Stage]]:
     edits = [{"direction": name, "strengths": [-1.0, 1.0]} for name in EDITS]
     pairs = (change.split("=", 1) for change in changes)
     overrides = {key: yaml.safe_load(value) for key, value in pairs}
-    params = load_params(overrides={"edits": edits, "tune.enabled": True} | overrides)
+    params = load_params(overrides={"edits": edits, "tune.enabled": True, "run.device": "cpu"} | overrides)
     return params, [build_stage(name, params, "") for name in STAGES]
 
 

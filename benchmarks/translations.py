@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--pictures", metavar="FILE", help="draw examples, a line for each task")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    params = load_params(overrides=dict(text.split("=", 1) for text in options.set))
+    params = load_params(overrides={"run.device": "cpu"} | dict(text.split("=", 1) for text in options.set))
     held_out, train = load_portraits("held_out"), load_portraits("train")
     results: dict[str, float | dict[str, float]] = {}
     examples: list[Tensor] = []

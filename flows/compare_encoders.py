@@ -48,7 +48,7 @@ def compare_encoders(
     for variant, path in paths.items():
         chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False, "measure.swd_edits": True}
         metrics = edit_dataset(source, join_url(output, variant), params_file, (overrides or {}) | chosen, update=True)
-        numbers[variant] = numbers_of(metrics, measure_cost(path))
+        numbers[variant] = numbers_of(metrics, measure_cost(path, params.run.device))
     comparison = Comparison(numbers)
     write_comparison(output, comparison)
     log_comparison(params, base_name(source), output, comparison, paths)
@@ -64,9 +64,9 @@ def trained_variants(params: Params) -> list[str]:
 
 
 @task(name="cost", task_run_name="cost of {path}", persist_result=False)
-def measure_cost(path: str) -> dict[str, float]:
-    """Measure parameters, speed and memory."""
-    return encoder_cost(path)
+def measure_cost(path: str, device: str) -> dict[str, float]:
+    """Measure parameters, speed and memory, where ``run.device`` says."""
+    return encoder_cost(path, device)
 
 
 def write_comparison(output: str, comparison: Comparison) -> None:

@@ -50,20 +50,22 @@ def fit(
     svm fits boundaries of attributes to latents: `--set samples=4000`, or any key of `directions` there; sefa,
     closed-form and pca need the generator alone.
     """
+    from gan_core.device import compute_on
     from gan_core.editing.factorised import METHODS
     from gan_core.errors import ParamsError, near_matches
     from gan_core.params import load_params
     from gan_core.paths.base import PATHS
 
     loaded = load_params(params)
-    if method == "svm":
-        lines = _fit_svm(target, attribute, free_of or [], settings, loaded)
-    elif method in METHODS:
-        lines = _factorise(method, target, count, layers, loaded)
-    elif method in PATHS.names():
-        lines = _fit_paths(method, target, settings, loaded)
-    else:
-        raise ParamsError(f"no way to fit {method!r}{near_matches(method, ['svm', *METHODS, *PATHS.names()])}")
+    with compute_on(loaded.run.device):
+        if method == "svm":
+            lines = _fit_svm(target, attribute, free_of or [], settings, loaded)
+        elif method in METHODS:
+            lines = _factorise(method, target, count, layers, loaded)
+        elif method in PATHS.names():
+            lines = _fit_paths(method, target, settings, loaded)
+        else:
+            raise ParamsError(f"no way to fit {method!r}{near_matches(method, ['svm', *METHODS, *PATHS.names()])}")
     for line in lines:
         typer.echo(line)
 
@@ -141,6 +143,7 @@ def name(
 
     Which ones: `--set attributes=[smile,yaw]`; `--set` takes any key of `train_paths` in toy.yaml.
     """
+    from gan_core.device import compute_on, place
     from gan_core.loading import load_generator
     from gan_core.params import load_params
     from gan_core.paths.stored import describe_named, load_paths
@@ -148,13 +151,14 @@ def name(
     from gan_core.training.fit_paths import name_again
 
     loaded = load_params(params)
-    generator = load_generator(loaded.models.generator)
-    if source.endswith(".safetensors"):
-        ours = load_paths(source, generator)
-        paths, scores = ours.model, ours.card.extra.get("scores", {})
-    else:
-        paths, scores = read_published_paths(source, space, generator, projective, count), {}
-    name_again(_path_fit(paths.model.name, target, settings, loaded), paths, scores)
+    with compute_on(loaded.run.device):
+        generator = load_generator(loaded.models.generator)
+        if source.endswith(".safetensors"):
+            ours = load_paths(source, generator)
+            paths, scores = ours.model, ours.card.extra.get("scores", {})
+        else:
+            paths, scores = place(read_published_paths(source, space, generator, projective, count)), {}
+        name_again(_path_fit(paths.model.name, target, settings, loaded), paths, scores)
     for line in describe_named(paths):
         typer.echo(line)
 
@@ -167,6 +171,7 @@ def rank(
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Rank all paths of a file by what they change: corr, and corr_l1 as a share of all that the path changes."""
+    from gan_core.device import compute_on
     from gan_core.judges.scorers import load_scorers
     from gan_core.loading import load_generator
     from gan_core.params import load_params
@@ -175,9 +180,10 @@ def rank(
 
     loaded = load_params(params)
     section = _paths_section(settings)
-    generator, scorers = load_generator(loaded.models.generator), load_scorers(loaded.models)
-    paths = load_paths(file or loaded.models.paths, generator).model
-    ranking = rank_paths(paths, generator.model, scorers, section.rank_codes, section.amounts[1], section.seed)
+    with compute_on(loaded.run.device):
+        generator, scorers = load_generator(loaded.models.generator), load_scorers(loaded.models)
+        paths = load_paths(file or loaded.models.paths, generator).model
+        ranking = rank_paths(paths, generator.model, scorers, section.rank_codes, section.amounts[1], section.seed)
     for column, name in enumerate(ranking.names):
         best = ranking.corr[:, column].argsort(descending=True)[:top].tolist()
         found = (f"{k}: {ranking.slope[k, column]:+.3f}, l1 {ranking.corr_l1[k, column]:.2f}" for k in best)
@@ -195,15 +201,18 @@ def show(
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Draw some latents, one per row, each at seven strengths."""
+    from gan_core.device import compute_on
     from gan_core.params import load_params
     from gan_core.paths.pictures import direction_strip, path_strip
     from gan_core.training.log import tile
 
-    models = load_params(params).models
-    if direction:
-        images = direction_strip(file or models.directions, models.generator, name, rows, ends)
-    else:
-        images = path_strip(file or models.paths, models.generator, name, rows, ends)
+    loaded = load_params(params)
+    models = loaded.models
+    with compute_on(loaded.run.device):
+        if direction:
+            images = direction_strip(file or models.directions, models.generator, name, rows, ends)
+        else:
+            images = path_strip(file or models.paths, models.generator, name, rows, ends)
     tile(images, len(images) // rows).save(picture)
     typer.echo(picture)
 

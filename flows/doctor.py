@@ -48,6 +48,7 @@ def examine(params_file: str = "params.yaml") -> Iterator[Check]:
         yield Check("params", False, str(error), "edit the file, or name another with --params")
         return
     yield Check("params", True, params_file)
+    yield _device(params.run.device)
     yield from _checkpoints(params)
 
 
@@ -70,6 +71,15 @@ def _devices() -> Check:
 
     cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return Check("devices", True, f"{len(os.sched_getaffinity(0))} CPU cores, {', '.join(cards) or 'no GPU'}")
+
+
+def _device(wanted: str) -> Check:
+    from gan_core.device import describe_device
+
+    try:
+        return Check("run.device", True, describe_device(wanted))
+    except UserError as error:
+        return Check("run.device", False, str(error), "--set run.device=cpu, or a driver and a torch that see the card")
 
 
 def _disk() -> Check:

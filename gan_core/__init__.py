@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gan_core.checkpoints.files import Card as Card
     from gan_core.checkpoints.files import Loaded as Loaded
     from gan_core.checkpoints.files import save_checkpoint as save_checkpoint
+    from gan_core.device import compute_on as compute_on
     from gan_core.editing.apply import apply_edit as apply_edit
     from gan_core.editing.directions import find_direction as find_direction
     from gan_core.editing.directions import load_directions as load_directions
@@ -47,6 +48,7 @@ _PLACES = {
     "Card": "checkpoints.files",
     "Loaded": "checkpoints.files",
     "save_checkpoint": "checkpoints.files",
+    "compute_on": "device",
     "apply_edit": "editing.apply",
     "find_direction": "editing.directions",
     "load_directions": "editing.directions",

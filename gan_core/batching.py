@@ -6,15 +6,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-CHUNK = 8
-"""Rows in a chunk. Each distinct size can change the last bits of stored results, so it is part of the numbers."""
-LARGE = 256
-"""Images with a longer side than this, in pixels, use smaller chunks: a chunk holds at most 8 x 256 x 256 pixels."""
+from gan_core.device import computing
 
 
 def chunk_size(side: int) -> int:
-    """Return how many images of ``side`` pixels a chunk holds: 8 up to 256 pixels, fewer for larger ones (1024: 1)."""
-    return max(1, CHUNK * LARGE**2 // max(side, LARGE) ** 2)
+    """Return how many images of ``side`` pixels a chunk holds; on the CPU 8 up to 256 pixels, fewer above (1024: 1)."""
+    most = computing()
+    return max(1, most.rows * most.side**2 // max(side, most.side) ** 2)
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int | None = None) -> Tensor:
@@ -23,7 +21,7 @@ def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, size: int | No
     The last chunk is padded with copies of its last row. Convolutions and matrix products choose kernels by batch size,
     and these kernels round differently. With one chunk size the results are bit-identical for any ``B`` and any order.
     ``function`` must treat rows independently. ``size`` defaults to ``chunk_size`` for images ``[B, ..., 3, H, W]``,
-    and to 8 for anything else.
+    and to the rows of a chunk (on the CPU 8) for anything else.
     """
     (results,) = in_chunks_each(lambda chunk: (function(chunk),), rows, size)
     return results
@@ -33,7 +31,7 @@ def in_chunks_each(
     function: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor, size: int | None = None
 ) -> tuple[Tensor, ...]:
     """Do the same as ``in_chunks`` for a function that returns several tensors, each ``[B, ...]``."""
-    size = size or (chunk_size(rows.shape[-1]) if rows.ndim > 3 else CHUNK)
+    size = size or (chunk_size(rows.shape[-1]) if rows.ndim > 3 else computing().rows)
     results = []
     for chunk in rows.split(size):
         filled = torch.cat([chunk, chunk[-1:].expand(size - len(chunk), *chunk.shape[1:])])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Card, Loaded, load_checkpoint
+from gan_core.device import place
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import GENERATORS, Generator
@@ -73,6 +74,7 @@ def _other_form(tensor: Any, expected: Tensor) -> str:
 def load_model(path: str | Path, kind: str, registry: Registry[Any], name: str | None) -> Loaded[Any]:
     """Build the model that a checkpoint's card describes, by its class in ``registry``, frozen and in eval mode.
 
+    It is on the device of this context (``gan_core.device``).
     Raises ``CheckpointError`` if the file holds another ``kind``, or another model than ``name`` (``None``: any).
     """
     if name is not None:
@@ -89,7 +91,7 @@ def load_model(path: str | Path, kind: str, registry: Registry[Any], name: str |
     except TypeError as error:
         raise CheckpointError(f"the card of {path} has arguments that {card.name!r} doesn't take: {error}") from None
     load_state(model, tensors, path)
-    return stored.with_model(model.eval().requires_grad_(False))
+    return stored.with_model(place(model.eval().requires_grad_(False)))
 
 
 def _other_kind(path: str | Path, card: Card, kind: str, tensors: dict[str, Tensor]) -> str:

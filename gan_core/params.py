@@ -20,11 +20,15 @@ MOVED = {
 
 
 class RunParams(Section):
-    """How a run is executed; nothing here may change a result, except ``precision``."""
+    """How a run is executed; nothing here may change a result, except ``precision``.
+
+    ``device`` is auto, cpu, cuda, cuda:N or mps; results of two kinds of devices are equal within a tolerance only.
+    """
 
     workers: Count = 2
     batch_size: Count = 32
     precision: Precision = "exact"
+    device: Annotated[str, Field(pattern=r"^[a-z]+(:\d+)?$")] = "auto"
     runner: Literal["threads", "processes", "dask"] = "threads"
     dask_address: str = ""
     deployment: str = ""

@@ -1,13 +1,14 @@
-"""The two precision modes: ``exact`` (float32) and ``fast`` (bfloat16 convolutions where the CPU has them)."""
+"""The two precision modes: ``exact`` (float32) and ``fast`` (bfloat16 convolutions where the device has them)."""
 
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
 
+from gan_core.device import computing, has_bfloat16
 from gan_core.sections import Precision
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -16,19 +17,14 @@ MOST = 2**31 - 1
 """The largest C ``int``: freed memory is never returned to the system."""
 
 
-def has_bfloat16() -> bool:
-    """Return whether this CPU supports bfloat16; without support it is emulated, about 75 times slower than float32."""
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def compute_dtype(precision: Precision) -> torch.dtype:
-    """Return the type of the convolutions: bfloat16 for ``fast`` if the CPU supports it, else float32."""
+    """Return the type of the convolutions: bfloat16 for ``fast`` if the device supports it, else float32."""
     return torch.bfloat16 if precision == "fast" and has_bfloat16() else torch.float32
 
 
 def autocast(fast: bool) -> AbstractContextManager[None]:
-    """Run matrix products and convolutions in bfloat16 if ``fast`` is set and the CPU supports it."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=fast and has_bfloat16())
+    """Run matrix products and convolutions in bfloat16 if ``fast`` is set and the device supports it."""
+    return torch.autocast(computing().kind, torch.bfloat16) if fast and has_bfloat16() else nullcontext()
 
 
 def set_precision(module: nn.Module, precision: Precision) -> None:

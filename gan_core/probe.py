@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from gan_core.device import compute_on, computing, fetch
 from gan_core.params import Params
 from gan_core.rows import Row
 from gan_core.runs.run import RUN_FILE, load_run
+from gan_core.runs.run_stage import is_out_of_memory
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.urls import exists, join_url
 
@@ -25,6 +28,8 @@ SHARE = 0.8
 """Of the memory that is available, for all workers together."""
 GAIN = 1.1
 """A larger batch has to be this much faster, row by row."""
+NO_MEMORY = 75
+"""The exit code of a trial that ran out of the memory of a card; without a card the system kills it."""
 PICTURES_BYTES = 1 << 27
 """What one column of pictures of a batch may take, decoded."""
 
@@ -80,7 +85,7 @@ def try_tuning(params: Params, rows: int) -> Trial | None:
     command = [sys.executable, "-m", "gan_core.probe", str(rows)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, input=params.model_dump_json(), stdout=subprocess.PIPE, text=True, env=environment)
-    if done.returncode < 0:
+    if done.returncode < 0 or done.returncode == NO_MEMORY:
         return None
     done.check_returncode()
     seconds, peak = done.stdout.split()[-2:]
@@ -88,14 +93,18 @@ def try_tuning(params: Params, rows: int) -> Trial | None:
 
 
 def peak_mb() -> float:
-    """The highest resident memory of this process so far in MB (Linux)."""
+    """The most memory of this process so far in MB: on a card what CUDA has reserved, else what is resident (Linux)."""
+    if computing().kind == "cuda":
+        return torch.cuda.max_memory_reserved() / 2**20
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found, "this needs Linux"
     return int(found[1]) / 1024
 
 
 def available_mb() -> float:
-    """Memory that new processes may take in MB: the machine's, or less in a container that is limited (Linux)."""
+    """Memory that new processes may take in MB: the card's, else the machine's or that of a container (Linux)."""
+    if computing().kind == "cuda":
+        return torch.cuda.mem_get_info(computing().device)[0] / 2**20
     found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     assert found, "this needs Linux"
     limit = Path("/sys/fs/cgroup/memory.max")
@@ -110,12 +119,16 @@ def main() -> None:
     rows = int(sys.argv[1])
     params = Params.model_validate_json(sys.stdin.read())
     tune = params.tune.model_copy(update={"steps": 1, "pivot_steps": 1, "persist": "delta"})
-    stage = TuneStage(tune, params.models)
-    latent = stage.generator.latent_avg.expand(stage.generator.n_latent, -1).numpy()
-    made = [_row(key, stage.generator.size, latent) for key in range(rows)]
-    begin = time.perf_counter()
-    stage.process(made)
-    sys.stdout.write(f"{time.perf_counter() - begin} {peak_mb()}\n")
+    with compute_on(params.run.device):
+        stage = TuneStage(tune, params.models)
+        latent = fetch(stage.generator.latent_avg.expand(stage.generator.n_latent, -1))
+        made = [_row(key, stage.generator.size, latent) for key in range(rows)]
+        begin = time.perf_counter()
+        try:
+            stage.process(made)
+        except RuntimeError as error:
+            sys.exit(NO_MEMORY if is_out_of_memory(error) else str(error))
+        sys.stdout.write(f"{time.perf_counter() - begin} {peak_mb()}\n")
 
 
 def _row(key: int, size: int, latent: np.ndarray) -> Row:
@@ -124,7 +137,8 @@ def _row(key: int, size: int, latent: np.ndarray) -> Row:
 
 
 def _limit_mb(params: Params) -> float:
-    return SHARE * available_mb() / params.run.workers
+    with compute_on(params.run.device):
+        return SHARE * available_mb() / params.run.workers
 
 
 def _expected_mb(good: list[Trial]) -> float:

@@ -31,7 +31,10 @@ MAY_UNPICKLE = Path("gan_core/checkpoints")
 MAX_FILE, MAX_FUNCTION = 400, 60
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "basics": ("errors", "meaning", "registry", "sections", "params", "rows", "precision", "batching", "geometry"),
+    "basics": (
+        *("errors", "meaning", "registry", "sections", "params", "rows", "geometry"),
+        *("device", "precision", "batching"),
+    ),
     "storage": ("storage", "importers", "checkpoints"),
     "networks": ("generators", "encoders", "judges", "loading"),
     "methods": ("align", "inversion", "editing", "paths", "compose", "translation", "metrics"),

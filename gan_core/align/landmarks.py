@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from gan_core.checkpoints.files import Loaded
+from gan_core.device import fetch
 from gan_core.errors import DataError
 from gan_core.geometry import Points
 from gan_core.judges.networks import load_network
@@ -122,7 +123,7 @@ class NetworkLandmarks(LandmarkSource):
         box = Letterbox.fit(*image.size)
         with torch.inference_mode():
             presence, points = self.network(to_tensor([box.apply(image)]))
-        return presence.item(), box.restore(points[0].double().numpy())
+        return presence.item(), box.restore(fetch(points[0]).astype(np.float64))
 
     def identity(self) -> dict[str, object]:
         """Return the checkpoint's hash."""

@@ -18,6 +18,7 @@ from gan_core.align.landmarks import LANDMARK_SOURCES, LandmarkSource
 from gan_core.align.mtcnn import Cascade, Faces
 from gan_core.checkpoints.files import file_sha256
 from gan_core.checkpoints.packaged import Packaged
+from gan_core.device import place
 from gan_core.geometry import Points
 from gan_core.loading import load_state
 from gan_core.rows import Rejected, Row
@@ -87,4 +88,4 @@ def load_cascade() -> Cascade:
     for name, network in networks.items():
         path = FILES[name].path()
         load_state(network, torch.load(path, map_location="cpu", weights_only=True), path)
-    return cascade.eval().requires_grad_(False)
+    return place(cascade.eval().requires_grad_(False))

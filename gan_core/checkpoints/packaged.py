@@ -8,7 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from gan_core.checkpoints.files import Card, Loaded, file_sha256
+from gan_core.device import place
 from gan_core.errors import CheckpointError
 
 PHOTOS = "pip install 'edit-dataset[photos]'"
@@ -49,6 +52,10 @@ class Packaged:
             return "unknown"
 
     def loaded(self, model: Any, card: Card) -> Loaded[Any]:
-        """Return ``model``, which was built from this file, with the file's hash and a card."""
+        """Return ``model``, which was built from this file, with the file's hash and a card.
+
+        A network of torch is frozen, in eval mode, and on the device of this context (``gan_core.device``).
+        """
         path = self.path()
-        return Loaded(model, file_sha256(path), card, str(path))
+        ready = place(model.eval().requires_grad_(False)) if isinstance(model, nn.Module) else model
+        return Loaded(ready, file_sha256(path), card, str(path))

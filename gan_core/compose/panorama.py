@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_core.compose.operations import join
+from gan_core.device import widest
 from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import DIMENSION, Axis
@@ -24,7 +25,7 @@ def smooth(codes: Tensor, sigma: float = SIGMA, centre: Tensor | float = 0.0) ->
     radius = int(4 * sigma + 0.5)
     taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma).square())
     weights = (taps / taps.sum()).tolist()
-    offset = (codes - centre).double()
+    offset = widest(codes - centre)
     shifts = range(-radius, radius + 1)
     soft = torch.stack([w * offset.roll(k, 0) for k, w in zip(shifts, weights, strict=True)]).sum(0)
     return (centre + soft * (_rms(offset) / _rms(soft))).to(codes)
@@ -76,7 +77,7 @@ def seam_score(image: Tensor, joins: Sequence[int], axis: Axis = "horizontal") -
     """
     dimension = DIMENSION[axis]
     steps = image.diff(dim=dimension).abs().mean([d for d in range(4) if d != dimension])
-    at = torch.zeros(len(steps), dtype=torch.bool)
+    at = torch.zeros(len(steps), dtype=torch.bool, device=steps.device)
     at[torch.tensor(joins) - 1] = True
     return float(steps[at].mean() / steps[~at].mean())
 

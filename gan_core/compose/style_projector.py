@@ -40,11 +40,13 @@ def style_statistics(generator: StyleGAN2, samples: int, seed: int = 0) -> tuple
     stream = torch.Generator().manual_seed(seed)
     for start in range(0, samples, STATISTICS_BATCH):
         z = torch.randn(min(STATISTICS_BATCH, samples - start), generator.z_dim, generator=stream)
-        flat = torch.cat(generator.styles(generator.broadcast(generator.mapping(z))), 1).double()
+        z = z.to(generator.latent_avg.device)
+        flat = torch.cat(generator.styles(generator.broadcast(generator.mapping(z))), 1).cpu().double()
         total, squares = total + flat.sum(0), squares + flat.square().sum(0)
     mean = total / samples
     variance = (squares - samples * mean.square()) / max(samples - 1, 1)
-    return mean.float(), variance.clamp_min(1e-8).float()
+    at = generator.latent_avg.device
+    return mean.float().to(at), variance.clamp_min(1e-8).float().to(at)
 
 
 @torch.no_grad()

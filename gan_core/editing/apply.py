@@ -1,6 +1,5 @@
 """Apply a direction to latents."""
 
-import torch
 from torch import Tensor
 
 from gan_core.editing.directions import Direction
@@ -21,7 +20,7 @@ def apply_edit(w_plus: Tensor, direction: Direction, strength: float, layers: tu
             f"direction {direction.name!r} is {list(vector.shape)}, latents are {list(w_plus.shape[1:])}: "
             "it was made for another generator"
         )
-    moves = torch.full((len(w_plus), 1, 1), strength, dtype=torch.float64, device=w_plus.device).to(w_plus)
+    moves = w_plus.new_full((len(w_plus), 1, 1), strength)
     if direction.origin is not None:
         along = vector if vector.dim() == 1 else vector[0]
         moves = moves - (w_plus[:, :1] @ along[:, None] / along.square().sum() - direction.origin)

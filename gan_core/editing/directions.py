@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, save_checkpoint
+from gan_core.device import place
 from gan_core.errors import CheckpointError, ParamsError, near_matches
 from gan_core.generators.base import Generator
 
@@ -78,7 +79,7 @@ def load_directions(path: str | Path, generator: Loaded[Generator] | None = None
     if generator is not None:
         stored.check_made_for(generator, "fit them again (`dvc repro fit-directions`) or choose those made for it")
     return stored.with_model(
-        {name: _restore(name, tensors[name], described[name], card.generator_sha256) for name in sorted(tensors)}
+        {name: _restore(name, place(tensors[name]), described[name], card.generator_sha256) for name in sorted(tensors)}
     )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_core.checkpoints.files import Loaded
+from gan_core.device import place
 from gan_core.editing.directions import Direction
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
@@ -24,7 +25,7 @@ def sefa(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     ``A`` is all ``weights [C_i, d]`` stacked, each row scaled to unit length (Shen and Zhou 2021, section 3.2 and the
     published code).
     """
-    a = torch.cat([weight / weight.norm(dim=1, keepdim=True) for weight in weights]).double()
+    a = torch.cat([weight / weight.norm(dim=1, keepdim=True) for weight in weights]).cpu().double()
     values, vectors = torch.linalg.eigh(a.t() @ a)
     return values.flip(0).float(), vectors.flip(1).t().float()
 
@@ -56,7 +57,7 @@ def closed_form(generator: StyleGAN2) -> tuple[Tensor, Tensor]:
     """
     convolutions = [layer for layer, _ in generator.layers() if isinstance(layer, StyledConv)]
     layers: list[StyledConv | ToRGB] = [*convolutions, generator.to_rgb1]
-    stacked = torch.cat([layer.conv.modulation.weight for layer in layers]).double()
+    stacked = torch.cat([layer.conv.modulation.weight for layer in layers]).cpu().double()
     _, values, directions = torch.linalg.svd(stacked, full_matrices=False)
     return values.float(), directions.float()
 
@@ -66,6 +67,7 @@ def principal_directions(codes: Tensor, count: int) -> tuple[Tensor, Tensor, Ten
 
     Härkönen et al. 2020, section 2.1.
     """
+    codes = codes.cpu()
     mean = codes.mean(0)
     _, spread, components = torch.linalg.svd((codes - mean).double(), full_matrices=False)
     return mean, components[:count].float(), (spread[:count] / (len(codes) - 1) ** 0.5).float()
@@ -108,7 +110,7 @@ def _closed_form(generator: Generator, count: int, layers: Sequence[int] | None)
 
 
 def _pca(generator: Generator, count: int, layers: Sequence[int] | None) -> Tensor:
-    z = torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(0))
+    z = place(torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(0)))
     _, components, spread = principal_directions(generator.mapping(z), count)
     return components * spread[:, None]
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, save_checkpoint
+from gan_core.device import place
 from gan_core.encoders.transformer import DecoderLayer
 from gan_core.errors import CheckpointError, ParamsError, near_matches
 from gan_core.generators.base import Generator
@@ -166,4 +167,4 @@ def load_editor(path: str | Path, generator: Loaded[Generator]) -> Loaded[Latent
     stored.check_made_for(generator, "train it again (`dvc repro train-latent-edits`)")
     editor = LatentEditor(**card.arguments)
     load_state(editor, stored.model, path)
-    return stored.with_model(editor.eval().requires_grad_(False))
+    return stored.with_model(place(editor.eval().requires_grad_(False)))

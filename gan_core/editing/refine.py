@@ -36,14 +36,14 @@ def refine(
     random = torch.Generator().manual_seed(seed)
     mean = torch.zeros_like(vector)
     for step in range(steps):
-        z = torch.randn(BATCH, generator.z_dim, generator=random)
+        z = torch.randn(BATCH, generator.z_dim, generator=random).to(vector.device)
         loss = _loss(generator, z, vector, slice(first, last), scorers, scorers.names.index(direction.name), move)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         if step >= steps // 2:
             mean += vector.detach() / (steps - steps // 2)
-    refined = torch.zeros(generator.n_latent, generator.w_dim)
+    refined = mean.new_zeros(generator.n_latent, generator.w_dim)
     refined[first:last] = mean
     return replace(direction, vector=refined, space="w_plus", method=f"{direction.method}, refined")
 

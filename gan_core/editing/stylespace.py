@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gan_core.checkpoints.arrays import read_arrays
+from gan_core.device import place
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.layers import ToRGB
@@ -39,7 +40,7 @@ def style_deviations(generator: Generator) -> list[Tensor]:
     The published code uses 100,000 latents and the same truncation. Raises ``ParamsError`` for a generator without
     styles.
     """
-    z = torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(SEED))
+    z = place(torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(SEED)))
     w_plus = generator.broadcast(generator.truncate(generator.mapping(z), PSI))
     return [style.std(0) for style in with_styles(generator).styles(w_plus)]
 
@@ -96,7 +97,7 @@ def text_direction(relevance: str | Path, text: str | Path, beta: float, generat
     if len(found) > plain:
         raise CheckpointError(_misfit(relevance, len(found), generator))
     padded = torch.nn.functional.pad(found / found.abs().max(), (0, plain - len(found)))
-    return _over_all_styles(padded, generator, relevance) * torch.cat(style_deviations(generator))
+    return _over_all_styles(padded, generator, relevance) * torch.cat(style_deviations(generator)).cpu()
 
 
 def _over_all_styles(vector: Tensor, generator: Generator, where: str | Path) -> Tensor:
@@ -107,7 +108,7 @@ def _over_all_styles(vector: Tensor, generator: Generator, where: str | Path) ->
         raise CheckpointError(_misfit(where, len(vector), generator))
     parts = iter(vector.split(_plain_widths(generator)))
     coloured = _coloured(generator)
-    return torch.cat([torch.zeros(n) if rgb else next(parts) for n, rgb in zip(widths, coloured, strict=True)])
+    return torch.cat([vector.new_zeros(n) if rgb else next(parts) for n, rgb in zip(widths, coloured, strict=True)])
 
 
 def _plain_widths(generator: Generator) -> list[int]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gan_core import params
 from gan_core.checkpoints.files import Loaded
+from gan_core.device import fetch
 from gan_core.editing.planned import PlannedEdit
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
@@ -87,7 +88,7 @@ class ImageEdit(EditKind[S]):
 
 def hash_latents(latents: Iterable[Tensor]) -> list[str]:
     """Return the sha256 of each latent ``[n_latent, w_dim]``."""
-    return [sha256(latent.numpy().tobytes()).hexdigest() for latent in latents]
+    return [sha256(fetch(latent).tobytes()).hexdigest() for latent in latents]
 
 
 EDIT_KINDS: Registry[type[EditKind]] = params.EDIT_KINDS

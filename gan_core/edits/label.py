@@ -8,7 +8,7 @@ import torch
 from pydantic import field_validator
 from torch import Tensor
 
-from gan_core.batching import CHUNK
+from gan_core.device import CHUNK, widest
 from gan_core.editing.label import move_to_label
 from gan_core.editing.latent_editor import LatentEditor, load_editor
 from gan_core.editing.planned import PlannedEdit
@@ -65,17 +65,15 @@ class LabelEdit(LatentEdit[LabelSpec]):
         return torch.cat([self._move(w_plus[i : i + CHUNK], keys[i : i + CHUNK], picture.spec) for i in starts])
 
     def _move(self, w_plus: Tensor, keys: Sequence[str], spec: LabelSpec) -> Tensor:
-        """Move a chunk, padded to a fixed size and in float64, so that a row's result doesn't depend on other rows."""
-        filled = torch.cat([w_plus, w_plus[-1:].expand(CHUNK - len(keys), -1, -1)]).double()
+        """Move a chunk of a fixed size (in float64 on the CPU), so that a row's result doesn't depend on other rows."""
+        filled = widest(torch.cat([w_plus, w_plus[-1:].expand(CHUNK - len(keys), -1, -1)]))
         seeds = [row_seed(key) for key in [*keys, *[keys[-1]] * (CHUNK - len(keys))]]
-        noise = [
-            torch.randn(w_plus.shape[1:], generator=torch.Generator().manual_seed(seed)).double() for seed in seeds
-        ]
-        editor, target = self.editor.double(), spec.target == "on"
+        noise = [torch.randn(w_plus.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        editor, target = self.editor.to(filled.dtype), spec.target == "on"
         logits = partial(_logit, editor, self.column)
         with torch.no_grad():
             there = (logits(filled) > 0) == target
-        start = torch.stack(noise) if spec.order == 2 else None
+        start = torch.stack(noise).to(filled) if spec.order == 2 else None
         moved = move_to_label(logits, filled, target, spec.strength * editor.length, start, spec.steps)
         return torch.where(there[:, None, None], filled, moved)[: len(keys)].to(w_plus.dtype)
 

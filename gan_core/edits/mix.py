@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gan_core.batching import in_chunks
+from gan_core.device import place
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, hash_latents
 from gan_core.errors import ParamsError
@@ -76,4 +77,4 @@ class MixEdit(LatentEdit[MixSpec]):
             return self.references[chosen]
         seeds = [row_seed(f"{spec.seed}/{number}/{row['key']}") for row in rows]
         z = torch.stack([torch.randn(self.generator.z_dim, generator=torch.Generator().manual_seed(s)) for s in seeds])
-        return self.generator.broadcast(in_chunks(self.generator.mapping, z))
+        return self.generator.broadcast(in_chunks(self.generator.mapping, place(z)))

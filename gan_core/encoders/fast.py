@@ -1,4 +1,4 @@
-"""The ``fast`` mode of encoders: batch normalisation folded in, channels last, bfloat16 where the CPU has it."""
+"""The ``fast`` mode of encoders: batch normalisation folded in, channels last, bfloat16 where the device has it."""
 
 import torch
 from torch import nn
@@ -16,19 +16,20 @@ TOLERANCE = 0.03
 def prepare_fast(encoder: Encoder) -> Encoder:
     """Convert an encoder in place for inference: about twice as fast, with codes within ``TOLERANCE``.
 
-    Codes and the average latent stay float32; on a CPU without bfloat16 everything does. The conversion can't be
+    Codes and the average latent stay float32; on a device without bfloat16 everything does. The conversion can't be
     undone, and the encoder can't be trained.
     """
     encoder.eval().requires_grad_(False)
     for module in list(encoder.modules()):
         if isinstance(module, nn.Sequential):
             _fold(module)
-    kept = {name: tensor.clone() for name, tensor in encoder.named_parameters() if name.startswith(EXACT)}
+    kept = {name: tensor.detach().clone() for name, tensor in encoder.named_parameters() if name.startswith(EXACT)}
     average = encoder.latent_avg.clone()
     encoder.input_dtype = compute_dtype("fast")
     encoder.to(dtype=encoder.input_dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     for name, tensor in kept.items():
-        encoder.get_parameter(name).data = tensor
+        parent, _, own = name.rpartition(".")
+        setattr(encoder.get_submodule(parent), own, nn.Parameter(tensor, requires_grad=False))
     encoder.latent_avg = average
     return encoder
 

@@ -80,7 +80,7 @@ class Generator(nn.Module, ABC):
     @torch.no_grad()
     def mean_latent(self, n: int = 4096, seed: int = 0) -> Tensor:
         """Return the mean ``[w_dim]`` of ``mapping(z)`` over ``n`` samples."""
-        z = torch.randn(n, self.z_dim, generator=torch.Generator().manual_seed(seed))
+        z = torch.randn(n, self.z_dim, generator=torch.Generator().manual_seed(seed)).to(self.latent_avg.device)
         return self.mapping(z.to(self.latent_avg.device)).mean(0)
 
 

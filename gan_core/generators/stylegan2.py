@@ -184,7 +184,7 @@ class StyleGAN2(Generator):
         if noise == "none":
             return [None] * len(constant)
         if noise == "random":
-            return [torch.randn(batch, *m.shape[1:], device=m.device) for m in constant]
+            return [torch.randn(batch, *m.shape[1:]).to(m.device) for m in constant]
         return list(noise)
 
 

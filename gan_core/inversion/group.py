@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gan_core.generators.base import Generator
 from gan_core.inversion.locality import Locality, Perceptual
-from gan_core.inversion.pti import Budget, Losses, Tuned, in_precision, learning_rate, objective
+from gan_core.inversion.pti import Budget, Losses, Tuned, in_precision, learning_rate, objective, read_losses
 from gan_core.inversion.weights import RowWeights
 from gan_core.params import TuneParams
 
@@ -26,20 +26,21 @@ def tune_group(
     with torch.no_grad():
         below = [worker.lower(pivot, params.min_resolution) for pivot in pivots.split(1)]
     around = [Locality(worker, pivots[[r]], loss, params.locality_alpha, [seeds[r]]) for r in rows]
-    losses: list[list[Losses]] = [[] for _ in rows]
+    seen: list[list[Tensor]] = [[] for _ in rows]
     images = [targets[[r]] for r in rows]
     for turn in range(params.steps + 1):
         rate = learning_rate(Budget(params.steps, params.lr), turn, params.lr_rampdown) if turn < params.steps else 0.0
         for row in rows:
             image = weights.draw(below[row], pivots[[row]])
             total, terms = objective(image, targets[[row]], loss, params)
-            losses[row] += terms
+            seen[row].append(terms)
             images[row] = image.detach()
             if rate:
                 total.sum().backward()
                 if params.locality_weight:
                     (params.locality_weight * around[row](weights).sum()).backward()
                 weights.step(torch.tensor([rate]))
+    losses = [[step[0] for step in read_losses(terms)] for terms in seen]
     return _outcomes(generator, pivots, images, losses, weights.delta(0))
 
 

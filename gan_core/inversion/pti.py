@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import in_chunks_each
+from gan_core.device import computing
 from gan_core.generators.base import Generator
 from gan_core.inversion.locality import CHUNK, Locality, Perceptual
 from gan_core.inversion.schedule import ramp
@@ -74,8 +75,8 @@ def tune_pivots(
     return _Tuning(generator, pivots, targets, loss, params, seeds, budgets, finished).run()
 
 
-def objective(images: Tensor, targets: Tensor, loss: Perceptual, params: TuneParams) -> tuple[Tensor, list[Losses]]:
-    """Return the weighted sum ``[B]`` of mean squared error and perceptual distance, and the terms of each row.
+def objective(images: Tensor, targets: Tensor, loss: Perceptual, params: TuneParams) -> tuple[Tensor, Tensor]:
+    """Return the weighted sum ``[B]`` of mean squared error and perceptual distance, and with it its terms ``[B, 3]``.
 
     ``images`` and ``targets`` are ``[B, 3, H, W]`` in [-1, 1].
     """
@@ -83,8 +84,18 @@ def objective(images: Tensor, targets: Tensor, loss: Perceptual, params: TunePar
     needed = params.perceptual_weight or params.stop_perceptual
     perceptual = loss(images, targets) if needed else torch.zeros_like(l2)
     total = params.l2_weight * l2 + params.perceptual_weight * perceptual
-    terms = torch.stack([total, l2, perceptual], 1).detach().tolist()
-    return total, [Losses(*row) for row in terms]
+    return total, torch.stack([total, l2, perceptual], 1).detach()
+
+
+def read_losses(terms: Sequence[Tensor]) -> list[list[Losses]]:
+    """Return the losses of the rows of each of ``terms``, ``[B, 3]`` of ``objective``."""
+    return [[Losses(*row) for row in step] for step in torch.stack(list(terms)).tolist()]
+
+
+def up_to_first_broken(losses: list[Losses]) -> list[Losses]:
+    """Return the losses up to the first one that is not finite: what comes after it is of a row that has diverged."""
+    broken = next((i for i, loss in enumerate(losses) if not math.isfinite(loss.total)), len(losses))
+    return losses[: broken + 1]
 
 
 def stop_reason(losses: list[Losses], steps: int, threshold: float) -> StopReason | None:
@@ -103,6 +114,8 @@ def learning_rate(budget: Budget, step: int, rampdown: float) -> float:
 
 class _Tuning:
     """The state of a batch: the rows that are still tuned, their weights, and the losses of each row.
+
+    ``done`` counts the steps, and ``unread`` holds the losses of the last ones, which the host has not looked at yet.
 
     A single row is duplicated, because convolutions round differently at batch size 1.
     """
@@ -123,6 +136,8 @@ class _Tuning:
         self.loss, self.params, self.budgets = loss, params, list(budgets)
         self.rows = list(range(len(pivots)))
         self.losses: list[list[Losses]] = [[] for _ in self.rows]
+        self.unread: list[Tensor] = []
+        self.done = 0
         self.found: dict[int, Tuned] = {}
         worker = in_precision(generator, params)
         places = _pad_single_row(self.rows)
@@ -139,17 +154,24 @@ class _Tuning:
         while True:
             images = self.weights.draw(self.below, self.codes)
             totals, terms = objective(images, self.wanted, self.loss, self.params)
-            going = self._judge(images.detach(), terms)
+            self.unread.append(terms)
+            going = self._judge(images.detach()) if self._due() else list(range(len(self.rows)))
             if not going:
                 break
             self._move(totals, going)
         return [self.found[row] for row in range(len(self.pivots))]
 
-    def _judge(self, images: Tensor, terms: list[Losses]) -> list[int]:
-        """Record the losses, store the results of rows that stop, and return the places of the other rows."""
+    def _due(self) -> bool:
+        """Tell whether a row may have to stop now; otherwise the device is not waited for."""
+        ended = any(self.budgets[row].steps <= self.done for row in self.rows)
+        return ended or bool(self.params.stop_perceptual) or len(self.unread) >= computing().look_every
+
+    def _judge(self, images: Tensor) -> list[int]:
+        """Read the losses, store the results of rows that stop, and return the places of the other rows."""
         going = []
+        steps, self.unread = read_losses(self.unread), []
         for place, row in enumerate(self.rows):
-            self.losses[row].append(terms[place])
+            self.losses[row] += up_to_first_broken([step[place] for step in steps])
             reason = stop_reason(self.losses[row], self.budgets[row].steps, self.params.stop_perceptual)
             if reason:
                 self.found[row] = self._outcome(place, row, images[place : place + 1], reason)
@@ -166,8 +188,9 @@ class _Tuning:
         if self.locality:
             (self.params.locality_weight * self.locality(self.weights).sum()).backward()
         rows = _pad_single_row(self.rows)
-        rates = [learning_rate(self.budgets[r], len(self.losses[r]) - 1, self.params.lr_rampdown) for r in rows]
+        rates = [learning_rate(self.budgets[r], self.done, self.params.lr_rampdown) for r in rows]
         self.weights.step(torch.tensor(rates))
+        self.done += 1
 
     def _compact(self, going: list[int]) -> None:
         """Drop the rows that have stopped."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from gan_core.device import fetch_all
 from gan_core.generators.base import Generator, Noise
 
 
@@ -66,8 +67,8 @@ class RowWeights:
         self.optimiser.param_groups[0]["params"] = list(self.values.values())
 
     def delta(self, row: int) -> dict[str, Tensor]:
-        """Return the changes ``[...]`` of one row: parameter name -> its weights minus the generator's."""
-        moved = {name: value.detach()[row] - self.base[name] for name, value in self.values.items()}
+        """Return the changes ``[...]`` of one row, on the CPU: parameter name -> its weights minus the generator's."""
+        moved = fetch_all({name: value.detach()[row] - self.base[name] for name, value in self.values.items()})
         return {name: difference for name, difference in moved.items() if difference.any()}
 
 

@@ -108,7 +108,7 @@ def load_dlib_resnet() -> Loaded[DlibResNet]:
     with torch.no_grad():
         for home, (_, values) in zip(homes, layers, strict=True):
             _fill(home, values)
-    return FILE.loaded(network.eval().requires_grad_(False), CARD)
+    return FILE.loaded(network, CARD)
 
 
 def _fill(home: nn.Module, values: Tensor) -> None:

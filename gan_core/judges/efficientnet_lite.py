@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gan_core.batching import in_chunks
 from gan_core.checkpoints.files import Card, Loaded
 from gan_core.checkpoints.packaged import Packaged
+from gan_core.device import place
 from gan_core.judges.extractors import EXTRACTORS, Extractor
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.perceptual import PerceptualLoss
@@ -139,7 +140,7 @@ def load_efficientnet() -> Loaded[EfficientNetLite]:
     path = FILE.path()
     network = EfficientNetLite()
     load_state(network, torch.load(path, map_location="cpu", weights_only=True), path)
-    return FILE.loaded(network.eval().requires_grad_(False), CARD)
+    return FILE.loaded(network, CARD)
 
 
 def load_distance() -> Loaded[PerceptualLoss]:
@@ -150,4 +151,4 @@ def load_distance() -> Loaded[PerceptualLoss]:
     trunk = load_efficientnet()
     channels = trunk.model.channels
     weights = [torch.full((c,), 1 / len(channels)) for c in channels]
-    return trunk.with_model(PerceptualLoss(NAME, trunk.model, weights, True))
+    return trunk.with_model(place(PerceptualLoss(NAME, trunk.model, weights, True)))

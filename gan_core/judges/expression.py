@@ -100,7 +100,7 @@ def load_expression() -> Loaded[MiniXception]:
         file["model_weights"].visititems(lambda name, item: stored.update(_array(name, item)))
     network = MiniXception()
     load_state(network, _as_torch(stored), path)
-    return FILE.loaded(network.eval().requires_grad_(False), CARD)
+    return FILE.loaded(network, CARD)
 
 
 def _array(name: str, item: Any) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gan_core.batching import in_chunks
 from gan_core.checkpoints.files import Loaded
+from gan_core.device import place_array
 from gan_core.judges.extractors import EXTRACTORS, Extractor
 from gan_core.judges.networks import NETWORKS, load_network
 from gan_core.params import ModelPaths
@@ -218,7 +219,7 @@ def legacy_input(images: Tensor, size: int = SIZE) -> Tensor:
 def clean_input(images: Tensor, size: int = SIZE) -> Tensor:
     """Images in [-1, 1] as clean-fid gives them to the network: Pillow's bicubic with antialias, channel by channel."""
     resized = np.stack([clean_resize(pixels, size) for pixels in to_uint8(images)])
-    return (torch.from_numpy(resized).permute(0, 3, 1, 2) - 128) / 128
+    return (place_array(resized).permute(0, 3, 1, 2) - 128) / 128
 
 
 def clean_resize(pixels: np.ndarray, size: int = SIZE) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Loaded, read_card
+from gan_core.device import place
 from gan_core.errors import CheckpointError
 from gan_core.judges.networks import load_network
 from gan_core.judges.trunks import IMPORTED, load_trunk
@@ -80,10 +81,10 @@ def load_perceptual(path: str | Path) -> Loaded[PerceptualLoss]:
         toy = load_network(path, "perceptual")
         channels: tuple[int, ...] = toy.model.channels  # type: ignore[assignment]
         weights = [torch.full((c,), 1 / len(channels)) for c in channels]
-        return toy.with_model(PerceptualLoss("lpips_toy", toy.model, weights, False))
+        return toy.with_model(place(PerceptualLoss("lpips_toy", toy.model, weights, False)))
     published = load_trunk(path)
     name = published.card.name.removeprefix(IMPORTED)
-    return published.with_model(PerceptualLoss(f"lpips_{name}", published.model, linear_weights(name), True))
+    return published.with_model(place(PerceptualLoss(f"lpips_{name}", published.model, linear_weights(name), True)))
 
 
 def linear_weights(trunk: str) -> list[Tensor]:

@@ -46,7 +46,7 @@ class Segmenter(nn.Module):
 def count_overlaps(found: Tensor, truth: Tensor) -> Tensor:
     """How many pixels have which pair of classes: ids ``[..., H, W]`` -> ``[found classes, true classes]`` float64."""
     pairs = found.long().flatten() * CLASSES + truth.long().flatten()
-    return torch.bincount(pairs, minlength=CLASSES**2).reshape(CLASSES, CLASSES).double()
+    return torch.bincount(pairs, minlength=CLASSES**2).reshape(CLASSES, CLASSES).cpu().double()
 
 
 def mean_iou(overlaps: Tensor) -> float:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from torch import Tensor
 
+from gan_core.device import fetch
 from gan_core.editing.planned import PlannedEdit
 from gan_core.judges.face_attributes import load_attributes
 from gan_core.judges.pictures import Pictures
@@ -89,9 +90,9 @@ class AttributeChange(RowMetric):
     def score(self, pictures: Pictures) -> Columns:
         columns: Columns = {}
         if self.setting.edits:
-            before = self.extractor.values(pictures, TUNED if self.setting.tuned else ENCODED).numpy()
+            before = fetch(self.extractor.values(pictures, TUNED if self.setting.tuned else ENCODED))
         for edit in self.setting.edits:
-            shares = range_shares(before, self.extractor.values(pictures, edit.column).numpy())
+            shares = range_shares(before, fetch(self.extractor.values(pictures, edit.column)))
             names = self.extractor.names
             wanted = names.index(edit.target) if edit.target in names else None
             if wanted is not None:

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gan_core.device import fetch
 from gan_core.judges.extractors import EXTRACTORS
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
@@ -69,7 +70,7 @@ class FrechetInceptionDistance(Metric):
 
     def update(self, states: States, pictures: Pictures, columns: Columns) -> None:
         for picture in (ALIGNED, *self.setting.pictures):
-            batch, name = gather(self.extractor.of(pictures, picture).numpy()), f"{self.extractor.name}/{picture}"
+            batch, name = gather(fetch(self.extractor.of(pictures, picture))), f"{self.extractor.name}/{picture}"
             states[name] = self.merge(states[name], batch) if name in states else batch
 
     @classmethod

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import in_chunks
+from gan_core.device import fetch, widest
 from gan_core.judges.faces import FaceEmbedder, warp_faces
 from gan_core.judges.networks import load_network
 from gan_core.judges.pictures import Pictures
@@ -17,7 +18,7 @@ TOY = "identity"
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
     """Cosine ``[B]`` of embeddings ``[B, D]`` of any length; 0 for a zero vector."""
-    return torch.nn.functional.cosine_similarity(x.double(), y.double(), dim=1)
+    return torch.nn.functional.cosine_similarity(widest(x), widest(y), dim=1)
 
 
 @METRICS.register("identity")
@@ -52,7 +53,7 @@ class IdentitySimilarity(RowMetric):
     @torch.no_grad()
     def score(self, pictures: Pictures) -> Columns:
         source = self._embed(pictures, ALIGNED)
-        scores = (cosine(source, self._embed(pictures, p)).numpy() for p in self.setting.pictures)
+        scores = (fetch(cosine(source, self._embed(pictures, p))) for p in self.setting.pictures)
         return dict(zip(self.columns, scores, strict=True))
 
     def _embed(self, pictures: Pictures, picture: str) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import torch
 
 from gan_core.batching import in_chunks
+from gan_core.device import fetch
 from gan_core.judges.perceptual import load_perceptual
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
@@ -36,5 +37,5 @@ class PerceptualDistance(RowMetric):
     @torch.no_grad()
     def score(self, pictures: Pictures) -> Columns:
         pairs = (torch.stack([pictures[p], pictures[ALIGNED]], 1) for p in self.setting.inversions)
-        scores = (in_chunks(lambda pair: self.distance(*pair.unbind(1)), pair).numpy() for pair in pairs)
+        scores = (fetch(in_chunks(lambda pair: self.distance(*pair.unbind(1)), pair)) for pair in pairs)
         return dict(zip(self.columns, scores, strict=True))

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import in_chunks
+from gan_core.device import fetch
 from gan_core.editing.planned import PlannedEdit
 from gan_core.judges.dlib_resnet import CARD, SAME_PERSON
 from gan_core.judges.efficientnet_lite import load_distance
 from gan_core.judges.photographs import ATTRIBUTES, JUDGES, PhotoAttributes
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
-from gan_core.metrics.attributes import AttributeChange, AttributeReader
+from gan_core.metrics.attributes import AttributeChange, AttributeReader, range_shares
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric, ScoreName, Setting
 from gan_core.metrics.frechet import FrechetInceptionDistance
 
@@ -68,7 +69,7 @@ class IdentityDistance(RowMetric):
         return columns
 
     def _embed(self, images: Tensor) -> np.ndarray:
-        return in_chunks(self._loaded.model, images).cpu().double().numpy()
+        return fetch(in_chunks(self._loaded.model, images)).astype(np.float64)
 
 
 @METRICS.register("perceptual")
@@ -94,7 +95,7 @@ class ImagenetDistance(RowMetric):
     @torch.no_grad()
     def score(self, pictures: Pictures) -> Columns:
         pairs = (torch.stack([pictures[p], pictures[ALIGNED]], 1) for p in self.setting.inversions)
-        scores = (in_chunks(lambda pair: self._loaded.model(*pair.unbind(1)), pair).cpu().numpy() for pair in pairs)
+        scores = (fetch(in_chunks(lambda pair: self._loaded.model(*pair.unbind(1)), pair)) for pair in pairs)
         return dict(zip(self.columns, scores, strict=True))
 
 
@@ -140,9 +141,9 @@ class PhotoAttributeChange(AttributeChange):
         return drifts + super().columns
 
     def score(self, pictures: Pictures) -> Columns:
-        before, columns = self.extractor.values(pictures, ALIGNED), Columns()
+        before, columns = fetch(self.extractor.values(pictures, ALIGNED)), Columns()
         for picture in self.setting.inversions:
-            shares = (self.extractor.values(pictures, picture) - before).abs().cpu().double().numpy() / 2
+            shares = np.abs(range_shares(before, fetch(self.extractor.values(pictures, picture))))
             for index, name in enumerate(self.extractor.names):
                 columns[self._column(f"{name}{DRIFT}", picture)] = shares[:, index]
         return columns | super().score(pictures)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_core.device import fetch, widest
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric
@@ -12,8 +13,8 @@ PSNR_CEILING = 100.0
 
 
 def mse(x: Tensor, y: Tensor) -> Tensor:
-    """Mean squared difference ``[B]`` (float64) of images ``[B, C, H, W]`` in [-1, 1]; between 0 and 4."""
-    return (x.double() - y.double()).square().flatten(1).mean(1)
+    """Mean squared difference ``[B]`` of images ``[B, C, H, W]`` in [-1, 1], between 0 and 4; float64 on the CPU."""
+    return (widest(x) - widest(y)).square().flatten(1).mean(1)
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
@@ -50,7 +51,7 @@ class MeanSquaredError(PixelMetric):
     )
 
     def difference(self, x: Tensor, y: Tensor) -> np.ndarray:
-        return mse(x, y).numpy()
+        return fetch(mse(x, y))
 
 
 @METRICS.register("psnr")
@@ -63,4 +64,4 @@ class PeakSignalToNoise(PixelMetric):
     )
 
     def difference(self, x: Tensor, y: Tensor) -> np.ndarray:
-        return psnr(x, y).numpy()
+        return fetch(psnr(x, y))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from gan_core.batching import LARGE
+from gan_core.device import LARGE, fetch, place_array
 from gan_core.editing.planned import PlannedEdit
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
@@ -99,9 +99,9 @@ def describe(images: np.ndarray, rng: np.random.RandomState, chunk: int = CHUNK)
         block = images[start : start + chunk]
         places = [draw_places(len(block), n, PATCHES_PER_IMAGE, rng) for n in sides]
         for i in range(0, len(block), few):
-            part = torch.from_numpy(block[i : i + few].astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+            part = place_array(block[i : i + few].astype(np.float32)).permute(0, 3, 1, 2).contiguous()
             for level, at in zip(laplacian_pyramid(part), places, strict=True):
-                gathered.setdefault(level.shape[-1], []).append(cut_patches(level.numpy(), at[:, i : i + few]))
+                gathered.setdefault(level.shape[-1], []).append(cut_patches(fetch(level), at[:, i : i + few]))
     return {resolution: normalise(np.concatenate(patches)) for resolution, patches in gathered.items()}
 
 
@@ -183,7 +183,7 @@ class SlicedWasserstein(Metric):
 
 
 def _smooth(images: Tensor, gain: float) -> Tensor:
-    row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device) / 16
     kernel = (gain * torch.outer(row, row)).expand(images.shape[1], 1, 5, 5)
     return conv2d(pad(images, (2, 2, 2, 2), mode="reflect"), kernel, groups=images.shape[1])
 

@@ -4,10 +4,13 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
+from PIL.Image import Image
 
-from gan_core.judges.extractors import EXTRACTORS
+from gan_core.device import compute_on, fetch
+from gan_core.judges.extractors import EXTRACTORS, Extractor
 from gan_core.metrics.base import ALIGNED, ENCODED
 from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, sliced_of
 from gan_core.metrics.statistics import merge_all
@@ -28,6 +31,7 @@ SLICED = "swd/mean/encoded"
 MAX_ROWS = 2048
 TIMED_ROWS, TIMES = 16, 9
 MAX_PIXELS = 1 << 24
+BATCH = 64
 
 
 def gather(run: Run) -> dict[str, Measured]:
@@ -49,7 +53,8 @@ def time_encoder(run: Run, rows: int = TIMED_ROWS, times: int = TIMES) -> Measur
     speeds = []
     for _ in range(times + 1):
         begin = time.perf_counter()
-        stage.process(batch)
+        with compute_on(stage.compute):
+            stage.process(batch)
         speeds.append(len(batch) / (time.perf_counter() - begin))
     sample = np.array(speeds[1:])
     middle = bootstrap_error(lambda weights: float(np.median(np.repeat(sample, weights))), len(sample))
@@ -95,18 +100,21 @@ def _noise_of(run: Run, name: str) -> float:
 
 def _features(run: Run, extractor: str, stage: str, column: str) -> np.ndarray:
     """Features ``[N, D]`` of one picture of the rows that were measured, at most ``MAX_ROWS``."""
-    network = EXTRACTORS.get(extractor)(run.params.models)
     wanted = {row["key"] for row in _fine_rows(run, "measure", ["key", "status"], MAX_ROWS)}
-    parts, images = [], []
+    with compute_on(run.params.run.device):
+        network = EXTRACTORS.get(extractor)(run.params.models)
+        return np.concatenate(list(_parts(network, _pictures(run, stage, column, wanted))))
+
+
+def _pictures(run: Run, stage: str, column: str, wanted: set[str]) -> Iterator[Image]:
     for row in _fine_rows(run, stage, ["key", "status", column]):
         if row["key"] in wanted:
-            images.append(decode_image(row[column]["bytes"], MAX_PIXELS))
-        if len(images) == 64:
-            parts.append(network.features(to_tensor(images)).numpy())
-            images = []
-    if images:
-        parts.append(network.features(to_tensor(images)).numpy())
-    return np.concatenate(parts)
+            yield decode_image(row[column]["bytes"], MAX_PIXELS)
+
+
+def _parts(network: Extractor, images: Iterator[Image]) -> Iterator[np.ndarray]:
+    while part := list(islice(images, BATCH)):
+        yield fetch(network.features(to_tensor(part)))
 
 
 def _fine_rows(run: Run, stage: str, columns: list[str], most: int | None = None) -> Iterator[Row]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gan_core.device import place
 from gan_core.generators.base import Generator
 from gan_core.judges.moves import direction_with_room
 from gan_core.judges.scorers import Scored, Scorers
@@ -100,8 +101,8 @@ def round_trip(paths: SemanticPaths, codes: Tensor, longest: float) -> dict[str,
     and second-then-first, both in the frame's units.
     """
     stream = torch.Generator().manual_seed(0)
-    first, second = (torch.randint(paths.model.count, (len(codes),), generator=stream) for _ in range(2))
-    one, two = (longest * (2 * torch.rand(len(codes), generator=stream) - 1) for _ in range(2))
+    first, second = (place(torch.randint(paths.model.count, (len(codes),), generator=stream)) for _ in range(2))
+    one, two = (longest * (2 * place(torch.rand(len(codes), generator=stream)) - 1) for _ in range(2))
     start, move = paths.frame.coordinates(codes), paths.model.move
     forward, backward = move(move(start, first, one), second, two), move(move(start, second, two), first, one)
     return {

@@ -12,6 +12,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from gan_core.device import place
 from gan_core.generators.base import Generator
 from gan_core.judges.moves import direction_with_room, merit, score_move, search_length
 from gan_core.judges.scorers import Scored, Scorers, render_and_score
@@ -71,14 +72,14 @@ def rank_paths(
     codes = sample_codes(generator, paths.space, n, torch.Generator().manual_seed(seed))
     start = score_codes(paths, generator, codes, scorers)
     slopes, identities = [], []
-    places = torch.tensor(PLACES)
+    places = place(torch.tensor(PLACES))
     for path in range(paths.model.count):
         seen = [_walked(paths, generator, codes, path, place * longest, scorers) for place in PLACES]
         change = torch.stack([faces.attributes - start.attributes for faces in seen])
         slopes.append(_slope(change, places).mean(0))
         lost = torch.stack([1 - (faces.identity * start.identity).sum(1) for faces in seen])
         identities.append(_slope(lost[:, :, None], places.abs()).mean().abs())
-    return Ranking(scorers.names, torch.stack(slopes), torch.stack(identities))
+    return Ranking(scorers.names, torch.stack(slopes).cpu(), torch.stack(identities).cpu())
 
 
 @torch.no_grad()
@@ -99,7 +100,7 @@ def name_path(
     signs = direction_with_room(start, column)
 
     def score_at(length: float) -> dict[str, float]:
-        which = torch.full((len(codes),), path)
+        which = torch.full((len(codes),), path, device=codes.device)
         moved = paths.move(codes, which, sign * signs * length)
         return score_move(start, score_codes(paths, generator, moved, scorers), column, signs)
 
@@ -146,7 +147,8 @@ def assign(wanted: Sequence[str], tried: Mapping[tuple[str, int], NamedPath], mo
 def _walked(
     paths: SemanticPaths, generator: Generator, codes: Tensor, path: int, amount: float, scorers: Scorers
 ) -> Scored:
-    which, amounts = torch.full((len(codes),), path), torch.full((len(codes),), amount)
+    which = torch.full((len(codes),), path, device=codes.device)
+    amounts = codes.new_full((len(codes),), amount)
     return score_codes(paths, generator, paths.move(codes, which, amounts), scorers)
 
 

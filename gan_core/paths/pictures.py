@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gan_core.device import place
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.editing.stylespace import move_styles
@@ -52,7 +53,7 @@ def strip_of(
 
     ``draw`` maps ``w_plus [rows, n_latent, w_dim]`` and a strength to images. The images of a row are consecutive.
     """
-    z = torch.randn(rows, generator.z_dim, generator=torch.Generator().manual_seed(seed))
+    z = place(torch.randn(rows, generator.z_dim, generator=torch.Generator().manual_seed(seed)))
     w_plus = generator.broadcast(generator.mapping(z))
     columns = [draw(w_plus, t) for t in torch.linspace(*ends, COLUMNS).tolist()]
     return torch.stack(columns, 1).flatten(0, 1)

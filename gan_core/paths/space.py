@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from gan_core.device import place
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
 
@@ -31,7 +32,7 @@ class Frame(nn.Module):
 
         Raises ``ParamsError`` if the codes vary in fewer directions.
         """
-        centred = (codes - codes.mean(0)).double()
+        centred = (codes - codes.mean(0)).cpu().double()
         _, spread, axes = torch.linalg.svd(centred, full_matrices=False)
         if rank > len(spread) or spread[rank - 1] < 1e-6 * spread[0]:
             raise ParamsError(
@@ -67,15 +68,15 @@ def code_width(generator: Generator, space: str) -> int:
 @torch.no_grad()
 def sample_codes(generator: Generator, space: str, n: int, stream: torch.Generator) -> Tensor:
     """Sample codes ``[n, width]``; a code of ``w_plus`` switches between two ``w`` at a random layer."""
-    z = torch.randn(n, generator.z_dim, generator=stream)
+    z = place(torch.randn(n, generator.z_dim, generator=stream))
     if space == "z":
         return z
     w = generator.mapping(z)
     if space == "w":
         return w
-    other = generator.mapping(torch.randn(n, generator.z_dim, generator=stream))
+    other = generator.mapping(place(torch.randn(n, generator.z_dim, generator=stream)))
     crossover = torch.randint(1, generator.n_latent + 1, (n, 1, 1), generator=stream)
-    upper = torch.arange(generator.n_latent)[None, :, None] >= crossover
+    upper = place(torch.arange(generator.n_latent)[None, :, None] >= crossover)
     return torch.where(upper, other[:, None], w[:, None]).flatten(1)
 
 

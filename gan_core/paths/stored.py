@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, save_checkpoint
+from gan_core.device import place
 from gan_core.errors import CheckpointError, ParamsError, near_matches
 from gan_core.generators.base import Generator
 from gan_core.loading import load_state
@@ -52,7 +53,7 @@ class SemanticPaths(nn.Module):
         for unknown names and for strengths outside of the measured range.
         """
         before = after = self.frame.coordinates(codes)
-        amounts = torch.zeros(len(codes), self.model.count, dtype=codes.dtype)
+        amounts = codes.new_zeros(len(codes), self.model.count)
         for name, strength in strengths.items():
             amounts[:, self.find(name, strength).path] += self.named[name].unit * torch.as_tensor(strength)
             if not self.model.commutes:
@@ -123,7 +124,7 @@ def load_paths(path: str | Path, generator: Loaded[Generator] | None = None) -> 
     paths = SemanticPaths(PATHS.get(card.name)(**card.arguments), Frame(width, rank), card.space, card.generator_sha256)
     load_state(paths, tensors, path)
     paths.named = {name: _named(values) for name, values in card.extra.get("named", {}).items()}
-    return stored.with_model(paths.eval().requires_grad_(False))
+    return stored.with_model(place(paths.eval().requires_grad_(False)))
 
 
 def _named(values: dict[str, Any]) -> NamedPath:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from gan_core.compose.base import SCORES, check_composer, entry_name
+from gan_core.device import on_host
 from gan_core.loading import load_generator
 from gan_core.pages.page import Page
 from gan_core.params import Params
@@ -33,7 +34,8 @@ class ComposeRecipe(Recipe):
     def plan(self, params: Params, source: str, output: str) -> Plan:
         """Check networks and sources, and expand the plan; its shards are written when the run begins."""
         models, chosen = params.models, params.compose
-        sources = open_sources(source, check_composer(load_generator(models.generator)), chosen.psi)
+        with on_host():  # codes are drawn once, and their bytes are the same whatever draws pictures from them
+            sources = open_sources(source, check_composer(load_generator(models.generator)), chosen.psi)
         planned = plan_groups(chosen.plan, sources)
         size = chosen.rows_per_shard
         shards = {shard_name(i // size): planned[i : i + size] for i in range(0, len(planned), size)}

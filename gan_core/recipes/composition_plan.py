@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_core.compose.base import OPERATIONS, check_number, entry_name
+from gan_core.device import fetch
 from gan_core.errors import ParamsError
 from gan_core.params import CompositionSpec
 from gan_core.recipes.composition_sources import Sources
@@ -113,4 +114,4 @@ def _row(planned: Planned, plan: Sequence[CompositionSpec], sources: Sources, co
         row["boxes"] = sources.boxes(column).get(first)
         if not row["boxes"]:
             return row | {"status": "bad_source", "reason": f"{first} has no boxes in the column {column}"}
-    return row | {"codes": torch.stack([codes[key] for key in planned.sources]).numpy().astype("<f4").tobytes()}
+    return row | {"codes": fetch(torch.stack([codes[key] for key in planned.sources])).astype("<f4").tobytes()}

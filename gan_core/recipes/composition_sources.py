@@ -59,6 +59,7 @@ class Seeds(Sources):
 
     def _latent(self, seed: int) -> Tensor:
         z = torch.randn(1, self.generator.z_dim, generator=torch.Generator().manual_seed(seed))
+        z = z.to(self.generator.latent_avg.device)
         w = self.generator.truncate(self.generator.mapping(z), self.psi)
         return self.generator.broadcast(w)[0].contiguous()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from gan_core.device import compute_on
 from gan_core.errors import DataError
 from gan_core.rows import Progress, Rejected, Row
 from gan_core.runs.stage import Stage
@@ -109,6 +110,7 @@ def _make(stage: Stage, inputs: dict[str, str], target: str, draft: Receipt, cou
             "flags": dict(sorted(writer.flags.items())),
             "statistics_sha256": write_statistics(target, stage.statistics()),
             "seconds": round(time.perf_counter() - begin, 3),
+            "device": stage.compute.kind,
         }
     )
     write_receipt(target, receipt)
@@ -191,7 +193,8 @@ def _process(stage: Stage, rows: Sequence[Row]) -> list[Row | Rejected]:
 
 def _attempt(stage: Stage, batch: Sequence[Row]) -> list[Row | Rejected] | Rejected:
     try:
-        results = stage.process(batch)
+        with compute_on(stage.compute):
+            results = stage.process(batch)
     except ImageError as error:
         return Rejected(error.status, error.reason)
     except (MemoryError, RuntimeError) as error:

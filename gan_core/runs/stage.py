@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
 
+from gan_core.device import Compute, compute_on, computing
 from gan_core.meaning import Meaning
 from gan_core.params import Params
 from gan_core.registry import Registry
@@ -26,7 +27,8 @@ class Stage(ABC):
     other results than before: shards made by the old code are then redone. ``source`` is the URL of the imported
     dataset, needed where ``inputs`` has ``"source"``. ``meanings`` says how pages show float columns that are scores of
     this stage's own, and totals that are named after them. A stage that takes long may call ``finished`` with the
-    number of rows that it has just done; rows not reported by it are counted when their batch is written.
+    number of rows that it has just done; rows not reported by it are counted when their batch is written. ``compute``
+    says where the stage was built: its networks are there, and ``process`` is called in that context.
     """
 
     name: ClassVar[str]
@@ -37,6 +39,12 @@ class Stage(ABC):
     fields: Sequence[pa.Field]
     batch_size: int
     finished: Progress = staticmethod(_silent)
+    compute: Compute
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        stage = super().__new__(cls)
+        stage.compute = computing()
+        return stage
 
     @classmethod
     def build(cls, params: Params, source: str) -> "Stage":
@@ -71,5 +79,6 @@ STAGES: Registry[type[Stage]] = Registry("stage", "gan_core.stages", Stage)
 
 
 def build_stage(name: str, params: Params, source: str) -> Stage:
-    """Build one stage of a run over ``source``; raises ``UserError`` for what can't be used."""
-    return STAGES.get(name).build(params, source)
+    """Build one stage of a run over ``source``, on ``run.device``; raises ``UserError`` for what can't be used."""
+    with compute_on(params.run.device):
+        return STAGES.get(name).build(params, source)

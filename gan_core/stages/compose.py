@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gan_core.batching import one_thread
 from gan_core.compose.base import OPERATIONS, SCORES, Operation, check_composer, entry_name
+from gan_core.device import place_array
 from gan_core.errors import UserError
 from gan_core.loading import load_generator
 from gan_core.meaning import Meaning
@@ -83,7 +84,7 @@ class ComposeStage(Stage):
     def _compose(self, row: Row, pairs: list[Pair]) -> Row | Rejected:
         generator, operation = self.generator, self.operations[row["entry"]].with_boxes(row["boxes"])
         codes = np.frombuffer(row["codes"], "<f4").reshape(-1, generator.n_latent, generator.w_dim)
-        w_plus = torch.from_numpy(codes.copy())
+        w_plus = place_array(codes.copy())
         if not w_plus.isfinite().all():
             return Rejected("bad_composition", "a source's latent has NaN or infinity")
         try:

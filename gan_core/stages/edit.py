@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import chunk_size, in_chunks
+from gan_core.device import place_array
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditKind, EditSetting, ImageEdit, LatentEdit, LatentsOf, no_references
 from gan_core.edits.plan import plan_edits
@@ -83,7 +84,7 @@ class EditStage(Stage):
         return kinds
 
     def _render(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        w_plus = torch.from_numpy(np.stack([row["latent"] for row in rows]))
+        w_plus = place_array(np.stack([row["latent"] for row in rows]))
         edited = [
             kind.edit(w_plus, rows, picture) if isinstance(kind, LatentEdit) else w_plus
             for picture, kind in zip(self.plan, self.kinds, strict=True)
@@ -114,8 +115,9 @@ class EditStage(Stage):
         return self._columns(row["key"], [images[i] for i in range(len(self.plan))])
 
     def _columns(self, key: str, images: Sequence[Tensor]) -> Row | Rejected:
-        for edit, image in zip(self.plan, images, strict=True):
-            if not image.isfinite().all():
+        finite = torch.stack([image.isfinite().all() for image in images]).tolist()
+        for edit, fine in zip(self.plan, finite, strict=True):
+            if not fine:
                 return Rejected("bad_edit", f"{edit.column} gives an image with NaN or infinity")
         pixels = [to_uint8(image[None])[0] for image in images]
         return {e.column: image_value(encode_png(p), f"{key}.png") for e, p in zip(self.plan, pixels, strict=True)}

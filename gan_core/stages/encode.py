@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from gan_core.batching import chunk_size, in_chunks, one_thread
+from gan_core.device import fetch
 from gan_core.encoders.fast import prepare_fast
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import EncodeParams, ModelPaths, Params
@@ -65,13 +67,13 @@ class EncodeStage(Stage):
         with one_thread():
             latents = in_chunks(self.encoder.encode, images)
             drawn = in_chunks(self.generator.synthesis, latents, chunk_size(self.generator.size))
-        return [self._columns(*row) for row in zip(rows, latents, drawn, strict=True)]
+            latents = torch.where(drawn.isfinite().flatten(1).all(1)[:, None, None], latents, torch.nan)
+        return [self._columns(*row) for row in zip(rows, fetch(latents), to_uint8(drawn), strict=True)]
 
-    def _columns(self, row: Row, latent: Tensor, image: Tensor) -> Row | Rejected:
-        if not (latent.isfinite().all() and image.isfinite().all()):
+    def _columns(self, row: Row, latent: np.ndarray, pixels: np.ndarray) -> Row | Rejected:
+        if not np.isfinite(latent).all():
             return Rejected("bad_latent", "the encoder gave NaN or infinity for this image")
-        png = encode_png(to_uint8(image[None])[0])
-        return {"latent": latent.numpy(), "reconstruction": image_value(png, f"{row['key']}.png")}
+        return {"latent": latent, "reconstruction": image_value(encode_png(pixels), f"{row['key']}.png")}
 
 
 def aligned_images(rows: Sequence[Row]) -> Tensor:

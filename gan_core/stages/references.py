@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_core.device import place_array
 from gan_core.errors import ParamsError, near_matches
 from gan_core.rows import Rejected, Row, composed
 from gan_core.runs.stage import Stage
@@ -59,7 +60,7 @@ class SourceLatents:
                 raise ParamsError(
                     f"edits: the row {row['key']!r} can't be referred to: {row['status']}, {row['reason']}"
                 )
-            self._known[key] = torch.from_numpy(np.array(row["latent"], dtype=np.float32))
+            self._known[key] = place_array(np.array(row["latent"], dtype=np.float32))
 
 
 def _advance(stage: Stage, row: Row) -> Row:

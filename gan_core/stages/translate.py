@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.batching import chunk_size, in_chunks, one_thread
+from gan_core.device import fetch, on_host, place
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, LatentsOf, no_references
 from gan_core.edits.plan import plan_edits
 from gan_core.errors import CheckpointError, ParamsError
@@ -104,7 +105,8 @@ class TranslateStage(Stage):
     @torch.no_grad()
     def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         """Translate all rows; their number and order change no result."""
-        read = [self._read(row) for row in rows]
+        with on_host():
+            read = [self._read(row) for row in rows]
         good = [(row, *found) for row, found in zip(rows, read, strict=True) if not isinstance(found, Rejected)]
         made = iter(self._translate(good) if good else [])
         return [found if isinstance(found, Rejected) else next(made) for found in read]
@@ -133,7 +135,7 @@ class TranslateStage(Stage):
 
     def _translate(self, good: Sequence[tuple[Row, EncoderInput, Tensor | None]]) -> list[Row | Rejected]:
         rows, seen, truth = zip(*good, strict=True)
-        inputs = torch.stack([one.tensor for one in seen])
+        inputs = place(torch.stack([one.tensor for one in seen]))
         with one_thread():
             latents = in_chunks(self.encoder.encode, inputs)
             finite = latents.isfinite().flatten(1).all(1)
@@ -141,7 +143,7 @@ class TranslateStage(Stage):
             mixed = [kind.edit(safe, rows, picture) for kind, picture in zip(self.kinds, self.plan, strict=True)]
             size = chunk_size(self.generator.size)
             output, *variants = (in_chunks(self.generator.synthesis, w, size).clamp(-1, 1) for w in (safe, *mixed))
-            known = None if any(one is None for one in truth) else torch.stack(list(truth))
+            known = None if any(one is None for one in truth) else place(torch.stack(list(truth)))
             small, *smaller = (F.adaptive_avg_pool2d(picture, self.side) for picture in (output, *variants))
             scores = self.scorer.score(Translated(seen, inputs, small, smaller, known))
         pictures = {INPUT: self.transform.show(inputs), OUTPUT: output} | {
@@ -157,7 +159,7 @@ class TranslateStage(Stage):
 
     def _columns(self, key: str, pictures: dict[str, Tensor], latent: Tensor, seen: EncoderInput) -> Row:
         cells = {n: image_value(encode_png(to_uint8(p[None])[0]), f"{key}.png") for n, p in pictures.items()}
-        return {**cells, LATENT: latent.numpy().astype(np.float32), FACTOR: seen.factor}
+        return {**cells, LATENT: fetch(latent).astype(np.float32), FACTOR: seen.factor}
 
     def _build(self, setting: EditSetting) -> list[LatentEdit]:
         kinds: list[LatentEdit] = []

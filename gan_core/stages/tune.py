@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import one_thread
+from gan_core.device import fetch, place_array
 from gan_core.errors import ParamsError
 from gan_core.inversion.delta import apply_delta, pack_delta, pack_full
 from gan_core.inversion.group import tune_group
@@ -105,7 +106,7 @@ class TuneStage(Stage):
     def _pivots(self, rows: Sequence[Row], targets: Tensor, seeds: Sequence[int]) -> Tensor:
         """The encoder's latents, or those that an optimisation after PTI's recipe finds, ``[B, n_latent, w_dim]``."""
         if self.params.pivot == "encoder":
-            return torch.from_numpy(np.stack([row["latent"] for row in rows]).astype(np.float32))
+            return place_array(np.stack([row["latent"] for row in rows]).astype(np.float32))
         recipe = replace(PTI, space=self.params.pivot, steps=self.params.pivot_steps, lr=self.params.pivot_lr)
         return project(self.generator, targets, self.loss, recipe, seeds)[0]
 
@@ -119,7 +120,7 @@ class TuneStage(Stage):
         png = image_value(encode_png(to_uint8(image)[0]), f"{row['key']}.png")
         columns: Row = {"tuned": png, "delta": delta} | _ending(row["key"], tuned)
         if self.params.pivot != "encoder":
-            columns["latent"] = pivot[0].numpy()
+            columns["latent"] = fetch(pivot[0])
         return self._edited(row | columns, columns) if self.edits else columns
 
     def _edited(self, row: Row, columns: Row) -> Row | Rejected:

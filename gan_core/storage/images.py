@@ -16,6 +16,7 @@ import torch
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from gan_core.device import fetch, place_array
 from gan_core.storage.rgb import to_rgb
 
 MAX_PIXELS = 64_000_000
@@ -94,9 +95,12 @@ def image_value(png: bytes, path: str) -> ImageCell:
 
 
 def to_tensor(images: Sequence[Image.Image | np.ndarray]) -> Tensor:
-    """Convert RGB images of one size, PIL or ``uint8 [H, W, 3]``, to ``[B, 3, H, W]`` float32 in [-1, 1]."""
+    """Convert RGB images of one size, PIL or ``uint8 [H, W, 3]``, to ``[B, 3, H, W]`` float32 in [-1, 1].
+
+    The tensor is on the device of this context (``gan_core.device``).
+    """
     stack = np.stack([np.asarray(image, dtype=np.uint8) for image in images])
-    return torch.from_numpy(stack).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
+    return place_array(stack).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -105,7 +109,7 @@ def to_uint8(images: Tensor) -> np.ndarray:
     This is the rounding of StyleGAN2-ADA. It restores exactly the pixels that were given to ``to_tensor``.
     """
     scaled = images.detach().float().mul(127.5).add(128).clamp(0, 255)
-    return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy())
+    return np.ascontiguousarray(fetch(scaled.permute(0, 2, 3, 1).to(torch.uint8)))
 
 
 def _open(data: bytes) -> Image.Image:

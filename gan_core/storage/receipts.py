@@ -24,7 +24,8 @@ class Receipt(BaseModel):
 
     ``key`` is the content key, ``input_keys`` has the sha256 of each input shard by stage, and ``identity`` is what the
     stage depends on. ``rows`` counts rows by status, and ``flags`` counts the flags of ``ok`` rows. ``why`` is the
-    reason for the work. ``reused`` (not stored) is true if the shard was already valid.
+    reason for the work. ``device`` is the kind of device that made the shard, not stored for the CPU, and no part of
+    the key. ``reused`` (not stored) is true if the shard was already valid.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +41,7 @@ class Receipt(BaseModel):
     code_version: str
     identity: dict[str, object]
     why: str = ""
+    device: str = "cpu"
     reused: bool = Field(default=False, exclude=True)
 
 
@@ -77,7 +79,8 @@ def content_key(stage: str, code: str, identity: Mapping[str, object], input_key
 
 def write_receipt(shard: str | Path, receipt: Receipt) -> None:
     """Write the receipt of a shard, which commits its data and statistics."""
-    write_bytes(receipt_path(shard), (receipt.model_dump_json(indent=1) + "\n").encode())
+    left_out = {"device"} if receipt.device == "cpu" else None
+    write_bytes(receipt_path(shard), (receipt.model_dump_json(indent=1, exclude=left_out) + "\n").encode())
 
 
 def valid_receipt(shard: str | Path, key: str | None = None) -> tuple[Receipt | None, str]:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.device import place
 from gan_core.errors import DataError
 from gan_core.judges.scorers import Scorers
 
@@ -45,7 +46,7 @@ def shape_moments(images: Tensor) -> Tensor:
     ink = (images.mean(1) + 1).clamp(0, 2) / 2
     total = ink.sum((1, 2)).clamp_min(1e-6)
     size = images.shape[-1]
-    places = (torch.arange(size) + 0.5) / size
+    places = (torch.arange(size, device=images.device) + 0.5) / size
     x, y = (ink.sum(1) @ places) / total, (ink.sum(2) @ places) / total
     dx, dy = places[None] - x[:, None], places[None] - y[:, None]
     xx = (ink.sum(1) * dx.square()).sum(1) / total
@@ -61,8 +62,8 @@ def digit_scorers(digits: Digits) -> Scorers:
     analysis of 8x8 pictures): the cosine of two is 1 for equal beliefs and 0 for beliefs that exclude each other.
     """
     moments = shape_moments(digits.images)
-    low, high = (torch.quantile(moments, q, dim=0) for q in (0.01, 0.99))
-    weight, bias = _discriminant(_small(digits.images), digits.labels)
+    low, high = (place(torch.quantile(moments, q, dim=0)) for q in (0.01, 0.99))
+    weight, bias = map(place, _discriminant(_small(digits.images), digits.labels))
 
     def identity(images: Tensor) -> Tensor:
         return torch.softmax(_small(images) @ weight + bias, 1).sqrt()

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gan_core.device import compute_on
 from gan_core.errors import ParamsError, near_matches
 from gan_core.params import Params
 from gan_core.sections import Section
@@ -41,7 +42,8 @@ class Training:
 
     def run(self, toy: ToyParams, params: Params, report: Report) -> None:
         """Train, or go on where it was stopped, and write the scores to ``data/metrics``."""
-        run_training(self.name, lambda folder: self.make(self.section(toy), params, folder, report))
+        with compute_on(params.run.device):
+            run_training(self.name, lambda folder: self.make(self.section(toy), params, folder, report))
 
 
 def make_directions(

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from gan_core.device import fetch, place_array
 from gan_core.editing.calibrate import calibrate
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.linear import condition, svm_direction
@@ -38,14 +38,15 @@ def fit_boundaries(
     faces = sample_faces(generator, params.samples, params.seed, scorers)
     held_out = min(CALIBRATION_FACES, params.samples // 4)
     few = faces.part(slice(held_out))
-    w, labels = faces.w_plus[held_out:, 0].double().numpy(), faces.attributes[held_out:].double().numpy()
+    w, labels = (fetch(t[held_out:]).astype(np.float64) for t in (faces.w_plus[:, 0], faces.attributes))
     normals = {name: svm_direction(w, labels[:, scorers.names.index(name)]) for name in {*attributes, *free_of}}
     longest = float(np.sqrt(((w - w.mean(0)) ** 2).sum(1).mean()))
     unit = f"{params.move:g} of the attribute's range"
     found = []
     for name in attributes:
         others = [normals[other] for other in free_of if other != name]
-        vector = torch.from_numpy(condition(normals[name], np.reshape(others, (-1, w.shape[1])))).float()
+        normal = condition(normals[name], np.reshape(others, (-1, w.shape[1])))
+        vector = place_array(normal.astype(np.float32))
         method = "svm" + (f" free of {', '.join(other for other in free_of if other != name)}" if others else "")
         draft = Direction(name, vector, sha256, unit=unit, method=method)
         found.append(calibrate(generator, few, draft, scorers, params.move, longest))

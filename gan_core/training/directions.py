@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_core.device import fetch, place, place_array
 from gan_core.editing.calibrate import calibrate
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.linear import FITS, Array
@@ -52,7 +53,7 @@ def train_directions(params: DirectionsParams, models: ModelPaths) -> list[Direc
 @torch.no_grad()
 def sample_faces(generator: Generator, n: int, seed: int, scorers: Scorers) -> Scored:
     """Draw ``n`` latents of the generator and score their pictures."""
-    z = torch.randn(n, generator.z_dim, generator=torch.Generator().manual_seed(seed))
+    z = place(torch.randn(n, generator.z_dim, generator=torch.Generator().manual_seed(seed)))
     return render_and_score(generator, generator.broadcast(generator.mapping(z)), scorers)
 
 
@@ -101,13 +102,13 @@ def fit_all(faces: Scored) -> dict[str, Tensor]:
 
     Identity enters as the leading principal components of the embeddings.
     """
-    w = faces.w_plus[:, 0].double().numpy()
-    attributes = faces.attributes.double().numpy()
-    with_identity = np.hstack([attributes, principal_components(faces.identity.double().numpy())])
+    w = fetch(faces.w_plus[:, 0]).astype(np.float64)
+    attributes = fetch(faces.attributes).astype(np.float64)
+    with_identity = np.hstack([attributes, principal_components(fetch(faces.identity).astype(np.float64))])
     found = {}
     for method, fit in FITS.items():
         for conditions, labels in (("", attributes), (" given identity", with_identity)):
-            found[method + conditions] = torch.from_numpy(fit(w, labels)[: attributes.shape[1]]).float()
+            found[method + conditions] = place_array(fit(w, labels)[: attributes.shape[1]].astype(np.float32))
     return found
 
 

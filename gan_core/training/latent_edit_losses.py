@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.device import place
 from gan_core.editing.latent_editor import LatentEditor
 from gan_core.generators.base import Generator
 from gan_core.judges.scorers import Scorers
@@ -62,4 +63,4 @@ class EditorLosses:
     def _batch(self, stream: torch.Generator) -> tuple[Tensor, Tensor]:
         rows = torch.randint(len(self.known.w_plus), (self.batch_size,), generator=stream)
         latents = self.editor.standardise(self.known.w_plus[rows])
-        return latents + JITTER * torch.randn(latents.shape, generator=stream), self.known.shares[rows]
+        return latents + JITTER * place(torch.randn(latents.shape, generator=stream)), self.known.shares[rows]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gan_core.device import place
 from gan_core.editing.label import move_to_label
 from gan_core.editing.latent_editor import LatentEditor
 from gan_core.generators.base import Generator
@@ -36,10 +37,10 @@ def label_latents(generator: Generator, scorers: Scorers, w_plus: Tensor) -> Lab
 def label_samples(generator: Generator, scorers: Scorers, n: int, seed: int) -> Labelled:
     """Draw latents, every second one mixed of two styles, and read their pictures."""
     stream = torch.Generator().manual_seed(seed)
-    w, other = (generator.mapping(torch.randn(n, generator.z_dim, generator=stream)) for _ in range(2))
+    w, other = (generator.mapping(place(torch.randn(n, generator.z_dim, generator=stream))) for _ in range(2))
     first = torch.randint(1, generator.n_latent, (n, 1), generator=stream)
     first[::2] = generator.n_latent
-    mixed = torch.arange(generator.n_latent) >= first
+    mixed = place(torch.arange(generator.n_latent) >= first)
     w_plus = torch.where(mixed[:, :, None], generator.broadcast(other), generator.broadcast(w))
     return label_latents(generator, scorers, w_plus)
 
@@ -69,7 +70,7 @@ def score_label(editor: LatentEditor, held_out: Labelled, name: str, target: boo
     w_plus = held_out.w_plus[(editor.logits(held_out.w_plus)[:, column] > 0) != target]
     if not len(w_plus):
         return 1.0
-    noise = torch.randn(w_plus.shape, generator=torch.Generator().manual_seed(0))
+    noise = place(torch.randn(w_plus.shape, generator=torch.Generator().manual_seed(0)))
     moved = move_to_label(lambda w: editor.logits(w)[:, column], w_plus, target, editor.length, noise)
     return ((editor.logits(moved)[:, column] > 0) == target).float().mean().item()
 

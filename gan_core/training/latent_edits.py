@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gan_core.device import place
 from gan_core.editing.latent_editor import LatentEditor, save_editor
 from gan_core.generators.base import Generator
 from gan_core.judges.scorers import Scorers, load_scorers
@@ -90,7 +91,7 @@ def build_editor(params: LatentEditsParams, generator: Generator, scorers: Score
     w = known.w_plus.flatten(0, 1)
     editor.mean.copy_(w.mean(0))
     editor.scale.copy_(w.std(0))
-    return editor
+    return place(editor)
 
 
 @torch.no_grad()

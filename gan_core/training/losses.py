@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.device import place
+
 
 def logistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Mean of ``softplus(-D(x)) + softplus(D(G(z)))`` (Goodfellow et al. 2014, in the logistic form)."""
@@ -30,7 +32,7 @@ def path_lengths(images: Tensor, w_plus: Tensor, noise: Tensor | None = None) ->
 
     ``noise`` has the shape of ``images`` and unit variance; the sum over layers is averaged as in the published code.
     """
-    noise = torch.randn_like(images) if noise is None else noise
+    noise = place(torch.randn_like(images, device="cpu")) if noise is None else noise
     scaled = noise / math.sqrt(images.shape[2] * images.shape[3])
     (gradient,) = torch.autograd.grad((images * scaled).sum(), w_plus, create_graph=True)
     return gradient.square().sum(2).mean(1).sqrt()

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.device import place
 from gan_core.generators.base import Generator
 from gan_core.loading import model_tensors
 from gan_core.paths.base import PATHS
@@ -64,12 +65,12 @@ class PathState(Resumable):
         if params.rank is not None:
             frame = Frame.principal(sample_codes(generator, params.space, FRAME_SAMPLES, stream), params.rank)
         model = PATHS.get(name)(**({"dim": len(frame.axes), "count": params.count} | params.models.get(name, {})))  # type: ignore[call-arg]
-        reconstructor = RECONSTRUCTORS.get(params.reconstructor)(model.count, size=params.reconstructor_size)
+        reconstructor = place(RECONSTRUCTORS.get(params.reconstructor)(model.count, size=params.reconstructor_size))
+        paths = place(SemanticPaths(model, frame, params.space, generator_sha256))
         groups = [
             {"params": [p for p in model.parameters() if p.requires_grad], "lr": params.path_lr},
             {"params": list(reconstructor.parameters()), "lr": params.lr},
         ]
-        paths = SemanticPaths(model, frame, params.space, generator_sha256)
         key = f"{name} {params.model_dump_json()} {fingerprint(model_tensors(generator))!r}"
         return cls(paths, reconstructor, torch.optim.Adam([g for g in groups if g["params"]]), key)
 
@@ -99,7 +100,8 @@ def draw_moves(paths: SemanticPaths, params: PathsParams, generator: Generator, 
     low, high = params.amounts
     lengths = low + (high - low) * torch.rand(len(codes), generator=stream)
     signs = 2 * torch.randint(2, (len(codes),), generator=stream) - 1
-    return Moves(codes, chosen, signs * lengths, torch.randn(len(codes), paths.model.dim, generator=stream))
+    probe = torch.randn(len(codes), paths.model.dim, generator=stream)
+    return Moves(codes, place(chosen), place(signs * lengths), place(probe))
 
 
 def train_step(state: PathState, params: PathsParams, generator: Generator, moves: Moves) -> dict[str, float]:
@@ -144,8 +146,8 @@ def strip(paths: SemanticPaths, generator: Generator, params: PathsParams) -> Te
     """One code walked along the first paths, a row each of ``STRIP_COLUMNS`` pictures from end to end."""
     stream = torch.Generator().manual_seed(params.seed)
     rows = min(STRIP_ROWS, paths.model.count)
-    amounts = torch.linspace(-params.amounts[1], params.amounts[1], STRIP_COLUMNS).repeat(rows)
-    which = torch.arange(rows).repeat_interleave(STRIP_COLUMNS)
+    amounts = place(torch.linspace(-params.amounts[1], params.amounts[1], STRIP_COLUMNS).repeat(rows))
+    which = place(torch.arange(rows).repeat_interleave(STRIP_COLUMNS))
     codes = sample_codes(generator, paths.space, 1, stream).expand(len(which), -1)
     training = paths.training
     moved = paths.eval().move(codes, which, amounts)

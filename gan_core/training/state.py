@@ -3,10 +3,12 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from gan_core.device import place
 
 
 class Resumable:
@@ -32,15 +34,16 @@ class Resumable:
                 part.train(training)
 
     def save(self, path: Path) -> None:
-        """Write atomically: a kill leaves the previous file."""
+        """Write atomically: a kill leaves the previous file, and any device can go on from it."""
         values = {name: getattr(self, name) for name in (*self.kept, "key")}
         temporary = path.with_suffix(".tmp")
-        torch.save({n: v.state_dict() if hasattr(v, "state_dict") else v for n, v in values.items()}, temporary)
+        kept = {n: v.state_dict() if hasattr(v, "state_dict") else v for n, v in values.items()}
+        torch.save(to_host(kept), temporary)
         os.replace(temporary, path)
 
     def load(self, path: Path) -> None:
         """Continue from a file written by ``save``, if there is one of the same ``key``."""
-        stored = torch.load(path, weights_only=True) if path.exists() else {}
+        stored = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {}
         if stored.get("key") != self.key:
             return
         for name in self.kept:
@@ -48,12 +51,22 @@ class Resumable:
             if hasattr(part, "load_state_dict"):
                 part.load_state_dict(stored[name])
             else:
-                setattr(self, name, stored[name])
+                value = stored[name]
+                setattr(self, name, place(value) if isinstance(value, Tensor) else value)
+
+
+def to_host(value: Any) -> Any:
+    """Return what is nested of tensors ``[...]`` and other values, the tensors on the CPU."""
+    if isinstance(value, Mapping):
+        return {name: to_host(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [to_host(item) for item in value]
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> float:
     """Return a number that other weights would not have: the sum of all magnitudes."""
-    return sum(value.double().abs().sum().item() for value in tensors.values())
+    return sum(value.cpu().double().abs().sum().item() for value in tensors.values())
 
 
 @torch.no_grad()

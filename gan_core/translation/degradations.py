@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from gan_core.device import fetch
 from gan_core.errors import ParamsError
 from gan_core.storage.images import to_tensor, to_uint8
 
@@ -58,7 +59,7 @@ def reduce_pixels(image: np.ndarray, factor: int) -> np.ndarray:
     """Reduce ``uint8 [H, W, 3]`` as the published code does: filter in [0, 1], clamp, truncate to 8 bits."""
     values = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     small = reduce_bicubic(values, factor).clamp(0, 1) * 255
-    return small[0].permute(1, 2, 0).to(torch.uint8).numpy()
+    return fetch(small[0].permute(1, 2, 0).to(torch.uint8))
 
 
 def degrade(images: Tensor, factor: int) -> Tensor:

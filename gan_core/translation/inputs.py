@@ -168,13 +168,13 @@ def draw_sketch(labels: Tensor) -> Tensor:
 
 def mirror_labels(labels: Tensor) -> Tensor:
     """Mirror label ids ``[..., S, S]`` and swap the left and the right eye."""
-    ids = torch.tensor([LABELS.index(MIRRORED.get(name, name)) for name in LABELS])
+    ids = torch.tensor([LABELS.index(MIRRORED.get(name, name)) for name in LABELS], device=labels.device)
     return ids[labels.flip(-1).long()].to(labels.dtype)
 
 
 def colour_labels(labels: Tensor, classes: int) -> Tensor:
     """Draw label ids ``[B, S, S]`` as images ``[B, 3, S, S]`` in [-1, 1] with a colour per class."""
-    hue = torch.arange(classes) / classes
+    hue = torch.arange(classes, device=labels.device) / classes
     palette = torch.stack([torch.cos(2 * torch.pi * (hue + shift / 3)) for shift in range(3)], 1)
     palette[0] = -0.9
     return palette[labels.long()].permute(0, 3, 1, 2).contiguous()

@@ -60,7 +60,7 @@ class Scorer:
             if SCORES[name].needs_truth and x.truth is None:
                 found[name] = [None] * len(x.seen)
             else:
-                found[name] = SCORES[name].compute(self, x).double().tolist()
+                found[name] = SCORES[name].compute(self, x).cpu().double().tolist()
         return found
 
     def lpips(self, x: Tensor, y: Tensor) -> Tensor:
@@ -129,7 +129,11 @@ def data_consistency(scorer: Scorer, x: Translated) -> Tensor:
 
 def hidden_error(scorer: Scorer, x: Translated, hidden: bool = True) -> Tensor:
     """Return the mean squared error ``[B]`` where the mask hides the image, or where it doesn't."""
-    masks = torch.stack([seen.hidden if seen.hidden is not None else torch.zeros(()) for seen in x.seen]).bool()
+    masks = (
+        torch.stack([seen.hidden if seen.hidden is not None else torch.zeros(()) for seen in x.seen])
+        .bool()
+        .to(x.output.device)
+    )
     inside = masks if hidden else ~masks
     error = (x.output - truth_of(x)).square().mean(1)
     return (error * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)

@@ -53,6 +53,8 @@ def test_good_input_would_go_on(project: Path, tiny_dataset: str) -> None:
         ("measure.metrics=[fids]", "did you mean 'fid'?"),
         ("tune.step=3", "unknown key tune.step; did you mean 'steps' or 'pivot_steps'?"),
         ("tune.steps=0", "tune.steps: "),
+        ("run.device=gpu", "run.device: unknown device 'gpu'"),
+        ("run.device=cuda:99", "run.device: there is no cuda:99, this process sees "),
         ("edits=[{direction: smiel, strengths: [1]}]", "did you mean 'smile'?"),
         ("edits=[{direction: smile, strengths: [1, 1]}]", "smile@+1"),
         ("models.generator=gone.safetensors", "no checkpoint at gone.safetensors: fetch it with `dvc pull"),

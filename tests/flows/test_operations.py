@@ -103,20 +103,21 @@ def test_a_reason_that_no_row_has_is_refused_with_the_ones_there_are(run: Run) -
 def test_doctor_finds_nothing_wrong_with_a_good_set_up(project: Path) -> None:
     models = load_params().models
     present = {name: path if Path(path).exists() else models.generator for name, path in models.model_dump().items()}
-    (project / "params.yaml").write_text(json.dumps({"models": present}))
+    (project / "params.yaml").write_text(json.dumps({"models": present, "run": {"device": "cpu"}}))
     assert [check for check in examine() if not check.fine] == []
+    assert {check.name: check.found for check in examine()}["run.device"].endswith("run.device is cpu")
 
 
 def test_doctor_says_how_to_mend_what_is_wrong(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoiled = project / "spoiled.safetensors"
     spoiled.write_bytes(b"not a checkpoint")
     models = load_params().models.model_dump() | {"encoder": str(spoiled), "identity": "gone.safetensors"}
-    (project / "params.yaml").write_text(json.dumps({"models": models}))
+    (project / "params.yaml").write_text(json.dumps({"models": models, "run": {"device": "cuda:99"}}))
     monkeypatch.setattr(doctor, "SMALLEST_DISK_GB", 1e9)
     monkeypatch.setitem(doctor.RANGES, "prefect", ("2", "3"))
     monkeypatch.setattr(servers, "find", lambda name: servers.Running(1, [], 9) if name == "mlflow" else None)
     wrong = {check.name: check for check in examine() if not check.fine}
-    assert wrong.keys() >= {"prefect", "disk", "mlflow", "models.encoder", "models.identity"}
+    assert wrong.keys() >= {"prefect", "disk", "mlflow", "run.device", "models.encoder", "models.identity"}
     assert wrong["prefect"].mend == "pip install -e . -c constraints.txt"
     assert wrong["models.identity"].mend == "dvc pull gone.safetensors"
     assert "does not answer" in wrong["mlflow"].found and "server stop mlflow" in wrong["mlflow"].mend

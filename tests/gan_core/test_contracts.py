@@ -3,6 +3,7 @@
 A new name needs one line in the table of its kind below: arguments that build a small instance.
 """
 
+import copy
 import io
 import json
 import zlib
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.checkpoints.files import Card, Loaded, save_checkpoint
+from gan_core.device import place
 from gan_core.edits.base import EDIT_KINDS
 from gan_core.edits.plan import plan_edits
 from gan_core.encoders.base import ENCODERS, Encoder
@@ -93,7 +95,7 @@ def small_judge(name: str) -> Loaded[Any]:
     classes = {"age-v1": 81, "gender-v1": 2}.get(name)
     model = (lambda images: images.mean((2, 3)).repeat(1, 27)[:, :classes].softmax(1)) if classes else None
     card = Card(kind="network", name=name, made_by="a test", licence="", source="")
-    return Loaded(model or small(NETWORKS, name), "0" * 64, card, "")
+    return Loaded(model or place(copy.deepcopy(small(NETWORKS, name))), "0" * 64, card, "")
 
 
 @cache
@@ -348,7 +350,7 @@ def pictures(setting: Setting, first: int, end: int) -> Pictures:
     rows = [
         torch.rand(len(names), 3, 64, 64, generator=torch.Generator().manual_seed(row)) for row in range(first, end)
     ]
-    images = dict(zip(names, (torch.stack(rows) * 2 - 1).unbind(1), strict=True))
+    images = dict(zip(names, place(torch.stack(rows) * 2 - 1).unbind(1), strict=True))
     return Pictures(images, [f"row-{row}" for row in range(first, end)])
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Card, save_checkpoint
+from gan_core.device import place
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
 from gan_core.generators.discriminator import Discriminator
@@ -76,7 +77,7 @@ class CelState(Resumable):
             torch.manual_seed(params.seed)
             discriminator = Discriminator(base.size, channels=params.discriminator_channels)
         for network in (generator, discriminator):
-            set_precision(network, params.precision)
+            set_precision(place(network), params.precision)
         free = [parameter for parameter in generator.parameters() if parameter.requires_grad]
         return cls(
             generator,
@@ -117,12 +118,12 @@ def train_cel(
 
     def step(stream: torch.Generator) -> dict[str, float]:
         rows = torch.randint(len(portraits), (params.batch_size,), generator=stream).numpy()
-        images = state.generator(paired_latents(gaussian[rows], base.z_dim, stream), noise="random")
+        images = state.generator(place(paired_latents(gaussian[rows], base.z_dim, stream)), noise="random")
         number = state.seen // params.batch_size
         rate = warm_cosine(number, course.steps, warmup=50)
         for optimiser, lr in ((state.optimiser, params.lr), (state.discriminator_optimiser, params.discriminator_lr)):
             set_rate(optimiser, lr * rate)
-        real, weight = portraits.images(rows), 1 + params.feature_weight * portraits.features(rows)
+        real, weight = place(portraits.images(rows)), 1 + params.feature_weight * place(portraits.features(rows))
         return _learn(state, params, images, real, weight, number)
 
     fit(state, course, step, report, lambda: (score(state.average), sample_grid(state.average)), state_path)

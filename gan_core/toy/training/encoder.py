@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
+from gan_core.device import place
 from gan_core.encoders.base import Encoder
 from gan_core.generators.base import Generator
 from gan_core.loading import model_tensors
@@ -108,7 +109,7 @@ def _play(
     if state.discriminator is not None and state.discriminator_optimiser is not None:
         with torch.no_grad():
             z = torch.randn(len(batch.images), networks.generator.z_dim, generator=stream)
-            real = networks.generator.mapping(z)
+            real = networks.generator.mapping(place(z))
         due = state.seen // params.batch_size % R1_EVERY == 0
         r1_weight = 0.5 * params.r1_gamma * R1_EVERY if due else 0.0
         loss = discriminator_loss(state.discriminator, real, _shown(state, inverted, stream), r1_weight)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from gan_core.device import place
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.encoders.e4e import LatentDiscriminator, LatentPool, stage_at
 from gan_core.generators.base import Generator
@@ -49,16 +50,16 @@ class EncoderState(Resumable):
     def create(cls, variant: str, params: TrainEncoderParams, generator: Generator) -> "EncoderState":
         """Build a fresh encoder for ``generator``; raises ``ParamsError`` for a ``network`` that can't be built."""
         torch.manual_seed(params.seed)
-        encoder = ENCODERS.get(variant).for_generator(generator, **params.network)
+        encoder = place(ENCODERS.get(variant).for_generator(generator, **params.network))
         encoder = encoder.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(encoder).eval().requires_grad_(False)
         key = f"{variant} {params.model_dump_json()} {fingerprint(model_tensors(generator))!r}"
         state = cls(encoder, average, build_optimiser(encoder, params), key)
         if params.losses.get("adversarial"):
-            state.discriminator = LatentDiscriminator(generator.w_dim)
+            state.discriminator = place(LatentDiscriminator(generator.w_dim))
             rate = params.discriminator_lr
             state.discriminator_optimiser = torch.optim.Adam(state.discriminator.parameters(), rate, (0.9, 0.99))
-            state.pool = LatentPool(params.latent_pool, generator.w_dim) if params.latent_pool else None
+            state.pool = place(LatentPool(params.latent_pool, generator.w_dim)) if params.latent_pool else None
         return state
 
     def averaged(self) -> tuple[nn.Module, nn.Module]:

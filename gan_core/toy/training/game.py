@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from gan_core.device import place
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.toy.params import TrainCelParams, TrainGeneratorParams
@@ -56,6 +57,6 @@ def take_step(optimiser: torch.optim.Optimizer, loss: Tensor, network: nn.Module
 
 def sample_grid(generator: StyleGAN2, count: int = 32) -> Tensor:
     """Images ``[count, 3, H, W]`` of a fixed set of latents, noise buffers constant."""
-    z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(1))
+    z = place(torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(1)))
     with torch.no_grad():
         return generator(z)

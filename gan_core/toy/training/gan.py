@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Card, save_checkpoint
+from gan_core.device import place
 from gan_core.generators.base import Generator
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
@@ -79,7 +80,7 @@ class GanState(Resumable):
     discriminator_optimiser: torch.optim.Adam
     key: str
     seen: int = 0
-    mean_length: Tensor = field(default_factory=lambda: torch.zeros(()))
+    mean_length: Tensor = field(default_factory=lambda: place(torch.zeros(())))
 
     @classmethod
     def create(cls, params: TrainGeneratorParams) -> "GanState":
@@ -89,7 +90,7 @@ class GanState(Resumable):
         _start_from_factors(generator)
         discriminator = Discriminator(params.size, channels=params.discriminator_channels)
         for network in (generator, discriminator):
-            set_precision(network, params.precision)
+            set_precision(place(network), params.precision)
         return cls(
             generator,
             copy.deepcopy(generator).eval().requires_grad_(False),
@@ -120,8 +121,9 @@ def train_generator(
 
     def step(stream: torch.Generator) -> dict[str, float]:
         rows = torch.randint(len(portraits), (params.batch_size,), generator=stream).numpy()
-        z = paired_latents(gaussian[rows], params.style_dim, stream)
-        pairs = Pairs(z, portraits.images(rows), 1 + params.feature_weight * portraits.features(rows))
+        z = place(paired_latents(gaussian[rows], params.style_dim, stream))
+        weight = 1 + params.feature_weight * portraits.features(rows)
+        pairs = Pairs(z, place(portraits.images(rows)), place(weight))
         _set_learning_rate(state, params)
         return _warm_up_step(state, pairs) if state.seen < params.paired_images else _game_step(state, params, pairs)
 
@@ -194,13 +196,13 @@ def _game_step(state: GanState, params: TrainGeneratorParams, pairs: Pairs) -> d
 
 def _mixed_codes(generator: StyleGAN2, batch: int) -> Tensor:
     """Codes ``w_plus`` of random latents, two of them mixed at a random layer."""
-    first, second = (generator.mapping(torch.randn(batch, generator.z_dim)) for _ in range(2))
+    first, second = (generator.mapping(place(torch.randn(batch, generator.z_dim))) for _ in range(2))
     return generator.mix(first, second, int(torch.randint(1, generator.n_latent, ())))
 
 
 def _path_length(state: GanState, batch: int) -> Tensor:
     generator = state.generator
-    w_plus = generator.broadcast(generator.mapping(torch.randn(batch, generator.z_dim))).contiguous()
+    w_plus = generator.broadcast(generator.mapping(place(torch.randn(batch, generator.z_dim)))).contiguous()
     penalty, state.mean_length = path_length_penalty(
         path_lengths(generator.synthesis(w_plus, "random"), w_plus), state.mean_length
     )

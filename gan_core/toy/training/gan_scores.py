@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_core.device import fetch, place
 from gan_core.generators.base import Generator
 from gan_core.judges.extractors import EXTRACTORS
 from gan_core.metrics.base import State
@@ -25,11 +26,11 @@ def held_out_distance(
     Raises ``CheckpointError`` while the attribute network is not there.
     """
     features = EXTRACTORS.get(EXTRACTOR)(models).features
-    real = _statistics(features, portraits.images, len(portraits))
+    real = _statistics(features, lambda rows: place(portraits.images(rows)), len(portraits))
 
     @torch.no_grad()
     def score(generator: Generator) -> dict[str, float]:
-        z = torch.randn(images, generator.z_dim, generator=torch.Generator().manual_seed(0))
+        z = place(torch.randn(images, generator.z_dim, generator=torch.Generator().manual_seed(0)))
         made = _statistics(
             features, lambda rows: generator.synthesis(generator.broadcast(generator.mapping(z[rows]))), images
         )
@@ -41,7 +42,7 @@ def held_out_distance(
 @torch.no_grad()
 def _statistics(features: Callable[[Tensor], Tensor], pictures: Callable[[np.ndarray], Tensor], count: int) -> State:
     parts = (np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
-    states = [gather(features(pictures(rows).clamp(-1, 1)).numpy()) for rows in parts]
+    states = [gather(fetch(features(pictures(rows).clamp(-1, 1)))) for rows in parts]
     total = states[0]
     for state in states[1:]:
         total = FrechetInceptionDistance.merge(total, state)

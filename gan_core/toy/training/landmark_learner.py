@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 
+from gan_core.device import on_host, place
 from gan_core.judges.networks import LandmarkNet, soft_argmax
 from gan_core.storage.images import to_tensor
 from gan_core.toy.training.learner import HELD_OUT_SEED, Batch, Learner, Scores
@@ -60,13 +61,14 @@ class LandmarkLearner(Learner):
 
     def score(self) -> Scores:
         frames = render_frames(self.held_out_frames, HELD_OUT_SEED)
-        images, points = to_tensor(list(frames["image"])), torch.from_numpy(frames["points"])
+        with on_host():
+            images, points = to_tensor(list(frames["image"])), torch.from_numpy(frames["points"])
         count, rng = len(images), torch.Generator().manual_seed(HELD_OUT_SEED)
         whole = look(images, points, torch.full((count, 2), 0.5), torch.ones(count), torch.zeros(count))
-        logit, found = self.network(whole.images)
+        logit, found = (part.cpu() for part in self.network(place(whole.images)))
         spread = (points[:, 1] - points[:, 0]).norm(dim=1)
         error = (found - points).norm(dim=2).mean(1)
-        empty = torch.cat([self.network(invent_clutter(200, rng))[0], self._logits_elsewhere(images, points, rng)])
+        empty = torch.cat([self._logits(invent_clutter(200, rng)), self._logits_elsewhere(images, points, rng)])
         return {
             "error_px_of_64": 64 * error.mean().item(),
             "error_px_of_64_95_percent": 64 * error.quantile(0.95).item(),
@@ -78,12 +80,16 @@ class LandmarkLearner(Learner):
     def _logits_elsewhere(self, frames: Tensor, points: Tensor, rng: torch.Generator) -> Tensor:
         centre = torch.rand(len(frames), 2, generator=rng)
         windows = look(frames, points, centre, torch.full((len(frames),), 0.25), torch.zeros(len(frames)))
-        return self.network(windows.images[windows.absent])[0]
+        return self._logits(windows.images[windows.absent])
+
+    def _logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(place(images))[0]
+        return logits.cpu()
 
 
 def bell(points: Tensor, size: int) -> Tensor:
     """Where points ``[B, N, 2]`` (shares) lie on a grid: Gaussians one cell wide that sum to 1, ``[B, N, size²]``."""
-    centres = (torch.arange(size) + 0.5) / size
+    centres = (torch.arange(size, device=points.device) + 0.5) / size
     across, down = (torch.exp(-0.5 * ((centres - points[..., i, None]) * size).square()) for i in (0, 1))
     bells = (down[..., :, None] * across[..., None, :]).flatten(2)
     return bells / bells.sum(2, keepdim=True)

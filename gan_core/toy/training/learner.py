@@ -30,7 +30,7 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, rng: torch.Generator) -> Batch:
-        """Draw one training batch."""
+        """Draw one training batch; this is done on the CPU."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
@@ -49,6 +49,6 @@ class Learner(nn.Module, ABC):
 
 
 def embed(network: Callable[[Tensor], Tensor], images: np.ndarray) -> Tensor:
-    """Outputs of ``network`` for uint8 images ``[N, H, W, 3]``, in batches."""
+    """Outputs of ``network`` for uint8 images ``[N, H, W, 3]``, in batches, on the CPU."""
     parts = np.array_split(images, max(1, len(images) // 64))
-    return torch.cat([network(to_tensor(list(part))) for part in parts])
+    return torch.cat([network(to_tensor(list(part))).cpu() for part in parts])

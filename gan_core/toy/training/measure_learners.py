@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, mse_loss
 
+from gan_core.device import on_host, place
 from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder, PerceptualTrunk
 from gan_core.storage.images import to_tensor
 from gan_core.toy.renderer import ATTRIBUTES, FACTOR_NAMES, FACTORS, SEGMENTATION_LABELS
@@ -47,7 +48,7 @@ class IdentityLearner(Learner):
         """Weigh every factor by its reliability over views of people that are rendered for this."""
         people = render_identities(self.params.rendered // self.views, self.views, 2_000_000)["image"]
         estimates = embed(self.network.estimate, people.reshape(-1, *people.shape[2:]))
-        weight = reliability(estimates.unflatten(0, people.shape[:2]))
+        weight = place(reliability(estimates.unflatten(0, people.shape[:2])))
         self.network.embed.weight.mul_(weight[:, None])
         self.network.embed.bias.mul_(weight)
 
@@ -132,8 +133,9 @@ class PerceptualLearner(Learner):
 
     def score(self) -> Scores:
         rng = torch.Generator().manual_seed(HELD_OUT_SEED)
-        images, damage = augment(to_tensor(list(self.held_out.image)), rng, **HARSH)
-        labels, found, explained = self.predict(images)
+        with on_host():
+            images, damage = augment(to_tensor(list(self.held_out.image)), rng, **HARSH)
+        labels, found, explained = (part.cpu() for part in self.predict(place(images)))
         truth = torch.from_numpy(self.held_out.segmentation[:, ::2, ::2].astype(np.int64))
         factors = whiten(torch.from_numpy(np.array(self.held_out.factors)))
         return {

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from gan_core.checkpoints.files import Card, save_checkpoint
+from gan_core.device import on_host, place
 from gan_core.params import Params
 from gan_core.precision import autocast
 from gan_core.toy.params import TrainMeasureParams
@@ -41,14 +42,17 @@ def train_learner(learner: Learner, state_path: Path, report: Report, report_eve
         return {"loss": take_step(learner, state.optimiser, stream)}
 
     def show() -> tuple[dict[str, float], torch.Tensor]:
-        return {}, learner.draw(torch.Generator().manual_seed(params.seed))["images"][:SHOWN]
+        with on_host():
+            return {}, learner.draw(torch.Generator().manual_seed(params.seed))["images"][:SHOWN]
 
     fit(state, course, step, report, show, state_path)
 
 
 def take_step(learner: Learner, optimiser: torch.optim.Optimizer, stream: torch.Generator) -> float:
     """Draw a batch, step once and return the loss."""
-    batch = learner.draw(stream)
+    with on_host():
+        drawn = learner.draw(stream)
+    batch = {name: place(tensor) for name, tensor in drawn.items()}
     with autocast(learner.params.precision == "fast"):
         loss = learner.loss(batch)
     optimiser.zero_grad(set_to_none=True)
@@ -88,7 +92,7 @@ def train_network(
     """
     torch.manual_seed(params.seed)
     sets = load_portraits("train", portraits), load_portraits("held_out", portraits)
-    learner = LEARNERS[name](params, *sets, folder)
+    learner = place(LEARNERS[name](params, *sets, folder))
     train_learner(learner, folder / "state.pt", report)
     learner.eval().finish()
     scores = evaluate(learner)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
 
+from gan_core.device import place
 from gan_core.encoders.base import Encoder
 from gan_core.generators.base import Generator
 from gan_core.judges.networks import load_network
@@ -40,7 +41,7 @@ class LossNetworks:
         """Measure the latents' variance from 4096 samples."""
         z = torch.randn(4096, generator.z_dim, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            variance = generator.mapping(z).var(0).mean().item()
+            variance = generator.mapping(place(z)).var(0).mean().item()
         return cls(generator, perceptual, identity, variance)
 
 
@@ -72,7 +73,7 @@ class TrainingTask:
 
     def show(self, portraits: PortraitSet, rows: NDArray[np.int64]) -> Batch:
         """Return the given portraits as a batch to be scored by, always the same."""
-        return Batch(portraits.images(rows), torch.zeros(0))
+        return Batch(place(portraits.images(rows)), torch.zeros(0))
 
     def visible(self, inputs: Tensor) -> Tensor:
         """What the encoder sees ``[B, C, S, S]`` as pictures ``[B, 3, S, S]``."""
@@ -85,12 +86,12 @@ INVERSION = TrainingTask()
 def draw_batch(portraits: PortraitSet, generator: Generator, size: int, sampled: int, stream: torch.Generator) -> Batch:
     """Draw ``sampled`` pictures of the generator; the rest are portraits, mirrored and resampled at random."""
     with torch.no_grad():
-        w = generator.mapping(torch.randn(sampled, generator.z_dim, generator=stream))
+        w = generator.mapping(place(torch.randn(sampled, generator.z_dim, generator=stream)))
         drawn = generator.synthesis(generator.broadcast(w)).clamp(-1, 1)
     if sampled == size:
         return Batch(drawn, w)
     rows = torch.randint(len(portraits), (size - sampled,), generator=stream).numpy()
-    return Batch(torch.cat([drawn, resample(portraits.images(rows), stream)]), w)
+    return Batch(torch.cat([drawn, resample(place(portraits.images(rows)), stream)]), w)
 
 
 def resample(images: Tensor, stream: torch.Generator) -> Tensor:
@@ -101,7 +102,7 @@ def resample(images: Tensor, stream: torch.Generator) -> Tensor:
     cos, sin, scale = turn.cos(), turn.sin(), 1 + scale
     rows = [torch.cat([scale * cos * mirror, -scale * sin, shift[:, :1]], 1)]
     rows += [torch.cat([scale * sin * mirror, scale * cos, shift[:, 1:]], 1)]
-    grid = affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    grid = affine_grid(torch.stack(rows, 1).to(images.device), list(images.shape), align_corners=False)
     return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
@@ -123,9 +124,9 @@ def evaluate(
         batch = task.show(portraits, rows.numpy())
         images = batch.images
         drawn = networks.generator.synthesis(encoder.encode(batch.seen)).clamp(-1, 1)
-        mse = (drawn - images).square().mean((1, 2, 3)).double()
+        mse = (drawn - images).square().mean((1, 2, 3)).cpu().double()
         cosine = (networks.identity(drawn) * networks.identity(images)).sum(1)
         psnr = 10 * torch.log10(4 / mse)
-        sums += torch.stack([mse.sum(), psnr.sum(), networks.perceptual(drawn, images).sum(), cosine.sum()])
+        sums += torch.stack([mse.sum(), psnr.sum(), networks.perceptual(drawn, images).sum().cpu(), cosine.sum().cpu()])
     names = ("mse", "psnr", networks.perceptual.name, "identity_toy")
     return dict(zip(names, (sums / count).tolist(), strict=True))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_core.checkpoints.files import Card, save_checkpoint
+from gan_core.device import place
 from gan_core.generators.sngan import SNGAN
 from gan_core.loading import model_tensors
 from gan_core.params import Params
@@ -44,9 +45,9 @@ class GameState(Resumable):
 
     def __init__(self, params: TrainDigitsParams) -> None:
         torch.manual_seed(params.seed)
-        self.generator = SNGAN(params.channels, image_channels=1, z_dim=params.z_dim).train()
+        self.generator = place(SNGAN(params.channels, image_channels=1, z_dim=params.z_dim).train())
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.discriminator = Discriminator()
+        self.discriminator = place(Discriminator())
         betas = (0.0, 0.9)
         self.generator_optimiser = torch.optim.Adam(self.generator.parameters(), params.lr, betas)
         self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), 2 * params.lr, betas)
@@ -64,10 +65,10 @@ def train_digits(params: TrainDigitsParams, digits: Digits, state_path: Path, re
 
     def step(stream: torch.Generator) -> dict[str, float]:
         real = digits.images[torch.randint(len(digits.images), (batch,), generator=stream)]
-        return play(state, real, torch.randn(2, batch, params.z_dim, generator=stream))
+        return play(state, place(real), place(torch.randn(2, batch, params.z_dim, generator=stream)))
 
     def show() -> tuple[dict[str, float], Tensor]:
-        z = torch.randn(32, params.z_dim, generator=torch.Generator().manual_seed(0))
+        z = place(torch.randn(32, params.z_dim, generator=torch.Generator().manual_seed(0)))
         return {}, state.average.synthesis(z[:, None])
 
     fit(state, course, step, report, show, state_path)
@@ -101,10 +102,10 @@ def score_digits(generator: SNGAN, digits: Digits) -> dict[str, float]:
     """
     scorers = digit_scorers(digits)
     z = torch.randn(SCORED, generator.z_dim, generator=torch.Generator().manual_seed(1))
-    images = generator.synthesis(z[:, None])
+    images = generator.synthesis(place(z)[:, None])
     beliefs = scorers.identity(images).square()
     mean = beliefs.mean(0).clamp_min(1e-9)
-    gap = (scorers.attributes(images).mean(0) - scorers.attributes(digits.images).mean(0)).abs().mean()
+    gap = (scorers.attributes(images).mean(0) - scorers.attributes(place(digits.images)).mean(0)).abs().mean()
     return {
         "confidence": beliefs.amax(1).mean().item(),
         "classes": float((-(mean * mean.log()).sum()).exp()),

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gan_core.device import on_host, place
 from gan_core.encoders.base import Encoder
 from gan_core.generators.base import Generator
 from gan_core.loading import load_encoder, load_generator
@@ -39,9 +40,9 @@ class TranslationTraining(TrainingTask):
         rows = torch.randint(len(portraits), (size,), generator=stream).numpy()
         images, labels = self._turn(portraits, rows, stream)
         with torch.no_grad():
-            known = self.teacher.encode(images[:sampled])
+            known = self.teacher.encode(place(images[:sampled]))
         source = _mirror_half(images, stream) if self.task.mirror_independently else images
-        return Batch(images, known, self.make(source, labels, [stream] * size))
+        return Batch(place(images), known, self.make(source, labels, [stream] * size))
 
     def show(self, portraits: PortraitSet, rows: NDArray[np.int64]) -> Batch:
         images, labels = portraits.images(rows), None
@@ -49,12 +50,14 @@ class TranslationTraining(TrainingTask):
             labels = torch.from_numpy(np.array(portraits.segmentation[rows]))
         streams = [torch.Generator().manual_seed(row_seed(f"held out {row}")) for row in rows]
         target = _mirror_half(images, torch.Generator().manual_seed(0)) if self.task.mirror_independently else images
-        return Batch(target, torch.zeros(0), self.make(images, labels, streams))
+        return Batch(place(target), torch.zeros(0), self.make(images, labels, streams))
 
     def make(self, images: Tensor, labels: Tensor | None, streams: list[torch.Generator]) -> Tensor:
         """What the encoder sees of images ``[B, 3, S, S]``, and label ids ``[B, S, S]``, each from its own stream."""
         maps = [None] * len(images) if labels is None else labels
-        return torch.stack([self.transform.make(*row).tensor for row in zip(images, maps, streams, strict=True)])
+        with on_host():
+            made = [self.transform.make(*row).tensor for row in zip(images, maps, streams, strict=True)]
+        return place(torch.stack(made))
 
     def visible(self, inputs: Tensor) -> Tensor:
         return self.transform.show(inputs)
