@@ -99,7 +99,7 @@ class Cascade(nn.Module):
         super().__init__()
         self.pnet, self.rnet, self.onet = ProposalNet(), RefinementNet(), OutputNet()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, images: Tensor) -> list[Faces]:
         """Images of one size ``[B, 3, H, W]`` in [0, 255] -> the faces of each."""
         boxes, owners = self._propose(images)
