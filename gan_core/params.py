@@ -267,12 +267,30 @@ class PasteParams(Section):
     feather: Annotated[float, Field(ge=0, le=0.5)] = 0.1
 
 
+METRIC_SETS: dict[str, list[str]] = {
+    "toy": ["mse", "psnr", "lpips", "identity", "attributes", "fid", "swd"],
+    "photos": ["mse", "psnr", "perceptual", "identity-distance", "face-attributes", "frechet", "swd"],
+}
+"""Metrics by the name of their set, which may stand for them or for the whole section: ``measure: photos``."""
+
+
 class MeasureParams(Section):
     """Which metrics are computed, and the sample that the distribution metrics use; ``swd_edits`` scores edits too."""
 
-    metrics: list[str] = ["mse", "psnr", "lpips", "identity", "attributes", "fid", "swd"]
+    metrics: list[str] = METRIC_SETS["toy"]
     swd_images: Count = 256
     swd_edits: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_set(cls, values: Any) -> Any:
+        values = {"metrics": values} if isinstance(values, str) else values
+        chosen = values.get("metrics") if isinstance(values, dict) else None
+        if not isinstance(chosen, str):
+            return values
+        if chosen not in METRIC_SETS:
+            raise ValueError(f"unknown set of metrics {chosen!r}{near_matches(chosen, METRIC_SETS)}")
+        return values | {"metrics": METRIC_SETS[chosen]}
 
 
 class TrackParams(Section):

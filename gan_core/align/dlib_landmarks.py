@@ -9,8 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, Protocol
 
@@ -19,6 +17,7 @@ from PIL import Image
 
 from gan_core.align.landmarks import LANDMARK_SOURCES, LandmarkSource
 from gan_core.checkpoints.files import file_sha256
+from gan_core.checkpoints.packaged import Packaged
 from gan_core.errors import CheckpointError
 from gan_core.geometry import Points
 from gan_core.rows import Rejected, Row
@@ -33,6 +32,8 @@ MOUTH_DEPTH, MOUTH_WIDTH = 1.3, 0.47
 
 The values lie between those of a neutral face, whose mouth is lower and narrower, and of a smile.
 """
+
+INSTALL = "pip install 'edit-dataset[align]'"
 
 Box = tuple[float, float, float, float]
 
@@ -141,12 +142,7 @@ def predictor_file(checkpoint: str, model: str) -> str:
     import_dlib()
     if checkpoint.endswith(".dat"):
         return checkpoint
-    package = find_spec("face_recognition_models")  # importing it would need setuptools
-    folders = package.submodule_search_locations if package else None
-    path = Path(next(iter(folders))) / "models" / model if folders else None
-    if path is None or not path.is_file():
-        raise CheckpointError(f"no {model}: run `pip install 'edit-dataset[align]'`, or name it in models.landmarks")
-    return str(path)
+    return str(Packaged("face_recognition_models", f"models/{model}", "face_recognition_models", INSTALL).path())
 
 
 def import_dlib() -> ModuleType:
@@ -154,7 +150,7 @@ def import_dlib() -> ModuleType:
     try:
         import dlib
     except ImportError:
-        raise CheckpointError("photographs are aligned by dlib: run `pip install 'edit-dataset[align]'`") from None
+        raise CheckpointError(f"photographs are aligned by dlib, which is missing: run `{INSTALL}`") from None
     return dlib
 
 

@@ -68,7 +68,7 @@ class ColumnLandmarks(LandmarkSource):
         if "landmarks" not in row:
             raise DataError(
                 "align.landmarks is 'columns' but the dataset has no column 'landmarks': "
-                "add one (5 or 68 points) or choose 'toy-net' or 'centre'"
+                "add one (5 or 68 points), or choose 'mtcnn' (photographs), 'toy-net' or 'centre'"
             )
         if row["landmarks"] is None:
             return Rejected("no_face", "the column 'landmarks' is null")

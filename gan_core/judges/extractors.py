@@ -48,7 +48,7 @@ class ToyAttributes(Extractor):
     """The penultimate layer of the toy attribute regressor."""
 
     name = "toy-attr"
-    suffix: ClassVar[str] = ""
+    suffix = ""
 
     def __init__(self, models: ModelPaths) -> None:
         loaded: Loaded[Any] = load_network(models.attributes, "attributes")

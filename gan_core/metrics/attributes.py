@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from gan_core.device import fetch
 from gan_core.editing.planned import PlannedEdit
@@ -14,6 +15,21 @@ from gan_core.meaning import Meaning
 from gan_core.metrics.base import ENCODED, METRICS, TUNED, Columns, RowMetric, ScoreName, Setting
 
 SIDE_EFFECT = "side_effect"
+
+
+class AttributeReader(Protocol):
+    """What reads attributes of pictures: their ``names``, and the ``suffix`` of its columns."""
+
+    names: list[str]
+    suffix: str
+
+    def identity(self) -> dict[str, Any]:
+        """Hashes of its networks."""
+        ...
+
+    def values(self, pictures: Pictures, picture: str) -> Tensor:
+        """Values ``[B, len(names)]`` of one picture of each row, on [-1, 1]."""
+        ...
 
 
 def range_shares(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -53,7 +69,12 @@ class AttributeChange(RowMetric):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self.extractor = load_attributes(setting.models)
+        self.extractor: AttributeReader = self.load(setting)
+
+    @classmethod
+    def load(cls, setting: Setting) -> AttributeReader:
+        """Load what reads the attributes."""
+        return load_attributes(setting.models)
 
     @property
     def columns(self) -> list[str]:

@@ -50,7 +50,8 @@ def _without_rounding(eigenvalues: np.ndarray) -> np.ndarray:
 class FrechetInceptionDistance(Metric):
     """``fid/<extractor>/<picture>``: reconstructions and edits against the aligned images.
 
-    Left out while there are no more rows than features: the fitted covariance would be singular.
+    Left out while there are no more rows than features: the fitted covariance would be singular. ``label`` is the first
+    part of the names, and ``features`` the extractor.
     """
 
     name: ClassVar[str] = "fid"
@@ -58,6 +59,7 @@ class FrechetInceptionDistance(Metric):
         "FID", "", "lower", 2, "Fréchet distance between the features of two sets of images; 0 means equal."
     )
     features: ClassVar[str] = "toy-attr"
+    label: ClassVar[str] = "fid"
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -80,9 +82,9 @@ class FrechetInceptionDistance(Metric):
                 continue
             count, dim = int(state["n"]), len(state["sum"])
             if count <= dim:
-                summary.omitted[f"fid/{name}"] = f"needs more than {dim} rows, there are {count}"
+                summary.omitted[f"{cls.label}/{name}"] = f"needs more than {dim} rows, there are {count}"
             else:
-                summary.values[f"fid/{name}"] = frechet_distance(states[f"{extractor}/{ALIGNED}"], state)
+                summary.values[f"{cls.label}/{name}"] = frechet_distance(states[f"{extractor}/{ALIGNED}"], state)
         return summary
 
 

@@ -79,7 +79,7 @@ def test_a_run_carries_params_metrics_tags_and_its_dataset(run: Run) -> None:
     assert logged.info.run_id == run_id and logged.info.status == "FINISHED"
     assert logged.info.start_time == 1_700_000_000_000
     assert logged.data.metrics == LOGGED
-    assert logged.data.params["encode.encoder"] == "psp" and "smile" in logged.data.params["edits"]
+    assert logged.data.params["align.landmarks"] == "columns" and "smile" in logged.data.params["edits"]
     (used,) = logged.inputs.dataset_inputs
     assert used.dataset.digest == logged.data.tags["dataset.digest"]
     assert len(used.dataset.digest) == 32
@@ -241,7 +241,7 @@ def test_a_run_that_fails_is_marked_so_and_its_error_goes_on(run: Run, error: Ba
         raise error
     (logged,) = runs(run)
     assert logged.info.status == status and logged.data.tags["error"].startswith(type(error).__name__)
-    assert logged.data.params["encode.encoder"] == "psp" and logged.data.metrics == {}
+    assert logged.data.params["align.landmarks"] == "columns" and logged.data.metrics == {}
 
 
 @pytest.mark.parametrize("asked", ["param", "variable"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.align.mtcnn import Cascade
 from gan_core.device import place
 from gan_core.edits.plan import plan_edits
 from gan_core.encoders.base import ENCODERS
@@ -20,7 +21,7 @@ from gan_core.params import EditParams, MeasureParams, ModelPaths
 from gan_core.precision import in_precision
 from gan_core.registry import Registry
 from tests.device.pretended.conftest import check_same, is_there, there
-from tests.gan_core.test_contracts import gathered, inputs, small
+from tests.gan_core.test_contracts import gathered, inputs, small, small_judges  # noqa: F401  (a fixture)
 
 
 def model(registry: Registry[Any], name: str) -> Any:
@@ -72,6 +73,15 @@ def test_metrics(name: str, tiny_models: dict[str, str]) -> None:
         return {"states": states, "values": metric.compute(states).values}
 
     check_same(measure, 1e-3)
+
+
+def test_the_cascade_that_finds_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gan_core.align.mtcnn.THRESHOLDS", (0.5, 0.3, 0.3))  # random networks score about a half
+    torch.manual_seed(0)
+    cascade = Cascade().eval().requires_grad_(False)
+    images = torch.rand(2, 3, 60, 80, generator=torch.Generator().manual_seed(1)) * 255
+    found = check_same(lambda: place(copy.deepcopy(cascade))(place(images)))
+    assert any(len(faces.boxes) for faces in found)
 
 
 def test_loaded_networks_are_on_the_device(tiny_models: dict[str, str]) -> None:

@@ -101,7 +101,7 @@ def test_columns_turns_missing_numbers_into_degenerate_landmarks() -> None:
 
 
 def test_columns_names_the_missing_column() -> None:
-    with pytest.raises(DataError, match=r"no column 'landmarks'.*'toy-net' or 'centre'"):
+    with pytest.raises(DataError, match=r"no column 'landmarks'.*'mtcnn' \(photographs\), 'toy-net' or 'centre'"):
         ColumnLandmarks().landmarks(picture(9, 9), {"key": "a"})
 
 

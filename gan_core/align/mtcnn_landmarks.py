@@ -1,0 +1,91 @@
+"""Five points of photographs by MTCNN, with the weights that ``facenet-pytorch`` carries (MIT).
+
+``pip install 'edit-dataset[photos]'`` installs them; the package's own code is not used. The networks were trained on
+WIDER FACE and CelebA, whose pictures are for research.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from gan_core.align.landmarks import LANDMARK_SOURCES, LandmarkSource
+from gan_core.align.mtcnn import Cascade, Faces
+from gan_core.checkpoints.files import file_sha256
+from gan_core.checkpoints.packaged import Packaged
+from gan_core.device import place
+from gan_core.geometry import Points
+from gan_core.loading import load_state
+from gan_core.rows import Rejected, Row
+
+LOOK_AT = 640
+"""Longest side in pixels of the copy that the networks see, as for dlib: it bounds the time per image."""
+FILES = {name: Packaged("facenet_pytorch", f"data/{name}.pt", "facenet-pytorch") for name in ("pnet", "rnet", "onet")}
+
+
+@LANDMARK_SOURCES.register("mtcnn")
+class MtcnnLandmarks(LandmarkSource):
+    """Eye centres, nose tip and mouth corners of the largest face (of equal ones the leftmost)."""
+
+    def __init__(self, checkpoint: str = "", faces: str = "largest") -> None:
+        super().__init__(checkpoint, faces)
+        self._sha256 = {name: file_sha256(file.path()) for name, file in FILES.items()}
+
+    @cached_property
+    def cascade(self) -> Cascade:
+        """The networks, read at first use."""
+        return load_cascade()
+
+    def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
+        """Return the points ``[5, 2]`` in pixels.
+
+        Rejected are ``no_face`` and, if ``faces`` is ``only``, ``many_faces``.
+        """
+        chosen = self.choose(find_faces(self.cascade, image))
+        return chosen if isinstance(chosen, Rejected) else chosen[1]
+
+    def choose(self, found: Faces) -> tuple[Points, Points] | Rejected:
+        """Return the box ``[4]`` and the points ``[5, 2]`` of the face that counts, or why there is none."""
+        if not len(found.boxes):
+            return Rejected("no_face", "MTCNN sees no face")
+        if self.faces == "only" and len(found.boxes) > 1:
+            return Rejected("many_faces", f"MTCNN sees {len(found.boxes)} faces, and align.faces is 'only'")
+        index = largest(found.boxes)
+        return found.boxes[index], found.points[index]
+
+    def identity(self) -> dict[str, object]:
+        """Return the hashes of the three networks and the size of the copy."""
+        return {"landmarks_sha256": self._sha256, "detector": f"mtcnn, {LOOK_AT} px"}
+
+
+def find_faces(network: Cascade, image: Image.Image, look_at: int = LOOK_AT) -> Faces:
+    """Return the faces of an RGB image, in pixels of it; the networks see a copy of at most ``look_at`` pixels."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(next(network.parameters()))
+    scale = min(1.0, look_at / max(image.size))
+    size = tuple(max(round(length * scale), 1) for length in pixels.shape[2:])
+    copy = pixels if scale == 1 else F.interpolate(pixels, size, mode="bilinear", antialias=True)
+    (found,) = network(copy)
+    across, down = image.width / size[1], image.height / size[0]
+    unit = np.array([across, down])
+    return Faces((found.boxes + 0.5) * np.tile(unit, 2) - 0.5, found.scores, (found.points + 0.5) * unit - 0.5)
+
+
+def largest(boxes: Points) -> int:
+    """Return the index of the largest box ``[N, 4]``; of several equally large ones the leftmost, then the topmost."""
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return min(range(len(boxes)), key=lambda i: (-areas[i], boxes[i, 0], boxes[i, 1]))
+
+
+def load_cascade() -> Cascade:
+    """Read the networks of the installed ``facenet-pytorch``; raises ``CheckpointError`` if they are missing."""
+    cascade = Cascade()
+    networks: dict[str, nn.Module] = {"pnet": cascade.pnet, "rnet": cascade.rnet, "onet": cascade.onet}
+    for name, network in networks.items():
+        path = FILES[name].path()
+        load_state(network, torch.load(path, map_location="cpu", weights_only=True), path)
+    return place(cascade.eval().requires_grad_(False))
