@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from gan_core.errors import DataError, ParamsError
 from gan_core.pages.page import Page
 from gan_core.params import Params, load_params
+from gan_core.recipes.space import check_space
 from gan_core.registry import Registry
 from gan_core.runs.run import SOURCE, Run, begin_run, check_changes, check_folder
 from gan_core.runs.stage import Stage, build_stage
@@ -19,6 +20,7 @@ from gan_core.runs.summary import summarise
 from gan_core.storage.atomic import sweep_folder
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.keys import check_rows
+from gan_core.storage.shards import IMAGE
 
 
 def _nothing() -> None:
@@ -93,8 +95,12 @@ class Recipe(ABC):
 
     def plan(self, params: Params, source: str, output: str) -> Plan:
         """Check dataset and networks; nothing is written. Raises ``UserError`` for the first thing that is wrong."""
-        rows = check_rows(source)
-        identities = {name: self.build_stage(name, params, source).identity() for name in self.stages(params)}
+        rows, identities, pictures = check_rows(source), {}, 0
+        for name in self.stages(params):
+            stage = self.build_stage(name, params, source)
+            identities[name] = stage.identity()
+            pictures += sum(field.type == IMAGE for field in stage.fields)
+        check_space(output, sum(rows.values()), pictures, params.align.size or 0)
         return Plan(Run(params, source, output, rows, json.loads(json.dumps(identities)), self.name))
 
     def build_stage(self, name: str, params: Params, source: str) -> Stage:
