@@ -45,7 +45,7 @@ demo: data  ## run align, encode, tune, edit and measure over the sample dataset
 test test-slow test-faults: export OMP_NUM_THREADS := 1
 
 test: data  ## run the tests (minutes)
-	$(BIN)/pytest -m 'not slow' -n logical --dist loadfile --durations=15
+	$(BIN)/pytest -m 'not slow' -n logical --dist loadfile --no-loadscope-reorder --durations=15
 
 test-slow: data  ## run the slow tests: kills, servers, gold at full size
 	$(BIN)/pytest -m slow --durations=15

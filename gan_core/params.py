@@ -7,7 +7,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
-    PlainSerializer,
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
@@ -15,8 +14,8 @@ from pydantic import (
 )
 
 from gan_core.errors import ParamsError, near_matches
+from gan_core.execution import RunParams, TrackParams
 from gan_core.registry import Registry
-from gan_core.secrets import hide
 from gan_core.sections import (
     SECTIONS,
     STORED,
@@ -43,32 +42,6 @@ MOVED = {
     *("train_latent_edits", "train_paths", "train_digits", "train_digit_paths"),
 }
 """Sections that are in ``toy.yaml`` now."""
-
-
-class RunParams(Section):
-    """How a run is executed; nothing here may change a result, except ``precision``.
-
-    ``device`` is auto, cpu, cuda, cuda:N or mps; results of two kinds of devices are equal within a tolerance only.
-    """
-
-    workers: Count = 2
-    batch_size: Count = 32
-    precision: Precision = "exact"
-    device: Annotated[str, Field(pattern=r"^[a-z]+(:\d+)?$")] = "auto"
-    runner: Literal["threads", "processes", "dask"] = "threads"
-    dask_address: str = ""
-    deployment: str = ""
-    shards_per_batch: Count = 8
-    concurrency_limit: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_old_name(cls, values: Any) -> Any:
-        """Read ``device_limit``, the former name of ``concurrency_limit``, unless that is set as well."""
-        if not isinstance(values, dict) or "device_limit" not in values:
-            return values
-        new = {name: value for name, value in values.items() if name != "device_limit"}
-        return new if new.get("concurrency_limit") else new | {"concurrency_limit": values["device_limit"]}
 
 
 class ModelPaths(Section):
@@ -291,19 +264,6 @@ class MeasureParams(Section):
         if chosen not in METRIC_SETS:
             raise ValueError(f"unknown set of metrics {chosen!r}{near_matches(chosen, METRIC_SETS)}")
         return values | {"metrics": METRIC_SETS[chosen]}
-
-
-class TrackParams(Section):
-    """Where runs are logged; an empty ``uri`` means the project's MLflow server, or its store ``sqlite:///mlflow.db``.
-
-    Wherever the section is written, ``uri`` has ``***`` for its password.
-    ``system_metrics``: whether the machine's load is too; null: as ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING`` says.
-    """
-
-    experiment: str = "edit-dataset"
-    uri: Annotated[str, PlainSerializer(hide)] = ""
-    grid_rows: Count = 8
-    system_metrics: bool | None = None
 
 
 class Params(Section):

@@ -32,7 +32,7 @@ MAX_FILE, MAX_FUNCTION = 400, 60
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "basics": (
-        *("errors", "meaning", "secrets", "registry", "sections", "params", "rows", "geometry"),
+        *("errors", "meaning", "secrets", "registry", "sections", "execution", "params", "rows", "geometry"),
         *("device", "precision", "batching"),
     ),
     "storage": ("storage", "importers", "checkpoints"),

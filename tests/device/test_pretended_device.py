@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
 
-def test_everything_computes_on_a_device_as_on_the_cpu() -> None:
+@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_everything_computes_on_a_device_as_on_the_cpu(which: str) -> None:
     """Run the tests of ``pretended``, which loop over the registries: new names are covered without a new line here."""
     command = [
         sys.executable,
@@ -18,6 +21,8 @@ def test_everything_computes_on_a_device_as_on_the_cpu() -> None:
         "--no-header",
         "-p",
         "no:xdist",
+        "-m",
+        which,
         "--tb=short",
         str(HERE / "pretended"),
     ]

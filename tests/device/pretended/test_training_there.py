@@ -101,11 +101,21 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "held_out_distance", lambda *given, images=0: held_out_distance(*given, images=8))
 
 
+SLOW = {"train-digit-paths@warped", "train-digit-paths@curvilinear"}
+"""Trainings whose steps are those of another one, with another generator."""
+ONE_PATH = {"train-paths@warped", "train-paths@curvilinear"}
+"""Every further path takes seconds to be named; orthogonal ones need as many as dimensions."""
+
+
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("stage", TRAININGS)
+@pytest.mark.parametrize(
+    "stage", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in TRAININGS]
+)
 def test_trainings(stage: str, data: Path, learnt: ModelPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = TRAININGS[stage]
     section = shrink(training.section(ToyParams()))
+    if stage in ONE_PATH:
+        section = section.model_copy(update={"count": 1})
 
     def train() -> Any:
         home = tmp_path / computing().kind

@@ -74,7 +74,7 @@ def test_another_kind_of_checkpoint_is_refused(generator: Path) -> None:
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no checkpoint at .*: check the path"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*: check the path"):
         load_directions(tmp_path / "none.safetensors")
 
 
