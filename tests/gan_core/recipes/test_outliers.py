@@ -73,7 +73,7 @@ def test_summary_report_and_inspection_tell_of_the_rows_and_no_shard_changes(jud
     assert summary(run)["flags"] == {FLAG: 3}
     assert {row["reason"] for row in rows_of(run, "measure") if row["status"] == "ok"} == {""}
     page = Path(write_report(run)).read_text()
-    assert "Out of domain" in page and "Out_of_domain: 3." in page
+    assert "Out of domain" in page and "Out of domain: 3." in page
     assert f"lpips/toy {told['farthest'][0]['value']:.3g}" in page
     line = f"  out_of_domain: 3 rows with lpips/toy above {told['limit']:.3g}: {', '.join(beyond)}"
     assert line in list(describe("before"))
