@@ -34,7 +34,8 @@ TAIL = 0.05
 def outcome_tiles(rows: Rows) -> Iterator[Tile]:
     """Say how many rows finished, with which flags, and how many were rejected."""
     failed = rows.total - rows.ok
-    flags = "".join(f" {flag.capitalize().replace("_", " ")}: {n:,}." for flag, n in sorted(rows.flags.items()))
+    words = {flag: flag.capitalize().replace("_", " ") for flag in rows.flags}
+    flags = "".join(f" {words[flag]}: {n:,}." for flag, n in sorted(rows.flags.items()))
     yield Tile("Finished", f"{rows.ok:,}", "Rows that passed all stages." + flags)
     yield Tile("Rejected", f"{failed:,}", "The reasons are given below." if failed else "No row was rejected.")
 
