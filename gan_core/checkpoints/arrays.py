@@ -68,8 +68,11 @@ def _is_numpy(path: Path) -> bool:
             return True
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith(".npy") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".npy") for name in archive.namelist())
+    except _DAMAGE:  # opening it as a checkpoint says what is wrong
+        return False
 
 
 def _read_numpy(path: Path) -> Arrays:
@@ -93,7 +96,7 @@ def _read_numpy(path: Path) -> Arrays:
 
 def _check_size(path: Path) -> None:
     """Raise ``CheckpointError`` for an archive whose parts would fill far more than it has itself: directions don't."""
-    if path.suffix == ".npz":
+    if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             written = sum(part.file_size for part in archive.infolist())
         if written > MAX_ARRAY_BYTES:

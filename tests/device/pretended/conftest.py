@@ -5,15 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from torch import Tensor
 
-from gan_core.device import compute_on, fetch
+from gan_core.device import compute_on, fetch, has_bfloat16
 from gan_core.rows import Rejected
 from tests.device.fakegpu import NAME, Counts, OnDevice, fakegpu
 from tests.gan_core.conftest import aligned_rows, models  # noqa: F401  (fixtures)
 from tests.gan_core.translation.conftest import build, rows, sample, translators  # noqa: F401  (fixtures)
 
+NEEDS_BFLOAT16 = pytest.mark.skipif(not has_bfloat16(), reason="`fast` is float32 on this CPU, and not on the device")
 TOLERANCE = 1e-4
 """Where the CPU uses float64 the device has float32; all else is the same to the bit."""
 

@@ -20,7 +20,7 @@ from gan_core.metrics.base import METRICS, Setting
 from gan_core.params import EditParams, MeasureParams, ModelPaths
 from gan_core.precision import in_precision
 from gan_core.registry import Registry
-from tests.device.pretended.conftest import check_same, is_there, there
+from tests.device.pretended.conftest import NEEDS_BFLOAT16, check_same, is_there, there
 from tests.gan_core.test_contracts import gathered, inputs, small, small_judges  # noqa: F401  (a fixture)
 
 
@@ -88,6 +88,7 @@ def test_loaded_networks_are_on_the_device(tiny_models: dict[str, str]) -> None:
     assert is_there(there(lambda: load_generator(tiny_models["generator"]).model))
 
 
+@NEEDS_BFLOAT16
 def test_fast_is_bfloat16_there_too(tiny_models: dict[str, str]) -> None:
     def draw() -> Tensor:
         generator = load_generator(tiny_models["generator"]).model

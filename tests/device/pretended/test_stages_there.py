@@ -28,7 +28,7 @@ from gan_core.storage.receipts import Receipt, read_statistics
 from gan_core.storage.shards import read_rows
 from gan_core.translation.tasks import TASKS
 from tests.device.fakegpu import NAME
-from tests.device.pretended.conftest import check_same, compare, there
+from tests.device.pretended.conftest import NEEDS_BFLOAT16, check_same, compare, there
 from tests.gan_core.stages.test_compose_stage import PLAN
 from tests.gan_core.test_contracts import LANDMARK_NETWORKS, SMALL_EDITS, _checkpoint, rows_by_key
 from tests.gan_core.translation.test_translate_stage import variants
@@ -117,7 +117,11 @@ def test_translation_tasks(task: str, build: Callable[..., TranslateStage], rows
     check_same(lambda: build(task, variants=variants()).process(rows[:4]), 1e-3)
 
 
-@pytest.mark.parametrize("changes", TUNED.values(), ids=TUNED)
+@pytest.mark.parametrize(
+    "changes",
+    [pytest.param(changes, marks=[NEEDS_BFLOAT16] if name == "fast" else []) for name, changes in TUNED.items()],
+    ids=TUNED,
+)
 def test_tuning(changes: dict[str, Any], models: ModelPaths, aligned_rows: list[Row]) -> None:
     params = TuneParams(**({"steps": 2} | changes))
 
