@@ -66,9 +66,9 @@ def _is_numpy(path: Path) -> bool:
     with open(path, "rb") as file:
         if file.read(len(NUMPY)) == NUMPY:
             return True
-    if not zipfile.is_zipfile(path):
-        return False
     try:
+        if not zipfile.is_zipfile(path):
+            return False
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
     except _DAMAGE:  # opening it as a checkpoint says what is wrong
