@@ -21,6 +21,7 @@ from prefect.states import Cancelling, Crashed
 
 from flows.ledger import hide_lost_tracebacks
 from flows.runners import run_shards
+from gan_core.background import in_background
 from gan_core.errors import DataError
 from gan_core.runs.run import Run, load_run
 from gan_core.runs.stopping import STOPPED, Stopped, check_stop, forget_stop, request_stop, stop_requested
@@ -111,21 +112,17 @@ def beat_path(output: str, run_id: str) -> str:
 @contextmanager
 def beating(path: str, every: float = BEAT_S, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Renew the heartbeat file ``path``, and call ``meanwhile``, until the block ends; then remove the file."""
-    ended = threading.Event()
 
-    def beat() -> None:
+    def beat(ended: threading.Event) -> None:
         while not ended.is_set():
             write_bytes(path, str(time.time()).encode())
             meanwhile()
             ended.wait(every)
 
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
     try:
-        yield
+        with in_background(beat, f"beat {path}"):
+            yield
     finally:
-        ended.set()
-        thread.join()
         remove(path)
 
 

@@ -5,9 +5,10 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple, Protocol
 
+from gan_core.background import in_background
 from gan_core.params import TrackParams
 
 ASKED = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
@@ -45,9 +46,8 @@ def is_wanted(params: TrackParams) -> bool:
 def sampling(monitors: Sequence[Monitor]) -> Iterator[list[Sample]]:
     """Gather samples until the block ends, as often as MLflow's variable says; failures don't stop the run."""
     samples: list[Sample] = []
-    ended = threading.Event()
 
-    def sample() -> None:
+    def sample(ended: threading.Event) -> None:
         try:
             every_s = float(os.environ.get(INTERVAL) or INTERVAL_S)
             _look(monitors)  # the load is measured from one look to the next
@@ -56,15 +56,8 @@ def sampling(monitors: Sequence[Monitor]) -> Iterator[list[Sample]]:
         except Exception as error:
             logging.getLogger(__name__).warning("system metrics stopped: %s", error)
 
-    thread = threading.Thread(target=sample, daemon=True)
-    if monitors:
-        thread.start()
-    try:
+    with in_background(sample, "system metrics") if monitors else nullcontext():
         yield samples
-    finally:
-        ended.set()
-        if monitors:
-            thread.join()
 
 
 def _look(monitors: Sequence[Monitor]) -> Sample:

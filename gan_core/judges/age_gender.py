@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gan_core.checkpoints.files import Card, Loaded
 from gan_core.checkpoints.packaged import PHOTOS, Packaged
+from gan_core.device import fetch
 from gan_core.errors import CheckpointError
 from gan_core.judges.chips import dlib_input, face_chips
 
@@ -44,7 +45,7 @@ class OnnxJudge:
 
     def classify(self, chips: Tensor) -> Tensor:
         """Chips ``[B, 3, size, size]`` as dlib's networks take them -> probabilities ``[B, classes]``."""
-        values = np.ascontiguousarray(chips.detach().cpu().numpy())
+        values = np.ascontiguousarray(fetch(chips))
         (probabilities,) = self._session.run(None, {self._session.get_inputs()[0].name: values})
         return torch.from_numpy(probabilities)
 

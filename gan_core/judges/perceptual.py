@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gan_core.batching import in_chunks
 from gan_core.checkpoints.files import Loaded, read_card
 from gan_core.device import place
 from gan_core.errors import CheckpointError
@@ -85,6 +86,11 @@ def load_perceptual(path: str | Path) -> Loaded[PerceptualLoss]:
     published = load_trunk(path)
     name = published.card.name.removeprefix(IMPORTED)
     return published.with_model(place(PerceptualLoss(f"lpips_{name}", published.model, linear_weights(name), True)))
+
+
+def pair_distances(distance: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Return the distances ``[B]`` of images ``[B, 3, H, W]`` in [-1, 1], in chunks of a fixed size."""
+    return in_chunks(lambda pair: distance(*pair.unbind(1)), torch.stack([x, y], 1))
 
 
 def linear_weights(trunk: str) -> list[Tensor]:

@@ -4,9 +4,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from gan_core.batching import in_chunks
+from gan_core.checkpoints.files import Loaded
 from gan_core.device import fetch
-from gan_core.judges.perceptual import load_perceptual
+from gan_core.judges.perceptual import PerceptualLoss, load_perceptual, pair_distances
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric, Setting
@@ -23,8 +23,13 @@ class PerceptualDistance(RowMetric):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        loaded = load_perceptual(setting.models.perceptual)
+        loaded = self.load(setting)
         self.distance, self._sha256 = loaded.model, loaded.sha256
+
+    @staticmethod
+    def load(setting: Setting) -> Loaded[PerceptualLoss]:
+        """Read the network of the distance; raises ``CheckpointError``."""
+        return load_perceptual(setting.models.perceptual)
 
     @property
     def columns(self) -> list[str]:
@@ -36,6 +41,6 @@ class PerceptualDistance(RowMetric):
 
     @torch.no_grad()
     def score(self, pictures: Pictures) -> Columns:
-        pairs = (torch.stack([pictures[p], pictures[ALIGNED]], 1) for p in self.setting.inversions)
-        scores = (fetch(in_chunks(lambda pair: self.distance(*pair.unbind(1)), pair)) for pair in pairs)
+        inversions = (pictures[p] for p in self.setting.inversions)
+        scores = (fetch(pair_distances(self.distance, drawn, pictures[ALIGNED])) for drawn in inversions)
         return dict(zip(self.columns, scores, strict=True))

@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import in_chunks
+from gan_core.checkpoints.files import Loaded
 from gan_core.device import fetch
 from gan_core.editing.planned import PlannedEdit
 from gan_core.judges.dlib_resnet import CARD, SAME_PERSON
 from gan_core.judges.efficientnet_lite import load_distance
+from gan_core.judges.perceptual import PerceptualLoss
 from gan_core.judges.photographs import ATTRIBUTES, JUDGES, PhotoAttributes
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
 from gan_core.metrics.attributes import AttributeChange, AttributeReader, range_shares
 from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric, ScoreName, Setting
 from gan_core.metrics.frechet import FrechetInceptionDistance
+from gan_core.metrics.lpips import PerceptualDistance
 
 SAME = "same-person"
 DRIFT = "-drift"
@@ -73,7 +76,7 @@ class IdentityDistance(RowMetric):
 
 
 @METRICS.register("perceptual")
-class ImagenetDistance(RowMetric):
+class ImagenetDistance(PerceptualDistance):
     """``perceptual/efficientnet-lite0/<picture>`` of each reconstruction: made as LPIPS is, but it is not LPIPS."""
 
     name: ClassVar[str] = "perceptual"
@@ -81,22 +84,12 @@ class ImagenetDistance(RowMetric):
         "Perceptual distance", "", "lower", 3, "Distance between the maps of an ImageNet network; 0 is equal."
     )
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        self._loaded = load_distance()
-
-    @property
-    def columns(self) -> list[str]:
-        return [f"{self.name}/{self._loaded.card.name}/{picture}" for picture in self.setting.inversions]
+    @staticmethod
+    def load(setting: Setting) -> Loaded[PerceptualLoss]:
+        return load_distance()
 
     def identity(self) -> dict[str, Any]:
-        return {"efficientnet_lite0_sha256": self._loaded.sha256}
-
-    @torch.no_grad()
-    def score(self, pictures: Pictures) -> Columns:
-        pairs = (torch.stack([pictures[p], pictures[ALIGNED]], 1) for p in self.setting.inversions)
-        scores = (fetch(in_chunks(lambda pair: self._loaded.model(*pair.unbind(1)), pair)) for pair in pairs)
-        return dict(zip(self.columns, scores, strict=True))
+        return {"efficientnet_lite0_sha256": self._sha256}
 
 
 @METRICS.register("frechet")

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import islice
 
 import numpy as np
@@ -19,7 +20,7 @@ from gan_core.metrics.swd import hash_keys
 from gan_core.nightly.history import SPEED, Measured
 from gan_core.nightly.kept import Change, KeptRows, compare, keep_set, read_kept, write_kept
 from gan_core.nightly.speed import time_stage
-from gan_core.pages.rows import read_scores
+from gan_core.pages.rows import read_fine_scores
 from gan_core.rows import Row
 from gan_core.runs.run import Run
 from gan_core.runs.stage import build_stage
@@ -39,6 +40,8 @@ MAX_SCORES = 20_000
 TIMED_ROWS = 16
 MAX_PIXELS = 1 << 24
 BATCH = 64
+Sets = Callable[[str], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""By the name of a distance: hashes of its rows' keys, and what it compares of their aligned and encoded pictures."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ def gather(run: Run, reference: str = "") -> Evidence:
     """
     metrics, scores = load_summary(run.output)["metrics"], _scores(run)
     names = [name for name in metrics if name == SLICED or _is("fid", name) or name in scores]
-    noise, digest = _noise(run, names, scores), _digest(run)
-    changes = _changes(run, names, scores, digest, reference)
+    digest, sets = _digest(run), cache(partial(_sets, run))
+    noise = _noise(run, names, scores, digest, sets)
+    changes = _changes(run, names, scores, digest, sets, reference)
     measured = {name: _measured(metrics[name], noise[name], (changes or {}).get(name)) for name in names}
     speed = time_stage(build_stage("encode", run.params, run.source), _timed_rows(run))
     if not speed.busy:
@@ -89,7 +93,9 @@ def _measured(value: float, noise: float, change: Change | None) -> Measured:
     return Measured(value=value, noise=noise, change=change.change, error=change.error, rows=change.rows)
 
 
-def _changes(run: Run, names: list[str], scores: pd.DataFrame, digest: str, reference: str) -> dict[str, Change] | None:
+def _changes(
+    run: Run, names: list[str], scores: pd.DataFrame, digest: str, sets: Sets, reference: str
+) -> dict[str, Change] | None:
     """What has changed since the reference, by name; ``None`` if its rows can't be read. Keeps tonight's rows."""
     if reference == digest:
         return {name: Change(0.0, 0.0, len(scores)) for name in names}
@@ -97,7 +103,7 @@ def _changes(run: Run, names: list[str], scores: pd.DataFrame, digest: str, refe
     path = _rows_file(run.output, digest)
     now = read_kept(path)
     if now is None:
-        now = _keep(run, names, scores)
+        now = _keep(names, scores, sets)
         write_kept(path, now)
     return compare(before, now) if before else None
 
@@ -106,25 +112,21 @@ def _rows_file(folder: str, digest: str) -> str:
     return f"{folder}/rows-{digest[:16]}.npz"
 
 
-def _keep(run: Run, names: list[str], scores: pd.DataFrame) -> KeptRows:
+def _keep(names: list[str], scores: pd.DataFrame, sets: Sets) -> KeptRows:
     keys = hash_keys(scores.index)
     order = np.argsort(keys)[:MAX_SCORES]
     values = {n: scores[n].to_numpy(np.float32)[order] for n in names if n in scores}
-    return KeptRows(keys[order], values, {n: _keep_set(run, n) for n in names if n not in scores})
+    return KeptRows(keys[order], values, {n: _keep_set(n, *sets(n)) for n in names if n not in scores})
 
 
-def _keep_set(run: Run, name: str) -> dict[str, np.ndarray]:
-    if name == SLICED:
-        real, fake = _sample(run)
-        return keep_set(real["hash"], *project_patches(real["image"], fake["image"]))
-    keys, one, other = _both_features(run, name)
-    return keep_set(hash_keys(keys), one, other)
+def _keep_set(name: str, keys: np.ndarray, one: np.ndarray, other: np.ndarray) -> dict[str, np.ndarray]:
+    return keep_set(keys, *(project_patches(one, other) if name == SLICED else (one, other)))
 
 
 def _scores(run: Run) -> pd.DataFrame:
     """The scores of the encoder's pictures of all rows that were measured, by key."""
-    frames = (read_scores(run, shard) for shard in run.shards)
-    fine = pd.concat([frame[frame["status"] == "ok"] for frame in frames], ignore_index=True).set_index("key")
+    frames = [read_fine_scores(run, shard) for shard in run.shards]
+    fine = pd.concat(frames, ignore_index=True).set_index("key")
     return fine[[name for name in map(str, fine) if name.endswith(f"/{ENCODED}")]]
 
 
@@ -136,11 +138,11 @@ def _is(metric: str, name: str) -> bool:
     return name.startswith(f"{metric}/") and name.endswith(f"/{ENCODED}")
 
 
-def _noise(run: Run, names: list[str], scores: pd.DataFrame) -> dict[str, float]:
-    path, digest = run.path(NOISE_FILE), _digest(run)
+def _noise(run: Run, names: list[str], scores: pd.DataFrame, digest: str, sets: Sets) -> dict[str, float]:
+    path = run.path(NOISE_FILE)
     known = json.loads(read_bytes(path)) if exists(path) else {}
     if known.get("digest") != digest or known["noise"].keys() != set(names):
-        known = {"digest": digest, "noise": {name: _noise_of(run, name, scores) for name in names}}
+        known = {"digest": digest, "noise": {name: _noise_of(name, scores, sets) for name in names}}
         write_bytes(path, json.dumps(known, indent=1).encode())
     noise: dict[str, float] = known["noise"]
     return noise
@@ -152,30 +154,29 @@ def _digest(run: Run) -> str:
     return hashlib.sha256("".join(receipts).encode()).hexdigest()
 
 
-def _noise_of(run: Run, name: str, scores: pd.DataFrame) -> float:
+def _noise_of(name: str, scores: pd.DataFrame, sets: Sets) -> float:
     if name in scores:
         return bootstrap_error(mean_of(scores[name].to_numpy(np.float64)), len(scores))
+    _, one, other = sets(name)
     if name == SLICED:
-        real, fake = _sample(run)
-        return bootstrap_error(sliced_of(real["image"], fake["image"]), len(real["image"]))
-    _, one, other = _both_features(run, name)
+        return bootstrap_error(sliced_of(one, other), len(one))
     return float(bootstrap_error(frechet_of(one, other), len(one)) * (len(one) / len(scores)) ** 0.5)
 
 
-def _sample(run: Run) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The rows that the sliced distance is of: their hashes and pictures, aligned and encoded."""
-    states = merge_all(read_statistics(shard) for shard in run.stage_shards("measure"))["swd"]
-    return states[ALIGNED], states[ENCODED]
+def _sets(run: Run, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Do as ``Sets`` says: pictures of the rows in an SWD's sample, else features of at most ``MAX_ROWS`` rows.
 
-
-def _both_features(run: Run, name: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Keys and features of both pictures, of the rows whose keys hash lowest, at most ``MAX_ROWS``."""
+    The latter are those whose keys hash lowest.
+    """
+    if name == SLICED:
+        states = merge_all(read_statistics(shard) for shard in run.stage_shards("measure"))["swd"]
+        return states[ALIGNED]["hash"], states[ALIGNED]["image"], states[ENCODED]["image"]
     keys = [row["key"] for row in _fine_rows(run, "measure", ["key", "status"])]
     wanted = {keys[i] for i in np.argsort(hash_keys(keys))[:MAX_ROWS]}
     extractor = name.split("/")[1]
     one = _features(run, extractor, wanted, "align", "image")
     other = _features(run, extractor, wanted, "encode", "reconstruction")
-    return [key for key in keys if key in wanted], one, other
+    return hash_keys([key for key in keys if key in wanted]), one, other
 
 
 def _features(run: Run, extractor: str, wanted: set[str], stage: str, column: str) -> np.ndarray:

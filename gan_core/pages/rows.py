@@ -121,6 +121,12 @@ def read_scores(run: Run, shard: str) -> pd.DataFrame:
         return file.read(columns=[*BASE_NAMES, *scores]).to_pandas().rename(columns=normal_name)
 
 
+def read_fine_scores(run: Run, shard: str) -> pd.DataFrame:
+    """Do as ``read_scores``, for the rows that are ``ok``; they keep their positions as the index."""
+    frame = read_scores(run, shard)
+    return frame[frame["status"] == "ok"]
+
+
 def rank_score(scores: Iterable[Score]) -> Score | None:
     """Choose the score by which the worst rows are chosen: identity after tuning if there is one."""
     scores = list(scores)

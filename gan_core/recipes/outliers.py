@@ -9,7 +9,7 @@ import pandas as pd
 from gan_core.errors import DataError
 from gan_core.judges.domain import FLAG, Domain, Limit, find_limits, fit_limit
 from gan_core.metrics.base import ENCODED
-from gan_core.pages.rows import read_scores
+from gan_core.pages.rows import read_fine_scores, read_scores
 from gan_core.runs.run import Run
 from gan_core.runs.summary import add_to_summary
 
@@ -39,7 +39,7 @@ def fit_domain(run: Run) -> Domain:
 
     Raises ``DataError`` for too few rows and for runs that don't measure the reconstructions.
     """
-    frames = pd.concat([_fine(read_scores(run, shard)) for shard in run.shards], ignore_index=True)
+    frames = pd.concat([read_fine_scores(run, shard) for shard in run.shards], ignore_index=True)
     limits = [
         fit_limit(score, _network(run, score), frames[f"{score}/{ENCODED}"].to_numpy(np.float64))
         for metric in FITTED
@@ -75,13 +75,9 @@ def _find_beyond(run: Run, limit: Limit) -> tuple[list[dict[str, Any]], int]:
 def _beyond(run: Run, limit: Limit) -> Iterator[dict[str, Any]]:
     column = f"{limit.score}/{ENCODED}"
     for shard in run.shards:
-        frame = _fine(read_scores(run, shard))
+        frame = read_fine_scores(run, shard)
         for position, row in frame[frame[column] > limit.limit].iterrows():
             yield {"key": row["key"], "shard": shard, "position": position, "value": float(row[column])}
-
-
-def _fine(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["status"] == "ok"]
 
 
 def _is(metric: str, name: str) -> bool:

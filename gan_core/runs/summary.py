@@ -74,17 +74,19 @@ def write_summary(
     ``rows`` (counts by status) and, where ``ok`` rows have some, ``flags`` (counts by flag).
     """
     summary = _finite(total) | {"rows": dict(sorted(rows.items()))}
-    if flags:
-        summary["flags"] = dict(sorted(flags.items()))
-    write_bytes(join_url(output, SUMMARY_FILE), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+    _write(output, summary, flags)
     return dict(summary["metrics"])
 
 
 def add_to_summary(output: str, more: Mapping[str, Any], flags: Mapping[str, int] = MappingProxyType({})) -> None:
     """Add values and counts of flags to ``summary.json``; a flag that the rows have themselves keeps its count."""
     summary = read_json(join_url(output, SUMMARY_FILE)) | dict(more)
+    _write(output, summary, dict(flags) | summary.get("flags", {}))
+
+
+def _write(output: str, summary: dict[str, Any], flags: Mapping[str, int]) -> None:
     if flags:
-        summary["flags"] = dict(sorted((dict(flags) | summary.get("flags", {})).items()))
+        summary["flags"] = dict(sorted(flags.items()))
     write_bytes(join_url(output, SUMMARY_FILE), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
 
 

@@ -15,7 +15,7 @@ from gan_core.encoders.fast import prepare_fast
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.geometry import average_down
 from gan_core.judges.domain import FLAG, explain, find_limits
-from gan_core.judges.perceptual import load_perceptual
+from gan_core.judges.perceptual import load_perceptual, pair_distances
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import EncodeParams, ModelPaths, Params
 from gan_core.precision import set_precision
@@ -128,8 +128,8 @@ class _Judge:
         """Return the columns of each row with a flag, or a rejection in their place."""
         seen = to_tensor(list(to_uint8(drawn)))
         height, width = min(images.shape[2:], seen.shape[2:])
-        pairs = torch.stack([average_down(x, (height, width)) for x in (seen, images)], 1)
-        values = in_chunks(lambda pair: self.distance(*pair.unbind(1)), pairs).tolist()
+        compared = (average_down(x, (height, width)) for x in (seen, images))
+        values = pair_distances(self.distance, *compared).tolist()
         return [self._judged(row, value) for row, value in zip(columns, values, strict=True)]
 
     def _judged(self, row: Row | Rejected, value: float) -> Row | Rejected:

@@ -11,11 +11,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
+from gan_core.background import in_background
 from gan_core.errors import DataError
 from gan_core.storage.atomic import FOLDER_LOCK, describe_process, locked
 from gan_core.storage.urls import is_local, is_store_error, join_url, open_fs
@@ -97,14 +99,10 @@ def hold_folder(folder: str | Path, lost: Callable[[], object] = lambda: None) -
         return
     lease = Lease(folder)
     lease.take()
-    ended = threading.Event()
-    thread = threading.Thread(target=_beat, args=(lease, ended, lost), name=f"hold {folder}", daemon=True)
-    thread.start()
     try:
-        yield
+        with in_background(partial(_beat, lease, lost), f"hold {folder}"):
+            yield
     finally:
-        ended.set()
-        thread.join()
         with _tolerant():
             lease.release()
 
@@ -119,7 +117,7 @@ def holder_of(folder: str | Path) -> str:
     return str((Lease(folder).read() or {}).get("id", ""))
 
 
-def _beat(lease: Lease, ended: threading.Event, lost: Callable[[], object]) -> None:
+def _beat(lease: Lease, lost: Callable[[], object], ended: threading.Event) -> None:
     while not ended.wait(BEAT_S):
         with _tolerant():
             found = lease.read()

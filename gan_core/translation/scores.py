@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_core.batching import in_chunks
 from gan_core.judges.networks import AttributeRegressor, load_network
-from gan_core.judges.perceptual import load_perceptual
+from gan_core.judges.perceptual import load_perceptual, pair_distances
 from gan_core.judges.segmenter import count_overlaps, mean_iou
 from gan_core.meaning import Meaning
 from gan_core.metrics.pixel import mse, psnr
@@ -66,8 +66,7 @@ class Scorer:
     def lpips(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the perceptual distance ``[B]`` of images ``[B, 3, S, S]``."""
         assert self.distance is not None
-        distance = self.distance
-        return in_chunks(lambda pair: distance(*pair.unbind(1)), torch.stack([x, y], 1))
+        return pair_distances(self.distance, x, y)
 
     def cosine(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the cosine ``[B]`` of the identity embeddings of images ``[B, 3, S, S]``."""
