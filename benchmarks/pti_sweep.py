@@ -17,7 +17,8 @@ from benchmarks.harness import print_result
 from benchmarks.pti import run_ours
 from benchmarks.tuning import Meter, Portraits, drawn_by, editability, held_out_portraits, quality
 from gan_core.inversion.delta import pack_full, unpack_delta
-from gan_core.inversion.pti import in_precision, objective
+from gan_core.inversion.objective import objective
+from gan_core.inversion.pti import in_precision
 from gan_core.params import TuneParams, load_params
 from gan_core.precision import keep_freed_memory
 

@@ -6,11 +6,11 @@ Random numbers are drawn on the CPU and then placed, so that every device sees t
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,14 +24,45 @@ CHUNK = 8
 """Rows in a chunk on the CPU. Each distinct size can change the last bits of results, so it is part of the numbers."""
 LARGE = 256
 """Images with a longer side than this, in pixels, use smaller chunks: a chunk holds at most 8 x 256 x 256 pixels."""
-
-
 LOOK_EVERY = 8
 """Steps of an optimisation on a device between two looks at its losses, for which the device has to be waited for."""
+Body = Callable[[], object]
+"""Work on tensors whose places and shapes never change."""
 
 
 def _as_it_is() -> None:
     """Prepare nothing: this kind of device is ready for use."""
+
+
+class Graphs(Protocol):
+    """How a kind of device records its part of some work, so that the host need not call each operator again."""
+
+    def warm(self, body: Body) -> None:
+        """Do the work as it is done before it is recorded."""
+
+    def record(self, body: Body) -> Callable[[], None]:
+        """Record the work, without doing it; what is returned does it."""
+
+
+class CudaGraphs:
+    """CUDA graphs, after PyTorch's recipe: the work is warmed up on a side stream, then recorded on another.
+
+    Other threads go on using the card meanwhile: only what this thread does must be fit to be recorded.
+    """
+
+    def warm(self, body: Body) -> None:
+        here, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(here)
+        with torch.cuda.stream(side):
+            body()
+        here.wait_stream(side)
+
+    def record(self, body: Body) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            body()
+        replay: Callable[[], None] = graph.replay
+        return replay
 
 
 @dataclass(frozen=True)
@@ -39,6 +70,7 @@ class Kind:
     """A kind of device: how many this process sees, and whether they compute in bfloat16 as fast as in float32.
 
     A chunk of images holds at most ``rows`` of ``side`` x ``side`` pixels. ``prepare`` is called before first use.
+    ``graphs`` records work, on kinds that can.
     """
 
     count: Callable[[], int]
@@ -46,6 +78,7 @@ class Kind:
     rows: int = CHUNK
     side: int = LARGE
     prepare: Callable[[], None] = _as_it_is
+    graphs: Graphs | None = None
 
 
 @dataclass(frozen=True)
@@ -53,13 +86,14 @@ class Compute:
     """What computes, in one value: ``device`` as torch names it (``cpu``, ``cuda:0``), and the sizes that suit it.
 
     A chunk of images holds at most ``rows`` of ``side`` x ``side`` pixels. An optimisation has the host wait for its
-    losses every ``look_every`` steps.
+    losses every ``look_every`` steps. ``graphs`` records work that is repeated; without it operators are called.
     """
 
     device: str = CPU
     rows: int = CHUNK
     side: int = LARGE
     look_every: int = 1
+    graphs: Graphs | None = None
 
     @property
     def kind(self) -> str:
@@ -86,11 +120,12 @@ def keep_exact() -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for every ``empty``, whose values none reads
 
 
 KINDS: dict[str, Kind] = {
     # 32 images of 512 px (8 of 1024): a generator's largest activations in float32 then take about 4 GB
-    "cuda": Kind(torch.cuda.device_count, _cuda_bfloat16, rows=32, side=512, prepare=keep_exact),
+    "cuda": Kind(torch.cuda.device_count, _cuda_bfloat16, rows=32, side=512, prepare=keep_exact, graphs=CudaGraphs()),
     "mps": Kind(torch.backends.mps.is_available, lambda: False),
     CPU: Kind(lambda: 1, _mkldnn_bfloat16),
 }
@@ -140,7 +175,7 @@ def find_device(wanted: str) -> Compute:
     kind.prepare()
     if name == CPU:
         return HOST
-    return Compute(f"{name}:{number or _worker() % there}", kind.rows, kind.side, LOOK_EVERY)
+    return Compute(f"{name}:{number or _worker() % there}", kind.rows, kind.side, LOOK_EVERY, kind.graphs)
 
 
 def describe_device(wanted: str) -> str:
@@ -166,6 +201,12 @@ def place(item: Placed) -> Placed:
 def place_array(array: np.ndarray) -> Tensor:
     """Return an array ``[...]`` as a tensor on the device of this context."""
     return place(torch.from_numpy(array))
+
+
+def send(array: Sequence[float] | Tensor, into: Tensor) -> None:
+    """Overwrite a tensor ``[...]`` with numbers of the host, which doesn't wait for the device."""
+    values = array if isinstance(array, Tensor) else torch.tensor(array)
+    into.copy_(values.to(into.dtype), non_blocking=True)
 
 
 def widest(tensor: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from gan_core.generators.base import Generator
 from gan_core.inversion.locality import Locality, Perceptual
-from gan_core.inversion.pti import Budget, Losses, Tuned, in_precision, learning_rate, objective, read_losses
+from gan_core.inversion.objective import Losses, objective, read_losses
+from gan_core.inversion.pti import Budget, Tuned, in_precision, learning_rate
 from gan_core.inversion.weights import RowWeights
 from gan_core.params import TuneParams
 
@@ -41,7 +42,7 @@ def tune_group(
                     (params.locality_weight * around[row](weights).sum()).backward()
                 weights.step(torch.tensor([rate]))
     losses = [[step[0] for step in read_losses(terms)] for terms in seen]
-    return _outcomes(generator, pivots, images, losses, weights.delta(0))
+    return _outcomes(generator, pivots, images, losses, weights.deltas([0])[0])
 
 
 @torch.no_grad()

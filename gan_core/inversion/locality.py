@@ -40,8 +40,15 @@ class Locality:
         self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, weights: RowWeights) -> Tensor:
-        draws = [torch.randn(1, self.generator.z_dim, generator=stream) for stream in self.streams]
-        codes = self.codes(torch.cat(draws).to(self.pivots.device))
+        return self.at(self.sample().to(self.pivots.device), weights)
+
+    def sample(self) -> Tensor:
+        """Draw the next ``z [rows, z_dim]`` of the rows' streams, on the CPU."""
+        return torch.cat([torch.randn(1, self.generator.z_dim, generator=stream) for stream in self.streams])
+
+    def at(self, z: Tensor, weights: RowWeights) -> Tensor:
+        """Return the distance ``[rows]`` at the codes of ``z [rows, z_dim]`` near the pivots."""
+        codes = self.codes(z)
         with torch.no_grad():
             *below, before = in_chunks_each(lambda part: self._draw(part, weights.resolution), codes, CHUNK)
         return self.distance(before, weights.draw(tuple(below), codes, "none"))

@@ -1,10 +1,9 @@
 """Pivotal tuning (Roich et al. 2021): fine-tune a generator per image so that it draws the image at its pivot."""
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,23 +11,14 @@ from torch import Tensor
 from gan_core.batching import in_chunks_each
 from gan_core.device import computing
 from gan_core.generators.base import Generator
-from gan_core.geometry import framed_like
+from gan_core.inversion.ahead import StepAhead
 from gan_core.inversion.locality import CHUNK, Locality, Perceptual
+from gan_core.inversion.objective import Losses, StopReason, objective, read_losses, stop_reason, up_to_the_end
 from gan_core.inversion.schedule import ramp
 from gan_core.inversion.weights import RowWeights
 from gan_core.params import TuneParams
 from gan_core.precision import set_precision
 from gan_core.rows import Progress
-
-StopReason = Literal["steps", "perceptual", "diverged"]
-
-
-class Losses(NamedTuple):
-    """The objective at one step and its two unweighted terms."""
-
-    total: float
-    l2: float
-    perceptual: float
 
 
 class Budget(NamedTuple):
@@ -76,40 +66,6 @@ def tune_pivots(
     return _Tuning(generator, pivots, targets, loss, params, seeds, budgets, finished).run()
 
 
-def objective(images: Tensor, targets: Tensor, loss: Perceptual, params: TuneParams) -> tuple[Tensor, Tensor]:
-    """Return the weighted sum ``[B]`` of mean squared error and perceptual distance, and with it its terms ``[B, 3]``.
-
-    ``images [B, 3, S, S]`` and ``targets [B, 3, H, W]`` are in [-1, 1]. Targets that are smaller are compared with the
-    frame of their proportion, averaged down to their size.
-    """
-    images = framed_like(images, targets)
-    l2 = (images - targets).square().flatten(1).mean(1)
-    needed = params.perceptual_weight or params.stop_perceptual
-    perceptual = loss(images, targets) if needed else torch.zeros_like(l2)
-    total = params.l2_weight * l2 + params.perceptual_weight * perceptual
-    return total, torch.stack([total, l2, perceptual], 1).detach()
-
-
-def read_losses(terms: Sequence[Tensor]) -> list[list[Losses]]:
-    """Return the losses of the rows of each of ``terms``, ``[B, 3]`` of ``objective``."""
-    return [[Losses(*row) for row in step] for step in torch.stack(list(terms)).tolist()]
-
-
-def up_to_first_broken(losses: list[Losses]) -> list[Losses]:
-    """Return the losses up to the first one that is not finite: what comes after it is of a row that has diverged."""
-    broken = next((i for i, loss in enumerate(losses) if not math.isfinite(loss.total)), len(losses))
-    return losses[: broken + 1]
-
-
-def stop_reason(losses: list[Losses], steps: int, threshold: float) -> StopReason | None:
-    """Return why a row stops before the next step, or ``None`` if it continues."""
-    if not math.isfinite(losses[-1].total):
-        return "diverged"
-    if threshold and losses[-1].perceptual <= threshold:
-        return "perceptual"
-    return "steps" if len(losses) > steps else None
-
-
 def learning_rate(budget: Budget, step: int, rampdown: float) -> float:
     """Return the rate of step ``step`` (from 0): constant, then a cosine to 0 over the last share ``rampdown``."""
     return budget.lr * ramp(step / budget.steps, rampdown)
@@ -118,7 +74,8 @@ def learning_rate(budget: Budget, step: int, rampdown: float) -> float:
 class _Tuning:
     """The state of a batch: the rows that are still tuned, their weights, and the losses of each row.
 
-    ``done`` counts the steps, and ``unread`` holds the losses of the last ones, which the host has not looked at yet.
+    ``done`` counts the steps, and ``unread`` holds the losses of the last ones, which the host has not looked at yet:
+    on the CPU it judges the rows before every step, and a device runs ahead of it.
 
     A single row is duplicated, because convolutions round differently at batch size 1.
     """
@@ -154,35 +111,74 @@ class _Tuning:
 
     @torch.enable_grad()
     def run(self) -> list[Tuned]:
+        if computing().look_every > 1:
+            self._run_ahead(computing().look_every)
+        else:
+            self._run_watched()
+        return [self.found[row] for row in range(len(self.pivots))]
+
+    def _run_watched(self) -> None:
         while True:
             images = self.weights.draw(self.below, self.codes)
             totals, terms = objective(images, self.wanted, self.loss, self.params)
             self.unread.append(terms)
-            going = self._judge(images.detach()) if self._due() else list(range(len(self.rows)))
+            going = self._judge(images.detach())
             if not going:
                 break
             self._move(totals, going)
-        return [self.found[row] for row in range(len(self.pivots))]
 
-    def _due(self) -> bool:
-        """Tell whether a row may have to stop now; otherwise the device is not waited for."""
+    def _run_ahead(self, look_every: int) -> None:
+        """Take whole steps, in which rows that have to stop stay as they are, and look at them seldom."""
+        step = self._step_ahead()
+        while self.rows:
+            step(self._rates())
+            self.unread.append(step.terms.clone())
+            if self._due(look_every):
+                going = self._judge(step.images.clone())
+                if going and len(going) < len(self.rows):
+                    self._compact(going)
+                    step = self._step_ahead()
+                elif not going:
+                    break
+            self.done += 1
+
+    def _step_ahead(self) -> StepAhead:
+        alike = len({self.budgets[row] for row in self.rows}) == 1 and not self.params.stop_perceptual
+        given = (self.weights, self.below, self.codes, self.wanted, self.loss, self.params, self.locality)
+        return StepAhead(*given, rows=len(self.rows), alike=alike)
+
+    def _due(self, look_every: int) -> bool:
+        """Tell whether a row has taken all its steps, or may have stopped before."""
         ended = any(self.budgets[row].steps <= self.done for row in self.rows)
-        return ended or bool(self.params.stop_perceptual) or len(self.unread) >= computing().look_every
+        return ended or (bool(self.params.stop_perceptual) and len(self.unread) >= look_every)
+
+    def _rates(self) -> list[float]:
+        """The rates of the next step, one a place; 0 for rows that have taken all theirs."""
+        budgets = [self.budgets[row] for row in _pad_single_row(self.rows)]
+        return [learning_rate(b, self.done, self.params.lr_rampdown) if self.done < b.steps else 0.0 for b in budgets]
 
     def _judge(self, images: Tensor) -> list[int]:
         """Read the losses, store the results of rows that stop, and return the places of the other rows."""
-        going = []
+        going, ended = [], {}
         steps, self.unread = read_losses(self.unread), []
         for place, row in enumerate(self.rows):
-            self.losses[row] += up_to_first_broken([step[place] for step in steps])
+            seen = self.losses[row] + [step[place] for step in steps]
+            self.losses[row] = up_to_the_end(seen, self.params.stop_perceptual)
             reason = stop_reason(self.losses[row], self.budgets[row].steps, self.params.stop_perceptual)
             if reason:
-                self.found[row] = self._outcome(place, row, images[place : place + 1], reason)
-                if self.finished:
-                    self.finished(1)
+                ended[place] = reason
             else:
                 going.append(place)
+        self._store(ended, images)
         return going
+
+    def _store(self, ended: dict[int, StopReason], images: Tensor) -> None:
+        deltas = self.weights.deltas(list(ended)) if ended else []
+        for (place, reason), delta in zip(ended.items(), deltas, strict=True):
+            row = self.rows[place]
+            self.found[row] = self._outcome(delta, row, images[place : place + 1], reason)
+            if self.finished:
+                self.finished(1)
 
     def _move(self, totals: Tensor, going: list[int]) -> None:
         totals[going].sum().backward()
@@ -190,9 +186,7 @@ class _Tuning:
             self._compact(going)
         if self.locality:
             (self.params.locality_weight * self.locality(self.weights).sum()).backward()
-        rows = _pad_single_row(self.rows)
-        rates = [learning_rate(self.budgets[r], self.done, self.params.lr_rampdown) for r in rows]
-        self.weights.step(torch.tensor(rates))
+        self.weights.step(torch.tensor(self._rates()))
         self.done += 1
 
     def _compact(self, going: list[int]) -> None:
@@ -205,13 +199,13 @@ class _Tuning:
         if self.locality:
             self.locality.keep(places)
 
-    def _outcome(self, place: int, row: int, image: Tensor, reason: StopReason) -> Tuned:
+    def _outcome(self, delta: dict[str, Tensor], row: int, image: Tensor, reason: StopReason) -> Tuned:
         losses = self.losses[row]
         if reason == "diverged" or losses[-1].total > losses[0].total:
             with torch.no_grad():
                 image = self.generator.synthesis(self.pivots[row : row + 1])
             return Tuned({}, image, len(losses) - 1, losses, "diverged")
-        return Tuned(self.weights.delta(place), image, len(losses) - 1, losses, reason)
+        return Tuned(delta, image, len(losses) - 1, losses, reason)
 
 
 def in_precision(generator: Generator, params: TuneParams) -> Generator:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from gan_core.device import fetch_all
+from gan_core.device import computing, fetch_all, place
 from gan_core.generators.base import Generator, Noise
 
 
@@ -26,7 +26,8 @@ class RowWeights:
         self.values = {name: weight.expand(rows, *weight.shape).clone() for name, weight in base.items()}
         for value in self.values.values():
             value.requires_grad_(True)
-        self.optimiser = torch.optim.Adam(self.values.values(), betas=betas, fused=True)
+        recorded = computing().graphs is not None
+        self.optimiser = torch.optim.Adam(self.values.values(), betas=betas, fused=True, capturable=recorded)
         self._part = _Upper(generator, resolution)
 
     def draw(self, below: tuple[Tensor, ...], w_plus: Tensor, noise: Noise = "const") -> Tensor:
@@ -42,17 +43,23 @@ class RowWeights:
         return vmap(one)(self.values, below, w_plus)
 
     def step(self, rates: Tensor) -> None:
-        """Take a step of Adam (Kingma and Ba 2015) with learning rates ``[rows]``, and clear the gradients.
-
-        Adam has one rate, the highest. Rows with a lower rate are interpolated between before and after the step.
-        """
+        """Take a step of Adam with learning rates ``[rows]``, which are on the CPU, and clear the gradients."""
         highest = float(rates.max())
-        self.optimiser.param_groups[0]["lr"] = highest
-        before = None if (rates == highest).all() else [value.detach().clone() for value in self.values.values()]
+        self.move(highest, None if (rates == highest).all() else place(rates / highest))
+
+    def move(self, rate: float | Tensor, shares: Tensor | None) -> None:
+        """Take a step of Adam (Kingma and Ba 2015) and clear the gradients.
+
+        Adam has one ``rate``, a number or ``[]``. Rows with a lower one are interpolated between before and after the
+        step: they go ``shares [rows]`` of the way (None: all of it).
+        """
+        self.optimiser.param_groups[0]["lr"] = rate
+        before = None if shares is None else [value.detach().clone() for value in self.values.values()]
         self.optimiser.step()
         with torch.no_grad():
             for value, old in zip(self.values.values(), before or [], strict=False):
-                share = (rates / highest).to(value).view(-1, *[1] * (value.ndim - 1))
+                assert shares is not None
+                share = shares.to(value).view(-1, *[1] * (value.ndim - 1))
                 value.copy_(torch.lerp(old, value, share))
         self.optimiser.zero_grad()
 
@@ -66,10 +73,15 @@ class RowWeights:
             self.values[name] = value
         self.optimiser.param_groups[0]["params"] = list(self.values.values())
 
-    def delta(self, row: int) -> dict[str, Tensor]:
-        """Return the changes ``[...]`` of one row, on the CPU: parameter name -> its weights minus the generator's."""
-        moved = fetch_all({name: value.detach()[row] - self.base[name] for name, value in self.values.items()})
-        return {name: difference for name, difference in moved.items() if difference.any()}
+    def deltas(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        """Return what changed in some rows, on the CPU: parameter name -> its weights minus the generator's, ``[...]``.
+
+        The host waits for the device once.
+        """
+        moved = [{name: value.detach()[row] - self.base[name] for name, value in self.values.items()} for row in rows]
+        together = fetch_all({f"{i} {name}": part for i, parts in enumerate(moved) for name, part in parts.items()})
+        here = [{name: together[f"{i} {name}"] for name in parts} for i, parts in enumerate(moved)]
+        return [{name: part for name, part in parts.items() if part.any()} for parts in here]
 
 
 class _Upper(nn.Module):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gan_core.align.framing import framing_of
 from gan_core.batching import chunk_size, in_chunks
+from gan_core.capture import Recorded
 from gan_core.device import place_array
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditKind, EditSetting, ImageEdit, LatentEdit, LatentsOf, no_references
@@ -58,6 +59,7 @@ class EditStage(Stage):
         self.batch_size = batch_size
         generator = load_generator(models.generator)
         self.generator, self._hash = generator.model, generator.sha256
+        self.synthesis = Recorded(self.generator.synthesis)
         self.kinds = self._build(edits, EditSetting(models, generator, latents_of))
 
     @classmethod
@@ -104,7 +106,7 @@ class EditStage(Stage):
         kind = self.kinds[index]
         if isinstance(kind, ImageEdit):
             return kind.draw(self.generator, w_plus, rows, self.plan[index])
-        return in_chunks(self.generator.synthesis, w_plus, chunk_size(self.generator.size))
+        return in_chunks(self.synthesis, w_plus, chunk_size(self.generator.size))
 
     def _render_tuned(self, row: Row, edited: list[Tensor]) -> Row | Rejected:
         """Draw one row; ``edited`` holds the latents ``[1, n_latent, w_dim]`` of each picture."""
@@ -113,7 +115,7 @@ class EditStage(Stage):
         with apply_delta(self.generator, row["delta"]):
             if plain:
                 parts = torch.cat([edited[i] for i in plain]).split(chunk_size(self.generator.size))
-                drawn = torch.cat([self.generator.synthesis(part) for part in parts])
+                drawn = torch.cat([self.synthesis(part) for part in parts])
                 images = dict(zip(plain, drawn, strict=True))
             for i in range(len(self.plan)):
                 if i not in images:

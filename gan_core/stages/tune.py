@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gan_core.align.framing import framing_of
 from gan_core.batching import one_thread
+from gan_core.capture import Recorded
 from gan_core.device import fetch, place_array
 from gan_core.errors import ParamsError
 from gan_core.geometry import SQUARE, Frame, average_down
@@ -73,6 +74,7 @@ class TuneStage(Stage):
         self.batch_size = params.batch_size
         generator, loss = load_generator(models.generator), load_perceptual(models.perceptual)
         self.generator, self.loss = generator.model, loss.model
+        self.synthesis = Recorded(self.generator.synthesis)
         self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
         self._identity: dict[str, Any] = {"params": params.model_dump(exclude={"enabled"}), **hashes}
@@ -129,8 +131,8 @@ class TuneStage(Stage):
         if not pivot.isfinite().all():
             return Rejected("bad_latent", "the optimisation of the pivot ended in NaN or infinity")
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
-        with apply_delta(self.generator, delta) as generator:
-            image = generator.synthesis(pivot)
+        with apply_delta(self.generator, delta):
+            image = self.synthesis(pivot)
         png = image_value(encode_png(to_uint8(self.frame.crop(image))[0]), f"{row['key']}.png")
         columns: Row = {"tuned": png, "delta": delta} | _ending(row["key"], tuned)
         if self.params.pivot != "encoder":

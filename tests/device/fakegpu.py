@@ -1,10 +1,12 @@
 """A pretended accelerator: it computes for real on the CPU, and raises where a tensor of the CPU meets one of its own.
 
 Within ``fakegpu()`` the device ``fakegpu`` works in factories and ``.to``. It needs no GPU and no compiler. It has no
-float64, like MPS, and counts the calls of operators and the times that the host waits for a value. It uses a private
-interface of torch and registers for the whole process: import it before the first backward pass, and in tests only.
+float64, like MPS, and counts the calls of operators and the times that the host waits for a value. It records work like
+a CUDA graph: the operators with the tensors that they had then. It uses a private interface of torch and registers for
+the whole process: import it before the first backward pass, and in tests only.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,7 +22,6 @@ torch.__future__.set_overwrite_module_params_on_conversion(True)  # a wrapper's 
 _module: Any = getattr(torch, NAME)
 _module.get_rng_state = lambda device: None  # ``fork_rng`` asks for it; the device draws no numbers of its own
 _module.set_rng_state = lambda device, state: None
-KINDS[NAME] = Kind(lambda: 2, lambda: True)
 
 aten = torch.ops.aten
 COPIES = {aten._to_copy.default, aten.copy_.default}
@@ -46,10 +47,74 @@ class NoFloat64Error(TypeError):
     """A float64 tensor was asked for on the device."""
 
 
-class Counts:
-    """How many operators were called on the device, and how often the host waited for one of its values."""
+class RecordingError(AssertionError):
+    """What is being recorded needs a value of the device, or brings one of the CPU there."""
 
-    calls = reads = 0
+
+class Counts:
+    """How many operators were called on the device, and how often the host waited for one of its values.
+
+    ``sends`` counts copies to the device for which the host waits as well, ``replays`` those of recorded work.
+    """
+
+    calls = reads = sends = replays = 0
+
+    @classmethod
+    def reset(cls) -> None:
+        cls.calls = cls.reads = cls.sends = cls.replays = 0
+
+
+class Recording:
+    """Operators in order, each with its arguments and results, and what they overwrote.
+
+    Recording computes, to know shapes, so what is overwritten is put back at its end: a real graph does nothing then.
+    """
+
+    current: "Recording | None" = None
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Any, Any, dict[str, Any], Any]] = []
+        self.before: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def note_writes(self, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        """Keep what an operator is about to overwrite."""
+        for place, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                given = args[place] if place < len(args) else kwargs.get(argument.name)
+                self.before += [(t, t.clone()) for t in tree_leaves(given) if isinstance(t, torch.Tensor)]
+
+    def put_back(self) -> None:
+        for tensor, values in reversed(self.before):
+            tensor.copy_(values)
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        """Call the operators again with the same tensors, and put their results where they were."""
+        Counts.replays += 1
+        for func, args, kwargs, results in self.steps:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(results), tree_leaves(again), strict=True):
+                if isinstance(old, torch.Tensor) and old.untyped_storage()._cdata != new.untyped_storage()._cdata:
+                    old.copy_(new)
+
+
+class PretendedGraphs:
+    """Records as ``CudaGraphs`` does, and refuses what CUDA refuses meanwhile."""
+
+    def warm(self, body: Callable[[], object]) -> None:
+        body()
+
+    def record(self, body: Callable[[], object]) -> Callable[[], None]:
+        recording = Recording.current = Recording()
+        try:
+            body()
+        finally:
+            Recording.current = None
+        recording.put_back()
+        return recording.replay
+
+
+KINDS[NAME] = Kind(lambda: 2, lambda: True, graphs=PretendedGraphs())
 
 
 class OnDevice(torch.Tensor):
@@ -85,7 +150,7 @@ class OnDevice(torch.Tensor):
         super().__setitem__(_without_lists(key), value)
 
     def tolist(self) -> Any:
-        Counts.reads += 1
+        _note_read("tolist")
         return self.kept.tolist()
 
     def __deepcopy__(self, memo: Any) -> Any:
@@ -119,15 +184,22 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if to_device and torch.Tag.nondeterministic_seeded in func.tags and func not in DRAWN_THERE:
         raise DrawnThereError(f"{func}: random numbers are drawn on the CPU and then placed")
     if ours or to_device:
-        _count(func, args, to_device)
+        _count(func, args, kwargs, to_device, inside)
     if wanted:
         kwargs = kwargs | {"device": torch.device("cpu")}
-    if func is aten.copy_.default and ours:
-        into, out_of = (t.kept if isinstance(t, OnDevice) else t for t in args[:2])
-        into.copy_(out_of)
-        return args[0]
     plain_args, plain_kwargs = tree_map_only(OnDevice, lambda t: t.kept, (args, kwargs))
-    out = func(*plain_args, **plain_kwargs)
+    recording = Recording.current if ours or to_device else None
+    if recording:
+        recording.note_writes(func, plain_args, plain_kwargs)
+    if func is aten.copy_.default and ours:
+        plain_args[0].copy_(plain_args[1])
+        out = plain_args[0]
+    else:
+        out = func(*plain_args, **plain_kwargs)
+    if recording:
+        recording.steps.append((func, plain_args, plain_kwargs, out))
+    if func is aten.copy_.default and ours:
+        return args[0]
     if not to_device:
         return out
     out = tree_map_only(torch.Tensor, OnDevice, out)
@@ -146,12 +218,23 @@ def _check_places(func: Any, args: Any, inside: list[torch.Tensor]) -> None:
         raise MixedDevicesError(f"{func}: {where}")
 
 
-def _count(func: Any, args: Any, to_device: bool) -> None:
+def _count(func: Any, args: Any, kwargs: dict[str, Any], to_device: bool, inside: list[torch.Tensor]) -> None:
     Counts.calls += 1
     masks = [t for t in tree_leaves(args[1:2]) if isinstance(t, OnDevice) and t.dtype == torch.bool]
     to_host = func is aten._to_copy.default and not to_device
     to_host = to_host or (func is aten.copy_.default and not isinstance(args[0], OnDevice))
-    Counts.reads += bool(func in WAITS or to_host or (func is aten.index.Tensor and masks))
+    if func in WAITS or to_host or (func is aten.index.Tensor and masks):
+        _note_read(func)
+    elif to_device and any(t.dim() > 0 and not isinstance(t, OnDevice) for t in inside):
+        if Recording.current:
+            raise RecordingError(f"{func}: numbers of the CPU are brought to the device while work is recorded")
+        Counts.sends += not (func is aten.copy_.default and (kwargs.get("non_blocking") or args[2:] == (True,)))
+
+
+def _note_read(what: object) -> None:
+    if Recording.current:
+        raise RecordingError(f"{what}: the host asks for a value while work is recorded")
+    Counts.reads += 1
 
 
 _tensor = torch.tensor

@@ -23,7 +23,7 @@ TOLERANCE = 1e-4
 def there(compute: Callable[[], Any]) -> Any:
     """Compute on the pretended device, with the counts of this call in ``Counts``."""
     with fakegpu(), compute_on(NAME):
-        Counts.calls = Counts.reads = 0
+        Counts.reset()
         return compute()
 
 
