@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from prefect import Task
@@ -12,11 +13,12 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows.ledger import collect
+from gan_core.device import KINDS, find_device
 from gan_core.errors import ParamsError
 from gan_core.params import RunParams
 from gan_core.runs.run import Run
 from gan_core.runs.stopping import check_stop
-from tasks.processes import make_flag, prepare_process
+from tasks.processes import make_counter, make_flag, prepare_process
 from tasks.shards import Done, stage_task
 from tasks.skip import skip
 
@@ -28,12 +30,12 @@ SHARDS_PER_LOOK = 50
 def make_runner(params: RunParams) -> Runner:
     """Return the runner that ``run.runner`` names, with ``run.workers`` workers; raises ``ParamsError`` without Dask.
 
-    Every worker loads its networks once and keeps them. An existing Dask cluster (``run.dask_address``) keeps its own
-    number of workers.
+    Every worker loads its networks once and keeps them. Worker processes take a card each in turn, where ``run.device``
+    is one without a number. An existing Dask cluster (``run.dask_address``) keeps its own workers and their cards.
     """
     if params.runner == "processes":
-        flag = make_flag()
-        return ProcessPoolTaskRunner(max_workers=params.workers, initializer=prepare_process, initargs=(flag,))
+        given = (make_flag(), make_counter())
+        return ProcessPoolTaskRunner(max_workers=params.workers, initializer=prepare_process, initargs=given)
     if params.runner == "dask":
         return _dask(params)
     return ThreadPoolTaskRunner(max_workers=params.workers)
@@ -114,6 +116,14 @@ def _dask(params: RunParams) -> Runner:
     if params.dask_address:
         found: Runner = runner(address=params.dask_address)
         return found
-    places = {"n_workers": params.workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    own: Runner = runner(cluster_kwargs=places | {"host": "127.0.0.1"})
+    places: dict[str, Any] = {"n_workers": params.workers, "threads_per_worker": 1, "dashboard_address": None}
+    own: Runner = runner(**_cluster(params, places | {"host": "127.0.0.1"}))
     return own
+
+
+def _cluster(params: RunParams, places: dict[str, Any]) -> dict[str, Any]:
+    """The cluster that a run starts itself: that of ``dask-cuda`` on cards where it is installed, else Dask's own."""
+    if find_device(params.device).kind == "cuda" and ":" not in params.device and find_spec("dask_cuda"):
+        cards = min(params.workers, KINDS["cuda"].count())  # it has a worker a card, and shows each its own first
+        return {"cluster_class": "dask_cuda.LocalCUDACluster", "cluster_kwargs": places | {"n_workers": cards}}
+    return {"cluster_kwargs": places | {"processes": True, "preload": ["tasks.dask_worker"]}}

@@ -4,7 +4,6 @@ Loaders bring networks to the device of their context, ``place`` brings inputs t
 Random numbers are drawn on the CPU and then placed, so that every device sees the same ones.
 """
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,6 +23,8 @@ CHUNK = 8
 """Rows in a chunk on the CPU. Each distinct size can change the last bits of results, so it is part of the numbers."""
 LARGE = 256
 """Images with a longer side than this, in pixels, use smaller chunks: a chunk holds at most 8 x 256 x 256 pixels."""
+WORKER = "EDIT_DATASET_WORKER"
+"""The environment variable with a worker process's number."""
 LOOK_EVERY = 8
 """Steps of an optimisation on a device between two looks at its losses, for which the device has to be waited for."""
 Body = Callable[[], object]
@@ -51,16 +52,18 @@ class CudaGraphs:
     """
 
     def warm(self, body: Body) -> None:
-        here, side = torch.cuda.current_stream(), torch.cuda.Stream()
-        side.wait_stream(here)
-        with torch.cuda.stream(side):
-            body()
-        here.wait_stream(side)
+        with torch.cuda.device(computing().device):
+            here, side = torch.cuda.current_stream(), torch.cuda.Stream()
+            side.wait_stream(here)
+            with torch.cuda.stream(side):
+                body()
+            here.wait_stream(side)
 
     def record(self, body: Body) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            body()
+        with torch.cuda.device(computing().device):
+            with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
+                body()
         replay: Callable[[], None] = graph.replay
         return replay
 
@@ -161,7 +164,7 @@ def on_host() -> AbstractContextManager[Compute]:
 def find_device(wanted: str) -> Compute:
     """Return what ``run.device`` names, ready for use; raises ``ParamsError`` if it is not there.
 
-    ``cuda`` without a number is the first card, and for worker processes each the next one.
+    ``cuda`` without a number is the first card, and for worker processes each the next one (``number_worker``).
     """
     name, _, number = wanted.partition(":")
     if name == "auto":
@@ -175,7 +178,7 @@ def find_device(wanted: str) -> Compute:
     kind.prepare()
     if name == CPU:
         return HOST
-    return Compute(f"{name}:{number or _worker() % there}", kind.rows, kind.side, LOOK_EVERY, kind.graphs)
+    return Compute(f"{name}:{number or int(os.environ.get(WORKER) or 0) % there}", kind.rows, kind.side, LOOK_EVERY, kind.graphs)
 
 
 def describe_device(wanted: str) -> str:
@@ -190,6 +193,18 @@ def describe_device(wanted: str) -> str:
 def has_bfloat16() -> bool:
     """Return whether the device supports bfloat16; a CPU that doesn't emulates it, 75 times slower than float32."""
     return KINDS[computing().kind].has_bfloat16()
+
+
+def number_worker(number: int) -> None:
+    """Give this process, and those that it starts, its number among the workers of a run, from 0: ``cuda`` follows."""
+    os.environ[WORKER] = str(number)
+
+
+def workers_a_card(wanted: str, processes: int) -> int:
+    """Return how many of so many worker processes share a card where ``run.device`` is ``wanted``."""
+    name = find_device(wanted).kind
+    shared = name == CPU or ":" in wanted
+    return processes if shared else -(-processes // int(KINDS[name].count()))
 
 
 def place(item: Placed) -> Placed:
@@ -231,7 +246,7 @@ def fetch_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def synchronise() -> None:
     """Wait until the device of this context has done all that it was given, as clocks need; the CPU always has."""
     if computing().kind == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(computing().device)
     elif computing().kind == "mps":
         torch.mps.synchronize()
 
@@ -240,9 +255,3 @@ def _seen(kind: str, there: int) -> str:
     masked = os.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = f" with CUDA_VISIBLE_DEVICES={masked}" if kind == "cuda" and masked is not None else ""
     return f"this process sees {there}{hidden}"
-
-
-def _worker() -> int:
-    """The number of this process among those that its parent started, from 0; 0 for the parent."""
-    number = multiprocessing.current_process().name.rpartition("-")[2]
-    return int(number) - 1 if number.isdigit() else 0

@@ -4,12 +4,18 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import Literal
 
 import torch
 from torch import nn
 
-from gan_core.device import computing, has_bfloat16
+from gan_core.device import CPU, computing, has_bfloat16
 from gan_core.sections import Precision
+
+UpForm = Literal["depthwise", "grouped", "folded"]
+EXACT_UP_FORM: UpForm = "depthwise"
+"""The form of up-sampling in ``exact``, on every device."""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Option numbers of ``mallopt`` in glibc's ``malloc.h``."""
@@ -20,6 +26,19 @@ MOST = 2**31 - 1
 def compute_dtype(precision: Precision) -> torch.dtype:
     """Return the type of the convolutions: bfloat16 for ``fast`` if the device supports it, else float32."""
     return torch.bfloat16 if precision == "fast" and has_bfloat16() else torch.float32
+
+
+@cache
+def up_form(kind: str) -> UpForm:
+    """Return how ``fast`` up-samples on this kind of device, a key of ``generators.layers.UP_FORMS``.
+
+    What the processor can do decides, and no clock, so that a machine always gives the same results. On a CPU with AMX
+    a depthwise convolution in bfloat16 falls out of oneDNN. Cards have no fast one for channels-last either; that the
+    folded form is best there has not been measured (``python -m benchmarks.gpu`` prints all).
+    """
+    if kind == CPU:
+        return "grouped" if torch.cpu._is_amx_tile_supported() else "depthwise"
+    return "folded" if kind == "cuda" else "depthwise"
 
 
 def autocast(fast: bool) -> AbstractContextManager[None]:

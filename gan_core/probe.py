@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from gan_core.align.framing import framing_of
-from gan_core.device import compute_on, computing, fetch
+from gan_core.capture import WARM_UPS
+from gan_core.device import compute_on, computing, fetch, workers_a_card
 from gan_core.params import Params
 from gan_core.rows import Row
 from gan_core.runs.run import RUN_FILE, load_run
@@ -96,7 +97,7 @@ def try_tuning(params: Params, rows: int) -> Trial | None:
 def peak_mb() -> float:
     """The most memory of this process so far in MB: on a card what CUDA has reserved, else what is resident (Linux)."""
     if computing().kind == "cuda":
-        return torch.cuda.max_memory_reserved() / 2**20
+        return torch.cuda.max_memory_reserved(computing().device) / 2**20
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found, "this needs Linux"
     return int(found[1]) / 1024
@@ -119,8 +120,9 @@ def main() -> None:
 
     rows = int(sys.argv[1])
     params = Params.model_validate_json(sys.stdin.read())
-    tune = params.tune.model_copy(update={"steps": 1, "pivot_steps": 1, "persist": "delta"})
     with compute_on(params.run.device):
+        steps = 1 if computing().graphs is None else WARM_UPS  # then the one after them is recorded, with its memory
+        tune = params.tune.model_copy(update={"steps": steps, "pivot_steps": 1, "persist": "delta"})
         stage = TuneStage(tune, params.models, frame=framing_of(params).frame)
         height, width = stage.frame.shape(stage.generator.size)
         latent = fetch(stage.generator.latent_avg.expand(stage.generator.n_latent, -1))
@@ -130,7 +132,7 @@ def main() -> None:
             stage.process(made)
         except RuntimeError as error:
             sys.exit(NO_MEMORY if is_out_of_memory(error) else str(error))
-        sys.stdout.write(f"{time.perf_counter() - begin} {peak_mb()}\n")
+        sys.stdout.write(f"{(time.perf_counter() - begin) / steps} {peak_mb()}\n")
 
 
 def _row(key: int, shape: tuple[int, int, int], latent: np.ndarray) -> Row:
@@ -139,8 +141,11 @@ def _row(key: int, shape: tuple[int, int, int], latent: np.ndarray) -> Row:
 
 
 def _limit_mb(params: Params) -> float:
+    workers = params.run.workers
+    if params.run.runner != "threads":
+        workers = workers_a_card(params.run.device, workers)
     with compute_on(params.run.device):
-        return SHARE * available_mb() / params.run.workers
+        return SHARE * available_mb() / workers
 
 
 def _expected_mb(good: list[Trial]) -> float:

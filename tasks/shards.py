@@ -21,7 +21,7 @@ from gan_core.storage.receipts import ABSENT, Receipt
 from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import is_store_error
 from tasks.logs import without_user_errors
-from tasks.slots import concurrency_slot
+from tasks.slots import concurrency_slot, slot_name
 
 SAY_EVERY_S = 10.0
 SAY_REJECTED = 5
@@ -90,8 +90,9 @@ def or_cancelled(work: Callable[[], T]) -> T:
 
 def _one_stage(stage: str, run: Run, shard: str) -> Done:
     say = get_run_logger().info
-    with concurrency_slot(run.params.run.concurrency_limit):
-        receipt = run_stage(_stage(stage, run), shard, run.output, _progress(say, run.rows[shard]))
+    made = _stage(stage, run)
+    with concurrency_slot(slot_name(run.params.run.concurrency_limit, made.compute.device)):
+        receipt = run_stage(made, shard, run.output, _progress(say, run.rows[shard]))
     done = summarise_receipt(shard, receipt)
     say(_sentence(done, receipt.flags, receipt.why))
     if not receipt.reused:

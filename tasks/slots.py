@@ -7,6 +7,7 @@ the slot is free sooner. Here a task asks again after a second at most.
 
 import contextvars
 import random
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,11 @@ LEASE_S = 300.0
 RENEW_S = LEASE_S / 4
 # A server with PostgreSQL, or behind a proxy, means it when it says 503 for so long.
 BUSY_S = 60.0
+
+
+def slot_name(limit: str, device: str) -> str:
+    """Return the limit's name with this host and the card for ``{card}``: ``gpu-{card}`` is ``gpu-host7-cuda-0``."""
+    return limit.replace("{card}", f"{socket.gethostname()}-{device.replace(':', '-')}")
 
 
 @contextmanager

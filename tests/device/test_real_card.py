@@ -1,7 +1,13 @@
-"""The golden numbers on a real card, and what ``exact`` and ``fast`` promise there; skipped where there is none."""
+"""The golden numbers on a real card, and what ``exact`` and ``fast`` promise there; skipped where there is none.
 
+With ``PRETENDED_DEVICE=1`` they run on the pretended device.
+"""
+
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +24,10 @@ from tests.gan_core.generators.test_stylegan2 import load_filled, raw
 from tests.gan_core.inversion.test_pti import alex, published, published_generator, published_target
 from tests.golden.fill import golden, relative_error
 
+pretended: Any = nullcontext
+if os.environ.get("PRETENDED_DEVICE"):
+    from tests.device.fakegpu import fakegpu as pretended
+
 KIND = next((kind for kind in KINDS if kind != "cpu" and KINDS[kind].count()), None)
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(KIND is None, reason="no card is there (cuda or mps)")]
 TOLERANCE = 1e-4
@@ -30,7 +40,7 @@ FAST_TOLERANCE = 0.02
 def card() -> Iterator[Compute]:
     """Compute on the card."""
     assert KIND is not None
-    with compute_on(KIND) as found, torch.no_grad():
+    with pretended(), compute_on(KIND) as found, torch.no_grad():
         yield found
 
 

@@ -12,6 +12,7 @@ from gan_core import device
 from gan_core.device import (
     HOST,
     KINDS,
+    WORKER,
     Kind,
     compute_on,
     computing,
@@ -20,10 +21,12 @@ from gan_core.device import (
     fetch_all,
     find_device,
     keep_exact,
+    number_worker,
     on_host,
     place,
     place_array,
     widest,
+    workers_a_card,
 )
 from gan_core.errors import ParamsError
 from gan_core.params import Params, check_params
@@ -56,9 +59,15 @@ def test_auto_takes_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_worker_processes_take_a_card_each(monkeypatch: pytest.MonkeyPatch) -> None:
     cards(monkeypatch, 2)
-    for process, wanted in {"MainProcess": 0, "SpawnProcess-1": 0, "SpawnProcess-2": 1, "SpawnProcess-3": 0}.items():
-        monkeypatch.setattr(device.multiprocessing.current_process(), "name", process)
-        assert find_device("cuda").device == f"cuda:{wanted}"
+    monkeypatch.delenv(WORKER, raising=False)
+    assert find_device("cuda").device == "cuda:0"
+    for number, wanted in enumerate([0, 1, 0]):
+        monkeypatch.setenv(WORKER, "")  # put back afterwards
+        number_worker(number)
+        assert find_device("cuda").device == find_device("auto").device == f"cuda:{wanted}"
+        assert find_device("cuda:1").device == "cuda:1" and find_device("cpu") == HOST
+    assert [workers_a_card("cuda", n) for n in (1, 2, 3, 4)] == [1, 1, 2, 2]
+    assert workers_a_card("cuda:1", 4) == workers_a_card("cpu", 4) == 4
 
 
 @pytest.mark.parametrize(

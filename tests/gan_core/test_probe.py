@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import BaseModel
 
 from gan_core import probe
+from gan_core.device import KINDS, Kind
 from gan_core.params import Params, load_params
 from gan_core.probe import Trial, choose_rows, probe_settings, try_tuning
 from gan_core.recipes.base import plan_run
@@ -50,6 +52,18 @@ def test_pictures_of_a_batch_are_bounded(params: Params, tmp_path: Path, monkeyp
 def test_a_run_goes_on_with_what_it_began_with(tiny_dataset: str, params: Params) -> None:
     plan_run(tiny_dataset, "run", overrides={"tune.batch_size": 3}).begin()
     assert probe_settings(params, "run", lambda _: None) == {"run.batch_size": 4, "tune.batch_size": 3}
+
+
+@pytest.mark.parametrize(
+    ("runner", "device", "share"), [("processes", "cuda", 2), ("threads", "cuda", 4), ("processes", "cuda:1", 4)]
+)
+def test_workers_share_the_memory_of_their_own_card(
+    runner: str, device: str, share: int, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KINDS, "cuda", Kind(lambda: 2, lambda: True))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000 * 2**20, 0))
+    run = {"runner": runner, "device": device, "workers": 4}
+    assert probe._limit_mb(with_section(params, run=run)) == probe.SHARE * 1000 / share
 
 
 def with_section(params: Params, **sections: dict[str, object]) -> Params:
