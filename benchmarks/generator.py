@@ -163,9 +163,7 @@ def main() -> None:
         fast_ratio_same_memory=statistics.median(t["grouped"] / t["fast"] for t in times),
         fast_relative_error=relative_error(images["fast"], images["grouped"]),
         exact_relative_error=relative_error(images["exact"], images["grouped"]),
-        fast_limit_share=statistics.median(
-            network.rate(t["fast"]) * t["fast limit"] / LIMIT_GIGAFLOP for t in times
-        ),
+        fast_limit_share=statistics.median(network.rate(t["fast"]) * t["fast limit"] / LIMIT_GIGAFLOP for t in times),
     )
 
 

@@ -318,5 +318,3 @@ def parts(sizes: Sizes) -> list[tuple[str, float, Callable[[Sizes, Limits], Numb
         ("whole flow", 110.0, measure_flow),
         ("golden tests", 60.0, golden_tests),
     ]
-
-

@@ -60,10 +60,10 @@ class CudaGraphs:
             here.wait_stream(side)
 
     def record(self, body: Body) -> Callable[[], None]:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(computing().device):
-            with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
-                body()
+        graph, card = torch.cuda.CUDAGraph(), computing().device
+        options: dict[str, Any] = {"stream": torch.cuda.Stream(card), "capture_error_mode": "thread_local"}
+        with torch.cuda.device(card), torch.cuda.graph(graph, **options):
+            body()
         replay: Callable[[], None] = graph.replay
         return replay
 
@@ -178,7 +178,8 @@ def find_device(wanted: str) -> Compute:
     kind.prepare()
     if name == CPU:
         return HOST
-    return Compute(f"{name}:{number or int(os.environ.get(WORKER) or 0) % there}", kind.rows, kind.side, LOOK_EVERY, kind.graphs)
+    card = number or int(os.environ.get(WORKER) or 0) % there
+    return Compute(f"{name}:{card}", kind.rows, kind.side, LOOK_EVERY, kind.graphs)
 
 
 def describe_device(wanted: str) -> str:

@@ -42,7 +42,7 @@ def read_losses(terms: Sequence[Tensor]) -> list[list[Losses]]:
 
 
 def up_to_the_end(losses: list[Losses], threshold: float) -> list[Losses]:
-    """Return the losses up to the first that isn't finite or is good enough: what comes later is of a row that stays."""
+    """Return the losses up to the first that isn't finite or is good enough: the row stays as it is from there on."""
     ends = (i for i, loss in enumerate(losses) if not math.isfinite(loss.total) or _reached(loss, threshold))
     return losses[: next(ends, len(losses)) + 1]
 

@@ -17,19 +17,28 @@ from gan_core.device import KINDS, Kind
 ROOT = Path(__file__).parents[2]
 
 
-def test_without_a_card_it_ends_with_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+Patch, Captured = pytest.MonkeyPatch, pytest.CaptureFixture[str]
+
+
+def test_without_a_card_it_ends_with_a_line(monkeypatch: Patch, capsys: Captured) -> None:
     monkeypatch.setitem(KINDS, "cuda", Kind(lambda: 0, lambda: False))
     monkeypatch.setattr(sys, "argv", ["gpu"])
     with pytest.raises(SystemExit) as ended:
         gpu.main()
     out, err = capsys.readouterr()
-    assert ended.value.code == 2 and out == "" and err.startswith("run.device: there is no cuda") and err.count("\n") == 1
+    assert (
+        ended.value.code == 2 and out == "" and err.startswith("run.device: there is no cuda") and err.count("\n") == 1
+    )
 
 
 def test_a_part_that_fails_or_takes_too_long_ends_alone() -> None:
     def slow() -> Numbers:
         yield "first", 1.0
         time.sleep(30)
+
+    def late() -> Numbers:
+        time.sleep(30)
+        yield "third", 3.0
 
     def wrong() -> Numbers:
         yield "second", 2.0
@@ -38,7 +47,7 @@ def test_a_part_that_fails_or_takes_too_long_ends_alone() -> None:
     results: dict[str, float] = {}
     gpu.collect("slow", 0.2, slow, results)
     gpu.collect("wrong", 5.0, wrong, results)
-    gpu.collect("late", -3.0, wrong, results)
+    gpu.collect("late", -3.0, late, results)
     assert results == {"first": 1.0, "slow cut short": 1.0, "second": 2.0, "wrong failed": 1.0, "late cut short": 1.0}
 
 

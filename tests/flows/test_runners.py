@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-from flows.edit_dataset import edit_dataset
 from flows import runners
+from flows.edit_dataset import edit_dataset
 from flows.runners import make_runner
 from gan_core.device import KINDS, WORKER, Kind, find_device
 from gan_core.errors import ParamsError
@@ -64,7 +64,9 @@ def test_workers_of_dask_take_a_card_each(name: Any, device: str) -> None:
 @pytest.mark.usefixtures("two_cards")
 def test_on_cards_the_cluster_is_that_of_dask_cuda_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setitem(sys.modules, "prefect_dask", SimpleNamespace(DaskTaskRunner=lambda **given: asked.append(given)))
+    monkeypatch.setitem(
+        sys.modules, "prefect_dask", SimpleNamespace(DaskTaskRunner=lambda **given: asked.append(given))
+    )
     for device, installed in (("cuda", True), ("cuda", False), ("cuda:1", True), ("cpu", True)):
         monkeypatch.setattr(runners, "find_spec", lambda name, found=installed: found)
         make_runner(RunParams(runner="dask", workers=4, device=device))
