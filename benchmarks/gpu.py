@@ -85,10 +85,10 @@ def measure(sizes: Sizes, whole: float) -> dict[str, float]:
         yield "bf16_tflop_per_s", found[0].product / 1e12
 
     begin = time.perf_counter()
-    collect("limits", 60.0, limits, results)
+    collect("limits", 60.0 * sizes.patience, limits, results)
     for title, allowed, part in parts(sizes) if found else []:
         left = whole - (time.perf_counter() - begin)
-        collect(title, min(allowed, left), lambda part=part: part(sizes, found[0]), results)  # type: ignore[misc]
+        collect(title, min(allowed * sizes.patience, left), lambda part=part: part(sizes, found[0]), results)  # type: ignore[misc]
     return results
 
 

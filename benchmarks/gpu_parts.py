@@ -64,6 +64,7 @@ class Sizes:
     flow: int = 1024
     flow_rows: int = 48
     flow_steps: int = 40
+    patience: float = 1.0
 
 
 TOY = Sizes(
@@ -84,6 +85,7 @@ TOY = Sizes(
     flow=64,
     flow_rows=2,
     flow_steps=3,
+    patience=20.0,
 )
 
 
@@ -308,7 +310,7 @@ def golden_tests(sizes: Sizes, limits: Limits) -> Numbers:
 
 
 def parts(sizes: Sizes) -> list[tuple[str, float, Callable[[Sizes, Limits], Numbers]]]:
-    """Return all parts in order, each with the seconds that it may take on an H100."""
+    """Return all parts in order, each with the seconds that it may take: a guess for an H100, to be set by the first run on one."""
     generators = [(f"StyleGAN2 {n} px", 45.0, partial(measure_generator, n)) for n in sizes.generators]
     return [
         *generators,
