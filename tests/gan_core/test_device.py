@@ -132,11 +132,12 @@ def test_exact_stays_exact_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
         for place, name in (
             (torch.backends.cuda.matmul, "allow_tf32"),
             *((torch.backends.cudnn, name) for name in ("allow_tf32", "benchmark", "deterministic")),
+            (torch.utils.deterministic, "fill_uninitialized_memory"),
         )
     }
     try:
         keep_exact()
-        assert [getattr(*key) for key in before] == [False, False, False, True]
+        assert [getattr(*key) for key in before] == [False, False, False, True, False]
         assert torch.are_deterministic_algorithms_enabled()
         assert device.os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     finally:
