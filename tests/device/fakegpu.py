@@ -75,13 +75,22 @@ class Recording:
     def __init__(self) -> None:
         self.steps: list[tuple[Any, Any, dict[str, Any], Any]] = []
         self.before: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.made: set[int] = set()
 
     def note_writes(self, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        """Keep what an operator is about to overwrite."""
+        """Keep what an operator is about to overwrite, unless it was made meanwhile."""
         for place, argument in enumerate(func._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 given = args[place] if place < len(args) else kwargs.get(argument.name)
-                self.before += [(t, t.clone()) for t in tree_leaves(given) if isinstance(t, torch.Tensor)]
+                tensors = [t for t in tree_leaves(given) if isinstance(t, torch.Tensor)]
+                self.before += [(t, t.clone()) for t in tensors if t.untyped_storage()._cdata not in self.made]
+
+    def note(self, func: Any, args: Any, kwargs: dict[str, Any], results: Any) -> None:
+        """Add an operator that was called."""
+        self.steps.append((func, args, kwargs, results))
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        own = {t.untyped_storage()._cdata for t in tree_leaves(results) if isinstance(t, torch.Tensor)}
+        self.made |= own - given
 
     def put_back(self) -> None:
         for tensor, values in reversed(self.before):
@@ -197,7 +206,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     else:
         out = func(*plain_args, **plain_kwargs)
     if recording:
-        recording.steps.append((func, plain_args, plain_kwargs, out))
+        recording.note(func, plain_args, plain_kwargs, out)
     if func is aten.copy_.default and ours:
         return args[0]
     if not to_device:
