@@ -60,7 +60,7 @@ def world(
     return {
         "run": {"batch_size": 2},
         "models": translators.model_dump() | {"second_generator": "second.safetensors"},
-        "tune": {"steps": 2},
+        "tune": {"steps": 1},
         "edits": edits,
         "compose": {"rows_per_shard": 3, "plan": [entry | {"count": 1} for entry in PLAN]},
         "translate": {"task": "super-resolution"},

@@ -115,7 +115,7 @@ def test_trainings(stage: str, data: Path, learnt: ModelPaths, tmp_path: Path, m
     training = TRAININGS[stage]
     section = shrink(training.section(ToyParams()))
     if stage in ONE_PATH:
-        section = section.model_copy(update={"count": 1})
+        section = section.model_copy(update={"count": 1, "models": {"curvilinear": {"steps": 1}}})
 
     def train() -> Any:
         home = tmp_path / computing().kind
