@@ -310,7 +310,7 @@ def golden_tests(sizes: Sizes, limits: Limits) -> Numbers:
 
 
 def parts(sizes: Sizes) -> list[tuple[str, float, Callable[[Sizes, Limits], Numbers]]]:
-    """Return all parts in order, each with the seconds that it may take: a guess for an H100, to be set by the first run on one."""
+    """Return all parts in order, each with the seconds that it may take (guessed for an H100)."""
     generators = [(f"StyleGAN2 {n} px", 45.0, partial(measure_generator, n)) for n in sizes.generators]
     return [
         *generators,

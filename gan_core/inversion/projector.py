@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.capture import Repeated
+from gan_core.device import send
 from gan_core.generators.base import Generator
 from gan_core.geometry import framed_like
 from gan_core.inversion.locality import Perceptual
@@ -75,7 +77,11 @@ class Projection:
         self.wanted, self.targets = targets, shrink(targets)
         self.latents = start.expand(len(targets), codes, -1).clone().requires_grad_(True)
         self.noise = [part.clone().requires_grad_(True) for part in noise]
-        self.optimiser = torch.optim.Adam([self.latents, *self.noise], recipe.lr, fused=True)
+        self._step = Repeated(self._take)
+        recorded = self._step.graphs is not None
+        self.rate, self.offset = start.new_zeros(()), torch.zeros_like(self.latents, requires_grad=False)
+        parts, lr = [self.latents, *self.noise], self.rate if recorded else recipe.lr
+        self.optimiser = torch.optim.Adam(parts, lr, fused=True, capturable=recorded)
 
     @property
     def w_plus(self) -> Tensor:
@@ -86,11 +92,20 @@ class Projection:
         """Take a step at time ``t`` (0 to 1).
 
         ``jitter [B, 1 or n_latent, w_dim]`` is standard normal noise for the latents. Returns the losses ``[B]`` before
-        the step.
+        the step; a device overwrites them in the next one.
         """
-        self.optimiser.param_groups[0]["lr"] = self.recipe.lr * ramp(t, RAMPDOWN, RAMPUP)
+        rate = self.recipe.lr * ramp(t, RAMPDOWN, RAMPUP)
+        offset = jitter * self.deviation * jitter_share(t)
+        if self._step.graphs is None:
+            self.optimiser.param_groups[0]["lr"], self.offset = rate, offset.to(self.latents.device)
+        else:
+            send([rate], self.rate.view(1))
+            send(offset, self.offset)
+        return self._step()
+
+    def _take(self) -> StepLosses:
         with torch.enable_grad():
-            losses = self._losses(self.latents + jitter * self.deviation * jitter_share(t))
+            losses = self._losses(self.latents + self.offset)
             self.optimiser.zero_grad()
             losses.total.sum().backward()
         self.optimiser.step()
@@ -123,10 +138,10 @@ def project(
     streams = [torch.Generator().manual_seed(seeds[row]) for row in rows]
 
     def draw(*shape: int) -> Tensor:
-        return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(targets.device)
+        return torch.stack([torch.randn(shape, generator=stream) for stream in streams])
 
     mean, deviation = latent_statistics(generator, recipe.samples)
-    noise = [draw(1, size, size) for size in generator.noise_sizes()]
+    noise = [draw(1, size, size).to(targets.device) for size in generator.noise_sizes()]
     under_way = Projection(generator, targets[rows], loss, recipe, mean, deviation, noise)
     for step in range(recipe.steps):
         under_way.step(step / recipe.steps, draw(*under_way.latents.shape[1:]))

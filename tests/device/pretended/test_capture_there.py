@@ -11,6 +11,7 @@ from torch import Tensor
 from gan_core.capture import SHAPES, WARM_UPS, Recorded, Repeated
 from gan_core.device import compute_on, computing, fetch, place, send
 from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.inversion.projector import PTI, project
 from gan_core.inversion.pti import Budget, tune_pivots
 from gan_core.params import TuneParams
 from tests.device.fakegpu import NAME, Counts, RecordingError, fakegpu
@@ -163,6 +164,20 @@ def test_tuning_that_is_replayed_is_that_of_its_operators(case: dict[str, Any]) 
     expected = tune()
     assert [row[:2] for row in replayed] == [row[:2] for row in expected]
     compare(expected, replayed, 0.02 if case.get("precision") == "fast" else 1e-4)
+
+
+def test_an_optimisation_of_pivots_that_is_replayed_is_that_of_its_operators() -> None:
+    targets = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    recipe = replace(PTI, steps=WARM_UPS + 2, samples=8, lr=0.05)
+
+    def find() -> Any:
+        latents, noise = project(generator(), place(targets), loss, recipe, [0])
+        return [fetch(latents), *map(fetch, noise)]
+
+    replayed = there(find)
+    assert Counts.replays == 2
+    compare(one_by_one(find), replayed, 1e-5)
+    compare(find(), replayed, 1e-4)
 
 
 def test_the_tests_device_is_not_the_cpu() -> None:
