@@ -52,6 +52,7 @@ class CudaGraphs:
     """
 
     def warm(self, body: Body) -> None:
+        """Do the work on a side stream, after what the current one has been given."""
         with torch.cuda.device(computing().device):
             here, side = torch.cuda.current_stream(), torch.cuda.Stream()
             side.wait_stream(here)
@@ -60,6 +61,7 @@ class CudaGraphs:
             here.wait_stream(side)
 
     def record(self, body: Body) -> Callable[[], None]:
+        """Record the work as a graph; raises ``RuntimeError`` for what CUDA can't record."""
         graph, card = torch.cuda.CUDAGraph(), computing().device
         options: dict[str, Any] = {"stream": torch.cuda.Stream(card), "capture_error_mode": "thread_local"}
         with torch.cuda.device(card), torch.cuda.graph(graph, **options):

@@ -130,7 +130,7 @@ TUNED: dict[str, dict[str, Any]] = {
     "default": {},
     "some-weights": {"min_resolution": 8, "lr_rampdown": 0.5},
     "fast": {"precision": "fast"},
-    "budgets-and-locality": {"budgets": [Budget(3, 0.01), Budget(8, 0.003)], "locality_weight": 0.1},
+    "budgets-and-locality": {"budgets": [Budget(2, 0.01), Budget(6, 0.003)], "locality_weight": 0.1},
     "one-row": {"rows": 1},
     "a-threshold": {"stop_perceptual": True, "steps": 11},
 }
