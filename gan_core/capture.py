@@ -49,6 +49,10 @@ class Repeated(Generic[Result]):
         assert self.result is not None
         return self.result
 
+    def forget(self) -> None:
+        """Free the recording with its memory; the work is recorded anew if it is called again."""
+        self.calls, self.result, self._replay = 0, None, None
+
     def _keep(self) -> None:
         self.result = self.body()
 
@@ -81,8 +85,8 @@ class Recorded:
         if shape not in self._by_shape:
             if len(self._by_shape) == SHAPES:
                 return self.function(given)
-            place = given.clone()
-            self._by_shape[shape] = place, Repeated(lambda: self.function(place))
+            place, function = given.clone(), self.function
+            self._by_shape[shape] = place, Repeated(lambda: function(place))
         place, work = self._by_shape[shape]
         place.copy_(given)
         return work().clone()

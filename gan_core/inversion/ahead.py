@@ -38,22 +38,27 @@ class StepAhead:
         self.weights, self.below, self.codes, self.wanted = weights, below, codes, wanted
         self.loss, self.params, self.locality, self.rows = loss, params, locality, rows
         places = len(codes)
-        self.rate = codes.new_zeros(())
+        self.rate: float | Tensor = codes.new_zeros(())
         self.shares = None if alike else codes.new_ones(places)
         self.going = codes.new_ones(places)
         self.z = codes.new_zeros(places, weights.generator.z_dim)
         self.images, self.terms = codes.new_zeros(0), codes.new_zeros(0)
-        self._step = Repeated(self._body)
+        self.repeated = Repeated(self._body)
 
     def __call__(self, rates: Sequence[float]) -> None:
         """Take a step with learning rates, one a place."""
-        highest = max(rates)
-        send([highest], self.rate.view(1))
+        asked = torch.tensor(rates)
+        highest = float(asked.max())
+        if self.repeated.graphs is None:
+            self.rate = highest
+        else:
+            assert isinstance(self.rate, Tensor)
+            send([highest], self.rate.view(1))
         if self.shares is not None:
-            send(torch.tensor(rates) / (highest or 1.0), self.shares)
+            send(asked / (highest or 1.0), self.shares)
         if self.locality:
             send(self.locality.sample(), self.z)
-        self.images, self.terms = self._step()
+        self.images, self.terms = self.repeated()
 
     @torch.enable_grad()
     def _body(self) -> tuple[Tensor, Tensor]:

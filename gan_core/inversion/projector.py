@@ -77,8 +77,8 @@ class Projection:
         self.wanted, self.targets = targets, shrink(targets)
         self.latents = start.expand(len(targets), codes, -1).clone().requires_grad_(True)
         self.noise = [part.clone().requires_grad_(True) for part in noise]
-        self._step = Repeated(self._take)
-        recorded = self._step.graphs is not None
+        self.repeated = Repeated(self._take)
+        recorded = self.repeated.graphs is not None
         self.rate, self.offset = start.new_zeros(()), torch.zeros_like(self.latents, requires_grad=False)
         parts, lr = [self.latents, *self.noise], self.rate if recorded else recipe.lr
         self.optimiser = torch.optim.Adam(parts, lr, fused=True, capturable=recorded)
@@ -96,12 +96,12 @@ class Projection:
         """
         rate = self.recipe.lr * ramp(t, RAMPDOWN, RAMPUP)
         offset = jitter * self.deviation * jitter_share(t)
-        if self._step.graphs is None:
+        if self.repeated.graphs is None:
             self.optimiser.param_groups[0]["lr"], self.offset = rate, offset.to(self.latents.device)
         else:
             send([rate], self.rate.view(1))
             send(offset, self.offset)
-        return self._step()
+        return self.repeated()
 
     def _take(self) -> StepLosses:
         with torch.enable_grad():
@@ -145,6 +145,7 @@ def project(
     under_way = Projection(generator, targets[rows], loss, recipe, mean, deviation, noise)
     for step in range(recipe.steps):
         under_way.step(step / recipe.steps, draw(*under_way.latents.shape[1:]))
+    under_way.repeated.forget()
     return under_way.w_plus[: len(targets)], [part.detach()[: len(targets)] for part in under_way.noise]
 
 

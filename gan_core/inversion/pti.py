@@ -130,16 +130,17 @@ class _Tuning:
     def _run_ahead(self, look_every: int) -> None:
         """Take whole steps, in which rows that have to stop stay as they are, and look at them seldom."""
         step = self._step_ahead()
-        while self.rows:
+        while True:
             step(self._rates())
             self.unread.append(step.terms.clone())
             if self._due(look_every):
                 going = self._judge(step.images.clone())
-                if going and len(going) < len(self.rows):
+                if len(going) < len(self.rows):
+                    step.repeated.forget()
+                    if not going:
+                        return
                     self._compact(going)
                     step = self._step_ahead()
-                elif not going:
-                    break
             self.done += 1
 
     def _step_ahead(self) -> StepAhead:

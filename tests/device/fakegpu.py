@@ -7,7 +7,8 @@ the whole process: import it before the first backward pass, and in tests only.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
@@ -71,8 +72,10 @@ class Recording:
     """
 
     current: "Recording | None" = None
+    alive: ClassVar["WeakSet[Recording]"] = WeakSet()
 
     def __init__(self) -> None:
+        self.alive.add(self)
         self.steps: list[tuple[Any, Any, dict[str, Any], Any]] = []
         self.before: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.made: set[int] = set()
