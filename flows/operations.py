@@ -119,21 +119,21 @@ def reevaluate(
 
 
 def register(
-    path: Annotated[str, typer.Argument(help="the checkpoint of an encoder")],
+    path: Annotated[str, typer.Argument(help="the checkpoint of an encoder, a generator or directions")],
     name: Annotated[str | None, typer.Option(help="its name in the registry; the architecture's if not given")] = None,
     alias: Annotated[list[str] | None, typer.Option(help="such as champion; may be repeated")] = None,
     params: Annotated[str, typer.Option("--params", help="the parameter file: track.uri is used")] = "params.yaml",
 ) -> None:
-    """Make a checkpoint the newest version of an encoder in MLflow's registry; nights measure the newest versions."""
+    """Make a checkpoint the newest version of a model in MLflow's registry; nights measure the newest encoders."""
     from flows.servers import quiet_environment
 
     os.environ |= quiet_environment()
     from gan_core.params import load_params
     from tasks.tracking.address import tracking_uri
-    from tasks.tracking.registry import register_encoder
+    from tasks.tracking.registry import register_checkpoint
 
-    uri = tracking_uri(load_params(params).track)
-    made = register_encoder(name, path, uri, alias or [])
+    track = load_params(params).track
+    made = register_checkpoint(name, path, tracking_uri(track), alias or [], track.experiment)
     typer.echo(f"{made.name} version {made.version}: {made.path}, sha256 {made.sha256[:12]}")
 
 

@@ -142,7 +142,9 @@ def up(say: Callable[[str], object] = lambda _: None) -> str:
     ``prefect`` commands of this folder at the server. Raises ``UserError``.
     """
     address = use_prefect_server(say)
-    Path("prefect.toml").write_text(f'# Written by `make up`, removed by `make down`.\n[api]\nurl = "{address}"\n')
+    Path("prefect.toml").write_text(
+        f'# Written by `edit-dataset server up`, removed by `edit-dataset server down`.\n[api]\nurl = "{address}"\n'
+    )
     say(f"prefect: {hide(address.removesuffix('/api'))}")
     say(f"mlflow: {start('mlflow').url}")
     for pool in (POOL, SHARDS_POOL):  # a worker says that it is well before it has made its pool
