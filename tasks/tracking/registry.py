@@ -25,7 +25,7 @@ DEFAULT_EXPERIMENT: str = TrackParams().experiment
 
 
 class Registered(NamedTuple):
-    """The newest version of a checkpoint in MLflow's registry; ``encoder`` is the architecture of the file at ``path``."""
+    """The newest version of a checkpoint in MLflow's registry; ``encoder`` is the architecture of the ``path``."""
 
     name: str
     version: str
@@ -85,7 +85,7 @@ def _log_version(
     client.set_terminated(run.info.run_id)
     return client.create_model_version(
         model_name(name),
-        f"models:/{logged.model_id}",
+        logged.artifact_location,  # models:/ID would be looked up in the store of the process
         run.info.run_id,
         tags=tags,
         description=shorten(_describe(card), LONGEST_DESCRIPTION),
