@@ -123,9 +123,7 @@ def import_dataset(
             noted=tuple(importer.noted.groups()),
         )
         first = join_url(destination, shard_name(0))
-        write_readme(
-            destination, first, base_name(destination), [f"Imported by `edit-dataset import`: {report.counts}."]
-        )
+        write_readme(destination, first, base_name(source), [f"Imported by `edit-dataset import`: {report.counts}."])
         write_bytes(join_url(destination, ABOUT), (report.model_dump_json(indent=1) + "\n").encode())
     return report
 
