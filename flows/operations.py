@@ -137,6 +137,23 @@ def register(
     typer.echo(f"{made.name} version {made.version}: {made.path}, sha256 {made.sha256[:12]}")
 
 
+def view(
+    outputs: Annotated[list[str], typer.Argument(help="finished runs; the rows are those of the first")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="the first port to try")] = 8300,
+) -> None:
+    """Open a page on this machine to look at rows: filter, sort, compare runs, mark rows; Ctrl-C ends it."""
+    import uvicorn
+
+    from flows.servers import free_port
+    from flows.viewer import make_app
+    from gan_core.runs.run import load_run
+
+    app = make_app([load_run(output) for output in outputs])
+    chosen = free_port(port)
+    typer.echo(f"http://127.0.0.1:{chosen} (Ctrl-C ends it); marks go to {outputs[0]}/marks.json")
+    uvicorn.run(app, host="127.0.0.1", port=chosen, log_level="warning")
+
+
 def publish(
     output: Annotated[str, typer.Argument(help="a finished run")] = "runs/demo",
     destination: Annotated[str, typer.Argument(help="the dataset's folder")] = "data/edited",
@@ -158,6 +175,7 @@ def add_commands(app: typer.Typer, server: typer.Typer) -> None:
     app.command(epilog="Example: edit-dataset status runs")(status)
     app.command("retry-failed", epilog="Example: edit-dataset retry-failed runs/demo --reason no_face")(retry_failed)
     app.command(epilog="Example: edit-dataset doctor")(doctor)
+    app.command(epilog="Example: edit-dataset view runs/demo runs/other")(view)
     app.command(epilog="Example: edit-dataset publish runs/demo data/edited --stage edit --push")(publish)
     server.command(epilog=UP)(up)
     server.command(epilog=DOWN)(down)

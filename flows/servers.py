@@ -212,7 +212,7 @@ def stop(name: str) -> Running | None:
 
 def _launch(name: str) -> Running:
     service = SERVICES[name]
-    port = _free_port(service.port)
+    port = free_port(service.port)
     command = [sys.executable, *_arguments(name, port)]
     with (FOLDER / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -288,7 +288,8 @@ def _end(running: Running) -> None:
         process.kill()
 
 
-def _free_port(first: int) -> int:
+def free_port(first: int) -> int:
+    """Return the first port from here on that nothing on this machine listens at; raises ``UserError``."""
     for port in range(first, first + 200):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
