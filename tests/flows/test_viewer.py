@@ -156,8 +156,10 @@ def test_a_person_filters_compares_and_marks_in_a_browser(served: str, runs: Pat
         first.get_by_role("button", name="Reject", pressed=True).wait_for()
         assert [mark.mark for mark in read_marks(str(runs / "first")).values()] == ["rejected"]
 
-        box = page.locator("#histogram").bounding_box()
         page.locator("#score").select_option("mse/encoded")
+        page.wait_for_load_state("networkidle")
+        page.locator("#histogram path").nth(1).wait_for(state="attached")
+        box = page.locator("#histogram").bounding_box()
         page.mouse.move(box["x"] + 1, box["y"] + 40)
         page.mouse.down()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40, steps=4)
