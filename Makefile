@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PREFECT_CLI_PROMPT := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install data demo test test-slow test-faults lint up down ui clean
+.PHONY: help install data demo test test-slow test-faults wheel lint up down ui clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -54,6 +54,9 @@ test-faults: data  ## run what kills, corrupts and fills: processes, workers, di
 	$(BIN)/pytest tests/faults --durations=15
 	$(BIN)/python -m benchmarks.faults --minutes 3
 
+wheel: data  ## build the package with the toy networks in it, into dist/
+	$(BIN)/pip wheel --no-deps --progress-bar off -w dist .
+
 lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,5 +72,5 @@ ui: $(STAMP)  ## start the Prefect and the MLflow user interface
 	$(BIN)/edit-dataset server start
 
 clean:  ## remove the environment, the demo's run and the caches; keep data and other runs
-	rm -rf .venv $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -3,6 +3,7 @@
 import os
 import sys
 from enum import StrEnum
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -43,6 +44,26 @@ Services = Annotated[list[ServiceName] | None, typer.Argument(help="which of the
 
 Update = Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")]
 Output = Annotated[str, typer.Argument(help="the run's folder or URL")]
+
+
+@app.command(epilog="Example: edit-dataset init faces --sample")
+def init(
+    folder: Annotated[str, typer.Argument(help="the new project's folder; files that it has stay as they are")] = ".",
+    sample: Annotated[bool, typer.Option("--sample", help="with the dataset of the demo, in data/sample")] = False,
+) -> None:
+    """Make a project folder: parameters, deployments, a DVC pipeline, and networks for toy portraits."""
+    from flows.starter import make_project
+
+    project = make_project(folder, sample)
+    typer.echo(f"{folder}: {len(project.written)} files written")
+    if project.kept:
+        typer.echo(f"  left as they were: {', '.join(project.kept)}")
+    if not project.git:
+        typer.echo("  no git repository: DVC works without one, and `dvc exp` and versions of data need one")
+    steps = ["edit-dataset run data/sample runs/sample"] if sample else ["edit-dataset import PHOTOS data/mine"]
+    typer.echo(
+        f"next: {' && '.join(([] if folder == '.' else [f'cd {quote(folder)}']) + ['edit-dataset doctor', *steps])}"
+    )
 
 
 @app.command(epilog="Example: edit-dataset run data/sample runs/demo --set tune.steps=30")

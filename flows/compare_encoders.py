@@ -22,7 +22,7 @@ from gan_core.storage.urls import base_name, join_url
 from tasks.tracking.address import tracking_uri
 from tasks.tracking.client import TrackingError
 from tasks.tracking.comparison import track_comparison
-from tasks.tracking.registry import register_encoder, set_champion
+from tasks.tracking.registry import register_checkpoint, set_champion
 
 COMPARISON = "comparison.json"
 
@@ -90,10 +90,10 @@ def write_comparison(output: str, comparison: Comparison) -> None:
 def log_comparison(params: Params, dataset: str, output: str, comparison: Comparison, paths: dict[str, str]) -> None:
     """Register the encoders, give the best its alias, and put table and chart into a parent run of their runs."""
     uri = tracking_uri(params.track)
-    children = {variant: join_url(output, variant) for variant in paths}
+    children, experiment = {variant: join_url(output, variant) for variant in paths}, params.track.experiment
     try:
-        versions = {variant: register_encoder(variant, path, uri) for variant, path in paths.items()}
+        versions = {v: register_checkpoint(v, path, uri, experiment=experiment) for v, path in paths.items()}
         set_champion(versions[comparison.champion], uri)
-        track_comparison(params.track.experiment, uri, f"encoders · {dataset}", comparison, children)
+        track_comparison(experiment, uri, f"encoders · {dataset}", comparison, children)
     except TrackingError as error:
         get_run_logger().warning("%s; the numbers are in %s", error, join_url(output, COMPARISON))

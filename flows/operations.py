@@ -119,22 +119,39 @@ def reevaluate(
 
 
 def register(
-    path: Annotated[str, typer.Argument(help="the checkpoint of an encoder")],
+    path: Annotated[str, typer.Argument(help="the checkpoint of an encoder, a generator or directions")],
     name: Annotated[str | None, typer.Option(help="its name in the registry; the architecture's if not given")] = None,
     alias: Annotated[list[str] | None, typer.Option(help="such as champion; may be repeated")] = None,
     params: Annotated[str, typer.Option("--params", help="the parameter file: track.uri is used")] = "params.yaml",
 ) -> None:
-    """Make a checkpoint the newest version of an encoder in MLflow's registry; nights measure the newest versions."""
+    """Make a checkpoint the newest version of a model in MLflow's registry; nights measure the newest encoders."""
     from flows.servers import quiet_environment
 
     os.environ |= quiet_environment()
     from gan_core.params import load_params
     from tasks.tracking.address import tracking_uri
-    from tasks.tracking.registry import register_encoder
+    from tasks.tracking.registry import register_checkpoint
 
-    uri = tracking_uri(load_params(params).track)
-    made = register_encoder(name, path, uri, alias or [])
+    track = load_params(params).track
+    made = register_checkpoint(name, path, tracking_uri(track), alias or [], track.experiment)
     typer.echo(f"{made.name} version {made.version}: {made.path}, sha256 {made.sha256[:12]}")
+
+
+def view(
+    outputs: Annotated[list[str], typer.Argument(help="finished runs; the rows are those of the first")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="the first port to try")] = 8300,
+) -> None:
+    """Open a page on this machine to look at rows: filter, sort, compare runs, mark rows; Ctrl-C ends it."""
+    import uvicorn
+
+    from flows.servers import free_port
+    from flows.viewer import make_app
+    from gan_core.runs.run import load_run
+
+    app = make_app([load_run(output) for output in outputs])
+    chosen = free_port(port)
+    typer.echo(f"http://127.0.0.1:{chosen} (Ctrl-C ends it); marks go to {outputs[0]}/marks.json")
+    uvicorn.run(app, host="127.0.0.1", port=chosen, log_level="warning")
 
 
 def publish(
@@ -158,6 +175,7 @@ def add_commands(app: typer.Typer, server: typer.Typer) -> None:
     app.command(epilog="Example: edit-dataset status runs")(status)
     app.command("retry-failed", epilog="Example: edit-dataset retry-failed runs/demo --reason no_face")(retry_failed)
     app.command(epilog="Example: edit-dataset doctor")(doctor)
+    app.command(epilog="Example: edit-dataset view runs/demo runs/other")(view)
     app.command(epilog="Example: edit-dataset publish runs/demo data/edited --stage edit --push")(publish)
     server.command(epilog=UP)(up)
     server.command(epilog=DOWN)(down)

@@ -9,9 +9,17 @@ FOLDER_VARIABLE = "EDIT_DATASET_FOLDER"
 def use_project_folder() -> dict[str, str]:
     """Change to the folder of ``EDIT_DATASET_FOLDER``, by default the checkout that this file belongs to.
 
+    An installed wheel belongs to none: a run then stays in the folder that its worker was started in.
+
     ``prefect.yaml`` names this as its pull step: the folder is that of the worker's machine or image, not that of the
     machine that deployed. Returns it as ``directory``, as Prefect's own steps do.
     """
-    folder = os.environ.get(FOLDER_VARIABLE) or str(Path(__file__).resolve().parents[1])
+    folder = os.environ.get(FOLDER_VARIABLE) or str(checkout() or Path.cwd())
     os.chdir(folder)
     return {"directory": folder}
+
+
+def checkout() -> Path | None:
+    """Return the checkout that this file belongs to, None for an installed wheel."""
+    folder = Path(__file__).resolve().parents[1]
+    return folder if (folder / "pyproject.toml").is_file() else None

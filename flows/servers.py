@@ -142,7 +142,9 @@ def up(say: Callable[[str], object] = lambda _: None) -> str:
     ``prefect`` commands of this folder at the server. Raises ``UserError``.
     """
     address = use_prefect_server(say)
-    Path("prefect.toml").write_text(f'# Written by `make up`, removed by `make down`.\n[api]\nurl = "{address}"\n')
+    Path("prefect.toml").write_text(
+        f'# Written by `edit-dataset server up`, removed by `edit-dataset server down`.\n[api]\nurl = "{address}"\n'
+    )
     say(f"prefect: {hide(address.removesuffix('/api'))}")
     say(f"mlflow: {start('mlflow').url}")
     for pool in (POOL, SHARDS_POOL):  # a worker says that it is well before it has made its pool
@@ -210,7 +212,7 @@ def stop(name: str) -> Running | None:
 
 def _launch(name: str) -> Running:
     service = SERVICES[name]
-    port = _free_port(service.port)
+    port = free_port(service.port)
     command = [sys.executable, *_arguments(name, port)]
     with (FOLDER / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -286,7 +288,8 @@ def _end(running: Running) -> None:
         process.kill()
 
 
-def _free_port(first: int) -> int:
+def free_port(first: int) -> int:
+    """Return the first port from here on that nothing on this machine listens at; raises ``UserError``."""
     for port in range(first, first + 200):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:

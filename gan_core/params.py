@@ -1,5 +1,6 @@
 """Parameters of every flow and stage, read from ``params.yaml``: one file for DVC, Prefect and the library."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -28,6 +29,7 @@ from gan_core.sections import (
     Section,
     Unit,
     Weight,
+    environment_values,
     read_yaml,
     set_value,
     show,
@@ -302,9 +304,10 @@ class Params(Section):
 def load_params(path: str | Path = "params.yaml", overrides: dict[str, Any] | None = None) -> Params:
     """Read and check ``path``, with ``overrides`` (nested, or dotted keys such as ``"tune.steps"``) laid over it.
 
-    Raises ``ParamsError`` naming the path to the offending key, with near matches.
+    Variables such as ``EDIT_DATASET__RUN__WORKERS`` come between: over the file, below ``overrides``. Raises
+    ``ParamsError`` naming the path to the offending key, with near matches.
     """
-    return load_sections(Params, path, overrides)
+    return load_sections(Params, path, environment_values(os.environ) | (overrides or {}))
 
 
 def load_sections(model: type[S], path: str | Path, overrides: dict[str, Any] | None = None) -> S:

@@ -1,5 +1,6 @@
 """Building blocks of the parameters: the base of every section, number types, and the sections of other packages."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ MAX_DEPTH = 32
 MAX_DIGITS = 100
 """Bounds on a parameter file: its length, its values with every alias written out, their nesting, and its numbers."""
 MAX_INTEGER = 2**63 - 1
+VARIABLES = "EDIT_DATASET__"
+"""How variables of the environment that set parameters begin; ``__`` stands for the dot."""
 SHOWN = 100
 """Letters of a wrong value that messages show."""
 
@@ -127,6 +130,13 @@ def read_yaml(path: str | Path) -> Any:
         raise ParamsError(f"{path} is not in UTF-8 (byte {error.start}): save it in that encoding") from None
     except (OSError, ValueError) as error:
         raise ParamsError(f"can't read the parameter file {path} ({error})") from None
+
+
+def environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return values by dotted key from variables such as ``EDIT_DATASET__RUN__WORKERS=4``, read as YAML."""
+    names = sorted(name for name in environ if name.startswith(VARIABLES))
+    keys = {name: ".".join(name.removeprefix(VARIABLES).lower().split("__")) for name in names}
+    return {key: parse_yaml(environ[name], f"{name} in the environment") for name, key in keys.items()}
 
 
 def set_value(values: Any, dotted: str, value: Any) -> dict[str, Any]:

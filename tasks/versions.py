@@ -4,6 +4,8 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from gan_core.errors import UserError
 
@@ -48,6 +50,27 @@ def dvc_hashes(paths: Mapping[str, str]) -> dict[str, str]:
     except DvcException as error:
         _log.warning("DVC can't determine all versions: %s", error)
     return hashes
+
+
+def start_project() -> bool:
+    """Make the current folder a DVC project, unless it lies in one; return whether git keeps its history.
+
+    Raises ``UserError`` for what DVC refuses.
+    """
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        top = _git("rev-parse", "--show-toplevel")
+    except (OSError, subprocess.SubprocessError):
+        top = ""
+    with suppress(NotDvcRepoError), Repo():
+        return bool(top)
+    try:
+        Repo.init(".", no_scm=not top, subdir=bool(top) and not Path(top).samefile(".")).close()
+    except DvcException as error:
+        raise UserError(" ".join(f"DVC can't make a project here: {error}".split())) from error
+    return bool(top)
 
 
 def track(paths: Sequence[str]) -> list[str]:

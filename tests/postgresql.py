@@ -18,7 +18,7 @@ class PostgreSQL:
     def __init__(self) -> None:
         self.place = Path("/tmp") / f"edit-dataset-pg-{os.getpid()}"
         self.place.mkdir()
-        self.port = servers._free_port(5640)
+        self.port = servers.free_port(5640)
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             shutil.chown(self.place, "postgres")
         self._run("initdb", "-D", f"{self.place}/data", "-U", "me", "-A", "trust", "--no-sync")

@@ -51,7 +51,7 @@ class Swift:
         self.ports: dict[str, int] = {}
         port = 6199
         for part in (*PARTS, "proxy"):
-            self.ports[part] = port = servers._free_port(port + 1)
+            self.ports[part] = port = servers.free_port(port + 1)
         for part in PARTS:
             _ring(folder, part, self.ports[part])
         self.address = f"http://127.0.0.1:{self.ports['proxy']}"

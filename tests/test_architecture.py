@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "training": ("training",),
     "pages": ("pages",),
     "recipes": ("recipes",),
-    "report": ("report", "nightly"),
+    "report": ("report", "nightly", "browse"),
     "commands": ("plain", "probe"),
     "the toy world": ("toy",),
 }

@@ -59,7 +59,7 @@ def test_the_deployment_that_compose_is_asked_to_run_exists() -> None:
     assert said is not None
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     flow = said[1].replace("-", "_")
-    assert [d["name"] for d in deployments if d["entrypoint"].endswith(f":{flow}")] == [said[2]]
+    assert [d["name"] for d in deployments if d["entrypoint"].endswith(f".{flow}")] == [said[2]]
 
 
 def test_the_job_template_names_each_variable_that_it_declares() -> None:

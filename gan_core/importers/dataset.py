@@ -20,9 +20,10 @@ from gan_core.importers.tally import Group, Tally
 from gan_core.rows import Row, composed
 from gan_core.storage.atomic import exclusive, remove, sweep_temporary, write_bytes
 from gan_core.storage.images import image_value
+from gan_core.storage.readme import write_readme
 from gan_core.storage.receipts import Receipt, code_version, content_key, receipt_path, statistics_path, write_receipt
 from gan_core.storage.shards import IMAGE, UNFINISHED_IMPORT, ShardWriter, shard_name
-from gan_core.storage.urls import exists, join_url, open_fs, read_bytes
+from gan_core.storage.urls import base_name, exists, join_url, open_fs, read_bytes
 
 ABOUT = "dataset.json"
 MAX_SHARD_BYTES = 500 << 20
@@ -59,11 +60,15 @@ class ImportReport(BaseModel):
     left_out: tuple[Group, ...] = ()
     noted: tuple[Group, ...] = ()
 
+    @property
+    def counts(self) -> str:
+        """The rows by status, in words."""
+        return ", ".join(f"{count} {status}" for status, count in self.rows.items())
+
     def __str__(self) -> str:
-        counts = ", ".join(f"{count} {status}" for status, count in self.rows.items())
         total = sum(self.rows.values())
         left_out = f"; {self.ignored} files left out" if self.ignored else ""
-        lines = [f"imported {total} rows into {self.shards} shards ({counts}) from {self.source}{left_out}"]
+        lines = [f"imported {total} rows into {self.shards} shards ({self.counts}) from {self.source}{left_out}"]
         for what, groups in (("rejected", self.rejected), ("left out", self.left_out), ("noted", self.noted)):
             lines += [f"  {what}: {group}" for group in groups[:SHOWN_GROUPS]]
             if rest := groups[SHOWN_GROUPS:]:
@@ -117,6 +122,8 @@ def import_dataset(
             left_out=tuple(importer.left_out.groups()),
             noted=tuple(importer.noted.groups()),
         )
+        first = join_url(destination, shard_name(0))
+        write_readme(destination, first, base_name(source), [f"Imported by `edit-dataset import`: {report.counts}."])
         write_bytes(join_url(destination, ABOUT), (report.model_dump_json(indent=1) + "\n").encode())
     return report
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gan_core.judges.domain import find_limits
 from gan_core.recipes.base import recipe_of
+from gan_core.report.dataset_card import write_cards
 from gan_core.report.report import REPORT, write_report
 from gan_core.runs.run import Run, describe_run
 from gan_core.runs.summary import SUMMARY_FILE, load_summary
@@ -36,6 +37,7 @@ def finish_run(run: Run, results: Iterable[Result]) -> dict[str, float]:
             return metrics
     metrics = recipe_of(run).summarise(run)
     write_report(run)
+    write_cards(run)
     finished = json.dumps(_describe(run.output, digest), indent=1) + "\n"
     write_bytes(run.path(FINISHED_FILE), finished.encode())
     return metrics

@@ -12,6 +12,7 @@ from PIL import Image
 from gan_core.errors import ParamsError
 from gan_core.rows import Row
 from gan_core.storage.images import image_value
+from gan_core.storage.readme import write_readme
 from gan_core.storage.receipts import Receipt, code_version, content_key, write_receipt
 from gan_core.storage.shards import IMAGE, ShardWriter, latent_type, shard_name
 from gan_core.storage.urls import join_url
@@ -21,6 +22,7 @@ from gan_core.toy.renderer import ATTRIBUTES, FACTOR_NAMES, render_wild, sample_
 
 PLANTED: dict[str, str] = {f"bad/{name}": spoiled.status for name, spoiled in SPOILED.items()}
 SAMPLE_VERSION = 1
+ABOUT = "Toy portraits that `edit-dataset` draws itself, with files that must be rejected among them."
 FIELDS = (
     pa.field("image", IMAGE),
     pa.field("landmarks", latent_type(5, 2)),
@@ -37,10 +39,12 @@ def write_sample(destination: str | Path, params: SampleParams) -> list[str]:
     """
     keys = sample_keys(params)
     ends = np.linspace(0, params.rows, params.shards + 1).astype(int).tolist()
-    return [
+    shards = [
         write_shard(join_url(destination, shard_name(i)), keys[begin:end], params.seed + begin)
         for i, (begin, end) in enumerate(pairwise(ends))
     ]
+    write_readme(destination, shards[0], "toy portraits", [ABOUT], "apache-2.0")
+    return shards
 
 
 def sample_keys(params: SampleParams) -> list[str]:

@@ -1,28 +1,31 @@
-"""Encoders in MLflow's model registry, and which of them is the champion."""
+"""Checkpoints in MLflow's model registry, and which encoder is the champion."""
 
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gan_core.checkpoints.files import file_sha256, read_card
+from gan_core.checkpoints.files import Card, file_sha256, read_card
 from gan_core.errors import CheckpointError, ParamsError
-from tasks.tracking.client import client_of, mlflow_errors, pages
-from tasks.tracking.names import model_name, own_model_name, shorten
+from gan_core.params import TrackParams
+from tasks.tracking.client import client_of, experiment_of, mlflow_errors, pages
+from tasks.tracking.names import LONGEST_RUN_NAME, model_name, own_model_name, shorten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 CHAMPION = "champion"
-ENCODER = {"kind": "encoder"}
+KINDS = ("encoder", "generator", "directions")
+"""Of checkpoints that MLflow takes as models; nights measure the encoders."""
 ENCODERS = "tags.kind = 'encoder'"
 ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]{1,255}", re.IGNORECASE)
 LONGEST_DESCRIPTION = 5000
+DEFAULT_EXPERIMENT: str = TrackParams().experiment
 
 
 class Registered(NamedTuple):
-    """The newest version of an encoder in MLflow's registry; ``encoder`` is the architecture of what is at ``path``."""
+    """The newest version of a checkpoint in MLflow's registry; ``encoder`` is the architecture of the ``path``."""
 
     name: str
     version: str
@@ -31,23 +34,28 @@ class Registered(NamedTuple):
     sha256: str
 
 
-def register_encoder(name: str | None, path: str, uri: str, aliases: Sequence[str] = ()) -> Registered:
+def register_checkpoint(
+    name: str | None, path: str, uri: str, aliases: Sequence[str] = (), experiment: str = DEFAULT_EXPERIMENT
+) -> Registered:
     """Make the checkpoint at ``path`` the newest version of ``name`` (that of its architecture if none).
 
-    Its card becomes the description and the tags. Raises ``CheckpointError`` for a file that is no encoder's,
+    The file is logged as a model of a run in ``experiment``, so that MLflow loads and serves it, and its card becomes
+    the description and the tags. Raises ``CheckpointError`` for a file of another kind,
     ``ParamsError`` for an alias that MLflow doesn't take, and ``TrackingError``.
     """
     card, sha256 = read_card(path), file_sha256(path)
-    if card.kind != "encoder":
-        raise CheckpointError(f"{path} is a {card.kind}, not an encoder: name the file of an encoder")
+    if card.kind not in KINDS:
+        raise CheckpointError(
+            f"{path} holds {card.kind}, which no model is made of: name a file of {' or '.join(KINDS)}"
+        )
     if refused := [alias for alias in aliases if not ALIAS.fullmatch(alias)]:
         raise ParamsError(f"alias {refused[0]!r}: write letters, digits, _ and -, and neither latest nor v1, v2, …")
     name, path = name or card.name, _portable(path)
-    known = {encoder.name: encoder for encoder in registered_encoders(uri)}.get(name)
     with mlflow_errors(uri):
         client = client_of(uri)
+        known = next((model for model in _registered_models(client, card.kind) if model.name == name), None)
         if known is None:
-            client.create_registered_model(model_name(name), tags=ENCODER)
+            client.create_registered_model(model_name(name), tags={"kind": card.kind})
         if known is None or known.sha256 != sha256:
             tags = {
                 "encoder": card.name,
@@ -55,20 +63,52 @@ def register_encoder(name: str | None, path: str, uri: str, aliases: Sequence[st
                 "sha256": sha256,
                 "generator_sha256": card.generator_sha256 or "",
             }
-            source = path if "://" in path else f"dvc:///{path}"
-            description = shorten(card.model_dump_json(indent=1), LONGEST_DESCRIPTION)
-            made = client.create_model_version(model_name(name), source, tags=tags, description=description)
+            made = _log_version(client, experiment_of(client, uri, experiment), name, path, card, tags)
             known = Registered(name, str(made.version), card.name, path, sha256)
         for alias in aliases:
             client.set_registered_model_alias(model_name(name), alias, known.version)
     return known
 
 
+def _log_version(
+    client: "MlflowClient", experiment_id: str, name: str, path: str, card: Card, tags: dict[str, str]
+) -> "ModelVersion":
+    """Log a run with the model in it, and make that the newest version of a registered model."""
+    from tasks.tracking.models import log_model
+
+    run = client.create_run(experiment_id, run_name=shorten(f"register {name}", LONGEST_RUN_NAME), tags=tags)
+    try:
+        logged = log_model(client, experiment_id, run.info.run_id, card.name, path, tags)
+    except BaseException:
+        client.set_terminated(run.info.run_id, "FAILED")
+        raise
+    client.set_terminated(run.info.run_id)
+    return client.create_model_version(
+        model_name(name),
+        logged.artifact_location,  # models:/ID would be looked up in the store of the process
+        run.info.run_id,
+        tags=tags,
+        description=shorten(_describe(card), LONGEST_DESCRIPTION),
+        model_id=logged.model_id,
+    )
+
+
+def _describe(card: Card) -> str:
+    """Say in Markdown what a model is, where it comes from and how it is used."""
+    notes = [card.notes] if card.notes else []
+    facts = [f"- {word}: {value}" for word, value in (("made by", card.made_by), ("licence", card.licence))]
+    scores = [f"- {name}: {value:.4g}" for name, value in card.extra.items() if isinstance(value, int | float)]
+    return "\n".join([f"**{card.name}**, {card.source}", *notes, "", *facts, *scores])
+
+
 def registered_encoders(uri: str) -> list[Registered]:
     """Return the newest version of every registered encoder, by name; raises ``TrackingError``."""
     with mlflow_errors(uri):
-        client = client_of(uri)
-        newest = [_newest(client, model) for model in pages(client.search_registered_models, ENCODERS)]
+        return _registered_models(client_of(uri), "encoder")
+
+
+def _registered_models(client: "MlflowClient", kind: str) -> list[Registered]:
+    newest = [_newest(client, model) for model in pages(client.search_registered_models, f"tags.kind = '{kind}'")]
     return sorted(_registered(version) for version in newest if version is not None)
 
 

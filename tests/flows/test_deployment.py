@@ -5,14 +5,13 @@ import os
 import time
 import urllib.request
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from mlflow import MlflowClient
-from prefect import Flow
+from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from flows import servers
@@ -28,8 +27,7 @@ DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["entrypoint"])
 def test_each_deployment_has_a_form_that_explains_its_parameters(deployment: dict[str, Any]) -> None:
-    file, _, name = deployment["entrypoint"].partition(":")
-    flow: Flow[Any, Any] = getattr(import_module(file.removesuffix(".py").replace("/", ".")), name)
+    flow: Flow[Any, Any] = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
     fields = parameter_schema(flow).properties
     assert deployment["description"] and deployment["work_pool"]["name"] in ("local", "shards")
     assert deployment.get("parameters", {}).keys() <= fields.keys()

@@ -19,7 +19,7 @@ from gan_core.nightly.history import Entry, Finding, Measured, read_history
 from gan_core.params import load_params
 from gan_core.storage.holding import hold_folder
 from tasks.tracking.client import TrackingError
-from tasks.tracking.registry import Registered, register_encoder
+from tasks.tracking.registry import Registered, register_checkpoint
 from tests.conftest import write_dataset
 
 pytestmark = pytest.mark.usefixtures("on_server")
@@ -47,14 +47,14 @@ def test_a_worse_encoder_is_found_and_an_unchanged_night_does_nothing_twice(
     project: Path, tiny_models: dict[str, str]
 ) -> None:
     dataset, uri = write_dataset(project / "ds", (24, 24)), load_params().track.uri
-    register_encoder("nightly-psp", tiny_models["encoder"], uri)
+    register_checkpoint("nightly-psp", tiny_models["encoder"], uri)
     nights = CliRunner()
     assert nights.invoke(cli.app, ["reevaluate", dataset, "--date", "2026-11-18"]).exit_code == 0
     written = {str(p): p.stat().st_mtime_ns for p in Path("runs/nightly").rglob("*.parquet")}
     assert nights.invoke(cli.app, ["reevaluate", dataset, "--date", "2026-11-19"]).exit_code == 0
     assert {str(p): p.stat().st_mtime_ns for p in Path("runs/nightly").rglob("*.parquet")} == written
 
-    register_encoder("nightly-psp", spoil(tiny_models["encoder"], project / "worse.safetensors"), uri)
+    register_checkpoint("nightly-psp", spoil(tiny_models["encoder"], project / "worse.safetensors"), uri)
     ended = nights.invoke(cli.app, ["reevaluate", dataset, "--date", "2026-11-20"])
     assert ended.exit_code == 3 and f"nightly-psp on {dataset}: {FID} is" in ended.output
     last = read_history("runs/nightly")[-1]

@@ -86,8 +86,8 @@ def test_a_port_that_somebody_took_meanwhile_is_given_up(monkeypatch: pytest.Mon
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        first, free_port = iter([port]), servers._free_port
-        monkeypatch.setattr(servers, "_free_port", lambda preferred: next(first, None) or free_port(preferred))
+        first, free_port = iter([port]), servers.free_port
+        monkeypatch.setattr(servers, "free_port", lambda preferred: next(first, None) or free_port(preferred))
         monkeypatch.setattr(servers, "_answers", lambda _: True)
         running = servers.start("page")
     assert running.port != port and next(first, None) is None

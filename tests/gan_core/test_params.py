@@ -208,3 +208,18 @@ def test_a_run_of_before_the_toy_world_had_a_file_is_still_read() -> None:
     assert check_stored_params(former, "run.json") == load_params(ROOT / "params.yaml")
     with pytest.raises(ParamsError, match="unknown key other"):
         check_stored_params(former | {"other": {}}, "run.json")
+
+
+def test_variables_come_between_the_file_and_what_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.yaml").write_text("run: {workers: 1, batch_size: 7}\ntune: {steps: 3}\n")
+    for name, value in {"RUN__WORKERS": "4", "TUNE__STEPS": "5", "MEASURE__METRICS": "[mse]"}.items():
+        monkeypatch.setenv(f"EDIT_DATASET__{name}", value)
+    params = load_params(tmp_path / "p.yaml", {"tune.steps": 6})
+    assert (params.run.workers, params.run.batch_size, params.tune.steps) == (4, 7, 6)
+    assert list(params.measure.metrics) == ["mse"]
+    monkeypatch.setenv("EDIT_DATASET__RUN__WOKERS", "4")
+    with pytest.raises(ParamsError, match=r"unknown key run\.wokers; did you mean .*workers"):
+        load_params(tmp_path / "p.yaml")
+    monkeypatch.setenv("EDIT_DATASET__RUN__WOKERS", "[")
+    with pytest.raises(ParamsError, match="EDIT_DATASET__RUN__WOKERS in the environment is not valid YAML"):
+        load_params(tmp_path / "p.yaml")

@@ -12,27 +12,27 @@ from gan_core.nightly.history import Entry, Finding, Measured
 from tasks.tracking.client import TrackingError
 from tasks.tracking.names import tracked_name
 from tasks.tracking.nightly import track_nights
-from tasks.tracking.registry import champion, register_encoder, registered_encoders, set_champion
+from tasks.tracking.registry import champion, register_checkpoint, registered_encoders, set_champion
 
 
 def test_the_same_bytes_are_one_version_and_the_newest_one_counts(
     mlflow_store: str, tiny_models: dict[str, str]
 ) -> None:
-    first = register_encoder("versions", tiny_models["encoder"], mlflow_store, ["champion"])
-    assert register_encoder("versions", tiny_models["encoder"], mlflow_store) == first
+    first = register_checkpoint("versions", tiny_models["encoder"], mlflow_store, ["champion"])
+    assert register_checkpoint("versions", tiny_models["encoder"], mlflow_store) == first
     assert (first.version, first.encoder, first.path) == ("1", "psp", tiny_models["encoder"])
     assert first in registered_encoders(mlflow_store)
     client = MlflowClient(mlflow_store)
     champion = client.get_model_version_by_alias("versions", "champion")
-    assert champion.tags["sha256"] == first.sha256 and '"licence": "Apache-2.0"' in champion.description
+    assert champion.tags["sha256"] == first.sha256 and "licence: Apache-2.0" in champion.description
     client.create_model_version("versions", "dvc:///e", tags={"encoder": "e4e", "path": "e", "sha256": "bb"})
     (newest,) = [encoder for encoder in registered_encoders(mlflow_store) if encoder.name == "versions"]
     assert newest[1:] == ("2", "e4e", "e", "bb")
 
 
-def test_only_encoders_are_registered(mlflow_store: str, tiny_models: dict[str, str]) -> None:
-    with pytest.raises(CheckpointError, match="is a generator, not an encoder"):
-        register_encoder("wrong", tiny_models["generator"], mlflow_store)
+def test_only_what_makes_a_model_is_registered(mlflow_store: str, tiny_models: dict[str, str]) -> None:
+    with pytest.raises(CheckpointError, match="holds network, which no model is made of"):
+        register_checkpoint("wrong", tiny_models["identity"], mlflow_store)
 
 
 def test_nights_are_one_run_with_dates_as_steps(mlflow_store: str) -> None:
@@ -52,10 +52,10 @@ def test_nights_are_one_run_with_dates_as_steps(mlflow_store: str) -> None:
 
 @pytest.mark.parametrize("name", ["anna's", "both \" and '", "a/b:c", "100% %2F", "..", "x\\"])
 def test_an_encoder_may_have_any_name(mlflow_store: str, tiny_models: dict[str, str], name: str) -> None:
-    made = register_encoder(name, tiny_models["encoder"], mlflow_store)
+    made = register_checkpoint(name, tiny_models["encoder"], mlflow_store)
     set_champion(made, mlflow_store)
     assert made.name == name and champion(mlflow_store) == made and made in registered_encoders(mlflow_store)
-    assert register_encoder(name, tiny_models["encoder"], mlflow_store) == made
+    assert register_checkpoint(name, tiny_models["encoder"], mlflow_store) == made
 
 
 def test_an_alias_that_mlflow_does_not_take_is_refused_before_anything_is_made(
@@ -63,7 +63,7 @@ def test_an_alias_that_mlflow_does_not_take_is_refused_before_anything_is_made(
 ) -> None:
     for alias in ("prod (eu)", "latest", "V1", ""):
         with pytest.raises(ParamsError, match="write letters, digits"):
-            register_encoder("aliases", tiny_models["encoder"], mlflow_store, ["fine", alias])
+            register_checkpoint("aliases", tiny_models["encoder"], mlflow_store, ["fine", alias])
     assert "aliases" not in {encoder.name for encoder in registered_encoders(mlflow_store)}
 
 
@@ -72,7 +72,7 @@ def test_a_file_of_the_project_is_recorded_by_its_place_in_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(tiny_models["encoder"], "mine.safetensors")
-    assert register_encoder("mine", str(tmp_path / "mine.safetensors"), mlflow_store).path == "mine.safetensors"
+    assert register_checkpoint("mine", str(tmp_path / "mine.safetensors"), mlflow_store).path == "mine.safetensors"
 
 
 NIGHTS = [("psp", "data/anna's faces"), ("psp", 'data/the "best"'), ("it's (1)", "a/faces"), ("it's (1)", "b/faces")]

@@ -262,7 +262,7 @@ def test_importing_again_replaces_and_drops_what_is_gone(source: Path, tmp_path:
     report = import_dataset(source, tmp_path / "out", 2)
     assert report.shards == len(list_shards(tmp_path / "out")) == 2
     assert [row["key"] for row in rows_of(tmp_path / "out")] == ["a/10.jpg", "a/2.webp", "ä ö.png"]
-    assert len(list((tmp_path / "out").iterdir())) == 5
+    assert len(list((tmp_path / "out").iterdir())) == 6
 
 
 def test_an_import_from_and_to_other_file_systems(source: Path, tmp_path: Path) -> None:

@@ -1,0 +1,133 @@
+"""The page of ``edit-dataset view``, on this machine only: a FastAPI application over ``gan_core.browse``."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+from fastapi import FastAPI, HTTPException, Query, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from gan_core.browse.marks import UNMARKED, Mark, read_marks, set_mark
+from gan_core.browse.pictures import read_history, read_picture
+from gan_core.browse.table import DESCRIBING, LARGEST_PAGE, RowTable, picture_columns
+from gan_core.browse.table import Query as Wanted
+from gan_core.errors import UserError
+from gan_core.runs.run import Run
+from gan_core.secrets import hide
+from gan_core.storage.images import ImageError
+
+HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+"""Names by which a browser may ask: a page elsewhere can't, not even under a name of its own for this machine."""
+
+
+def make_app(runs: list[Run]) -> FastAPI:
+    """Build the application over these runs; the marks are those of the first. Raises ``DataError``."""
+    table = RowTable(runs)
+    names, own = list(table.runs), runs[0].output
+    app = FastAPI(title="edit-dataset view", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
+    app.add_exception_handler(UserError, lambda _, error: JSONResponse({"detail": str(error)}, 400))
+
+    @app.get("/", response_class=HTMLResponse)
+    def page() -> str:
+        return (Path(__file__).parent / "page.html").read_text()
+
+    @app.get("/api/about")
+    def about() -> dict[str, Any]:
+        marks = [mark.mark for mark in read_marks(own).values() if mark.mark != UNMARKED]
+        return {
+            "runs": [
+                {"name": name, "output": hide(run.output), "pictures": picture_columns(run)}
+                for name, run in table.runs.items()
+            ],
+            "rows": len(table.frame),
+            "statuses": table.counts("status"),
+            "scores": table.scores,
+            "marks": {mark: marks.count(mark) for mark in ("accepted", "rejected")}
+            | {UNMARKED: len(table.frame) - len(marks)},
+        }
+
+    @app.get("/api/rows")
+    def rows(
+        status: Annotated[list[str], Query()] = [],  # noqa: B006
+        mark: Annotated[list[str], Query()] = [],  # noqa: B006
+        limit: Annotated[list[str], Query(description="SCORE|LEAST|LARGEST")] = [],  # noqa: B006
+        text: str = "",
+        sort: str = "key",
+        descending: bool = False,
+        score: str = "",
+        page: Annotated[int, Query(ge=0)] = 0,
+        size: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 24,
+    ) -> dict[str, Any]:
+        marks = read_marks(own)
+        ranges = {name: bounds for name, bounds in map(_bounds, limit)}
+        wanted = Wanted(frozenset(status), text, frozenset(mark), ranges, sort, descending)
+        found = table.select(wanted, {key: said.mark for key, said in marks.items()})
+        shown = table.frame.iloc[found[page * size : (page + 1) * size]]
+        return {
+            "found": len(found),
+            "rows": [
+                _describe(line, table, names, marks.get(line["key"], Mark())) for line in shown.to_dict("records")
+            ],
+            "histogram": table.histogram(score, found) if score else None,
+        }
+
+    @app.get("/api/row")
+    def row(key: str) -> list[dict[str, Any]]:
+        places = {name: table.place(name, key) for name in names}
+        return [
+            {"run": name, "stages": _jsonable(list(read_history(table.runs[name], *place)))}
+            for name, place in places.items()
+            if place is not None
+        ]
+
+    @app.get("/picture")
+    def picture(run: int, stage: str, column: str, shard: str, position: int, side: int = 192) -> Response:
+        chosen = table.runs[names[run]] if 0 <= run < len(names) else None
+        if chosen is None or shard not in chosen.shards or (stage, column) not in picture_columns(chosen):
+            raise HTTPException(404, "there is no such picture")
+        try:
+            data = read_picture(chosen, stage, column, shard, position, side)
+        except (ImageError, IndexError):
+            data = None
+        if data is None:
+            raise HTTPException(404, "this row has no such picture")
+        return Response(data, media_type="image/webp", headers={"Cache-Control": "private, max-age=600"})
+
+    @app.put("/api/mark")
+    def mark_row(key: str, mark: Mark) -> dict[str, Any]:
+        if table.place(names[0], key) is None:
+            raise HTTPException(404, f"no row {key!r}")
+        set_mark(own, key, mark)
+        return mark.model_dump()
+
+    return app
+
+
+def _bounds(text: str) -> tuple[str, tuple[float, float]]:
+    name, _, bounds = text.partition("|")
+    low, _, high = bounds.partition("|")
+    try:
+        return name, (float(low or -math.inf), float(high or math.inf))
+    except ValueError:
+        raise HTTPException(422, f"limit={text}: write SCORE|LEAST|LARGEST") from None
+
+
+def _describe(line: dict[str, Any], table: RowTable, names: list[str], mark: Mark) -> dict[str, Any]:
+    scores = {name: line[name] for name in table.scores if pd.notna(line[name])}
+    places = [table.place(name, line["key"]) for name in names]
+    return _jsonable(
+        {name: line[name] for name in DESCRIBING} | {"scores": scores, "places": places, **mark.model_dump()}
+    )
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _jsonable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,1 @@
+"""Rows of runs to look at: filtered, sorted, side by side, marked."""

@@ -1,0 +1,46 @@
+"""What a person says of rows: accepted or rejected, with a note, in ``marks.json`` beside the run's own files."""
+
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from gan_core.errors import DataError
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.urls import join_url, read_bytes
+
+MARKS = "marks.json"
+UNMARKED = "unmarked"
+LONGEST_NOTE = 2000
+
+
+class Mark(BaseModel):
+    """What is said of a row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mark: Literal["accepted", "rejected", "unmarked"] = "unmarked"
+    note: str = ""
+
+
+_MARKS = TypeAdapter(dict[str, Mark])
+
+
+def read_marks(output: str) -> dict[str, Mark]:
+    """Return the marks of a run by key; raises ``DataError`` for a damaged file."""
+    url = join_url(output, MARKS)
+    try:
+        return _MARKS.validate_json(read_bytes(url))
+    except FileNotFoundError:
+        return {}
+    except ValidationError:
+        raise DataError(f"{url} holds no marks by key: mend it, or move it away") from None
+
+
+def set_mark(output: str, key: str, mark: Mark) -> dict[str, Mark]:
+    """Say something of a row, or take it back with an empty mark; return all marks."""
+    marks = read_marks(output) | {key: Mark(mark=mark.mark, note=mark.note[:LONGEST_NOTE])}
+    marks = {name: said for name, said in sorted(marks.items()) if said != Mark()}
+    content = {name: said.model_dump() for name, said in marks.items()}
+    write_bytes(join_url(output, MARKS), (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    return marks

@@ -1,0 +1,73 @@
+"""One row of a run at a time: its pictures, shrunk and encoded again, and everything else that its stages say."""
+
+import io
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gan_core.runs.run import SOURCE, Run
+from gan_core.storage.images import decode_image
+from gan_core.storage.shards import IMAGE, open_shard, to_rows
+from gan_core.storage.urls import exists
+
+LARGEST_SIDE = 1024
+QUALITY = 90
+
+
+def read_picture(run: Run, stage: str, column: str, shard: str, position: int, side: int) -> bytes | None:
+    """Return a row's picture as WebP of at most ``side`` pixels, None where the row has none.
+
+    What can't be decoded raises ``ImageError``.
+    """
+    row = _group(run.shard(stage, shard), column, position)
+    data = (row or {}).get("bytes")
+    if data is None:
+        return None
+    picture = decode_image(data, run.params.align.max_pixels)
+    picture.thumbnail((min(side, LARGEST_SIDE),) * 2, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=QUALITY, method=0)
+    return buffer.getvalue()
+
+
+def read_history(run: Run, shard: str, position: int) -> Iterator[dict[str, Any]]:
+    """Yield what each stage says of a row, and how the shard was made; pictures and arrays are left out."""
+    for stage in (SOURCE, *run.stages):
+        url = run.shard(stage, shard)
+        if stage == SOURCE and not exists(url):
+            continue
+        with open_shard(url) as file:
+            plain = [f.name for f in file.schema_arrow if f.type != IMAGE and not str(f.type).startswith("fixed_size")]
+            group, inside = _locate(file, position)
+            (row,) = to_rows(file.read_row_group(group, columns=plain).slice(inside, 1).to_batches()[0])
+        receipt, _ = run.receipt(stage, shard)
+        said = {"seconds": receipt.seconds, "version": receipt.code_version} if receipt else {}
+        yield {"stage": stage, "columns": {name: _shown(value) for name, value in row.items()}, "shard": said}
+
+
+@lru_cache(maxsize=64)  # pages ask for neighbours: 100 rows of one column, a few MB
+def _column(url: str, column: str, group: int) -> tuple[Any, ...]:
+    with open_shard(url) as file:
+        return tuple(file.read_row_group(group, columns=[column])[column].to_pylist())
+
+
+def _group(url: str, column: str, position: int) -> Any:
+    with open_shard(url) as file:
+        group, inside = _locate(file, position)
+    return _column(url, column, group)[inside]
+
+
+def _locate(file: Any, position: int) -> tuple[int, int]:
+    """The row group of a position, and the place in it."""
+    if not 0 <= position < file.metadata.num_rows:
+        raise IndexError(f"there is no row {position}")
+    ends = np.cumsum([file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)])
+    group = int(np.searchsorted(ends, position, side="right"))
+    return group, position - (int(ends[group - 1]) if group else 0)
+
+
+def _shown(value: object) -> object:
+    return value.hex()[:16] if isinstance(value, bytes) else value

@@ -1,0 +1,154 @@
+"""The rows of one or several runs in memory, without their pictures: filter, sort, count, page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from gan_core.browse.marks import UNMARKED
+from gan_core.errors import DataError, near_matches
+from gan_core.runs.run import SOURCE, Run
+from gan_core.storage.shards import open_shard
+from gan_core.storage.urls import base_name, exists
+
+BINS = 40
+"""Bars of a histogram."""
+LARGEST_PAGE = 200
+DESCRIBING = ("key", "status", "reason", "stage")
+PLACE = ("shard", "position")
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which rows are wanted, and in which order.
+
+    ``text`` is looked for in keys and reasons; ``ranges`` has the least and the largest value of scores, both included.
+    """
+
+    statuses: frozenset[str] = frozenset()
+    text: str = ""
+    marks: frozenset[str] = frozenset()
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    sort: str = "key"
+    descending: bool = False
+
+
+class RowTable:
+    """The rows of the first run, with the scores of every run for the same keys.
+
+    ``frame`` has a line for each row: what describes it, its place in the first run, and a column for each number of
+    each stage; those of a further run end in ``" · "`` and its name. Raises ``DataError`` for a shard that isn't there.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = {name: run for name, run in zip(_names(runs), runs, strict=True)}
+        (first, *others) = self.runs
+        frame = _read(self.runs[first])
+        self.places: dict[str, pd.DataFrame] = {first: frame[["key", *PLACE]].set_index("key")}
+        for name in others:
+            other = _read(self.runs[name])
+            self.places[name] = other[["key", *PLACE]].set_index("key")
+            renamed = other.drop(columns=list(PLACE)).rename(
+                columns=lambda c, n=name: c if c == "key" else f"{c} · {n}"
+            )
+            frame = frame.merge(renamed, on="key", how="left")
+        self.frame = frame
+        self._order: dict[str, np.ndarray] = {}
+        self.scores = [name for name, kind in frame.dtypes.items() if kind.kind in "iuf" and name not in PLACE]
+
+    def select(self, query: Query, marks: Mapping[str, str]) -> np.ndarray:
+        """Return the numbers of the lines that a query asks for, in its order; ``marks`` has marks by key.
+
+        Raises ``DataError`` for a column that isn't there.
+        """
+        frame, wanted = self.frame, np.ones(len(self.frame), bool)
+        if query.statuses:
+            wanted &= frame["status"].isin(query.statuses).to_numpy()
+        if query.text:
+            wanted &= self._contains(query.text)
+        if query.marks:
+            wanted &= frame["key"].map(lambda key: marks.get(key, UNMARKED)).isin(query.marks).to_numpy()
+        for name, (low, high) in query.ranges.items():
+            wanted &= frame[self._known(name)].between(low, high).to_numpy()
+        values = self._ranks(query.sort) if query.sort in DESCRIBING else frame[self._known(query.sort)].to_numpy(float)
+        found = np.flatnonzero(wanted)
+        order = np.argsort(-values[found] if query.descending else values[found], kind="stable")  # NaN comes last
+        return found[order]
+
+    def histogram(self, name: str, lines: np.ndarray) -> dict[str, list[float]]:
+        """Return the edges of ``BINS`` bars over a score, and how many rows of all and of these lines each has."""
+        values = self.frame[self._known(name)].to_numpy(float)
+        finite = values[np.isfinite(values)]
+        if not len(finite):
+            return {"edges": [], "all": [], "selected": []}
+        everything, edges = np.histogram(finite, BINS)
+        chosen = values[lines]
+        selected, _ = np.histogram(chosen[np.isfinite(chosen)], edges)
+        return {"edges": edges.tolist(), "all": everything.tolist(), "selected": selected.tolist()}
+
+    def counts(self, column: str) -> dict[str, int]:
+        """Count all rows by a describing column, most frequent first."""
+        return {str(value): int(count) for value, count in self.frame[column].value_counts().items()}
+
+    def place(self, name: str, key: str) -> tuple[str, int] | None:
+        """Return shard and position of a key in a run, None where that run doesn't have it."""
+        try:
+            found = self.places[name].loc[key]
+        except KeyError:
+            return None
+        return str(found["shard"]), int(found["position"])
+
+    def _ranks(self, name: str) -> np.ndarray:
+        """The place of each line in the order of a column of texts."""
+        if name not in self._order:
+            self._order[name] = pd.factorize(self.frame[name], sort=True)[0].astype(float)
+        return self._order[name]
+
+    def _contains(self, text: str) -> np.ndarray:
+        lower = text.lower()
+        columns = (self.frame[name].str.lower().str.contains(lower, regex=False) for name in ("key", "reason"))
+        key, reason = (column.fillna(False).to_numpy(bool) for column in columns)
+        return np.asarray(key | reason)
+
+    def _known(self, name: str) -> str:
+        if name not in self.scores:
+            raise DataError(f"there is no score {name!r}{near_matches(name, self.scores)}")
+        return name
+
+
+def picture_columns(run: Run) -> list[tuple[str, str]]:
+    """Return stage and column of every picture that the rows of a run have, the source's first."""
+    stages = [SOURCE, *run.stages] if exists(run.shard(SOURCE, run.shards[0])) else list(run.stages)
+    found = []
+    for stage in stages:
+        with open_shard(run.shard(stage, run.shards[0])) as file:
+            found += [(stage, column.name) for column in file.schema_arrow if pa.types.is_struct(column.type)]
+    return found
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The folders' names, or their whole addresses where two have the same."""
+    names = [base_name(run.output) for run in runs]
+    return names if len(set(names)) == len(names) else [run.output for run in runs]
+
+
+def _read(run: Run) -> pd.DataFrame:
+    """Read what describes the rows, and every number of every stage, which all have the rows in the same order."""
+    parts = []
+    for shard in run.shards:
+        columns: dict[str, Any] = {}
+        for stage in run.stages:
+            with open_shard(run.shard(stage, shard)) as file:
+                wanted = [c.name for c in file.schema_arrow if c.name in DESCRIBING or _is_number(c.type)]
+                columns |= file.read(columns=wanted).to_pandas().to_dict("series")
+        part = pd.DataFrame(columns)
+        parts.append(part.assign(shard=shard, position=np.arange(len(part))))
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.assign(shard=frame["shard"].astype("category"), reason=frame["reason"].fillna(""))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))

@@ -1,0 +1,53 @@
+"""The ``README.md`` of a folder of shards, a dataset card: ``load_dataset(FOLDER)`` of Hugging Face finds shards by it.
+
+Without it, ``datasets`` would take the receipts beside the shards for data. The keys of the card are those of
+https://huggingface.co/docs/hub/datasets-cards.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import yaml
+
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.shards import IMAGE, open_shard
+from gan_core.storage.urls import exists, join_url, read_bytes
+
+README = "README.md"
+OURS = "<!-- Written by edit-dataset, and written again with the dataset. -->"
+
+
+def write_readme(folder: str | Path, shard: str, title: str, text: Sequence[str], licence: str = "other") -> None:
+    """Write the dataset card of a folder whose shards have the columns of ``shard``; one that is not ours stays.
+
+    ``text`` has paragraphs in Markdown. ``licence`` is one of the hub's identifiers.
+    """
+    url = join_url(folder, README)
+    if exists(url) and OURS.encode() not in read_bytes(url):
+        return
+    with open_shard(shard) as opened:
+        columns = [f"| `{field.name}` | {_kind(field.type)} |" for field in opened.schema_arrow]
+    head = {
+        "license": licence,
+        "pretty_name": title,
+        "tags": ["edit-dataset"],
+        "configs": [{"config_name": "default", "data_files": "*.parquet"}],
+    }
+    table = "\n".join(["| column | type |", "|---|---|", *columns])
+    read = '```python\nfrom datasets import load_dataset\n\nrows = load_dataset("THIS_FOLDER", split="train")\n```'
+    parts = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
+        OURS,
+        f"# {title}",
+        *text,
+        read,
+        table,
+    ]
+    write_bytes(url, ("\n\n".join(parts) + "\n").encode())
+
+
+def _kind(kind: pa.DataType) -> str:
+    if kind == IMAGE:
+        return "image"
+    return str(kind).replace("fixed_size_list<item: ", "array<").replace("|", "\\|")

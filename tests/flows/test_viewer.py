@@ -1,0 +1,176 @@
+"""The page to look at rows: what it answers, and how it behaves in a real browser."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+
+from flows.servers import free_port
+from flows.viewer import make_app
+from gan_core.browse.marks import MARKS, read_marks
+from gan_core.errors import DataError
+from gan_core.plain import run_plain
+from gan_core.recipes.base import plan_run
+from gan_core.runs.run import load_run
+
+QUICK: dict[str, Any] = {"run": {"batch_size": 4}, "tune": {"enabled": False}, "measure": {"metrics": ["mse", "psnr"]}}
+LOCAL = "http://127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, str], tiny_dataset: str) -> Path:
+    """A folder with two runs over the same rows: the second has another edit."""
+    folder = tmp_path_factory.mktemp("viewed")
+    for name, edit in (
+        ("first", {"direction": "smile", "strengths": [1]}),
+        ("second", {"direction": "yaw", "strengths": [-1]}),
+    ):
+        params = folder / f"{name}.yaml"
+        params.write_text(json.dumps(QUICK | {"models": tiny_models, "edits": [edit]}))
+        run_plain(plan_run(tiny_dataset, str(folder / name), str(params)))
+    return folder
+
+
+@pytest.fixture
+def runs(made: Path, tmp_path: Path) -> Path:
+    """The folder of two runs to change."""
+    return Path(shutil.copytree(made, tmp_path / "runs"))
+
+
+@pytest.fixture
+def app_client(runs: Path) -> TestClient:
+    return TestClient(make_app([load_run(str(runs / name)) for name in ("first", "second")]), base_url=LOCAL)
+
+
+def test_rows_are_filtered_sorted_and_paged(app_client: TestClient) -> None:
+    about = app_client.get("/api/about").json()
+    assert (
+        about["rows"] == 8
+        and about["statuses"]["ok"] == 7
+        and [run["name"] for run in about["runs"]] == ["first", "second"]
+    )
+    assert ["edit", "smile@+1"] in about["runs"][0]["pictures"] and ["edit", "yaw@-1"] in about["runs"][1]["pictures"]
+    assert {"mse/encoded", "mse/encoded · second"} <= set(about["scores"])
+
+    found = app_client.get(
+        "/api/rows", params={"sort": "mse/encoded", "descending": True, "score": "mse/encoded"}
+    ).json()
+    values = [row["scores"].get("mse/encoded") for row in found["rows"]]
+    assert found["found"] == 8 and values[:7] == sorted(values[:7], reverse=True) and values[7] is None
+    assert sum(found["histogram"]["all"]) == sum(found["histogram"]["selected"]) == 7
+    low = app_client.get("/api/rows", params={"limit": f"mse/encoded|{values[2]}|", "sort": "mse/encoded"}).json()
+    assert low["found"] == 3 and low["rows"][0]["scores"]["mse/encoded"] == values[2]
+
+    pages = [app_client.get("/api/rows", params={"page": page, "size": 3}).json() for page in range(3)]
+    keys = [row["key"] for page in pages for row in page["rows"]]
+    assert keys == sorted(keys) and len(keys) == 8
+    failed = app_client.get("/api/rows", params={"status": "not_an_image"}).json()["rows"]
+    assert len(failed) == 1 and failed[0]["reason"]
+    assert app_client.get("/api/rows", params={"text": failed[0]["reason"][:12].upper()}).json()["found"] == 1
+
+
+def test_pictures_and_the_whole_row_are_there_for_every_run(app_client: TestClient) -> None:
+    row = app_client.get("/api/rows", params={"status": "ok", "size": 1}).json()["rows"][0]
+    for run, (stage, column) in ((0, ("edit", "smile@+1")), (1, ("edit", "yaw@-1")), (0, ("source", "image"))):
+        shard, position = row["places"][run]
+        asked = {"run": run, "stage": stage, "column": column, "shard": shard, "position": position}
+        picture = app_client.get("/picture", params=asked)
+        assert picture.headers["content-type"] == "image/webp" and picture.content[8:12] == b"WEBP"
+        for wrong in (
+            {"column": "../secret"},
+            {"shard": "../run.json"},
+            {"stage": ".."},
+            {"run": 7},
+            {"position": 999},
+        ):
+            assert app_client.get("/picture", params=asked | wrong).status_code == 404
+    told = app_client.get("/api/row", params={"key": row["key"]}).json()
+    assert [part["run"] for part in told] == ["first", "second"]
+    assert [stage["stage"] for stage in told[0]["stages"]] == ["source", "align", "encode", "edit", "measure"]
+
+
+def test_marks_are_kept_beside_the_run_and_can_be_asked_for(app_client: TestClient, runs: Path) -> None:
+    key = app_client.get("/api/rows").json()["rows"][0]["key"]
+    said = {"mark": "rejected", "note": "two ears"}
+    assert app_client.put("/api/mark", params={"key": key}, json=said).json() == said
+    assert json.loads((runs / "first" / MARKS).read_text()) == {key: said}
+    rejected = app_client.get("/api/rows", params={"mark": "rejected"}).json()
+    assert [(row["key"], row["note"]) for row in rejected["rows"]] == [(key, "two ears")]
+    assert app_client.get("/api/rows", params={"mark": "unmarked"}).json()["found"] == 7
+    app_client.put("/api/mark", params={"key": key}, json={})
+    assert read_marks(str(runs / "first")) == {}
+    (runs / "first" / MARKS).write_text("{")
+    assert "holds no marks" in app_client.get("/api/rows").json()["detail"]
+
+
+def test_what_is_not_asked_from_this_machine_or_wrongly_is_refused(app_client: TestClient) -> None:
+    assert app_client.get("/api/about", headers={"Host": "evil.example"}).status_code == 400
+    key = app_client.get("/api/rows").json()["rows"][0]["key"]
+    assert app_client.put("/api/mark", params={"key": key}, content="mark=rejected").status_code == 422
+    assert app_client.put("/api/mark", params={"key": "none"}, json={}).status_code == 404
+    assert (
+        "no score 'mse/encode'; did you mean"
+        in app_client.get("/api/rows", params={"sort": "mse/encode"}).json()["detail"]
+    )
+    assert app_client.get("/api/rows", params={"limit": "mse/encoded|a|b"}).status_code == 422
+    with pytest.raises(DataError, match="no run in nowhere"):
+        make_app([load_run("nowhere")])
+
+
+@pytest.fixture
+def served(app_client: TestClient) -> Iterator[str]:
+    """The page's address while it is served."""
+    port = free_port(8390)
+    server = uvicorn.Server(uvicorn.Config(app_client.app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield f"{LOCAL}:{port}"
+    server.should_exit = True
+    thread.join(30)
+
+
+@pytest.mark.slow
+def test_a_person_filters_compares_and_marks_in_a_browser(served: str, runs: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(served)
+        page.get_by_text("8 of 8 rows").wait_for()
+        page.locator("#statuses input[value=ok]").check()
+        page.get_by_text("7 of 8 rows").wait_for()
+        first = page.locator("article").first
+        assert first.locator(".picture").count() == 2
+        first.get_by_role("button", name="Reject").click()
+        first.get_by_role("button", name="Reject", pressed=True).wait_for()
+        assert [mark.mark for mark in read_marks(str(runs / "first")).values()] == ["rejected"]
+
+        page.locator("#score").select_option("mse/encoded")
+        page.wait_for_load_state("networkidle")
+        page.locator("#histogram path").nth(1).wait_for(state="attached")
+        box = page.locator("#histogram").bounding_box()
+        page.mouse.move(box["x"] + 1, box["y"] + 40)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40, steps=4)
+        page.mouse.up()
+        page.locator("#chips button").wait_for()
+        assert int(page.locator("#found").text_content().split()[0]) < 7
+
+        page.locator("article .key").first.click()
+        page.locator("dialog table").first.wait_for()
+        page.locator("#note").fill("look again")
+        page.get_by_role("button", name="Close").click()
+        page.locator("article p", has_text="look again").wait_for()
+        assert "look again" in {mark.note for mark in read_marks(str(runs / "first")).values()} and problems == []
+        browser.close()
