@@ -82,7 +82,8 @@ def main() -> None:
         turned = median_s(client, f"/api/rows?{scored}&page=2000")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{rows:,} rows, {SCORES} scores: open {opened:.2f} s, filter {filtered:.3f} s, a page {turned:.3f} s, {peak:.0f} MB"
+        f"{rows:,} rows, {SCORES} scores: open {opened:.2f} s, filter {filtered:.3f} s, "
+        f"a page {turned:.3f} s, {peak:.0f} MB"
     )
     print_result(rows=rows, open_s=opened, filter_s=filtered, page_s=turned, rss_mb=peak)
 
