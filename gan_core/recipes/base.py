@@ -100,7 +100,7 @@ class Recipe(ABC):
             stage = self.build_stage(name, params, source)
             identities[name] = identity_of(stage)
             pictures += sum(field.type == IMAGE for field in stage.fields)
-        check_space(output, sum(rows.values()), pictures, params.align.size or 0)
+        check_space(output, sum(rows.values()), pictures, params.align.size or 0, params.pictures.format)
         return Plan(Run(params, source, output, rows, json.loads(json.dumps(identities)), self.name))
 
     def build_stage(self, name: str, params: Params, source: str) -> Stage:

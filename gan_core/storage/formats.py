@@ -36,7 +36,7 @@ class PictureFormat:
 
     def identity(self) -> dict[str, Any]:
         """What a stage that stores pictures depends on; nothing for PNG, the only format once."""
-        names = {"png": {}, "webp": {"pictures": "webp"}, "jpeg": {"pictures": f"jpeg {self.quality}"}}
+        names = {"png": {}, "webp": {"stored": "webp"}, "jpeg": {"stored": f"jpeg {self.quality}"}}
         return dict(names[self.name])
 
 

@@ -5,6 +5,7 @@ Rules: the EXIF rotation is applied. Animations and multi-page files yield their
 """
 
 import io
+import re
 import struct
 import warnings
 from collections.abc import Sequence
@@ -50,6 +51,10 @@ _CONTAINERS = {
 } | {b"ftypavif": "AVIF"}
 
 
+_PILLOW = r"PIL\b"
+_FROM_PILLOW = ("ignore", None, Warning, re.compile(_PILLOW), 0)
+
+
 class ImageCell(TypedDict):
     """The value of an image column, as HF ``datasets`` stores it: an encoded image, and a file name for it."""
 
@@ -74,13 +79,12 @@ def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
     """
     if not data:
         raise ImageError("empty", "there are no bytes")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image = _open(data)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise ImageError("too_many_pixels", f"{width}x{height} is more than {max_pixels} pixels")
-        return _load(image, data)
+    _ignore_warnings()
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError("too_many_pixels", f"{width}x{height} is more than {max_pixels} pixels")
+    return _load(image, data)
 
 
 def load_pictures(row: Row, columns: Sequence[str], max_pixels: int = MAX_PIXELS) -> Row:
@@ -128,6 +132,12 @@ def to_uint8(images: Tensor) -> np.ndarray:
     """
     scaled = images.detach().float().mul(127.5).add(128).clamp(0, 255)
     return np.ascontiguousarray(fetch(scaled.permute(0, 2, 3, 1).to(torch.uint8)))
+
+
+def _ignore_warnings() -> None:
+    """Ignore what Pillow warns of: what matters is refused. For good, as no two threads can do it for a while only."""
+    if _FROM_PILLOW not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_PILLOW)
 
 
 def _open(data: bytes) -> Image.Image:
