@@ -19,7 +19,13 @@ from gan_core.storage.receipts import require_receipt
 from gan_core.storage.shards import ShardWriter, read_rows, shard_name
 from gan_core.toy.sample import FIELDS, _make_row
 
-PICTURES = {"align": "image", "encode": "reconstruction", "tune": "tuned", "edit": "smile@+1", "paste": "smile@+1/pasted"}
+PICTURES = {
+    "align": "image",
+    "encode": "reconstruction",
+    "tune": "tuned",
+    "edit": "smile@+1",
+    "paste": "smile@+1/pasted",
+}
 MAGIC = {"png": b"\x89PNG", "webp": b"RIFF", "jpeg": b"\xff\xd8\xff"}
 ENDINGS = {"png": ".png", "webp": ".webp", "jpeg": ".jpg"}
 
