@@ -3,6 +3,7 @@
 One worker takes one shard through all stages, with random weights in the published layout: once with threads that
 decode and encode beside the computing, as the flow does, and once with the same calls one after the other. Both are
 measured in turns in one process, with one torch thread as in the flow; medians count, and the bytes are compared.
+``most_speedup`` is what there is to gain: one after the other, the whole takes so many times as long as the computing.
 After that the run without tuning is made once in each format of stored pictures. ``--workers 2`` takes two shards at
 once, each on a worker of its own.
 """
@@ -92,29 +93,39 @@ def plan(folder: Path, models: dict[str, str], size: int, **more: Any) -> Run:
     return plan_run(str(folder / "photographs"), str(folder / "run"), overrides=overrides | more).run
 
 
-def make(workers: Sequence[Worker], output: Path) -> float:
-    """Make a run, a shard on each worker; its seconds."""
-    begin = time.perf_counter()
-    with ThreadPoolExecutor(len(workers), initializer=prepare_worker) as pool:
-        done = [
-            pool.submit(w.make, shard, str(output)) for w, shard in zip(workers, workers[0].run.shards, strict=True)
-        ]
-        for one in done:
-            one.result()
-    return time.perf_counter() - begin
+class Form:
+    """One form of making a run, with a worker for each shard, and the seconds of each round."""
+
+    def __init__(self, run: Run, threads: int | None) -> None:
+        self.workers = [Worker(run, threads) for _ in run.shards]
+        self.shards = run.shards
+        self.seconds: list[float] = []
+
+    def make(self, output: Path) -> str:
+        """Make the run, and return a line about it: cores are the processor time for each second."""
+        begin, used = time.perf_counter(), time.process_time()
+        with ThreadPoolExecutor(len(self.workers), initializer=prepare_worker) as pool:
+            pairs = zip(self.workers, self.shards, strict=True)
+            for one in [pool.submit(worker.make, shard, str(output)) for worker, shard in pairs]:
+                one.result()
+        self.seconds.append(time.perf_counter() - begin)
+        cores = (time.process_time() - used) / self.seconds[-1]
+        return f"{output.name} {self.seconds[-1]:.2f} s on {cores:.2f} cores, load {os.getloadavg()[0]:.1f}"
+
+    @property
+    def busy(self) -> float:
+        """The share of the time in which a worker computes."""
+        return sum(worker.busy for worker in self.workers) / len(self.workers) / sum(self.seconds)
 
 
-def compare(folder: Path, run: Run, rounds: int) -> tuple[dict[str, float], float]:
-    """Make the run in both forms in turns; median seconds of each, and the share of the first that is computing."""
-    forms = {form: [Worker(run, threads) for _ in run.shards] for form, threads in FORMS.items()}
-    seconds: dict[str, list[float]] = {form: [] for form in FORMS}
+def compare(folder: Path, run: Run, rounds: int) -> dict[str, Form]:
+    """Make the run in both forms in turns."""
+    forms = {name: Form(run, threads) for name, threads in FORMS.items()}
     for number in range(rounds):
-        for form, workers in forms.items():
-            seconds[form].append(make(workers, folder / f"{form}-{number}"))
-            print(f"  round {number}: {form} {seconds[form][-1]:.2f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+        for name, form in forms.items():
+            print("  " + form.make(folder / f"{name}-{number}"), flush=True)
         assert hashes(folder / f"beside-{number}") == hashes(folder / f"alone-{number}"), "the bytes differ"
-    busy = sum(worker.busy for worker in forms["beside"]) / len(run.shards) / sum(seconds["beside"])
-    return {form: median(values) for form, values in seconds.items()}, busy
+    return forms
 
 
 def hashes(output: Path) -> dict[str, str]:
@@ -133,8 +144,9 @@ def formats(folder: Path, planned: Callable[..., Run]) -> dict[str, tuple[float,
     found = {}
     for name in FORMATS:
         run = planned(**{"tune.enabled": False, "pictures.format": name})
-        seconds = make([Worker(run, None) for _ in run.shards], folder / name)
-        found[name] = (bytes_per_row(folder / name, run), seconds / sum(run.rows.values()))
+        form = Form(run, None)
+        print("  " + form.make(folder / name), flush=True)
+        found[name] = (bytes_per_row(folder / name, run), form.seconds[0] / sum(run.rows.values()))
     return found
 
 
@@ -148,10 +160,12 @@ def measure(folder: Path, size: int, workers: int, rounds: int, result: dict[str
         write_photographs(part, rows, size, workers)
         print(f"{size} px, {rows} rows, {'with' if tuned else 'without'} tuning", flush=True)
         planned = partial(plan, part, models, size)
-        seconds, busy = compare(part, planned(**{"tune.enabled": tuned}), rounds)
-        result["speedup"][name] = seconds["alone"] / seconds["beside"]
-        result["rows_per_s"][name] = rows / seconds["beside"]
-        result["busy_share"][name] = busy
+        forms = compare(part, planned(**{"tune.enabled": tuned}), rounds)
+        beside, alone = (median(forms[form].seconds) for form in ("beside", "alone"))
+        result["speedup"][name] = alone / beside
+        result["most_speedup"][name] = 1 / forms["alone"].busy
+        result["rows_per_s"][name] = rows / beside
+        result["busy_share"][name] = forms["beside"].busy
         if tuned:
             result["bytes_per_row"][name] = bytes_per_row(part / "beside-0", planned())
         else:
@@ -166,7 +180,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    names = ("speedup", "busy_share", "rows_per_s", "bytes_per_row", "s_per_row")
+    names = ("speedup", "most_speedup", "busy_share", "rows_per_s", "bytes_per_row", "s_per_row")
     result: dict[str, dict[str, float]] = {name: {} for name in names}
     with TemporaryDirectory() as name:
         for size in options.sizes:

@@ -111,10 +111,11 @@ class Stage(ABC):
         with on_host():
             loaded = [self.load(row) for row in rows]
         good = [row for row in loaded if not isinstance(row, Rejected)]
-        made = iter(self.calculate(good) if good else ())
-        results = [row if isinstance(row, Rejected) else next(made) for row in loaded]
-        pairs = zip(loaded, results, strict=True)
-        return [one if isinstance(one, Rejected) else self.store(row, one) for row, one in pairs]
+        results = list(self.calculate(good)) if good else []
+        with on_host():
+            pairs = zip(good, results, strict=True)
+            stored = iter([one if isinstance(one, Rejected) else self.store(row, one) for row, one in pairs])
+        return [row if isinstance(row, Rejected) else next(stored) for row in loaded]
 
     def statistics(self) -> dict[str, np.ndarray]:
         """Return mergeable statistics of the rows processed since the last call, and reset them."""

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from gan_core.align.framing import UNKNOWN_SIZE, Framing
 from gan_core.batching import chunk_size, in_chunks, one_thread
@@ -153,7 +152,7 @@ class TranslateStage(Stage):
         pictures = {INPUT: self.transform.show(inputs), OUTPUT: output} | {
             picture.column: drawn for picture, drawn in zip(self.plan, variants, strict=True)
         }
-        columns = {name: to_uint8(drawn) for name, drawn in pictures.items()}
+        columns: dict[str, Any] = {name: to_uint8(drawn) for name, drawn in pictures.items()}
         columns |= {LATENT: fetch(latents).astype(np.float32), FACTOR: [one.factor for one in seen], **scores}
         return [
             {name: values[i] for name, values in columns.items()}
