@@ -37,14 +37,14 @@ STEPS = {64: 10, 256: 2, 1024: 1}
 """Rows without and with tuning, and its steps: few, because at 1024 px one core takes half a minute for a step."""
 BATCH = {64: 32, 256: 4, 1024: 2}
 FORMATS = ("png", "webp", "jpeg")
-FORMS: dict[str, int | None] = {"beside": None, "alone": 0}
-"""The number of threads for pictures: as the flow has it, and none."""
+FORMS = {"beside": len(os.sched_getaffinity(0)), "alone": 0}
+"""The number of threads for pictures: as a flow of one worker has it, and none."""
 
 
 class Worker:
     """The stages of a run, built once; ``busy`` is how many seconds they have computed."""
 
-    def __init__(self, run: Run, threads: int | None) -> None:
+    def __init__(self, run: Run, threads: int) -> None:
         prepare_worker()
         self.run, self.busy = run, 0.0
         recipe = recipe_of(run)
@@ -96,7 +96,7 @@ def plan(folder: Path, models: dict[str, str], size: int, **more: Any) -> Run:
 class Form:
     """One form of making a run, with a worker for each shard, and the seconds of each round."""
 
-    def __init__(self, run: Run, threads: int | None) -> None:
+    def __init__(self, run: Run, threads: int) -> None:
         self.workers = [Worker(run, threads) for _ in run.shards]
         self.shards = run.shards
         self.seconds: list[float] = []
@@ -144,7 +144,7 @@ def formats(folder: Path, planned: Callable[..., Run]) -> dict[str, tuple[float,
     found = {}
     for name in FORMATS:
         run = planned(**{"tune.enabled": False, "pictures.format": name})
-        form = Form(run, None)
+        form = Form(run, FORMS["beside"])
         print("  " + form.make(folder / name), flush=True)
         found[name] = (bytes_per_row(folder / name, run), form.seconds[0] / sum(run.rows.values()))
     return found

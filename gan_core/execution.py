@@ -12,8 +12,8 @@ class RunParams(Section):
     """How a run is executed; nothing here may change a result, except ``precision``.
 
     ``device`` is auto, cpu, cuda, cuda:N or mps; results of two kinds of devices are equal within a tolerance only.
-    ``io_threads`` decode and encode pictures beside the computing of each stage at work: null for as many as this
-    process has cores, 0 for one step after the other.
+    ``io_threads`` decode and encode pictures beside the computing of each stage at work: 0 for one step after the
+    other, null for a worker's share of the cores, or 0 where workers that compute on the CPU take all of them.
     """
 
     workers: Count = 2

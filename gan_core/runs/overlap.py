@@ -6,17 +6,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Generic, Self, TypeVar
 
+from gan_core.device import CPU
+from gan_core.execution import RunParams
+
 T = TypeVar("T")
 
 
-def count_threads(wanted: int | None) -> int:
-    """Return ``run.io_threads``, by default the number of cores that this process may use.
+def count_threads(run: RunParams, kind: str) -> int:
+    """Return ``run.io_threads``; by default a worker's share of the cores that this process may use, at least one.
 
-    Workers are not counted: where they keep all cores busy, threads that wait for a core cost next to nothing.
+    Where networks compute on the CPU (``kind``) and workers keep all cores busy, it is none: threads would only take
+    turns with the computing.
     """
-    if wanted is not None:
-        return wanted
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if run.io_threads is not None:
+        return run.io_threads
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if kind == CPU and run.workers >= cores else max(1, cores // run.workers)
 
 
 class Overlap(Generic[T]):

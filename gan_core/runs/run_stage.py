@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gan_core.errors import DataError
 from gan_core.rows import Progress, Row
-from gan_core.runs.overlap import Overlap, count_threads
+from gan_core.runs.overlap import Overlap
 from gan_core.runs.stage import Stage, identity_of
 from gan_core.runs.steps import Batch, Steps
 from gan_core.runs.stopping import check_stop
@@ -93,7 +93,7 @@ def _make(stage: Stage, inputs: dict[str, str], target: str, draft: Receipt, cou
     stage.statistics()  # drops what an attempt that failed has left in the stage
     stage.finished = count.finished
     size = max(stage.batch_size, 1)
-    with ShardWriter(target, stage.fields) as writer, Overlap[Batch](count_threads(stage.io_threads), size) as beside:
+    with ShardWriter(target, stage.fields) as writer, Overlap[Batch](stage.io_threads, size) as beside:
         steps = Steps(stage, beside)
         for batch in beside.ahead(steps.load(_joined(inputs, size))):
             check_stop()

@@ -13,6 +13,7 @@ from gan_core.meaning import Meaning
 from gan_core.params import Params
 from gan_core.registry import Registry
 from gan_core.rows import Progress, Rejected, Row
+from gan_core.runs.overlap import count_threads
 from gan_core.storage.formats import PNG, PictureFormat
 from gan_core.storage.shards import IMAGE
 
@@ -37,8 +38,8 @@ class Stage(ABC):
     stage's own, and totals that are named after them. A stage that takes long may call ``finished`` with the number of
     rows that it has just done; rows not reported by it are counted when their batch is done. ``compute`` says where the
     stage was built: its networks are there, and ``calculate`` is called in that context. ``pictures`` is the format in
-    which its pictures are stored, and ``io_threads`` the number of threads for ``load`` and ``store`` (null: as many as
-    cores, 0: none).
+    which its pictures are stored. ``io_threads`` is the number of threads for ``load`` and ``store``; with 0 there are
+    none.
     """
 
     name: ClassVar[str]
@@ -51,7 +52,7 @@ class Stage(ABC):
     finished: Progress = staticmethod(_silent)
     compute: Compute
     pictures: PictureFormat = PNG
-    io_threads: int | None = None
+    io_threads: int = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Let a class with ``process`` alone be complete."""
@@ -135,7 +136,7 @@ def build_stage(name: str, params: Params, source: str) -> Stage:
 def settle(stage: S, params: Params) -> S:
     """Give a stage what the parameters say of all stages alike: the format of pictures and the threads; return it."""
     stage.pictures = PictureFormat(params.pictures.format, params.pictures.quality)
-    stage.io_threads = params.run.io_threads
+    stage.io_threads = count_threads(params.run, stage.compute.kind)
     return stage
 
 

@@ -1,5 +1,6 @@
 """The three steps of a stage: beside each other, in the same bytes, bounded, and with each row's own faults."""
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from gan_core.execution import RunParams
 from gan_core.rows import Rejected, Row
 from gan_core.runs.overlap import count_threads
 from gan_core.runs.run_stage import run_stage
@@ -30,7 +32,7 @@ class Halving(Stage):
     inputs = ("source",)
     fields = (pa.field("half", pa.float32()),)
 
-    def __init__(self, source: str, batch_size: int = 4, threads: int | None = None) -> None:
+    def __init__(self, source: str, batch_size: int = 4, threads: int = 2) -> None:
         self.source, self.batch_size, self.io_threads = source, batch_size, threads
         self.total = 0.0
 
@@ -69,11 +71,9 @@ def run(stage: Stage, folder: Path) -> Receipt:
     return run_stage(stage, SHARD, folder)
 
 
-@pytest.mark.parametrize("threads", [0, 1, 2, 5, None])
+@pytest.mark.parametrize("threads", [0, 1, 2, 5])
 @pytest.mark.parametrize("batch_size", [1, 3, 40])
-def test_the_bytes_are_those_of_one_after_the_other(
-    source: str, tmp_path: Path, threads: int | None, batch_size: int
-) -> None:
+def test_the_bytes_are_those_of_one_after_the_other(source: str, tmp_path: Path, threads: int, batch_size: int) -> None:
     run(alone := Halving(source, 4, 0), tmp_path / "a")
     receipt = run(Halving(source, batch_size, threads), tmp_path / "b")
     assert receipt.rows == {"late": 1, "odd": 1, "ok": 10, "truncated": 1, "unreadable": 1}
@@ -227,5 +227,20 @@ def test_a_stage_without_any_step_is_told_what_it_lacks() -> None:
     assert Lazy.__abstractmethods__ == {"calculate"}
 
 
-def test_the_number_of_threads_is_that_of_the_parameters_or_of_the_cores() -> None:
-    assert count_threads(0) == 0 and count_threads(7) == 7 and count_threads(None) >= 1
+@pytest.mark.parametrize(
+    ("given", "kind", "threads"),
+    [
+        ({"io_threads": 7, "workers": 9}, "cpu", 7),
+        ({"io_threads": 0}, "cuda", 0),
+        ({"workers": 1}, "cpu", 4),
+        ({"workers": 3}, "cpu", 1),
+        ({"workers": 4}, "cpu", 0),
+        ({"workers": 4}, "cuda", 1),
+        ({"workers": 2}, "cuda", 2),
+    ],
+)
+def test_the_threads_are_a_share_of_the_cores_unless_computing_takes_them(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, int], kind: str, threads: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
+    assert count_threads(RunParams(**given), kind) == threads  # type: ignore[arg-type]
