@@ -34,8 +34,12 @@ from gan_core.published.layouts import import_checkpoint
 SMALL = {"style_dim": 32, "n_mlp": 2, "channels": {4: 32, 8: 32, 16: 16, 32: 16, 64: 16}}
 SMALL_ENCODER = {"n_latent": 10, "style_dim": 32, "input_size": 64, "units": [1, 1, 1, 1], "width": 8}
 FULL = 1024
-ARGUMENTS: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {64: (SMALL, SMALL_ENCODER), FULL: ({}, {})}
-"""Of generator and encoder; 64 is for trying it out, 1024 as published. ArcFace has one size, and is left out at 64."""
+ARGUMENTS: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {
+    64: (SMALL, SMALL_ENCODER),
+    256: ({}, {"n_latent": 14}),
+    FULL: ({}, {}),
+}
+"""Of generator and encoder; 64 is for trying it out, the others are as published. ArcFace is measured at 1024 only."""
 SETTINGS = "settings.json"
 
 

@@ -12,6 +12,8 @@ class RunParams(Section):
     """How a run is executed; nothing here may change a result, except ``precision``.
 
     ``device`` is auto, cpu, cuda, cuda:N or mps; results of two kinds of devices are equal within a tolerance only.
+    ``io_threads`` decode and encode pictures beside the computing of each stage at work: 0 for one step after the
+    other, null for a worker's share of the cores, or 0 where workers that compute on the CPU take all of them.
     """
 
     workers: Count = 2
@@ -23,6 +25,7 @@ class RunParams(Section):
     deployment: str = ""
     shards_per_batch: Count = 8
     concurrency_limit: str = ""
+    io_threads: Annotated[int, Field(ge=0, le=256)] | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -120,6 +120,13 @@ class TuneParams(Section):
     locality_alpha: Positive = 30.0
 
 
+class PictureParams(Section):
+    """The format in which stages store pictures: png, webp (both without loss), or jpeg of a ``quality`` up to 100."""
+
+    format: Literal["png", "webp", "jpeg"] = "png"
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+
+
 class EditSpec(Section):
     """One entry of the edit plan; ``kind`` says what is done (one file each in ``gan_core/edits``)."""
 
@@ -281,6 +288,7 @@ class Params(Section):
     translate: TranslateParams = TranslateParams()
     paste: PasteParams = PasteParams()
     measure: MeasureParams = MeasureParams()
+    pictures: PictureParams = PictureParams()
     track: TrackParams = TrackParams()
     extensions: Extensions = {}
 

@@ -21,7 +21,7 @@ from gan_core.device import compute_on, computing, fetch, workers_a_card
 from gan_core.params import Params
 from gan_core.rows import Row
 from gan_core.runs.run import RUN_FILE, load_run
-from gan_core.runs.run_stage import is_out_of_memory
+from gan_core.runs.steps import is_out_of_memory
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.urls import exists, join_url
 

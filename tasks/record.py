@@ -182,7 +182,7 @@ def _note(run: Run) -> str:
 
 def _used_params(run: Run) -> dict[str, str]:
     values: dict[str, Any] = run.params.model_dump(mode="json")
-    sections = ("run", "models", *run.stages, *recipe_of(run).sections)
+    sections = ("run", "models", "pictures", *run.stages, *recipe_of(run).sections)
     used = {name: values[name] for name in sections if name in values}
     if extensions := {name: section for name, section in values["extensions"].items() if name in sections}:
         used["extensions"] = extensions

@@ -14,7 +14,7 @@ from gan_core.params import Params, load_params
 from gan_core.recipes.space import check_space
 from gan_core.registry import Registry
 from gan_core.runs.run import SOURCE, Run, begin_run, check_changes, check_folder
-from gan_core.runs.stage import Stage, build_stage
+from gan_core.runs.stage import Stage, build_stage, identity_of
 from gan_core.runs.stopping import forget_stop, request_stop
 from gan_core.runs.summary import summarise
 from gan_core.storage.atomic import sweep_folder
@@ -98,9 +98,9 @@ class Recipe(ABC):
         rows, identities, pictures = check_rows(source), {}, 0
         for name in self.stages(params):
             stage = self.build_stage(name, params, source)
-            identities[name] = stage.identity()
+            identities[name] = identity_of(stage)
             pictures += sum(field.type == IMAGE for field in stage.fields)
-        check_space(output, sum(rows.values()), pictures, params.align.size or 0)
+        check_space(output, sum(rows.values()), pictures, params.align.size or 0, params.pictures.format)
         return Plan(Run(params, source, output, rows, json.loads(json.dumps(identities)), self.name))
 
     def build_stage(self, name: str, params: Params, source: str) -> Stage:

@@ -15,7 +15,7 @@ from gan_core.recipes.base import RECIPES, Plan, Recipe
 from gan_core.recipes.composition_plan import PLAN, plan_groups, write_plan
 from gan_core.recipes.composition_sources import open_sources
 from gan_core.runs.run import Run
-from gan_core.runs.stage import build_stage
+from gan_core.runs.stage import build_stage, identity_of
 from gan_core.runs.summary import count_rows, write_summary
 from gan_core.stages.composition_distances import compute_distances
 from gan_core.storage.shards import open_shard, shard_name
@@ -39,7 +39,7 @@ class ComposeRecipe(Recipe):
         planned = plan_groups(chosen.plan, sources)
         size = chosen.rows_per_shard
         shards = {shard_name(i // size): planned[i : i + size] for i in range(0, len(planned), size)}
-        identity = json.loads(json.dumps(build_stage("compose", params, source).identity()))
+        identity = json.loads(json.dumps(identity_of(build_stage("compose", params, source))))
         rows = {name: len(rows) for name, rows in shards.items()}
         run = Run(params, source, output, rows, {"compose": identity}, self.name)
         return Plan(run, lambda: write_plan(run, shards, sources))

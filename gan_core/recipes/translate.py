@@ -11,7 +11,7 @@ from gan_core.pages.page import Page
 from gan_core.params import Params
 from gan_core.recipes.base import RECIPES, Recipe
 from gan_core.runs.run import Run
-from gan_core.runs.stage import Stage
+from gan_core.runs.stage import Stage, settle
 from gan_core.runs.summary import count_rows, write_summary
 from gan_core.stages.align import AlignStage
 from gan_core.stages.translate import FACTOR, translation_framing
@@ -37,7 +37,7 @@ class TranslateRecipe(Recipe):
 
     def build_stage(self, name: str, params: Params, source: str) -> Stage:
         if name == AlignStage.name:
-            return AlignStage.framed(params, source, translation_framing(params))
+            return settle(AlignStage.framed(params, source, translation_framing(params)), params)
         return super().build_stage(name, params, source)
 
     def label(self, run: Run) -> str:

@@ -1,21 +1,18 @@
-"""Run one stage over one shard: skip, read, process, count and commit."""
+"""Run one stage over one shard: skip, read, do its steps, count and commit."""
 
 import logging
-import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
-from gan_core.device import compute_on
 from gan_core.errors import DataError
-from gan_core.rows import Progress, Rejected, Row
-from gan_core.runs.stage import Stage
+from gan_core.rows import Progress, Row
+from gan_core.runs.overlap import Overlap
+from gan_core.runs.stage import Stage, identity_of
+from gan_core.runs.steps import Batch, Steps
 from gan_core.runs.stopping import check_stop
 from gan_core.storage.atomic import exclusive, sweep_temporary
-from gan_core.storage.images import ImageError
 from gan_core.storage.receipts import (
     Receipt,
     code_version,
@@ -30,7 +27,6 @@ from gan_core.storage.shards import BASE_NAMES, ShardWriter, open_shard, read_ro
 from gan_core.storage.urls import base_name, hash_file, join_url
 
 _log = logging.getLogger(__name__)
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def run_stage(stage: Stage, shard: str, output: str | Path, progress: Progress | None = None) -> Receipt:
@@ -77,7 +73,7 @@ def stage_shard(stage: Stage, shard: str, output: str | Path) -> str:
 def _draft(stage: Stage, inputs: dict[str, str]) -> Receipt:
     """The receipt of a shard that is still to be made: the fields that are known in advance."""
     input_keys = {name: _input_key(name, url) for name, url in inputs.items()}
-    code, identity = code_version(stage.version), stage.identity()
+    code, identity = code_version(stage.version), identity_of(stage)
     return Receipt(
         stage=stage.name,
         key=content_key(stage.name, code, identity, input_keys),
@@ -96,11 +92,14 @@ def _make(stage: Stage, inputs: dict[str, str], target: str, draft: Receipt, cou
     sweep_temporary(target)
     stage.statistics()  # drops what an attempt that failed has left in the stage
     stage.finished = count.finished
-    with ShardWriter(target, stage.fields) as writer:
-        for rows in _joined(inputs, max(stage.batch_size, 1)):
+    size = max(stage.batch_size, 1)
+    with ShardWriter(target, stage.fields) as writer, Overlap[Batch](stage.io_threads, size) as beside:
+        steps = Steps(stage, beside)
+        for batch in beside.ahead(steps.load(_joined(inputs, size))):
             check_stop()
-            writer.write(_advance(stage, rows))
-            count.written(len(rows))
+            beside.behind(_write, writer, steps.advance(batch))
+            count.done(len(batch[0]))
+        beside.finish()
         if writer.rows != expected:
             raise DataError(
                 f"{target} would have {writer.rows} rows instead of {expected}: this is a bug in {stage.name}"
@@ -171,87 +170,12 @@ def _join(rows: Sequence[Row], inputs: dict[str, str]) -> Row:
     return joined | {name: first_fault[name] for name in BASE_NAMES}
 
 
-def _advance(stage: Stage, rows: Sequence[Row]) -> list[Row]:
-    fresh = iter(_process(stage, [row for row in rows if row["status"] == "ok"]))
-    return [_outcome(stage, row, next(fresh)) if row["status"] == "ok" else _base(row) for row in rows]
-
-
-def _process(stage: Stage, rows: Sequence[Row]) -> list[Row | Rejected]:
-    results: list[Row | Rejected] = []
-    size = max(stage.batch_size, 1)
-    while len(results) < len(rows):
-        batch = rows[len(results) : len(results) + size]
-        fresh = _attempt(stage, batch)
-        if not isinstance(fresh, Rejected):
-            results += fresh
-        elif len(batch) == 1:
-            results.append(fresh)
-        else:
-            size = len(batch) // 2
-            if fresh.status == "oom":
-                _remember_limit(stage, len(batch), size)
-    return results
-
-
-def _attempt(stage: Stage, batch: Sequence[Row]) -> list[Row | Rejected] | Rejected:
-    try:
-        with compute_on(stage.compute):
-            results = stage.process(batch)
-    except ImageError as error:
-        return Rejected(error.status, error.reason)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return Rejected("oom", f"out of memory with this row alone: {' '.join(str(error).split())[:200]}")
-    if len(results) != len(batch):
-        raise RuntimeError(f"stage {stage.name} gave {len(results)} results for {len(batch)} rows")
-    return results
-
-
-def _remember_limit(stage: Stage, tried: int, size: int) -> None:
-    _log.warning("stage %s ran out of memory with %d rows: going on with %d", stage.name, tried, size)
-    stage.batch_size = size
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether ``error`` means that the machine or the device ran out of memory."""
-    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in _OUT_OF_MEMORY)
-
-
-def _outcome(stage: Stage, row: Row, result: Row | Rejected) -> Row:
-    if not isinstance(result, Rejected):
-        result = _checked(stage, result)
-    if isinstance(result, Rejected):
-        return {"key": row["key"], "status": result.status, "reason": result.reason, "stage": stage.name}
-    return {"key": row["key"], "status": "ok", "reason": row["reason"] or "", "stage": stage.name, **result}
-
-
-def _base(row: Row) -> Row:
-    return {name: row[name] for name in BASE_NAMES}
-
-
-def _checked(stage: Stage, columns: Row) -> Row | Rejected:
-    unknown = columns.keys() - {field.name for field in stage.fields} - {"reason"}
-    if unknown:
-        raise ValueError(f"stage {stage.name} gave columns that it does not declare: {sorted(unknown)}")
-    for field in stage.fields:
-        cell = columns.get(field.name)
-        if cell is not None and _is_float(field.type) and not np.isfinite(np.asarray(cell, dtype=np.float64)).all():
-            return Rejected("not_finite", f"{field.name} has NaN or infinite values")
-    return columns
-
-
-def _is_float(kind: pa.DataType) -> bool:
-    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_floating(kind))
+def _write(writer: ShardWriter, rows: Sequence[Future[Row]]) -> None:
+    writer.write([row.result() for row in rows])
 
 
 class _Count:
-    """Reports every row once: when its stage reports it as finished, else when its batch is written."""
+    """Reports every row once: when its stage reports it as finished, else when its batch is calculated."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
@@ -262,7 +186,7 @@ class _Count:
         self.early += rows
         self._tell(rows)
 
-    def written(self, rows: int) -> None:
+    def done(self, rows: int) -> None:
         self.early, rest = max(self.early - rows, 0), max(rows - self.early, 0)
         self._tell(rest)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,18 +17,22 @@ from gan_core.geometry import Points
 from gan_core.params import AlignParams, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
-from gan_core.storage.images import ImageCell, ImageError, decode_image, encode_png, image_value, resize_rounded
+from gan_core.storage.images import ImageError, decode_image, resize_rounded
 from gan_core.storage.shards import IMAGE, latent_type
 
 ENCODER_INPUT = "encoder_input"
 """The column of what the encoder sees of pictures that are taken whole."""
+PICTURE = "align/picture"
+"""Where a loaded row has its decoded picture."""
+TOGETHER = 4
+"""Rows of a batch, at most: they are aligned one by one, and decoded pictures may have 64 million pixels each."""
 
 
 @STAGES.register("align")
 class AlignStage(Stage):
     """Decodes, finds the landmarks and crops the face square of every row, or of pictures in a frame the part in it.
 
-    Adds ``image`` (PNG, ``params.size`` squared or the ``frame`` of that), ``landmarks`` [5][2] and ``quad`` [4][2]
+    Adds ``image`` (``params.size`` squared or the ``frame`` of that), ``landmarks`` [5][2] and ``quad`` [4][2]
     (top left, bottom left, bottom right, top right), both in pixels of the decoded, upright source image. A source of
     landmarks that takes pictures whole adds ``encoder_input``, the picture as published loaders resize it for an
     encoder that sees ``seen`` (height and width). Rows are rejected as ``no_face``, ``many_faces``,
@@ -56,7 +60,7 @@ class AlignStage(Stage):
         self.source = source
         self.params = complete_sizes(params, framing.aligned)
         self.size, self.transform_size = self.params.size or 0, self.params.transform_size or 0
-        self.batch_size = batch_size
+        self.batch_size = min(batch_size, TOGETHER)
         self.frame = framing.frame
         self.landmark_source = LANDMARK_SOURCES.get(params.landmarks)(checkpoint, params.faces)
         self.landmark_source.dataset = source
@@ -81,21 +85,25 @@ class AlignStage(Stage):
         seen = {ENCODER_INPUT: list(self.seen)} if self.seen else {}
         return {"params": self.params.model_dump(), **framed, **seen, **self.landmark_source.identity()}
 
-    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        """Align each row."""
-        return [self._align(row) for row in rows]
-
-    def _align(self, row: Row) -> Row | Rejected:
+    def load(self, row: Row) -> Row | Rejected:
+        """Decode the picture."""
         try:
-            image = decode_image((row["image"] or {}).get("bytes") or b"", self.params.max_pixels)
+            picture = decode_image((row["image"] or {}).get("bytes") or b"", self.params.max_pixels)
         except ImageError as error:
             return Rejected(error.status, error.reason)
-        if self.landmark_source.whole:
-            return self._take(image, row["key"])
-        landmarks = self.landmark_source.landmarks(image, row)
-        return landmarks if isinstance(landmarks, Rejected) else self._crop(image, landmarks, row["key"])
+        return row | {PICTURE: picture}
 
-    def _take(self, image: Image.Image, key: str) -> Row | Rejected:
+    def calculate(self, rows: Sequence[Row]) -> Iterator[Points | Rejected | None]:
+        """Find the landmarks of each picture; of one that is taken whole there are none."""
+        for row in rows:
+            yield None if self.landmark_source.whole else self.landmark_source.landmarks(row[PICTURE], row)
+
+    def store(self, row: Row, made: Points | None) -> Row | Rejected:
+        """Crop the picture, or take it whole, and encode it."""
+        found = self._take(row[PICTURE]) if made is None else self._crop(row[PICTURE], made)
+        return found if isinstance(found, Rejected) else super().store(row, found)
+
+    def _take(self, image: Image.Image) -> Row | Rejected:
         """Take a picture whole; one of another proportion than the frame is squeezed."""
         width, height = image.size
         if min(width, height) < self.params.min_face_px:
@@ -103,24 +111,21 @@ class AlignStage(Stage):
         right, bottom = width - 0.5, height - 0.5  # the centre of the first pixel is at (0, 0)
         corners = [[-0.5, -0.5], [-0.5, bottom], [right, bottom], [right, -0.5]]
         columns: Row = {
-            "image": _cell(resize_rounded(image, self.frame.shape(self.size)), key),
+            "image": np.asarray(resize_rounded(image, self.frame.shape(self.size))),
             "landmarks": None,
             "quad": np.array(corners, np.float32),
         }
-        return columns | ({ENCODER_INPUT: _cell(resize_rounded(image, self.seen), key)} if self.seen else {})
+        return columns | ({ENCODER_INPUT: np.asarray(resize_rounded(image, self.seen))} if self.seen else {})
 
-    def _crop(self, image: Image.Image, landmarks: Points, key: str) -> Row | Rejected:
+    def _crop(self, image: Image.Image, landmarks: Points) -> Row | Rejected:
         square = face_square(landmarks)
         rejected = check_landmarks(landmarks) or check_square(square, *image.size, self.params.min_face_px)
         if rejected:
             return rejected
         padding = self.params.enable_padding and not self.landmark_source.virtual
+        face = align_face(image, square, self.size, self.transform_size, padding, self.frame)
         return {
-            "image": _cell(align_face(image, square, self.size, self.transform_size, padding, self.frame), key),
+            "image": np.asarray(face),
             "landmarks": None if self.landmark_source.virtual else five_points(landmarks).astype(np.float32),
             "quad": square.framed(self.frame).astype(np.float32),
         }
-
-
-def _cell(image: Image.Image, key: str) -> ImageCell:
-    return image_value(encode_png(np.asarray(image)), f"{key}.png")

@@ -19,7 +19,7 @@ from gan_core.params import ComposeParams, MeasureParams, ModelPaths, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
 from gan_core.stages.composition_distances import Distances, Pair, pair_squares
-from gan_core.storage.images import ImageCell, encode_png, image_value, to_tensor, to_uint8
+from gan_core.storage.images import to_tensor, to_uint8
 from gan_core.storage.shards import IMAGE
 
 INPUTS_SHOWN = 8
@@ -73,7 +73,7 @@ class ComposeStage(Stage):
         """Statistics of the rows since the last call."""
         return self.distances.statistics()
 
-    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+    def calculate(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         """Draw the rows one after the other: a row's picture is its own alone."""
         pairs: list[Pair] = []
         with one_thread(), torch.no_grad():
@@ -97,17 +97,13 @@ class ComposeStage(Stage):
         if drawing.one_scene:
             pairs += pair_squares(row["entry"], row["key"], _as_stored(inputs), _as_stored(drawing.image))
         return {
-            "image": _cell(row["key"], drawing.image),
-            "inputs": _cell(row["key"], torch.cat(inputs.split(1), 3)),
+            "image": to_uint8(drawing.image)[0],
+            "inputs": to_uint8(torch.cat(inputs.split(1), 3))[0],
             "name": entry_name(self.params.plan[row["entry"]]),
             "operation": row["operation"],
             "sources": row["sources"],
             **drawing.scores,
         }
-
-
-def _cell(key: str, image: Tensor) -> ImageCell:
-    return image_value(encode_png(to_uint8(image)[0]), f"{key}.png")
 
 
 def _as_stored(image: Tensor) -> Tensor:

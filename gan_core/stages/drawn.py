@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from gan_core.rows import Rejected, Row
+from gan_core.rows import Row
 from gan_core.runs.stage import Stage
 
 
@@ -22,6 +22,6 @@ class DrawnEditStage(Stage):
         """That of the edits, and who drew them."""
         return self._identity
 
-    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        """Copy the pictures."""
+    def calculate(self, rows: Sequence[Row]) -> list[Row]:
+        """Copy the pictures as they are stored."""
         return [{field.name: row[field.name] for field in self.fields} for row in rows]

@@ -1,6 +1,6 @@
 """The stage that edits: latents -> one image for each picture of the plan."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,12 +20,10 @@ from gan_core.inversion.delta import apply_delta
 from gan_core.loading import load_generator
 from gan_core.params import EditSpec, ModelPaths, Params
 from gan_core.rows import Rejected, Row
-from gan_core.runs.stage import STAGES, Stage
-from gan_core.stages.align import AlignStage
+from gan_core.runs.stage import STAGES, Stage, build_stage
 from gan_core.stages.drawn import DrawnEditStage
-from gan_core.stages.encode import EncodeStage
 from gan_core.stages.references import SourceLatents
-from gan_core.storage.images import encode_png, image_value, to_uint8
+from gan_core.storage.images import to_uint8
 from gan_core.storage.shards import IMAGE
 
 
@@ -76,13 +74,25 @@ class EditStage(Stage):
         framed = {} if self.frame.is_square else {"frame": [self.frame.height, self.frame.width]}
         return {"plan": plan, "tuned": self.tuned, "generator": self._hash, **framed, **files}
 
+    def load(self, row: Row) -> Row | Rejected:
+        """Reject a latent that isn't finite."""
+        return row if np.isfinite(row["latent"]).all() else Rejected("bad_latent", "the latent has NaN or infinity")
+
     @torch.no_grad()
-    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        """Draw all pictures of each row; PNG images."""
-        finite = [bool(np.isfinite(row["latent"]).all()) for row in rows]
-        good = [row for row, ok in zip(rows, finite, strict=True) if ok]
-        rendered = iter(self._render(good) if good and self.plan else [{} for _ in good])
-        return [next(rendered) if ok else Rejected("bad_latent", "the latent has NaN or infinity") for ok in finite]
+    def calculate(self, rows: Sequence[Row]) -> Iterator[Row | Rejected]:
+        """Draw all pictures of each row, a chunk of rows at a time."""
+        if not self.plan:
+            yield from ({} for _ in rows)
+            return
+        w_plus = place_array(np.stack([row["latent"] for row in rows]))
+        edited = [
+            kind.edit(w_plus, rows, picture) if isinstance(kind, LatentEdit) else w_plus
+            for picture, kind in zip(self.plan, self.kinds, strict=True)
+        ]
+        size = 1 if self.tuned else chunk_size(self.generator.size)
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            yield from self._render(rows[part], [w[part] for w in edited])
 
     def _build(self, edits: Sequence[EditSpec], setting: EditSetting) -> list[EditKind]:
         kinds: list[EditKind] = []
@@ -91,16 +101,12 @@ class EditStage(Stage):
             kinds += [kind(spec, setting)] * len(kind.plan(spec))
         return kinds
 
-    def _render(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        w_plus = place_array(np.stack([row["latent"] for row in rows]))
-        edited = [
-            kind.edit(w_plus, rows, picture) if isinstance(kind, LatentEdit) else w_plus
-            for picture, kind in zip(self.plan, self.kinds, strict=True)
-        ]
+    def _render(self, rows: Sequence[Row], edited: Sequence[Tensor]) -> list[Row | Rejected]:
+        """Draw a chunk of rows; ``edited`` holds the latents ``[B, n_latent, w_dim]`` of each picture."""
         if self.tuned:
-            return [self._render_tuned(row, [w[i : i + 1] for w in edited]) for i, row in enumerate(rows)]
+            return [self._render_tuned(rows[0], edited)]
         pictures = [self._draw(w, rows, i) for i, w in enumerate(edited)]
-        return [self._columns(row["key"], [images[i] for images in pictures]) for i, row in enumerate(rows)]
+        return [self._columns([images[i] for images in pictures]) for i in range(len(rows))]
 
     def _draw(self, w_plus: Tensor, rows: Sequence[Row], index: int) -> Tensor:
         kind = self.kinds[index]
@@ -108,7 +114,7 @@ class EditStage(Stage):
             return kind.draw(self.generator, w_plus, rows, self.plan[index])
         return in_chunks(self.synthesis, w_plus, chunk_size(self.generator.size))
 
-    def _render_tuned(self, row: Row, edited: list[Tensor]) -> Row | Rejected:
+    def _render_tuned(self, row: Row, edited: Sequence[Tensor]) -> Row | Rejected:
         """Draw one row; ``edited`` holds the latents ``[1, n_latent, w_dim]`` of each picture."""
         plain = [i for i, kind in enumerate(self.kinds) if not isinstance(kind, ImageEdit)]
         images: dict[int, Tensor] = {}
@@ -120,19 +126,19 @@ class EditStage(Stage):
             for i in range(len(self.plan)):
                 if i not in images:
                     images[i] = self._draw(edited[i], [row], i)[0]
-        return self._columns(row["key"], [images[i] for i in range(len(self.plan))])
+        return self._columns([images[i] for i in range(len(self.plan))])
 
-    def _columns(self, key: str, images: Sequence[Tensor]) -> Row | Rejected:
+    def _columns(self, images: Sequence[Tensor]) -> Row | Rejected:
         finite = torch.stack([image.isfinite().all() for image in images]).tolist()
         for edit, fine in zip(self.plan, finite, strict=True):
             if not fine:
                 return Rejected("bad_edit", f"{edit.column} gives an image with NaN or infinity")
         pixels = [to_uint8(self.frame.crop(image[None]))[0] for image in images]
-        return {e.column: image_value(encode_png(p), f"{key}.png") for e, p in zip(self.plan, pixels, strict=True)}
+        return {edit.column: picture for edit, picture in zip(self.plan, pixels, strict=True)}
 
 
 def drawing_stage(params: Params, source: str) -> EditStage:
     """Build the stage that draws the planned edits; rows that they refer to are aligned and encoded as the run does."""
-    latents_of = SourceLatents(source, lambda: [AlignStage.build(params, source), EncodeStage.build(params, source)])
+    latents_of = SourceLatents(source, lambda: [build_stage(name, params, source) for name in ("align", "encode")])
     models, frame = params.models, framing_of(params).frame
     return EditStage(params.edits, models, params.tune.enabled, params.run.batch_size, latents_of, frame)

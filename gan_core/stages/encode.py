@@ -1,6 +1,6 @@
 """The stage that inverts: aligned faces -> latents, and what the generator draws from them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,16 +23,19 @@ from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
 from gan_core.sections import Precision
 from gan_core.stages.align import ENCODER_INPUT
-from gan_core.storage.images import decode_image, encode_png, image_value, resize_rounded, to_tensor, to_uint8
+from gan_core.storage.images import load_pictures, resize_rounded, stack_pictures, to_tensor, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
+
+MOST_ALIGNED = 1 << 24
+"""Pixels of an aligned image, at most."""
 
 
 @STAGES.register("encode")
 class EncodeStage(Stage):
     """Encodes each aligned image and draws its reconstruction.
 
-    Adds ``latent`` [n_latent][w_dim] (the average latent included) and ``reconstruction`` (PNG of the generator's size,
-    the encoder's frame of it). The encoder sees its frame of the aligned image, or ``encoder_input`` where alignment
+    Adds ``latent`` [n_latent][w_dim] (the average latent included) and ``reconstruction`` (of the generator's size, the
+    encoder's frame of it). The encoder sees its frame of the aligned image, or ``encoder_input`` where alignment
     has made that. With ``precision`` fast both networks convolve in bfloat16. A row is rejected as ``bad_latent`` where
     numbers aren't finite. Raises ``CheckpointError`` for an encoder that was made for another generator or sees no
     pictures.
@@ -77,35 +80,51 @@ class EncodeStage(Stage):
         """The encoder's name and the hashes of both checkpoints."""
         return self._identity
 
+    def load(self, row: Row) -> Row:
+        """Decode what the encoder sees, and the aligned image if it is another and has to be compared."""
+        return load_pictures(row, [_seen(row), *(["image"] if self.judge else [])], MOST_ALIGNED)
+
     @torch.no_grad()
-    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        """Encode all rows; their number and order change no result."""
+    def calculate(self, rows: Sequence[Row]) -> Iterator[Row | Rejected]:
+        """Encode and draw all rows, a chunk at a time; their number and order change no result."""
+        size = max(chunk_size(side) for side in (self.generator.size, *rows[0][_seen(rows[0])].shape[:2]))
+        for start in range(0, len(rows), size):
+            yield from self._encode(rows[start : start + size])
+
+    def _encode(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         images = self._inputs(rows)
         with one_thread():
             latents = in_chunks(self.encoder.encode, images)
             drawn = in_chunks(self.generator.synthesis, latents, chunk_size(self.generator.size))
             latents = torch.where(drawn.isfinite().flatten(1).all(1)[:, None, None], latents, torch.nan)
             framed = self.encoder.frame(drawn)
-            columns = [self._columns(*row) for row in zip(rows, fetch(latents), to_uint8(framed), strict=True)]
-            return self.judge.add(columns, self._aligned(rows), framed) if self.judge else columns
+            columns = [self._columns(*row) for row in zip(fetch(latents), to_uint8(framed), strict=True)]
+            if self.judge is None:
+                return columns
+            return self.judge.add(columns, self.encoder.frame(stack_pictures(rows, "image")), framed)
 
     def _inputs(self, rows: Sequence[Row]) -> Tensor:
         """What the encoder sees; ``encode`` resamples it in floating point where its size is another."""
-        if ENCODER_INPUT in rows[0]:
-            return decoded_images(rows, ENCODER_INPUT)
-        images = self._aligned(rows)
+        column = _seen(rows[0])
+        images = stack_pictures(rows, column)
+        if column == ENCODER_INPUT:
+            return images
+        images = self.encoder.frame(images)
         if not self.rounded:
             return images
         pictures = [Image.fromarray(pixels) for pixels in to_uint8(images)]
         return to_tensor([resize_rounded(picture, self.encoder.input_shape) for picture in pictures])
 
-    def _aligned(self, rows: Sequence[Row]) -> Tensor:
-        return self.encoder.frame(aligned_images(rows))
-
-    def _columns(self, row: Row, latent: np.ndarray, pixels: np.ndarray) -> Row | Rejected:
+    @staticmethod
+    def _columns(latent: np.ndarray, pixels: np.ndarray) -> Row | Rejected:
         if not np.isfinite(latent).all():
             return Rejected("bad_latent", "the encoder gave NaN or infinity for this image")
-        return {"latent": latent, "reconstruction": image_value(encode_png(pixels), f"{row['key']}.png")}
+        return {"latent": latent, "reconstruction": pixels}
+
+
+def _seen(row: Row) -> str:
+    """The column with what the encoder sees."""
+    return ENCODER_INPUT if ENCODER_INPUT in row else "image"
 
 
 class _Judge:
@@ -141,9 +160,4 @@ class _Judge:
 
 def aligned_images(rows: Sequence[Row]) -> Tensor:
     """Decode the ``image`` column of the align stage to ``[B, 3, H, W]`` in [-1, 1]; raises ``ImageError``."""
-    return decoded_images(rows, "image")
-
-
-def decoded_images(rows: Sequence[Row], column: str) -> Tensor:
-    """Decode an image column of stages before this one to ``[B, 3, H, W]`` in [-1, 1]; raises ``ImageError``."""
-    return to_tensor([decode_image(row[column]["bytes"], max_pixels=1 << 24) for row in rows])
+    return stack_pictures([load_pictures(row, ["image"], MOST_ALIGNED) for row in rows], "image")

@@ -16,7 +16,7 @@ from gan_core.metrics.statistics import pack
 from gan_core.params import EditSpec, MeasureParams, ModelPaths, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
-from gan_core.storage.images import MAX_PIXELS, decode_image, to_tensor
+from gan_core.storage.images import load_pictures, stack_pictures
 
 COLUMNS = {ALIGNED: "image", ENCODED: "reconstruction", TUNED: "tuned"}
 
@@ -64,7 +64,11 @@ class MeasureStage(Stage):
         pictures = list(self.setting.pictures)
         return {"params": self.setting.params.model_dump(), "pictures": pictures, **compared, **hashes}
 
-    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+    def load(self, row: Row) -> Row:
+        """Decode all pictures of a row."""
+        return load_pictures(row, [COLUMNS.get(name, name) for name in (ALIGNED, *self.setting.pictures)])
+
+    def calculate(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         """Score each row, then add the rows that have finite scores to the statistics."""
         pictures = self._pictures(rows)
         columns = self._score(pictures)
@@ -86,7 +90,7 @@ class MeasureStage(Stage):
 
     def _pictures(self, rows: Sequence[Row]) -> Pictures:
         names = (ALIGNED, *self.setting.pictures)
-        images = match_sizes({name: _decode(rows, COLUMNS.get(name, name)) for name in names})
+        images = match_sizes({name: stack_pictures(rows, COLUMNS.get(name, name)) for name in names})
         height, width = images[ALIGNED].shape[2:]
         points = [landmarks_in_crop(row, width, height) for row in rows]
         return Pictures(images, [row["key"] for row in rows], points=points)
@@ -97,12 +101,8 @@ class MeasureStage(Stage):
 
     def _without(self, rows: Sequence[Row], broken: Sequence[str]) -> list[Row | Rejected]:
         good = [row for row, name in zip(rows, broken, strict=True) if not name]
-        scored = iter(self.process(good) if good else [])
+        scored = iter(self.calculate(good) if good else [])
         return [Rejected("bad_score", f"{name} is not a number") if name else next(scored) for name in broken]
-
-
-def _decode(rows: Sequence[Row], column: str) -> Tensor:
-    return to_tensor([decode_image(row[column]["bytes"], MAX_PIXELS) for row in rows])
 
 
 def match_sizes(images: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -11,7 +11,7 @@ from gan_core.edits.plan import plan_edits
 from gan_core.params import EditSpec, Params, PasteParams
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
-from gan_core.storage.images import decode_image, encode_png, image_value
+from gan_core.storage.images import decode_image
 from gan_core.storage.shards import IMAGE
 
 SUFFIX = "/pasted"
@@ -44,16 +44,16 @@ class PasteStage(Stage):
         """The parameters and which pictures are pasted."""
         return {"params": self.params.model_dump(), "columns": self.columns}
 
-    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        """Paste all pictures of each row; PNG images."""
-        return [self._paste(row) for row in rows]
+    def calculate(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Leave the rows as they are: pasting is no work for a device."""
+        return rows
 
-    def _paste(self, row: Row) -> Row:
+    def store(self, row: Row, made: Row) -> Row | Rejected:
+        """Paste all pictures of a row."""
         photo = decode_image(row["source/image"]["bytes"], self.max_pixels)
         quad = np.array(list(row["quad"]), dtype=np.float64)
         pasted: Row = {}
         for column in self.columns:
             face = decode_image(row[column]["bytes"], self.max_pixels)
-            pixels = np.asarray(paste_face(photo, face, quad, self.params.feather))
-            pasted[f"{column}{SUFFIX}"] = image_value(encode_png(pixels), f"{row['key']}.png")
-        return pasted
+            pasted[f"{column}{SUFFIX}"] = np.asarray(paste_face(photo, face, quad, self.params.feather))
+        return super().store(row, pasted)

@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from gan_core.align.framing import UNKNOWN_SIZE, Framing
 from gan_core.batching import chunk_size, in_chunks, one_thread
-from gan_core.device import fetch, on_host, place
+from gan_core.device import fetch, place
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, LatentsOf, no_references
 from gan_core.edits.plan import plan_edits
 from gan_core.encoders.base import ENCODERS
@@ -22,10 +21,10 @@ from gan_core.loading import load_encoder, load_generator, outline
 from gan_core.meaning import Meaning
 from gan_core.params import ModelPaths, Params, TranslateParams
 from gan_core.rows import Rejected, Row, row_seed
-from gan_core.runs.stage import STAGES, Stage
+from gan_core.runs.stage import STAGES, Stage, settle
 from gan_core.stages.align import AlignStage
 from gan_core.stages.references import SourceLatents
-from gan_core.storage.images import ImageError, encode_png, image_value, to_uint8
+from gan_core.storage.images import ImageError, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 from gan_core.translation.inputs import INPUTS, EncoderInput, check_factors, label_cell, picture_cell
 from gan_core.translation.masks import MASKS
@@ -33,6 +32,8 @@ from gan_core.translation.scores import SCORES, SCORES_OF, Scorer, Translated
 from gan_core.translation.tasks import TASKS, find_translator
 
 INPUT, OUTPUT, LATENT, FACTOR = "input", "output", "latent", "factor"
+SEEN, TRUTH = "translate/seen", "translate/truth"
+"""Where a loaded row has what the encoder sees, and what its output should be, or None."""
 
 
 @STAGES.register("translate")
@@ -93,8 +94,10 @@ class TranslateStage(Stage):
         path = find_translator(params, params.translate.task)
 
         def stages() -> list[Stage]:
-            aligned = [AlignStage.framed(params, source, translation_framing(params))] if params.translate.align else []
-            return [*aligned, cls.build(plain, source)]
+            own = cls.build(plain, source)
+            if not params.translate.align:
+                return [own]
+            return [settle(AlignStage.framed(params, source, translation_framing(params)), params), own]
 
         latents_of = SourceLatents(source, stages)
         return cls(params.translate, params.models, path, source, params.run.batch_size, latents_of)
@@ -109,15 +112,6 @@ class TranslateStage(Stage):
             del settings["label_resampling"]  # the only way once, so that runs made then are still known
         return {"params": settings, "variants": variants, **self._hashes, **self.scorer.files, **files}
 
-    @torch.no_grad()
-    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        """Translate all rows; their number and order change no result."""
-        with on_host():
-            read = [self._read(row) for row in rows]
-        good = [(row, *found) for row, found in zip(rows, read, strict=True) if not isinstance(found, Rejected)]
-        made = iter(self._translate(good) if good else [])
-        return [found if isinstance(found, Rejected) else next(made) for found in read]
-
     def see(self, row: Row) -> EncoderInput:
         """What the encoder sees of a row, read or made, as its key has it; raises ``ImageError`` for a bad cell."""
         side, column = self.side, "image" if self.params.align else self.params.column
@@ -129,19 +123,21 @@ class TranslateStage(Stage):
         stream = torch.Generator().manual_seed(row_seed(f"translate/{row['key']}"))
         return self.transform.make(picture_cell(row, column, side), labels, stream)
 
-    def _read(self, row: Row) -> tuple[EncoderInput, Tensor | None] | Rejected:
-        """What the encoder sees of a row, and the truth if it is known."""
+    def load(self, row: Row) -> Row | Rejected:
+        """Make or read what the encoder sees of a row, and read the truth if it is known."""
         column = "image" if self.params.align else self.params.column
         name = column if self.params.made else self.params.truth
         try:
-            return self.see(row), picture_cell(row, name, self.side) if name else None
+            return row | {SEEN: self.see(row), TRUTH: picture_cell(row, name, self.side) if name else None}
         except ImageError as error:
             return Rejected(error.status, error.reason)
         except ParamsError as error:
             return Rejected("bad_mask", str(error))
 
-    def _translate(self, good: Sequence[tuple[Row, EncoderInput, Tensor | None]]) -> list[Row | Rejected]:
-        rows, seen, truth = zip(*good, strict=True)
+    @torch.no_grad()
+    def calculate(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+        """Translate all rows; their number and order change no result."""
+        seen, truth = [row[SEEN] for row in rows], [row[TRUTH] for row in rows]
         inputs = place(torch.stack([one.tensor for one in seen]))
         with one_thread():
             latents = in_chunks(self.encoder.encode, inputs)
@@ -156,17 +152,14 @@ class TranslateStage(Stage):
         pictures = {INPUT: self.transform.show(inputs), OUTPUT: output} | {
             picture.column: drawn for picture, drawn in zip(self.plan, variants, strict=True)
         }
+        columns: dict[str, Any] = {name: to_uint8(drawn) for name, drawn in pictures.items()}
+        columns |= {LATENT: fetch(latents).astype(np.float32), FACTOR: [one.factor for one in seen], **scores}
         return [
-            self._columns(row["key"], {name: drawn[i] for name, drawn in pictures.items()}, latents[i], seen[i])
-            | {name: values[i] for name, values in scores.items()}
-            if finite[i]
+            {name: values[i] for name, values in columns.items()}
+            if fine
             else Rejected("bad_latent", "the encoder gave NaN or infinity for this row")
-            for i, row in enumerate(rows)
+            for i, fine in enumerate(finite.tolist())
         ]
-
-    def _columns(self, key: str, pictures: dict[str, Tensor], latent: Tensor, seen: EncoderInput) -> Row:
-        cells = {n: image_value(encode_png(to_uint8(p[None])[0]), f"{key}.png") for n, p in pictures.items()}
-        return {**cells, LATENT: fetch(latent).astype(np.float32), FACTOR: seen.factor}
 
     def _build(self, setting: EditSetting) -> list[LatentEdit]:
         kinds: list[LatentEdit] = []

@@ -1,7 +1,7 @@
 """The stage that tunes: each aligned face gets its own small change of the generator's weights."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -26,8 +26,8 @@ from gan_core.params import ModelPaths, Params, TuneParams
 from gan_core.rows import Rejected, Row, row_seed
 from gan_core.runs.stage import STAGES, Stage
 from gan_core.stages.edit import drawing_stage
-from gan_core.stages.encode import aligned_images
-from gan_core.storage.images import encode_png, image_value, to_uint8
+from gan_core.stages.encode import MOST_ALIGNED
+from gan_core.storage.images import load_pictures, stack_pictures, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class TuneStage(Stage):
     The number and the order of rows that are tuned together change results by rounding only: a picture by at most one
     level of grey in 255 where nothing diverges.
 
-    Adds ``tuned`` (PNG drawn with ``delta``), ``delta`` (``gan_core.inversion.delta``; empty where tuning diverged),
+    Adds ``tuned`` (drawn with ``delta``), ``delta`` (``gan_core.inversion.delta``; empty where tuning diverged),
     ``steps``, ``loss`` (the objective at the end), its terms ``loss_l2`` and ``loss_perceptual``, and ``stop_reason``
     (``steps``, ``perceptual``, ``diverged``: such a row is flagged); with a pivot that isn't the encoder's, ``latent``
     too. ``edits`` is the stage that draws edits: given where ``params.persist`` is ``none``, its columns are added here
@@ -93,24 +93,29 @@ class TuneStage(Stage):
         """The tuning parameters, the hashes of the generator and the perceptual trunk, and the edits drawn here."""
         return self._identity
 
-    def process(self, rows: Sequence[Row]) -> list[Row | Rejected]:
-        """Tune all rows at once, each from the same generator."""
-        finite = [bool(np.isfinite(row["latent"]).all()) for row in rows]
-        good = [row for row, ok in zip(rows, finite, strict=True) if ok]
-        with one_thread():
-            tuned = iter(self._tune(good) if good else [])
-        return [next(tuned) if ok else Rejected("bad_latent", "the latent has NaN or infinity") for ok in finite]
+    def load(self, row: Row) -> Row | Rejected:
+        """Decode the aligned image of a row whose latent is finite."""
+        if not np.isfinite(row["latent"]).all():
+            return Rejected("bad_latent", "the latent has NaN or infinity")
+        return load_pictures(row, ["image"], MOST_ALIGNED)
 
-    def _tune(self, rows: Sequence[Row]) -> list[Row | Rejected]:
+    def calculate(self, rows: Sequence[Row]) -> Iterator[Row | Rejected]:
+        """Tune all rows at once, each from the same generator, then draw one after the other."""
+        with one_thread():
+            pivots, tuned = self._tune(rows)
+            for row in zip(rows, pivots.split(1), tuned, strict=True):
+                yield self._columns(*row)
+
+    def _tune(self, rows: Sequence[Row]) -> tuple[Tensor, list[Tuned]]:
         targets = self._targets(rows)
         seeds = [row_seed(row["key"]) for row in rows]
         pivots = self._pivots(rows, targets, seeds)
         setting = (self.generator, pivots, targets, self.loss, self.params, seeds)
         tuned = tune_group(*setting) if self.params.shared else tune_pivots(*setting, finished=self.finished)
-        return [self._columns(*row) for row in zip(rows, pivots.split(1), tuned, strict=True)]
+        return pivots, list(tuned)
 
     def _targets(self, rows: Sequence[Row]) -> Tensor:
-        targets = aligned_images(rows)
+        targets = stack_pictures(rows, "image")
         side = max(targets.shape[2:])
         if targets.shape[2:] != self.frame.shape(side):
             raise ParamsError(
@@ -133,8 +138,8 @@ class TuneStage(Stage):
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
         with apply_delta(self.generator, delta):
             image = self.synthesis(pivot)
-        png = image_value(encode_png(to_uint8(self.frame.crop(image))[0]), f"{row['key']}.png")
-        columns: Row = {"tuned": png, "delta": delta} | _ending(row["key"], tuned)
+        pixels = to_uint8(self.frame.crop(image))[0]
+        columns: Row = {"tuned": pixels, "delta": delta} | _ending(row["key"], tuned)
         if self.params.pivot != "encoder":
             columns["latent"] = fetch(pivot[0])
         return self._edited(row | columns, columns) if self.edits else columns
@@ -142,7 +147,7 @@ class TuneStage(Stage):
     def _edited(self, row: Row, columns: Row) -> Row | Rejected:
         """Draw the edits while the tuned weights are at hand, and keep nothing of the weights."""
         assert self.edits is not None
-        (drawn,) = self.edits.process([row])
+        (drawn,) = self.edits.calculate([row])
         return drawn if isinstance(drawn, Rejected) else columns | drawn | {"delta": b""}
 
     def _more_fields(self) -> list[pa.Field]:

@@ -5,6 +5,7 @@ Rules: the EXIF rotation is applied. Animations and multi-page files yield their
 """
 
 import io
+import re
 import struct
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from gan_core.device import fetch, place_array
+from gan_core.rows import Row
 from gan_core.storage.rgb import to_rgb
 
 MAX_PIXELS = 64_000_000
@@ -49,6 +51,10 @@ _CONTAINERS = {
 } | {b"ftypavif": "AVIF"}
 
 
+_PILLOW = r"PIL\b"
+_FROM_PILLOW = ("ignore", None, Warning, re.compile(_PILLOW), 0)
+
+
 class ImageCell(TypedDict):
     """The value of an image column, as HF ``datasets`` stores it: an encoded image, and a file name for it."""
 
@@ -73,13 +79,18 @@ def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
     """
     if not data:
         raise ImageError("empty", "there are no bytes")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image = _open(data)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise ImageError("too_many_pixels", f"{width}x{height} is more than {max_pixels} pixels")
-        return _load(image, data)
+    _ignore_warnings()
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError("too_many_pixels", f"{width}x{height} is more than {max_pixels} pixels")
+    return _load(image, data)
+
+
+def load_pictures(row: Row, columns: Sequence[str], max_pixels: int = MAX_PIXELS) -> Row:
+    """Return ``row`` with the image cells of ``columns`` decoded to ``uint8 [H, W, 3]``; raises ``ImageError``."""
+    cells = {name: (row[name] or {}).get("bytes") for name in columns}
+    return row | {name: np.asarray(decode_image(data, max_pixels)) for name, data in cells.items()}
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -109,6 +120,11 @@ def to_tensor(images: Sequence[Image.Image | np.ndarray]) -> Tensor:
     return place_array(stack).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 
+def stack_pictures(rows: Sequence[Row], column: str) -> Tensor:
+    """Convert a column of ``load_pictures``, of one size, to ``[B, 3, H, W]`` as ``to_tensor`` does."""
+    return to_tensor([row[column] for row in rows])
+
+
 def to_uint8(images: Tensor) -> np.ndarray:
     """Convert ``[B, 3, H, W]`` around [-1, 1] to ``uint8 [B, H, W, 3]``: ``clamp(x * 127.5 + 128, 0, 255)``, truncated.
 
@@ -116,6 +132,12 @@ def to_uint8(images: Tensor) -> np.ndarray:
     """
     scaled = images.detach().float().mul(127.5).add(128).clamp(0, 255)
     return np.ascontiguousarray(fetch(scaled.permute(0, 2, 3, 1).to(torch.uint8)))
+
+
+def _ignore_warnings() -> None:
+    """Ignore what Pillow warns of: what matters is refused. For good, as no two threads can do it for a while only."""
+    if _FROM_PILLOW not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_PILLOW)
 
 
 def _open(data: bytes) -> Image.Image:
