@@ -139,8 +139,9 @@ def _run_command(
         with interruptible():
             start(plan, params, overrides, update)
     from gan_core.pages.stages import describe_stages
+    from gan_core.runs.summary import describe_gates, find_summary
 
-    for line in describe_stages(made):
+    for line in (*describe_stages(made), *describe_gates(find_summary(output))):
         typer.echo(line)
     typer.echo(f"report: {made.path('report.html')}")
 

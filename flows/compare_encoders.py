@@ -37,7 +37,8 @@ def compare_encoders(
 ) -> dict[str, Numbers]:
     """Run the pipeline once per variant, without tuning; register the encoders and name the best ``champion``.
 
-    The numbers are also written to ``OUTPUT/comparison.json``. If MLflow can't be reached, there is a warning.
+    Gates are left out. The numbers are also written to ``OUTPUT/comparison.json``. If MLflow can't be reached, there is
+    a warning.
 
     Args:
         source: The dataset: a folder or fsspec URL of Parquet shards.
@@ -51,7 +52,7 @@ def compare_encoders(
     numbers = {}
     with hold_folder(output):
         for variant, path in paths.items():
-            chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False}
+            chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False, "gates": []}
             more = (overrides or {}) | chosen | {"measure.swd_edits": True}
             try:
                 place = join_url(output, require_name(variant, "an encoder's name"))

@@ -31,14 +31,24 @@ def list_directions(file: EitherFile = None, params: ParamsFile = "params.yaml")
         typer.echo(line)
 
 
-@app.command(epilog="Example: edit-dataset directions fit svm mine.safetensors --attribute smile --free-of yaw")
+@app.command(epilog="Example: edit-dataset directions fit svm mine.safetensors --judge age --judge smile")
 def fit(
-    method: Annotated[str, typer.Argument(help="a path model (such as curvilinear), svm, sefa, closed-form or pca")],
-    target: Annotated[str, typer.Argument(help="where paths or directions are written")],
+    method: Annotated[
+        str, typer.Argument(help="a path model (such as curvilinear), svm, sefa, closed-form or pca")
+    ] = "svm",
+    target: Annotated[
+        str, typer.Argument(help="where paths or directions are written; GENERATOR-directions.safetensors with --judge")
+    ] = "",
     attribute: Annotated[
         list[str] | None, typer.Option(help="svm: what to fit, if not the `attributes` of --set")
     ] = None,
-    free_of: Annotated[list[str] | None, typer.Option(help="svm: an attribute that must not change with it")] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(help="svm: fit what this judge sees (`list judges`); JUDGE=AMOUNT is what one unit moves it by"),
+    ] = None,
+    free_of: Annotated[
+        list[str] | None, typer.Option(help="svm: an attribute that must not change with it; with --judge a judge")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="sefa, closed-form, pca: how many directions")] = 5,
     layers: Annotated[tuple[int, int] | None, typer.Option(help="the same: latents, first and past the last")] = None,
     settings: FitSetting = None,
@@ -48,7 +58,8 @@ def fit(
 
     A path model is learnt and named (it resumes): `--set steps=2000`, or any other key of `train_paths` in toy.yaml;
     svm fits boundaries of attributes to latents: `--set samples=4000`, or any key of `directions` there; sefa,
-    closed-form and pca need the generator alone.
+    closed-form and pca need the generator alone. With --judge the pictures of any generator are judged, and the
+    directions added to TARGET: `directions fit --judge age`.
     """
     from gan_core.device import compute_on
     from gan_core.editing.factorised import METHODS
@@ -57,8 +68,11 @@ def fit(
     from gan_core.paths.base import PATHS
 
     loaded = load_params(params)
+    _check_options(method, target, attribute, judge)
     with compute_on(loaded.run.device):
-        if method == "svm":
+        if judge:
+            lines = _fit_judged(target, judge, free_of or [], settings, loaded)
+        elif method == "svm":
             lines = _fit_svm(target, attribute, free_of or [], settings, loaded)
         elif method in METHODS:
             lines = _factorise(method, target, count, layers, loaded)
@@ -68,6 +82,33 @@ def fit(
             raise ParamsError(f"no way to fit {method!r}{near_matches(method, ['svm', *METHODS, *PATHS.names()])}")
     for line in lines:
         typer.echo(line)
+
+
+def _check_options(method: str, target: str, attribute: list[str] | None, judge: list[str] | None) -> None:
+    from gan_core.errors import ParamsError
+
+    if judge and method != "svm":
+        raise ParamsError(
+            f"--judge fits by svm, not by {method!r}: `edit-dataset directions fit svm TARGET --judge NAME`"
+        )
+    if judge and attribute:
+        raise ParamsError("--judge names what is fitted: leave --attribute out, or write --judge attributes/NAME")
+    if not target and not judge:
+        raise ParamsError("name what is fitted and where to: `edit-dataset directions fit METHOD TARGET`, or a --judge")
+
+
+def _fit_judged(
+    target: str, judges: list[str], free_of: list[str], settings: list[str] | None, params: "Params"
+) -> list[str]:
+    from gan_core.editing.directions import describe_direction
+    from gan_core.params import check_sections
+    from gan_core.training.judged import fit_judged
+    from gan_core.training.params import DirectionsParams
+
+    section = check_sections(DirectionsParams, {}, "--set", parse_settings(settings))
+    path = Path(target or f"{Path(params.models.generator).stem}-directions.safetensors")
+    directions = fit_judged(path, judges, free_of, section, params.models)
+    return [*(describe_direction(direction) for direction in directions), f"models.directions={path}"]
 
 
 def _fit_paths(model: str, target: str, settings: list[str] | None, params: "Params") -> list[str]:

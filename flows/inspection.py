@@ -6,7 +6,7 @@ from typing import Any
 
 from gan_core.judges.domain import FLAG
 from gan_core.runs.run import is_run, load_run
-from gan_core.runs.summary import find_summary
+from gan_core.runs.summary import describe_gates, find_summary
 from gan_core.storage.inspect import inspect_shard
 from gan_core.storage.shards import list_shards
 from gan_core.storage.urls import base_name
@@ -53,7 +53,9 @@ def _describe_run(output: str) -> Iterator[str]:
         missing = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
         flagged = "".join(f", {n} of them {flag}" for flag, n in sorted(flags.items()))
         yield f"  {stage:8} {len(run.shards) - len(unfinished)} shards, {_counts(statuses)}{flagged}{missing}"
-    yield from _outliers(find_summary(output).get(FLAG, {}))
+    summary = find_summary(output)
+    yield from _outliers(summary.get(FLAG, {}))
+    yield from (f"  {line}" for line in describe_gates(summary))
 
 
 def _outliers(told: Mapping[str, Any]) -> Iterator[str]:

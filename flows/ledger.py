@@ -23,6 +23,7 @@ from gan_core.errors import UserError
 from gan_core.report.finish import finish_run
 from gan_core.runs.run import Run
 from gan_core.runs.stopping import check_stop
+from gan_core.runs.summary import GATES, find_summary
 from gan_core.secrets import hide
 from tasks.logs import drop_traceback, raised
 from tasks.shards import Done
@@ -115,6 +116,10 @@ def show(run: Run, done: list[Done], metrics: dict[str, float]) -> bool:
     counts = count_rows(done)
     statuses = sorted({status for stage in counts.values() for status in stage}, key=lambda s: (s != "ok", s))
     ledger = [{"stage": stage, "rows": n.total()} | {s: n[s] for s in statuses} for stage, n in counts.items()]
+    if told := find_summary(run.output).get(GATES):
+        ledger.append({"stage": GATES, "rows": told["passed"] + told["failed"]} | dict.fromkeys(statuses, 0))
+        ledger[-1] |= {"ok": told["passed"]}
+        ledger = [line | {"fail a gate": told["failed"] if line["stage"] == GATES else 0} for line in ledger]
     numbers = [{"metric": name, "value": f"{value:.4g}"} for name, value in list(metrics.items())[:SHOWN_METRICS]]
     rows, scores = f"Rows of {run.output} by stage and status", f"Metrics of {run.output}"
     for table, key, said in ((ledger, "edit-dataset-rows", rows), (numbers, "edit-dataset-metrics", scores)):

@@ -17,6 +17,7 @@ def registries() -> dict[str, Registry[Any]]:
     from gan_core.encoders.base import ENCODERS
     from gan_core.generators.base import GENERATORS
     from gan_core.importers.base import IMPORTERS
+    from gan_core.judges.attribute_judges import ATTRIBUTE_JUDGES
     from gan_core.judges.extractors import EXTRACTORS
     from gan_core.judges.networks import NETWORKS
     from gan_core.metrics.base import METRICS
@@ -44,6 +45,7 @@ def registries() -> dict[str, Registry[Any]]:
         "masks": MASKS,
         "metrics": METRICS,
         "extractors": EXTRACTORS,
+        "judges": ATTRIBUTE_JUDGES,
         "networks": NETWORKS,
         "importers": IMPORTERS,
         "layouts": LAYOUTS,

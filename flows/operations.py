@@ -160,10 +160,10 @@ def publish(
     stage: Annotated[str, typer.Option(help="whose shards; the run's last one with pictures if not given")] = "",
     push: Annotated[bool, typer.Option("--push", help="send it to DVC's remote as well")] = False,
 ) -> None:
-    """Copy a stage of a finished run to a dataset that DVC tracks."""
+    """Copy a stage of a finished run to a dataset that DVC tracks; of a run with gates, the rows that pass them all."""
     from flows.publish import publish as make
 
-    typer.echo(f"{destination}: version {make(output, destination, stage, push)}")
+    typer.echo(f"{destination}: version {make(output, destination, stage, push, typer.echo)}")
     push_it = "" if push else f" && dvc push {quote(destination)}"
     typer.echo(f"keep it: git add {quote(f'{destination}.dvc')} && git commit{push_it}")
 

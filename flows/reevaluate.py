@@ -50,7 +50,7 @@ def reevaluate_nightly(
     Args:
         datasets: The datasets, folders or URLs of shards, such as data/sample.
         output: Where the nights' runs, their history and the page with the time series are.
-        params_file: The parameter file; its tuning and edits are left out.
+        params_file: The parameter file; its tuning, edits and gates are left out.
         overrides: Values that replace those of the file, such as {"measure.swd_images": 512}.
         date: The night's date, such as 2026-11-21; today's if empty. A night that is repeated replaces itself.
         timezone: The time zone whose date today is.
@@ -107,9 +107,10 @@ def measure(
 
     ``reference`` is the digest of the rows that they are compared with.
     """
-    chosen = {"models.encoder": encoder.path, "encode.encoder": encoder.encoder, "tune.enabled": False, "edits": []}
+    chosen = {"models.encoder": encoder.path, "encode.encoder": encoder.encoder}
+    left_out = {"tune.enabled": False, "edits": [], "gates": []}
     try:
-        edit_dataset(dataset, output, params_file, (overrides or {}) | chosen, update=True)
+        edit_dataset(dataset, output, params_file, (overrides or {}) | chosen | left_out, update=True)
     except CancelledRun as cancelled:
         return cast(Entry, Cancelled(message=str(cancelled)))
     run = load_run(output)

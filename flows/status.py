@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gan_core.errors import DataError, near_matches
 from gan_core.runs.clearing import withdraw
 from gan_core.runs.run import PENDING, RUN_FILE, Run, load_run
+from gan_core.runs.summary import describe_gates, find_summary
 from gan_core.storage.receipts import ABSENT
 from gan_core.storage.shards import read_rows
 from gan_core.storage.urls import base_name, exists, join_url, open_fs
@@ -61,6 +62,7 @@ def describe_runs(folder: str) -> Iterator[str]:
         for stage, counts in state.shards.items():
             yield f"  {stage:8} {', '.join(f'{n} {name}' for name, n in sorted(counts.items()))}"
         yield f"  rows     {', '.join(_row_counts(state))}"
+        yield from (f"  {line}" for line in describe_gates(find_summary(output)))
         if exists(run.path(PENDING)):
             yield f"  MLflow   not logged yet: `edit-dataset sync {output}`"
 

@@ -1,5 +1,6 @@
 """Parameters of every flow and stage, read from ``params.yaml``: one file for DVC, Prefect and the library."""
 
+import operator
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -16,6 +17,7 @@ from pydantic import (
 
 from gan_core.errors import ParamsError, near_matches
 from gan_core.execution import RunParams, TrackParams
+from gan_core.gates import Gates
 from gan_core.registry import Registry
 from gan_core.sections import (
     SECTIONS,
@@ -276,7 +278,10 @@ class MeasureParams(Section):
 
 
 class Params(Section):
-    """Everything in ``params.yaml``: what runs do; ``extensions`` has the sections of other packages, by name."""
+    """Everything in ``params.yaml``: what runs do; ``extensions`` has the sections of other packages, by name.
+
+    ``gates`` say which finished rows may be published. Without any they are not written down with a run.
+    """
 
     run: RunParams = RunParams()
     models: ModelPaths = ModelPaths()
@@ -289,6 +294,7 @@ class Params(Section):
     paste: PasteParams = PasteParams()
     measure: MeasureParams = MeasureParams()
     pictures: PictureParams = PictureParams()
+    gates: Annotated[Gates, Field(exclude_if=operator.not_)] = []
     track: TrackParams = TrackParams()
     extensions: Extensions = {}
 

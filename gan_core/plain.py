@@ -19,6 +19,7 @@ from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import Stage
 from gan_core.runs.stopping import STOPPED_EXIT_CODE, Stopped, stoppable
+from gan_core.runs.summary import GATES
 
 
 def run_plain(plan: Plan) -> dict[str, float]:
@@ -36,9 +37,14 @@ def run_plain(plan: Plan) -> dict[str, float]:
 
 
 def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:
-    """Turn ``<metric>/<picture>: value`` into one record a picture, with what all have, as ``dvc plots`` wants it."""
+    """Turn ``<metric>/<picture>: value`` into one record a picture, with what all have, as ``dvc plots`` wants it.
+
+    The numbers of gates are of no picture, and left out.
+    """
     records: dict[str, dict[str, str | float]] = {}
     for name, value in metrics.items():
+        if name.startswith(f"{GATES}/"):
+            continue
         metric, _, picture = name.rpartition("/")
         records.setdefault(picture, {"picture": picture})[metric] = value
     shared = set.intersection(*(set(record) for record in records.values()))

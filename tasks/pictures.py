@@ -9,20 +9,31 @@ from PIL import Image, ImageDraw
 
 from gan_core.pages.pictures import read_images
 from gan_core.pages.rows import read_rows_of, read_scores
+from gan_core.report.gating import judge
 from gan_core.runs.run import SOURCE, Run
 
 CELL = 96
 HEADER = 14
+FAILS = "fails"
+"""The column with the gates that a row fails."""
 
 
 def score_table(run: Run) -> pd.DataFrame:
-    """Return one line for each row of the run: shard, key, status, reason and its scores (NaN where there are none)."""
+    """Return one line for each row of the run: shard, key, status, reason and its scores (NaN where there are none).
+
+    Of a run with gates the last column names those that a row fails.
+    """
     parts = []
     for shard in run.shards:
         part = read_scores(run, shard)
         part.insert(0, "shard", shard)
         parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    if run.params.gates:
+        verdicts = judge(run)
+        failed = ("; ".join(str(judged.gate) for judged in verdicts.failed_by(row)) for row in range(len(table)))
+        table[FAILS] = list(failed)
+    return table
 
 
 def picture_grids(run: Run, rows: int) -> dict[str, Image.Image]:

@@ -16,7 +16,7 @@ from gan_core.errors import DataError
 from gan_core.metrics.names import normal_name
 from gan_core.recipes.base import recipe_of
 from gan_core.runs.run import PENDING, Run, flatten
-from gan_core.runs.summary import load_summary
+from gan_core.runs.summary import GATES, gate_numbers, load_summary
 from gan_core.secrets import hide, hide_all
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import base_name, hash_file, join_url, open_fs, read_bytes
@@ -95,10 +95,11 @@ def remake_record(run: Run) -> Record:
         for shard in run.shards
     ]
     try:
-        metrics = load_summary(run.output)["metrics"]
+        summary = load_summary(run.output)
     except (FileNotFoundError, ValueError):
         raise DataError(f"{run.output} has no readable summary.json: {again}") from None
     ended = _written(run.path("summary.json"))
+    metrics = summary["metrics"] | gate_numbers(summary)
     return _gather(run, done, metrics, (ended - sum(each["seconds"] for each in done), ended), {})
 
 
@@ -182,7 +183,7 @@ def _note(run: Run) -> str:
 
 def _used_params(run: Run) -> dict[str, str]:
     values: dict[str, Any] = run.params.model_dump(mode="json")
-    sections = ("run", "models", "pictures", *run.stages, *recipe_of(run).sections)
+    sections = ("run", "models", "pictures", *run.stages, *recipe_of(run).sections, GATES)
     used = {name: values[name] for name in sections if name in values}
     if extensions := {name: section for name, section in values["extensions"].items() if name in sections}:
         used["extensions"] = extensions

@@ -33,7 +33,7 @@ MAX_FILE, MAX_FUNCTION = 400, 60
 LAYERS: dict[str, tuple[str, ...]] = {
     "basics": (
         *("errors", "meaning", "secrets", "registry", "sections", "execution", "params", "rows", "geometry"),
-        *("background", "device", "precision", "batching", "capture"),
+        *("gates", "background", "device", "precision", "batching", "capture"),
     ),
     "storage": ("storage", "importers", "checkpoints"),
     "networks": ("generators", "encoders", "judges", "loading"),

@@ -54,12 +54,14 @@ class Operation(ABC, Generic[S]):
     """An entry of ``compose.plan``, ready to be applied.
 
     ``spec`` is the class of its entry, with ``operation: Literal[<name>]``. It takes ``fewest`` to ``most`` sources
-    (``None``: any number). The constructor loads what it needs and raises ``UserError`` for an impossible operation.
+    (``None``: any number). ``scores`` are those of ``SCORES`` that its pictures have. The constructor loads what it
+    needs and raises ``UserError`` for an impossible operation.
     """
 
     spec: ClassVar[type[CompositionSpec]]
     fewest: ClassVar[int] = 2
     most: ClassVar[int | None] = 2
+    scores: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def __init__(self, spec: S, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None: ...

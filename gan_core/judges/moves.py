@@ -34,15 +34,16 @@ def score_move(before: Scored, after: Scored, column: int, signs: Tensor) -> dic
     """Score a move of the attribute ``column`` that went up or down by ``signs [B]``.
 
     ``move``: mean change of the attribute; ``side_effect``: mean absolute change of the others (both in shares of the
-    range); ``identity_kept``: mean cosine of the identity before and after.
+    range); ``identity_kept``: mean cosine of the identity before and after, where it is judged.
     """
     change = after.attributes - before.attributes
     others = [i for i in range(change.shape[1]) if i != column]
-    return {
+    scores = {
         "move": (signs * change[:, column]).mean().item(),
         "side_effect": change[:, others].abs().mean().item() if others else 0.0,
-        "identity_kept": (after.identity * before.identity).sum(1).mean().item(),
     }
+    kept = {"identity_kept": (after.identity * before.identity).sum(1).mean().item()} if before.identity.numel() else {}
+    return scores | kept
 
 
 def merit(scores: Mapping[str, float], move: float) -> float:

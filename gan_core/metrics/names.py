@@ -1,12 +1,13 @@
 """The names of columns and totals, ``<metric>[/<extractor>]/<picture>``, and what each of them means."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gan_core.editing.planned import PlannedEdit
+from gan_core.errors import ParamsError, near_matches
 from gan_core.meaning import Meaning
-from gan_core.metrics.base import METRICS, ScoreName
+from gan_core.metrics.base import ENCODED, METRICS, TUNED, ScoreName
 
 OLD_NAME = re.compile(r"(lpips|identity)_([^/]+)/|([^/]+)_(fairface|hopenet|celeba-5)/")
 """Names with an underscore before the extractor (``lpips_toy/encoded``), as runs before this release have them."""
@@ -56,3 +57,25 @@ def find_score(name: str, edits: Sequence[PlannedEdit] = ()) -> Score:
     found = (metric.explain(parts, edits) for _, metric in METRICS)
     meaning = next((meaning for meaning in found if meaning is not None), None)
     return Score(name, *parts, meaning or Meaning(name.removesuffix(f"/{parts.picture}")))
+
+
+def find_columns(said: str, names: Iterable[str], edits: Sequence[PlannedEdit] = ()) -> list[str]:
+    """Return those of the score columns ``names`` that a whole or a short name says; raises ``ParamsError`` for none.
+
+    A short name leaves out the extractor (``identity/smile@+1``), the picture (``identity/toy``) or both
+    (``identity``). Without a picture it says those of all pictures, but of reconstructions only the last: not
+    ``encoded`` where there is ``tuned``.
+    """
+    parts = {name: split_name(name, edits) for name in names}
+    if said in parts:
+        return [said]
+    if of_picture := [name for name, part in parts.items() if said == f"{part.metric}/{part.picture}"]:
+        return of_picture
+    found = {name: part for name, part in parts.items() if said in (part.metric, f"{part.metric}/{part.extractor}")}
+    if not found:
+        known = {
+            short for name, part in parts.items() for short in (name, part.metric, f"{part.metric}/{part.picture}")
+        }
+        raise ParamsError(f"no score {said!r}{near_matches(said, sorted(n.removesuffix('/') for n in known))}")
+    tuned = {(part.metric, part.extractor) for part in found.values() if part.picture == TUNED}
+    return [n for n, part in found.items() if part.picture != ENCODED or (part.metric, part.extractor) not in tuned]

@@ -12,6 +12,8 @@ WIDTH, HEIGHT = 320, 132
 LEFT, RIGHT, TOP, BOTTOM = 8, 8, 8, 22
 BINS = 28
 COLOURS = 4
+STEPS = 160
+"""Points of a curve: one for every second pixel."""
 
 
 def histogram(series: Mapping[str, np.ndarray], meaning: Meaning, label: str) -> Markup:
@@ -32,6 +34,47 @@ def histogram(series: Mapping[str, np.ndarray], meaning: Meaning, label: str) ->
     described = "; ".join(f"{n}: median {meaning.show(float(np.median(v)))}, {len(v)} rows" for n, v in filled.items())
     title = f"<title>{escape(label)}. {escape(described)}</title>"
     return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="plot">{title}{"".join(parts)}</svg>')
+
+
+def kept_curve(values: np.ndarray, limit: float | None, higher: bool, meaning: Meaning, label: str) -> Markup:
+    """Draw the share of rows that each limit of their scores ``[N]`` would keep, and mark the chosen one.
+
+    With ``higher`` the rows above a limit are kept, else those below; NaN is never kept. The axis ends as that of
+    ``histogram`` does. Without a finite score the result is empty.
+    """
+    known = np.sort(values[np.isfinite(values)].astype(np.float64))
+    if not len(known):
+        return Markup("")
+    low, high = _bounds(known if limit is None else np.append(known, limit))
+    places = np.linspace(low, high, STEPS)
+    below = np.searchsorted(known, places, "left" if higher else "right")
+    shares = (len(known) - below if higher else below) / len(values)
+    points = [f"{_x(x, low, high):.1f},{_height(share):.1f}" for x, share in zip(places, shares, strict=True)]
+    parts = [*_share_lines(higher), f'<polyline class="curve" points="{" ".join(points)}"/>']
+    if limit is not None:
+        x, kept = _x(limit, low, high), float(np.mean(values >= limit if higher else values <= limit))
+        left, width = (x, WIDTH - RIGHT - x) if higher else (LEFT, x - LEFT)
+        area = f'<rect class="kept" x="{left:.1f}" y="{TOP}" width="{width:.1f}" height="{HEIGHT - BOTTOM - TOP}"/>'
+        mark = f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        parts = [area, *parts, mark, f'<circle class="dot" cx="{x:.1f}" cy="{_height(kept):.1f}" r="3.2"/>']
+    shown = "no limit" if limit is None else f"limit {meaning.show(limit)}"
+    title = f"<title>{escape(label)}: share of rows kept by each limit; {escape(shown)}, {len(values)} rows</title>"
+    parts.append(_axis(low, high))
+    return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="plot gate">{title}{"".join(parts)}</svg>')
+
+
+def _height(share: float) -> float:
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
+
+
+def _share_lines(on_the_right: bool) -> list[str]:
+    """Lines at half and all of the rows, their labels on the side where the curve is low."""
+    lines, (x, anchor) = [], (WIDTH - RIGHT, "end") if on_the_right else (LEFT, "start")
+    for share in (0.5, 1.0):
+        y = _height(share)
+        lines.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        lines.append(f'<text x="{x}" y="{y + 10:.1f}" text-anchor="{anchor}">{share:.0%}</text>')
+    return lines
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:

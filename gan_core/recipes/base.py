@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pyarrow as pa
 
 from gan_core.errors import DataError, ParamsError
 from gan_core.pages.page import Page
@@ -20,7 +22,10 @@ from gan_core.runs.summary import summarise
 from gan_core.storage.atomic import sweep_folder
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.keys import check_rows
-from gan_core.storage.shards import IMAGE
+from gan_core.storage.shards import BASE_NAMES, IMAGE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def _nothing() -> None:
@@ -29,11 +34,15 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked run, not written yet; ``write`` writes what its first stage reads besides the source."""
+    """A checked run, not written yet; ``write`` writes what its first stage reads besides the source.
+
+    ``scores`` are the names of the scores that its rows will have; gates can be only of these.
+    """
 
     run: Run
     write: Callable[[], None] = _nothing
     update: bool = False
+    scores: tuple[str, ...] = ()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -95,13 +104,15 @@ class Recipe(ABC):
 
     def plan(self, params: Params, source: str, output: str) -> Plan:
         """Check dataset and networks; nothing is written. Raises ``UserError`` for the first thing that is wrong."""
-        rows, identities, pictures = check_rows(source), {}, 0
+        rows, identities, pictures, scores = check_rows(source), {}, 0, []
         for name in self.stages(params):
             stage = self.build_stage(name, params, source)
             identities[name] = identity_of(stage)
             pictures += sum(field.type == IMAGE for field in stage.fields)
+            scores = [field.name for field in stage.fields if pa.types.is_floating(field.type)]
         check_space(output, sum(rows.values()), pictures, params.align.size or 0, params.pictures.format)
-        return Plan(Run(params, source, output, rows, json.loads(json.dumps(identities)), self.name))
+        run = Run(params, source, output, rows, json.loads(json.dumps(identities)), self.name)
+        return Plan(run, scores=tuple(scores))
 
     def build_stage(self, name: str, params: Params, source: str) -> Stage:
         """Build a stage of a run over ``source``; raises ``UserError`` for what can't be used.
@@ -123,6 +134,20 @@ class Recipe(ABC):
         from gan_core.pages import generic
 
         return generic.page(run)
+
+    def scored(self, run: Run, shard: str) -> "Iterator[pd.DataFrame]":
+        """Yield the rows of a shard with their scores, as gates judge them: ``ok`` or not, each once.
+
+        The columns are ``key``, ``status``, ``reason``, ``stage`` and the scores that these rows have, NaN where one
+        was not measured; the index is the position in the shard. By default these are the rows of the last stage.
+        """
+        from gan_core.pages.rows import read_scores
+
+        yield read_scores(run, shard)
+
+    def score_names(self, run: Run) -> list[str]:
+        """The names of all scores that ``scored`` may yield; by default those of the first rows."""
+        return [str(name) for name in next(self.scored(run, run.shards[0])).columns if name not in BASE_NAMES]
 
     def summarise(self, run: Run) -> dict[str, float]:
         """Write ``summary.json`` and return its metrics; raises ``DataError`` for a shard that isn't finished.
@@ -167,5 +192,22 @@ def plan_params(params: Params, source: str, output: str, update: bool = False, 
     check_folder(source, output)
     chosen = RECIPES.get(recipe)()
     plan = chosen.plan(chosen.complete(params), source, output)
+    check_gates(plan)
     check_changes(plan.run, update)
     return replace(plan, update=update)
+
+
+def check_gates(plan: Plan) -> None:
+    """Raise ``ParamsError`` for a gate of a score that the run won't have."""
+    if not plan.run.params.gates:
+        return
+    from gan_core.edits.plan import known_edits
+    from gan_core.metrics.names import find_columns
+
+    for i, gate in enumerate(plan.run.params.gates):
+        try:
+            find_columns(gate.score, plan.scores, known_edits(plan.run.params.edits))
+        except ParamsError as error:
+            if not plan.scores:
+                raise ParamsError(f"gates: rows of a {plan.run.recipe} run have no scores: use gates=[]") from None
+            raise ParamsError(f"gates.{i}: {error}") from None

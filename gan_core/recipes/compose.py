@@ -2,15 +2,16 @@
 
 import json
 from collections import defaultdict
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from gan_core.compose.base import SCORES, check_composer, entry_name
+from gan_core.compose.base import OPERATIONS, SCORES, check_composer, entry_name
 from gan_core.device import on_host
 from gan_core.loading import load_generator
 from gan_core.pages.page import Page
-from gan_core.params import Params
+from gan_core.params import CompositionSpec, Params
 from gan_core.recipes.base import RECIPES, Plan, Recipe
 from gan_core.recipes.composition_plan import PLAN, plan_groups, write_plan
 from gan_core.recipes.composition_sources import open_sources
@@ -18,7 +19,10 @@ from gan_core.runs.run import Run
 from gan_core.runs.stage import build_stage, identity_of
 from gan_core.runs.summary import count_rows, write_summary
 from gan_core.stages.composition_distances import compute_distances
-from gan_core.storage.shards import open_shard, shard_name
+from gan_core.storage.shards import BASE_NAMES, open_shard, shard_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @RECIPES.register("compose")
@@ -42,10 +46,22 @@ class ComposeRecipe(Recipe):
         identity = json.loads(json.dumps(identity_of(build_stage("compose", params, source))))
         rows = {name: len(rows) for name, rows in shards.items()}
         run = Run(params, source, output, rows, {"compose": identity}, self.name)
-        return Plan(run, lambda: write_plan(run, shards, sources))
+        return Plan(run, lambda: write_plan(run, shards, sources), scores=tuple(self.score_names(run)))
 
     def inputs(self, run: Run) -> list[str]:
         return run.stage_shards(PLAN)
+
+    def scored(self, run: Run, shard: str) -> "Iterator[pd.DataFrame]":
+        """Yield the rows of each entry under the names that totals have: ``seam/panorama``."""
+        with open_shard(run.shard("compose", shard)) as file:
+            frame = file.read(columns=[*BASE_NAMES, "name", *SCORES]).to_pandas()
+        known = {entry_name(spec): _scores_of(spec) for spec in run.params.compose.plan}
+        for entry, rows in frame.groupby(frame.pop("name"), dropna=False, sort=False):
+            scores = {name: rows[name.partition("/")[0]] for name in known.get(entry, [])}
+            yield rows[[*BASE_NAMES]].assign(**scores)
+
+    def score_names(self, run: Run) -> list[str]:
+        return [name for spec in run.params.compose.plan for name in _scores_of(spec)]
 
     def page(self, run: Run) -> Page:
         from gan_core.recipes import compose_page
@@ -54,6 +70,12 @@ class ComposeRecipe(Recipe):
 
     def summarise(self, run: Run) -> dict[str, float]:
         return summarise_compositions(run)
+
+
+def _scores_of(spec: CompositionSpec) -> list[str]:
+    """The scores of an entry by the names that totals have; none where its package is gone."""
+    known = OPERATIONS.get(spec.operation).scores if spec.operation in OPERATIONS else ()
+    return [f"{score}/{entry_name(spec)}" for score in known]
 
 
 def summarise_compositions(run: Run) -> dict[str, float]:

@@ -1,12 +1,18 @@
 """The report of a run: one self-contained HTML file."""
 
+from dataclasses import replace
+
 from gan_core.pages.page import Page
 from gan_core.recipes.base import recipe_of
+from gan_core.report.gates_page import gates_section, gates_tile
+from gan_core.report.gating import judge
 from gan_core.report.render import render
 from gan_core.runs.run import Run, load_run
 from gan_core.storage.atomic import write_bytes
 
 REPORT = "report.html"
+OUTCOMES = 3
+"""The tiles of a page begin with its rows, those that finished and those that were rejected."""
 
 
 def write_report(run: Run | str) -> str:
@@ -22,5 +28,14 @@ def write_report(run: Run | str) -> str:
 
 
 def page_of(run: Run) -> Page:
-    """Return the page about a finished run; its recipe says what is on it."""
-    return recipe_of(run).page(run)
+    """Return the page about a finished run: what its recipe says, and before the last section what its gates keep."""
+    page = recipe_of(run).page(run)
+    if not run.params.gates:
+        return page
+    verdicts = judge(run)
+    *sections, stages = page.sections
+    return replace(
+        page,
+        tiles=[*page.tiles[:OUTCOMES], gates_tile(verdicts), *page.tiles[OUTCOMES:]],
+        sections=[*sections, gates_section(run, verdicts), stages],
+    )

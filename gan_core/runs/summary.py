@@ -3,12 +3,13 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gan_core.gates import Gate
 from gan_core.metrics.base import METRICS, Summary
 from gan_core.metrics.names import normal_name
 from gan_core.metrics.statistics import merge_all
@@ -18,6 +19,8 @@ from gan_core.storage.shards import list_shards
 from gan_core.storage.urls import join_url
 
 SUMMARY_FILE = "summary.json"
+GATES = "gates"
+"""The key of what the gates say, where a run has gates: see ``gan_core.report.gating``."""
 
 
 class StoredSummary(BaseModel):
@@ -106,6 +109,34 @@ def find_summary(output: str) -> dict[str, Any]:
         return load_summary(output)
     except (FileNotFoundError, ValueError):
         return {"metrics": {}, "omitted": {}, "rows": {}}
+
+
+def gate_numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return the rows that pass and that fail the gates of a summary, and the limits of quantiles, as numbers by name.
+
+    They are logged beside its metrics: ``gates/passed``, ``gates/failed``, ``gates/failed/lpips <= 0.2``.
+    """
+    if not (told := summary.get(GATES)):
+        return {}
+    numbers = {f"{GATES}/{name}": float(told[name]) for name in ("passed", "failed")}
+    for each in told["each"]:
+        numbers[f"{GATES}/failed/{each['gate']}"] = float(each["failed"])
+        if Gate.parse(each["gate"]).quantile and each["limit"] is not None:
+            numbers[f"{GATES}/limit/{each['gate']}"] = each["limit"]
+    return numbers
+
+
+def describe_gates(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line on all gates of a summary and one on each; none for a run without gates."""
+    if not (told := summary.get(GATES)):
+        return
+    passed, finished = told["passed"], told["passed"] + told["failed"]
+    yield f"{GATES:8} {passed} of {finished} finished rows pass all {len(told['each'])}"
+    for each in told["each"]:
+        quantile = Gate.parse(each["gate"]).quantile and each["limit"] is not None
+        limit = f" (limit {each['limit']:.4g})" if quantile else ""
+        missing = f", {each['not_measured']} of them not measured" if each["not_measured"] else ""
+        yield f"  {each['gate']}{limit}: {each['failed']} of {each['judged']} fail{missing}"
 
 
 def _finite(total: Summary) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Boundaries of attributes by support vector machines, as InterFaceGAN fits them, for any generator."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from gan_core.device import fetch, place_array
 from gan_core.editing.calibrate import calibrate
 from gan_core.editing.directions import Direction, save_directions
-from gan_core.editing.linear import condition, svm_direction
+from gan_core.editing.linear import Array, condition, svm_direction
 from gan_core.errors import ParamsError, near_matches
 from gan_core.judges.scorers import load_scorers
 from gan_core.loading import load_generator
@@ -39,16 +39,32 @@ def fit_boundaries(
     held_out = min(CALIBRATION_FACES, params.samples // 4)
     few = faces.part(slice(held_out))
     w, labels = (fetch(t[held_out:]).astype(np.float64) for t in (faces.w_plus[:, 0], faces.attributes))
-    normals = {name: svm_direction(w, labels[:, scorers.names.index(name)]) for name in {*attributes, *free_of}}
-    longest = float(np.sqrt(((w - w.mean(0)) ** 2).sum(1).mean()))
+    normals = normals_of(w, labels, scorers.names, {*attributes, *free_of})
     unit = f"{params.move:g} of the attribute's range"
     found = []
     for name in attributes:
-        others = [normals[other] for other in free_of if other != name]
-        normal = condition(normals[name], np.reshape(others, (-1, w.shape[1])))
-        vector = place_array(normal.astype(np.float32))
-        method = "svm" + (f" free of {', '.join(other for other in free_of if other != name)}" if others else "")
-        draft = Direction(name, vector, sha256, unit=unit, method=method)
-        found.append(calibrate(generator, few, draft, scorers, params.move, longest))
+        normal, method = boundary(normals, name, free_of)
+        draft = Direction(name, place_array(normal.astype(np.float32)), sha256, unit=unit, method=method)
+        found.append(calibrate(generator, few, draft, scorers, params.move, reach(w)))
     save_directions(target, found, f"edit-dataset directions fit svm, {params.samples} samples, seed {params.seed}")
     return found
+
+
+def normals_of(w: Array, labels: Array, names: Sequence[str], wanted: Collection[str]) -> dict[str, Array]:
+    """Return the unit normals ``[w_dim]`` of the ``wanted`` attributes by name.
+
+    ``w [N, w_dim]`` are latents, and ``labels [N, A]`` their attributes, called ``names``.
+    """
+    return {name: svm_direction(w, labels[:, names.index(name)]) for name in wanted}
+
+
+def boundary(normals: Mapping[str, Array], name: str, free_of: Sequence[str]) -> tuple[Array, str]:
+    """Return the normal ``[w_dim]`` of an attribute, projected off those of ``free_of``, and what was done."""
+    others = [other for other in free_of if other != name]
+    normal = condition(normals[name], np.reshape([normals[other] for other in others], (-1, len(normals[name]))))
+    return normal, "svm" + (f" free of {', '.join(others)}" if others else "")
+
+
+def reach(w: Array) -> float:
+    """Return the root mean square distance of latents ``[N, w_dim]`` from their mean: no direction is made longer."""
+    return float(np.sqrt(((w - w.mean(0)) ** 2).sum(1).mean()))

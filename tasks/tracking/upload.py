@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from gan_core.runs.run import Run, load_run
 from gan_core.storage.shards import BASE_NAMES
-from tasks.pictures import picture_grids, score_table
+from tasks.pictures import FAILS, picture_grids, score_table
 from tasks.record import MADE, Record, read_tracked, write_record
 from tasks.tracking.client import client_of, experiment_of, get_run, log_batches, log_metrics, log_params, pages
 from tasks.tracking.names import LONGEST_TAG, shorten
@@ -85,7 +85,9 @@ def _log_dataset(client: "MlflowClient", run_id: str, record: Record) -> None:
 
 def _log_rows(client: "MlflowClient", run_id: str, run: Run) -> None:
     table = score_table(run)
-    texts = {name: object for name in ("shard", *BASE_NAMES)}  # MLflow's way with pandas 3's own strings is deprecated
+    texts = {
+        name: object for name in ("shard", *BASE_NAMES, FAILS) if name in table
+    }  # MLflow's way with pandas 3's own strings is deprecated
     client.log_table(run_id, table.iloc[:MAX_TABLE_ROWS].astype(texts), "rows.json")
     for name, grid in picture_grids(run, run.params.track.grid_rows).items():
         client.log_image(run_id, grid, key=f"faces/{name}", step=0)

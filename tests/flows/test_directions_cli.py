@@ -72,6 +72,27 @@ def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.Capture
     assert [line.split()[1] for line in lines] == ["orthogonal", "orthogonal"]
 
 
+def test_fit_by_a_judge_adds_to_the_file_of_the_generator(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ("--set", "samples=200", "--set", "seed=5")
+    reply = answered(capsys, "directions", "fit", "--judge", "attributes/smile", *few).splitlines()
+    assert reply[0].startswith("smile ") and "judged by attributes (" in reply[0] and "200 samples, seed 5" in reply[0]
+    assert reply[1] == "models.directions=generator-directions.safetensors"
+    answered(capsys, "directions", "fit", "svm", "generator-directions.safetensors", "--judge", "yaw=0.1", *few)
+    generator = load_generator(models(project)["generator"])
+    found = load_directions("generator-directions.safetensors", generator).model
+    assert sorted(found) == ["smile", "yaw"]
+    assert found["smile"].judge["sha256"] == file_sha256(models(project)["attributes"])
+    for arguments, message in (
+        (["pca", "x.safetensors", "--judge", "yaw"], "--judge fits by svm, not by 'pca'"),
+        (["svm", "x.safetensors", "--judge", "yaw", "--attribute", "yaw"], "leave --attribute out"),
+        ([], "name what is fitted and where to"),
+        (["--judge", "attributes"], "--judge attributes: write attributes/NAME; known: age, bangs"),
+        (["--judge", "attributes/smiles"], "has no attribute 'smiles'; did you mean 'smile'"),
+        (["--judge", "beauty"], "unknown judge 'beauty'; known: age, gender, smile, attributes/"),
+    ):
+        assert message in refused(capsys, "directions", "fit", *arguments)
+
+
 def test_name_takes_published_paths_and_ours(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = ("--set", "rank_codes=2", "--set", "attributes=[yaw]")
     supports = {"ALPHAS": torch.tensor([[1.0, -1.0]] * 3), "LOGGAMMA": torch.zeros(3, 1)}

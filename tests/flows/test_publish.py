@@ -4,17 +4,23 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from dvc.repo import Repo
 
 from flows.cli import main
+from flows.inspection import describe
 from flows.publish import publish
-from gan_core.errors import DataError, UserError
+from flows.status import describe_runs
+from gan_core.errors import DataError, ParamsError, UserError
+from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import build_stage
+from gan_core.storage.receipts import valid_receipt
 from gan_core.storage.shards import list_shards
 from tasks.versions import dvc_hashes
 
@@ -82,6 +88,76 @@ def test_another_dvc_command_at_work_is_told_in_one_line_and_publishing_again_is
     assert not Path("data/faces.dvc").exists() and dvc_hashes({"faces": "data/faces"}) == {}
     version = publish("runs/a", "data/faces", "align")
     assert dvc_hashes({"faces": "data/faces"}) == {"faces": version}
+
+
+SCORED: dict[str, Any] = {"tune.enabled": False, "measure.metrics": ["mse", "attributes"]}
+
+
+@pytest.fixture
+def gated(project: Path, tiny_dataset: str) -> Run:
+    """A finished run of 8 rows, 7 of them ok, of which 3 fail the gate."""
+    plan = plan_run(tiny_dataset, "runs/a", overrides=SCORED | {"gates": ["mse <= q0.5"]})
+    run_plain(plan)
+    return plan.run
+
+
+def columns(urls: list[str], *names: str) -> list[tuple[Any, ...]]:
+    """The cells of these columns, row by row."""
+    tables = [pq.read_table(url, columns=list(names)) for url in urls]
+    return [tuple(row.values()) for table in tables for row in table.to_pylist()]
+
+
+@pytest.mark.usefixtures("versioned")
+def test_rows_that_fail_a_gate_are_in_the_ledger_and_not_in_the_dataset(
+    gated: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["publish", "runs/a", "data/edited"])
+    told = capsys.readouterr().out.splitlines()
+    assert end.value.code == 0
+    assert told[0] == "4 of 8 rows: 3 fail a gate (mse <= q0.5: 3), 1 rejected before (not_an_image: 1)"
+
+    measured = columns(gated.stage_shards("measure"), "key", "status", "mse/encoded")
+    limit = sorted(value for _, status, value in measured if status == "ok")[3]
+    passing = [key for key, status, value in measured if status == "ok" and value <= limit]
+    ledger = columns(["runs/a/gates.parquet"], "key", "status", "passed", "failed")
+    assert [key for key, *_ in ledger] == [key for key, *_ in measured] and len(ledger) == 8
+    assert [key for key, _, passed, _ in ledger if passed] == passing
+    failed = {key for key, _, _, gates in ledger if gates == ["mse <= q0.5"]}
+    assert failed == {key for key, status, value in measured if status == "ok" and value > limit} and len(failed) == 3
+
+    published = list_shards("data/edited")
+    assert [key for key, _ in columns(published, "key", "status")] == passing
+    made = {row[0]: row[1:] for row in columns(gated.stage_shards("edit"), "key", "status", "smile@+1", "yaw@+1")}
+    assert all(made[row[0]] == row[1:] for row in columns(published, "key", "status", "smile@+1", "yaw@+1"))
+    receipts = [valid_receipt(shard)[0] for shard in published]
+    assert sum(receipt.rows["ok"] for receipt in receipts if receipt) == 4
+    assert all(receipt and receipt.identity["gates"] == {"mse <= q0.5": limit} for receipt in receipts)
+    origin = json.loads(Path("data/edited/origin.json").read_text())
+    summary = json.loads(Path("runs/a/summary.json").read_text())
+    assert origin["gates"] == summary["gates"] and origin["params"]["gates"] == ["mse <= q0.5"]
+    assert (summary["gates"]["passed"], summary["gates"]["failed"]) == (len(passing), len(failed))
+    told = "\n".join(describe("runs/a")) + "\n".join(describe_runs("runs"))
+    assert told.count("gates    4 of 7 finished rows pass all 1") == 2
+    assert "measure  3 shards, 8 rows, 7 ok, 1 not_an_image" in told
+
+
+def test_another_gate_remakes_no_stage_and_an_unknown_one_is_refused_before_anything(gated: Run) -> None:
+    before = {path: path.read_bytes() for path in Path("runs/a").rglob("*.receipt.json")}
+    plan = plan_run(gated.source, "runs/a", overrides=SCORED | {"gates": ["mse <= 0", "side_effect ≥ 0"]})
+    metrics = run_plain(plan)
+    assert (metrics["gates/failed/mse <= 0"], metrics["gates/failed/side_effect >= 0"]) == (7, 0)
+    assert {path: path.read_bytes() for path in before} == before and len(before) == 12
+    with pytest.raises(DataError, match=r"no row of runs/a can be published \(7 fail a gate .*: choose other gates"):
+        publish("runs/a", "data/edited")
+    assert not Path("data/edited").exists()
+    run_plain(plan_run(gated.source, "runs/a", overrides=SCORED))
+    assert not Path("runs/a/gates.parquet").exists()
+    assert {path: path.read_bytes() for path in before} == before
+    for gate in ("lpips <= 1", "side_efect <= 1"):
+        with pytest.raises(ParamsError, match=r"gates\.0: no score .*; (known: mse|did you mean 'side_effect')"):
+            plan_run(gated.source, "runs/b", overrides=SCORED | {"gates": [gate]})
+    assert not Path("runs/b").exists()
 
 
 def test_what_cannot_be_published_is_said_in_one_line(run: Run) -> None:

@@ -28,6 +28,7 @@ class Panorama(Operation[PanoramaSpec]):
 
     spec = PanoramaSpec
     most = None
+    scores = ("seam",)
 
     def __init__(self, spec: PanoramaSpec, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None:
         self.chosen = spec

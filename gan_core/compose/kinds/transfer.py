@@ -52,6 +52,7 @@ class Transfer(Operation[TransferSpec]):
 
     spec = TransferSpec
     fewest = 1
+    scores = ("outside_change",)
 
     def __init__(self, spec: TransferSpec, models: ModelPaths, generator: Loaded[StyleGAN2]) -> None:
         self.chosen = spec

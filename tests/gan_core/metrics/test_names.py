@@ -8,9 +8,10 @@ import pytest
 
 from gan_core.compose.base import SCORES as COMPOSITION_SCORES
 from gan_core.edits.plan import plan_edits
+from gan_core.errors import ParamsError
 from gan_core.meaning import Meaning
 from gan_core.metrics.base import METRICS, RowMetric
-from gan_core.metrics.names import find_score, normal_name
+from gan_core.metrics.names import find_columns, find_score, normal_name
 from gan_core.metrics.statistics import merge_all
 from gan_core.params import check_params
 from gan_core.translation.scores import SCORES as TRANSLATION_SCORES
@@ -137,3 +138,32 @@ def test_every_metric_has_a_name_and_a_meaning(name: str) -> None:
 def test_scores_of_translations_and_compositions_have_meanings() -> None:
     meanings = [score.meaning for score in TRANSLATION_SCORES.values()] + list(COMPOSITION_SCORES.values())
     assert all(meaning.label and meaning.sentence.endswith(".") for meaning in meanings)
+
+
+COLUMNS = [
+    *("psnr/encoded", "psnr/tuned", "identity/toy/encoded", "identity/toy/tuned", "identity/toy/smile@+1"),
+    *("identity/arc/smile@+1", "side_effect/smile@+1", "side_effect/yaw@+1", "lpips"),
+]
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("identity/toy/encoded", ["identity/toy/encoded"]),
+        ("psnr/encoded", ["psnr/encoded"]),
+        ("identity/smile@+1", ["identity/toy/smile@+1", "identity/arc/smile@+1"]),
+        ("identity/toy", ["identity/toy/tuned", "identity/toy/smile@+1"]),
+        ("psnr", ["psnr/tuned"]),
+        ("side_effect", ["side_effect/smile@+1", "side_effect/yaw@+1"]),
+        ("lpips", ["lpips"]),
+    ],
+)
+def test_short_names_say_scores_of_what_a_run_ends_with(said: str, found: list[str]) -> None:
+    assert find_columns(said, COLUMNS) == found
+
+
+def test_a_name_of_no_score_is_refused_with_near_ones() -> None:
+    with pytest.raises(ParamsError, match=r"no score 'identiti/smile@\+1'; did you mean 'identity/smile@\+1'"):
+        find_columns("identiti/smile@+1", COLUMNS)
+    with pytest.raises(ParamsError, match="no score 'identity/tuned/toy'"):
+        find_columns("identity/tuned/toy", COLUMNS)
