@@ -16,7 +16,8 @@ Variant = Annotated[
 ]
 
 Subject = Annotated[
-    str | None, typer.Option(help="what the pictures show if not faces, such as cars: metrics of faces are then left out")
+    str | None,
+    typer.Option(help="what the pictures show if not faces, such as cars: metrics of faces are then left out"),
 ]
 
 Folder = Annotated[str, typer.Option(help="where downloaded files are")]
@@ -101,7 +102,9 @@ def fetch(
     if not fetched.verified and fetched.known:
         typer.echo("no hash of it is published: it is the same file as on first use")
     elif not fetched.verified:
-        typer.echo("no hash of it is published, so this one is kept as that of first use: compare it with a copy you trust")
+        typer.echo(
+            "no hash of it is published, so this one is kept as that of first use: compare it with a copy you trust"
+        )
     typer.echo(f"next: edit-dataset checkpoints import {fetched.path}")
 
 

@@ -213,7 +213,7 @@ def _is_state(value: object) -> bool:
 
 
 def _generator(value: object) -> Record | None:
-    """Return the generator among the networks of a file, whatever they are called: the moving average, else the last."""
+    """Return the generator among the networks of a file, by whatever name: the moving average, else the last one."""
     if isinstance(value, list | tuple):
         named = [("", network) for network in value]
     else:

@@ -128,8 +128,8 @@ def import_checkpoint(
 
     A single network is written to ``target``. Several networks are written beside it, with the network's name before
     the suffix. ``licence`` replaces the licence that is known of the layout, ``variant`` says which network it is where
-    the file doesn't, and ``subject`` what its pictures show if not faces. Raises ``CheckpointError`` for a file that can't be read, has no known layout, lacks tensors,
-    must be told the variant, or isn't the one that was first downloaded.
+    the file doesn't, and ``subject`` what its pictures show if not faces. Raises ``CheckpointError`` for a file that
+    can't be read, has no known layout, lacks tensors, must be told the variant, or isn't the one of first use.
     """
     contents = open_checkpoint(source)
     if contents.card:

@@ -77,9 +77,7 @@ SOURCES: dict[str, Source] = {
     "psp-super-resolution": Source(
         "psp_celebs_super_resolution.pt", "pSp super-resolution", FFHQ, f"{DRIVE}1ZpmSXBpJ9pFEov6-jjQstAlfYbkebECu"
     ),
-    "psp-toonify": Source(
-        "psp_ffhq_toonify.pt", "pSp toonify", FFHQ, f"{DRIVE}1YKoiVuFaqdvzDP5CZaqa3k5phL-VDmyz"
-    ),
+    "psp-toonify": Source("psp_ffhq_toonify.pt", "pSp toonify", FFHQ, f"{DRIVE}1YKoiVuFaqdvzDP5CZaqa3k5phL-VDmyz"),
     "stylegan2-toonify": Source(
         "ffhq_cartoon_blended.pt",
         "StyleGAN2, cartoon faces, 1024 px, rosinality layout",
@@ -91,9 +89,7 @@ SOURCES: dict[str, Source] = {
     ),
     "e4e-cars": Source("e4e_cars_encode.pt", "e4e for cars", FFHQ, f"{DRIVE}17faPqBce2m1AQeLCLHUVXaDfxMRU2QcV"),
     "e4e-horse": Source("e4e_horse_encode.pt", "e4e for horses", FFHQ, f"{DRIVE}1TkLLnuX86B_BMo2ocYD0kX9kWh53rUVX"),
-    "e4e-church": Source(
-        "e4e_church_encode.pt", "e4e for churches", FFHQ, f"{DRIVE}1-L0ZdnQLwtdy6-A_Ccgq5uNJGTqE7qBa"
-    ),
+    "e4e-church": Source("e4e_church_encode.pt", "e4e for churches", FFHQ, f"{DRIVE}1-L0ZdnQLwtdy6-A_Ccgq5uNJGTqE7qBa"),
     "e4e-ffhq-pti": Source(
         "e4e_ffhq_encode_pti.pt",
         "e4e inversion, as PTI links it",

@@ -17,7 +17,7 @@ DEEPEST = 4
 
 
 def unwrap(content: object, where: str | Path = "the file") -> dict[str, Any]:
-    """Return a file's content as the published code saves it: ``state_dict`` with ``encoder.*``, ``opts``, ``latent_avg``.
+    """Return a file's content as published code saves it: ``state_dict`` with ``encoder.*``, ``opts``, ``latent_avg``.
 
     The names may lie in another dictionary, in one for each network or in none, and have a prefix such as ``net.``; a
     moving average is preferred to the network that is trained. The average may be an entry among them. Content without

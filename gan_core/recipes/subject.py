@@ -24,8 +24,8 @@ def without_face_metrics(params: Params) -> MeasureParams:
     listed = ", ".join(needing)
     if measure.metrics not in METRIC_SETS.values():
         raise ParamsError(
-            f"measure.metrics has {listed}, which need faces, but the networks are for {subject}: leave out "
-            f"{'it' if len(needing) == 1 else 'them'}, or name a set (measure: photos), which leaves out what doesn't apply"
+            f"measure.metrics has {listed}, for faces only, but the networks are for {subject}: leave that out, or "
+            "name a set of metrics (measure: photos), of which only what applies is taken"
         )
     _log.warning("%s left out: the networks are for %s, not for faces", listed, subject)
     return measure.model_copy(update={"metrics": [name for name in measure.metrics if name not in needing]})

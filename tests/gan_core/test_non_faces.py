@@ -99,9 +99,11 @@ def test_a_run_of_other_things_goes_through_without_metrics_of_faces(
 
 
 @pytest.mark.parametrize("metric", ["identity", "attributes", "fid", "identity-distance", "face-attributes"])
-def test_a_metric_of_faces_is_refused_by_name_when_the_run_is_planned(metric: str, car_networks: dict[str, str]) -> None:
+def test_a_metric_of_faces_is_refused_when_asked_for_by_name(metric: str, car_networks: dict[str, str]) -> None:
     params = check_params({"models": car_networks, "measure": {"metrics": ["mse", metric]}})
-    with pytest.raises(ParamsError, match=f"measure.metrics has {metric}, which need faces, but .* are for cars: leave"):
+    with pytest.raises(
+        ParamsError, match=f"metrics has {metric}, for faces only, but the networks are for cars: leave"
+    ):
         without_face_metrics(params)
 
 
