@@ -220,7 +220,8 @@ def _generator(value: object) -> Record | None:
         named = list(value.items()) if isinstance(value, dict) else [("", value)]
     found = [(str(name), network) for name, network in named if isinstance(network, Record) and _draws(network)]
     averages = [network for name, network in found if "ema" in name.lower()]
-    return (averages or [network for _, network in found] or [None])[-1]
+    chosen = averages or [network for _, network in found]
+    return chosen[-1] if chosen else None
 
 
 def _draws(network: Record) -> bool:

@@ -79,7 +79,7 @@ SOURCES: dict[str, Source] = {
     ),
     "psp-toonify": Source("psp_ffhq_toonify.pt", "pSp toonify", FFHQ, f"{DRIVE}1YKoiVuFaqdvzDP5CZaqa3k5phL-VDmyz"),
     "stylegan2-toonify": Source(
-        "ffhq_cartoon_blended.pt",
+        "stylegan2_ffhq_toonify.pt",
         "StyleGAN2, cartoon faces, 1024 px, rosinality layout",
         NVIDIA,
         f"{DRIVE}1r3XVCt_WYUKFZFxhNH-xO2dTtF6B5szu",

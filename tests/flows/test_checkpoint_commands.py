@@ -26,10 +26,11 @@ def test_import_writes_to_the_model_store(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        cli.main(["checkpoints", "import", str(GOLDEN / "ada-tiny.pkl"), "--licence", "mine"])
+        cli.main(["checkpoints", "import", str(GOLDEN / "ada-tiny.pkl"), "--licence", "mine", "--subject", "cats"])
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith("data/models/ada-tiny.safetensors: sha256 ")
-    assert load_generator("data/models/ada-tiny.safetensors").model.size == 16
+    loaded = load_generator("data/models/ada-tiny.safetensors")
+    assert loaded.model.size == 16 and loaded.card.extra == {"subject": "cats"}
 
 
 def test_an_encoder_is_paired_and_told_its_variant(
