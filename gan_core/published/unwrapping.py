@@ -68,5 +68,7 @@ def _rank(prefix: str) -> int:
 
 
 def _holds(key: str, prefix: str) -> bool:
-    """Tell whether an entry of the file is the one that the networks' names lie in."""
-    return prefix.startswith(f"{key}.") if prefix else key.startswith(("encoder", "decoder"))
+    """Tell whether an entry of the file is one of the networks' tensors, or what they lie in."""
+    (plain,) = plain_names({key: None})
+    networks = plain.partition(".")[0] in ("encoder", "decoder") if not prefix else plain.startswith(prefix)
+    return networks or not plain or prefix.startswith(f"{plain}.")

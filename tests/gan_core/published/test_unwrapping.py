@@ -42,6 +42,8 @@ FORMS: dict[str, Callable[[dict[str, Tensor], Content], Content]] = {
     "model": lambda state, rest: {"model": state} | rest,
     "bare": lambda state, rest: state | rest,
     "bare net.": lambda state, rest: prefixed(state, "net.") | rest,
+    "in module": lambda state, rest: {"module": prefixed(state, "net.")} | rest,
+    "bare module.net.": lambda state, rest: prefixed(state, "module.net.") | rest,
     "by network": lambda state, rest: {"encoder": part(state, "encoder"), "decoder": part(state, "decoder")} | rest,
     "average inside": lambda state, rest: {
         "state_dict": state | {"latent_avg": rest["latent_avg"]},
@@ -81,6 +83,7 @@ def test_every_form_is_the_same_encoder_and_generator(form: str, published: Cont
     torch.save(FORMS[form](published["state_dict"], told(published)), tmp_path / "x.pt")
     about = inspect_checkpoint(tmp_path / "x.pt")
     assert (about["layout"], about["family"], about["import"]) == ("encoder-wrapper", "e4e", "yes")
+    assert "encoder" not in str(about["other_keys"])
     written = import_checkpoint(tmp_path / "x.pt", tmp_path / "x.safetensors")
     generator, encoder = (loader(path) for loader, path in zip((load_generator, _encoder), written, strict=True))
     assert torch.equal(encoder.latent_avg, published["latent_avg"])
