@@ -2,10 +2,10 @@
 
 ``FOLDER`` holds ``run.npz``, what the published code was given and made (``docs/checkpoints.md`` lists its arrays), and
 the checkpoint beside it. The checkpoint and the pictures are imported and a run is made of them, as ``edit-dataset
-checkpoints import`` (with ``--any-generator`` where ``generator`` names another file), ``import``, ``directions import``
-and ``run`` do; the settings are printed. Latents are compared relative to the largest, pictures in levels of grey (of
-255), and names by the rows' keys. The status is 1 if latents differ by more than 1e-4, pictures by more than one level,
-or a name is missing.
+checkpoints import`` (``--any-generator`` where ``generator`` names another file), ``import``, ``directions import`` and
+``run`` do; the settings are printed. Latents are compared relative to the largest, pictures in levels of grey (of 255),
+and names by the rows' keys. The status is 1 if latents differ by more than 1e-4, pictures by more than one level, or a
+name is missing.
 """
 
 import argparse
