@@ -2,9 +2,10 @@
 
 ``FOLDER`` holds ``run.npz``, what the published code was given and made (``docs/checkpoints.md`` lists its arrays), and
 the checkpoint beside it. The checkpoint and the pictures are imported and a run is made of them, as ``edit-dataset
-checkpoints import``, ``import``, ``directions import`` and ``run`` do; the settings are printed. Latents are compared
-relative to the largest, pictures in levels of grey (of 255), and names by the rows' keys. The status is 1 if latents
-differ by more than 1e-4, pictures by more than one level, or a name is missing.
+checkpoints import`` (``--any-generator`` where ``generator`` names another file), ``import``, ``directions import`` and
+``run`` do; the settings are printed. Latents are compared relative to the largest, pictures in levels of grey (of 255),
+and names by the rows' keys. The status is 1 if latents differ by more than 1e-4, pictures by more than one level, or a
+name is missing.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from gan_core.params import Params, load_params
 from gan_core.plain import run_plain
 from gan_core.published.directions import Source, import_direction
 from gan_core.published.layouts import import_checkpoint
+from gan_core.published.pairing import pair_encoder
 from gan_core.recipes.base import plan_params
 from gan_core.rows import Row
 from gan_core.runs.run import Run
@@ -74,8 +76,7 @@ class Stored:
 
 def import_models(stored: Stored, work: Path) -> dict[str, str]:
     """Import the checkpoint, and a perceptual network and a direction where there are any; return the settings."""
-    source, told = stored.folder / stored.settings["checkpoint"], stored.settings.get("import", {})
-    models = {f"models.{read_card(path).kind}": path for path in _imported(source, work / "checkpoint", told)}
+    models = {f"models.{read_card(path).kind}": path for path in _networks(stored, work / "checkpoint")}
     models["encode.encoder"] = read_card(models["models.encoder"]).name
     if network := stored.settings.get("perceptual"):
         (models["models.perceptual"],) = _imported(stored.folder / network, work / "perceptual", {})
@@ -85,6 +86,17 @@ def import_models(stored: Stored, work: Path) -> dict[str, str]:
         np.save(file, stored.arrays["direction"])
         import_direction(file, models["models.directions"], models["models.generator"], Source("", name=DIRECTION))
     return models
+
+
+def _networks(stored: Stored, target: Path) -> list[str]:
+    """Import encoder and generator: those of one file, or the encoder paired with the generator of another."""
+    source, told = stored.folder / stored.settings["checkpoint"], stored.settings.get("import", {})
+    if "generator" not in stored.settings:
+        return _imported(source, target, told)
+    (generator,) = _imported(stored.folder / stored.settings["generator"], target, {})
+    (encoder,) = pair_encoder(source, target.with_name("encoder.safetensors"), generator, any_generator=True, **told)
+    print(read_card(encoder).notes)
+    return [generator, encoder]
 
 
 def _imported(source: Path, target: Path, told: dict[str, Any]) -> list[str]:
@@ -130,8 +142,8 @@ def compare(stored: Stored, run: Run) -> dict[str, float]:
     found = {"rows": float(len(stored.names)), "names": float(len(names))}
     if not names:
         return found
-    theirs = stored.arrays["latents"][[i for i, _ in names]]
     ours = np.stack([encoded[name]["latent"] for _, name in names])
+    theirs = _per_layer(stored.arrays["latents"][[i for i, _ in names]], ours.shape[1])
     found["latents"] = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     for array, (stage, column) in COLUMNS.items():
         if array in stored.arrays:
@@ -139,6 +151,11 @@ def compare(stored: Stored, run: Run) -> dict[str, float]:
             cell = column or next(name for name in rows[names[0][1]] if name.startswith(f"{DIRECTION}@"))
             found[array] = max(levels(rows[name][cell], stored.arrays[array][i]) for i, name in names)
     return found
+
+
+def _per_layer(latents: NDArray[Any], count: int) -> NDArray[Any]:
+    """Return latents ``[N, count, w_dim]`` of those of W ``[N, w_dim]``, and of more than the generator takes."""
+    return latents[:, None] if latents.ndim == 2 else latents[:, :count]
 
 
 def levels(cell: Row, published: NDArray[Any]) -> float:

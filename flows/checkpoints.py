@@ -15,6 +15,11 @@ Variant = Annotated[
     str | None, typer.Option(help="psp or e4e, for an encoder's file that doesn't say which of them it is")
 ]
 
+Subject = Annotated[
+    str | None,
+    typer.Option(help="what the pictures show if not faces, such as cars: metrics of faces are then left out"),
+]
+
 Folder = Annotated[str, typer.Option(help="where downloaded files are")]
 
 
@@ -33,6 +38,7 @@ def import_(
     target: Annotated[str | None, typer.Argument(help="the file to write; in the model store if not given")] = None,
     licence: Annotated[str | None, typer.Option(help="the terms you have it under, for the card")] = None,
     variant: Variant = None,
+    subject: Subject = None,
     generator: Annotated[
         str | None, typer.Option(help="write the encoder alone, for this generator instead of the one in its file")
     ] = None,
@@ -51,9 +57,9 @@ def import_(
     path = target or f"{STORE}/{Path(file).stem}.safetensors"
     if generator or any_generator:
         other = generator or load_params(params).models.generator
-        written = pair_encoder(file, path, other, any_generator, licence, variant)
+        written = pair_encoder(file, path, other, any_generator, licence, variant, subject)
     else:
-        written = import_checkpoint(file, path, licence, variant)
+        written = import_checkpoint(file, path, licence, variant, subject)
     for name, sha256 in written.items():
         typer.echo(f"{name}: sha256 {sha256}")
         if notes := read_card(name).notes:
@@ -71,22 +77,34 @@ def list_(folder: Folder = FOLDER) -> None:
     from gan_core.published.sources import SOURCES
 
     for name, source in SOURCES.items():
-        here = "here" if (Path(folder) / source.file).exists() else "fetch" if source.url else "by hand"
+        here = "here" if (Path(folder) / source.file).exists() else "by hand" if source.way == "hand" else "fetch"
         typer.echo(f"{name:24} {here:8} {source.what} ({source.file}); {source.licence}; {source.page}")
 
 
 @app.command(epilog="Example: edit-dataset checkpoints fetch inception")
 def fetch(
-    name: Annotated[str, typer.Argument(help="a name from `edit-dataset checkpoints list`")], folder: Folder = FOLDER
+    name: Annotated[
+        str, typer.Argument(help="a name from `edit-dataset checkpoints list`, or hf://OWNER/NAME/FILE of the hub")
+    ],
+    folder: Folder = FOLDER,
 ) -> None:
-    """Download a published checkpoint and check its hash; run again to go on after an interruption."""
-    from gan_core.published import sources
+    """Download a published checkpoint and check its hash; run again to go on after an interruption.
 
-    fetched = sources.fetch(name, folder)
+    The hash is written beside the file on first use, and a file with another one is refused from then on. Google Drive
+    and Hugging Face's hub need the extra `fetch`.
+    """
+    from gan_core.published import fetching
+    from gan_core.published.sources import find_source
+
+    fetched = fetching.fetch(name, folder)
     typer.echo(f"{fetched.path}: sha256 {fetched.sha256}")
-    typer.echo(f"terms: {sources.find_source(name).licence}")
-    if not fetched.verified:
-        typer.echo("no hash of it is published, so this is not verified: compare it with a copy you trust")
+    typer.echo(f"terms: {find_source(name).licence}")
+    if not fetched.verified and fetched.known:
+        typer.echo("no hash of it is published: it is the same file as on first use")
+    elif not fetched.verified:
+        typer.echo(
+            "no hash of it is published, so this one is kept as that of first use: compare it with a copy you trust"
+        )
     typer.echo(f"next: edit-dataset checkpoints import {fetched.path}")
 
 

@@ -24,7 +24,7 @@ ORCHESTRATION = {"prefect", "mlflow", "dvc"}
 CORE_MAY_IMPORT = set(sys.stdlib_module_names) | {
     *("gan_core", "torch", "torchvision", "numpy", "scipy", "pyarrow", "pandas", "PIL", "pydantic", "yaml"),
     *("safetensors", "fsspec", "sklearn", "lpips", "jinja2", "markupsafe", "matplotlib", "dlib", "h5py"),
-    *("onnxruntime", "ai_edge_litert"),
+    *("onnxruntime", "ai_edge_litert", "gdown", "huggingface_hub"),
 }
 ONLY_IN = {"mlflow": Path("tasks/tracking"), "dvc": Path("tasks/versions.py")}
 MAY_UNPICKLE = Path("gan_core/checkpoints")

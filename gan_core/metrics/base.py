@@ -68,11 +68,12 @@ class Metric(ABC):
 
     ``name`` is what it is registered as. Its columns and totals are called ``<name>[/<extractor>]/<picture>``, and
     ``meaning`` says how they are shown. A metric whose numbers have other names, or mean several things, overrides
-    ``explain``.
+    ``explain``. With ``faces`` its numbers mean nothing for pictures of anything else.
     """
 
     name: ClassVar[str] = ""
     meaning: ClassVar[Meaning] = Meaning("")
+    faces: ClassVar[bool] = False
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting

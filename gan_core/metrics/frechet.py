@@ -55,6 +55,7 @@ class FrechetInceptionDistance(Metric):
     """
 
     name: ClassVar[str] = "fid"
+    faces: ClassVar[bool] = True  # of the features: they come from portraits' attributes
     meaning: ClassVar[Meaning] = Meaning(
         "FID", "", "lower", 2, "Fréchet distance between the features of two sets of images; 0 means equal."
     )
@@ -94,6 +95,7 @@ class PublishedFid(FrechetInceptionDistance):
 
     name = "fid-inception"
     features = "inception"
+    faces = False
 
 
 @METRICS.register("fid-inception-clean")
@@ -102,3 +104,4 @@ class CleanFid(FrechetInceptionDistance):
 
     name = "fid-inception-clean"
     features = "inception-clean"
+    faces = False

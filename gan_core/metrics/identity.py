@@ -29,6 +29,7 @@ class IdentitySimilarity(RowMetric):
     """
 
     name: ClassVar[str] = "identity"
+    faces: ClassVar[bool] = True
     meaning: ClassVar[Meaning] = Meaning(
         "Identity",
         "",

@@ -36,6 +36,7 @@ class IdentityDistance(RowMetric):
     """
 
     name: ClassVar[str] = "identity-distance"
+    faces: ClassVar[bool] = True
     meaning: ClassVar[Meaning] = Meaning(
         "Identity distance",
         "",
@@ -99,6 +100,7 @@ class ImagenetFrechet(FrechetInceptionDistance):
     name = "frechet"
     label = "frechet"
     features = "efficientnet-lite0"
+    faces = False
     meaning: ClassVar[Meaning] = Meaning(
         "Fréchet distance", "", "lower", 2, "Fréchet distance between the features of two sets; not comparable to FID."
     )

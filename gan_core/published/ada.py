@@ -19,8 +19,9 @@ from gan_core.loading import load_state
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 from gan_core.published.options import ada_options, modules
 
-NETWORKS = ("G_ema", "G", "D")
 Move = tuple[str, str, Callable[[Tensor], Tensor]]
+NETWORKS = ("G_ema", "G", "D")
+"""The networks of a file in the order in which they are shown."""
 _DIMENSIONS = {"z_dim": 512, "w_dim": 512, "c_dim": 0}
 _BOTH = ("weight", "bias")
 CONSTANT = "G_ema.synthesis.b4.const"
@@ -41,7 +42,9 @@ class AdaLayout(Layout):
     def facts(self, value: object, where: str | Path) -> dict[str, object]:
         generator = _whole(value, where)
         arguments = ada_arguments(generator, where)
-        held = ", ".join(n for n in NETWORKS if isinstance(value, dict) and isinstance(value.get(n), Record))
+        named = value.items() if isinstance(value, dict) else ()
+        found = {str(name): None for name, network in named if isinstance(network, Record)}
+        held = ", ".join(name[:40] for name in {**{name: None for name in NETWORKS if name in found}, **found})
         return {
             "family": "stylegan2",
             "variant": f"NVIDIA ADA pickle with {held}" if held else "one tuned generator, saved whole (as PTI does)",
@@ -210,7 +213,16 @@ def _is_state(value: object) -> bool:
 
 
 def _generator(value: object) -> Record | None:
-    found = value.get("G_ema", value.get("G")) if isinstance(value, dict) else value
-    if isinstance(found, Record) and {"mapping", "synthesis"} <= set(found.state.get("_modules") or {}):
-        return found
-    return None
+    """Return the generator among the networks of a file, by whatever name: the moving average, else the last one."""
+    if isinstance(value, list | tuple):
+        named = [("", network) for network in value]
+    else:
+        named = list(value.items()) if isinstance(value, dict) else [("", value)]
+    found = [(str(name), network) for name, network in named if isinstance(network, Record) and _draws(network)]
+    averages = [network for name, network in found if "ema" in name.lower()]
+    chosen = averages or [network for _, network in found]
+    return chosen[-1] if chosen else None
+
+
+def _draws(network: Record) -> bool:
+    return {"mapping", "synthesis"} <= set(network.state.get("_modules") or {})

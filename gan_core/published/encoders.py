@@ -1,7 +1,7 @@
 """Build encoders from published files of pSp, its baselines, e4e and Style Transformer.
 
 A published file is a dictionary ``{"state_dict": {"encoder.*", "decoder.*"}, "opts": {...}, "latent_avg"?: ...}``,
-with or without the prefixes of ``DataParallel``.
+which ``gan_core.published.unwrapping`` makes of the forms in which people have it.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_state
 from gan_core.published.rosinality import build_generator, check_generator, infer_arguments, latent_average
+from gan_core.published.unwrapping import unwrap
 
 
 class Shaped(Protocol):
@@ -92,8 +93,8 @@ def load_published_encoder(
     ``opts.start_from_latent_avg`` is false. Raises ``CheckpointError`` naming the keys that don't fit and the likely
     cause.
     """
-    parts = split_wrapper(content, where)
-    options = _options(content)
+    content = unwrap(content, where)
+    parts, options = split_wrapper(content, where), _options(content)
     generator = build_generator({"g_ema": parts["decoder"]}, where) if parts.get("decoder") else None
     n_latent = generator.n_latent if generator else None
     variant, arguments = infer_encoder(parts["encoder"], options, n_latent, where, parts.get("decoder", {}), told)
@@ -113,6 +114,7 @@ def check_published_encoder(
 
     Tensors of ``content`` are ``StoredTensor``s, and ``average`` is its ``latent_avg``.
     """
+    content = unwrap(content, where)
     parts = split_wrapper(content, where)
     if decoder := parts.get("decoder"):
         check_generator(decoder, where)

@@ -9,9 +9,11 @@ from typing import ClassVar
 from gan_core.checkpoints.containers import Contents, open_checkpoint
 from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.checkpoints.stored import Refused, StateDict, stored_tensors
+from gan_core.checkpoints.subjects import SUBJECT
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
 from gan_core.loading import model_tensors
+from gan_core.published.pins import check_pin
 from gan_core.registry import Registry
 
 UNKNOWN_LICENCE = "not known: see where the file comes from"
@@ -36,19 +38,23 @@ class Layout(ABC):
 
     ``value`` is the content of a file, with tensors as ``StoredTensor`` and objects as ``Record``. ``licence`` is what
     is known of the terms of files in this layout. Where the keys of a file don't tell which of several ``variants`` it
-    holds, ``variant`` says it.
+    holds, ``variant`` says it. ``subject`` is what its pictures show, if it was told and they aren't faces.
     """
 
     name: ClassVar[str]
     licence: ClassVar[str] = UNKNOWN_LICENCE
     variants: ClassVar[Sequence[str]] = ()
 
-    def __init__(self, variant: str | None = None) -> None:
-        self.variant = variant
+    def __init__(self, variant: str | None = None, subject: str | None = None) -> None:
+        self.variant, self.subject = variant, subject
 
     def terms(self, value: object) -> str:
         """Return the licence of a recognised file, as far as its content tells."""
         return self.licence
+
+    def shows(self, value: object) -> str | None:
+        """Return what the pictures of a recognised file show, if that is known and they aren't faces."""
+        return self.subject
 
     @abstractmethod
     def recognises(self, value: object) -> bool:
@@ -73,13 +79,13 @@ class Layout(ABC):
 LAYOUTS: Registry[type[Layout]] = Registry("checkpoint layout", "gan_core.published", Layout)
 
 
-def find_layout(contents: Contents, variant: str | None = None) -> Layout:
-    """Return the layout of a file, whose network is the ``variant`` if the file doesn't say.
+def find_layout(contents: Contents, variant: str | None = None, subject: str | None = None) -> Layout:
+    """Return the layout of a file, whose network is the ``variant``, and whose pictures show the ``subject``, if told.
 
     Raises ``CheckpointError`` naming some of its keys if no layout fits, or if this layout has no such variant.
     """
     for _, kind in LAYOUTS:
-        if (layout := kind(variant)).recognises(contents.value):
+        if (layout := kind(variant, subject)).recognises(contents.value):
             if variant is not None and variant not in layout.variants:
                 known = f"one of {', '.join(layout.variants)}" if layout.variants else "left out"
                 raise CheckpointError(f"{contents.path} is of the layout {layout.name}, so the variant must be {known}")
@@ -107,24 +113,28 @@ def inspect_checkpoint(path: str | Path, variant: str | None = None) -> dict[str
         "layout": layout.name,
         **layout.facts(contents.value, path),
         "licence": layout.terms(contents.value),
-        "import": _verdict(layout, contents.value, path),
+        "import": _verdict(layout, contents),
     }
 
 
 def import_checkpoint(
-    source: str | Path, target: str | Path, licence: str | None = None, variant: str | None = None
+    source: str | Path,
+    target: str | Path,
+    licence: str | None = None,
+    variant: str | None = None,
+    subject: str | None = None,
 ) -> dict[str, str]:
     """Convert a published file to safetensors with cards, and return the sha256 of each file that was written.
 
     A single network is written to ``target``. Several networks are written beside it, with the network's name before
-    the suffix. ``licence`` replaces the licence that is known of the layout, and ``variant`` says which network it is
-    where the file doesn't. Raises ``CheckpointError`` for a file that can't be read, has no known layout, lacks tensors
-    or must be told the variant.
+    the suffix. ``licence`` replaces the licence that is known of the layout, ``variant`` says which network it is where
+    the file doesn't, and ``subject`` what its pictures show if not faces. Raises ``CheckpointError`` for a file that
+    can't be read, has no known layout, lacks tensors, must be told the variant, or isn't the one of first use.
     """
     contents = open_checkpoint(source)
     if contents.card:
         raise CheckpointError(f"{source} is already in the layout of this project: copy it")
-    origin, parts = convert_contents(contents, licence, variant)
+    origin, parts = convert_contents(contents, licence, variant, subject)
     written: dict[str, str] = {}
     for part in parts:
         path = Path(target) if len(parts) == 1 else Path(target).with_suffix(f".{part.of}.safetensors")
@@ -135,13 +145,14 @@ def import_checkpoint(
 
 
 def convert_contents(
-    contents: Contents, licence: str | None = None, variant: str | None = None
+    contents: Contents, licence: str | None = None, variant: str | None = None, subject: str | None = None
 ) -> tuple[dict[str, object], list[Part]]:
     """Return the networks of a published file, and the fields that all their cards share.
 
     Raises ``CheckpointError`` as ``import_checkpoint`` does.
     """
-    layout = find_layout(contents, variant)
+    check_pin(contents.path, contents.sha256)
+    layout = find_layout(contents, variant, subject)
     try:
         parts = layout.convert(contents.value, contents.path)
         for part in parts:
@@ -153,6 +164,8 @@ def convert_contents(
         "licence": licence or layout.terms(contents.value),
         "source": f"{contents.path.name}, sha256 {contents.sha256}",
     }
+    if shown := layout.shows(contents.value):
+        origin["extra"] = {SUBJECT: shown}
     return origin, parts
 
 
@@ -170,9 +183,10 @@ def generator_part(generator: Generator, of: str) -> Part:
     return Part(of or "generator", model_tensors(generator), card | {"arguments": generator.arguments})
 
 
-def _verdict(layout: Layout, value: object, where: str | Path) -> str:
+def _verdict(layout: Layout, contents: Contents) -> str:
     try:
-        layout.check(value, where)
+        check_pin(contents.path, contents.sha256)
+        layout.check(contents.value, contents.path)
     except (CheckpointError, Refused) as error:
         return f"refused: {error}"
     return "yes"

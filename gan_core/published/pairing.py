@@ -7,6 +7,7 @@ import torch
 from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, save_checkpoint
 from gan_core.checkpoints.stored import StateDict
+from gan_core.checkpoints.subjects import SUBJECT
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
@@ -28,6 +29,7 @@ def pair_encoder(
     any_generator: bool = False,
     licence: str | None = None,
     variant: str | None = None,
+    subject: str | None = None,
 ) -> dict[str, str]:
     """Write the encoder of a published file, or one of this project, bound to another generator than its own.
 
@@ -36,7 +38,7 @@ def pair_encoder(
     the file, and, unless ``any_generator``, if it was made for another generator.
     """
     generator = load_generator(generator_path)
-    card, tensors, made_for = _encoder(source, licence, variant)
+    card, tensors, made_for = _encoder(source, licence, variant, subject)
     if made_for not in (None, generator.sha256) and not any_generator:
         raise CheckpointError(
             f"{source} was made for another generator ({_short(made_for)}) than {generator_path} "
@@ -67,7 +69,9 @@ def average_distance(encoder: Encoder, generator: Generator) -> float | None:
     return float((encoder.latent_avg - generator.latent_avg).norm(dim=1).mean() / typical)
 
 
-def _encoder(source: str | Path, licence: str | None, variant: str | None) -> tuple[Card, StateDict, str | None]:
+def _encoder(
+    source: str | Path, licence: str | None, variant: str | None, subject: str | None
+) -> tuple[Card, StateDict, str | None]:
     """Return card and tensors of the encoder in a file, and the hash of the generator that it was made for."""
     contents = open_checkpoint(source)
     if contents.card:
@@ -76,8 +80,10 @@ def _encoder(source: str | Path, licence: str | None, variant: str | None) -> tu
             raise CheckpointError(
                 f"{source} holds a {stored.card.kind}, and only encoders are paired: name another file"
             )
-        return stored.card, stored.model, stored.card.generator_sha256
-    origin, parts = convert_contents(contents, licence, variant)
+        told = {SUBJECT: subject} if subject else {}
+        card = stored.card.model_copy(update={"extra": {**stored.card.extra, **told}})
+        return card, stored.model, stored.card.generator_sha256
+    origin, parts = convert_contents(contents, licence, variant, subject)
     encoder = next((part for part in parts if part.card["kind"] == "encoder"), None)
     if encoder is None:
         raise CheckpointError(f"{source} holds no encoder, and only encoders are paired with a generator")

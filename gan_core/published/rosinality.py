@@ -152,10 +152,16 @@ def _candidates(value: object) -> list[Found]:
     """Return the generators in a file's content, a moving average first."""
     if not isinstance(value, dict):
         return []
-    inside = [(str(name), inner) for name, inner in value.items() if isinstance(inner, dict)]
+    inside = [(str(name), inner, value) for name, inner in value.items() if isinstance(inner, dict)]
+    deeper = [
+        (f"{name}.{key}", state, outer)
+        for name, outer, _ in inside
+        for key, state in outer.items()
+        if isinstance(state, dict)
+    ]
     candidates = [
-        Found(*_without(prefix, state, value.get(AVERAGE)), f"{name} {prefix}".strip(" ."), _others(prefix, state))
-        for name, state in (("", value), *inside)
+        Found(*_without(prefix, state, beside.get(AVERAGE)), f"{name} {prefix}".strip(" ."), _others(prefix, state))
+        for name, state, beside in (("", value, value), *inside, *deeper)
         for prefix in _prefixes(state)
     ]
     return sorted(candidates, key=_rank)

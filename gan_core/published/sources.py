@@ -1,37 +1,29 @@
-"""Sources of published checkpoints by name, with their licences, and resumable downloads.
+"""Sources of published checkpoints by name: what each is, under which terms, and where it lies.
 
-Weights are never part of this project. Some hosts allow downloads by programs, others (Google Drive) only by hand. For
-the latter, and without a network, the error says which file to save where.
+Weights are never part of this project; ``gan_core.published.fetching`` downloads them.
 """
 
-import hashlib
-import http.client
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 
-from gan_core.checkpoints.files import placeholder
 from gan_core.errors import CheckpointError, near_matches
 
-FOLDER = "data/checkpoints"
-CHUNK = 1 << 20
-"""Bytes that are read at once; an interrupted download loses at most this much."""
-TIMEOUT_S = 30
-"""Seconds without data after which a download fails."""
 NVIDIA = "NVIDIA Source Code License: non-commercial"
 FFHQ = "code MIT; trained on FFHQ and NVIDIA's network: non-commercial"
 FACES = "code MIT; trained on faces collected for research: non-commercial"
+UNSTATED = "no licence stated: all rights reserved"
 ADA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained"
-DRIVE = "https://drive.google.com/file/d"
+DRIVE = "https://drive.google.com/file/d/"
+HUB = "hf://"
 E4E = "https://raw.githubusercontent.com/omertov/encoder4editing/main/editings"
 TORCHVISION = "BSD-3-Clause; trained on ImageNet: non-commercial research"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A published file. ``url`` is empty if it can only be downloaded by hand, from ``page``.
+    """A published file; ``page`` is where a person finds it.
 
+    ``url`` is an address that sends the file itself, or ``hf://owner/name/path`` of a file on Hugging Face's hub; it is
+    empty for files on Google Drive, whose ``page`` has the file's id, and for those that only a person can download.
     ``sha256`` and ``md5`` are those that the publisher states, often only the first digits (in the file's name), or
     those that projects using the file agree on. They are empty if unknown.
     """
@@ -44,14 +36,12 @@ class Source:
     sha256: str = ""
     md5: str = ""
 
-
-@dataclass(frozen=True)
-class Fetched:
-    """A downloaded file; ``verified`` if its hash is known and was compared."""
-
-    path: Path
-    sha256: str
-    verified: bool
+    @property
+    def way(self) -> str:
+        """How a program gets it: ``"url"``, ``"hub"`` or ``"drive"``; ``"hand"`` if none can."""
+        if self.url:
+            return "hub" if self.url.startswith(HUB) else "url"
+        return "drive" if self.page.startswith(DRIVE) else "hand"
 
 
 SOURCES: dict[str, Source] = {
@@ -70,46 +60,63 @@ SOURCES: dict[str, Source] = {
         "stylegan2-ffhq-config-f.pt",
         "StyleGAN2, faces, 1024 px, rosinality layout",
         NVIDIA,
-        f"{DRIVE}/1EM87UquaoQmk17Q8d5kYIAHqu0dkYqdT",
+        f"{DRIVE}1EM87UquaoQmk17Q8d5kYIAHqu0dkYqdT",
     ),
     "psp-ffhq": Source(
-        "psp_ffhq_encode.pt", "pSp inversion, with its generator", FFHQ, f"{DRIVE}/1bMTNWkh5LArlaWSc_wa8VKyq2V42T2z0"
+        "psp_ffhq_encode.pt", "pSp inversion, with its generator", FFHQ, f"{DRIVE}1bMTNWkh5LArlaWSc_wa8VKyq2V42T2z0"
     ),
     "psp-frontalize": Source(
-        "psp_ffhq_frontalization.pt", "pSp frontalisation", FFHQ, f"{DRIVE}/1_S4THAzXb-97DbpXmanjHtXRyKxqjARv"
+        "psp_ffhq_frontalization.pt", "pSp frontalisation", FFHQ, f"{DRIVE}1_S4THAzXb-97DbpXmanjHtXRyKxqjARv"
     ),
     "psp-sketch": Source(
-        "psp_celebs_sketch_to_face.pt", "pSp sketch to face", FFHQ, f"{DRIVE}/1lB7wk7MwtdxL-LL4Z_T76DuCfk00aSXA"
+        "psp_celebs_sketch_to_face.pt", "pSp sketch to face", FFHQ, f"{DRIVE}1lB7wk7MwtdxL-LL4Z_T76DuCfk00aSXA"
     ),
     "psp-segmentation": Source(
-        "psp_celebs_seg_to_face.pt", "pSp segmentation to face", FFHQ, f"{DRIVE}/1VpEKc6E6yG3xhYuZ0cq8D2_1CbT0Dstz"
+        "psp_celebs_seg_to_face.pt", "pSp segmentation to face", FFHQ, f"{DRIVE}1VpEKc6E6yG3xhYuZ0cq8D2_1CbT0Dstz"
     ),
     "psp-super-resolution": Source(
-        "psp_celebs_super_resolution.pt", "pSp super-resolution", FFHQ, f"{DRIVE}/1ZpmSXBpJ9pFEov6-jjQstAlfYbkebECu"
+        "psp_celebs_super_resolution.pt", "pSp super-resolution", FFHQ, f"{DRIVE}1ZpmSXBpJ9pFEov6-jjQstAlfYbkebECu"
+    ),
+    "psp-toonify": Source("psp_ffhq_toonify.pt", "pSp toonify", FFHQ, f"{DRIVE}1YKoiVuFaqdvzDP5CZaqa3k5phL-VDmyz"),
+    "stylegan2-toonify": Source(
+        "stylegan2_ffhq_toonify.pt",
+        "StyleGAN2, cartoon faces, 1024 px, rosinality layout",
+        NVIDIA,
+        f"{DRIVE}1r3XVCt_WYUKFZFxhNH-xO2dTtF6B5szu",
     ),
     "e4e-ffhq": Source(
-        "e4e_ffhq_encode.pt", "e4e inversion, with its generator", FFHQ, f"{DRIVE}/1cUv_reLE6k3604or78EranS7XzuVMWeO"
+        "e4e_ffhq_encode.pt", "e4e inversion, with its generator", FFHQ, f"{DRIVE}1cUv_reLE6k3604or78EranS7XzuVMWeO"
     ),
-    "e4e-cars": Source("e4e_cars_encode.pt", "e4e for cars", FFHQ, f"{DRIVE}/17faPqBce2m1AQeLCLHUVXaDfxMRU2QcV"),
-    "e4e-horse": Source("e4e_horse_encode.pt", "e4e for horses", FFHQ, f"{DRIVE}/1TkLLnuX86B_BMo2ocYD0kX9kWh53rUVX"),
-    "e4e-church": Source(
-        "e4e_church_encode.pt", "e4e for churches", FFHQ, f"{DRIVE}/1-L0ZdnQLwtdy6-A_Ccgq5uNJGTqE7qBa"
+    "e4e-cars": Source("e4e_cars_encode.pt", "e4e for cars", FFHQ, f"{DRIVE}17faPqBce2m1AQeLCLHUVXaDfxMRU2QcV"),
+    "e4e-horse": Source("e4e_horse_encode.pt", "e4e for horses", FFHQ, f"{DRIVE}1TkLLnuX86B_BMo2ocYD0kX9kWh53rUVX"),
+    "e4e-church": Source("e4e_church_encode.pt", "e4e for churches", FFHQ, f"{DRIVE}1-L0ZdnQLwtdy6-A_Ccgq5uNJGTqE7qBa"),
+    "e4e-ffhq-pti": Source(
+        "e4e_ffhq_encode_pti.pt",
+        "e4e inversion, as PTI links it",
+        FFHQ,
+        f"{DRIVE}1ALC5CLA89Ouw40TwvxcwebhzWXM5YSCm",
     ),
     "style-transformer": Source(
         "style_transformer_ffhq.pt",
         "Style Transformer, with its generator",
-        "no licence stated: all rights reserved",
-        "https://github.com/sapphire497/style-transformer",
+        UNSTATED,
+        f"{DRIVE}1XJWP712o-wWZrfzXJ07vc3dHjJF8CanT",
+    ),
+    "style-transformer-cars": Source(
+        "style_transformer_cars.pt",
+        "Style Transformer for cars",
+        UNSTATED,
+        f"{DRIVE}1ri10_CWq42IzzIQ4ZQAxNX7BLsCztd92",
     ),
     "arcface": Source(
         "model_ir_se50.pth",
         "ArcFace IR-SE-50",
         FACES,
-        f"{DRIVE}/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn",
+        f"{DRIVE}1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn",
         sha256="a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",
     ),
     "curricularface": Source(
-        "CurricularFace_Backbone.pth", "CurricularFace IR-101", FACES, f"{DRIVE}/1f4IwVa2-Bn9vWLwB-bUwm53U_MlvinAj"
+        "CurricularFace_Backbone.pth", "CurricularFace IR-101", FACES, f"{DRIVE}1f4IwVa2-Bn9vWLwB-bUwm53U_MlvinAj"
     ),
     "moco": Source(
         "moco_v2_800ep_pretrain.pth.tar",
@@ -183,69 +190,18 @@ SOURCES: dict[str, Source] = {
 
 
 def find_source(name: str) -> Source:
-    """Return the source ``name``; raises ``CheckpointError`` with near matches for an unknown name."""
+    """Return the source ``name``, or that of an address ``hf://owner/name/path`` on Hugging Face's hub.
+
+    Raises ``CheckpointError`` with near matches for an unknown name, and for an address without a file.
+    """
+    if name.startswith(HUB):
+        owner, _, rest = name.removeprefix(HUB).partition("/")
+        repository, _, path = rest.partition("/")
+        file = path.rpartition("/")[2]
+        if not (owner and repository) or file in ("", ".", ".."):
+            raise CheckpointError(f"{name} names no file: write {HUB}OWNER/NAME/FILE")
+        page = f"https://huggingface.co/{owner}/{repository}"
+        return Source(file, "a file of the hub", f"not known here: see {page}", page, name)
     if name not in SOURCES:
         raise CheckpointError(f"no source is called {name!r}{near_matches(name, SOURCES)}")
     return SOURCES[name]
-
-
-def fetch(name: str, folder: str | Path = FOLDER) -> Fetched:
-    """Download a file by its name, resuming an earlier attempt, and verify it.
-
-    A file that exists already is only verified. Raises ``CheckpointError``, saying what to do by hand, if there is no
-    network, if the file can't be downloaded by a program, or if another file than expected arrives.
-    """
-    source = find_source(name)
-    path = Path(folder) / source.file
-    if not path.exists():
-        if not source.url:
-            raise CheckpointError(f"{name} can only be downloaded by hand: {by_hand(source, path)}")
-        _download(source, path)
-    return _checked(source, path)
-
-
-def by_hand(source: Source, path: Path) -> str:
-    """Return instructions for downloading a file by hand."""
-    return (
-        f"open {source.url or source.page}, save the file as {path}, and run `edit-dataset checkpoints import {path}`"
-    )
-
-
-def _download(source: Source, path: Path) -> None:
-    part = path.with_name(path.name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(source.url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply, open(part, "ab") as file:
-            if have and reply.status != 206:  # the host ignores the range and sends the file from the beginning
-                file.truncate(0)
-            while data := reply.read(CHUNK):
-                file.write(data)
-            expected = reply.headers.get("Content-Length")
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: the range is empty, because the file is complete
-            raise CheckpointError(f"{source.url} answers {error.code}: {by_hand(source, path)}") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = " ".join(str(getattr(error, "reason", error)).split())
-        raise CheckpointError(f"{source.url} can't be reached ({reason}): {by_hand(source, path)}") from None
-    else:
-        got = part.stat().st_size - (have if reply.status == 206 else 0)
-        if expected is not None and got < int(expected):
-            raise CheckpointError(f"{source.url} ended early: run the command again, it resumes from {part}")
-    if meaning := placeholder(part):
-        part.unlink()
-        raise CheckpointError(f"{source.url} is {meaning}; {by_hand(source, path)}")
-    part.replace(path)
-
-
-def _checked(source: Source, path: Path) -> Fetched:
-    found = {}
-    for name, known in (("sha256", source.sha256), ("md5", source.md5)):
-        with open(path, "rb") as file:
-            found[name] = hashlib.file_digest(file, name).hexdigest() if known or name == "sha256" else ""
-        if not found[name].startswith(known):
-            raise CheckpointError(
-                f"{path} has {name} {found[name]}, what was published has {known[:16]}...: remove it and fetch it again"
-            )
-    return Fetched(path, found["sha256"], bool(source.sha256 or source.md5))

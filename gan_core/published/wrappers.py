@@ -17,14 +17,17 @@ from gan_core.published.encoders import (
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 from gan_core.published.rosinality import infer_arguments
 from gan_core.published.shown import describe_framing, shown_options
+from gan_core.published.unwrapping import has_encoder, unwrap
 
 WANTED = ("state_dict", "opts", "latent_avg")
 TRAINED_MAPPING = "style-transformer"
+SUBJECTS = {"cars": "cars", "horse": "horses", "church": "churches", "cats": "cats", "afhq": "animals"}
+"""What pictures show by the first word of ``opts.dataset_type``, as e4e, Style Transformer and ReStyle write it."""
 
 
 @LAYOUTS.register("encoder-wrapper")
 class WrapperLayout(Layout):
-    """``{"state_dict": {"encoder.*", "decoder.*"}, "opts", "latent_avg"?}``, also with prefixes of ``DataParallel``."""
+    """``{"state_dict": {"encoder.*", "decoder.*"}, "opts", "latent_avg"?}``, also nested or prefixed otherwise."""
 
     name: ClassVar[str] = "encoder-wrapper"
     variants: ClassVar[Sequence[str]] = tuple(ALIKE.values())
@@ -32,15 +35,17 @@ class WrapperLayout(Layout):
         "not stated in the file; the published ones: code MIT (Style Transformer: none stated), weights non-commercial"
     )
 
+    def shows(self, value: object) -> str | None:
+        said = str(_options(unwrap(value)).get("dataset_type", "")).partition("_")[0]
+        return self.subject or SUBJECTS.get(said)
+
     def recognises(self, value: object) -> bool:
         state = value.get("state_dict") if isinstance(value, dict) else None
-        keys = list(plain_names(state)) if isinstance(state, dict) else []
-        encoder = [key for key in keys if key.startswith("encoder.")]
-        known = any(key.endswith("input_layer.0.weight") for key in encoder)
-        return known or bool(encoder and any(key.startswith("decoder.") for key in keys))
+        networks = {key.partition(".")[0] for key in plain_names(state)} if isinstance(state, dict) else set()
+        return has_encoder(value) or {"encoder", "decoder"} <= networks
 
     def facts(self, value: object, where: str | Path) -> dict[str, object]:
-        content = value if isinstance(value, dict) else {}
+        content = unwrap(value, where)
         parts = split_wrapper(content, where)
         decoder = infer_arguments(parts["decoder"], where) if parts.get("decoder") else None
         count = 2 * decoder["size"].bit_length() - 4 if decoder else None
@@ -56,6 +61,7 @@ class WrapperLayout(Layout):
             "variant": f"encoder {variant}" + (" with its generator" if decoder else ""),
             **arguments,
             **({"generator_size": decoder["size"]} if decoder else {}),
+            "subject": self.shows(content) or "faces, or not said",
             "sees": describe_framing(arguments["input_size"], decoder["size"] if decoder else None),
             "opts": shown_options(_options(content)),
             "latent_avg": "latent_avg" in content,
@@ -64,12 +70,13 @@ class WrapperLayout(Layout):
         }
 
     def check(self, value: object, where: str | Path) -> None:
-        content = value if isinstance(value, dict) else {}
+        content = unwrap(value, where)
         average = loaded(content.get("latent_avg"))
-        check_published_encoder(content | {"opts": _options(content)}, average, where, self.variant)
+        check_published_encoder(content | {"opts": self._told(content)}, average, where, self.variant)
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
-        content = {key: loaded(value[key]) for key in WANTED if key in value} if isinstance(value, dict) else {}
+        whole = unwrap(value, where)
+        content = {key: loaded(whole[key]) for key in WANTED if key in whole} | {"opts": self._told(whole)}
         found = load_published_encoder(content, where, self.variant)
         encoder = found.encoder
         card: dict[str, object] = {
@@ -87,6 +94,11 @@ class WrapperLayout(Layout):
         if encoder.name == TRAINED_MAPPING:
             generator.card["notes"] = "its mapping was trained with the encoder: not fit for drawing random images"
         return [generator, part]
+
+    def _told(self, content: Mapping[str, object]) -> dict[str, object]:
+        """Return the options, with the data set of cars where the file has none and its subject is told to be cars."""
+        cars = {"dataset_type": "cars_encode"} if self.subject == SUBJECTS["cars"] else {}
+        return cars | _options(content)
 
 
 def _options(content: Mapping[str, object]) -> dict[str, object]:

@@ -6,6 +6,7 @@ from gan_core.align.framing import complete_sizes, framing_of
 from gan_core.pages.page import Page
 from gan_core.params import Params
 from gan_core.recipes.base import RECIPES, Recipe
+from gan_core.recipes.subject import without_face_metrics
 from gan_core.runs.run import Run
 
 
@@ -22,7 +23,8 @@ class EditRecipe(Recipe):
         return tuple(n for n in ("align", "encode", "tune", "edit", "paste", "measure") if not off.get(n))
 
     def complete(self, params: Params) -> Params:
-        return params.model_copy(update={"align": complete_sizes(params.align, framing_of(params).aligned)})
+        align = complete_sizes(params.align, framing_of(params).aligned)
+        return params.model_copy(update={"align": align, "measure": without_face_metrics(params)})
 
     def label(self, run: Run) -> str:
         return run.params.encode.encoder

@@ -26,10 +26,11 @@ def test_import_writes_to_the_model_store(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        cli.main(["checkpoints", "import", str(GOLDEN / "ada-tiny.pkl"), "--licence", "mine"])
+        cli.main(["checkpoints", "import", str(GOLDEN / "ada-tiny.pkl"), "--licence", "mine", "--subject", "cats"])
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith("data/models/ada-tiny.safetensors: sha256 ")
-    assert load_generator("data/models/ada-tiny.safetensors").model.size == 16
+    loaded = load_generator("data/models/ada-tiny.safetensors")
+    assert loaded.model.size == 16 and loaded.card.extra == {"subject": "cats"}
 
 
 def test_an_encoder_is_paired_and_told_its_variant(
@@ -69,8 +70,10 @@ def test_list_says_what_there_is_and_under_which_terms(tmp_path: Path, capsys: p
     with pytest.raises(SystemExit):
         cli.main(["checkpoints", "list", "--folder", str(tmp_path)])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert lines["curricularface"].split()[1] == "here" and lines["arcface"].split()[1:3] == ["by", "hand"]
+    assert lines["curricularface"].split()[1] == "here" and lines["arcface"].split()[1] == "fetch"
+    assert lines["hopenet"].split()[1:3] == ["by", "hand"]
     assert "non-commercial" in lines["stylegan2-ada-ffhq"]
-    with pytest.raises(SystemExit) as end:
-        cli.main(["checkpoints", "fetch", "curricularface", "--folder", str(tmp_path)])
-    assert end.value.code == 0 and "not verified" in capsys.readouterr().out
+    for said in ("kept as that of first use", "the same file as on first use"):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["checkpoints", "fetch", "curricularface", "--folder", str(tmp_path)])
+        assert end.value.code == 0 and said in capsys.readouterr().out

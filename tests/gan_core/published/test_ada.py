@@ -16,7 +16,7 @@ from gan_core.checkpoints.stored import Record, Storage, StoredTensor, row_major
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_generator, model_tensors
-from gan_core.published.ada import ada_arguments, load_ada, module_state, names
+from gan_core.published.ada import AdaLayout, ada_arguments, load_ada, module_state, names
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 
@@ -93,6 +93,28 @@ def test_inspect_says_what_it_is_without_loading() -> None:
     assert (about["layout"], about["family"], about["size"], about["n_latent"]) == ("ada", "stylegan2", 16, 6)
     assert about["variant"] == "NVIDIA ADA pickle with G_ema, G, D" and "non-commercial" in about["licence"]
     assert inspect_checkpoint(GOLDEN / "pti-tuned-tiny.pt")["variant"].startswith("one tuned generator")
+
+
+FORMS: dict[str, Any] = {
+    "G alone": lambda one, other, critic: {"G_ema": None, "G": one, "D": critic},
+    "ema": lambda one, other, critic: {"ema": one, "G": other},
+    "G_ema last": lambda one, other, critic: {"net": other, "net_EMA": one},
+    "another name": lambda one, other, critic: {"D": critic, "generator": one, "epoch": 3},
+    "a tuple": lambda one, other, critic: (other, critic, one),
+    "one in a list": lambda one, other, critic: [one],
+    "alone": lambda one, other, critic: one,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_generator_is_found_by_whatever_name(form: str) -> None:
+    value = open_checkpoint(GOLDEN / "ada-tiny.pkl").value
+    other = open_checkpoint(GOLDEN / "ada-tiny.pkl").value["G"]
+    del other.state["_modules"]["synthesis"].state["_modules"]["b16"]  # which can't be read
+    content, layout = FORMS[form](value["G_ema"], other, value["D"]), AdaLayout()
+    assert layout.recognises(content) and layout.facts(content, "x.pkl")["size"] == 16
+    (part,) = layout.convert(content, "x.pkl")
+    assert torch.equal(part.tensors["latent_avg"], load_ada(value["G_ema"]).latent_avg)
 
 
 @pytest.mark.slow

@@ -124,6 +124,27 @@ def test_a_published_run_comes_out_the_same(
     assert found["pictures"] <= 0.51 and found["edited"] <= 1 and found["tuned"] <= 1
 
 
+def test_an_encoder_into_w_is_run_with_another_generator_as_pti_does(
+    tmp_path: Path, tiny_models: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = write_run(tmp_path, "psp-w", False)
+    del arrays["direction"], arrays["edited"], arrays["tuned"]
+    torch.manual_seed(9)
+    other = StyleGAN2(64, 16, 2, channels={4: 8, 8: 8, 16: 8, 32: 8, 64: 8})
+    torch.save({"g_ema": other.state_dict(), "latent_avg": torch.ones(16)}, tmp_path / "other.pt")
+    with torch.no_grad():
+        pictures = other.synthesis(torch.from_numpy(arrays["latents"])).numpy()
+    save(
+        tmp_path,
+        arrays | {"latents": arrays["latents"][:, 0], "pictures": pictures},
+        tiny_models,
+        generator="other.pt",
+    )
+    main([str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "paired with checkpoint.safetensors" in printed and result(printed)["equal"] == 1
+
+
 def test_what_differs_is_found(tmp_path: Path, tiny_models: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     arrays = write_run(tmp_path, "psp", False)
     del arrays["direction"], arrays["edited"], arrays["tuned"]
