@@ -12,7 +12,7 @@ from gan_core.storage.atomic import FOLDER_LOCK, atomic_write, remove, sweep_fol
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import SHARD_END, check_shard_name
 from gan_core.storage.receipts import read_json, receipt_path, valid_receipt
-from gan_core.storage.urls import CHUNK, open_fs
+from gan_core.storage.urls import CHUNK, is_local, open_fs
 from tasks.versions import add_output, git_sha
 
 ORIGIN = "origin.json"
@@ -33,6 +33,8 @@ def publish(output: str, destination: str, stage: str = "", push: bool = False) 
     for shard in run.shards:
         run.require_receipt(stage, shard, f"`edit-dataset run {run.source} {output}` finishes it")
     files = [name for shard in run.shards for name in (shard, receipt_path(shard))]
+    if not is_local(destination) or "::" in destination:
+        raise DataError(f"{destination} is no local folder: choose one that DVC can track")
     with hold_folder(destination):
         left = _claim(Path(destination), files)
         origin = _origin(run, stage)
