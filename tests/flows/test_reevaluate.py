@@ -1,6 +1,8 @@
 """Nights for real: nothing is done twice, a worse encoder is found and said everywhere, and MLflow may be down."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,13 @@ from prefect.logging import disable_run_logger
 from typer.testing import CliRunner
 
 from flows import cli, reevaluate
-from flows.reevaluate import conclude, encoders_of, log_nights, reevaluate_nightly, today
+from flows.reevaluate import conclude, encoders_of, log_nights, place_of, reevaluate_nightly, today
 from gan_core.checkpoints.files import load_checkpoint, save_checkpoint
 from gan_core.errors import DataError, ParamsError
 from gan_core.nightly.evidence import Evidence
 from gan_core.nightly.history import Entry, Finding, Measured, read_history
 from gan_core.params import load_params
+from gan_core.recipes.base import plan_run
 from gan_core.storage.holding import hold_folder
 from tasks.tracking.client import TrackingError
 from tasks.tracking.registry import Registered, register_checkpoint
@@ -71,6 +74,20 @@ def test_a_worse_encoder_is_found_and_an_unchanged_night_does_nothing_twice(
     with get_client(sync_client=True) as prefect:
         texts = [str(a.data) for a in prefect.read_artifacts() if a.key == "nightly-findings"]
     assert any(FID in text for text in texts) and any("Nothing has moved" in text for text in texts)
+
+
+def test_datasets_with_the_same_last_name_have_folders_of_their_own(project: Path, tiny_dataset: str) -> None:
+    shutil.copytree(tiny_dataset, f"other/{Path(tiny_dataset).name}")
+    name, other = Path(tiny_dataset).name, f"other/{Path(tiny_dataset).name}"
+    first = place_of("nights", tiny_dataset, "psp")
+    assert first == place_of("nights", other, "psp") == f"nights/{name}/psp"
+    plan_run(tiny_dataset, first, overrides={"edits": []}).begin()
+    second = place_of("nights", other, "psp")
+    assert re.fullmatch(rf"nights/{name}-[0-9a-f]{{8}}/psp", second)
+    plan_run(other, second, overrides={"edits": []}).begin()
+    assert (place_of("nights", tiny_dataset, "psp"), place_of("nights", other, "psp")) == (first, second)
+    Path(first, "run.json").write_text("{")
+    assert place_of("nights", tiny_dataset, "psp") == first
 
 
 def test_a_night_says_what_moved_before_what_could_not_be_measured() -> None:
