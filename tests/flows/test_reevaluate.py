@@ -105,6 +105,7 @@ def test_one_dataset_that_is_missing_does_not_hide_the_others(project: Path, mon
     monkeypatch.setattr(reevaluate, "edit_dataset", lambda source, *_, **__: Path(source).mkdir())
     monkeypatch.setattr(reevaluate, "load_run", lambda _: reevaluate.Entry)
     monkeypatch.setattr(reevaluate.Entry, "identities", {"encode": {"encoder_sha256": "aa"}}, raising=False)
+    monkeypatch.setattr(reevaluate.Entry, "source", "there", raising=False)
     told = Evidence({FID: Measured(value=9, noise=0.3)}, "aa")
     monkeypatch.setattr(reevaluate, "gather", lambda *_: told)
     ended = reevaluate_nightly(["missing/deeper", "there"], "nights", date="2026-11-20", return_state=True)
