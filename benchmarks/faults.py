@@ -16,7 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from benchmarks.fault_trials import PATIENCE_S, TRIALS, Bench
+from benchmarks.fault_bench import Bench
+from benchmarks.fault_trials import PATIENCE_S, TRIALS
 from benchmarks.harness import print_result, services
 
 NEEDS_SERVER = "children"

@@ -68,6 +68,50 @@ def mutate(data: bytes, places: random.Random, most: int = 4) -> bytes:
     return bytes(spoiled)
 
 
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    10**400,
+    1e308,
+    float("inf"),
+    float("nan"),
+    "",
+    "x" * 5000,
+    "../../x",
+    "a\0\nb",
+    "\ud800",
+    [],
+    [[[[]]]],
+    {},
+    {"": {}},
+)
+"""Values that readers of JSON seldom expect."""
+
+
+def mutate_json(content: Any, places: random.Random) -> Any:
+    """Return JSON content with one value, at whatever depth, exchanged, removed or told twice."""
+    inside = list(
+        content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    )
+    if not inside or places.random() < 0.1:
+        return places.choice(VALUES)
+    key, value = places.choice(inside)
+    if isinstance(value, dict | list) and value and places.random() < 0.8:
+        return _with(content, key, mutate_json(value, places))
+    kind = places.choice(("exchange", "exchange", "exchange", "remove", "rename"))
+    if kind == "exchange" or isinstance(content, list):
+        return _with(content, key, places.choice(VALUES))
+    rest = {name: kept for name, kept in content.items() if name != key}
+    return rest if kind == "remove" else rest | {str(places.choice(VALUES))[:5000]: value}
+
+
+def _with(content: Any, key: Any, value: Any) -> Any:
+    if isinstance(content, dict):
+        return content | {key: value}
+    return [*content[:key], value, *content[key + 1 :]]
+
+
 class Payload:
     """Pickles as a call of ``function`` with ``arguments``."""
 

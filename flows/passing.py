@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from gan_core.browse.marks import read_marks
 from gan_core.errors import DataError
 from gan_core.report.gating import Verdicts, judge, summarise_gates
 from gan_core.runs.run import Run
@@ -14,42 +15,74 @@ from gan_core.storage.receipts import content_key, write_receipt
 from gan_core.storage.shards import BASE_NAMES, ShardWriter, open_shard, read_rows
 
 
+def finishing(run: Run) -> str:
+    """Say how a run is finished."""
+    return f"`edit-dataset run {run.source} {run.output}` finishes it"
+
+
+def passing_rows(run: Run) -> "Passing | None":
+    """Judge the rows of a finished run; None for one without gates and without rows that a person has rejected.
+
+    Raises ``DataError`` if no row passes.
+    """
+    marked = {key for key, said in read_marks(run.output).items() if said.mark == "rejected"}
+    if not (run.params.gates or marked):
+        return None
+    for shard in run.shards:
+        run.require_receipt(run.stages[-1], shard, finishing(run))
+    verdicts = judge(run)
+    keys = (
+        row["key"]
+        for shard in run.shards
+        for rows in read_rows(run.shard(run.stages[-1], shard), ["key"])
+        for row in rows
+    )
+    unwanted = np.array([key in marked for key in keys])
+    passed = verdicts.passed & ~unwanted
+    by_hand = int((verdicts.passed & unwanted).sum())
+    passing = Passing(run, verdicts, passed, by_hand, summarise_gates(verdicts))
+    if not passed.any():
+        raise DataError(f"no row of {run.output} can be published ({passing.left_out}): choose other gates or marks")
+    return passing
+
+
 @dataclass(frozen=True)
 class Passing:
-    """A run with gates, and which of its rows pass; ``summary`` says how many, as ``summary.json`` does."""
+    """Which rows of a run pass its gates and were not rejected by a person.
+
+    ``passed`` is a bool for each row, in the order of the shards; ``by_hand`` counts the rows that pass all gates and
+    that a person has rejected. ``summary`` says how many rows the gates keep, as ``summary.json`` does.
+    """
 
     run: Run
     verdicts: Verdicts
+    passed: np.ndarray
+    by_hand: int
     summary: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, run: Run) -> Self:
-        """Judge the rows of a finished run; raises ``DataError`` if none passes."""
-        verdicts = judge(run)
-        passing = cls(run, verdicts, summarise_gates(verdicts))
-        if not verdicts.passed.any():
-            raise DataError(f"no row of {run.output} can be published ({passing.left_out}): choose other gates")
-        return passing
 
     @property
     def said(self) -> str:
         """One line: how many rows are published and how many are not, by gate and by status."""
-        return f"{self.summary[GATES]['passed']} of {sum(self.run.rows.values())} rows: {self.left_out}"
+        return f"{int(self.passed.sum())} of {sum(self.run.rows.values())} rows: {self.left_out}"
 
     @property
     def left_out(self) -> str:
-        """How many rows fail each gate, and how many were rejected with each status."""
+        """How many rows fail each gate, how many a person rejected, and how many were rejected with each status."""
         told = self.summary[GATES]
         by_gate = ", ".join(f"{each['gate']}: {each['failed']}" for each in told["each"])
         by_status = ", ".join(f"{status}: {n}" for status, n in told["rejected"].items())
-        rejected = f", {sum(told['rejected'].values())} rejected before ({by_status})" if by_status else ""
-        return f"{told['failed']} fail a gate ({by_gate}){rejected}"
+        gates = [f"{told['failed']} fail a gate ({by_gate})"] if by_gate else []
+        by_hand = [f"{self.by_hand} rejected by hand"] if self.by_hand else []
+        rejected = [f"{sum(told['rejected'].values())} rejected before ({by_status})"] if by_status else []
+        return ", ".join([*gates, *by_hand, *rejected])
+
+    def has(self, shard: str) -> bool:
+        """Tell whether a row of a shard passes."""
+        return bool(self._passed(shard).any())
 
     def copy(self, stage: str, shard: str, target: str) -> None:
-        """Write the passing rows of a shard after ``stage``, and a receipt that names the gates; nothing for none."""
+        """Write the passing rows of a shard after ``stage``, and a receipt that names the gates."""
         passed, source = self._passed(shard), self.run.shard(stage, shard)
-        if not passed.any():
-            return
         with open_shard(source) as file:
             fields = [field for field in file.schema_arrow if field.name not in BASE_NAMES]
         with ShardWriter(target, fields) as writer:
@@ -61,8 +94,7 @@ class Passing:
 
     def _passed(self, shard: str) -> np.ndarray:
         first = self.verdicts.first[shard]
-        passed: np.ndarray = self.verdicts.passed[first : first + self.run.rows[shard]]
-        return passed
+        return self.passed[first : first + self.run.rows[shard]]
 
     def _write_receipt(self, stage: str, shard: str, target: str, writer: ShardWriter) -> None:
         made = self.run.require_receipt(stage, shard, "run it again")

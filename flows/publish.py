@@ -1,17 +1,21 @@
 """A stage of a finished run as a dataset of its own, versioned by DVC."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flows.passing import Passing
+from flows.passing import finishing, passing_rows
 from gan_core.errors import DataError, near_matches
 from gan_core.recipes.base import recipe_of
+from gan_core.report.dataset_card import describe_stage
 from gan_core.runs.run import Run, load_run
 from gan_core.secrets import hide
-from gan_core.storage.atomic import write_bytes
-from gan_core.storage.receipts import receipt_path
-from gan_core.storage.urls import open_fs
+from gan_core.storage.atomic import FOLDER_LOCK, atomic_write, remove, sweep_folder, write_bytes
+from gan_core.storage.holding import hold_folder
+from gan_core.storage.names import SHARD_END, check_shard_name
+from gan_core.storage.readme import write_readme
+from gan_core.storage.receipts import read_json, receipt_path, valid_receipt
+from gan_core.storage.urls import CHUNK, base_name, is_local, open_fs
 from tasks.versions import add_output, git_sha
 
 ORIGIN = "origin.json"
@@ -26,47 +30,92 @@ def publish(
 ) -> str:
     """Copy the finished shards of a stage to a folder that DVC tracks, and return DVC's hash of it.
 
-    Without ``stage`` it is the one that the run's recipe publishes. Of a run with gates only the rows that pass all of
-    them are copied, and ``tell`` is called with a line on how many did not. ``origin.json`` there says which run,
-    parameters and commit it was made by. What an earlier version left there is removed. Raises ``DataError`` for a run
-    that isn't finished or of which no row passes, and ``UserError``.
+    Without ``stage`` it is the one that the run's recipe publishes. Of a run with gates or marks only the rows are
+    copied that pass all gates and that nobody has rejected; ``tell`` is called with a line on how many are not.
+    ``origin.json`` there says which run, parameters and commit it was made by, and names the files. Those of an earlier
+    version that are no longer made are removed; what no publish wrote stays. Raises ``DataError`` for a run that isn't
+    finished or of which no row passes, for a folder with shards of others, and ``UserError``.
     """
     run = load_run(output)
     stage = stage or recipe_of(run).published
     if stage not in run.stages:
         raise DataError(f"{output} has no stage {stage!r}{near_matches(stage, run.stages)}")
-    needed = {stage, run.stages[-1]} if run.params.gates else {stage}
     for shard in run.shards:
-        for name in needed:
-            run.require_receipt(name, shard, f"`edit-dataset run {run.source} {output}` finishes it")
-    passing = Passing.of(run) if run.params.gates else None
-    _clear(Path(destination))
-    for shard in run.shards:
-        if passing is None:
-            _copy(run.shard(stage, shard), f"{destination}/{shard}")
-        else:
-            passing.copy(stage, shard, f"{destination}/{shard}")
-    origin = {**_origin(run, stage), **(passing.summary if passing else {})}
-    write_bytes(f"{destination}/{ORIGIN}", (json.dumps(origin, indent=1) + "\n").encode())
+        run.require_receipt(stage, shard, finishing(run))
+    passing = passing_rows(run)
+    shards = [shard for shard in run.shards if passing is None or passing.has(shard)]
+    files = [name for shard in shards for name in (shard, receipt_path(shard))]
+    if not is_local(destination) or "::" in destination:
+        raise DataError(f"{destination} is no local folder: choose one that DVC can track")
+    with hold_folder(destination):
+        left = _claim(Path(destination), files)
+        origin = {**_origin(run, stage), **(passing.summary if passing else {})}
+        _write_origin(destination, origin | {"files": sorted({*files, *left})})  # who is killed leaves no file unnamed
+        for shard in shards:
+            if passing:
+                passing.copy(stage, shard, f"{destination}/{shard}")
+            else:
+                for name in (shard, receipt_path(shard)):
+                    _copy(run.path(stage, name), f"{destination}/{name}")
+        for name in left:
+            remove(f"{destination}/{name}")
+        told = passing.said if passing else f"{sum(run.rows.values())} rows"
+        write_readme(
+            destination, f"{destination}/{shards[0]}", base_name(destination), [*describe_stage(run, stage), told]
+        )
+        _write_origin(destination, origin | {"files": files})
     if passing:
         tell(passing.said)
     return add_output(destination, push)
 
 
-def _clear(folder: Path) -> None:
-    """Empty a folder that was published before; raises ``DataError`` for one with something else in it."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ORIGIN).is_file():
-        raise DataError(f"{folder} is not empty and was not published: choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
+def _claim(folder: Path, files: list[str]) -> list[str]:
+    """Return the files of an earlier publish that are not among ``files``, which may be written after this.
+
+    Raises ``DataError`` if there is something of others that would be overwritten or read as a shard.
+    """
+    sweep_folder(folder)
+    found = {path.name for path in folder.iterdir() if path.name != FOLDER_LOCK}
+    ours = _published_files(folder) if found else set()
+    in_the_way = sorted(name for name in found - ours if name in files or name.endswith(SHARD_END))
+    if in_the_way:
+        raise DataError(
+            f"{folder} has {in_the_way[0]}, which no publish wrote ({len(in_the_way)} such files): "
+            "move it away or choose another folder"
+        )
+    return sorted((ours & found) - {*files, ORIGIN})
 
 
-def _copy(shard: str, target: str) -> None:
-    """Copy a shard and then its receipt."""
-    fs, path = open_fs(shard)
-    fs.get_file(path, target)
-    fs.get_file(receipt_path(path), receipt_path(target))
+def _published_files(folder: Path) -> set[str]:
+    """Return the names of the files that an earlier publish wrote into a folder; ``DataError`` if there was none."""
+    try:
+        origin = read_json(folder / ORIGIN)
+        named = origin.get("files") if isinstance(origin, dict) else None
+        if named is None:  # version 0.1 named no files: its shards have receipts that match them
+            named = list(_with_receipts(folder))
+        return {ORIGIN, *(name for name in named if check_shard_name(name.removesuffix(receipt_path(""))))}
+    except FileNotFoundError:
+        raise DataError(f"{folder} is not empty and was not published: choose another folder") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / ORIGIN} is damaged ({error}): choose another folder") from None
+
+
+def _with_receipts(folder: Path) -> Iterator[str]:
+    for shard in folder.glob(f"*{SHARD_END}"):
+        if valid_receipt(shard)[0]:
+            yield from (shard.name, receipt_path(shard.name))
+
+
+def _copy(file: str, target: str) -> None:
+    """Copy a file as a whole."""
+    fs, path = open_fs(file)
+    with fs.open(path, "rb") as source, atomic_write(target) as copy:
+        while chunk := source.read(CHUNK):
+            copy.write(chunk)
+
+
+def _write_origin(folder: str, origin: dict[str, object]) -> None:
+    write_bytes(f"{folder}/{ORIGIN}", (json.dumps(origin, indent=1) + "\n").encode())
 
 
 def _origin(run: Run, stage: str) -> dict[str, object]:

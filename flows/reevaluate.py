@@ -1,6 +1,8 @@
 """Measure every registered encoder on every published dataset each night and compare it with earlier nights."""
 
+from contextlib import suppress
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -137,8 +139,16 @@ def measure(
 
 
 def place_of(output: str, dataset: str, encoder: str) -> str:
-    """Return the folder of the run of an encoder over a dataset; ``DataError`` for a name that leads elsewhere."""
-    return join_url(output, base_name(dataset), require_name(encoder, "an encoder's name"))
+    """Return the folder of the run of an encoder over a dataset; ``DataError`` for a name that leads elsewhere.
+
+    It is named like the dataset, with a hash of the whole address where another dataset of that name was there first.
+    """
+    name, encoder = base_name(dataset), require_name(encoder, "an encoder's name")
+    place = join_url(output, name, encoder)
+    with suppress(DataError):  # what is no run, or a damaged one, is told when the dataset is measured
+        if load_run(place).source != dataset:
+            return join_url(output, f"{name}-{sha256(dataset.encode()).hexdigest()[:8]}", encoder)
+    return place
 
 
 def drop_old_rows(output: str, history: list[Entry], tonight: list[Entry]) -> None:

@@ -19,6 +19,7 @@ from gan_core.runs.run import PENDING, Run, flatten
 from gan_core.runs.summary import GATES, gate_numbers, load_summary
 from gan_core.secrets import hide, hide_all
 from gan_core.storage.atomic import write_bytes
+from gan_core.storage.receipts import read_json
 from gan_core.storage.urls import base_name, hash_file, join_url, open_fs, read_bytes
 from tasks.shards import Done, summarise_receipt
 from tasks.system_metrics import Sample
@@ -148,7 +149,7 @@ def read_record(output: str, name: str = PENDING) -> Record | None:
     """
     try:
         record = Record.model_validate_json(read_bytes(join_url(output, name)))
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, IsADirectoryError, ValidationError):
         return None
     named = record.metrics if record.made else {own_name(n): v for n, v in record.metrics.items()}  # 0.1: as in MLflow
     return record.model_copy(update={"metrics": {normal_name(n): v for n, v in named.items()}})
@@ -157,7 +158,7 @@ def read_record(output: str, name: str = PENDING) -> Record | None:
 def read_tracked(output: str) -> dict[str, str]:
     """Return ``run_id`` and ``digest`` of what was logged last, also by version 0.1; nothing if that is nowhere."""
     try:
-        known = json.loads(read_bytes(join_url(output, TRACKED)))
+        known = read_json(join_url(output, TRACKED))
     except (FileNotFoundError, ValueError):
         return {}
     return {name: str(known[name]) for name in ("run_id", "digest") if isinstance(known, dict) and name in known}

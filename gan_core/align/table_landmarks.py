@@ -83,7 +83,7 @@ def read_table(path: str) -> Table | FfhqTable:
         table = FfhqTable(json.loads(text)) if path.endswith(".json") else _celeba(text)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"no table of landmarks at {path} ({error}): name it in models.landmarks") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} is neither CelebA's list of landmarks nor FFHQ's JSON ({error})") from None
     if not (table.has_landmarks if isinstance(table, FfhqTable) else table):
         raise DataError(f"{path} lists no landmarks: name CelebA's list or FFHQ's JSON in models.landmarks")

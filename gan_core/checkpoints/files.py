@@ -19,6 +19,7 @@ from torch import Tensor
 from gan_core.errors import CheckpointError
 from gan_core.registry import Arguments
 from gan_core.storage.atomic import write_bytes
+from gan_core.storage.names import check_path
 from gan_core.storage.urls import hash_file
 
 HALF_MAX = 65504.0
@@ -157,6 +158,7 @@ def _read(path: str | Path) -> Loaded[dict[str, Tensor]]:
 
 def _local(path: str | Path) -> Path:
     if "://" not in str(path):
+        check_path(str(path))
         local = Path(path)
         if not local.is_file():
             raise CheckpointError(_missing(local))

@@ -257,7 +257,7 @@ def _check_destination(destination: str | Path, source: str) -> bool:
 def _source_of(url: str) -> str | None:
     try:
         return ImportMarker.model_validate_json(read_bytes(url)).source
-    except ValidationError:
+    except (ValidationError, IsADirectoryError):
         return None
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import islice
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from PIL.Image import Image
+from pydantic import BaseModel, ConfigDict, Field
 
 from gan_core.device import compute_on, fetch
 from gan_core.judges.extractors import EXTRACTORS, Extractor
@@ -27,9 +29,9 @@ from gan_core.runs.stage import build_stage
 from gan_core.runs.summary import load_summary
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.images import decode_image, to_tensor
-from gan_core.storage.receipts import read_statistics
+from gan_core.storage.receipts import read_json, read_statistics
 from gan_core.storage.shards import read_rows
-from gan_core.storage.urls import exists, open_fs, read_bytes
+from gan_core.storage.urls import open_fs
 
 NOISE_FILE = "noise.json"
 SLICED = "swd/mean/encoded"
@@ -56,6 +58,15 @@ class Evidence:
     rows: str
     reference: str = ""
     omitted: dict[str, str] = field(default_factory=dict)
+
+
+class Noise(BaseModel):
+    """What ``noise.json`` holds: the errors of the numbers of the results with this digest."""
+
+    model_config = ConfigDict(strict=True)
+
+    digest: str
+    noise: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
 def gather(run: Run, reference: str = "") -> Evidence:
@@ -140,12 +151,18 @@ def _is(metric: str, name: str) -> bool:
 
 def _noise(run: Run, names: list[str], scores: pd.DataFrame, digest: str, sets: Sets) -> dict[str, float]:
     path = run.path(NOISE_FILE)
-    known = json.loads(read_bytes(path)) if exists(path) else {}
-    if known.get("digest") != digest or known["noise"].keys() != set(names):
-        known = {"digest": digest, "noise": {name: _noise_of(name, scores, sets) for name in names}}
-        write_bytes(path, json.dumps(known, indent=1).encode())
-    noise: dict[str, float] = known["noise"]
-    return noise
+    known = _read_noise(path)
+    if known is None or known.digest != digest or known.noise.keys() != set(names):
+        known = Noise(digest=digest, noise={name: _noise_of(name, scores, sets) for name in names})
+        write_bytes(path, json.dumps(known.model_dump(), indent=1).encode())
+    return known.noise
+
+
+def _read_noise(path: str) -> Noise | None:
+    try:
+        return Noise.model_validate(read_json(path))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _digest(run: Run) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from scipy.stats import norm, t
 
 from gan_core.errors import DataError
@@ -13,7 +13,8 @@ from gan_core.meaning import Meaning
 from gan_core.metrics.names import find_score
 from gan_core.metrics.noise import SWAPS
 from gan_core.storage.atomic import write_bytes
-from gan_core.storage.urls import exists, join_url, read_bytes
+from gan_core.storage.receipts import read_json
+from gan_core.storage.urls import exists, join_url
 
 HISTORY_FILE = "history.json"
 WINDOW = 14
@@ -43,7 +44,7 @@ class Measured(BaseModel):
     ``rows`` that both have, and ``error`` the standard error of that.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     value: float
     noise: float
@@ -68,7 +69,7 @@ class Band:
 class Finding(BaseModel):
     """A number that is ``change`` away from its usual value, which is more than ``band``."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     encoder: str
     dataset: str
@@ -119,13 +120,16 @@ class Entry(BaseModel):
         return self.encoder, self.dataset
 
 
+_ENTRIES = TypeAdapter(list[Entry])
+
+
 def read_history(output: str) -> list[Entry]:
     """Return all entries, oldest first; raises ``DataError`` for a damaged file."""
     path = join_url(output, HISTORY_FILE)
     if not exists(path):
         return []
     try:
-        return [Entry.model_validate(entry) for entry in json.loads(read_bytes(path))]
+        return _ENTRIES.validate_python(read_json(path))
     except ValueError:
         raise DataError(f"{path} is damaged: move it away, the next night starts a new one") from None
 

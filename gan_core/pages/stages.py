@@ -64,5 +64,5 @@ def _summarise(run: Run, name: str) -> StageSummary:
 def _read(shard: str) -> Receipt | None:
     try:
         return Receipt.model_validate_json(read_bytes(receipt_path(shard)))
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, IsADirectoryError, ValidationError):
         return None

@@ -1,5 +1,6 @@
 """What the ``README.md`` of each stage's folder says: how its rows were made, by which networks, under which terms."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from gan_core.checkpoints.files import file_sha256, read_card
@@ -12,23 +13,26 @@ from gan_core.storage.urls import base_name
 
 def write_cards(run: Run) -> None:
     """Write a dataset card into the folder of every stage of a finished run."""
-    networks = list(_networks(run))
-    for place, stage in enumerate(run.stages):
+    for stage in run.stages:
         receipts = [run.require_receipt(stage, shard, "the run is not finished") for shard in run.shards]
-        rows: dict[str, int] = {}
+        rows: Counter[str] = Counter()
         for receipt in receipts:
-            for status, count in receipt.rows.items():
-                rows[status] = rows.get(status, 0) + count
+            rows.update(receipt.rows)
         counts = ", ".join(f"{count} {status}" for status, count in sorted(rows.items()))
-        chain = " → ".join(run.stages[: place + 1])
-        text = [
-            f"Rows of `{hide(run.source)}` after {chain} of `edit-dataset` (recipe `{run.recipe}`): {counts}.",
-            "A row whose `status` is not `ok` has its reason in `reason`, and nulls for what could not be made.",
-        ]
-        if networks:
-            text.append("Networks, whose terms hold for what they drew:\n\n" + "\n".join(networks))
+        text = [*describe_stage(run, stage), f"Rows by status: {counts}."]
         title = f"{base_name(run.output)}: {stage}"
         write_readme(run.path(stage), run.shard(stage, run.shards[0]), title, text)
+
+
+def describe_stage(run: Run, stage: str) -> list[str]:
+    """Say in paragraphs of Markdown how the rows of a stage were made, and under which terms."""
+    chain = " → ".join(run.stages[: run.stages.index(stage) + 1])
+    said = [
+        f"Rows of `{hide(run.source)}` after {chain} of `edit-dataset` (recipe `{run.recipe}`).",
+        "A row whose `status` is not `ok` has its reason in `reason`, and nulls for what could not be made.",
+    ]
+    networks = list(_networks(run))
+    return [*said, "Networks, whose terms hold for what they drew:\n\n" + "\n".join(networks)] if networks else said
 
 
 def _networks(run: Run) -> Iterator[str]:

@@ -23,6 +23,25 @@ GATES = "gates"
 """The key of what the gates say, where a run has gates: see ``gan_core.report.gating``."""
 
 
+class Farthest(BaseModel):
+    """A row that is out of the domain."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    key: str
+
+
+class Outliers(BaseModel):
+    """Which rows are out of the domain of encoder and generator (``gan_core.recipes.outliers``)."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    rows: Annotated[int, Field(ge=0)] = 0
+    score: str = ""
+    limit: float = 0.0
+    farthest: list[Farthest] = []
+
+
 class StoredSummary(BaseModel):
     """What is read of ``summary.json``."""
 
@@ -31,6 +50,7 @@ class StoredSummary(BaseModel):
     metrics: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
     omitted: dict[str, str]
     rows: dict[str, Annotated[int, Field(ge=0)]]
+    out_of_domain: Outliers = Outliers()
 
 
 def summarise(output: str, stage: str, names: Iterable[str] | None = None) -> dict[str, float]:
@@ -98,7 +118,7 @@ def load_summary(output: str) -> dict[str, Any]:
 
     Raises ``FileNotFoundError`` before that, and ``ValueError`` for a file with something else in it.
     """
-    summary = StoredSummary.model_validate(read_json(join_url(output, SUMMARY_FILE))).model_dump()
+    summary = StoredSummary.model_validate(read_json(join_url(output, SUMMARY_FILE))).model_dump(exclude_unset=True)
     named = {part: {normal_name(n): v for n, v in summary[part].items()} for part in ("metrics", "omitted")}
     return summary | named
 

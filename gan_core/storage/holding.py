@@ -2,8 +2,13 @@
 
 A local folder is held by a locked file, which the kernel frees when its owner dies. A bucket has no such thing: there
 the holder renews a small object, its *lease*, every few seconds, and one that is not renewed any more can be taken.
+
+A lease is created only where there is none (S3's ``If-None-Match``), so that of several who come at once one holds.
+Stores without such a condition overwrite; and no client has one for taking an old lease over. There the last writer
+holds: the others see it after ``SETTLE_S``, or if it came later than that, at their next beat, and stop.
 """
 
+import errno
 import json
 import os
 import threading
@@ -44,10 +49,13 @@ class Lease:
         found = self.read()
         if found is not None and not self._is_over(found):
             raise self._refusal(found)
-        self.renew()
+        if found is not None:
+            with suppress(FileNotFoundError):
+                self.fs.rm_file(self.path)
+        self._create()
         time.sleep(SETTLE_S)
-        found = self.read()
-        if found is not None and found.get("id") != self.id:
+        found = self.read() or {}
+        if found.get("id") != self.id:
             raise self._refusal(found)
 
     def read(self) -> dict[str, Any] | None:
@@ -63,8 +71,20 @@ class Lease:
 
     def renew(self) -> None:
         """Write the lease anew."""
+        self.fs.pipe_file(self.path, self._content())
+
+    def _create(self) -> None:
+        """Write the lease unless there is one, be it this one: the answer to a first try may have been lost."""
+        try:
+            self.fs.pipe_file(self.path, self._content(), mode="create")
+        except OSError as error:
+            if isinstance(error, FileExistsError) or error.errno == errno.EINVAL:  # s3fs of stores that don't say why
+                return
+            self.renew()  # a store that knows no such condition
+
+    def _content(self) -> bytes:
         said = {"id": self.id, "owner": self.owner, "beat": time.time(), **_this_process()}
-        self.fs.pipe_file(self.path, json.dumps(said).encode())
+        return json.dumps(said).encode()
 
     def release(self) -> None:
         """Give the folder free, if it is still this holder's."""

@@ -32,6 +32,12 @@ def check_shard_name(name: str) -> str:
     return check_name(name)
 
 
+def check_path(path: str) -> None:
+    """Raise ``DataError`` for a local path that no file can have, whatever is there."""
+    if "\0" in path or any(len(part.encode(errors="replace")) > LONGEST for part in path.split("/")):
+        raise DataError(f"{_shown(path)} can't be a path: a name in it has a null byte or more than {LONGEST} bytes")
+
+
 def require_name(name: str, where: str) -> str:
     """Do as ``check_name``; raises ``DataError`` that begins with ``where`` the name comes from."""
     try:

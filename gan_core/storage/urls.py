@@ -10,6 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from gan_core.errors import DataError
+from gan_core.storage.names import check_path
 
 CHUNK = 1 << 20
 """Bytes that are read at once to hash a file."""
@@ -20,12 +21,16 @@ CLIENTS = ("botocore", "aiohttp", "gcsfs", "azure")
 def open_fs(url: str | Path) -> tuple[AbstractFileSystem, str]:
     """Return the file system of ``url`` and the path inside it; a bare path is local.
 
-    Raises ``DataError`` for a protocol that is unknown or whose client is not installed.
+    Raises ``DataError`` for a protocol that is unknown or whose client is not installed, and for names that no file
+    can have.
     """
     try:
-        return url_to_fs(str(url))
+        fs, path = url_to_fs(str(url))
     except (ImportError, ValueError) as error:
         raise DataError(f"can't use {url}: {error} (for s3://: pip install -e '.[s3]' -c constraints.txt)") from None
+    if isinstance(fs, LocalFileSystem):
+        check_path(path)
+    return fs, path
 
 
 def join_url(base: str | Path, *names: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks import faults
-from benchmarks.fault_trials import TRIALS, bounded, in_session
+from benchmarks.fault_bench import bounded
+from benchmarks.fault_trials import TRIALS, in_session
 from benchmarks.faults import attempt, plan, run_trials
 from benchmarks.hostile_files import mutate
 from gan_core.errors import ParamsError

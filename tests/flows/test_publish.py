@@ -1,8 +1,11 @@
 """A run's stage becomes a dataset that DVC keeps versions of, and that outlives ``dvc gc``."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +69,83 @@ def test_a_published_stage_is_a_dataset_with_its_origin_and_survives_gc(run: Run
     assert shard.read_bytes() == content
 
 
-@pytest.mark.usefixtures("versioned")
-def test_another_version_replaces_the_files_of_the_one_before(run: Run) -> None:
-    first = publish("runs/a", "data/faces", "align")
-    Path("data/faces/shard-00009.parquet").write_bytes(b"of the version before")
-    assert publish("runs/a", "data/faces", "align") == first
+@pytest.fixture
+def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC is left out: what happens in the folder is what counts."""
+    monkeypatch.setattr("flows.publish.add_output", lambda folder, push: str(sorted(files(folder))))
+
+
+def files(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+@pytest.mark.usefixtures("untracked")
+def test_another_version_replaces_the_files_of_the_one_before_and_no_others(run: Run) -> None:
+    publish("runs/a", "data/faces", "align")
+    first, origin = files("data/faces"), Path("data/faces/origin.json")
+    said = json.loads(origin.read_text())
+    assert said["files"] == [name for name in sorted(first) if name != "origin.json"]
+    Path("data/faces/README.md").write_text("mine")
+    longer = said | {"files": [*said["files"], "shard-00009.parquet", "shard-00009.parquet.receipt.json"]}
+    of_version_0_1 = {name: value for name, value in said.items() if name != "files"}
+    for before in (longer, of_version_0_1):
+        for name in ("shard-00002.parquet", "shard-00002.parquet.receipt.json"):
+            Path("data/faces", name.replace("00002", "00009")).write_bytes(first[name])
+        origin.write_text(json.dumps(before))
+        publish("runs/a", "data/faces", "align")
+        assert files("data/faces") == first | {"README.md": b"mine"}
+
+
+@pytest.mark.usefixtures("untracked")
+def test_a_folder_with_something_called_origin_keeps_what_is_in_it(run: Run) -> None:
+    Path("data/mine/holidays").mkdir(parents=True)
+    for name in ("letter.txt", "shard-00000.parquet", "z.parquet", "holidays/a.png"):
+        Path("data/mine", name).write_text("mine")
+    for content in ("", "[", "[" * 9999, "3", "null", '"a"', "{}", '{"files": null}', '{"run": "x", "files": []}'):
+        Path("data/mine/origin.json").write_text(content)
+        before = {path: path.read_bytes() for path in Path("data/mine").rglob("*") if path.is_file()}
+        with pytest.raises(
+            DataError, match=r"origin\.json is damaged|has shard-00000\.parquet, which no publish wrote"
+        ):
+            publish("runs/a", "data/mine", "align")
+        assert {path: path.read_bytes() for path in Path("data/mine").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("untracked")
+def test_names_of_a_damaged_origin_lead_nowhere(run: Run) -> None:
+    publish("runs/a", "data/faces", "align")
+    for place in ("letter.txt", "letter.parquet", "data/faces/letter.txt"):
+        Path(place).write_text("dear")
+    origin = Path("data/faces/origin.json")
+    said = json.loads(origin.read_text())
+    for name in ("../../letter.txt", "../../letter.parquet", "letter.txt", "/etc/x.parquet", ".a.parquet", 3, ["a"]):
+        origin.write_text(json.dumps(said | {"files": [name]}))
+        before = files("data/faces")
+        with pytest.raises(DataError, match=r"origin\.json is damaged"):
+            publish("runs/a", "data/faces", "align")
+        assert files("data/faces") == before and Path("letter.txt").is_file() and Path("letter.parquet").is_file()
+
+
+@pytest.mark.usefixtures("untracked")
+def test_a_publish_that_is_cut_off_anywhere_is_made_whole_by_the_next(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("runs/a", "data/faces", "align")
+    whole, replace = files("data/faces"), os.replace
+    for step in range(len(whole) + 1):
+        shutil.rmtree("data/faces")
+        written = iter(range(step))
+
+        def cut_off(source: str, target: str, left: Iterator[int] = written) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            replace(source, target)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "replace", cut_off)
+            publish("runs/a", "data/faces", "align")
+        publish("runs/a", "data/faces", "align")
+        assert files("data/faces") == whole
 
 
 @pytest.mark.usefixtures("versioned")

@@ -1,6 +1,8 @@
 """Nights for real: nothing is done twice, a worse encoder is found and said everywhere, and MLflow may be down."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,13 @@ from prefect.logging import disable_run_logger
 from typer.testing import CliRunner
 
 from flows import cli, reevaluate
-from flows.reevaluate import conclude, encoders_of, log_nights, reevaluate_nightly, today
+from flows.reevaluate import conclude, encoders_of, log_nights, place_of, reevaluate_nightly, today
 from gan_core.checkpoints.files import load_checkpoint, save_checkpoint
 from gan_core.errors import DataError, ParamsError
 from gan_core.nightly.evidence import Evidence
 from gan_core.nightly.history import Entry, Finding, Measured, read_history
 from gan_core.params import load_params
+from gan_core.recipes.base import plan_run
 from gan_core.storage.holding import hold_folder
 from tasks.tracking.client import TrackingError
 from tasks.tracking.registry import Registered, register_checkpoint
@@ -73,6 +76,20 @@ def test_a_worse_encoder_is_found_and_an_unchanged_night_does_nothing_twice(
     assert any(FID in text for text in texts) and any("Nothing has moved" in text for text in texts)
 
 
+def test_datasets_with_the_same_last_name_have_folders_of_their_own(project: Path, tiny_dataset: str) -> None:
+    shutil.copytree(tiny_dataset, f"other/{Path(tiny_dataset).name}")
+    name, other = Path(tiny_dataset).name, f"other/{Path(tiny_dataset).name}"
+    first = place_of("nights", tiny_dataset, "psp")
+    assert first == place_of("nights", other, "psp") == f"nights/{name}/psp"
+    plan_run(tiny_dataset, first, overrides={"edits": []}).begin()
+    second = place_of("nights", other, "psp")
+    assert re.fullmatch(rf"nights/{name}-[0-9a-f]{{8}}/psp", second)
+    plan_run(other, second, overrides={"edits": []}).begin()
+    assert (place_of("nights", tiny_dataset, "psp"), place_of("nights", other, "psp")) == (first, second)
+    Path(first, "run.json").write_text("{")
+    assert place_of("nights", tiny_dataset, "psp") == first
+
+
 def test_a_night_says_what_moved_before_what_could_not_be_measured() -> None:
     moved = Finding(encoder="psp", dataset="ds", metric=FID, value=14, usual=9, band=2)
     broken = reevaluate.Failed(message="no shards")
@@ -88,6 +105,7 @@ def test_one_dataset_that_is_missing_does_not_hide_the_others(project: Path, mon
     monkeypatch.setattr(reevaluate, "edit_dataset", lambda source, *_, **__: Path(source).mkdir())
     monkeypatch.setattr(reevaluate, "load_run", lambda _: reevaluate.Entry)
     monkeypatch.setattr(reevaluate.Entry, "identities", {"encode": {"encoder_sha256": "aa"}}, raising=False)
+    monkeypatch.setattr(reevaluate.Entry, "source", "there", raising=False)
     told = Evidence({FID: Measured(value=9, noise=0.3)}, "aa")
     monkeypatch.setattr(reevaluate, "gather", lambda *_: told)
     ended = reevaluate_nightly(["missing/deeper", "there"], "nights", date="2026-11-20", return_state=True)
