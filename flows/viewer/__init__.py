@@ -1,6 +1,7 @@
 """The page of ``edit-dataset view``, on this machine only: a FastAPI application over ``gan_core.browse``."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,7 +116,7 @@ def _bounds(text: str) -> tuple[str, tuple[float, float]]:
         raise HTTPException(422, f"limit={text}: write SCORE|LEAST|LARGEST") from None
 
 
-def _describe(line: dict[str, Any], table: RowTable, names: list[str], mark: Mark) -> dict[str, Any]:
+def _describe(line: Mapping[Any, Any], table: RowTable, names: list[str], mark: Mark) -> dict[str, Any]:
     scores = {name: line[name] for name in table.scores if pd.notna(line[name])}
     places = [table.place(name, line["key"]) for name in names]
     return _jsonable(

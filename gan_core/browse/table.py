@@ -45,19 +45,18 @@ class RowTable:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = {name: run for name, run in zip(_names(runs), runs, strict=True)}
-        (first, *others) = self.runs
-        frame = _read(self.runs[first])
-        self.places: dict[str, pd.DataFrame] = {first: frame[["key", *PLACE]].set_index("key")}
+        frames = {name: _read(run) for name, run in self.runs.items()}
+        self._places = {name: _places(frame) for name, frame in frames.items()}
+        (first, *others) = frames
+        frame = frames[first]
         for name in others:
-            other = _read(self.runs[name])
-            self.places[name] = other[["key", *PLACE]].set_index("key")
-            renamed = other.drop(columns=list(PLACE)).rename(
-                columns=lambda c, n=name: c if c == "key" else f"{c} · {n}"
-            )
-            frame = frame.merge(renamed, on="key", how="left")
+            other = frames[name].drop(columns=list(PLACE))
+            renamed = {column: f"{column} · {name}" for column in other if column != "key"}
+            frame = frame.merge(other.rename(columns=renamed), on="key", how="left")
         self.frame = frame
+        numbers = frame.select_dtypes("number").columns
+        self.scores = [str(name) for name in numbers if name not in PLACE]
         self._order: dict[str, np.ndarray] = {}
-        self.scores = [name for name, kind in frame.dtypes.items() if kind.kind in "iuf" and name not in PLACE]
 
     def select(self, query: Query, marks: Mapping[str, str]) -> np.ndarray:
         """Return the numbers of the lines that a query asks for, in its order; ``marks`` has marks by key.
@@ -95,11 +94,7 @@ class RowTable:
 
     def place(self, name: str, key: str) -> tuple[str, int] | None:
         """Return shard and position of a key in a run, None where that run doesn't have it."""
-        try:
-            found = self.places[name].loc[key]
-        except KeyError:
-            return None
-        return str(found["shard"]), int(found["position"])
+        return self._places[name].get(key)
 
     def _ranks(self, name: str) -> np.ndarray:
         """The place of each line in the order of a column of texts."""
@@ -148,6 +143,11 @@ def _read(run: Run) -> pd.DataFrame:
         parts.append(part.assign(shard=shard, position=np.arange(len(part))))
     frame = pd.concat(parts, ignore_index=True)
     return frame.assign(shard=frame["shard"].astype("category"), reason=frame["reason"].fillna(""))
+
+
+def _places(frame: pd.DataFrame) -> dict[str, tuple[str, int]]:
+    columns = (frame[name].tolist() for name in ("key", *PLACE))
+    return {str(key): (str(shard), int(position)) for key, shard, position in zip(*columns, strict=True)}
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -100,9 +100,10 @@ class DirectionsModel:
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> np.ndarray:
         """Move latents by ``strength`` units of ``direction``; raises ``ParamsError`` for one that isn't there."""
-        chosen = {"direction": next(iter(self.directions)), "strength": 1.0} | dict(params or {})
-        direction = find_direction(self.directions, str(chosen["direction"]))
-        return fetch(apply_edit(torch.from_numpy(np.array(model_input, np.float32)), direction, chosen["strength"]))
+        asked = params or {}
+        direction = find_direction(self.directions, str(asked.get("direction", next(iter(self.directions)))))
+        latents = torch.from_numpy(np.array(model_input, np.float32))
+        return fetch(apply_edit(latents, direction, float(asked.get("strength", 1.0))))
 
 
 Model = EncoderModel | GeneratorModel | DirectionsModel
@@ -166,7 +167,7 @@ def _signature(
 
     kinds = {str: "string", float: "double"}
     accepted = [ParamSpec(name, kinds[type(value)], value) for name, value in (params or {}).items()]
-    return ModelSignature(schema(inputs), schema(outputs), ParamSchema(accepted) if accepted else None)
+    return ModelSignature(schema(inputs), schema(outputs), ParamSchema(accepted) if accepted else None)  # type: ignore[arg-type]  # MLflow's hint leaves None out
 
 
 def _column(model_input: Any, name: str) -> Any:
