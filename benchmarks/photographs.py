@@ -85,7 +85,7 @@ def find_all(photographs: dict[str, Image.Image]) -> dict[str, Face]:
     """Return each face of at least ``SMALLEST_PX`` pixels, by photograph and number."""
     cascade, faces = load_cascade(), {}
     for name, photograph in photographs.items():
-        for number, (left, top, right, bottom) in enumerate(find_faces(cascade, photograph).boxes.tolist()):
+        for number, (left, top, right, bottom) in enumerate(find_faces(cascade, [photograph])[0].boxes.tolist()):
             reach = AROUND * max(right - left, bottom - top)
             box = (round(left - reach), round(top - reach), round(right + reach), round(bottom + reach))
             if right - left >= SMALLEST_PX:
