@@ -29,17 +29,21 @@ class TooFewError(ValueError):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a metric is built from; ``tuned`` says whether rows have tuned images, ``edits`` which edits they have."""
+    """What a metric is built from; ``tuned`` says whether rows have tuned images, ``edits`` which edits they have.
+
+    ``made`` names other pictures that stand for reconstructions, where nothing was encoded.
+    """
 
     params: MeasureParams
     models: ModelPaths
     edits: Sequence[PlannedEdit] = ()
     tuned: bool = True
+    made: tuple[str, ...] = ()
 
     @property
     def inversions(self) -> tuple[str, ...]:
         """The reconstructions of a row: ``encoded`` and, if there was tuning, ``tuned``."""
-        return (ENCODED, TUNED) if self.tuned else (ENCODED,)
+        return self.made or ((ENCODED, TUNED) if self.tuned else (ENCODED,))
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -67,12 +71,13 @@ class Metric(ABC):
     """One entry of ``measure.metrics``: scores rows, gathers statistics, and turns merged ones into numbers.
 
     ``name`` is what it is registered as. Its columns and totals are called ``<name>[/<extractor>]/<picture>``, and
-    ``meaning`` says how they are shown. A metric whose numbers have other names, or mean several things, overrides
+    ``meaning`` says how they are shown; ``of_faces``, that it judges photographs of faces only. A metric whose numbers have other names, or mean several things, overrides
     ``explain``.
     """
 
     name: ClassVar[str] = ""
     meaning: ClassVar[Meaning] = Meaning("")
+    of_faces: ClassVar[bool] = False
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
