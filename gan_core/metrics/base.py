@@ -71,8 +71,8 @@ class Metric(ABC):
     """One entry of ``measure.metrics``: scores rows, gathers statistics, and turns merged ones into numbers.
 
     ``name`` is what it is registered as. Its columns and totals are called ``<name>[/<extractor>]/<picture>``, and
-    ``meaning`` says how they are shown; ``of_faces``, that it judges photographs of faces only. A metric whose numbers have other names, or mean several things, overrides
-    ``explain``.
+    ``meaning`` says how they are shown. A metric whose numbers have other names, or mean several things, overrides
+    ``explain``. With ``of_faces`` it judges photographs of faces only.
     """
 
     name: ClassVar[str] = ""
