@@ -104,12 +104,12 @@ def _people(numbers: dict[Score, float]) -> list[Section]:
     if not pairs or not same:
         return []
     said = Text(
-        "Identity distances of two pictures of one person, and of the aligned faces of two rows. Below 0.6 two faces "
-        "count as one person. If two rows show one person, the nearest others are near."
+        "Mean identity distances of two pictures of one person, and of the aligned faces of two rows. Below 0.6 two "
+        "faces count as one person. If two rows show one person, the nearest others are near."
     )
     rows: list[Cells] = [[f"one person: aligned and {s.picture}", s.meaning.show(v)] for s, v in same]
     rows += [[Cell(s.meaning.label, s.meaning.sentence), s.meaning.show(v)] for s, v in pairs]
-    return [Section("People", "people", [said, Table([Column("pictures", number=False), Column("mean")], rows)])]
+    return [Section("People", "people", [said, Table([Column("pictures", number=False), Column("value")], rows)])]
 
 
 def _order(order: dict[str, dict[str, float]]) -> list[Section]:
@@ -121,8 +121,9 @@ def _order(order: dict[str, dict[str, float]]) -> list[Section]:
     )
     heads = [Column("judge", number=False), *map(Column, DAMAGES)]
     table: list[Cells] = [
-        [judge, *(CORRELATION.show(kinds[kind]) if kind in kinds else "" for kind in DAMAGES)]
+        [find_score(f"{judge}/").meaning.label, *map(CORRELATION.show, kinds.values())]
         for judge, kinds in order.items()
+        if list(kinds) == list(DAMAGES)
     ]
     return [Section("Order of damages", "order", [said, Table(heads, table)])]
 
