@@ -7,12 +7,13 @@ from typing import ClassVar
 from scipy.stats import spearmanr
 
 from gan_core.align.framing import complete_sizes
+from gan_core.device import compute_on
 from gan_core.metrics.names import find_score
 from gan_core.pages.page import Page
 from gan_core.params import Params
 from gan_core.recipes.base import RECIPES, Recipe
 from gan_core.runs.run import Run
-from gan_core.runs.stage import Stage
+from gan_core.runs.stage import Stage, settle
 from gan_core.runs.summary import add_to_summary
 from gan_core.stages.align import AlignStage
 from gan_core.stages.damage import DAMAGES, GREY, VIEWS, DamageStage, damage_columns
@@ -39,19 +40,23 @@ class PhotographsRecipe(Recipe):
         return params.model_copy(update={"align": complete_sizes(params.align, SIZE)})
 
     def build_stage(self, name: str, params: Params, source: str) -> Stage:
+        if name == DamageStage.name:
+            return super().build_stage(name, params, source)
+        with compute_on(params.run.device):
+            return settle(self._build(name, params, source), params)
+
+    def _build(self, name: str, params: Params, source: str) -> Stage:
         if name == "align":
             return AlignStage(source, params.align, params.models.landmarks, params.run.batch_size)
         if name == "paste":
-            stage = PasteStage(source, params.paste, [GREY], params.align.max_pixels)
-            stage.inputs = ("source", "align", DamageStage.name)
-            return stage
-        if name == "measure":
-            check_faces(params)
-            made = (*VIEWS, *damage_columns())
-            measure = MeasureStage(params.measure, (), params.models, False, params.run.batch_size, made=made)
-            measure.inputs = ("align", DamageStage.name)
-            return measure
-        return super().build_stage(name, params, source)
+            paste = PasteStage(source, params.paste, [GREY], params.align.max_pixels)
+            paste.inputs = ("source", "align", DamageStage.name)
+            return paste
+        check_faces(params)
+        made = (*VIEWS, *damage_columns())
+        measure = MeasureStage(params.measure, (), params.models, False, params.run.batch_size, made=made)
+        measure.inputs = ("align", DamageStage.name)
+        return measure
 
     def summarise(self, run: Run) -> dict[str, float]:
         metrics = super().summarise(run)
