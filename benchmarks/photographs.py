@@ -8,7 +8,6 @@ one core. ``--sheet`` writes the aligned faces as one picture.
 """
 
 import argparse
-import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -33,6 +32,7 @@ from gan_core.judges.photographs import PhotoAttributes
 from gan_core.metrics.frechet import frechet_distance, gather
 from gan_core.params import ModelPaths
 from gan_core.rows import Rejected
+from gan_core.stages.damage import DAMAGES, damaged
 from gan_core.storage.images import to_tensor
 
 SHIPPED = {
@@ -50,13 +50,6 @@ SIZE = 256
 AROUND = 0.4
 """What the sources see beside a face, in sides of its box: enough to find it, and little of other people."""
 SMALLEST_PX = 40
-DAMAGES: dict[str, tuple[float, ...]] = {
-    "blur": (1, 2, 4, 8, 16),
-    "noise": (8, 16, 32, 64, 96),
-    "jpeg": (60, 30, 15, 8, 3),
-    "scale": (2, 4, 8, 12, 16),
-}
-"""Strengths of each damage at 256 px, weakest first: deviations in pixels and in levels, quality, and reduction."""
 Measure = Callable[[Tensor, Tensor], np.ndarray]
 
 
@@ -85,7 +78,7 @@ def find_all(photographs: dict[str, Image.Image]) -> dict[str, Face]:
     """Return each face of at least ``SMALLEST_PX`` pixels, by photograph and number."""
     cascade, faces = load_cascade(), {}
     for name, photograph in photographs.items():
-        for number, (left, top, right, bottom) in enumerate(find_faces(cascade, photograph).boxes.tolist()):
+        for number, (left, top, right, bottom) in enumerate(find_faces(cascade, [photograph])[0].boxes.tolist()):
             reach = AROUND * max(right - left, bottom - top)
             box = (round(left - reach), round(top - reach), round(right + reach), round(bottom + reach))
             if right - left >= SMALLEST_PX:
@@ -110,21 +103,6 @@ def corner_distance(one: FaceSquare, other: FaceSquare) -> float:
 def false_faces(source: LandmarkSource, faceless: dict[str, Image.Image]) -> int:
     """How many photographs without a face a source finds one in."""
     return sum(not isinstance(source.landmarks(photograph, {}), Rejected) for photograph in faceless.values())
-
-
-def damaged(face: Image.Image, kind: str, strength: float) -> Image.Image:
-    """Damage an image of ``SIZE`` pixels."""
-    if kind == "blur":
-        return face.filter(ImageFilter.GaussianBlur(strength))
-    if kind == "noise":
-        noise = np.random.default_rng(0).normal(0, strength, (SIZE, SIZE, 3))
-        return Image.fromarray(np.uint8(np.clip(np.rint(np.asarray(face) + noise), 0, 255)))
-    if kind == "jpeg":
-        file = io.BytesIO()
-        face.save(file, "JPEG", quality=int(strength))
-        return Image.open(file).convert("RGB")
-    small = face.resize((round(SIZE / strength),) * 2, Image.Resampling.LANCZOS)
-    return small.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
 def judges() -> dict[str, Measure]:

@@ -169,7 +169,7 @@ def compare(
 
 @app.command("import", epilog="Example: edit-dataset import ~/photos data/photos --rows-per-shard 500")
 def import_(
-    source: Annotated[str, typer.Argument(help="a folder of images, of WebDataset tars or of Parquet files")],
+    source: Annotated[str, typer.Argument(help="a folder of images, WebDataset tars or Parquet files; or packages:")],
     destination: Annotated[str, typer.Argument(help="where the shards go")],
     rows_per_shard: Annotated[int, typer.Option(min=1, help="rows in a full shard")] = 1000,
     kind: Annotated[str | None, typer.Option(help="folder, tar or parquet; detected if not given")] = None,

@@ -254,8 +254,15 @@ class PasteParams(Section):
 METRIC_SETS: dict[str, list[str]] = {
     "toy": ["mse", "psnr", "lpips", "identity", "attributes", "fid", "swd"],
     "photos": ["mse", "psnr", "perceptual", "identity-distance", "face-attributes", "frechet", "swd"],
+    "photos-basic": ["mse", "psnr", "perceptual", "identity-distance", "frechet", "swd"],
+    "photos-things": ["mse", "psnr", "perceptual", "frechet", "swd"],
+    "photos-people": ["mse", "psnr", "perceptual", "identity-distance", "identity-pairs", "face-attributes", "frechet"],
 }
-"""Metrics by the name of their set, which may stand for them or for the whole section: ``measure: photos``."""
+"""Metrics by the name of their set, which may stand for them or for the whole section: ``measure: photos``.
+
+``photos-basic`` needs no package beside the extra ``photos``; ``photos-things`` is for pictures of anything but faces;
+``photos-people`` also compares rows with each other.
+"""
 
 
 class MeasureParams(Section):

@@ -8,6 +8,7 @@ wherever the other networks compute. Weights: Apache-2.0 (MediaPipe); package: M
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from gan_core.align.landmarks import LANDMARK_SOURCES
+from gan_core.align.mtcnn import Faces
 from gan_core.align.mtcnn_landmarks import MtcnnLandmarks, find_faces
 from gan_core.checkpoints.files import file_sha256
 from gan_core.checkpoints.packaged import PHOTOS, Packaged
@@ -75,17 +77,17 @@ class FaceMeshLandmarks(MtcnnLandmarks):
         self._sha256 |= {"mesh": file_sha256(MESH.path())}
         load_mesh()
 
-    def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
-        """Return the points ``[5, 2]`` in pixels.
+    def locate(self, images: Sequence[Image.Image], rows: Sequence[Row]) -> list[Points | Rejected]:
+        """Return the points ``[5, 2]`` in pixels of each image; MTCNN sees them together, FaceMesh one by one.
 
         Rejected are ``no_face`` and, if ``faces`` is ``only``, ``many_faces``.
         """
-        mesh = self.mesh(image)
-        return mesh if isinstance(mesh, Rejected) else five_of_mesh(mesh)
+        meshes = [self.mesh(*one) for one in zip(images, find_faces(self.cascade, images), strict=True)]
+        return [mesh if isinstance(mesh, Rejected) else five_of_mesh(mesh) for mesh in meshes]
 
-    def mesh(self, image: Image.Image) -> Points | Rejected:
-        """Return all points ``[468, 2]`` in pixels, or why there are none."""
-        chosen = self.choose(find_faces(self.cascade, image))
+    def mesh(self, image: Image.Image, found: Faces) -> Points | Rejected:
+        """Return all points ``[468, 2]`` of the face that counts in pixels, or why there are none."""
+        chosen = self.choose(found)
         if isinstance(chosen, Rejected):
             return chosen
         box, points = chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -47,6 +48,13 @@ class LandmarkSource(ABC):
     @abstractmethod
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
         """Return pixel positions ``[5, 2]`` or ``[68, 2]`` in the RGB ``image``, or why there are none: ``no_face``."""
+
+    def locate(self, images: Sequence[Image.Image], rows: Sequence[Row]) -> list[Points | Rejected]:
+        """Do the same for several images; a source whose networks see them together overrides this.
+
+        An image must have the same points as alone.
+        """
+        return [self.landmarks(image, row) for image, row in zip(images, rows, strict=True)]
 
     def identity(self) -> dict[str, object]:
         """Return everything besides the image and its row that determines the landmarks, JSON-able."""

@@ -6,6 +6,7 @@ its boxes and points: coordinates start at 1, as in the original, and boxes are 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,16 +16,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gan_core.batching import chunk_size, in_chunks_each
 from gan_core.geometry import Points
 
+LOOK_AT = 640
+"""Longest side in pixels of what the networks should be shown, as for dlib: it bounds the time per image."""
 SMALLEST, FACTOR = 20, 0.709
 """The shortest side of a face that is found, in pixels, and the step of the pyramid, as ``facenet-pytorch`` has."""
 THRESHOLDS = (0.6, 0.7, 0.7)
 """What a box must score in each network, as ``facenet-pytorch`` has it."""
 STRIDE, CELL = 2, 12
 """The first network looks at squares of 12 px, 2 px apart."""
-MOST = 512
-"""Boxes that one call of the second and third network looks at."""
 
 
 class Faces(NamedTuple):
@@ -93,33 +95,44 @@ class OutputNet(nn.Module):
 
 
 class Cascade(nn.Module):
-    """The three networks, and the steps between them."""
+    """The three networks, and the steps between them.
+
+    Images of one size are shown to the first network together, and what it proposes in all images to the other two.
+    All see chunks of one size, so that an image has the same faces, bit for bit, in any company.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.pnet, self.rnet, self.onet = ProposalNet(), RefinementNet(), OutputNet()
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> list[Faces]:
-        """Images of one size ``[B, 3, H, W]`` in [0, 255] -> the faces of each."""
-        boxes, owners = self._propose(images)
-        boxes, owners = self._refine(images, boxes, owners)
-        return self._output(images, boxes, owners)
+    def forward(self, images: Sequence[Tensor] | Tensor) -> list[Faces]:
+        """Images ``[3, H, W]`` in [0, 255], of any sizes -> the faces of each."""
+        if not len(images):
+            return []
+        places: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, image in enumerate(images):
+            places[tuple(image.shape)].append(place)
+        found = [self._propose(torch.stack([images[i] for i in own]), torch.tensor(own)) for own in places.values()]
+        boxes, owners = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return self._output(images, *self._refine(images, boxes, owners))
 
-    def _propose(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _propose(self, images: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Squares ``[N, 4]`` in images of one size, on the CPU, and in which of ``places`` each lies."""
         found = [self._look(images, scale) for scale in pyramid(*images.shape[2:])]
         boxes = torch.cat([boxes for boxes, _ in found] or [torch.zeros(0, 9)])
         owners = torch.cat([owners for _, owners in found] or [torch.zeros(0, dtype=torch.long)])
         keep = apart(boxes, boxes[:, 4], owners, 0.7)
         boxes, owners = boxes[keep], owners[keep]
         sizes = (boxes[:, 2:4] - boxes[:, 0:2]).repeat(1, 2)
-        return squared(boxes[:, :4] + boxes[:, 5:9] * sizes), owners
+        return squared(boxes[:, :4] + boxes[:, 5:9] * sizes), places[owners]
 
     def _look(self, images: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Boxes ``[N, 9]`` (corners, score, corrections) at one scale, on the CPU, and the images that they are of."""
         height, width = images.shape[2:]
         small = F.interpolate(images, (int(height * scale + 1), int(width * scale + 1)), mode="area")
-        corrections, scores = (part.cpu() for part in self.pnet(normalised(small)))
+        looked = in_chunks_each(self.pnet, normalised(small), chunk_size(LOOK_AT))
+        corrections, scores = (part.cpu() for part in looked)
         hits = scores >= THRESHOLDS[0]
         owners, rows, columns = hits.nonzero(as_tuple=True)
         corners = STRIDE * torch.stack([columns, rows], 1).float() + 1
@@ -128,14 +141,14 @@ class Cascade(nn.Module):
         keep = apart(boxes, boxes[:, 4], owners, 0.5)
         return boxes[keep], owners[keep]
 
-    def _refine(self, images: Tensor, boxes: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+    def _refine(self, images: Sequence[Tensor] | Tensor, boxes: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
         boxes, owners, (corrections, scores) = _judge(self.rnet, images, boxes, owners, 24)
         passed = scores > THRESHOLDS[1]
         boxes, owners, corrections, scores = (part[passed] for part in (boxes, owners, corrections, scores))
         keep = apart(boxes, scores, owners, 0.7)
         return squared(corrected(boxes[keep], corrections[keep])), owners[keep]
 
-    def _output(self, images: Tensor, boxes: Tensor, owners: Tensor) -> list[Faces]:
+    def _output(self, images: Sequence[Tensor] | Tensor, boxes: Tensor, owners: Tensor) -> list[Faces]:
         boxes, owners, (corrections, scores, places) = _judge(self.onet, images, boxes, owners, 48)
         passed = scores > THRESHOLDS[2]
         boxes, owners, corrections, scores = (part[passed] for part in (boxes, owners, corrections, scores))
@@ -181,12 +194,19 @@ def squared(boxes: Tensor) -> Tensor:
 
 
 def apart(boxes: Tensor, scores: Tensor, owners: Tensor, most: float, of_smaller: bool = False) -> NDArray[np.int64]:
-    """Return the indices of boxes ``[N, 4+]`` without those that overlap a better one of the same image, best first.
+    """Return the indices of boxes ``[N, 4+]`` without those that overlap a better one of the same image.
 
-    ``most`` is the overlap that is allowed, a share of the union or, with ``of_smaller``, of the smaller box.
+    They are ordered by image, then best first. ``most`` is the overlap that is allowed, a share of the union or, with
+    ``of_smaller``, of the smaller box.
     """
     corners, own = boxes[:, :4].numpy(), owners.numpy()
     order = np.argsort(-scores.numpy(), kind="stable")
+    keep = [_apart(corners, order[own[order] == image], most, of_smaller) for image in np.unique(own)]
+    return np.array([index for of_image in keep for index in of_image], dtype=np.int64)
+
+
+def _apart(corners: NDArray[np.float32], order: NDArray[np.int64], most: float, of_smaller: bool) -> list[int]:
+    """Do the same for the boxes of one image, given best first."""
     unit = np.float32(1 if of_smaller else 0)  # the original counts pixels only in its last step
     areas = np.prod(corners[:, 2:] - corners[:, :2] + unit, axis=1)
     keep: list[int] = []
@@ -196,24 +216,27 @@ def apart(boxes: Tensor, scores: Tensor, owners: Tensor, most: float, of_smaller
         sides = np.minimum(corners[best, 2:], corners[order, 2:]) - np.maximum(corners[best, :2], corners[order, :2])
         shared = np.prod(np.maximum(sides + unit, 0), axis=1)
         whole = np.minimum(areas[best], areas[order]) if of_smaller else areas[best] + areas[order] - shared
-        order = order[(own[order] != own[best]) | (shared <= most * whole)]
-    return np.array(keep, dtype=np.int64)
+        order = order[shared <= most * whole]
+    return keep
 
 
 def _judge(
-    network: Callable[[Tensor], Sequence[Tensor]], images: Tensor, boxes: Tensor, owners: Tensor, side: int
+    network: Callable[[Tensor], tuple[Tensor, ...]],
+    images: Sequence[Tensor] | Tensor,
+    boxes: Tensor,
+    owners: Tensor,
+    side: int,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Crop what boxes ``[N, 4]`` show, look at it, and return the boxes that lie in their images, with the outputs."""
-    height, width = images.shape[2:]
+    limits = torch.tensor([[image.shape[2], image.shape[1]] for image in images])[owners]
     edges = boxes.trunc().long()
-    ends = torch.minimum(edges[:, 2:], torch.tensor([width, height]))
-    inside = torch.cat([edges[:, :2].clamp_min(1) - 1, ends], 1)
+    inside = torch.cat([edges[:, :2].clamp_min(1) - 1, torch.minimum(edges[:, 2:], limits)], 1)
     real = (inside[:, 2] > inside[:, 0]) & (inside[:, 3] > inside[:, 1])
     boxes, owners, inside = boxes[real], owners[real], inside[real]
     crops = [
-        F.interpolate(images[i : i + 1, :, top:bottom, left:right], (side, side), mode="area")
+        F.interpolate(images[i][None, :, top:bottom, left:right], (side, side), mode="area")
         for i, (left, top, right, bottom) in zip(owners.tolist(), inside.tolist(), strict=True)
     ]
-    shown = normalised(torch.cat(crops)) if crops else images.new_zeros(0, 3, side, side)
-    outputs = [network(part) for part in shown.split(MOST)]
-    return boxes, owners, [torch.cat(parts).cpu() for parts in zip(*outputs, strict=True)]
+    shown = torch.cat(crops) if crops else images[0].new_zeros(0, 3, side, side)
+    outputs = in_chunks_each(network, normalised(shown)) if crops else network(shown)
+    return boxes, owners, [part.cpu() for part in outputs]

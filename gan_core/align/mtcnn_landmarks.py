@@ -6,6 +6,7 @@ WIDER FACE and CelebA, whose pictures are for research.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from gan_core.align.landmarks import LANDMARK_SOURCES, LandmarkSource
-from gan_core.align.mtcnn import Cascade, Faces
+from gan_core.align.mtcnn import LOOK_AT, Cascade, Faces
 from gan_core.checkpoints.files import file_sha256
 from gan_core.checkpoints.packaged import Packaged
 from gan_core.device import place
@@ -23,8 +24,6 @@ from gan_core.geometry import Points
 from gan_core.loading import load_state
 from gan_core.rows import Rejected, Row
 
-LOOK_AT = 640
-"""Longest side in pixels of the copy that the networks see, as for dlib: it bounds the time per image."""
 FILES = {name: Packaged("facenet_pytorch", f"data/{name}.pt", "facenet-pytorch") for name in ("pnet", "rnet", "onet")}
 
 
@@ -46,8 +45,12 @@ class MtcnnLandmarks(LandmarkSource):
 
         Rejected are ``no_face`` and, if ``faces`` is ``only``, ``many_faces``.
         """
-        chosen = self.choose(find_faces(self.cascade, image))
-        return chosen if isinstance(chosen, Rejected) else chosen[1]
+        return self.locate([image], [row])[0]
+
+    def locate(self, images: Sequence[Image.Image], rows: Sequence[Row]) -> list[Points | Rejected]:
+        """Do the same for several images, which the networks see together; each has the same points as alone."""
+        chosen = [self.choose(found) for found in find_faces(self.cascade, images)]
+        return [one if isinstance(one, Rejected) else one[1] for one in chosen]
 
     def choose(self, found: Faces) -> tuple[Points, Points] | Rejected:
         """Return the box ``[4]`` and the points ``[5, 2]`` of the face that counts, or why there is none."""
@@ -63,15 +66,21 @@ class MtcnnLandmarks(LandmarkSource):
         return {"landmarks_sha256": self._sha256, "detector": f"mtcnn, {LOOK_AT} px"}
 
 
-def find_faces(network: Cascade, image: Image.Image, look_at: int = LOOK_AT) -> Faces:
-    """Return the faces of an RGB image, in pixels of it; the networks see a copy of at most ``look_at`` pixels."""
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(next(network.parameters()))
+def find_faces(network: Cascade, images: Sequence[Image.Image], look_at: int = LOOK_AT) -> list[Faces]:
+    """Return the faces of each RGB image, in pixels of it; the networks see copies of at most ``look_at`` pixels."""
+    copies = [_copy(image, look_at, next(network.parameters())) for image in images]
+    return [_in_pixels(*found) for found in zip(network(copies), copies, images, strict=True)]
+
+
+def _copy(image: Image.Image, look_at: int, like: torch.Tensor) -> torch.Tensor:
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(like)
     scale = min(1.0, look_at / max(image.size))
     size = tuple(max(round(length * scale), 1) for length in pixels.shape[2:])
-    copy = pixels if scale == 1 else F.interpolate(pixels, size, mode="bilinear", antialias=True)
-    (found,) = network(copy)
-    across, down = image.width / size[1], image.height / size[0]
-    unit = np.array([across, down])
+    return (pixels if scale == 1 else F.interpolate(pixels, size, mode="bilinear", antialias=True))[0]
+
+
+def _in_pixels(found: Faces, copy: torch.Tensor, image: Image.Image) -> Faces:
+    unit = np.array([image.width / copy.shape[2], image.height / copy.shape[1]])
     return Faces((found.boxes + 0.5) * np.tile(unit, 2) - 0.5, found.scores, (found.points + 0.5) * unit - 0.5)
 
 

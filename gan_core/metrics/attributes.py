@@ -52,7 +52,7 @@ class AttributeChange(RowMetric):
     """
 
     name: ClassVar[str] = "attributes"
-    faces: ClassVar[bool] = True
+    faces = "pictures"
     meaning: ClassVar[Meaning] = Meaning(
         "Side effect", "", "lower", 3, "Mean change of all other attributes, as a share of their ranges."
     )

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -29,17 +29,21 @@ class TooFewError(ValueError):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a metric is built from; ``tuned`` says whether rows have tuned images, ``edits`` which edits they have."""
+    """What a metric is built from; ``tuned`` says whether rows have tuned images, ``edits`` which edits they have.
+
+    ``made`` names other pictures that stand for reconstructions, where nothing was encoded.
+    """
 
     params: MeasureParams
     models: ModelPaths
     edits: Sequence[PlannedEdit] = ()
     tuned: bool = True
+    made: tuple[str, ...] = ()
 
     @property
     def inversions(self) -> tuple[str, ...]:
         """The reconstructions of a row: ``encoded`` and, if there was tuning, ``tuned``."""
-        return (ENCODED, TUNED) if self.tuned else (ENCODED,)
+        return self.made or ((ENCODED, TUNED) if self.tuned else (ENCODED,))
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -68,12 +72,13 @@ class Metric(ABC):
 
     ``name`` is what it is registered as. Its columns and totals are called ``<name>[/<extractor>]/<picture>``, and
     ``meaning`` says how they are shown. A metric whose numbers have other names, or mean several things, overrides
-    ``explain``. With ``faces`` its numbers mean nothing for pictures of anything else.
+    ``explain``. ``faces`` says whether its numbers mean nothing for pictures of anything else (``pictures``), or need faces
+    that alignment has looked for as well (``located``).
     """
 
     name: ClassVar[str] = ""
     meaning: ClassVar[Meaning] = Meaning("")
-    faces: ClassVar[bool] = False
+    faces: ClassVar[Literal["", "pictures", "located"]] = ""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting

@@ -55,7 +55,7 @@ class FrechetInceptionDistance(Metric):
     """
 
     name: ClassVar[str] = "fid"
-    faces: ClassVar[bool] = True  # of the features: they come from portraits' attributes
+    faces = "pictures"  # of the features: they come from portraits' attributes
     meaning: ClassVar[Meaning] = Meaning(
         "FID", "", "lower", 2, "Fréchet distance between the features of two sets of images; 0 means equal."
     )
@@ -95,7 +95,7 @@ class PublishedFid(FrechetInceptionDistance):
 
     name = "fid-inception"
     features = "inception"
-    faces = False
+    faces = ""
 
 
 @METRICS.register("fid-inception-clean")
@@ -104,4 +104,4 @@ class CleanFid(FrechetInceptionDistance):
 
     name = "fid-inception-clean"
     features = "inception-clean"
-    faces = False
+    faces = ""

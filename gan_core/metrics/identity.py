@@ -29,7 +29,7 @@ class IdentitySimilarity(RowMetric):
     """
 
     name: ClassVar[str] = "identity"
-    faces: ClassVar[bool] = True
+    faces = "pictures"
     meaning: ClassVar[Meaning] = Meaning(
         "Identity",
         "",

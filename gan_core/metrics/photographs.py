@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from scipy.spatial.distance import pdist
 from torch import Tensor
 
 from gan_core.batching import in_chunks
@@ -19,9 +20,21 @@ from gan_core.judges.photographs import ATTRIBUTES, JUDGES, PhotoAttributes
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
 from gan_core.metrics.attributes import AttributeChange, AttributeReader, range_shares
-from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric, ScoreName, Setting
+from gan_core.metrics.base import (
+    ALIGNED,
+    METRICS,
+    Columns,
+    Metric,
+    RowMetric,
+    ScoreName,
+    Setting,
+    State,
+    States,
+    Summary,
+)
 from gan_core.metrics.frechet import FrechetInceptionDistance
 from gan_core.metrics.lpips import PerceptualDistance
+from gan_core.metrics.swd import hash_keys
 
 SAME = "same-person"
 DRIFT = "-drift"
@@ -36,7 +49,7 @@ class IdentityDistance(RowMetric):
     """
 
     name: ClassVar[str] = "identity-distance"
-    faces: ClassVar[bool] = True
+    faces = "located"
     meaning: ClassVar[Meaning] = Meaning(
         "Identity distance",
         "",
@@ -76,6 +89,58 @@ class IdentityDistance(RowMetric):
         return fetch(in_chunks(self._loaded.model, images)).astype(np.float64)
 
 
+@METRICS.register("identity-pairs")
+class IdentityPairs(Metric):
+    """Distances between the aligned faces of any two rows, for datasets in which each row shows another person.
+
+    Totals: the mean ``other/dlib-resnet/aligned``, the smallest ``nearest-other/...``, and ``other-person/...``, the
+    share that is not below 0.6. Of more than ``MOST`` rows those with the smallest hashes of their keys count.
+    """
+
+    name: ClassVar[str] = "identity-pairs"
+    faces = "located"
+    MOST: ClassVar[int] = 1000
+    meanings: ClassVar[dict[str, Meaning]] = {
+        "other": Meaning("Others", "", "higher", 3, "Mean identity distance between the faces of two rows."),
+        "nearest-other": Meaning("Nearest others", "", "higher", 3, "Smallest identity distance of two rows."),
+        "other-person": Meaning("Other person", "", "higher", 2, "Share of pairs of rows that are 0.6 or more apart."),
+    }
+
+    @classmethod
+    def explain(cls, name: ScoreName, edits: Sequence[PlannedEdit] = ()) -> Meaning | None:
+        found = cls.meanings.get(name.metric)
+        return found and found.by(name.extractor)
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self._loaded = JUDGES[CARD.name]()
+
+    def identity(self) -> dict[str, Any]:
+        return {"dlib_resnet_sha256": self._loaded.sha256}
+
+    @torch.no_grad()
+    def update(self, states: States, pictures: Pictures, columns: Columns) -> None:
+        vectors = fetch(in_chunks(self._loaded.model, pictures[ALIGNED])).astype(np.float64)
+        batch = {"hash": hash_keys(pictures.keys), "vector": vectors}
+        states[ALIGNED] = self.merge(states[ALIGNED], batch) if ALIGNED in states else batch
+
+    @classmethod
+    def merge(cls, one: State, other: State) -> State:
+        hashes, vectors = (np.concatenate([one[name], other[name]]) for name in ("hash", "vector"))
+        chosen = np.argsort(hashes, kind="stable")[: cls.MOST]
+        return {"hash": hashes[chosen], "vector": vectors[chosen]}
+
+    @classmethod
+    def compute(cls, states: States) -> Summary:
+        vectors = states[ALIGNED]["vector"] if ALIGNED in states else np.empty((0, 1))
+        names = [f"{name}/{CARD.name}/{ALIGNED}" for name in cls.meanings]
+        if len(vectors) < 2:
+            return Summary(omitted=dict.fromkeys(names, f"{len(vectors)} rows have no pair: 2 are needed"))
+        distances = pdist(vectors)
+        values = [distances.mean(), distances.min(), (distances >= SAME_PERSON).mean()]
+        return Summary(dict(zip(names, map(float, values), strict=True)))
+
+
 @METRICS.register("perceptual")
 class ImagenetDistance(PerceptualDistance):
     """``perceptual/efficientnet-lite0/<picture>`` of each reconstruction: made as LPIPS is, but it is not LPIPS."""
@@ -100,7 +165,7 @@ class ImagenetFrechet(FrechetInceptionDistance):
     name = "frechet"
     label = "frechet"
     features = "efficientnet-lite0"
-    faces = False
+    faces = ""
     meaning: ClassVar[Meaning] = Meaning(
         "Fréchet distance", "", "lower", 2, "Fréchet distance between the features of two sets; not comparable to FID."
     )
@@ -115,6 +180,7 @@ class PhotoAttributeChange(AttributeChange):
     """
 
     name: ClassVar[str] = "face-attributes"
+    faces = "located"
     drift: ClassVar[Meaning] = Meaning(
         "", "", "lower", 3, "Difference from the aligned image, as a share of the attribute's range."
     )

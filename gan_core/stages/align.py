@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +25,7 @@ ENCODER_INPUT = "encoder_input"
 PICTURE = "align/picture"
 """Where a loaded row has its decoded picture."""
 TOGETHER = 4
-"""Rows of a batch, at most: they are aligned one by one, and decoded pictures may have 64 million pixels each."""
+"""Rows of a batch, at most: decoded pictures may have 64 million pixels each."""
 
 
 @STAGES.register("align")
@@ -93,10 +93,11 @@ class AlignStage(Stage):
             return Rejected(error.status, error.reason)
         return row | {PICTURE: picture}
 
-    def calculate(self, rows: Sequence[Row]) -> Iterator[Points | Rejected | None]:
-        """Find the landmarks of each picture; of one that is taken whole there are none."""
-        for row in rows:
-            yield None if self.landmark_source.whole else self.landmark_source.landmarks(row[PICTURE], row)
+    def calculate(self, rows: Sequence[Row]) -> Sequence[Points | Rejected | None]:
+        """Find the landmarks in all pictures of a batch; of those that are taken whole there are none."""
+        if self.landmark_source.whole:
+            return [None] * len(rows)
+        return self.landmark_source.locate([row[PICTURE] for row in rows], rows)
 
     def store(self, row: Row, made: Points | None) -> Row | Rejected:
         """Crop the picture, or take it whole, and encode it."""

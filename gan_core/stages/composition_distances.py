@@ -1,7 +1,6 @@
 """How far the compositions of an entry are, as a set, from the pictures of their sources: FID and SWD."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,19 +13,6 @@ from gan_core.params import MeasureParams, ModelPaths
 from gan_core.storage.receipts import read_statistics
 
 COMPOSED = "composed"
-
-
-@dataclass(frozen=True)
-class Compared(Setting):
-    """What is compared: sources (as ``aligned``) and ``composed``."""
-
-    @property
-    def inversions(self) -> tuple[str, ...]:
-        return (COMPOSED,)
-
-    @property
-    def pictures(self) -> tuple[str, ...]:
-        return (COMPOSED,)
 
 
 class Pair(NamedTuple):
@@ -46,7 +32,7 @@ class Distances:
 
     def __init__(self, params: MeasureParams, models: ModelPaths) -> None:
         kinds = {name: METRICS.get(name) for name in params.metrics}
-        setting = Compared(params, models)
+        setting = Setting(params, models, made=(COMPOSED,))
         self.metrics: dict[str, Metric] = {
             name: kind(setting) for name, kind in kinds.items() if not issubclass(kind, RowMetric)
         }

@@ -8,7 +8,9 @@ import pyarrow as pa
 from torch import Tensor
 
 from gan_core.align.framing import framing_of
+from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.edits.plan import plan_edits
+from gan_core.errors import ParamsError
 from gan_core.geometry import average_down
 from gan_core.judges.pictures import Pictures
 from gan_core.metrics.base import ALIGNED, ENCODED, METRICS, TUNED, Columns, Metric, Setting, States
@@ -26,7 +28,8 @@ class MeasureStage(Stage):
     """Scores the reconstructions and edits of every row against its aligned image, and each edit by its attribute.
 
     If aligned and drawn images differ in size, the larger ones are averaged down to the smaller first, as pSp does.
-    ``compared`` states that size (height and width) where it is known beforehand, as part of the identity. Adds one
+    ``compared`` states that size (height and width) where it is known beforehand, as part of the identity. ``made``
+    names image columns that are compared in place of reconstructions, and ``inputs`` must then be set. Adds one
     float32 column per score. A row is rejected as ``bad_score`` where a score isn't finite.
     """
 
@@ -41,9 +44,10 @@ class MeasureStage(Stage):
         tuned: bool,
         batch_size: int = 32,
         compared: tuple[int, int] | None = None,
+        made: tuple[str, ...] = (),
     ) -> None:
         self.compared = compared
-        self.setting = Setting(params, models, tuple(plan_edits(edits)), tuned)
+        self.setting = Setting(params, models, tuple(plan_edits(edits)), tuned, made)
         self.batch_size = batch_size
         self.inputs = tuple(stage for stage in type(self).inputs if tuned or stage != "tune")
         self.metrics: dict[str, Metric] = {name: METRICS.get(name)(self.setting) for name in params.metrics}
@@ -53,7 +57,11 @@ class MeasureStage(Stage):
 
     @classmethod
     def build(cls, params: Params, source: str) -> "MeasureStage":
-        """Build the stage from ``measure``, ``edits``, ``models`` and ``align.size``."""
+        """Build the stage from ``measure``, ``edits``, ``models`` and ``align.size``.
+
+        Raises ``ParamsError`` for judges of faces where ``align`` looks for none.
+        """
+        check_faces(params)
         models, tuned, compared = params.models, params.tune.enabled, framing_of(params).compared
         return cls(params.measure, params.edits, models, tuned, params.run.batch_size, compared)
 
@@ -105,12 +113,23 @@ class MeasureStage(Stage):
         return [Rejected("bad_score", f"{name} is not a number") if name else next(scored) for name in broken]
 
 
+def check_faces(params: Params) -> None:
+    """Raise ``ParamsError`` if a metric judges photographs of faces, and ``align.landmarks`` looks for no faces."""
+    source = LANDMARK_SOURCES.get(params.align.landmarks)
+    of_faces = [name for name in params.measure.metrics if METRICS.get(name).faces == "located"]
+    if of_faces and source.virtual and not source.whole:
+        raise ParamsError(
+            f"measure.metrics: {', '.join(of_faces)} judge faces, and align.landmarks={params.align.landmarks} looks "
+            "for none: measure=photos-things has the metrics for other pictures"
+        )
+
+
 def match_sizes(images: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Average images ``[B, 3, H, W]`` of the aligned or the drawn size, whichever is larger, down to the other.
 
     The drawn size is that of the reconstruction; images of another size, such as panoramas, stay as they are.
     """
-    aligned, drawn = images[ALIGNED].shape[2:], images[ENCODED].shape[2:]
+    aligned, drawn = images[ALIGNED].shape[2:], images.get(ENCODED, images[ALIGNED]).shape[2:]
     if aligned == drawn:
         return images
     larger, (height, width) = sorted([aligned, drawn], reverse=True)

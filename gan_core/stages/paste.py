@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from gan_core.align.paste import paste_face
 from gan_core.edits.plan import plan_edits
-from gan_core.params import EditSpec, Params, PasteParams
+from gan_core.params import Params, PasteParams
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
 from gan_core.storage.images import decode_image
@@ -21,24 +21,25 @@ SUFFIX = "/pasted"
 class PasteStage(Stage):
     """Lays each edited face on the square that it was cut from, with a soft edge.
 
-    Adds one image column for each picture of the plan, ``<edit>/pasted``, as large as the upright source image.
+    Adds one image column for each of ``columns``, ``<edit>/pasted``, as large as the upright source image.
     """
 
     name: ClassVar[str] = "paste"
     inputs: tuple[str, ...] = ("source", "align", "edit")
 
-    def __init__(self, source: str, params: PasteParams, edits: Sequence[EditSpec], max_pixels: int) -> None:
+    def __init__(self, source: str, params: PasteParams, columns: Sequence[str], max_pixels: int) -> None:
         self.source = source
         self.params = params
         self.max_pixels = max_pixels
-        self.columns = [edit.column for edit in plan_edits(edits)]
+        self.columns = list(columns)
         self.fields: Sequence[pa.Field] = [pa.field(f"{column}{SUFFIX}", IMAGE) for column in self.columns]
         self.batch_size = 4
 
     @classmethod
     def build(cls, params: Params, source: str) -> "PasteStage":
         """Build the stage from ``paste``, ``edits`` and ``align.max_pixels``."""
-        return cls(source, params.paste, params.edits, params.align.max_pixels)
+        columns = [edit.column for edit in plan_edits(params.edits)]
+        return cls(source, params.paste, columns, params.align.max_pixels)
 
     def identity(self) -> dict[str, Any]:
         """The parameters and which pictures are pasted."""

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gan_core.align.facemesh_landmarks import MESH
+from gan_core.judges.age_gender import AGE_FILE, GENDER_FILE
+from gan_core.judges.expression import FILE as EXPRESSION_FILE
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -47,3 +51,24 @@ def test_the_data_are_fetched_without_git_and_with_it_afterwards(
     (project / "file").unlink()
     failed = make_data(project)
     assert failed.returncode and "ERROR" in failed.stderr
+
+
+def test_photographs_are_edited_where_a_generator_is_given() -> None:
+    def plan(*variables: str) -> str:
+        done = subprocess.run(["make", "-n", "demo-photos", *variables], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    alone, edited = plan(), plan("GENERATOR=g.pt", "ENCODER=e.pt")
+    assert "--recipe photographs" in alone and "no generator was given" in alone and "models.generator" not in alone
+    assert "models.generator=g.pt --set models.encoder=e.pt" in " ".join(edited.replace("\\\n", " ").split())
+    assert "no generator" not in edited and "edits=[]" in edited
+    assert "edits=[]" not in plan("GENERATOR=g.pt", "DIRECTIONS=d.safetensors")
+
+
+def test_one_command_installs_what_messages_and_the_page_name() -> None:
+    (line,) = [x for x in (ROOT / "Makefile").read_text().splitlines() if x.startswith("WITHOUT_DEPENDENCIES :=")]
+    pins = line.partition(":= ")[2].split()
+    named = [file.pinned for file in (MESH, AGE_FILE, GENDER_FILE, EXPRESSION_FILE)]
+    assert set(named) == set(pins)
+    assert all(pin in (ROOT / "docs/photographs.md").read_text() for pin in pins)

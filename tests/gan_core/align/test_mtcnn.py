@@ -53,27 +53,31 @@ def test_boxes_become_squares_and_are_corrected_in_shares() -> None:
     torch.testing.assert_close(moved, torch.tensor([[11.0, 8, 21, 29]]))
 
 
-def test_a_batch_gives_what_its_images_give_alone(cascade: Cascade, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_has_the_same_faces_to_the_last_bit_in_any_company(
+    cascade: Cascade, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gan_core.align.mtcnn.THRESHOLDS", (0.5, 0.3, 0.3))  # random networks score about a half
-    images = torch.rand(3, 3, 60, 80, generator=torch.Generator().manual_seed(1)) * 255
-    together = cascade(images)
-    assert any(len(faces.boxes) for faces in together)
-    for index, faces in enumerate(together):
-        (alone,) = cascade(images[index : index + 1])
-        assert faces.boxes.shape == (len(faces.scores), 4) and faces.points.shape == (len(faces.scores), 5, 2)
-        for one, other in zip(alone, faces, strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
+    draw = torch.Generator().manual_seed(1)
+    images = [torch.rand(3, *size, generator=draw) * 255 for size in ((60, 80), (48, 52), (60, 80), (5, 9), (60, 80))]
+    alone = [cascade([image])[0] for image in images]
+    assert sum(len(faces.boxes) > 0 for faces in alone) == 4 and not len(alone[3].boxes)
+    for order in ([0, 1, 2, 3, 4], [4, 3, 1, 0], [3]):
+        for faces, place in zip(cascade([images[i] for i in order]), order, strict=True):
+            assert faces.boxes.shape == (len(faces.scores), 4) and faces.points.shape == (len(faces.scores), 5, 2)
+            for one, other in zip(alone[place], faces, strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert cascade([]) == []
 
 
 @pytest.mark.parametrize("size", [(1, 1), (11, 300), (24, 24)])
 def test_pictures_too_small_for_a_face_have_none(size: tuple[int, int], cascade: Cascade) -> None:
-    found = find_faces(cascade, Image.new("RGB", size))
+    (found,) = find_faces(cascade, [Image.new("RGB", size)])
     assert found.boxes.shape == (0, 4) and found.points.shape == (0, 5, 2)
 
 
 def test_faces_of_a_reduced_copy_are_in_pixels_of_the_image() -> None:
     looks: Any = _Looks([[[9.5, 19.5, 29.5, 39.5]]])
-    found = find_faces(looks, Image.new("RGB", (1280, 640)), look_at=640)
+    (found,) = find_faces(looks, [Image.new("RGB", (1280, 640))], look_at=640)
     np.testing.assert_allclose(found.boxes, [[19.5, 39.5, 59.5, 79.5]])
     np.testing.assert_allclose(found.points[0, 0], [19.5, 39.5])
 
@@ -87,7 +91,8 @@ class _Looks:
     def parameters(self) -> Any:
         return iter([torch.zeros(1)])
 
-    def __call__(self, images: torch.Tensor) -> list[Faces]:
+    def __call__(self, images: list[torch.Tensor]) -> list[Faces]:
+        assert [image.shape for image in images] == [(3, 320, 640)]
         return [seen(self.answers.pop(0))]
 
 

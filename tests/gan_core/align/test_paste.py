@@ -9,7 +9,7 @@ from PIL import Image
 from gan_core.align.crop import align_face
 from gan_core.align.paste import feathered, paste_face
 from gan_core.align.quad import FaceSquare
-from gan_core.params import EditParams, PasteParams
+from gan_core.params import PasteParams
 from gan_core.stages.paste import PasteStage
 from gan_core.storage.images import decode_image, encode_png
 
@@ -68,7 +68,7 @@ def test_a_square_outside_of_the_photograph_leaves_it_alone() -> None:
 
 def test_the_stage_gives_a_column_for_each_edit(tmp_path: Path) -> None:
     photo, square = smooth_photo(), FaceSquare(np.array([80.0, 60.0]), np.array([30.0, 5.0]))
-    stage = PasteStage("x", PasteParams(), [EditParams(direction="smile", strengths=[-1, 1])], 10**6)
+    stage = PasteStage("x", PasteParams(), ["smile@-1", "smile@+1"], 10**6)
     face = encode_png(np.zeros((64, 64, 3), np.uint8))
     row = {"key": "a", "source/image": {"bytes": encode_png(np.asarray(photo))}, "quad": square.corners.tolist()}
     row |= {column: {"bytes": face} for column in stage.columns}

@@ -126,6 +126,9 @@ def test_a_missing_package_or_file_is_one_line_that_says_what_to_do(
         with pytest.raises(CheckpointError) as raised:
             JUDGES[name]()
         assert file.project in str(raised.value) and f"`{advice}" in str(raised.value)
+        if found == package.name:
+            assert f"{file.project} {file.version()} has no {package / file.file}:" in str(raised.value)
+            assert str(raised.value).endswith(f" {file.pinned}`")
         assert "\n" not in str(raised.value)
 
 

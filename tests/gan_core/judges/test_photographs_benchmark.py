@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.photographs import DAMAGES, SIZE, Face, corner_distance, damaged, false_faces, order, squares
+from benchmarks.photographs import SIZE, Face, corner_distance, false_faces, order, squares
 from gan_core.align.landmarks import CentreSquare, LandmarkSource
 from gan_core.align.quad import FaceSquare
 from gan_core.rows import Rejected
+from gan_core.stages.damage import DAMAGES, damaged
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,21 @@ def test_people_are_the_same_below_the_published_distance(judge: Any) -> None:
     assert metric.compute(states).values["same-person/dlib-resnet/encoded"] == 0.5
 
 
+def test_faces_of_two_rows_are_compared_whatever_shards_they_are_in(judge: Any) -> None:
+    judge("dlib-resnet", lambda images: images[:, :1, 0, 0].repeat(1, 128) / 128**0.5)
+    metric = METRICS.get("identity-pairs")(SETTING)
+    parts: list[Any] = [{}, {}]
+    metric.update(parts[0], shown(aligned=[0.0, 1.0]), {})
+    metric.update(parts[1], shown(aligned=[0.25]), {})
+    names = [f"{name}/dlib-resnet/aligned" for name in ("other", "nearest-other", "other-person")]
+    assert metric.compute(parts[1]).omitted == dict.fromkeys(names, "1 rows have no pair: 2 are needed")
+    for one, other in (parts, reversed(parts)):
+        values = metric.compute({"aligned": metric.merge(one["aligned"], other["aligned"])}).values
+        assert list(values) == names
+        np.testing.assert_allclose(list(values.values()), [2 / 3, 0.25, 2 / 3])
+    assert all(find_score(name).meaning.label.endswith("(dlib-resnet)") for name in names)
+
+
 def test_attributes_change_by_shares_of_their_ranges(judge: Any) -> None:
     def classes(images: Tensor) -> Tensor:
         return torch.nn.functional.one_hot((images[:, 0, 0, 0] * 80).round().long(), 81).float()
