@@ -72,8 +72,8 @@ class Metric(ABC):
 
     ``name`` is what it is registered as. Its columns and totals are called ``<name>[/<extractor>]/<picture>``, and
     ``meaning`` says how they are shown. A metric whose numbers have other names, or mean several things, overrides
-    ``explain``. ``faces`` says whether its numbers mean nothing for pictures of anything else (``pictures``), or need faces
-    that alignment has looked for as well (``located``).
+    ``explain``. ``faces`` says that its numbers mean nothing for pictures of anything else (``pictures``), and that it
+    also needs faces that alignment has looked for (``located``).
     """
 
     name: ClassVar[str] = ""
