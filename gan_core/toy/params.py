@@ -78,6 +78,7 @@ class TrainCelParams(Section):
 
 
 PYRAMID: dict[str, Any] = {"units": [1, 2, 4, 4], "width": 16, "input_size": 64}
+RESTYLE: dict[str, Any] = PYRAMID | {"head_width": 48, "steps": 3}
 WITHOUT_IDENTITY: dict[Term, float] = {"l2": 1.0, "perceptual": 0.8, "w_norm": 0.005, "latent": 0.5}
 WITH_IDENTITY: dict[Term, float] = {**WITHOUT_IDENTITY, "identity": 0.1}
 INVERSION: dict[Term, float] = {**WITHOUT_IDENTITY, "identity": 0.2}
@@ -156,6 +157,13 @@ ENCODERS = {
     "style-transformer": TrainEncoderParams(network={**PYRAMID, "heads": 4}),
     "psp-w": TrainEncoderParams(network=PYRAMID),
     "psp-w-plus": TrainEncoderParams(network=PYRAMID),
+    "restyle-psp": TrainEncoderParams(network=RESTYLE),
+    "restyle-e4e": TrainEncoderParams(
+        network=RESTYLE,
+        losses={**INVERSION, "delta": 2e-4, "adversarial": 0.1},
+        progressive_start=32_000,
+        progressive_every=1_000,
+    ),
 }
 FRONTALISATION: dict[Term, float] = {
     **{"l2": 0.001, "perceptual": 0.08, "l2_crop": 0.01, "perceptual_crop": 0.8},

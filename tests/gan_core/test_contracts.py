@@ -24,6 +24,7 @@ from gan_core.device import place
 from gan_core.edits.base import EDIT_KINDS
 from gan_core.edits.plan import plan_edits
 from gan_core.encoders.base import ENCODERS, Encoder
+from gan_core.encoders.restyle import PAIR
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import GENERATORS, Generator
 from gan_core.judges import efficientnet_lite
@@ -47,7 +48,7 @@ SMALL_GENERATORS: dict[str, dict[str, Any]] = {
 }
 SMALL_ENCODERS: dict[str, dict[str, Any]] = {
     name: {"n_latent": 6, "style_dim": 32, "input_size": 32, "units": [1, 1, 1, 1], "width": 8}
-    for name in ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer")
+    for name in ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer", "restyle-psp", "restyle-e4e")
 }
 SMALL_NETWORKS: dict[str, dict[str, Any]] = {
     "identity": {"width": 8, "dim": 16},
@@ -200,23 +201,40 @@ class TestGenerators:
         assert all(parameter.is_meta for parameter in known.parameters())
 
 
+class Blank:
+    """A generator whose pictures say nothing of their latents."""
+
+    size = 16
+
+    def synthesis(self, latents: Tensor) -> Tensor:
+        return torch.zeros(len(latents), 3, self.size, self.size)
+
+
+def small_encoder(name: str) -> Encoder:
+    """A small encoder beside a generator that takes its latents."""
+    encoder: Encoder = small(ENCODERS, name)
+    encoder.attach(small(GENERATORS, "stylegan2"))
+    return encoder
+
+
 @each(ENCODERS)
 class TestEncoders:
     def test_forward(self, name: str) -> None:
-        encoder: Encoder = small(ENCODERS, name)
-        images = inputs(3, encoder.input_size, encoder.input_size)
+        encoder = small_encoder(name)
+        images = inputs(PAIR if encoder.draws else 3, encoder.input_size, encoder.input_size)
         assert encoder(images).shape == (BATCH, encoder.n_latent, encoder.w_dim)
         check_batch(encoder, images)
 
     @pytest.mark.parametrize("factor", [1, 2])
     def test_encode_takes_any_size(self, name: str, factor: int) -> None:
-        encoder: Encoder = small(ENCODERS, name)
+        encoder = small_encoder(name)
         images = inputs(3, factor * encoder.input_size, factor * encoder.input_size)
         assert encoder.encode(images).shape == (BATCH, encoder.n_latent, encoder.w_dim)
         check_batch(encoder.encode, images)
 
     def test_encode_starts_from_the_average(self, name: str) -> None:
-        encoder: Encoder = small(ENCODERS, name)
+        encoder = small_encoder(name)
+        encoder.attach(Blank())  # type: ignore[arg-type]
         images, before = inputs(3, encoder.input_size, encoder.input_size), encoder.latent_avg.clone()
         plain = encoder.encode(images)
         encoder.latent_avg += 2.0

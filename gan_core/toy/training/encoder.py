@@ -103,7 +103,10 @@ def train_step(
 def _play(
     state: EncoderState, params: TrainEncoderParams, networks: LossNetworks, batch: Batch, stream: torch.Generator
 ) -> Losses:
-    """The weighted losses of a batch; the latent discriminator, if there is one, takes its own step first."""
+    """The weighted losses of a batch, summed over the encoder's passes; the latent discriminator, if there is one, takes its own step first.
+
+    It learns from the first pass alone, as ReStyle's does.
+    """
     inverted = invert(state.encoder, params, networks, batch, state.discriminator)
     found: dict[str, float] = {}
     if state.discriminator is not None and state.discriminator_optimiser is not None:
@@ -112,13 +115,13 @@ def _play(
             real = networks.generator.mapping(place(z))
         due = state.seen // params.batch_size % R1_EVERY == 0
         r1_weight = 0.5 * params.r1_gamma * R1_EVERY if due else 0.0
-        loss = discriminator_loss(state.discriminator, real, _shown(state, inverted, stream), r1_weight)
+        loss = discriminator_loss(state.discriminator, real, _shown(state, inverted[0], stream), r1_weight)
         state.discriminator_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         state.discriminator_optimiser.step()
         found["discriminator"] = loss.item()
-    total, losses = weigh(inverted, params.losses)
-    return total, losses | found
+    totals, losses = zip(*(weigh(each, params.losses) for each in inverted), strict=True)
+    return torch.stack(totals).sum(), losses[-1] | found
 
 
 def _shown(state: EncoderState, inverted: Inverted, stream: torch.Generator) -> Tensor:
