@@ -64,6 +64,7 @@ class ModelPaths(Section):
     second_generator: str = "data/models/generator-cel.safetensors"
     segmenter: str = "data/models/segmenter.safetensors"
     domain: str = "data/models/domain.json"
+    hypernetwork: str = "data/models/hyperstyle.safetensors"
 
 
 class AlignParams(Section):
@@ -99,10 +100,12 @@ class TuneParams(Section):
 
     ``pivot`` says where the latent comes from: the encoder, or an optimisation of ``pivot_steps`` into W or W+.
     ``persist`` says what is kept of a tuned generator: a quantised difference, a float32 one (``full``), or nothing,
-    and the tune stage draws the edits itself. With ``shared`` the rows of a batch share one generator.
+    and the tune stage draws the edits itself. With ``shared`` the rows of a batch share one generator. ``refine`` names
+    what is done, in order (``gan_core.inversion.refinement``): ``pti``, ``hypernetwork``, or this and then ``pti``.
     """
 
     enabled: bool = True
+    refine: Annotated[list[str], Field(min_length=1)] = ["pti"]
     pivot: Literal["encoder", "w", "w_plus"] = "encoder"
     pivot_steps: Count = 450
     pivot_lr: Positive = 0.01

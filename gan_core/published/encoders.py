@@ -182,8 +182,8 @@ def infer_encoder(
         arguments = _restyle(arguments, encoder, options, where)
     if arguments["n_latent"] != (count or arguments["n_latent"]):
         _check_count(arguments["n_latent"], count or 0, variant, options, where)
-    if str(options.get("dataset_type", "")).startswith("cars"):
-        arguments["input_size"] = WIDE
+    if (size := wide_or_square(options)) == WIDE:
+        arguments["input_size"] = size
     return variant, arguments | {"n_latent": count or arguments["n_latent"]}
 
 
@@ -253,21 +253,32 @@ def _restyle(arguments: EncoderArguments, encoder: Shapes, options: Options, whe
             f"{where} is an encoder of ReStyle that sees {channels} channels: only those of {PAIR}, a picture and what "
             "is drawn of it, can be imported"
         )
+    backbone = "resnet" if "conv1.weight" in encoder else "ir-se"
+    more: EncoderArguments = {"backbone": backbone, "pyramid": "latlayer1.weight" in encoder}
+    return arguments | more | {"steps": published_steps(options, where)}
+
+
+def published_steps(options: Options, where: str | Path) -> int:
+    """Return how often a network of ReStyle or HyperStyle looks; raises ``CheckpointError`` for what is no number."""
     steps = options.get("n_iters_per_batch", STEPS)
     if not isinstance(steps, int) or not 0 < steps < MOST_STEPS:
         raise CheckpointError(f"{where} has n_iters_per_batch {str(steps)[:40]!r}: a small number of steps is expected")
-    backbone = "resnet" if "conv1.weight" in encoder else "ir-se"
-    more: EncoderArguments = {"backbone": backbone, "pyramid": "latlayer1.weight" in encoder, "steps": steps}
-    return arguments | more
+    return steps
+
+
+def wide_or_square(options: Options) -> int | list[int]:
+    """Return the input size of the published networks: 256, or height and width for cars."""
+    return WIDE if str(options.get("dataset_type", "")).startswith("cars") else 256
 
 
 def _backbone(encoder: Shapes) -> EncoderArguments:
     resnet = "conv1.weight" in encoder
     first = encoder["conv1.weight" if resnet else "input_layer.0.weight"].shape
-    return {"width": first[0], "input_channels": first[1], "units": _units(encoder, resnet)}
+    return {"width": first[0], "input_channels": first[1], "units": trunk_units(encoder, resnet)}
 
 
-def _units(encoder: Shapes, resnet: bool) -> list[int]:
+def trunk_units(encoder: Shapes, resnet: bool) -> list[int]:
+    """Return the units of each group of a backbone; raises ``KeyError`` where they make no four groups."""
     widths: list[int] = []
     while (key := f"body.{len(widths)}.{'conv1' if resnet else 'res_layer.3'}.weight") in encoder:
         widths.append(encoder[key].shape[0])

@@ -1,4 +1,4 @@
-"""The stage that tunes: each aligned face gets its own small change of the generator's weights."""
+"""The stage that refines: each aligned face gets its own small change of the generator's weights."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -17,9 +17,9 @@ from gan_core.device import fetch, place_array
 from gan_core.errors import ParamsError
 from gan_core.geometry import SQUARE, Frame, average_down
 from gan_core.inversion.delta import apply_delta, pack_delta, pack_full
-from gan_core.inversion.group import tune_group
 from gan_core.inversion.projector import PTI, project
-from gan_core.inversion.pti import Tuned, tune_pivots
+from gan_core.inversion.pti import Tuned
+from gan_core.inversion.refinement import REFINEMENTS, Inverted, refine_all
 from gan_core.judges.perceptual import load_perceptual
 from gan_core.loading import load_generator
 from gan_core.params import ModelPaths, Params, TuneParams
@@ -31,6 +31,8 @@ from gan_core.storage.images import load_pictures, stack_pictures, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 
 _log = logging.getLogger(__name__)
+DEFAULT = "pti"
+"""The refinement of runs that were made before there were others; it is left out of their identity."""
 DIVERGED = "diverged: tuning ended farther away than it began, so this is what the pivot gives untuned"
 FIELDS = (
     pa.field("tuned", IMAGE),
@@ -45,7 +47,7 @@ FIELDS = (
 
 @STAGES.register("tune")
 class TuneStage(Stage):
-    """Tunes the generator to each row at its latent, ``params.batch_size`` rows at a time.
+    """Tunes the generator to each row at its latent, ``params.batch_size`` rows at a time, as ``params.refine`` says.
 
     The number and the order of rows that are tuned together change results by rounding only: a picture by at most one
     level of grey in 255 where nothing diverges.
@@ -77,7 +79,13 @@ class TuneStage(Stage):
         self.synthesis = Recorded(self.generator.synthesis)
         self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
-        self._identity: dict[str, Any] = {"params": params.model_dump(exclude={"enabled"}), **hashes}
+        self.refinements = [
+            REFINEMENTS.get(name)(generator, self.loss, params, models) for name in params.refine
+        ]
+        unsaid = {"enabled"} | ({"refine"} if params.refine == [DEFAULT] else set())
+        self._identity: dict[str, Any] = {"params": params.model_dump(exclude=unsaid), **hashes}
+        for refinement in self.refinements:
+            self._identity |= refinement.identity
         if not frame.is_square:
             self._identity["frame"] = [frame.height, frame.width]
         if edits:
@@ -110,9 +118,7 @@ class TuneStage(Stage):
         targets = self._targets(rows)
         seeds = [row_seed(row["key"]) for row in rows]
         pivots = self._pivots(rows, targets, seeds)
-        setting = (self.generator, pivots, targets, self.loss, self.params, seeds)
-        tuned = tune_group(*setting) if self.params.shared else tune_pivots(*setting, finished=self.finished)
-        return pivots, list(tuned)
+        return pivots, refine_all(self.refinements, Inverted(pivots, targets, seeds), self.finished)
 
     def _targets(self, rows: Sequence[Row]) -> Tensor:
         targets = stack_pictures(rows, "image")
