@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
 from gan_core.geometry import Frame
+from gan_core.precision import autocast
 from gan_core.registry import Arguments, Registry
 
 
@@ -76,6 +77,15 @@ class Encoder(nn.Module, ABC):
         Gradients reach a pass from its own latents only.
         """
         yield self.offsets(self.resampled(images)) + self.latent_avg
+
+    def inversions(self, images: Tensor, generator: Generator, fast: bool = False) -> list[tuple[Tensor, Tensor]]:
+        """Return the latents of each pass, and what ``generator`` draws of them: the encoder's frame ``[B, 3, H, W]``.
+
+        With ``fast`` the passes run in bfloat16.
+        """
+        with autocast(fast):
+            passes = list(self.passes(images))
+        return [(latents, self.frame(generator.synthesis(latents))) for latents in passes]
 
     def resampled(self, images: Tensor) -> Tensor:
         """Resample images ``[B, C, H, W]`` to ``[B, C, *input_shape]``, if they have another size."""

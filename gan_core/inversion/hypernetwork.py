@@ -17,6 +17,7 @@ from gan_core.generators.layers import EqualLinear
 from gan_core.geometry import framed_like
 from gan_core.inversion.weights import draw_changed
 from gan_core.loading import load_model
+from gan_core.precision import autocast
 from gan_core.registry import Arguments, Registry
 
 PAIR = 6
@@ -196,11 +197,13 @@ class HyperStyle(nn.Module):
         found = {int(i): block(maps) for i, block in self.refinement_blocks.items()}
         return {i: self.shared_weight_hypernet(x) if x.ndim == 2 else x for i, x in found.items()}
 
-    def passes(self, generator: Generator, images: Tensor, w_plus: Tensor) -> Iterator[tuple[Changes, Tensor]]:
+    def passes(
+        self, generator: Generator, images: Tensor, w_plus: Tensor, fast: bool = False
+    ) -> Iterator[tuple[Changes, Tensor]]:
         """Yield weight differences and pictures ``[B, 3, size, size]`` after each step; latents stay as they are.
 
         ``images [B, 3, *input_shape]`` are in [-1, 1], ``w_plus [B, n_latent, w_dim]`` what an encoder of W found of
-        them. Gradients reach a step from its own offsets only. Raises ``CheckpointError`` for another generator.
+        them. Gradients reach a step from its own offsets only; with ``fast`` the network runs in bfloat16. Raises ``CheckpointError`` for another generator.
         """
         names = self.check(generator)
         weights = {i: generator.get_parameter(names[i]).detach() for i in self.layers}
@@ -208,7 +211,8 @@ class HyperStyle(nn.Module):
         summed: dict[int, Tensor] = {}
         for _ in range(self.steps):
             pairs = torch.cat([images, framed_like(drawn.detach(), images)], 1)
-            offsets = self(pairs)
+            with autocast(fast):
+                offsets = {i: offset.float() for i, offset in self(pairs).items()}
             summed = {i: offsets[i] + summed[i].detach() if i in summed else offsets[i] for i in self.layers}
             changes = {names[i]: weights[i] * summed[i][:, None] for i in self.layers}
             drawn = draw_changed(generator, changes, w_plus)

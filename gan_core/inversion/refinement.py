@@ -84,11 +84,10 @@ class ByHypernetwork(Refinement):
             raise ParamsError("tune.refine names the hypernetwork after another: it begins with the generator itself")
         places = torch.arange(len(rows.pivots), device=rows.pivots.device)
         size = chunk_size(self.generator.size)
-        before, after, *values = in_chunks_each(lambda part: self._found(rows, part), places, size)
+        before, after, terms, *values = in_chunks_each(lambda part: self._found(rows, part), places, size)
         names = self.network.changed_names(self.generator)
         deltas = [dict(zip(names, parts, strict=True)) for parts in zip(*values, strict=True)]
-        terms = [objective(images, rows.targets, self.loss, self.params)[1] for images in (before, after)]
-        first, last = read_losses(terms)
+        first, last = read_losses(terms.unbind(1))
         found = []
         for row, delta in enumerate(deltas):
             losses, better = [first[row], last[row]], last[row].total <= first[row].total
@@ -100,13 +99,15 @@ class ByHypernetwork(Refinement):
         return found
 
     def _found(self, rows: Inverted, places: Tensor) -> tuple[Tensor, ...]:
-        """Return the pictures of some rows without and with offsets, and their weight differences by layer."""
-        pivots, images = rows.pivots[places], rows.targets[places]
-        if images.shape[2:] != self.network.input_shape:
-            shape = self.network.input_shape
+        """Return the pictures of some rows without and with offsets, the losses of both, and the weight differences."""
+        pivots, targets = rows.pivots[places], rows.targets[places]
+        images, shape = targets, self.network.input_shape
+        if images.shape[2:] != shape:
             images = F.interpolate(images, shape, mode="bilinear", align_corners=False, antialias=True)
-        *_, (changes, drawn) = self.network.passes(self.generator, images, pivots)
-        return self.generator.synthesis(pivots), drawn, *changes.values()
+        *_, (changes, after) = self.network.passes(self.generator, images, pivots)
+        before = self.generator.synthesis(pivots)
+        terms = [objective(drawn, targets, self.loss, self.params)[1] for drawn in (before, after)]
+        return before, after, torch.stack(terms, 1), *changes.values()
 
 
 def refine_all(refinements: Sequence[Refinement], rows: Inverted, finished: Progress | None) -> list[Tuned]:

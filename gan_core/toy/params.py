@@ -111,6 +111,15 @@ class TrainEncoderParams(Section):
     seed: int = 0
 
 
+class TrainHypernetworkParams(TrainEncoderParams):
+    """A hypernetwork over the latents of ``encoder``; its offsets act at ``network["resolution"]`` and above."""
+
+    network: dict[str, Any] = {"units": [2, 2, 2, 2], "width": 16, "input_size": 64, "steps": 3, "resolution": 32}
+    latent_images: Annotated[int, Field(ge=0, le=0)] = 0
+    losses: dict[Term, Weight] = {"l2": 1.0, "perceptual": 0.8, "identity": 0.2}
+    encoder: str = "psp-w"
+
+
 class TrainTranslationParams(TrainEncoderParams):
     """The encoder of one translation task; ``start``: from the weights of the inversion encoder where they fit.
 
@@ -189,6 +198,7 @@ class ToyParams(Section):
     train_generator: TrainGeneratorParams = TrainGeneratorParams()
     train_cel: TrainCelParams = TrainCelParams()
     train_encoder: dict[str, TrainEncoderParams] = ENCODERS
+    train_hypernetwork: TrainHypernetworkParams = TrainHypernetworkParams()
     train_translation: dict[str, TrainTranslationParams] = TRANSLATIONS
     train_identity: TrainMeasureParams = TrainMeasureParams()
     train_attributes: TrainMeasureParams = TrainMeasureParams(width=24)

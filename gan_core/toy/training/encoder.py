@@ -47,14 +47,16 @@ def train_encoder(
     report_every: int = 5_000,
     task: TrainingTask = INVERSION,
     start: Encoder | None = None,
+    built: Encoder | None = None,
 ) -> Encoder:
     """Train (or go on training) and return the averaged encoder that was best on held-out portraits.
 
     Every ``report_every`` images the average is scored on the first held-out portraits, and ``report`` is called with
     the last losses, these scores (``held_out/...``) and pairs of held-out portraits and reconstructions. ``task`` is
-    what is learnt, and ``start`` an encoder whose weights are begun with.
+    what is learnt, ``start`` an encoder whose weights are begun with, and ``built`` what is trained where it is none of
+    the registered ``variant``.
     """
-    state = EncoderState.create(variant, params, networks.generator)
+    state = EncoderState.create(variant, params, networks.generator, built)
     if start is not None:
         state.begin_from(start)
 
@@ -162,7 +164,7 @@ def reconstruction_grid(
     ``[2 count, 3, H, W]``
     """
     batch = task.show(portraits, torch.arange(count).numpy())
-    drawn = generator.synthesis(encoder.encode(batch.seen))
+    _, drawn = encoder.inversions(batch.seen, generator)[-1]
     seen = task.visible(batch.seen)
     return torch.cat([torch.cat(pair) for pair in zip(seen.split(8), drawn.split(8), strict=True)])
 

@@ -122,11 +122,11 @@ def invert(
     """Encode a batch and draw it again, once for each pass of the encoder."""
     fast = params.precision == "fast"
     stage = getattr(encoder, "stage", encoder.n_latent - 1)
-    inverted = []
-    for codes in encode(encoder, batch.seen, fast):
-        drawn = encoder.frame(networks.generator.synthesis(codes))
-        inverted.append(Inverted(batch, codes, drawn, encoder, networks, stage, discriminator, fast))
-    return inverted
+    images = batch.seen.contiguous(memory_format=torch.channels_last)
+    return [
+        Inverted(batch, codes, drawn, encoder, networks, stage, discriminator, fast)
+        for codes, drawn in encoder.inversions(images, networks.generator, fast)
+    ]
 
 
 def encode(encoder: Encoder, images: Tensor, fast: bool) -> list[Tensor]:

@@ -11,12 +11,14 @@ from gan_core.encoders.base import Encoder
 from gan_core.encoders.e4e import LatentDiscriminator
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import ParamsError
+from gan_core.inversion.hypernetwork import load_hypernetwork
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, load_params
-from gan_core.toy.params import TrainEncoderParams, load_toy_params
+from gan_core.toy.params import TrainEncoderParams, TrainHypernetworkParams, load_toy_params
 from gan_core.toy.training.encoder import store_encoder, train_encoder
 from gan_core.toy.training.encoder_losses import TERMS, Inverted, discriminator_loss, invert, latent_loss, weigh
 from gan_core.toy.training.encoder_state import EncoderState
+from gan_core.toy.training.hypernetwork import Refined, store_hypernetwork
 from gan_core.toy.training.portraits import PortraitSet
 from gan_core.toy.training.reconstruction import Batch, LossNetworks, draw_batch, evaluate, resample
 from gan_core.training import fit
@@ -266,3 +268,23 @@ def test_the_stored_encoder_belongs_to_its_generator(
     card = load_checkpoint(path).card
     assert card.generator_sha256 == file_sha256(models.generator)
     assert card.extra["held_out"] == {"psnr": 20.0}
+
+
+def test_a_hypernetwork_learns_by_the_same_loop(
+    models: ModelPaths, networks: LossNetworks, portraits: PortraitSet, tmp_path: Path
+) -> None:
+    first = load_encoder(models.encoder, load_generator(models.generator)).model
+    chosen = TrainHypernetworkParams(
+        network={"units": [1, 1, 1, 1], "width": 4, "input_size": 64, "steps": 2, "resolution": 32},
+        **{"images": 64, "batch_size": 8, "precision": "exact", "lr": 3e-3, "losses": {"l2": 1.0}},
+    )
+    torch.manual_seed(0)
+    built = Refined(first, networks.generator, **chosen.network)
+    before, reports = first.state_dict()["styles.0.linear.bias"].clone(), Reports()
+    args = ("hyperstyle", chosen, networks, portraits, portraits, tmp_path / "s", reports)
+    trained = train_encoder(*args, report_every=32, built=built)
+    assert torch.equal(first.state_dict()["styles.0.linear.bias"], before)
+    assert evaluate(trained, networks, portraits)["mse"] < 0.98 * evaluate(first, networks, portraits)["mse"]
+    path, network = tmp_path / "h.safetensors", trained.get_submodule("hypernetwork")
+    store_hypernetwork(network, path, models.generator, chosen, {"psnr": 20.0})
+    assert load_hypernetwork(path, load_generator(models.generator)).card.extra["held_out"] == {"psnr": 20.0}
