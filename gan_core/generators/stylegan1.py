@@ -35,8 +35,9 @@ class Epilogue(nn.Module):
             x = x + noise * self.noise_weight[:, None, None]
         x = F.leaky_relu(x + self.bias[:, None, None], 0.2)
         x = x - x.mean((2, 3), keepdim=True)
-        x = x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + EPS)
-        scale, shift = self.style(w)[:, :, None, None].chunk(2, 1)
+        x = x / torch.sqrt(x.square().mean((2, 3), keepdim=True) + EPS)
+        styles = F.linear(w, self.style.weight) * self.style.gain + self.style.bias
+        scale, shift = styles[:, :, None, None].chunk(2, 1)
         return x * (scale + 1) + shift
 
 
@@ -54,15 +55,14 @@ class Convolution(nn.Module):
     kernel: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight * self.gain
         if not self.up:
-            return F.conv2d(x, weight, padding=1)
+            return F.conv2d(x, self.weight, padding=1) * self.gain
         if self.fused:
-            wide = F.pad(weight, (1, 1, 1, 1))
+            wide = F.pad(self.weight * self.gain, (1, 1, 1, 1))
             filters = wide[..., 1:, 1:] + wide[..., :-1, 1:] + wide[..., 1:, :-1] + wide[..., :-1, :-1]
             x = F.conv_transpose2d(x, filters.transpose(0, 1), stride=2, padding=1)
         else:
-            x = F.conv2d(F.interpolate(x, scale_factor=2), weight, padding=1)
+            x = F.conv2d(F.interpolate(x, scale_factor=2), self.weight, padding=1) * self.gain
         kernel = self.kernel.expand(x.shape[1], 1, -1, -1)
         return F.conv2d(x, kernel, padding=1, groups=x.shape[1])
 
@@ -137,7 +137,7 @@ class StyleGAN1(Generator):
         for i, epilogue in enumerate(self.epilogues):
             x = self.convs[i - 1](x) if i else x
             x = epilogue(x, w_plus[:, i], maps[i])
-        image = F.conv2d(x, self.output_weight / math.sqrt(x.shape[1])) + self.output_bias[:, None, None]
+        image = F.conv2d(x, self.output_weight) / math.sqrt(x.shape[1]) + self.output_bias[:, None, None]
         return image.tanh() if self.tanh else image
 
     def noise_sizes(self) -> list[int]:

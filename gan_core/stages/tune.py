@@ -17,11 +17,12 @@ from gan_core.device import fetch, place_array
 from gan_core.errors import ParamsError
 from gan_core.geometry import SQUARE, Frame, average_down
 from gan_core.inversion.delta import apply_delta, pack_delta, pack_full
-from gan_core.inversion.projector import PTI, project
+from gan_core.inversion.in_domain import InDomain, optimise_in_domain
+from gan_core.inversion.projector import PTI, Space, project
 from gan_core.inversion.pti import Tuned
 from gan_core.inversion.refinement import REFINEMENTS, Inverted, refine_all
 from gan_core.judges.perceptual import load_perceptual
-from gan_core.loading import load_generator
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, TuneParams
 from gan_core.rows import Rejected, Row, row_seed
 from gan_core.runs.stage import STAGES, Stage
@@ -86,6 +87,10 @@ class TuneStage(Stage):
         self._identity: dict[str, Any] = {"params": params.model_dump(exclude=unsaid), **hashes}
         for refinement in self.refinements:
             self._identity |= refinement.identity
+        if params.pivot == "in_domain":
+            encoder = load_encoder(models.encoder, generator)
+            self.encoder = encoder.model
+            self._identity["encoder_sha256"] = encoder.sha256
         if not frame.is_square:
             self._identity["frame"] = [frame.height, frame.width]
         if edits:
@@ -132,9 +137,18 @@ class TuneStage(Stage):
 
     def _pivots(self, rows: Sequence[Row], targets: Tensor, seeds: Sequence[int]) -> Tensor:
         """The encoder's latents, or those that an optimisation after PTI's recipe finds, ``[B, n_latent, w_dim]``."""
+        if self.params.pivot in ("w", "w_plus"):
+            return self._projected(targets, seeds)
+        latents = place_array(np.stack([row["latent"] for row in rows]).astype(np.float32))
         if self.params.pivot == "encoder":
-            return place_array(np.stack([row["latent"] for row in rows]).astype(np.float32))
-        recipe = replace(PTI, space=self.params.pivot, steps=self.params.pivot_steps, lr=self.params.pivot_lr)
+            return latents
+        weight, params = self.params.perceptual_weight, self.params
+        recipe = InDomain(params.pivot_steps, params.pivot_lr, feature_weight=weight)
+        return optimise_in_domain(self.generator, self.encoder.encode, targets, latents, self.loss, recipe)
+
+    def _projected(self, targets: Tensor, seeds: Sequence[int]) -> Tensor:
+        space: Space = "w" if self.params.pivot == "w" else "w_plus"
+        recipe = replace(PTI, space=space, steps=self.params.pivot_steps, lr=self.params.pivot_lr)
         return project(self.generator, targets, self.loss, recipe, seeds)[0]
 
     @torch.no_grad()

@@ -41,6 +41,7 @@ from gan_core.stages.edit import EditStage
 
 SMALL_GENERATORS: dict[str, dict[str, Any]] = {
     "stylegan2": {"size": 16, "style_dim": 32, "n_mlp": 2, "channels": {4: 16, 8: 16, 16: 8}},
+    "stylegan1": {"widths": [16, 16, 8], "style_dim": 32, "n_mlp": 2},
     "sngan": {"channels": [16, 16, 8], "image_channels": 1, "z_dim": 12},
     "proggan": {"channels": [16, 16, 8], "z_dim": 16},
     "biggan": {"width": 8, "classes": 4, "label": 2},
@@ -49,7 +50,7 @@ SMALL_GENERATORS: dict[str, dict[str, Any]] = {
 SMALL_ENCODERS: dict[str, dict[str, Any]] = {
     name: {"n_latent": 6, "style_dim": 32, "input_size": 32, "units": [1, 1, 1, 1], "width": 8}
     for name in ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer", "restyle-psp", "restyle-e4e")
-}
+} | {"idinvert": {"n_latent": 6, "style_dim": 32, "input_size": 32, "widths": [8, 8, 16, 16]}}
 SMALL_NETWORKS: dict[str, dict[str, Any]] = {
     "identity": {"width": 8, "dim": 16},
     "attributes": {"names": ["smile", "yaw"], "width": 8},

@@ -45,6 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "progressive_start": 16,
         "progressive_every": 8,
     },
+    "idinvert": {"network": {"input_size": 64, "widths": [8, 8, 8, 8, 8]}},
 }
 
 
