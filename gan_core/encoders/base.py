@@ -20,8 +20,8 @@ class Encoder(nn.Module, ABC):
     """A network from aligned images to latents of one generator.
 
     ``input_shape`` is the height and width of its input, ``input_size`` the larger of them, and ``input_dtype`` the
-    type that it computes in (``gan_core.encoders.fast``). ``arguments`` are those of its constructor. One that ``draws``
-    looks at what the generator makes of its latents, and needs it (``attach``).
+    type that it computes in (``gan_core.encoders.fast``). ``arguments`` are those of its constructor. One that
+    ``draws`` looks at what the generator makes of its latents, and needs it (``attach``).
     """
 
     name: ClassVar[str]

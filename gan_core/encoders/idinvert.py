@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +67,7 @@ class InDomainEncoder(Encoder):
         self.arguments = {"n_latent": n_latent, "style_dim": style_dim, "input_size": size, "widths": list(widths)}
         self.n_latent, self.w_dim = n_latent, style_dim
         self.conv, self.bn = nn.Conv2d(3, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0])
-        self.blocks = nn.ModuleList(Residual(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.blocks = nn.ModuleList(Residual(a, b) for a, b in pairwise(widths))
         inputs = widths[-1] * height * width
         self.fc_weight = nn.Parameter(torch.randn(n_latent * style_dim, inputs))
         self.gain = 1 / math.sqrt(inputs)

@@ -49,12 +49,10 @@ class StyleHeads(PyramidEncoder):
         super().__init__(n_latent, style_dim, input_size, units, width, channels, resnet, flat)
         self.arguments |= {"head_width": head_width}
         sides = [self.input_size // (16 >> (0 if flat else level_of(i))) for i in range(n_latent)]
-        self.styles = nn.ModuleList(
-            MapToStyle(8 * width, style_dim, side, head_width or style_dim) for side in sides
-        )
+        self.styles = nn.ModuleList(MapToStyle(8 * width, style_dim, side, head_width or style_dim) for side in sides)
 
     def styles_of(self, images: Tensor, count: int | None = None) -> list[Tensor]:
-        """Return the first ``count`` styles (all by default) of ``images [B, C, *input_shape]``, each ``[B, w_dim]``."""
+        """Return the first ``count`` styles (default: all) of ``images [B, C, *input_shape]``, each ``[B, w_dim]``."""
         levels = self.pyramid(images)
         return [style(levels[level_of(i)]) for i, style in enumerate(self.styles[:count])]
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.encoders.backbone import Units, body, group_ends, stem
-from gan_core.encoders.resnet import resnet_body, resnet_stem
 from gan_core.encoders.base import Encoder
+from gan_core.encoders.resnet import resnet_body, resnet_stem
 from gan_core.errors import ParamsError
 
 COARSE, MIDDLE = 3, 7

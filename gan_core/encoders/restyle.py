@@ -23,7 +23,7 @@ Backbone = Literal["ir-se", "resnet"]
 
 
 class ReStyle(StyleHeads):
-    """An encoder that looks ``steps`` times at the picture and at what its generator draws, and adds an offset to the latents.
+    """An encoder that looks ``steps`` times at a picture and what its generator draws of it, and adds to the latents.
 
     It begins with the mean latent and its picture. ``backbone`` is IR-SE (faces) or ResNet (anything else, as
     published), ``units`` by default those of IR-SE-50 or ResNet-34. All styles read the coarsest map, or the levels of

@@ -14,6 +14,8 @@ SLOW = 0.01
 """Learning rate of the mapping network as a share of the others', which its stored weights are divided by."""
 FUSED = 128
 """Side in pixels from which up-sampling and convolution are one transposed convolution."""
+SMOOTH = 0.8
+"""Share of ALAE's function that stands for noise."""
 TRUNCATED, PSI = 8, 0.7
 """Truncation acts on this many latents, by this much, where random images are drawn."""
 
@@ -30,8 +32,10 @@ class Epilogue(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.style = EqualLinear(style_dim, 2 * channels)
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
-        if noise is not None:
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | float | None) -> Tensor:
+        if isinstance(noise, float):  # the deviation of ALAE's function
+            x = x + SMOOTH * noise * torch.exp(-x.square() / (2 * noise**2)) / math.sqrt(2 * math.pi)
+        elif noise is not None:
             x = x + noise * self.noise_weight[:, None, None]
         x = F.leaky_relu(x + self.bias[:, None, None], 0.2)
         x = x - x.mean((2, 3), keepdim=True)
@@ -49,10 +53,6 @@ class Convolution(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.gain = math.sqrt(2 / (9 * inputs))
         self.up, self.fused = up, side >= FUSED
-        taps = torch.tensor([1.0, 2.0, 1.0])
-        self.register_buffer("kernel", torch.outer(taps, taps) / 16, persistent=False)
-
-    kernel: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.up:
@@ -63,16 +63,22 @@ class Convolution(nn.Module):
             x = F.conv_transpose2d(x, filters.transpose(0, 1), stride=2, padding=1)
         else:
             x = F.conv2d(F.interpolate(x, scale_factor=2), self.weight, padding=1) * self.gain
-        kernel = self.kernel.expand(x.shape[1], 1, -1, -1)
-        return F.conv2d(x, kernel, padding=1, groups=x.shape[1])
+        return blurred(x)
+
+
+def blurred(x: Tensor) -> Tensor:
+    """Low-pass filter maps ``[B, C, H, W]`` with [1, 2, 1] in both directions."""
+    taps = torch.tensor([1.0, 2.0, 1.0], device=x.device, dtype=x.dtype)
+    kernel = (torch.outer(taps, taps) / 16).expand(x.shape[1], 1, -1, -1)
+    return F.conv2d(x, kernel, padding=1, groups=x.shape[1])
 
 
 @GENERATORS.register("stylegan1")
 class StyleGAN1(Generator):
     """The network of 4 px and above, with one of ``widths`` per resolution; ``tanh`` limits its images to [-1, 1].
 
-    With ``per_layer`` the mapping network gives a latent for each layer, ``[B, n_latent * w_dim]``, as that of in-domain
-    inversion does. The names of its weights are our own (``gan_core.published.idinvert`` converts).
+    With ``per_layer`` the mapping network gives a latent for each layer, ``[B, n_latent * w_dim]``, as that of
+    in-domain inversion does, and with ``smooth`` a fixed function of the maps stands for ``const`` noise, as in ALAE. The names of its weights are our own (``gan_core.published.idinvert`` converts).
     """
 
     family = "stylegan1"
@@ -85,6 +91,7 @@ class StyleGAN1(Generator):
         n_mlp: int = 8,
         per_layer: bool = False,
         tanh: bool = False,
+        smooth: bool = False,
     ) -> None:
         super().__init__()
         self.arguments = {
@@ -93,10 +100,11 @@ class StyleGAN1(Generator):
             "n_mlp": n_mlp,
             "per_layer": per_layer,
             "tanh": tanh,
+            "smooth": smooth,
         }
         self.size, self.n_latent = 4 << (len(widths) - 1), 2 * len(widths)
         self.z_dim = self.w_dim = style_dim
-        self.per_layer, self.tanh = per_layer, tanh
+        self.per_layer, self.tanh, self.smooth = per_layer, tanh, smooth
         outputs = [style_dim] * (n_mlp - 1) + [style_dim * (self.n_latent if per_layer else 1)]
         self.style = nn.Sequential(
             PixelNorm(), *(EqualLinear(style_dim, n, lr_mul=SLOW, activate=True) for n in outputs)
@@ -143,7 +151,9 @@ class StyleGAN1(Generator):
     def noise_sizes(self) -> list[int]:
         return [4 << (i // 2) for i in range(self.n_latent)]
 
-    def _noise_maps(self, batch: int, noise: Noise) -> list[Tensor | None]:
+    def _noise_maps(self, batch: int, noise: Noise) -> list[Tensor | float | None]:
+        if self.smooth and noise == "const":
+            return [math.sqrt(1 + i // 2) for i in range(self.n_latent)]
         constant = [epilogue.get_buffer("noise_map") for epilogue in self.epilogues]
         if noise == "const":
             return list(constant)

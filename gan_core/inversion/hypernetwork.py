@@ -39,7 +39,7 @@ def convolutions(widths: Sequence[int], strides: Sequence[int]) -> nn.Sequential
 
 
 class SharedFilters(nn.Module):
-    """From vectors ``[B, inner]`` to offsets of equal layers ``[B, out, in, k, k]``: two linear maps, shared by them."""
+    """From vectors ``[B, inner]`` to offsets ``[B, out, in, k, k]`` of equal layers: two linear maps for all."""
 
     def __init__(self, inner: int, filters: Filters) -> None:
         super().__init__()
@@ -203,7 +203,8 @@ class HyperStyle(nn.Module):
         """Yield weight differences and pictures ``[B, 3, size, size]`` after each step; latents stay as they are.
 
         ``images [B, 3, *input_shape]`` are in [-1, 1], ``w_plus [B, n_latent, w_dim]`` what an encoder of W found of
-        them. Gradients reach a step from its own offsets only; with ``fast`` the network runs in bfloat16. Raises ``CheckpointError`` for another generator.
+        them. Gradients reach a step from its own offsets only; with ``fast`` the network runs in bfloat16. Raises
+        ``CheckpointError`` for another generator.
         """
         names = self.check(generator)
         weights = {i: generator.get_parameter(names[i]).detach() for i in self.layers}

@@ -1,4 +1,4 @@
-"""Domain-regularised optimisation (Zhu et al. 2020, section 3.3): latents that draw an image and that the encoder knows."""
+"""Domain-regularised optimisation (Zhu et al. 2020, section 3.3): latents that the encoder knows too."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ class InDomainOptimisation:
 def optimise_in_domain(
     generator: Generator, encode: Encode, targets: Tensor, start: Tensor, distance: Perceptual, recipe: InDomain
 ) -> Tensor:
-    """Return the latents ``[B, n_latent, w_dim]`` after ``recipe.steps`` from ``start``; rows don't affect each other."""
+    """Return the latents ``[B, n_latent, w_dim]`` after ``recipe.steps`` from ``start``; each row is its own."""
     run = InDomainOptimisation(generator, encode, targets, start, distance, recipe)
     for _ in range(recipe.steps):
         run.step()

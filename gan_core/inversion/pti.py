@@ -35,8 +35,8 @@ class Tuned:
 
     ``delta`` maps the names of changed parameters to tuned minus original weights, and ``image [1, 3, H, W]`` around
     [-1, 1] is the tuned reconstruction. ``losses`` has one entry before each step and one at the end. If tuning
-    diverged (to NaN, or above the initial objective), ``delta`` and ``image`` are those that it began with: nothing, and
-    that of the original generator.
+    diverged (to NaN, or above the initial objective), ``delta`` and ``image`` are those that it began with:
+    nothing, and that of the original generator.
     """
 
     delta: dict[str, Tensor]
@@ -63,8 +63,8 @@ def tune_pivots(
     published). ``pivots [B, n_latent, w_dim]`` are fixed, ``targets [B, 3, H, W]`` are in [-1, 1], and ``seeds``
     determine the samples of the locality term. A row stops after its steps, or before a step if its perceptual distance
     is at most ``params.stop_perceptual`` (0: never); the other rows continue. ``budgets`` replaces ``params.steps`` and
-    ``params.lr`` per row. ``finished`` is called with 1 when a row stops. ``starts`` are weight differences that each row
-    begins with instead of the generator's weights. Rows affect each other by rounding only.
+    ``params.lr`` per row. ``finished`` is called with 1 when a row stops. ``starts`` are weight differences that
+    each row begins with, instead of the generator's weights. Rows affect each other by rounding only.
     """
     budgets = budgets or [Budget(params.steps, params.lr)] * len(pivots)
     return _Tuning(generator, pivots, targets, loss, params, seeds, budgets, finished, starts).run()

@@ -26,10 +26,10 @@ ALIAS = ".hypernet."
 
 @LAYOUTS.register("hyperstyle")
 class HyperStyleLayout(Layout):
-    """``{"state_dict": {"hypernet.*", "decoder.*"}, "opts", "latent_avg"?}``, also with prefixes of ``DataParallel``."""
+    """``{"state_dict": {"hypernet.*", "decoder.*"}, "opts", "latent_avg"?}``, also with ``DataParallel``'s prefixes."""
 
     name: ClassVar[str] = "hyperstyle"
-    licence: ClassVar[str] = "code MIT; the published weights were trained on FFHQ and NVIDIA's network: non-commercial"
+    licence: ClassVar[str] = "code MIT; the published weights: trained on FFHQ and NVIDIA's network, non-commercial"
 
     def recognises(self, value: object) -> bool:
         state = value.get("state_dict") if isinstance(value, dict) else None

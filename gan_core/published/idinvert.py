@@ -121,7 +121,9 @@ def build_encoder(state: Mapping[str, Tensor], where: str | Path = "the file") -
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{where} is not a whole encoder of in-domain inversion: {error} not found") from None
     if inputs != widths[-1] * LAST**2:
-        raise CheckpointError(f"{where} has {inputs} numbers before its last layer, {widths[-1] * LAST**2} are expected")
+        raise CheckpointError(
+            f"{where} has {inputs} numbers before its last layer, {widths[-1] * LAST**2} are expected"
+        )
     size = LAST << (last - 1)
     n_latent = 2 * size.bit_length() - 4  # of a generator as large as the input, as all published ones are
     encoder = InDomainEncoder(n_latent, outputs // n_latent, size, widths)
@@ -137,7 +139,10 @@ def _generator_state(state: Mapping[str, Tensor], level: int) -> StateDict:
         name = _renamed(key)
         if dense := re.fullmatch(r"mapping\.dense(\d+)\.(fc\.weight|wscale\.bias)", key):
             slow = dense[2] == "wscale.bias"  # ours is scaled by sqrt(2) after the activation, theirs before the bias
-            name, value = f"style.{int(dense[1]) + 1}.{'bias' if slow else 'weight'}", value / math.sqrt(2) if slow else value
+            name, value = (
+                f"style.{int(dense[1]) + 1}.{'bias' if slow else 'weight'}",
+                value / math.sqrt(2) if slow else value,
+            )
         elif layer := re.fullmatch(r"synthesis\.layer(\d+)\.epilogue\.(.*)", name):
             name = f"epilogues.{layer[1]}.{layer[2]}"
         elif conv := re.fullmatch(r"synthesis\.layer(\d+)\.(conv\.weight|weight)", key):

@@ -1,4 +1,4 @@
-"""The layout of pSp, e4e, ReStyle and Style Transformer files: an encoder, the generator it was trained for, and options."""
+"""The layout of pSp, e4e, ReStyle and Style Transformer files: an encoder, its generator, and options."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -80,9 +80,7 @@ class TuneStage(Stage):
         self.synthesis = Recorded(self.generator.synthesis)
         self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
-        self.refinements = [
-            REFINEMENTS.get(name)(generator, self.loss, params, models) for name in params.refine
-        ]
+        self.refinements = [REFINEMENTS.get(name)(generator, self.loss, params, models) for name in params.refine]
         unsaid = {"enabled"} | ({"refine"} if params.refine == [DEFAULT] else set())
         self._identity: dict[str, Any] = {"params": params.model_dump(exclude=unsaid), **hashes}
         for refinement in self.refinements:

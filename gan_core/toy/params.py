@@ -174,6 +174,7 @@ ENCODERS = {
         progressive_every=1_000,
     ),
     "idinvert": TrainEncoderParams(network={"input_size": 64, "widths": [16, 32, 64, 128, 128]}),
+    "alae": TrainEncoderParams(network={"input_size": 64, "widths": [16, 32, 64, 128, 128, 128]}),
 }
 FRONTALISATION: dict[Term, float] = {
     **{"l2": 0.001, "perceptual": 0.08, "l2_crop": 0.01, "perceptual_crop": 0.8},

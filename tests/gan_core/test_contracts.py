@@ -51,6 +51,7 @@ SMALL_ENCODERS: dict[str, dict[str, Any]] = {
     name: {"n_latent": 6, "style_dim": 32, "input_size": 32, "units": [1, 1, 1, 1], "width": 8}
     for name in ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer", "restyle-psp", "restyle-e4e")
 } | {"idinvert": {"n_latent": 6, "style_dim": 32, "input_size": 32, "widths": [8, 8, 16, 16]}}
+SMALL_ENCODERS["alae"] = SMALL_ENCODERS["idinvert"]
 SMALL_NETWORKS: dict[str, dict[str, Any]] = {
     "identity": {"width": 8, "dim": 16},
     "attributes": {"names": ["smile", "yaw"], "width": 8},

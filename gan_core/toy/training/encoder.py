@@ -105,9 +105,10 @@ def train_step(
 def _play(
     state: EncoderState, params: TrainEncoderParams, networks: LossNetworks, batch: Batch, stream: torch.Generator
 ) -> Losses:
-    """The weighted losses of a batch, summed over the encoder's passes; the latent discriminator, if there is one, takes its own step first.
+    """The weighted losses of a batch, summed over the encoder's passes.
 
-    It learns from the first pass alone, as ReStyle's does.
+    The latent discriminator, if there is one, takes its own step first. It learns from the
+    first pass alone, as ReStyle's does.
     """
     inverted = invert(state.encoder, params, networks, batch, state.discriminator)
     found: dict[str, float] = {}

@@ -55,7 +55,9 @@ def make_hypernetwork(
     state = folder / "state.pt"
     trained = train_encoder("hyperstyle", chosen, networks, portraits, held_out, state, report, built=place(built))
     scores = evaluate(trained, networks, held_out)
-    store_hypernetwork(trained.get_submodule("hypernetwork"), params.models.hypernetwork, generator.path, chosen, scores)
+    store_hypernetwork(
+        trained.get_submodule("hypernetwork"), params.models.hypernetwork, generator.path, chosen, scores
+    )
     return scores
 
 

@@ -98,7 +98,9 @@ def test_a_hypernetwork_of_another_generator_is_refused(tmp_path: Path) -> None:
     own, wide, large, retrained = generators
     write(tmp_path / "h", hyper(own.model), "hypernetwork", "hyperstyle", generator_sha256=own.sha256)
     assert load_hypernetwork(tmp_path / "h", own).model.arguments == hyper(own.model).arguments
-    with pytest.raises(CheckpointError, match=r"changes 8 layers, the first of \[8, 8, 3\], .*the first of \[16, 16, 3"):
+    with pytest.raises(
+        CheckpointError, match=r"changes 8 layers, the first of \[8, 8, 3\], .*the first of \[16, 16, 3"
+    ):
         load_hypernetwork(tmp_path / "h", wide)
     with pytest.raises(CheckpointError, match=r"changes 8 layers.*this generator has 11"):
         load_hypernetwork(tmp_path / "h", large)

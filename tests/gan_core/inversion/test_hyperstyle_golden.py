@@ -68,8 +68,9 @@ def test_offsets_pictures_and_an_edit(case: str) -> None:
     pairs = torch.cat([images, framed_like(generator.synthesis(codes), images)], 1)
     found: dict[str, Tensor] = {"codes": codes, "features1": network.features(pairs)}
     found |= {f"step1_delta_{i}": offset for i, offset in network(pairs).items()}
-    for step, (changes, drawn) in enumerate(network.passes(generator, images, codes), 1):
-        found[f"image_step{step}"] = drawn
+    passes = list(network.passes(generator, images, codes))
+    found |= {f"image_step{step}": drawn for step, (_, drawn) in enumerate(passes, 1)}
+    changes = passes[-1][0]
     for i, name in zip(layers, network.changed_names(generator), strict=True):
         found[f"stepN_delta_{i}"] = changes[name] / generator.get_parameter(name)
     direction = torch.from_numpy(fill("input:direction", (1, 512), rule="raw"))

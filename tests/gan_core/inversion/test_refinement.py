@@ -1,6 +1,5 @@
 """Refinement as a chain: a hypernetwork, tuning, or tuning from where the hypernetwork ends."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np

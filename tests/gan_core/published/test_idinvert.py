@@ -30,7 +30,9 @@ def published(shapes: dict[str, list[int]], prefix: str) -> dict[str, Tensor]:
 
 
 def one(key: str, shape: list[int], prefix: str) -> np.ndarray:
-    if key.endswith(("lod", "num_batches_tracked", "blur.kernel", "truncation.truncation")):
+    if key.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if key.endswith(("lod", "blur.kernel", "truncation.truncation")):
         return np.zeros(shape, np.float32)
     raw = fill(prefix + key, shape, rule="raw")
     if prefix == "encoder.":
@@ -48,7 +50,9 @@ def larger(shapes: dict[str, list[int]]) -> dict[str, list[int]]:
         side = 4 << level
         for i in (2 * level, 2 * level + 1):
             inputs = width * (2 if i == 2 * level else 1)
-            name, shape = ("weight", [3, 3, inputs, width]) if i == 2 * level else ("conv.weight", [width, inputs, 3, 3])
+            name, shape = (
+                ("weight", [3, 3, inputs, width]) if i == 2 * level else ("conv.weight", [width, inputs, 3, 3])
+            )
             found |= {f"synthesis.layer{i}.{name}": shape, f"synthesis.layer{i}.epilogue.bias": [width]}
             found |= {f"synthesis.layer{i}.epilogue.apply_noise.weight": [width]}
             found |= {f"synthesis.layer{i}.epilogue.apply_noise.noise": [1, 1, side, side]}
@@ -61,7 +65,9 @@ def larger(shapes: dict[str, list[int]]) -> dict[str, list[int]]:
 def larger_encoder(shapes: dict[str, list[int]]) -> dict[str, list[int]]:
     """The names of 256 px from those of 64: two more blocks of 1024 channels."""
     found = {key: value for key, value in shapes.items() if not key.startswith("block5")}
-    own = {key: [1024, 1024, *value[2:]] if len(value) == 4 else [1024] for key, value in shapes.items() if "block4" in key}
+    own = {
+        key: [1024, 1024, *value[2:]] if len(value) == 4 else [1024] for key, value in shapes.items() if "block4" in key
+    }
     for block in (5, 6):
         for key, value in own.items():
             if not key.startswith(("block4.conv.", "block4.bn.")):
@@ -120,7 +126,9 @@ def test_steps_of_the_optimisation(prefix: str) -> None:
         mask, recipe = torch.zeros(1, 1, 64, 64), InDomain(domain_weight=0.0)
         mask[..., 16:48, 16:48] = 1
         target = target * mask + picture("context", 64) * (1 - mask)
-    run = InDomainOptimisation(generator, encoder.encode, target, encoder.encode(target), feature_distance, recipe, mask)
+    run = InDomainOptimisation(
+        generator, encoder.encode, target, encoder.encode(target), feature_distance, recipe, mask
+    )
     (arrays, meta), losses = golden("idinvert-64"), []
     for step in range(3):
         losses.append(run.step())

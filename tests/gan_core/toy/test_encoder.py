@@ -46,6 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "progressive_every": 8,
     },
     "idinvert": {"network": {"input_size": 64, "widths": [8, 8, 8, 8, 8]}},
+    "alae": {"network": {"input_size": 64, "widths": [8, 8, 8, 8, 8]}},
 }
 
 
