@@ -78,7 +78,8 @@ class StyleGAN1(Generator):
     """The network of 4 px and above, with one of ``widths`` per resolution; ``tanh`` limits its images to [-1, 1].
 
     With ``per_layer`` the mapping network gives a latent for each layer, ``[B, n_latent * w_dim]``, as that of
-    in-domain inversion does, and with ``smooth`` a fixed function of the maps stands for ``const`` noise, as in ALAE. The names of its weights are our own (``gan_core.published.idinvert`` converts).
+    in-domain inversion does, and with ``smooth`` a fixed function of the maps stands for ``const`` noise, as in ALAE.
+    The names of its weights are our own (``gan_core.published.idinvert`` and ``alae`` convert).
     """
 
     family = "stylegan1"
