@@ -49,6 +49,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "alae": {"network": {"input_size": 64, "widths": [8, 8, 8, 8, 8]}},
 }
 
+SLOW = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def networks(models: ModelPaths) -> LossNetworks:
@@ -91,7 +93,9 @@ def test_it_learns(networks: LossNetworks, portraits: PortraitSet, tmp_path: Pat
     assert reports[0][2].shape == (32, 3, 64, 64)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(v, marks=SLOW if v in ("restyle-psp", "alae") else ()) for v in VARIANTS]
+)
 def test_a_killed_training_goes_on_to_the_same_weights(
     networks: LossNetworks, portraits: PortraitSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
