@@ -11,6 +11,7 @@ from gan_core.checkpoints.files import Loaded
 from gan_core.encoders.backbone import Units
 from gan_core.encoders.pyramid import Shape, check_shape
 from gan_core.encoders.resnet import RESNET_34, resnet_body, resnet_stem
+from gan_core.encoders.restyle import PAIR
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
 from gan_core.generators.layers import EqualLinear
@@ -20,8 +21,6 @@ from gan_core.loading import load_model
 from gan_core.precision import autocast
 from gan_core.registry import Arguments, Registry
 
-PAIR = 6
-"""Channels of a picture and of what is drawn so far."""
 Filters = Sequence[int]
 """Output channels, input channels and side of a layer's filters."""
 Changes = dict[str, Tensor]

@@ -59,16 +59,17 @@ class PivotalTuning(Refinement):
 
     def refine(self, rows: Inverted, starts: Sequence[Tuned] | None, finished: Progress | None) -> list[Tuned]:
         setting = (self.generator, rows.pivots, rows.targets, self.loss, self.params, rows.seeds)
-        if not self.params.shared:
-            return tune_pivots(*setting, finished=finished, starts=starts and [start.delta for start in starts])
-        if starts:
-            raise ParamsError("tune.shared gives all rows one generator, and tune.refine each one of its own: choose")
-        return tune_group(*setting)
+        if self.params.shared:
+            return tune_group(*setting)
+        return tune_pivots(*setting, finished=finished, starts=starts and [start.delta for start in starts])
 
 
 @REFINEMENTS.register("hypernetwork")
 class ByHypernetwork(Refinement):
-    """The offsets of ``models.hypernetwork`` (``gan_core.inversion.hypernetwork``), in passes without gradients."""
+    """The offsets of ``models.hypernetwork`` (``gan_core.inversion.hypernetwork``), in passes without gradients.
+
+    It is the first of a chain.
+    """
 
     name = "hypernetwork"
 
@@ -80,8 +81,6 @@ class ByHypernetwork(Refinement):
 
     @torch.no_grad()
     def refine(self, rows: Inverted, starts: Sequence[Tuned] | None, finished: Progress | None) -> list[Tuned]:
-        if starts:
-            raise ParamsError("tune.refine names the hypernetwork after another: it begins with the generator itself")
         places = torch.arange(len(rows.pivots), device=rows.pivots.device)
         size = chunk_size(self.generator.size)
         before, after, terms, *values = in_chunks_each(lambda part: self._found(rows, part), places, size)
@@ -108,6 +107,17 @@ class ByHypernetwork(Refinement):
         before = self.generator.synthesis(pivots)
         terms = [objective(drawn, targets, self.loss, self.params)[1] for drawn in (before, after)]
         return before, after, torch.stack(terms, 1), *changes.values()
+
+
+def build_refinements(
+    generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths
+) -> list[Refinement]:
+    """Build what ``params.refine`` names; raises ``ParamsError`` for names in an order that makes no sense."""
+    if ByHypernetwork.name in params.refine[1:]:
+        raise ParamsError("tune.refine names the hypernetwork after another: it begins with the generator itself")
+    if params.shared and params.refine != [PivotalTuning.name]:
+        raise ParamsError("tune.shared gives all rows one generator, and tune.refine each one of its own: choose")
+    return [REFINEMENTS.get(name)(generator, loss, params, models) for name in params.refine]
 
 
 def refine_all(refinements: Sequence[Refinement], rows: Inverted, finished: Progress | None) -> list[Tuned]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gan_core.checkpoints.stored import loaded, outlines, plain_names
+from gan_core.encoders.restyle import PAIR
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.hypernetwork import HyperStyle, weight_names
@@ -89,8 +90,8 @@ def infer_hypernetwork(hypernet: Shapes, decoder: Shapes, options: Options, wher
             f"{where} changes the layers {layers[:1]} to {layers[-1:]}, but its generator has {len(filters)}: "
             "they come from different trainings"
         )
-    if channels != 6:
-        raise CheckpointError(f"{where} sees {channels} channels: only hypernetworks that see 6 can be imported")
+    if channels != PAIR:
+        raise CheckpointError(f"{where} sees {channels} channels: only hypernetworks that see {PAIR} can be imported")
     rest = hypernet.get("shared_weight_hypernet.b1")
     return {
         "filters": filters,

@@ -20,7 +20,7 @@ from gan_core.inversion.delta import apply_delta, pack_delta, pack_full
 from gan_core.inversion.in_domain import InDomain, optimise_in_domain
 from gan_core.inversion.projector import PTI, Space, project
 from gan_core.inversion.pti import Tuned
-from gan_core.inversion.refinement import REFINEMENTS, Inverted, refine_all
+from gan_core.inversion.refinement import Inverted, build_refinements, refine_all
 from gan_core.judges.perceptual import load_perceptual
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, TuneParams
@@ -32,9 +32,10 @@ from gan_core.storage.images import load_pictures, stack_pictures, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 
 _log = logging.getLogger(__name__)
-DEFAULT = "pti"
+DEFAULT = ["pti"]
 """The refinement of runs that were made before there were others; it is left out of their identity."""
 DIVERGED = "diverged: tuning ended farther away than it began, so this is what the pivot gives untuned"
+KEPT = "diverged: tuning ended farther away than it began, so this is what it began with"
 FIELDS = (
     pa.field("tuned", IMAGE),
     pa.field("delta", pa.binary()),
@@ -80,8 +81,8 @@ class TuneStage(Stage):
         self.synthesis = Recorded(self.generator.synthesis)
         self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
-        self.refinements = [REFINEMENTS.get(name)(generator, self.loss, params, models) for name in params.refine]
-        unsaid = {"enabled"} | ({"refine"} if params.refine == [DEFAULT] else set())
+        self.refinements = build_refinements(generator, self.loss, params, models)
+        unsaid = {"enabled"} | ({"refine"} if params.refine == DEFAULT else set())
         self._identity: dict[str, Any] = {"params": params.model_dump(exclude=unsaid), **hashes}
         for refinement in self.refinements:
             self._identity |= refinement.identity
@@ -185,4 +186,4 @@ def _ending(key: str, tuned: Tuned) -> Row:
         "loss_perceptual": last.perceptual,
         "stop_reason": tuned.stop_reason,
     }
-    return columns | ({"reason": DIVERGED} if diverged else {})
+    return columns | ({"reason": KEPT if tuned.delta else DIVERGED} if diverged else {})
