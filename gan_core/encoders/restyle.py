@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import chunk_size
+from gan_core.device import computing
 from gan_core.encoders.backbone import IR_SE_50, Units
 from gan_core.encoders.base import ENCODERS
 from gan_core.encoders.e4e import progressive
@@ -76,7 +77,7 @@ class ReStyle(StyleHeads):
         """What ``latents [B, n_latent, w_dim]`` give, framed and averaged like ``images``, not clamped."""
         if self.synthesis is None:
             raise ParamsError(f"{self.name} looks at what its generator draws: load it together with its generator")
-        with torch.autocast(latents.device.type, enabled=False):
+        with torch.autocast(computing().kind, enabled=False):
             return framed_like(self.synthesis(latents), images)
 
 

@@ -48,12 +48,13 @@ def make_hypernetwork(
 ) -> dict[str, float]:
     """Train a hypernetwork, or go on in ``folder``; store it, and return its scores on the held-out portraits."""
     networks, generator = LossNetworks.load(params.models), load_generator(params.models.generator)
-    encoder = load_encoder(params.encoder_path(chosen.encoder), generator, chosen.encoder).model
+    encoder = load_encoder(params.encoder_path(chosen.encoder), generator, chosen.encoder)
     torch.manual_seed(chosen.seed)
-    built = Refined(encoder, networks.generator, **chosen.network)
+    built = Refined(encoder.model, networks.generator, **chosen.network)
     portraits, held_out = load_portraits("train"), load_portraits("held_out")
     state = folder / "state.pt"
-    trained = train_encoder("hyperstyle", chosen, networks, portraits, held_out, state, report, built=place(built))
+    work = f"{built.name} over {encoder.sha256}"
+    trained = train_encoder(work, chosen, networks, portraits, held_out, state, report, built=place(built))
     scores = evaluate(trained, networks, held_out)
     store_hypernetwork(
         trained.get_submodule("hypernetwork"), params.models.hypernetwork, generator.path, chosen, scores
