@@ -61,7 +61,8 @@ class PivotalTuning(Refinement):
         setting = (self.generator, rows.pivots, rows.targets, self.loss, self.params, rows.seeds)
         if self.params.shared:
             return tune_group(*setting)
-        return tune_pivots(*setting, finished=finished, starts=starts and [start.delta for start in starts])
+        deltas = None if starts is None else [start.delta for start in starts]
+        return tune_pivots(*setting, finished=finished, starts=deltas)
 
 
 @REFINEMENTS.register("hypernetwork")
