@@ -16,7 +16,8 @@ from gan_core.generators.base import Generator
 from gan_core.inversion.group import tune_group
 from gan_core.inversion.hypernetwork import load_hypernetwork
 from gan_core.inversion.locality import Perceptual
-from gan_core.inversion.pti import StopReason, Tuned, objective, read_losses, tune_pivots
+from gan_core.inversion.objective import StopReason, objective, read_losses
+from gan_core.inversion.pti import Tuned, tune_pivots
 from gan_core.params import ModelPaths, TuneParams
 from gan_core.registry import Registry
 from gan_core.rows import Progress
