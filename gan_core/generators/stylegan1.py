@@ -40,8 +40,7 @@ class Epilogue(nn.Module):
         x = F.leaky_relu(x + self.bias[:, None, None], 0.2)
         x = x - x.mean((2, 3), keepdim=True)
         x = x / torch.sqrt(x.square().mean((2, 3), keepdim=True) + EPS)
-        styles = F.linear(w, self.style.weight) * self.style.gain + self.style.bias
-        scale, shift = styles[:, :, None, None].chunk(2, 1)
+        scale, shift = self.style(w)[:, :, None, None].chunk(2, 1)
         return x * (scale + 1) + shift
 
 
