@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.stored import StateDict, load_tensors, outlines, state_of
+from gan_core.checkpoints.stored import StateDict, StoredTensor, load_tensors, outlines, state_of
 from gan_core.encoders.alae import AlaeEncoder
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan1 import SLOW, StyleGAN1
@@ -73,14 +73,14 @@ def build_alae(states: States, where: str | Path = "the file") -> tuple[AlaeEnco
     return encoder.eval().requires_grad_(False), generator.eval().requires_grad_(False)
 
 
-def _stored(value: object, where: str | Path) -> dict[str, StateDict]:
+def _stored(value: object, where: str | Path) -> dict[str, dict[str, StoredTensor]]:
     """Return the tensors of each network, which are not loaded."""
     models = value["models"] if isinstance(value, dict) else {}
     found = {name: state_of(models.get(f"{theirs}_s", models.get(theirs))) for name, theirs in NETWORKS.items()}
     found["average"] = state_of(models.get(AVERAGE))
     if missing := [name for name, state in found.items() if not state]:
         raise CheckpointError(f"{where} is an ALAE without {', '.join(missing)}: name the whole file")
-    return found  # type: ignore[return-value]
+    return {name: state for name, state in found.items() if state}
 
 
 def _encoder_state(state: StateDict) -> StateDict:
