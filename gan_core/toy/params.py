@@ -41,6 +41,7 @@ class TrainGeneratorParams(Section):
     paired_lr: Positive = 8e-3
     adversarial_images: int = 78_000
     lr: Positive = 5e-4
+    precision: Precision = "exact"
     discriminator_lr: Positive = 4e-3
     pair_weight: Weight = 20.0
     feature_weight: Weight = 4.0
@@ -116,6 +117,8 @@ class TrainHypernetworkParams(TrainEncoderParams):
 
     network: dict[str, Any] = {"units": [2, 2, 2, 2], "width": 16, "input_size": 64, "steps": 3, "resolution": 32}
     latent_images: Annotated[int, Field(ge=0, le=0)] = 0
+    lr: Positive = 5e-4
+    precision: Precision = "exact"
     losses: dict[Term, Weight] = {"l2": 1.0, "perceptual": 0.8, "identity": 0.2}
     encoder: str = "psp-w"
 
