@@ -41,7 +41,6 @@ class TrainGeneratorParams(Section):
     paired_lr: Positive = 8e-3
     adversarial_images: int = 78_000
     lr: Positive = 5e-4
-    precision: Precision = "exact"
     discriminator_lr: Positive = 4e-3
     pair_weight: Weight = 20.0
     feature_weight: Weight = 4.0
