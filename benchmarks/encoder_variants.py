@@ -122,7 +122,7 @@ def main() -> None:
         values |= edit_scores(params, networks, network, directions, latents, images)
         values["fast_difference"] = fast_difference(encoder, images[:BATCH])
         spread = {f"{name}_error": error for name, error in errors.items()}
-        found[variant] = values | spread | encoder_cost(str(path))
+        found[variant] = values | spread | encoder_cost(str(path), generator=generator.path)
         said = [
             f"{name} {value:.4g}" + (f" ±{errors[name]:.2g}" if name in errors else "")
             for name, value in values.items()

@@ -59,7 +59,7 @@ def compare_encoders(
                 metrics = edit_dataset(source, place, params_file, more, update=True)
             except CancelledRun as cancelled:
                 return cast(dict[str, Numbers], Cancelled(message=str(cancelled)))
-            numbers[variant] = numbers_of(metrics, measure_cost(path, params.run.device))
+            numbers[variant] = numbers_of(metrics, measure_cost(path, params.run.device, params.models.generator))
         comparison = Comparison(numbers)
         write_comparison(output, comparison)
     log_comparison(params, base_name(source), output, comparison, paths)
@@ -75,9 +75,9 @@ def trained_variants(params: Params) -> list[str]:
 
 
 @task(name="cost", task_run_name="cost of {path}", persist_result=False)
-def measure_cost(path: str, device: str) -> dict[str, float]:
+def measure_cost(path: str, device: str, generator: str) -> dict[str, float]:
     """Measure parameters, speed and memory, where ``run.device`` says."""
-    return encoder_cost(path, device)
+    return encoder_cost(path, device, generator)
 
 
 def write_comparison(output: str, comparison: Comparison) -> None:

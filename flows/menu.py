@@ -17,6 +17,7 @@ def registries() -> dict[str, Registry[Any]]:
     from gan_core.encoders.base import ENCODERS
     from gan_core.generators.base import GENERATORS
     from gan_core.importers.base import IMPORTERS
+    from gan_core.inversion.refinement import REFINEMENTS
     from gan_core.judges.attribute_judges import ATTRIBUTE_JUDGES
     from gan_core.judges.extractors import EXTRACTORS
     from gan_core.judges.networks import NETWORKS
@@ -36,6 +37,7 @@ def registries() -> dict[str, Registry[Any]]:
         "stages": STAGES,
         "encoders": ENCODERS,
         "generators": GENERATORS,
+        "refinements": REFINEMENTS,
         "landmarks": LANDMARK_SOURCES,
         "edits": EDIT_KINDS,
         "paths": PATHS,

@@ -45,7 +45,7 @@ def load_encoder(path: str | Path, generator: Loaded[Generator] | None, name: st
     """Build the encoder of a checkpoint, frozen and in eval mode.
 
     Raises ``CheckpointError`` if the file holds another architecture than ``name``, or was made for another generator
-    than ``generator``; with ``None`` any is taken.
+    than ``generator``; with ``None`` any is taken, and one that draws needs ``attach`` before it encodes.
     """
     encoder: Loaded[Encoder] = load_model(path, "encoder", ENCODERS, name)
     if generator is None:
@@ -56,6 +56,7 @@ def load_encoder(path: str | Path, generator: Loaded[Generator] | None, name: st
         "train it again (`dvc repro`), choose the encoder made for this one, or pair them with `edit-dataset "
         f"checkpoints import {path} TARGET --generator {generator.path} --any-generator`",
     )
+    encoder.model.attach(generator.model)
     return encoder
 
 

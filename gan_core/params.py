@@ -42,6 +42,7 @@ TOLD = 5
 """Problems of one file that are told."""
 MOVED = {
     *("portraits", "sample", "directions", "train_generator", "train_cel", "train_encoder", "train_translation"),
+    "train_hypernetwork",
     *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter"),
     *("train_latent_edits", "train_paths", "train_digits", "train_digit_paths"),
 }
@@ -64,6 +65,7 @@ class ModelPaths(Section):
     second_generator: str = "data/models/generator-cel.safetensors"
     segmenter: str = "data/models/segmenter.safetensors"
     domain: str = "data/models/domain.json"
+    hypernetwork: str = "data/models/hyperstyle.safetensors"
 
 
 class AlignParams(Section):
@@ -97,13 +99,16 @@ class EncodeParams(Section):
 class TuneParams(Section):
     """Pivotal tuning (Roich et al. 2021, eq. 2-5) of the weights at ``min_resolution`` pixels and above (4: all).
 
-    ``pivot`` says where the latent comes from: the encoder, or an optimisation of ``pivot_steps`` into W or W+.
+    ``pivot`` says where the latent comes from: the encoder, or an optimisation of ``pivot_steps`` into W or W+, or from
+    the encoder's latent on and near what it says of the result (``in_domain``, Zhu et al. 2020).
     ``persist`` says what is kept of a tuned generator: a quantised difference, a float32 one (``full``), or nothing,
-    and the tune stage draws the edits itself. With ``shared`` the rows of a batch share one generator.
+    and the tune stage draws the edits itself. With ``shared`` the rows of a batch share one generator. ``refine`` names
+    what is done, in order (``gan_core.inversion.refinement``): ``pti``, ``hypernetwork``, or this and then ``pti``.
     """
 
     enabled: bool = True
-    pivot: Literal["encoder", "w", "w_plus"] = "encoder"
+    refine: Annotated[list[str], Field(min_length=1)] = ["pti"]
+    pivot: Literal["encoder", "w", "w_plus", "in_domain"] = "encoder"
     pivot_steps: Count = 450
     pivot_lr: Positive = 0.01
     persist: Literal["none", "delta", "full"] = "delta"

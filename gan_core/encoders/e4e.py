@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_core.encoders.base import ENCODERS
-from gan_core.encoders.psp import GradualStyleEncoder
-from gan_core.encoders.pyramid import level_of
+from gan_core.encoders.psp import GradualStyleEncoder, StyleHeads
 
 
 @ENCODERS.register("e4e")
@@ -20,11 +19,14 @@ class Encoder4Editing(GradualStyleEncoder):
     stage: int | None = None
 
     def forward(self, images: Tensor) -> Tensor:
-        levels = self.pyramid(images)
-        first = self.styles[0](levels[0])
-        last = self.n_latent - 1 if self.stage is None else self.stage
-        codes = [first, *(first + self.styles[i](levels[level_of(i)]) for i in range(1, last + 1))]
-        return torch.stack(codes + [first] * (self.n_latent - len(codes)), dim=1)
+        return progressive(self, images, self.stage)
+
+
+def progressive(encoder: StyleHeads, images: Tensor, stage: int | None) -> Tensor:
+    """Return ``[B, n_latent, w_dim]``: the first style for all latents, plus the others as offsets up to ``stage``."""
+    first, *others = encoder.styles_of(images, None if stage is None else stage + 1)
+    codes = [first, *(first + offset for offset in others)]
+    return torch.stack(codes + [first] * (encoder.n_latent - len(codes)), dim=1)
 
 
 class LatentDiscriminator(nn.Module):

@@ -27,12 +27,41 @@ class MapToStyle(nn.Module):
         return self.linear(self.convs(x).flatten(1))
 
 
+class StyleHeads(PyramidEncoder):
+    """A small network per style, over the levels of a pyramid: styles 0-2 read the coarsest, 3-6 the middle one.
+
+    ``head_width`` is the inner width of the style networks (published: ``style_dim``). For the other arguments see
+    ``PyramidEncoder``.
+    """
+
+    def __init__(
+        self,
+        n_latent: int,
+        style_dim: int,
+        input_size: Shape,
+        units: Units | Sequence[int],
+        width: int,
+        channels: int,
+        head_width: int | None,
+        resnet: bool = False,
+        flat: bool = False,
+    ) -> None:
+        super().__init__(n_latent, style_dim, input_size, units, width, channels, resnet, flat)
+        self.arguments |= {"head_width": head_width}
+        sides = [self.input_size // (16 >> (0 if flat else level_of(i))) for i in range(n_latent)]
+        self.styles = nn.ModuleList(MapToStyle(8 * width, style_dim, side, head_width or style_dim) for side in sides)
+
+    def styles_of(self, images: Tensor, count: int | None = None) -> list[Tensor]:
+        """Return the first ``count`` styles (default: all) of ``images [B, C, *input_shape]``, each ``[B, w_dim]``."""
+        levels = self.pyramid(images)
+        return [style(levels[level_of(i)]) for i, style in enumerate(self.styles[:count])]
+
+
 @ENCODERS.register("psp")
-class GradualStyleEncoder(PyramidEncoder):
+class GradualStyleEncoder(StyleHeads):
     """A feature pyramid over IR-SE and a small network per style, with the published state-dict names.
 
-    Styles 0-2 read the coarsest of the three levels, 3-6 the middle one and the others the finest. ``head_width`` is
-    the inner width of the style networks (published: ``style_dim``). For the other arguments see ``BackboneEncoder``.
+    For the arguments see ``StyleHeads`` and ``BackboneEncoder``.
     """
 
     name = "psp"
@@ -47,13 +76,7 @@ class GradualStyleEncoder(PyramidEncoder):
         input_channels: int = 3,
         head_width: int | None = None,
     ) -> None:
-        super().__init__(n_latent, style_dim, input_size, units, width, input_channels)
-        self.arguments |= {"head_width": head_width}
-        self.styles = nn.ModuleList(
-            MapToStyle(8 * width, style_dim, self.input_size // (16 >> level_of(i)), head_width or style_dim)
-            for i in range(n_latent)
-        )
+        super().__init__(n_latent, style_dim, input_size, units, width, input_channels, head_width)
 
     def forward(self, images: Tensor) -> Tensor:
-        levels = self.pyramid(images)
-        return torch.stack([style(levels[level_of(i)]) for i, style in enumerate(self.styles)], dim=1)
+        return torch.stack(self.styles_of(images), dim=1)

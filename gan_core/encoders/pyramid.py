@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gan_core.encoders.backbone import Units, body, group_ends, stem
 from gan_core.encoders.base import Encoder
+from gan_core.encoders.resnet import resnet_body, resnet_stem
 from gan_core.errors import ParamsError
 
 COARSE, MIDDLE = 3, 7
@@ -16,7 +17,7 @@ Shape = int | Sequence[int]
 
 
 class BackboneEncoder(Encoder):
-    """An encoder over IR-SE, with the published state-dict names.
+    """An encoder over IR-SE, or over ResNet, with the published state-dict names.
 
     ``units`` (per group) and ``width`` (of the first group) define the backbone; published are (3, 4, 14, 3) and 64.
     ``input_size`` is a side, or height and width: 256, or [192, 256] for cars. ``latent_avg [n_latent, style_dim]`` is
@@ -26,7 +27,14 @@ class BackboneEncoder(Encoder):
     space = "w_plus"
 
     def __init__(
-        self, n_latent: int, style_dim: int, input_size: Shape, units: Units | Sequence[int], width: int, channels: int
+        self,
+        n_latent: int,
+        style_dim: int,
+        input_size: Shape,
+        units: Units | Sequence[int],
+        width: int,
+        channels: int,
+        resnet: bool = False,
     ) -> None:
         super().__init__()
         self.input_shape = check_shape(input_size)
@@ -41,8 +49,12 @@ class BackboneEncoder(Encoder):
         }
         self.n_latent, self.w_dim = n_latent, style_dim
         self.taps = group_ends((first, second, third, fourth))[1:]
-        self.input_layer = stem(channels, width)
-        self.body = body((first, second, third, fourth), width)
+        if resnet:
+            self.conv1, self.bn1, self.relu = resnet_stem(channels, width)
+        else:
+            self.input_layer = stem(channels, width)
+        self.body = (resnet_body if resnet else body)((first, second, third, fourth), width)
+        self.resnet = resnet
         self.register_buffer("latent_avg", torch.zeros(n_latent, style_dim), persistent=False)
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -50,7 +62,7 @@ class BackboneEncoder(Encoder):
 
         ``images [B, input_channels, *input_shape]`` are in [-1, 1].
         """
-        x = self.input_layer(images)
+        x = self.relu(self.bn1(self.conv1(images))) if self.resnet else self.input_layer(images)
         maps = []
         for index, unit in enumerate(self.body):
             x = unit(x)
@@ -60,18 +72,30 @@ class BackboneEncoder(Encoder):
 
 
 class PyramidEncoder(BackboneEncoder):
-    """An encoder that reads three pyramid levels, each with ``8 width`` channels."""
+    """An encoder that reads three pyramid levels, each with ``8 width`` channels, or thrice the coarsest (``flat``)."""
 
     def __init__(
-        self, n_latent: int, style_dim: int, input_size: Shape, units: Units | Sequence[int], width: int, channels: int
+        self,
+        n_latent: int,
+        style_dim: int,
+        input_size: Shape,
+        units: Units | Sequence[int],
+        width: int,
+        channels: int,
+        resnet: bool = False,
+        flat: bool = False,
     ) -> None:
-        super().__init__(n_latent, style_dim, input_size, units, width, channels)
-        self.latlayer1 = nn.Conv2d(4 * width, 8 * width, 1)
-        self.latlayer2 = nn.Conv2d(2 * width, 8 * width, 1)
+        super().__init__(n_latent, style_dim, input_size, units, width, channels, resnet)
+        self.flat = flat
+        if not flat:
+            self.latlayer1 = nn.Conv2d(4 * width, 8 * width, 1)
+            self.latlayer2 = nn.Conv2d(2 * width, 8 * width, 1)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """Return the three levels ``[B, 8 width, H, W]`` that the styles read, coarse to fine."""
         fine, middle, coarse = self.features(images)
+        if self.flat:
+            return [coarse] * 3
         p2 = upsampled(coarse, middle) + self.latlayer1(middle)
         p1 = upsampled(p2, fine) + self.latlayer2(fine)
         return [coarse, p2, p1]

@@ -59,7 +59,13 @@ def apply_delta(generator: Generator, data: bytes) -> Iterator[Generator]:
 
     Raises ``DataError`` if the differences are damaged or belong to another generator.
     """
-    delta = unpack_delta(data)
+    with changed(generator, unpack_delta(data)):
+        yield generator
+
+
+@contextmanager
+def changed(generator: Generator, delta: Mapping[str, Tensor]) -> Iterator[None]:
+    """Add weight differences ``[...]`` by parameter name for the ``with`` block, as ``apply_delta`` does."""
     parameters = dict(generator.named_parameters())
     foreign = [name for name, d in delta.items() if name not in parameters or parameters[name].shape != d.shape]
     if foreign:
@@ -69,7 +75,7 @@ def apply_delta(generator: Generator, data: bytes) -> Iterator[Generator]:
         with torch.no_grad():
             for name, difference in delta.items():
                 parameters[name].add_(difference.to(parameters[name].device))
-        yield generator
+        yield
     finally:
         with torch.no_grad():
             for name, weight in saved.items():

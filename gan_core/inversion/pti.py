@@ -1,7 +1,7 @@
 """Pivotal tuning (Roich et al. 2021): fine-tune a generator per image so that it draws the image at its pivot."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from gan_core.batching import in_chunks_each
 from gan_core.device import computing
 from gan_core.generators.base import Generator
 from gan_core.inversion.ahead import StepAhead
+from gan_core.inversion.delta import changed
 from gan_core.inversion.locality import CHUNK, Locality, Perceptual
 from gan_core.inversion.objective import Losses, StopReason, objective, read_losses, stop_reason, up_to_the_end
 from gan_core.inversion.schedule import ramp
@@ -34,7 +35,8 @@ class Tuned:
 
     ``delta`` maps the names of changed parameters to tuned minus original weights, and ``image [1, 3, H, W]`` around
     [-1, 1] is the tuned reconstruction. ``losses`` has one entry before each step and one at the end. If tuning
-    diverged (to NaN, or above the initial objective), ``delta`` is empty and ``image`` that of the original generator.
+    diverged (to NaN, or above the initial objective), ``delta`` and ``image`` are those that it began with:
+    nothing, and that of the original generator.
     """
 
     delta: dict[str, Tensor]
@@ -53,6 +55,7 @@ def tune_pivots(
     seeds: Sequence[int],
     budgets: Sequence[Budget] | None = None,
     finished: Progress | None = None,
+    starts: Sequence[Mapping[str, Tensor]] | None = None,
 ) -> list[Tuned]:
     """Minimise eq. 2 (eq. 5 if ``params.locality_weight`` is set) by Adam for each row; ``generator`` is not changed.
 
@@ -60,10 +63,11 @@ def tune_pivots(
     published). ``pivots [B, n_latent, w_dim]`` are fixed, ``targets [B, 3, H, W]`` are in [-1, 1], and ``seeds``
     determine the samples of the locality term. A row stops after its steps, or before a step if its perceptual distance
     is at most ``params.stop_perceptual`` (0: never); the other rows continue. ``budgets`` replaces ``params.steps`` and
-    ``params.lr`` per row. ``finished`` is called with 1 when a row stops. Rows affect each other by rounding only.
+    ``params.lr`` per row. ``finished`` is called with 1 when a row stops. ``starts`` are weight differences that
+    each row begins with, instead of the generator's weights. Rows affect each other by rounding only.
     """
     budgets = budgets or [Budget(params.steps, params.lr)] * len(pivots)
-    return _Tuning(generator, pivots, targets, loss, params, seeds, budgets, finished).run()
+    return _Tuning(generator, pivots, targets, loss, params, seeds, budgets, finished, starts).run()
 
 
 def learning_rate(budget: Budget, step: int, rampdown: float) -> float:
@@ -90,7 +94,9 @@ class _Tuning:
         seeds: Sequence[int],
         budgets: Sequence[Budget],
         finished: Progress | None,
+        starts: Sequence[Mapping[str, Tensor]] | None,
     ) -> None:
+        self.starts = starts or [{}] * len(pivots)
         self.generator, self.pivots, self.targets = generator, pivots, targets
         self.finished = finished
         self.loss, self.params, self.budgets = loss, params, list(budgets)
@@ -102,8 +108,9 @@ class _Tuning:
         worker = in_precision(generator, params)
         places = _pad_single_row(self.rows)
         self.codes, self.wanted = pivots[places], targets[places]
-        self.below = _lower(worker, self.codes, params.min_resolution)
-        self.weights = RowWeights(worker, params.min_resolution, len(places), params.betas)
+        begun = [self.starts[place] for place in places]
+        self.below = _lower(worker, self.codes, params.min_resolution, begun)
+        self.weights = RowWeights(worker, params.min_resolution, len(places), params.betas, begun)
         self.locality: Locality | None = None
         if params.locality_weight:
             streams = [seeds[place] for place in places]
@@ -203,10 +210,12 @@ class _Tuning:
     def _outcome(self, delta: dict[str, Tensor], row: int, image: Tensor, reason: StopReason) -> Tuned:
         losses = self.losses[row]
         if reason == "diverged" or losses[-1].total > losses[0].total:
-            with torch.no_grad():
+            start = dict(self.starts[row])
+            with torch.no_grad(), changed(self.generator, start):
                 image = self.generator.synthesis(self.pivots[row : row + 1])
-            return Tuned({}, image, len(losses) - 1, losses, "diverged")
-        return Tuned(delta, image, len(losses) - 1, losses, reason)
+            return Tuned(start, image, len(losses) - 1, losses, "diverged")
+        below = {name: d for name, d in self.starts[row].items() if name not in self.weights.values}
+        return Tuned(below | delta, image, len(losses) - 1, losses, reason)
 
 
 def in_precision(generator: Generator, params: TuneParams) -> Generator:
@@ -217,8 +226,17 @@ def in_precision(generator: Generator, params: TuneParams) -> Generator:
 
 
 @torch.no_grad()
-def _lower(generator: Generator, codes: Tensor, resolution: int) -> tuple[Tensor, ...]:
-    return in_chunks_each(lambda part: generator.lower(part, resolution), codes, CHUNK)
+def _lower(
+    generator: Generator, codes: Tensor, resolution: int, starts: Sequence[Mapping[str, Tensor]]
+) -> tuple[Tensor, ...]:
+    """Compute the frozen part below ``resolution`` pixels, of each row with the weights that it begins with."""
+    if not any(starts):
+        return in_chunks_each(lambda part: generator.lower(part, resolution), codes, CHUNK)
+    rows = []
+    for code, start in zip(codes.split(1), starts, strict=True):
+        with changed(generator, start):
+            rows.append(generator.lower(code, resolution))
+    return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
 
 
 def _pad_single_row(places: list[int]) -> list[int]:

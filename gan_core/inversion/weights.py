@@ -1,6 +1,6 @@
 """One set of weights per image: B variants of a generator, stacked and updated by one optimiser."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +13,26 @@ from gan_core.generators.base import Generator, Noise
 class RowWeights:
     """``rows`` copies of the generator's weights at ``resolution`` pixels and above, each ``[rows, ...]``, with Adam.
 
-    The weights below are shared and frozen. ``generator`` itself is never changed.
+    The weights below are shared and frozen. ``generator`` itself is never changed. ``starts`` are differences from its
+    weights, one dictionary for each row, that a row begins with.
     """
 
     def __init__(
-        self, generator: Generator, resolution: int, rows: int, betas: tuple[float, float] = (0.9, 0.999)
+        self,
+        generator: Generator,
+        resolution: int,
+        rows: int,
+        betas: tuple[float, float] = (0.9, 0.999),
+        starts: Sequence[Mapping[str, Tensor]] = (),
     ) -> None:
         self.generator = generator
         self.resolution = resolution
         base = {name: weight.detach() for name, weight in generator.upper_parameters(resolution).items()}
         self.base = base
         self.values = {name: weight.expand(rows, *weight.shape).clone() for name, weight in base.items()}
+        for row, start in enumerate(starts):
+            for name in start.keys() & base.keys():
+                self.values[name][row] += start[name].to(self.values[name].device)
         for value in self.values.values():
             value.requires_grad_(True)
         recorded = computing().graphs is not None
@@ -82,6 +91,20 @@ class RowWeights:
         together = fetch_all({f"{i} {name}": part for i, parts in enumerate(moved) for name, part in parts.items()})
         here = [{name: together[f"{i} {name}"] for name in parts} for i, parts in enumerate(moved)]
         return [{name: part for name, part in parts.items() if part.any()} for parts in here]
+
+
+def draw_changed(generator: Generator, changes: Mapping[str, Tensor], w_plus: Tensor) -> Tensor:
+    """Draw images ``[B, 3, size, size]``: row i of ``w_plus [B, n_latent, w_dim]`` with row i of weight differences.
+
+    ``changes`` are ``[B, ...]`` by parameter name.
+    """
+    weights = {f"generator.{name}": generator.get_parameter(name).detach() + d for name, d in changes.items()}
+    part = _Upper(generator, 4)
+
+    def one(values: dict[str, Tensor], code: Tensor) -> Tensor:
+        return functional_call(part, values, ((), code[None], "const"))[0]
+
+    return vmap(one)(weights, w_plus)
 
 
 class _Upper(nn.Module):

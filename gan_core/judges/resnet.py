@@ -7,29 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core.encoders.resnet import BasicBlock, shortcut
 from gan_core.judges.networks import NETWORKS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 INPUT_SIZE = 224
-
-
-class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut."""
-
-    expansion: ClassVar[int] = 1
-
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = shortcut(inputs, width, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
-        return (y + (x if self.downsample is None else self.downsample(x))).relu()
 
 
 class Bottleneck(nn.Module):
@@ -51,13 +34,6 @@ class Bottleneck(nn.Module):
         y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).relu()
         y = self.bn3(self.conv3(y))
         return (y + (x if self.downsample is None else self.downsample(x))).relu()
-
-
-def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
-    """The convolution beside a block, where it changes the size or the width."""
-    if stride == 1 and inputs == outputs:
-        return None
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 class ResNet(nn.Module):

@@ -1,10 +1,10 @@
-"""Build encoders from published files of pSp, its baselines, e4e and Style Transformer.
+"""Build encoders from published files of pSp, its baselines, e4e, ReStyle and Style Transformer.
 
 A published file is a dictionary ``{"state_dict": {"encoder.*", "decoder.*"}, "opts": {...}, "latent_avg"?: ...}``,
 which ``gan_core.published.unwrapping`` makes of the forms in which people have it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
@@ -15,6 +15,7 @@ from torch import Tensor
 from gan_core.checkpoints.stored import StateDict, outlines, plain_names
 from gan_core.encoders.backbone import IR_SE_50
 from gan_core.encoders.base import ENCODERS, Encoder
+from gan_core.encoders.restyle import PAIR
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_state
@@ -37,20 +38,26 @@ WIDE = [192, 256]
 """Height and width of the input of encoders for cars."""
 ALIKE: Mapping[str, str] = {"GradualStyleEncoder": "psp", "Encoder4Editing": "e4e"}
 """Variants by their name in ``opts.encoder_type``, whose weights have the same names and shapes."""
-RESTYLE = frozenset(
-    {
-        *("BackboneEncoder", "ProgressiveBackboneEncoder", "ResNetBackboneEncoder"),
-        *("ResNetProgressiveBackboneEncoder", "ResNetGradualStyleEncoder"),
-    }
-)
-"""What ReStyle calls its encoders."""
+RESTYLE: Mapping[str, str] = {
+    "BackboneEncoder": "restyle-psp",
+    "ResNetBackboneEncoder": "restyle-psp",
+    "GradualStyleEncoder": "restyle-psp",
+    "ResNetGradualStyleEncoder": "restyle-psp",
+    "ProgressiveBackboneEncoder": "restyle-e4e",
+    "ResNetProgressiveBackboneEncoder": "restyle-e4e",
+}
+"""The same for encoders of ReStyle; those without a pyramid have the same names in both."""
+STEPS = 5
+"""How often ReStyle's published encoders look."""
+MOST_STEPS = 100
+"""What a file may ask for; more than 5 steps bring nothing (ReStyle's author)."""
 
 
 class Undecided(CheckpointError):
-    """A file that may be one of several variants; ``variants`` are those."""
+    """A file that may be one of several ``variants``."""
 
-    def __init__(self, where: str | Path) -> None:
-        self.variants = list(ALIKE.values())
+    def __init__(self, where: str | Path, variants: Sequence[str]) -> None:
+        self.variants = list(variants)
         super().__init__(
             f"{where} doesn't say whether it is {' or '.join(self.variants)}, whose weights have the same names "
             f"(opts.encoder_type is missing): say which with {' or '.join(f'--variant {v}' for v in self.variants)}"
@@ -69,6 +76,9 @@ class EncoderArguments(TypedDict, total=False):
     n_queries: int
     n_mlp: int
     head_width: int
+    backbone: str
+    pyramid: bool
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,8 @@ def load_published_encoder(
         generator.latent_avg.copy_(average.mean(0))
     added = _added(average, options, encoder, where)
     load_state(encoder, _encoder_state(variant, parts, encoder) | {"latent_avg": added}, where)
+    if generator is not None:
+        encoder.attach(generator)
     return PublishedEncoder(encoder.eval().requires_grad_(False), generator)
 
 
@@ -162,16 +174,16 @@ def infer_encoder(
     variant = _by_names(encoder, options, where)
     count = n_latent or _latents_for(options.get("output_size") or options.get("stylegan_size"))
     try:
-        first = encoder["input_layer.0.weight"].shape
-        arguments: EncoderArguments = {"width": first[0], "input_channels": first[1], "units": _units(encoder)}
-        arguments |= _sizes(variant, encoder, decoder or {}, count)
+        arguments = _backbone(encoder) | _sizes(variant, encoder, decoder or {}, count)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{where} is not a whole {variant} encoder: {error} not found") from None
-    variant = _decided(variant, options, told, where)
+    variant = _decided(variant, options, told, where, encoder)
+    if variant.startswith("restyle"):
+        arguments = _restyle(arguments, encoder, options, where)
     if arguments["n_latent"] != (count or arguments["n_latent"]):
         _check_count(arguments["n_latent"], count or 0, variant, options, where)
-    if str(options.get("dataset_type", "")).startswith("cars"):
-        arguments["input_size"] = WIDE
+    if (size := wide_or_square(options)) == WIDE:
+        arguments["input_size"] = size
     return variant, arguments | {"n_latent": count or arguments["n_latent"]}
 
 
@@ -186,12 +198,9 @@ def _latents_for(size: object) -> int | None:
 
 
 def _by_names(encoder: Shapes, options: Options, where: str | Path) -> str:
-    """Return the variant that the names tell; ``psp`` may be any of ``ALIKE``."""
+    """Return the variant that the names tell; ``psp`` may be any of ``ALIKE``, ``restyle-psp`` any of ``RESTYLE``."""
     if _is_restyle(encoder, options):
-        raise CheckpointError(
-            f"{where} is an encoder of ReStyle ({str(options.get('encoder_type') or 'by its layers')[:60]}), which "
-            "refines latents in several steps and can't be imported: name a file of pSp or e4e"
-        )
+        return "restyle-psp"
     if "transformerlayer_coarse.linear1.weight" in encoder:
         return "style-transformer"
     if "styles.0.linear.weight" in encoder:
@@ -202,13 +211,14 @@ def _by_names(encoder: Shapes, options: Options, where: str | Path) -> str:
         return "psp-w"
     some = ", ".join(list(encoder)[:3])
     raise CheckpointError(
-        f"{where} holds no known encoder (its keys begin with {some}): name a file of pSp, e4e or Style Transformer"
+        f"{where} holds no known encoder (its keys begin with {some}): name a file of pSp, e4e, ReStyle or Style "
+        "Transformer"
     )
 
 
 def _is_restyle(encoder: Shapes, options: Options) -> bool:
     if (
-        str(options.get("encoder_type")) in RESTYLE
+        str(options.get("encoder_type")) in RESTYLE.keys() - ALIKE.keys()
         or "n_iters_per_batch" in options
         or "body.0.conv1.weight" in encoder
     ):
@@ -218,33 +228,70 @@ def _is_restyle(encoder: Shapes, options: Options) -> bool:
     return pair and "styles.0.linear.weight" in encoder and options.get("label_nc") != 6
 
 
-def _decided(variant: str, options: Options, told: str | None, where: str | Path) -> str:
-    if variant == "psp":
+def _decided(variant: str, options: Options, told: str | None, where: str | Path, encoder: Shapes) -> str:
+    """Return the variant that the file or, where it says nothing, the user names."""
+    known = {"psp": ALIKE, "restyle-psp": RESTYLE}.get(variant)
+    if known is not None:
         said = str(options.get("encoder_type", ""))
-        if said and said not in ALIKE:
+        if said and said not in known:
             raise CheckpointError(f"{where} has encoder_type {said[:60]!r}, which is not known here")
-        if not said and told is None:
-            raise Undecided(where)
-        variant = ALIKE.get(said, told or variant)
+        if not said and known is RESTYLE and "latlayer1.weight" in encoder:
+            said = "GradualStyleEncoder"
+        variants = list(dict.fromkeys(known.values()))
+        if not said and told not in variants:
+            raise Undecided(where, variants)
+        variant = known.get(said, told or variant)
     if told not in (None, variant):
         raise CheckpointError(f"{where} says itself that it is {variant}, not {told}: leave the variant out")
     return variant
 
 
-def _units(encoder: Shapes) -> list[int]:
+def _restyle(arguments: EncoderArguments, encoder: Shapes, options: Options, where: str | Path) -> EncoderArguments:
+    """Return the arguments of an encoder of ReStyle, which sees six channels."""
+    if (channels := arguments.pop("input_channels")) != PAIR:
+        raise CheckpointError(
+            f"{where} is an encoder of ReStyle that sees {channels} channels: only those of {PAIR}, a picture and what "
+            "is drawn of it, can be imported"
+        )
+    backbone = "resnet" if "conv1.weight" in encoder else "ir-se"
+    more: EncoderArguments = {"backbone": backbone, "pyramid": "latlayer1.weight" in encoder}
+    return arguments | more | {"steps": published_steps(options, where)}
+
+
+def published_steps(options: Options, where: str | Path) -> int:
+    """Return how often a network of ReStyle or HyperStyle looks; raises ``CheckpointError`` for what is no number."""
+    steps = options.get("n_iters_per_batch", STEPS)
+    if not isinstance(steps, int) or not 0 < steps < MOST_STEPS:
+        raise CheckpointError(f"{where} has n_iters_per_batch {str(steps)[:40]!r}: a small number of steps is expected")
+    return steps
+
+
+def wide_or_square(options: Options) -> int | list[int]:
+    """Return the input size of the published networks: 256, or height and width for cars."""
+    return WIDE if str(options.get("dataset_type", "")).startswith("cars") else 256
+
+
+def _backbone(encoder: Shapes) -> EncoderArguments:
+    resnet = "conv1.weight" in encoder
+    first = encoder["conv1.weight" if resnet else "input_layer.0.weight"].shape
+    return {"width": first[0], "input_channels": first[1], "units": trunk_units(encoder, resnet)}
+
+
+def trunk_units(encoder: Shapes, resnet: bool) -> list[int]:
+    """Return the units of each group of a backbone; raises ``KeyError`` where they make no four groups."""
     widths: list[int] = []
-    while (key := f"body.{len(widths)}.res_layer.3.weight") in encoder:
+    while (key := f"body.{len(widths)}.{'conv1' if resnet else 'res_layer.3'}.weight") in encoder:
         widths.append(encoder[key].shape[0])
     groups = [widths.count(width) for width in dict.fromkeys(widths)]
     if len(groups) == 4:
         return groups
-    if len(widths) == sum(IR_SE_50):
+    if len(widths) == sum(IR_SE_50) and not resnet:
         return list(IR_SE_50)
     raise KeyError("body.*")
 
 
 def _sizes(variant: str, encoder: Shapes, decoder: Shapes, count: int | None) -> EncoderArguments:
-    if variant in ("psp", "e4e"):
+    if variant in ("psp", "e4e", "restyle-psp"):
         return _head_sizes(encoder)
     if variant == "style-transformer":
         queries, style_dim = encoder["z"].shape[1:]
@@ -296,7 +343,7 @@ def _average(stored: object, generator: StyleGAN2 | None, encoder: Encoder, wher
 
 def _added(average: Tensor | None, options: Options, encoder: Encoder, where: str | Path) -> Tensor:
     """Return what the encoder adds to its output, as the options say: the average or zeros."""
-    if not options.get("start_from_latent_avg", True):
+    if not options.get("start_from_latent_avg", True) and not encoder.draws:  # ReStyle always begins with it
         return torch.zeros(encoder.n_latent, encoder.w_dim)
     if average is None:
         raise CheckpointError(f"{where} has no latent_avg and no decoder to compute it from: name the whole file")

@@ -185,7 +185,7 @@ def _alone(value: object, where: str | Path) -> Found:
     if found.place.endswith("decoder") and found.beside:
         raise CheckpointError(
             f"{where} holds {', '.join(found.beside)} beside a decoder: an inversion method that can't be imported "
-            "(pSp, e4e and Style Transformer can)"
+            "(pSp, e4e, ReStyle, HyperStyle and Style Transformer can)"
         )
     return found
 

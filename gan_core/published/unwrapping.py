@@ -7,8 +7,8 @@ from typing import Any
 from gan_core.checkpoints.stored import plain_names
 from gan_core.errors import CheckpointError
 
-MARK = "encoder.input_layer.0.weight"
-"""A name that every encoder read here has."""
+MARKS = ("encoder.input_layer.0.weight", "encoder.conv1.weight")
+"""Names of which every encoder read here has one: over IR-SE, or ReStyle's over ResNet."""
 AVERAGE = "latent_avg"
 OPTIONS = ("opts", "args", "hparams", "hyper_parameters")
 """Where the options of the training are, the published place first."""
@@ -59,7 +59,7 @@ def _flat(content: Mapping[Any, object], seen: set[int], depth: int = 0) -> Iter
 
 
 def _prefixes(names: Mapping[str, object]) -> list[str]:
-    prefixes = [name.removesuffix(MARK) for name in names if name.endswith(MARK)]
+    prefixes = [name.removesuffix(mark) for mark in MARKS for name in names if name.endswith(mark)]
     return [prefix for prefix in prefixes if prefix[-1:] in ("", ".")]
 
 

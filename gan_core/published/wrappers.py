@@ -1,4 +1,4 @@
-"""The layout of pSp, e4e and Style Transformer files: an encoder, the generator it was trained for, and options."""
+"""The layout of pSp, e4e, ReStyle and Style Transformer files: an encoder, its generator, and options."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ from gan_core.checkpoints.stored import loaded, plain_names
 from gan_core.loading import model_tensors
 from gan_core.published.encoders import (
     ALIKE,
+    RESTYLE,
     Undecided,
     check_published_encoder,
     infer_encoder,
@@ -30,7 +31,7 @@ class WrapperLayout(Layout):
     """``{"state_dict": {"encoder.*", "decoder.*"}, "opts", "latent_avg"?}``, also nested or prefixed otherwise."""
 
     name: ClassVar[str] = "encoder-wrapper"
-    variants: ClassVar[Sequence[str]] = tuple(ALIKE.values())
+    variants: ClassVar[Sequence[str]] = tuple(dict.fromkeys([*ALIKE.values(), *RESTYLE.values()]))
     licence: ClassVar[str] = (
         "not stated in the file; the published ones: code MIT (Style Transformer: none stated), weights non-commercial"
     )

@@ -12,19 +12,22 @@ import torch
 
 from gan_core.batching import one_thread
 from gan_core.device import CPU, compute_on, computing, place, synchronise
-from gan_core.loading import load_encoder
+from gan_core.loading import load_encoder, load_generator
 
 ROWS, TIMES = 16, 7
 STATUS = Path("/proc/self/status")
 
 
-def encoder_cost(path: str, device: str = "cpu") -> dict[str, float]:
-    """Measure an encoder on a device, in its own process, so that only the encoder's memory is counted."""
+def encoder_cost(path: str, device: str = "cpu", generator: str = "") -> dict[str, float]:
+    """Measure an encoder on a device, in its own process, so that only the encoder's memory is counted.
+
+    One that draws needs the path of its ``generator``, whose memory and time then count too.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measure_here, path, device).result()
+        return pool.submit(measure_here, path, device, generator).result()
 
 
-def measure_here(path: str, device: str = "cpu") -> dict[str, float]:
+def measure_here(path: str, device: str = "cpu", generator: str = "") -> dict[str, float]:
     """Load an encoder and time it on noise.
 
     ``parameters``; ``images_per_s`` (on the CPU of one core's own time, so that other work on the machine doesn't
@@ -33,12 +36,14 @@ def measure_here(path: str, device: str = "cpu") -> dict[str, float]:
     """
     with compute_on(device) as compute:
         clock = time.thread_time if compute.kind == CPU else time.perf_counter
-        return _measure(path, clock)
+        return _measure(path, clock, generator)
 
 
-def _measure(path: str, clock: Callable[[], float]) -> dict[str, float]:
+def _measure(path: str, clock: Callable[[], float], generator: str) -> dict[str, float]:
     before = _peak_mb()
     encoder = load_encoder(path, None).model
+    if encoder.draws:
+        encoder.attach(load_generator(generator).model)
     images = place(torch.rand(ROWS, 3, *encoder.input_shape) * 2 - 1)
     seconds = []
     with one_thread(), torch.inference_mode():

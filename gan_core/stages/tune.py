@@ -1,4 +1,4 @@
-"""The stage that tunes: each aligned face gets its own small change of the generator's weights."""
+"""The stage that refines: each aligned face gets its own small change of the generator's weights."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,12 @@ from gan_core.device import fetch, place_array
 from gan_core.errors import ParamsError
 from gan_core.geometry import SQUARE, Frame, average_down
 from gan_core.inversion.delta import apply_delta, pack_delta, pack_full
-from gan_core.inversion.group import tune_group
-from gan_core.inversion.projector import PTI, project
-from gan_core.inversion.pti import Tuned, tune_pivots
+from gan_core.inversion.in_domain import InDomain, optimise_in_domain
+from gan_core.inversion.projector import PTI, Space, project
+from gan_core.inversion.pti import Tuned
+from gan_core.inversion.refinement import Inverted, build_refinements, refine_all
 from gan_core.judges.perceptual import load_perceptual
-from gan_core.loading import load_generator
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, TuneParams
 from gan_core.rows import Rejected, Row, row_seed
 from gan_core.runs.stage import STAGES, Stage
@@ -31,7 +32,10 @@ from gan_core.storage.images import load_pictures, stack_pictures, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 
 _log = logging.getLogger(__name__)
+DEFAULT = ["pti"]
+"""The refinement of runs that were made before there were others; it is left out of their identity."""
 DIVERGED = "diverged: tuning ended farther away than it began, so this is what the pivot gives untuned"
+KEPT = "diverged: tuning ended farther away than it began, so this is what it began with"
 FIELDS = (
     pa.field("tuned", IMAGE),
     pa.field("delta", pa.binary()),
@@ -45,7 +49,7 @@ FIELDS = (
 
 @STAGES.register("tune")
 class TuneStage(Stage):
-    """Tunes the generator to each row at its latent, ``params.batch_size`` rows at a time.
+    """Tunes the generator to each row at its latent, ``params.batch_size`` rows at a time, as ``params.refine`` says.
 
     The number and the order of rows that are tuned together change results by rounding only: a picture by at most one
     level of grey in 255 where nothing diverges.
@@ -77,7 +81,15 @@ class TuneStage(Stage):
         self.synthesis = Recorded(self.generator.synthesis)
         self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
-        self._identity: dict[str, Any] = {"params": params.model_dump(exclude={"enabled"}), **hashes}
+        self.refinements = build_refinements(generator, self.loss, params, models)
+        unsaid = {"enabled"} | ({"refine"} if params.refine == DEFAULT else set())
+        self._identity: dict[str, Any] = {"params": params.model_dump(exclude=unsaid), **hashes}
+        for refinement in self.refinements:
+            self._identity |= refinement.identity
+        if params.pivot == "in_domain":
+            encoder = load_encoder(models.encoder, generator)
+            self.encoder = encoder.model
+            self._identity["encoder_sha256"] = encoder.sha256
         if not frame.is_square:
             self._identity["frame"] = [frame.height, frame.width]
         if edits:
@@ -110,9 +122,7 @@ class TuneStage(Stage):
         targets = self._targets(rows)
         seeds = [row_seed(row["key"]) for row in rows]
         pivots = self._pivots(rows, targets, seeds)
-        setting = (self.generator, pivots, targets, self.loss, self.params, seeds)
-        tuned = tune_group(*setting) if self.params.shared else tune_pivots(*setting, finished=self.finished)
-        return pivots, list(tuned)
+        return pivots, refine_all(self.refinements, Inverted(pivots, targets, seeds), self.finished)
 
     def _targets(self, rows: Sequence[Row]) -> Tensor:
         targets = stack_pictures(rows, "image")
@@ -126,9 +136,18 @@ class TuneStage(Stage):
 
     def _pivots(self, rows: Sequence[Row], targets: Tensor, seeds: Sequence[int]) -> Tensor:
         """The encoder's latents, or those that an optimisation after PTI's recipe finds, ``[B, n_latent, w_dim]``."""
+        if self.params.pivot in ("w", "w_plus"):
+            return self._projected(targets, seeds)
+        latents = place_array(np.stack([row["latent"] for row in rows]).astype(np.float32))
         if self.params.pivot == "encoder":
-            return place_array(np.stack([row["latent"] for row in rows]).astype(np.float32))
-        recipe = replace(PTI, space=self.params.pivot, steps=self.params.pivot_steps, lr=self.params.pivot_lr)
+            return latents
+        weight, params = self.params.perceptual_weight, self.params
+        recipe = InDomain(params.pivot_steps, params.pivot_lr, feature_weight=weight)
+        return optimise_in_domain(self.generator, self.encoder.encode, targets, latents, self.loss, recipe)
+
+    def _projected(self, targets: Tensor, seeds: Sequence[int]) -> Tensor:
+        space: Space = "w" if self.params.pivot == "w" else "w_plus"
+        recipe = replace(PTI, space=space, steps=self.params.pivot_steps, lr=self.params.pivot_lr)
         return project(self.generator, targets, self.loss, recipe, seeds)[0]
 
     @torch.no_grad()
@@ -167,4 +186,4 @@ def _ending(key: str, tuned: Tuned) -> Row:
         "loss_perceptual": last.perceptual,
         "stop_reason": tuned.stop_reason,
     }
-    return columns | ({"reason": DIVERGED} if diverged else {})
+    return columns | ({"reason": KEPT if tuned.delta else DIVERGED} if diverged else {})

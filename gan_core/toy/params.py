@@ -78,6 +78,7 @@ class TrainCelParams(Section):
 
 
 PYRAMID: dict[str, Any] = {"units": [1, 2, 4, 4], "width": 16, "input_size": 64}
+RESTYLE: dict[str, Any] = PYRAMID | {"head_width": 48, "steps": 3}
 WITHOUT_IDENTITY: dict[Term, float] = {"l2": 1.0, "perceptual": 0.8, "w_norm": 0.005, "latent": 0.5}
 WITH_IDENTITY: dict[Term, float] = {**WITHOUT_IDENTITY, "identity": 0.1}
 INVERSION: dict[Term, float] = {**WITHOUT_IDENTITY, "identity": 0.2}
@@ -108,6 +109,17 @@ class TrainEncoderParams(Section):
     latent_pool: Annotated[int, Field(ge=0)] = 0
     precision: Precision = "fast"
     seed: int = 0
+
+
+class TrainHypernetworkParams(TrainEncoderParams):
+    """A hypernetwork over the latents of ``encoder``; its offsets act at ``network["resolution"]`` and above."""
+
+    network: dict[str, Any] = {"units": [2, 2, 2, 2], "width": 16, "input_size": 64, "steps": 3, "resolution": 32}
+    latent_images: Annotated[int, Field(ge=0, le=0)] = 0
+    lr: Positive = 5e-4
+    precision: Precision = "exact"
+    losses: dict[Term, Weight] = {"l2": 1.0, "perceptual": 0.8, "identity": 0.2}
+    encoder: str = "psp-w"
 
 
 class TrainTranslationParams(TrainEncoderParams):
@@ -156,6 +168,15 @@ ENCODERS = {
     "style-transformer": TrainEncoderParams(network={**PYRAMID, "heads": 4}),
     "psp-w": TrainEncoderParams(network=PYRAMID),
     "psp-w-plus": TrainEncoderParams(network=PYRAMID),
+    "restyle-psp": TrainEncoderParams(network=RESTYLE),
+    "restyle-e4e": TrainEncoderParams(
+        network=RESTYLE,
+        losses={**INVERSION, "delta": 2e-4, "adversarial": 0.1},
+        progressive_start=32_000,
+        progressive_every=1_000,
+    ),
+    "idinvert": TrainEncoderParams(network={"input_size": 64, "widths": [16, 32, 64, 128, 128]}),
+    "alae": TrainEncoderParams(network={"input_size": 64, "widths": [16, 32, 64, 128, 128, 128]}),
 }
 FRONTALISATION: dict[Term, float] = {
     **{"l2": 0.001, "perceptual": 0.08, "l2_crop": 0.01, "perceptual_crop": 0.8},
@@ -181,6 +202,7 @@ class ToyParams(Section):
     train_generator: TrainGeneratorParams = TrainGeneratorParams()
     train_cel: TrainCelParams = TrainCelParams()
     train_encoder: dict[str, TrainEncoderParams] = ENCODERS
+    train_hypernetwork: TrainHypernetworkParams = TrainHypernetworkParams()
     train_translation: dict[str, TrainTranslationParams] = TRANSLATIONS
     train_identity: TrainMeasureParams = TrainMeasureParams()
     train_attributes: TrainMeasureParams = TrainMeasureParams(width=24)

@@ -14,6 +14,7 @@ from gan_core.toy.params import ENCODERS, TRANSLATIONS, ToyParams
 from gan_core.toy.training.cel import make_cel
 from gan_core.toy.training.encoder import make_encoder
 from gan_core.toy.training.gan import make_generator
+from gan_core.toy.training.hypernetwork import make_hypernetwork
 from gan_core.toy.training.measure_learners import LEARNERS
 from gan_core.toy.training.measure_networks import make_network
 from gan_core.toy.training.paths import make_digit_paths, make_paths
@@ -82,6 +83,7 @@ TRAININGS: dict[str, Training] = {
         f"train-encoder@{name}": Training(name, _section("train_encoder", name), partial(make_encoder, name))
         for name in ENCODERS
     },
+    "train-hypernetwork": Training("hyperstyle", _section("train_hypernetwork"), make_hypernetwork),
     **{
         f"train-translation@{name}": Training(
             f"translate-{name}", _section("train_translation", name), partial(make_translator, name)

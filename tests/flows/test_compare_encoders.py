@@ -42,7 +42,7 @@ def test_runs_have_one_parent_and_the_best_is_the_champion(
     project: Path, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cost = {"parameters": 1000.0, "images_per_s": 50.0, "peak_mb": 20.0}
-    monkeypatch.setattr(compare_encoders, "encoder_cost", lambda path, device: cost)
+    monkeypatch.setattr(compare_encoders, "encoder_cost", lambda path, device, generator: cost)
     dataset = write_dataset(project / "ds", (6,))
     params = yaml.safe_load(Path("params.yaml").read_text())
     for variant in ("psp", "e4e"):

@@ -51,6 +51,17 @@ def relative_error(actual: Any, expected: Any) -> float:
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
 
 
+def relative_error_of(actual: Any, key: str, stored: tuple[dict[str, np.ndarray], dict[str, Any]]) -> float:
+    """Return the error of what ``golden`` stores as ``key``: all of it, or every n-th value of its shape."""
+    arrays, meta = stored
+    if key in arrays:
+        return relative_error(actual, arrays[key])
+    about, values = meta["subsampled"][key], np.asarray(actual)
+    if list(values.shape) != about["shape"]:
+        raise ValueError(f"shapes differ: {values.shape} and {about['shape']}")
+    return relative_error(values.reshape(-1)[:: about["stride"]], arrays[f"{key}__sub"])
+
+
 def _last(key: str) -> str:
     return key.rpartition(".")[2]
 

@@ -47,14 +47,16 @@ def train_encoder(
     report_every: int = 5_000,
     task: TrainingTask = INVERSION,
     start: Encoder | None = None,
+    built: Encoder | None = None,
 ) -> Encoder:
     """Train (or go on training) and return the averaged encoder that was best on held-out portraits.
 
     Every ``report_every`` images the average is scored on the first held-out portraits, and ``report`` is called with
     the last losses, these scores (``held_out/...``) and pairs of held-out portraits and reconstructions. ``task`` is
-    what is learnt, and ``start`` an encoder whose weights are begun with.
+    what is learnt, ``start`` an encoder whose weights are begun with, and ``built`` what is trained where it is none of
+    the registered ``variant``.
     """
-    state = EncoderState.create(variant, params, networks.generator)
+    state = EncoderState.create(variant, params, networks.generator, built)
     if start is not None:
         state.begin_from(start)
 
@@ -103,7 +105,11 @@ def train_step(
 def _play(
     state: EncoderState, params: TrainEncoderParams, networks: LossNetworks, batch: Batch, stream: torch.Generator
 ) -> Losses:
-    """The weighted losses of a batch; the latent discriminator, if there is one, takes its own step first."""
+    """The weighted losses of a batch, summed over the encoder's passes.
+
+    The latent discriminator, if there is one, takes its own step first. It learns from the
+    first pass alone, as ReStyle's does.
+    """
     inverted = invert(state.encoder, params, networks, batch, state.discriminator)
     found: dict[str, float] = {}
     if state.discriminator is not None and state.discriminator_optimiser is not None:
@@ -112,13 +118,13 @@ def _play(
             real = networks.generator.mapping(place(z))
         due = state.seen // params.batch_size % R1_EVERY == 0
         r1_weight = 0.5 * params.r1_gamma * R1_EVERY if due else 0.0
-        loss = discriminator_loss(state.discriminator, real, _shown(state, inverted, stream), r1_weight)
+        loss = discriminator_loss(state.discriminator, real, _shown(state, inverted[0], stream), r1_weight)
         state.discriminator_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         state.discriminator_optimiser.step()
         found["discriminator"] = loss.item()
-    total, losses = weigh(inverted, params.losses)
-    return total, losses | found
+    totals, losses = zip(*(weigh(each, params.losses) for each in inverted), strict=True)
+    return torch.stack(totals).sum(), losses[-1] | found
 
 
 def _shown(state: EncoderState, inverted: Inverted, stream: torch.Generator) -> Tensor:
@@ -159,7 +165,7 @@ def reconstruction_grid(
     ``[2 count, 3, H, W]``
     """
     batch = task.show(portraits, torch.arange(count).numpy())
-    drawn = generator.synthesis(encoder.encode(batch.seen))
+    _, drawn = encoder.inversions(batch.seen, generator)[-1]
     seen = task.visible(batch.seen)
     return torch.cat([torch.cat(pair) for pair in zip(seen.split(8), drawn.split(8), strict=True)])
 

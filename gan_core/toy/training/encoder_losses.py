@@ -118,18 +118,21 @@ def active_latents(codes: Tensor, stage: int) -> Tensor:
 
 def invert(
     encoder: Encoder, params: TrainEncoderParams, networks: LossNetworks, batch: Batch, discriminator: nn.Module | None
-) -> Inverted:
-    """Encode a batch and draw it again."""
-    codes = encode(encoder, batch.seen, params.precision == "fast")
-    drawn = encoder.frame(networks.generator.synthesis(codes))
+) -> list[Inverted]:
+    """Encode a batch and draw it again, once for each pass of the encoder."""
+    fast = params.precision == "fast"
     stage = getattr(encoder, "stage", encoder.n_latent - 1)
-    return Inverted(batch, codes, drawn, encoder, networks, stage, discriminator, params.precision == "fast")
+    images = batch.seen.contiguous(memory_format=torch.channels_last)
+    return [
+        Inverted(batch, codes, drawn, encoder, networks, stage, discriminator, fast)
+        for codes, drawn in encoder.inversions(images, networks.generator, fast)
+    ]
 
 
-def encode(encoder: Encoder, images: Tensor, fast: bool) -> Tensor:
-    """Encode images, in bfloat16 if ``fast``."""
+def encode(encoder: Encoder, images: Tensor, fast: bool) -> list[Tensor]:
+    """Encode images, in bfloat16 if ``fast``; the latents of each pass."""
     with autocast(fast):
-        return encoder.encode(images.contiguous(memory_format=torch.channels_last))
+        return list(encoder.passes(images.contiguous(memory_format=torch.channels_last)))
 
 
 def weigh(inverted: Inverted, weights: Mapping[Term, float]) -> Losses:
@@ -141,9 +144,10 @@ def weigh(inverted: Inverted, weights: Mapping[Term, float]) -> Losses:
 
 def latent_loss(encoder: Encoder, params: TrainEncoderParams, networks: LossNetworks, batch: Batch) -> Losses:
     """The error of the known latents, in variances: learnt without running the generator backwards."""
-    codes = encode(encoder, batch.seen[: len(batch.w)], params.precision == "fast")
-    loss = (codes - known_latents(batch, networks.generator)).square().mean() / networks.latent_variance
-    return loss, {"latent": loss.item()}
+    known = known_latents(batch, networks.generator)
+    passes = encode(encoder, batch.seen[: len(batch.w)], params.precision == "fast")
+    errors = [(codes - known).square().mean() / networks.latent_variance for codes in passes]
+    return torch.stack(errors).sum(), {"latent": errors[-1].item()}
 
 
 def discriminator_loss(discriminator: nn.Module, real: Tensor, fake: Tensor, r1_weight: float) -> Tensor:

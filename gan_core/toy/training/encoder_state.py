@@ -47,10 +47,15 @@ class EncoderState(Resumable):
     best_score: float = math.inf
 
     @classmethod
-    def create(cls, variant: str, params: TrainEncoderParams, generator: Generator) -> "EncoderState":
-        """Build a fresh encoder for ``generator``; raises ``ParamsError`` for a ``network`` that can't be built."""
+    def create(
+        cls, variant: str, params: TrainEncoderParams, generator: Generator, built: Encoder | None = None
+    ) -> "EncoderState":
+        """Build a fresh encoder for ``generator``, or take the one that is ``built``.
+
+        Raises ``ParamsError`` for a ``network`` that can't be built.
+        """
         torch.manual_seed(params.seed)
-        encoder = place(ENCODERS.get(variant).for_generator(generator, **params.network))
+        encoder = place(built or ENCODERS.get(variant).for_generator(generator, **params.network))
         encoder = encoder.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(encoder).eval().requires_grad_(False)
         key = f"{variant} {params.model_dump_json()} {fingerprint(model_tensors(generator))!r}"

@@ -123,7 +123,8 @@ def evaluate(
     for rows in torch.arange(count).split(32):
         batch = task.show(portraits, rows.numpy())
         images = batch.images
-        drawn = networks.generator.synthesis(encoder.encode(batch.seen)).clamp(-1, 1)
+        _, drawn = encoder.inversions(batch.seen, networks.generator)[-1]
+        drawn = drawn.clamp(-1, 1)
         mse = (drawn - images).square().mean((1, 2, 3)).cpu().double()
         cosine = (networks.identity(drawn) * networks.identity(images)).sum(1)
         psnr = 10 * torch.log10(4 / mse)

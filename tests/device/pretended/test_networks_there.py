@@ -50,6 +50,7 @@ def test_generators(name: str) -> None:
 def test_encoders(name: str) -> None:
     def encode(fast: bool = False) -> Tensor:
         encoder = model(ENCODERS, name)
+        encoder.attach(model(GENERATORS, "stylegan2"))
         encoder = prepare_fast(encoder) if fast else encoder
         return encoder.encode(some(3, 2 * encoder.input_size, 2 * encoder.input_size))
 

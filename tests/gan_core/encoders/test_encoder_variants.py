@@ -7,16 +7,21 @@ import torch
 
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.encoders.e4e import Encoder4Editing, LatentPool, stage_at
+from gan_core.encoders.restyle import PAIR, ReStyle
 from gan_core.encoders.transformer import DecoderLayer
 from gan_core.errors import ParamsError
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.geometry import framed_like
 
 SMALL: dict[str, Any] = {"n_latent": 10, "style_dim": 16, "input_size": 64, "units": [1, 1, 1, 1], "width": 4}
-VARIANTS = ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer")
+VARIANTS = ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer", "restyle-psp", "restyle-e4e")
 
 
 def small(name: str, **changes: Any) -> Encoder:
     torch.manual_seed(0)
-    return ENCODERS.get(name)(**SMALL | changes).eval().requires_grad_(False)
+    encoder: Encoder = ENCODERS.get(name)(**SMALL | changes)
+    encoder.attach(StyleGAN2(64, 16, 2, channels={r: 8 for r in (4, 8, 16, 32, 64)}).requires_grad_(False))
+    return encoder.eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -43,7 +48,7 @@ def test_sizes_that_do_not_fit_are_refused(size: list[int]) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_gradients_reach_every_parameter(name: str) -> None:
     encoder = small(name).train().requires_grad_(True)
-    (encoder(torch.randn(4, 3, 64, 64)) * torch.randn(4, 10, 16)).sum().backward()
+    (encoder(torch.randn(4, PAIR if encoder.draws else 3, 64, 64)) * torch.randn(4, 10, 16)).sum().backward()
     assert [key for key, p in encoder.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -105,3 +110,33 @@ def test_a_pool_gives_back_older_latents_for_every_second_one() -> None:
 )
 def test_the_progressive_schedule(step: int, stage: int) -> None:
     assert stage_at(step, 18, 20_000, 2_000) == stage
+
+
+@pytest.mark.parametrize(("name", "backbone"), [("restyle-psp", "ir-se"), ("restyle-e4e", "resnet")])
+def test_restyle_adds_what_it_sees_in_picture_and_drawing(name: str, backbone: str) -> None:
+    encoder = small(name, backbone=backbone, steps=3, input_size=[48, 64])
+    assert isinstance(encoder, ReStyle) and encoder.synthesis is not None
+    encoder.latent_avg.normal_()
+    images = torch.rand(2, 3, 48, 64)
+    latents = encoder.latent_avg.expand(2, -1, -1)
+    for found in encoder.passes(images):
+        drawn = framed_like(encoder.synthesis(latents), images)
+        torch.testing.assert_close(drawn, encoder.synthesis(latents)[:, :, 8:56])
+        latents = latents + encoder(torch.cat([images, drawn], 1))
+        torch.testing.assert_close(found, latents)
+    assert torch.equal(encoder.encode(images), found)
+
+
+def test_restyle_needs_a_generator_to_look_at() -> None:
+    encoder = ENCODERS.get("restyle-psp")(**SMALL)
+    with pytest.raises(ParamsError, match="restyle-psp looks at what its generator draws: load it together with"):
+        encoder.encode(torch.rand(1, 3, 64, 64))
+    with pytest.raises(ParamsError, match="backbone 'vgg'"):
+        small("restyle-psp", backbone="vgg")
+
+
+def test_a_pass_of_restyle_learns_from_its_own_latents_only() -> None:
+    encoder = small("restyle-psp", steps=2).requires_grad_(True)
+    first, second = encoder.passes(torch.rand(2, 3, 64, 64))
+    assert first.requires_grad and not torch.equal(first, second)
+    assert torch.autograd.grad(second.sum(), first, allow_unused=True) == (None,)

@@ -7,10 +7,12 @@ import torch
 
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.encoders.fast import TOLERANCE, prepare_fast
+from gan_core.encoders.restyle import PAIR
+from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.precision import compute_dtype, has_bfloat16
 from gan_core.report.encoder_cost import encoder_cost
 
-VARIANTS = ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer")
+VARIANTS = ("psp", "psp-w", "psp-w-plus", "e4e", "style-transformer", "restyle-psp", "restyle-e4e")
 
 
 def settled(name: str) -> Encoder:
@@ -19,8 +21,9 @@ def settled(name: str) -> Encoder:
     encoder: Encoder = ENCODERS.get(name)(  # type: ignore[call-arg]
         n_latent=10, style_dim=32, input_size=64, units=[1, 2, 2, 1], width=8
     )
+    encoder.attach(StyleGAN2(64, 32, 2, channels={r: 8 for r in (4, 8, 16, 32, 64)}).requires_grad_(False))
     for _ in range(5):
-        encoder.train()(torch.rand(8, 3, 64, 64) * 2 - 1)
+        encoder.train()(torch.rand(8, PAIR if encoder.draws else 3, 64, 64) * 2 - 1)
     encoder.latent_avg.normal_()
     return encoder.eval().requires_grad_(False)
 

@@ -37,7 +37,7 @@ def wrapper(variant: str, prefix: str = "", **changes: Any) -> dict[str, Any]:
     encoder, decoder = ENCODERS.get(variant)(**arguments), StyleGAN2(**GENERATOR)
     state = {f"encoder.{prefix}{k}": v for k, v in encoder.state_dict().items() if not k.startswith("style.")}
     state |= {f"decoder.{prefix}{k}": v for k, v in decoder.state_dict().items()}
-    options = {"encoder_type": TYPES[variant], "device": "cuda:0", "start_from_latent_avg": True}
+    options = {"encoder_type": TYPES.get(variant), "device": "cuda:0", "start_from_latent_avg": True}
     return {"state_dict": state, "opts": options, "latent_avg": torch.randn(10, 16)}
 
 
@@ -136,25 +136,53 @@ def test_a_variant_that_the_file_contradicts_is_refused() -> None:
     assert load_published_encoder(wrapper("e4e"), "x.pt", "e4e").encoder.name == "e4e"
 
 
-RESNET = {"encoder.conv1.weight": torch.zeros(4, 6, 7, 7), "encoder.body.0.conv1.weight": torch.zeros(4, 4, 3, 3)}
+RESTYLES: list[tuple[str, str, dict[str, Any]]] = [
+    ("BackboneEncoder", "restyle-psp", {}),
+    ("GradualStyleEncoder", "restyle-psp", {"pyramid": True}),
+    ("ResNetGradualStyleEncoder", "restyle-psp", {"pyramid": True, "backbone": "resnet"}),
+    ("ProgressiveBackboneEncoder", "restyle-e4e", {}),
+    ("ResNetProgressiveBackboneEncoder", "restyle-e4e", {"backbone": "resnet"}),
+]
+
+
+@pytest.mark.parametrize(("said", "name", "changes"), RESTYLES)
+def test_encoders_of_restyle_are_told_apart(said: str, name: str, changes: dict[str, Any]) -> None:
+    content = wrapper(name, **changes)
+    content["opts"] |= {"encoder_type": said, "n_iters_per_batch": 2, "input_nc": 6, "start_from_latent_avg": False}
+    check_published_encoder(content, content["latent_avg"], "x.pt")
+    found = load_published_encoder(content)
+    assert (found.encoder.name, found.encoder.arguments["steps"]) == (name, 2)
+    assert found.encoder.arguments.items() >= changes.items()
+    assert torch.equal(found.encoder.latent_avg, content["latent_avg"])  # the option counts in training only
+    assert found.encoder.encode(torch.rand(1, 3, 256, 256)).shape == (1, 10, 16)
+
+
+def test_without_its_type_only_a_pyramid_of_restyle_is_known() -> None:
+    content = wrapper("restyle-e4e") | {"opts": {}}
+    with pytest.raises(Undecided, match=r"x.pt doesn't say whether it is restyle-psp or restyle-e4e"):
+        load_published_encoder(content, "x.pt")
+    with pytest.raises(Undecided, match=r"restyle-psp or restyle-e4e"):
+        load_published_encoder(content, "x.pt", "e4e")
+    assert load_published_encoder(content, "x.pt", "restyle-e4e").encoder.arguments["steps"] == 5
+    pyramid = wrapper("restyle-psp", pyramid=True) | {"opts": {}}
+    assert load_published_encoder(pyramid).encoder.name == "restyle-psp"
 
 
 @pytest.mark.parametrize(
-    ("options", "changes"),
+    ("options", "changes", "message"),
     [
-        ({"encoder_type": "ProgressiveBackboneEncoder"}, {}),
-        ({"encoder_type": "BackboneEncoder"}, {}),
-        ({"encoder_type": "GradualStyleEncoder", "n_iters_per_batch": 5}, {}),
-        ({}, {"encoder.input_layer.0.weight": torch.zeros(4, 6, 3, 3), "encoder.latlayer1.weight": None}),
-        ({}, {"encoder.input_layer.0.weight": torch.zeros(4, 6, 3, 3)}),
-        ({}, RESNET),
+        ({"encoder_type": "BackboneEncoder"}, {"encoder.input_layer.0.weight": torch.zeros(4, 2, 3, 3)}, "2 channels"),
+        ({"encoder_type": "ProgressiveBackboneEncoder", "n_iters_per_batch": "5"}, {}, "n_iters_per_batch '5'"),
+        ({"encoder_type": "ProgressiveBackboneEncoder"}, {"encoder.body.4.res_layer.3.weight": None}, "is not a whole"),
+        ({"encoder_type": "ResNetMine", "n_iters_per_batch": 5}, {}, "encoder_type 'ResNetMine', which is not known"),
+        ({"encoder_type": "BackboneEncoder"}, {"encoder.styles.3.linear.bias": None}, r"1 missing \(styles.3"),
     ],
 )
-def test_encoders_of_restyle_are_named(options: dict[str, Any], changes: dict[str, Any]) -> None:
-    content = wrapper("e4e")
+def test_what_of_restyle_is_refused(options: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+    content = wrapper("restyle-psp")
     state = {k: v for k, v in (content["state_dict"] | changes).items() if v is not None}
-    with pytest.raises(CheckpointError, match=r"x.pt is an encoder of ReStyle"):
-        load_published_encoder(content | {"state_dict": state, "opts": options}, "x.pt", "e4e")
+    with pytest.raises(CheckpointError, match=message):
+        load_published_encoder(content | {"state_dict": state, "opts": options}, "x.pt")
 
 
 def test_a_translation_of_six_classes_is_no_restyle() -> None:

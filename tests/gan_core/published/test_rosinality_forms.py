@@ -89,7 +89,7 @@ def test_safetensors_of_others_are_read(prefix: str, tmp_path: Path) -> None:
         ),
         (STATE | {"epoch": 3}, r"1 unexpected \(epoch\)"),
         ({"first": STATE, "second": OTHER}, r"holds several generators \(first, second\)"),
-        ({"state_dict": prefixed("decoder.") | {"hypernet.a": torch.zeros(2)}}, "hypernet beside a decoder"),
+        ({"state_dict": prefixed("decoder.") | {"residue.a": torch.zeros(2)}}, "residue beside a decoder"),
     ],
 )
 def test_inspect_says_what_import_refuses(content: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -82,7 +82,13 @@ def test_a_file_that_says_its_variant_has_no_note(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "others", [["hypernet.conv.weight"], ["encoder.conv1.weight", "encoder.body.0.conv1.weight"], ["encoder.fc.weight"]]
+    "others",
+    [
+        ["hypernet.conv.weight"],
+        ["residue.conv.weight"],
+        ["encoder.conv1.weight", "encoder.body.0.conv1.weight"],
+        ["encoder.fc.weight"],
+    ],
 )
 def test_other_inversion_methods_are_refused_by_inspect_and_import_alike(others: list[str], tmp_path: Path) -> None:
     content = write_wrapper(tmp_path / "x.pt", "psp")
@@ -90,7 +96,7 @@ def test_other_inversion_methods_are_refused_by_inspect_and_import_alike(others:
     torch.save(
         content | {"opts": {}, "state_dict": state | {key: torch.zeros(4, 4) for key in others}}, tmp_path / "x.pt"
     )
-    cause = "hypernet beside a decoder|an encoder of ReStyle|no known encoder"
+    cause = "residue beside a decoder|not a whole hypernetwork|not a whole restyle-psp encoder|no known encoder"
     with pytest.raises(CheckpointError, match=cause):
         inspect_checkpoint(tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=cause):

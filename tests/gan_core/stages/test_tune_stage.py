@@ -71,7 +71,7 @@ def test_a_constant_and_a_noise_image_end_with_a_status(stage: TuneStage, encode
         assert result["stop_reason"] in {"steps", "diverged"} and np.isfinite(result["loss"])
 
 
-@pytest.mark.parametrize(("pivot", "same"), [("w", True), ("w_plus", False)])
+@pytest.mark.parametrize(("pivot", "same"), [("w", True), ("w_plus", False), ("in_domain", False)])
 def test_a_pivot_can_be_optimised(models: ModelPaths, encoded_rows: list[Row], pivot: str, same: bool) -> None:
     stage = TuneStage(TuneParams(steps=2, pivot=pivot, pivot_steps=4), models)
     assert "latent" in {field.name for field in stage.fields}

@@ -11,12 +11,14 @@ from gan_core.encoders.base import Encoder
 from gan_core.encoders.e4e import LatentDiscriminator
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import ParamsError
+from gan_core.inversion.hypernetwork import load_hypernetwork
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, load_params
-from gan_core.toy.params import TrainEncoderParams, load_toy_params
+from gan_core.toy.params import TrainEncoderParams, TrainHypernetworkParams, load_toy_params
 from gan_core.toy.training.encoder import store_encoder, train_encoder
 from gan_core.toy.training.encoder_losses import TERMS, Inverted, discriminator_loss, invert, latent_loss, weigh
 from gan_core.toy.training.encoder_state import EncoderState
+from gan_core.toy.training.hypernetwork import Refined, store_hypernetwork
 from gan_core.toy.training.portraits import PortraitSet
 from gan_core.toy.training.reconstruction import Batch, LossNetworks, draw_batch, evaluate, resample
 from gan_core.training import fit
@@ -36,7 +38,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "psp-w-plus": {"losses": {"l2": 1.0}},
     "e4e": {"losses": PUBLISHED, "progressive_start": 16, "progressive_every": 8, "latent_pool": 12},
     "style-transformer": {"network": NETWORK | {"heads": 2}, "optimiser": "ranger"},
+    "restyle-psp": {"network": NETWORK | {"head_width": 8, "steps": 2}},
+    "restyle-e4e": {
+        "network": NETWORK | {"head_width": 8, "steps": 2, "backbone": "resnet"},
+        "losses": PUBLISHED,
+        "progressive_start": 16,
+        "progressive_every": 8,
+    },
+    "idinvert": {"network": {"input_size": 64, "widths": [8, 8, 8, 8, 8]}},
+    "alae": {"network": {"input_size": 64, "widths": [8, 8, 8, 8, 8]}},
 }
+
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +93,9 @@ def test_it_learns(networks: LossNetworks, portraits: PortraitSet, tmp_path: Pat
     assert reports[0][2].shape == (32, 3, 64, 64)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(v, marks=SLOW if v in ("restyle-psp", "alae") else ()) for v in VARIANTS]
+)
 def test_a_killed_training_goes_on_to_the_same_weights(
     networks: LossNetworks, portraits: PortraitSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
@@ -121,8 +136,9 @@ def test_perfect_codes_cost_only_their_norm(networks: LossNetworks) -> None:
     w = generator.mapping(torch.randn(4, generator.z_dim, generator=torch.Generator().manual_seed(1)))
     codes = generator.broadcast(w)
     encoder = EncoderState.create("psp", PARAMS, generator).average
-    encoder.encode = lambda images: codes  # type: ignore[method-assign]
-    total, losses = weigh(invert(encoder, PARAMS, networks, Batch(generator.synthesis(codes), w), None), PARAMS.losses)
+    encoder.passes = lambda images: iter([codes])  # type: ignore[method-assign]
+    (seen,) = invert(encoder, PARAMS, networks, Batch(generator.synthesis(codes), w), None)
+    total, losses = weigh(seen, PARAMS.losses)
     norm = (codes - generator.latent_avg).flatten(1).norm(dim=1).mean().item()
     assert losses["w_norm"] == pytest.approx(norm, rel=1e-5)
     for name in ("l2", "perceptual", "identity", "latent"):
@@ -135,9 +151,9 @@ def test_the_latent_error_is_in_variances(networks: LossNetworks) -> None:
     w = generator.mapping(torch.randn(96, generator.z_dim, generator=torch.Generator().manual_seed(1)))
     encoder = EncoderState.create("psp", PARAMS, generator).average
     mean = generator.broadcast(w.mean(0, keepdim=True)).expand(96, -1, -1)
-    encoder.encode = lambda images: mean[: len(images)]  # type: ignore[method-assign]
+    encoder.passes = lambda images: iter([mean[: len(images)]])  # type: ignore[method-assign]
     batch = Batch(torch.zeros(96, 3, 64, 64), w)
-    _, losses = weigh(invert(encoder, PARAMS, networks, batch, None), {"latent": 1.0})
+    _, losses = weigh(invert(encoder, PARAMS, networks, batch, None)[-1], {"latent": 1.0})
     assert latent_loss(encoder, PARAMS, networks, batch)[0].item() == pytest.approx(losses["latent"])
     assert losses["latent"] == pytest.approx(1, rel=0.2)
 
@@ -258,3 +274,23 @@ def test_the_stored_encoder_belongs_to_its_generator(
     card = load_checkpoint(path).card
     assert card.generator_sha256 == file_sha256(models.generator)
     assert card.extra["held_out"] == {"psnr": 20.0}
+
+
+def test_a_hypernetwork_learns_by_the_same_loop(
+    models: ModelPaths, networks: LossNetworks, portraits: PortraitSet, tmp_path: Path
+) -> None:
+    first = load_encoder(models.encoder, load_generator(models.generator)).model
+    chosen = TrainHypernetworkParams(
+        network={"units": [1, 1, 1, 1], "width": 4, "input_size": 64, "steps": 2, "resolution": 32},
+        **{"images": 64, "batch_size": 8, "precision": "exact", "lr": 3e-3, "losses": {"l2": 1.0}},
+    )
+    torch.manual_seed(0)
+    built = Refined(first, networks.generator, **chosen.network)
+    before, reports = first.state_dict()["styles.0.linear.bias"].clone(), Reports()
+    args = ("hyperstyle", chosen, networks, portraits, portraits, tmp_path / "s", reports)
+    trained = train_encoder(*args, report_every=32, built=built)
+    assert torch.equal(first.state_dict()["styles.0.linear.bias"], before)
+    assert evaluate(trained, networks, portraits)["mse"] < 0.98 * evaluate(first, networks, portraits)["mse"]
+    path, network = tmp_path / "h.safetensors", trained.get_submodule("hypernetwork")
+    store_hypernetwork(network, path, models.generator, chosen, {"psnr": 20.0})
+    assert load_hypernetwork(path, load_generator(models.generator)).card.extra["held_out"] == {"psnr": 20.0}
