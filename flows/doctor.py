@@ -128,8 +128,8 @@ def _checkpoints(params: Params) -> Iterator[Check]:
     paths = params.models.model_dump()
     recorded = dvc_hashes({name: path for name, path in paths.items() if Path(path).exists()})
     for name in ModelPaths.model_fields:
-        if name in SOURCES and not Path(paths[name]).exists():
-            continue  # a published network, that only some metrics want
+        if (name in SOURCES or name == "hypernetwork") and not Path(paths[name]).exists():
+            continue  # a published or an own network, that only some metrics or refinements want
         if name == "domain":
             yield _domains(paths[name])
             continue

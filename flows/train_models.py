@@ -7,16 +7,19 @@ from prefect import flow, get_run_logger, task
 from pydantic import AfterValidator, Field
 
 from flows.notify import HOOKS
+from gan_core.errors import ParamsError
 from gan_core.toy.trainings import TRAININGS, find_training
 from tasks.versions import DvcBusyError, reproduce
 
 
 def _known(stage: str) -> str:
-    find_training(stage)
+    if not find_training(stage).shipped:
+        raise ParamsError(f"{stage} is no stage of dvc.yaml: train it with `python -m tasks.train {stage}`")
     return stage
 
 
-Stage = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(TRAININGS)})]
+STAGES = [name for name, training in TRAININGS.items() if training.shipped]
+Stage = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": STAGES})]
 
 
 def is_busy(task: object, run: object, state: object) -> bool:

@@ -34,12 +34,13 @@ class Training:
     """One training: what it makes is called ``name``, and ``section`` finds what it reads in ``toy.yaml``.
 
     ``make`` takes that section, the parameters of runs, a folder to resume from and a report; it trains, scores and
-    stores, and returns the scores.
+    stores, and returns the scores. What is ``shipped`` is a stage of ``dvc.yaml``, and its weights are in the project.
     """
 
     name: str
     section: Callable[[ToyParams], Section]
     make: Callable[[Any, Params, Path, Report], Mapping[str, Any]]
+    shipped: bool = True
 
     def run(self, toy: ToyParams, params: Params, report: Report) -> None:
         """Train, or go on where it was stopped, and write the scores to ``data/metrics``."""
@@ -72,6 +73,8 @@ def _section(name: str, key: str | None = None) -> Callable[[ToyParams], Section
     return find
 
 
+NOT_SHIPPED = ("restyle-psp", "restyle-e4e", "idinvert", "alae", "hyperstyle")
+"""What `python -m tasks.train` trains, an hour of a core or more each, and whose weights the project doesn't have."""
 TRAININGS: dict[str, Training] = {
     "train-generator": Training("generator", _section("train_generator"), make_generator),
     "train-cel": Training("cel", _section("train_cel"), make_cel),
@@ -80,10 +83,14 @@ TRAININGS: dict[str, Training] = {
         for name in LEARNERS
     },
     **{
-        f"train-encoder@{name}": Training(name, _section("train_encoder", name), partial(make_encoder, name))
+        f"train-encoder@{name}": Training(
+            name, _section("train_encoder", name), partial(make_encoder, name), shipped=name not in NOT_SHIPPED
+        )
         for name in ENCODERS
     },
-    "train-hypernetwork": Training("hyperstyle", _section("train_hypernetwork"), make_hypernetwork),
+    "train-hypernetwork": Training(
+        "hyperstyle", _section("train_hypernetwork"), make_hypernetwork, shipped="hyperstyle" not in NOT_SHIPPED
+    ),
     **{
         f"train-translation@{name}": Training(
             f"translate-{name}", _section("train_translation", name), partial(make_translator, name)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_training_can_be_chosen() -> None:
     offered = parameter_schema(flows.train_models).model_dump()["properties"]["models"]["items"]["enum"]
-    assert offered == list(TRAININGS) and len(offered) == 27
+    assert offered == [name for name, training in TRAININGS.items() if training.shipped] and len(offered) == 27
 
 
 def test_the_deployment_keeps_its_name_and_trains_what_there_is() -> None:
@@ -34,6 +34,10 @@ def test_stages_are_made_in_turn_and_unknown_ones_refused(on_server: str, monkey
     assert made == ["train-paths@linear", "fit-directions"]
     with pytest.raises(ParamsError, match=r"no training 'train-path'; did you mean .*'train-paths@linear'"):
         flows.train_models(["train-path"])
+    with pytest.raises(
+        ParamsError, match=r"no stage of dvc.yaml: train it with `python -m tasks.train train-encoder@alae`"
+    ):
+        flows.train_models(["train-encoder@alae"])
     assert len(made) == 2
 
 
