@@ -1,4 +1,4 @@
-"""Parameters of how a run is executed and where it is logged: none of them changes a result, except ``precision``."""
+"""Parameters of how a run is executed, how it stores pictures and where it is logged; few of them change a result."""
 
 from typing import Annotated, Any, Literal
 
@@ -48,3 +48,10 @@ class TrackParams(Section):
     uri: Annotated[str, PlainSerializer(hide)] = ""
     grid_rows: Count = 8
     system_metrics: bool | None = None
+
+
+class PictureParams(Section):
+    """The format in which stages store pictures: png, webp (both without loss), or jpeg of a ``quality`` up to 100."""
+
+    format: Literal["png", "webp", "jpeg"] = "png"
+    quality: Annotated[int, Field(ge=1, le=100)] = 95

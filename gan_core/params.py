@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from gan_core.errors import ParamsError, near_matches
-from gan_core.execution import RunParams, TrackParams
+from gan_core.execution import PictureParams, RunParams, TrackParams
 from gan_core.gates import Gates
 from gan_core.registry import Registry
 from gan_core.sections import (
@@ -125,13 +125,6 @@ class TuneParams(Section):
     stop_perceptual: Weight = 0.0
     locality_weight: Weight = 0.0
     locality_alpha: Positive = 30.0
-
-
-class PictureParams(Section):
-    """The format in which stages store pictures: png, webp (both without loss), or jpeg of a ``quality`` up to 100."""
-
-    format: Literal["png", "webp", "jpeg"] = "png"
-    quality: Annotated[int, Field(ge=1, le=100)] = 95
 
 
 class EditSpec(Section):

@@ -255,5 +255,8 @@ def load_hypernetwork(path: str | Path, generator: Loaded[Generator]) -> Loaded[
     """Build the hypernetwork of a checkpoint; raises ``CheckpointError`` if it was made for another generator."""
     found: Loaded[HyperStyle] = load_model(path, "hypernetwork", HYPERNETWORKS, None)
     found.model.check(generator.model)
-    found.check_made_for(generator, "train it again (`python -m tasks.train train-hypernetwork`), or name the one made for this generator")
+    found.check_made_for(
+        generator,
+        "train it again (`python -m tasks.train train-hypernetwork`), or name the one made for this generator",
+    )
     return found

@@ -12,7 +12,7 @@ from gan_core.editing.planned import PlannedEdit
 from gan_core.judges.face_attributes import load_attributes
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
-from gan_core.metrics.base import ENCODED, METRICS, TUNED, Columns, RowMetric, ScoreName, Setting
+from gan_core.metrics.base import ENCODED, METRICS, TUNED, Columns, Faces, RowMetric, ScoreName, Setting
 
 SIDE_EFFECT = "side_effect"
 
@@ -52,7 +52,7 @@ class AttributeChange(RowMetric):
     """
 
     name: ClassVar[str] = "attributes"
-    faces = "pictures"
+    faces: ClassVar[Faces] = "pictures"
     meaning: ClassVar[Meaning] = Meaning(
         "Side effect", "", "lower", 3, "Mean change of all other attributes, as a share of their ranges."
     )

@@ -67,6 +67,9 @@ class ScoreName(NamedTuple):
     picture: str
 
 
+Faces = Literal["", "pictures", "located"]
+
+
 class Metric(ABC):
     """One entry of ``measure.metrics``: scores rows, gathers statistics, and turns merged ones into numbers.
 
@@ -78,7 +81,7 @@ class Metric(ABC):
 
     name: ClassVar[str] = ""
     meaning: ClassVar[Meaning] = Meaning("")
-    faces: ClassVar[Literal["", "pictures", "located"]] = ""
+    faces: ClassVar[Faces] = ""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting

@@ -8,7 +8,7 @@ from gan_core.device import fetch
 from gan_core.judges.extractors import EXTRACTORS
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
-from gan_core.metrics.base import ALIGNED, METRICS, Columns, Metric, Setting, State, States, Summary, TooFewError
+from gan_core.metrics.base import ALIGNED, METRICS, Columns, Faces, Metric, Setting, State, States, Summary, TooFewError
 
 
 def gather(features: np.ndarray) -> State:
@@ -55,7 +55,7 @@ class FrechetInceptionDistance(Metric):
     """
 
     name: ClassVar[str] = "fid"
-    faces = "pictures"  # of the features: they come from portraits' attributes
+    faces: ClassVar[Faces] = "pictures"  # of the features: they come from portraits' attributes
     meaning: ClassVar[Meaning] = Meaning(
         "FID", "", "lower", 2, "Fréchet distance between the features of two sets of images; 0 means equal."
     )
@@ -95,7 +95,7 @@ class PublishedFid(FrechetInceptionDistance):
 
     name = "fid-inception"
     features = "inception"
-    faces = ""
+    faces: ClassVar[Faces] = ""
 
 
 @METRICS.register("fid-inception-clean")
@@ -104,4 +104,4 @@ class CleanFid(FrechetInceptionDistance):
 
     name = "fid-inception-clean"
     features = "inception-clean"
-    faces = ""
+    faces: ClassVar[Faces] = ""

@@ -11,7 +11,7 @@ from gan_core.judges.faces import FaceEmbedder, warp_faces
 from gan_core.judges.networks import load_network
 from gan_core.judges.pictures import Pictures
 from gan_core.meaning import Meaning
-from gan_core.metrics.base import ALIGNED, METRICS, Columns, RowMetric, Setting
+from gan_core.metrics.base import ALIGNED, METRICS, Columns, Faces, RowMetric, Setting
 
 TOY = "identity"
 
@@ -29,7 +29,7 @@ class IdentitySimilarity(RowMetric):
     """
 
     name: ClassVar[str] = "identity"
-    faces = "pictures"
+    faces: ClassVar[Faces] = "pictures"
     meaning: ClassVar[Meaning] = Meaning(
         "Identity",
         "",

@@ -24,6 +24,7 @@ from gan_core.metrics.base import (
     ALIGNED,
     METRICS,
     Columns,
+    Faces,
     Metric,
     RowMetric,
     ScoreName,
@@ -49,7 +50,7 @@ class IdentityDistance(RowMetric):
     """
 
     name: ClassVar[str] = "identity-distance"
-    faces = "located"
+    faces: ClassVar[Faces] = "located"
     meaning: ClassVar[Meaning] = Meaning(
         "Identity distance",
         "",
@@ -98,7 +99,7 @@ class IdentityPairs(Metric):
     """
 
     name: ClassVar[str] = "identity-pairs"
-    faces = "located"
+    faces: ClassVar[Faces] = "located"
     MOST: ClassVar[int] = 1000
     meanings: ClassVar[dict[str, Meaning]] = {
         "other": Meaning("Others", "", "higher", 3, "Mean identity distance between the faces of two rows."),
@@ -165,7 +166,7 @@ class ImagenetFrechet(FrechetInceptionDistance):
     name = "frechet"
     label = "frechet"
     features = "efficientnet-lite0"
-    faces = ""
+    faces: ClassVar[Faces] = ""
     meaning: ClassVar[Meaning] = Meaning(
         "Fréchet distance", "", "lower", 2, "Fréchet distance between the features of two sets; not comparable to FID."
     )
@@ -180,7 +181,7 @@ class PhotoAttributeChange(AttributeChange):
     """
 
     name: ClassVar[str] = "face-attributes"
-    faces = "located"
+    faces: ClassVar[Faces] = "located"
     drift: ClassVar[Meaning] = Meaning(
         "", "", "lower", 3, "Difference from the aligned image, as a share of the attribute's range."
     )
