@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.judges.scorers import Scorers
 from gan_core.paths.measures import Bench, bend, match_lengths, mean_errors, round_trip
@@ -41,14 +42,24 @@ class PathStudy:
         All trainings reach a number of moves before any goes further, so that what is written at any time compares
         equal budgets.
         """
-        rows: list[Row] = json.loads(target.read_text())["rows"] if target.exists() else []
+        rows = self._rows(target)
         for moves in self.params.moves:
             for seed in self.params.seeds:
                 if not any((row["moves"], row["seed"]) == (moves, seed) for row in rows):
                     states = self._train(seed, moves, folder, report)
                     rows += self._measure(seed, moves, states)
-                    write_rows(target, rows)
+                    write_rows(target, self.key, rows)
         return rows
+
+    @property
+    def key(self) -> str:
+        """What all rows of one file have in common: the parameters of each training, and the generator."""
+        unused = {"steps", "seed"}
+        return f"{self.params.paths.model_dump_json(exclude=unused)} {self.params.codes} {self.generator_sha256}"
+
+    def _rows(self, target: Path) -> list[Row]:
+        stored = json.loads(target.read_text()) if target.exists() else {}
+        return list(stored["rows"]) if stored.get("key") == self.key else []
 
     def _train(self, seed: int, moves: int, folder: Path, report: Callable[[str], Report]) -> dict[str, PathState]:
         states = {}
@@ -57,6 +68,10 @@ class PathStudy:
             name = f"{method}-{seed}"
             state = PathState.create(self.models[method], params, self.generator, self.generator_sha256)
             train_paths(state, params, self.generator, folder / f"{name}.pt", report(name))
+            if state.seen > params.steps * params.batch_size:
+                raise ParamsError(
+                    f"{folder}/{name}.pt has seen {state.seen} moves, to be measured at {moves}: remove it"
+                )
             states[method] = state
         return states
 
@@ -88,10 +103,10 @@ class PathStudy:
         return chosen.model_copy(update={"seed": seed, "steps": -(-moves // chosen.batch_size)})
 
 
-def write_rows(target: Path, rows: Sequence[Row]) -> None:
-    """Write ``rows`` atomically, one a line."""
+def write_rows(target: Path, key: str, rows: Sequence[Row]) -> None:
+    """Write ``rows`` atomically, one a line, after the ``key`` that they have in common."""
     target.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in rows)
     temporary = target.with_suffix(".tmp")
-    temporary.write_text(f'{{"rows": [\n{lines}\n]}}\n')
+    temporary.write_text(f'{{"key": {json.dumps(key)}, "rows": [\n{lines}\n]}}\n')
     os.replace(temporary, target)
