@@ -12,18 +12,18 @@ from gan_core.sections import Precision
 
 
 class Drawing:
-    """Draws codes of ``space`` by a copy of ``generator`` in ``precision``; gradients reach the codes.
+    """Draws codes of ``space`` by a frozen generator; gradients reach the codes.
 
-    ``fast`` has channels last, and bfloat16 convolutions where the device has them: by the family's own
-    ``compute_dtype``, else by autocast.
+    ``exact`` draws as the generator does. ``fast`` uses a copy with channels last, and bfloat16 convolutions where the
+    device has them: by the family's own ``compute_dtype``, else by autocast.
     """
 
     def __init__(self, generator: Generator, space: str, precision: Precision) -> None:
-        self.space, self.fast = space, precision == "fast"
-        self.generator = copy.deepcopy(generator).requires_grad_(False)
-        self._casts = self.fast and not any(hasattr(part, "compute_dtype") for part in self.generator.modules())
+        self.generator, self.space, self.fast = generator, space, precision == "fast"
+        self._casts = False
         if self.fast:
-            self.generator = self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.generator = copy.deepcopy(generator).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._casts = not any(hasattr(part, "compute_dtype") for part in generator.modules())
             set_precision(self.generator, precision)
 
     def __call__(self, codes: Tensor) -> Tensor:

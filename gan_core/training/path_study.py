@@ -69,9 +69,7 @@ class PathStudy:
             state = PathState.create(self.models[method], params, self.generator, self.generator_sha256)
             train_paths(state, params, self.generator, folder / f"{name}.pt", report(name))
             if state.seen > params.steps * params.batch_size:
-                raise ParamsError(
-                    f"{folder}/{name}.pt has seen {state.seen} moves, to be measured at {moves}: remove it"
-                )
+                raise ParamsError(f"{folder}/{name}.pt has seen {state.seen} moves, too many for {moves}: remove it")
             states[method] = state
         return states
 

@@ -1,7 +1,7 @@
-"""How paths of the project's own generators get better with moves: ``python -m gan_core.toy.training.path_study digits``.
+"""How paths of the project's own generators get better with moves.
 
-It reads ``study_digit_paths`` (or ``study_paths``, for ``portraits``) of ``toy.yaml``, goes on where it was stopped, and
-writes a row for each method, seed and number of moves.
+``python -m gan_core.toy.training.path_study digits`` reads ``study_digit_paths`` of ``toy.yaml`` (``portraits``:
+``study_paths``), goes on where it was stopped, and writes a row for each method, seed and number of moves.
 """
 
 import argparse
