@@ -3,7 +3,7 @@
 It trains nothing. It reads the rows of the studies in ``data/metrics`` (``gan_core.toy.training.path_study``,
 ``benchmarks.neighbours --store``), judges each claim by the rules of ``benchmarks.verdicts``, and prints the table of
 ``docs/claims.md`` (``--page`` writes it there). RESULT has the names of the claims that ``held``, ``held_in_part``,
-were ``refuted``, or are ``open``: fewer than three seeds, or a budget with which the answer still changes.
+were ``refuted``, or are ``open``: fewer than three seeds, or too few moves.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.harness import print_result
 from benchmarks.verdicts import Claim, Judged, Part, judge
+from gan_core.toy.params import load_toy_params
 from gan_core.training.log import SCORES
 from gan_core.training.path_study import Row
 
@@ -130,10 +131,16 @@ def stored_rows() -> dict[str, list[Row]]:
     return {source: json.loads(path.read_text())["rows"] for source, path in files.items() if path.exists()}
 
 
+def goals() -> dict[str, int]:
+    """Return how many moves each study is to reach, from ``toy.yaml``."""
+    toy = load_toy_params()
+    return {"digits": toy.study_digit_paths.moves[-1], "portraits": toy.study_paths.moves[-1]}
+
+
 def table_of(judged: Sequence[Judged]) -> str:
     """Return the table of claims, in Markdown."""
     lines = [
-        "| claim | article | what was measured | moves | seeds | verdict | command |",
+        "| claim | article | measured, ± over seeds | moves | seeds | verdict | command |",
         "|---|---|---|---|---|---|---|",
     ]
     for found in judged:
@@ -156,7 +163,10 @@ def table_of(judged: Sequence[Judged]) -> str:
 
 def curves_of(stored: Mapping[str, Sequence[Row]]) -> str:
     """Return the learning curves of the studies of paths, in Markdown: means ± deviations over seeds."""
-    lines = [f"| world | moves | method | seeds | {' | '.join(CURVE)} |", "|---|---|---|---|" + "---|" * len(CURVE)]
+    lines = [
+        f"| world | moves | method | seeds | {' | '.join(CURVE).replace('_', ' ')} |",
+        "|---|---|---|---|" + "---|" * len(CURVE),
+    ]
     for world in ("digits", "portraits"):
         rows = stored.get(world, [])
         for moves, method in dict.fromkeys((row["moves"], row["method"]) for row in rows):
@@ -181,7 +191,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help=f"write the tables into {PAGE}")
     options = parser.parse_args()
     stored = stored_rows()
-    judged = [judge(claim, stored) for claim in CLAIMS]
+    judged = [judge(claim, stored, goals()) for claim in CLAIMS]
     parts = {CLAIMED: table_of(judged), CURVES: curves_of(stored)}
     print("\n\n".join(parts.values()))
     if options.page:

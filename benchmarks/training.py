@@ -22,29 +22,26 @@ from gan_core.training.params import PathsParams
 from gan_core.training.path_study import PathStudy
 from gan_core.training.paths import PathState, draw_moves, train_step
 
-MOVES = 256
-"""Moves that are timed at a time, at least."""
+MOVES = {"digits": 512, "portraits": 64}
+"""Moves that are timed at a time, at least: a second or two."""
 
 
-def stepper(study: PathStudy, method: str, params: PathsParams) -> Callable[[], None]:
-    """Return a function that makes at least ``MOVES`` moves of training."""
+def stepper(study: PathStudy, method: str, params: PathsParams, moves: int) -> Callable[[], float]:
+    """Return a function that makes at least so many moves, and returns how many a second of the processor."""
     state = PathState.create(study.models[method], params, study.generator, study.generator_sha256)
     state.place(training=True)
     draw = Drawing(study.generator, params.space, params.precision)
     stream = torch.Generator().manual_seed(0)
 
-    def steps() -> None:
-        for _ in range(-(-MOVES // params.batch_size)):
+    count = -(-moves // params.batch_size)
+
+    def steps() -> float:
+        started = time.process_time()
+        for _ in range(count):
             train_step(state, params, draw, draw_moves(state.paths, params, study.generator, stream))
+        return count * params.batch_size / (time.process_time() - started)
 
     return steps
-
-
-def moves_per_second(steps: Callable[[], None], batch: int) -> float:
-    """Return how many moves a call of ``steps`` makes for each second of the processor."""
-    started = time.process_time()
-    steps()
-    return -(-MOVES // batch) * batch / (time.process_time() - started)
 
 
 def main() -> None:
@@ -60,10 +57,10 @@ def main() -> None:
     for world in options.worlds:
         study = path_study(world, toy, params)
         for method in study.params.methods:
-            pair = [(stepper(study, method, each), each.batch_size) for each in (kept[world], study.params.paths)]
-            for steps, _ in pair:
+            pair = [stepper(study, method, each, MOVES[world]) for each in (kept[world], study.params.paths)]
+            for steps in pair:
                 steps()
-            rounds = [[moves_per_second(*each) for each in pair] for _ in range(options.rounds)]
+            rounds = [[steps() for steps in pair] for _ in range(options.rounds)]
             before, after = (statistics.median(column) for column in zip(*rounds, strict=True))
             print(f"{world}, {method}: {before:.0f} moves/s as kept, {after:.0f} in a study", flush=True)
             for key, value in zip(found, (before, after, after / before), strict=True):

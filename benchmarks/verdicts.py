@@ -87,12 +87,12 @@ def verdict_of(answers: Iterable[Answer]) -> Verdict:
     return "refuted" if set(answers) == {"no"} else "open"
 
 
-def judge(claim: Claim, stored: Mapping[str, Sequence[Row]]) -> Judged:
-    """Judge a claim by the ``stored`` rows of its source.
+def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goals: Mapping[str, int] = {}) -> Judged:
+    """Judge a claim by the ``stored`` rows of its source; ``goals`` are the moves that a study is to reach.
 
-    It stays open with fewer than three seeds, and while more moves still change an answer: the budget is enough if the
-    parts had the same answers at half of it or less, and no mean margin has changed by more than its deviation over
-    seeds.
+    It stays open with fewer than three seeds, before the goal, and while more moves still change it: the budget is
+    enough if the parts had the same answers at half of it or less, and no mean margin has changed by more than its
+    deviation over seeds and a twentieth of itself.
     """
     rows = stored.get(claim.source, [])
     if not claim.parts or not rows:
@@ -100,23 +100,35 @@ def judge(claim: Claim, stored: Mapping[str, Sequence[Row]]) -> Judged:
     budgets = _budgets(rows)
     if not budgets:
         return Judged(claim, "open", f"fewer than {FEWEST_SEEDS} seeds", len({row["seed"] for row in rows}))
-    last = budgets[-1]
-    newest = _at(rows, last)
-    seeds, numbers = len({row["seed"] for row in newest}), [part.shown(newest) for part in claim.parts]
+    newest = _at(rows, budgets[-1])
     verdict = verdict_of(answer(part.margins(newest)) for part in claim.parts)
-    if last is not None:
-        earlier = [budget for budget in budgets if budget <= last / 2]
-        if not earlier or any(_moved(part, _at(rows, earlier[-1]), newest) for part in claim.parts):
-            why = f"{last:,} moves are too few, or it is not shown that they are enough"
-            return Judged(claim, "open", why, seeds, last, numbers)
-    why = "the seeds don't agree" if verdict == "open" else ""
-    return Judged(claim, verdict, why, seeds, last, numbers)
+    why = _too_few(claim, rows, budgets, goals.get(claim.source, 0)) or (
+        "the seeds don't agree" if verdict == "open" else ""
+    )
+    numbers = [part.shown(newest) for part in claim.parts]
+    seeds = len({row["seed"] for row in newest})
+    return Judged(claim, "open" if why else verdict, why, seeds, budgets[-1], numbers)
+
+
+def _too_few(claim: Claim, rows: Sequence[Row], budgets: Sequence[Any], goal: int) -> str:
+    """Say why the budget is not enough; nothing if it is, or if there is none."""
+    last = budgets[-1]
+    if last is None:
+        return ""
+    if last < goal:
+        return f"{last:,} of {goal:,} moves so far"
+    earlier = [budget for budget in budgets if budget <= last / 2]
+    if not earlier:
+        return "nothing shows that more moves don't change it"
+    moved = any(_moved(part, _at(rows, earlier[-1]), _at(rows, last)) for part in claim.parts)
+    return "more moves still change it" if moved else ""
 
 
 def _moved(part: Part, before: Sequence[Row], after: Sequence[Row]) -> bool:
     old, new = part.margins(before), part.margins(after)
     change = abs(statistics.fmean(new) - statistics.fmean(old))
-    return answer(old) != answer(new) or change > statistics.stdev(new)
+    allowed = max(statistics.stdev(new), abs(statistics.fmean(new)) / 20)  # a twentieth can't turn an answer
+    return answer(old) != answer(new) or change > allowed
 
 
 def _budgets(rows: Sequence[Row]) -> list[Any]:

@@ -183,6 +183,7 @@ DIGIT_PATHS = PathsParams(
     move=0.3,
 )
 FAST_PATHS = {"moves_per_code": 4, "precision": "fast", "models": {"curvilinear": {"steps": 4}}}
+FAST_PORTRAIT_PATHS = FAST_PATHS | {"batch_size": 32, "lr": 2e-3, "path_lr": 2e-3}
 FAST_DIGIT_PATHS = FAST_PATHS | {"batch_size": 256, "lr": 3e-3, "path_lr": 3e-3}
 """What makes a move of a long training cheap, and rates that suit the larger batch."""
 STUDIED_MOVES = [19_200, 38_400, 76_800, 153_600, 307_200, 614_400, 921_600, 1_228_800, 1_843_200, 2_400_000]
@@ -208,9 +209,7 @@ class ToyParams(Section):
     train_paths: PathsParams = PathsParams()
     train_digits: TrainDigitsParams = TrainDigitsParams()
     train_digit_paths: PathsParams = DIGIT_PATHS
-    study_paths: PathStudyParams = PathStudyParams(
-        paths=PathsParams(**(FAST_PATHS | {"batch_size": 32, "lr": 2e-3, "path_lr": 2e-3}))
-    )
+    study_paths: PathStudyParams = PathStudyParams(paths=PathsParams().model_copy(update=FAST_PORTRAIT_PATHS))
     study_digit_paths: PathStudyParams = PathStudyParams(
         moves=STUDIED_MOVES, paths=DIGIT_PATHS.model_copy(update=FAST_DIGIT_PATHS)
     )

@@ -13,7 +13,6 @@ from gan_core.generators.sngan import SNGAN
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.scorers import Scorers
 from gan_core.paths import naming
-from gan_core.paths.flow import Curvilinear
 from gan_core.training.drawing import Drawing
 from gan_core.training.params import PathsParams, PathStudyParams
 from gan_core.training.path_study import PathStudy
@@ -98,12 +97,3 @@ def test_fast_pictures_are_near_the_exact_ones_and_leave_the_generator(generator
     assert (found - wanted).abs().mean() < 0.02 * wanted.abs().mean()
     assert (near - right).norm() < 0.1 * right.norm()
     assert torch.equal(exact(codes), wanted) and exact.generator is generator
-
-
-def test_the_derivative_of_the_field_is_that_of_forward_mode() -> None:
-    torch.manual_seed(0)
-    field = Curvilinear(5, hidden=[7, 7]).field
-    x, tangent, time = torch.randn(3, 5), torch.randn(3, 5), torch.tensor([0.04])
-    y, along = torch.func.jvp(lambda x: field(time, x), (x,), (tangent,))
-    found = field.with_tangent(time, x, tangent)
-    torch.testing.assert_close(found, (y, along))
