@@ -184,8 +184,8 @@ DIGIT_PATHS = PathsParams(
 )
 FAST_PATHS = {"moves_per_code": 4, "precision": "fast", "models": {"curvilinear": {"steps": 4}}}
 FAST_PORTRAIT_PATHS = FAST_PATHS | {"batch_size": 32, "lr": 2e-3, "path_lr": 2e-3}
-FAST_DIGIT_PATHS = FAST_PATHS | {"batch_size": 256, "lr": 3e-3, "path_lr": 3e-3}
-"""What makes a move of a long training cheap, and rates that suit the larger batch."""
+FAST_DIGIT_PATHS = FAST_PATHS | {"batch_size": 128, "lr": 2e-3, "path_lr": 2e-3, "reconstructor_channels": 1}
+"""What makes a move of a long training cheap, and rates that grow with the root of the batch; digits are grey."""
 STUDIED_MOVES = [19_200, 38_400, 76_800, 153_600, 307_200, 614_400, 921_600, 1_228_800, 1_843_200, 2_400_000]
 """The first is what the paths that the project keeps have learnt from, the last what the publication used."""
 

@@ -40,6 +40,7 @@ class PathsParams(Section):
     amount_weight: Weight = 0.25
     volume_weight: Weight = 1.0
     reconstructor: str = "lenet"
+    reconstructor_channels: Count = 3
     reconstructor_size: Count | None = None
     rank_codes: Count = 24
     attributes: list[str] = ["smile", "yaw", "hair_lightness", "hair_length"]

@@ -71,7 +71,8 @@ class PathState(Resumable):
         if params.rank is not None:
             frame = Frame.principal(sample_codes(generator, params.space, FRAME_SAMPLES, stream), params.rank)
         model = PATHS.get(name)(**({"dim": len(frame.axes), "count": params.count} | params.models.get(name, {})))  # type: ignore[call-arg]
-        reconstructor = place(RECONSTRUCTORS.get(params.reconstructor)(model.count, size=params.reconstructor_size))
+        build = RECONSTRUCTORS.get(params.reconstructor)
+        reconstructor = place(build(model.count, params.reconstructor_channels, params.reconstructor_size))
         if params.precision == "fast":
             reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         paths = place(SemanticPaths(model, frame, params.space, generator_sha256))
