@@ -1,12 +1,18 @@
 """Claims are judged by all seeds and by whether the budget was enough, and the page says what the rows say."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import torch
 
 from benchmarks import claims
+from benchmarks.neighbours import neighbours
+from benchmarks.tuning import Portraits
 from benchmarks.verdicts import Claim, Part, Verdict, answer, judge, verdict_of
 from gan_core.training.path_study import Row
+from tests.gan_core.editing.conftest import LinearWorld
 
 ROOT = Path(__file__).parents[1]
 SMALLER = Claim("smaller", "an article", "a is smaller than b", "world", (Part("error", "a", "b"),))
@@ -91,3 +97,14 @@ def test_names_of_claims_are_listed_by_verdict(
     claims.main()
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last == 'RESULT {"held": ["smaller"], "held_in_part": [], "refuted": [], "open": ["unseen"]}'
+
+
+def test_neighbours_are_as_far_from_their_pivots_as_asked() -> None:
+    world = LinearWorld()
+    pivots = world.broadcast(world.mapping(torch.randn(3, 12, generator=torch.Generator().manual_seed(9))))
+    portraits = cast(Portraits, SimpleNamespace(generator=world, pivots=pivots, loss=None))
+    near = neighbours(portraits, 2.75, 4, seed=0)
+    assert near.shape == (4, 3, 6, 12) and not torch.equal(near, neighbours(portraits, 2.75, 4, seed=1))
+    torch.testing.assert_close((near - pivots).flatten(2).norm(dim=2), torch.full((4, 3), 2.75))
+    far = neighbours(portraits, None, 4, seed=0)
+    assert far.shape == near.shape and (far - pivots).flatten(2).norm(dim=2).min() > 2.75

@@ -13,6 +13,7 @@ from gan_core.generators.sngan import SNGAN
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.scorers import Scorers
 from gan_core.paths import naming
+from gan_core.paths.reconstructor import RECONSTRUCTORS
 from gan_core.training.drawing import Drawing
 from gan_core.training.params import PathsParams, PathStudyParams
 from gan_core.training.path_study import PathStudy
@@ -97,3 +98,13 @@ def test_fast_pictures_are_near_the_exact_ones_and_leave_the_generator(generator
     assert (found - wanted).abs().mean() < 0.02 * wanted.abs().mean()
     assert (near - right).norm() < 0.1 * right.norm()
     assert torch.equal(exact(codes), wanted) and exact.generator is generator
+
+
+def test_a_reconstructor_of_one_channel_looks_at_no_other() -> None:
+    torch.manual_seed(0)
+    network = RECONSTRUCTORS.get("lenet")(5, 1, 32).eval()
+    before, after = torch.randn(2, 4, 3, 16, 16)
+    logits, amounts = network(before, after)
+    assert logits.shape == (4, 5) and amounts.shape == (4,)
+    assert torch.equal(network(before, torch.cat([after[:, :1], before[:, 1:]], 1))[0], logits)
+    assert not torch.equal(network(before, before)[0], logits)
