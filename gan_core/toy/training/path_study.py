@@ -51,9 +51,10 @@ def main() -> None:
     world = parser.parse_args().world
     keep_freed_memory()
     try:
-        print(run_study(world, load_toy_params(), load_params()))
+        rows = run_study(world, load_toy_params(), load_params())
     except UserError as error:
         parser.error(str(error))
+    logging.getLogger(__name__).info("measured: %s", rows)
 
 
 if __name__ == "__main__":
