@@ -25,12 +25,17 @@ def services(folder: str) -> Iterator[None]:
             stop("prefect")
 
 
-def print_result(**values: float | dict[str, float]) -> None:
-    """Print the line that programs read: ``RESULT {"key": value, ...}``, four significant digits each."""
+Value = float | dict[str, float] | list[str]
+
+
+def print_result(**values: Value) -> None:
+    """Print the line that programs read: ``RESULT {"key": value, ...}``, numbers with four significant digits."""
     print("RESULT " + json.dumps({name: _rounded(value) for name, value in values.items()}), flush=True)
 
 
-def _rounded(value: float | dict[str, float]) -> float | dict[str, float]:
+def _rounded(value: Value) -> Value:
+    if isinstance(value, list):
+        return value
     if isinstance(value, dict):
         return {name: float(f"{number:.4g}") for name, number in value.items()}
     return float(f"{value:.4g}")

@@ -20,7 +20,7 @@ world.
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -36,7 +36,14 @@ from gan_core.loading import load_generator
 from gan_core.params import load_params
 from gan_core.paths.base import Straightening
 from gan_core.paths.flow import Curvilinear
-from gan_core.paths.measures import Bench, changes, commutativity_errors, round_trip, side_effect_matrix
+from gan_core.paths.measures import (
+    Bench,
+    changes,
+    commutativity_errors,
+    match_lengths,
+    round_trip,
+    side_effect_matrix,
+)
 from gan_core.paths.space import codes_to_w_plus, sample_codes
 from gan_core.paths.stored import SemanticPaths, load_paths
 from gan_core.toy.params import load_toy_params
@@ -85,15 +92,6 @@ class World:
     def codes(self, space: str, count: int, seed: int) -> Tensor:
         """Draw codes ``[count, width]`` that nothing was fitted on."""
         return sample_codes(self.generator, space, count, torch.Generator().manual_seed(seed))
-
-
-def match_lengths(methods: list[SemanticPaths]) -> None:
-    """Shorten units, so that one unit of an attribute moves it as far as with the method that moves it least."""
-    for name in methods[0].named:
-        least = min(paths.named[name].move for paths in methods)
-        for paths in methods:
-            named = paths.named[name]
-            paths.named[name] = replace(named, unit=named.unit * least / named.move, move=least)
 
 
 def compare(world: World, count: int) -> dict[str, dict[str, float]]:

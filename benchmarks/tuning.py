@@ -39,12 +39,12 @@ class Portraits:
 
 
 @torch.no_grad()
-def held_out_portraits(params: Params, count: int) -> Portraits:
-    """Render ``count`` portraits that nothing was trained on, and encode them."""
+def held_out_portraits(params: Params, count: int, first: int = 0) -> Portraits:
+    """Render ``count`` portraits that nothing was trained on, from number ``first``, and encode them."""
     models = params.models
     generator = load_generator(models.generator)
     encoder = load_encoder(models.encoder, generator, params.encode.encoder).model
-    seed = load_toy_params().portraits.held_out_seed
+    seed = load_toy_params().portraits.held_out_seed + first
     factors = sample_factors(range(seed, seed + count))
     images = to_tensor(list(to_uint8(render(factors).image)))
     loss, scorers = load_perceptual(models.perceptual).model, load_scorers(models)

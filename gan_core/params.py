@@ -45,6 +45,7 @@ MOVED = {
     "train_hypernetwork",
     *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter"),
     *("train_latent_edits", "train_paths", "train_digits", "train_digit_paths"),
+    *("study_paths", "study_digit_paths"),
 }
 """Sections that are in ``toy.yaml`` now."""
 

@@ -8,6 +8,7 @@ import logging
 
 from gan_core.errors import UserError
 from gan_core.params import Params, load_params
+from gan_core.precision import keep_freed_memory
 from gan_core.toy.params import ToyParams, load_toy_params
 from gan_core.toy.trainings import TRAININGS, find_training
 from tasks.training_run import TrainingRun
@@ -26,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("stage", metavar="STAGE", help=", ".join(TRAININGS))
     stage = parser.parse_args().stage
+    keep_freed_memory()
     try:
         train(stage, load_toy_params(), load_params())
     except UserError as error:

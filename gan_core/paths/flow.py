@@ -24,6 +24,11 @@ class ConcatSquash(nn.Module):
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return self._layer(x) * torch.sigmoid(self._hyper_gate(t)) + self._hyper_bias(t)
 
+    def with_tangent(self, t: Tensor, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the layer's output at ``x [B, inputs]``, and its derivative along ``tangent [B, inputs]``."""
+        gate = torch.sigmoid(self._hyper_gate(t))
+        return self._layer(x) * gate + self._hyper_bias(t), (tangent @ self._layer.weight.t()) * gate
+
 
 class Field(nn.Module):
     """The field ``dx/dt = h(t, x)``: ConcatSquash layers with tanh in between, from ``widths[0]`` to ``widths[-1]``."""
@@ -37,6 +42,15 @@ class Field(nn.Module):
         for i, layer in enumerate(self.layers):
             x = layer(t, torch.tanh(x) if i else x)
         return x
+
+    def with_tangent(self, t: Tensor, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the field at ``x [B, dim]``, and its derivative along ``tangent [B, dim]``, by forward mode."""
+        for i, layer in enumerate(self.layers):
+            if i:
+                x = torch.tanh(x)
+                tangent = tangent * (1 - x * x)
+            x, tangent = layer.with_tangent(t, x, tangent)  # type: ignore[operator]  # a ModuleList has untyped entries
+        return x, tangent
 
 
 class Wrapped(nn.Module):
@@ -100,23 +114,23 @@ class Curvilinear(Straightening):
         It is the integral of the field's trace, estimated with one ``probe [B, dim]`` (Grathwohl et al. 2019, section
         3.1).
         """
-        learning = torch.is_grad_enabled()
 
         def slope(t: float, state: Tensor) -> Tensor:
-            with torch.enable_grad():
-                x = state[:, :-1] if state.requires_grad else state[:, :-1].detach().requires_grad_(True)
-                y = self._slope(t, x)
-                (product,) = torch.autograd.grad(y, x, probe, create_graph=learning)
-            return torch.cat([y if learning else y.detach(), -(product * probe).sum(1, keepdim=True)], 1)
+            y, product = self.field.with_tangent(_time(t, state), state[:, :-1], probe)
+            return torch.cat([y, -(product * probe).sum(1, keepdim=True)], 1)
 
         start = torch.cat([coordinates, torch.zeros_like(coordinates[:, :1])], 1)
         end = self._solve(slope, start, END, 0.0)
         return end[:, :-1], end[:, -1]
 
     def _slope(self, t: float, x: Tensor) -> Tensor:
-        return self.field(torch.full((1,), t, dtype=x.dtype, device=x.device), x)
+        return self.field(_time(t, x), x)
 
     def _solve(self, slope: solver.Field, x: Tensor, start: float, end: float) -> Tensor:
         if self.tolerance is None:
             return solver.runge_kutta(slope, x, start, end, self.steps)
         return solver.dormand_prince(slope, x, start, end, self.tolerance)
+
+
+def _time(t: float, like: Tensor) -> Tensor:
+    return torch.full((1,), t, dtype=like.dtype, device=like.device)

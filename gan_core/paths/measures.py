@@ -1,6 +1,8 @@
 """Measures of edits (Aoshima and Matsubara 2023, section 5): commutativity, side effects and identity."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -91,6 +93,50 @@ def side_effect_matrix(mean_changes: Tensor) -> Tensor:
     ``mean_changes`` and the result are ``[edits, attributes]``.
     """
     return 100 * mean_changes / mean_changes.diagonal()[None, :]
+
+
+@torch.no_grad()
+def mean_errors(bench: Bench) -> dict[str, float]:
+    """Return the means over pairs, attributes and codes, in %.
+
+    ``order`` and ``undo`` are those of ``commutativity_errors``, ``side_effects`` those off the diagonal of
+    ``side_effect_matrix``, and ``identity`` is the identity error.
+    """
+    errors: dict[str, list[float]] = {"order": [], "undo": []}
+    for first, second in combinations(bench.paths.named, 2):
+        for key, error in commutativity_errors(bench, first, second).items():
+            errors[key.split("/")[0]].append(error.mean().item())
+    moved, lost = changes(bench)
+    matrix = side_effect_matrix(moved)
+    others = matrix[~torch.eye(len(matrix), dtype=torch.bool, device=matrix.device)]
+    means = {key: sum(values) / max(1, len(values)) for key, values in errors.items()}
+    return means | {"side_effects": others.mean().item(), "identity": lost.mean().item()}
+
+
+def match_lengths(methods: Sequence[SemanticPaths]) -> None:
+    """Shorten units, so that one unit of an attribute moves it as far as with the method that moves it least."""
+    for name in methods[0].named:
+        least = min(paths.named[name].move for paths in methods)
+        for paths in methods:
+            named = paths.named[name]
+            paths.named[name] = replace(named, unit=named.unit * least / named.move, move=least)
+
+
+@torch.no_grad()
+def bend(paths: SemanticPaths, codes: Tensor, amount: float) -> float:
+    """Return how much moves by ``amount`` depend on where they start; 0 for straight and parallel paths.
+
+    It is the mean distance of a code's shift from the mean shift along its path, as a share of the mean length of
+    shifts, over ``codes [B, width]`` and all paths.
+    """
+    start = paths.frame.coordinates(codes)
+    away, length = [], []
+    for path in range(paths.model.count):
+        which = torch.full((len(codes),), path, device=codes.device)
+        shift = paths.model.move(start, which, start.new_full((len(codes),), amount)) - start
+        away.append((shift - shift.mean(0)).norm(dim=1).mean().item())
+        length.append(shift.norm(dim=1).mean().item())
+    return sum(away) / sum(length)
 
 
 @torch.no_grad()

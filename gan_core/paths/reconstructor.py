@@ -14,15 +14,16 @@ from gan_core.registry import Registry
 class Reconstructor(nn.Module, ABC):
     """Predicts the logits of the path ``[B, count]`` and the amount ``[B]`` from pairs of images ``[B, C, H, W]``.
 
-    Images are resized to ``size`` pixels (nearest) if it is given.
+    Images are resized to ``size`` pixels (nearest) if it is given. Only the first ``image_channels`` are looked at: one
+    is enough for a generator that draws grey.
     """
 
-    def __init__(self, size: int | None) -> None:
+    def __init__(self, image_channels: int, size: int | None) -> None:
         super().__init__()
-        self.size = size
+        self.image_channels, self.size = image_channels, size
 
     def forward(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-        pair = torch.cat([before, after], 1)
+        pair = torch.cat([image[:, : self.image_channels] for image in (before, after)], 1)
         features = self.features(pair if self.size is None else F.interpolate(pair, (self.size, self.size)))
         logits, amount = self.heads(features)
         return logits, amount.squeeze(1)
@@ -50,7 +51,7 @@ class LeNet(Reconstructor):
     """Three 5x5 convolutions and their mean, for at least 32 px; state-dict names of GANLatentDiscovery."""
 
     def __init__(self, count: int, image_channels: int = 3, size: int | None = None) -> None:
-        super().__init__(size)
+        super().__init__(image_channels, size)
         layers: list[nn.Module] = []
         for before, after in ((2 * image_channels, 6), (6, 16), (16, 120)):
             layers += [nn.Conv2d(before, after, 5), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
@@ -69,7 +70,7 @@ class ResNet(Reconstructor):
     """ResNet-18 on the stacked channels of both images; state-dict names of GANLatentDiscovery."""
 
     def __init__(self, count: int, image_channels: int = 3, size: int | None = None) -> None:
-        super().__init__(size)
+        super().__init__(image_channels, size)
         self.features_extractor = ResNet18(2 * image_channels)
         self.type_estimator, self.shift_estimator = nn.Linear(512, count), nn.Linear(512, 1)
 

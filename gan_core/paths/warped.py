@@ -32,22 +32,31 @@ class Warped(PathModel):
         self.LOGGAMMA = nn.Parameter(torch.full((self.count, 1), -math.log(dim)))
 
     def direction(self, codes: Tensor, paths: Tensor) -> Tensor:
-        """Return the unit gradient ``[B, dim]`` of ``f_k`` at ``codes [B, dim]`` for ``paths [B]``.
+        """Return the unit gradient ``[B, dim]`` of ``f_k`` at ``codes [B, dim]`` for ``paths [B]``."""
+        return _unit_gradient(codes, *self._functions(paths))
 
-        The largest exponent is subtracted first, which doesn't change the direction. Without that, as in the published
-        code, the gradient underflows far from all supports.
-        """
+    def _functions(self, paths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gather the supports ``[B, 2 dipoles, dim]``, factors ``[B, 2 dipoles]`` and ``gamma [B, 1]`` of each move."""
         supports = self.SUPPORT_SETS.view(self.count, 2 * self.dipoles, self.dim)[paths]
-        away = codes[:, None] - supports
-        exponent = -self.LOGGAMMA[paths].exp() * away.square().sum(2)
-        weight = self.ALPHAS[paths] * torch.exp(exponent - exponent.amax(1, keepdim=True).detach())
-        return F.normalize(-(weight[:, :, None] * away).sum(1), dim=1, eps=1e-30)
+        return supports, self.ALPHAS[paths], self.LOGGAMMA[paths].exp()
 
     def move(self, codes: Tensor, paths: Tensor, amounts: Tensor) -> Tensor:
         self.check(codes, paths)
         counts = (amounts.abs() / self.step - 1e-4).ceil().clamp_min(1)  # 1e-4: rounding must not add a step
         step = (amounts / counts)[:, None]
+        functions = self._functions(paths)
         for i in range(int(counts.max()) if len(counts) else 0):
             step = torch.where(counts[:, None] > i, step, 0.0)
-            codes = codes + step * self.direction(codes, paths)
+            codes = codes + step * _unit_gradient(codes, *functions)
         return codes
+
+
+def _unit_gradient(codes: Tensor, supports: Tensor, alphas: Tensor, gamma: Tensor) -> Tensor:
+    """The largest exponent is subtracted first, which doesn't change the direction.
+
+    Without that, as in the published code, the gradient underflows far from all supports.
+    """
+    away = codes[:, None] - supports
+    exponent = -gamma * away.square().sum(2)
+    weight = alphas * torch.exp(exponent - exponent.amax(1, keepdim=True).detach())
+    return F.normalize(-(weight[:, :, None] * away).sum(1), dim=1, eps=1e-30)

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from gan_core.params import load_sections
 from gan_core.sections import Count, Positive, Precision, Section, Unit, Weight
-from gan_core.training.params import DirectionsParams, LatentEditsParams, PathsParams
+from gan_core.training.params import DirectionsParams, LatentEditsParams, PathsParams, PathStudyParams
 from gan_core.translation.tasks import Term
 
 
@@ -194,6 +194,23 @@ TRANSLATIONS = {
 }
 
 
+DIGIT_PATHS = PathsParams(
+    space="z",
+    rank=None,
+    batch_size=32,
+    reconstructor_size=32,
+    rank_codes=64,
+    attributes=["ink", "slant", "width"],
+    move=0.3,
+)
+FAST_PATHS = {"moves_per_code": 4, "precision": "fast", "models": {"curvilinear": {"steps": 4}}}
+FAST_PORTRAIT_PATHS = FAST_PATHS | {"batch_size": 32, "lr": 2e-3, "path_lr": 2e-3}
+FAST_DIGIT_PATHS = FAST_PATHS | {"batch_size": 128, "lr": 2e-3, "path_lr": 2e-3, "reconstructor_channels": 1}
+"""What makes a move of a long training cheap, and rates that grow with the root of the batch; digits are grey."""
+STUDIED_MOVES = [19_200, 38_400, 76_800, 153_600, 307_200, 614_400, 921_600, 1_228_800, 1_843_200, 2_400_000]
+"""The first is what the paths that the project keeps have learnt from, the last what the publication used."""
+
+
 class ToyParams(Section):
     """Everything in ``toy.yaml``; a section that is stated in part has its own defaults for the rest."""
 
@@ -213,14 +230,10 @@ class ToyParams(Section):
     train_latent_edits: LatentEditsParams = LatentEditsParams()
     train_paths: PathsParams = PathsParams()
     train_digits: TrainDigitsParams = TrainDigitsParams()
-    train_digit_paths: PathsParams = PathsParams(
-        space="z",
-        rank=None,
-        batch_size=32,
-        reconstructor_size=32,
-        rank_codes=64,
-        attributes=["ink", "slant", "width"],
-        move=0.3,
+    train_digit_paths: PathsParams = DIGIT_PATHS
+    study_paths: PathStudyParams = PathStudyParams(paths=PathsParams().model_copy(update=FAST_PORTRAIT_PATHS))
+    study_digit_paths: PathStudyParams = PathStudyParams(
+        moves=STUDIED_MOVES, paths=DIGIT_PATHS.model_copy(update=FAST_DIGIT_PATHS)
     )
 
     @model_validator(mode="before")

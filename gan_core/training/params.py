@@ -22,7 +22,8 @@ class PathsParams(Section):
 
     They run through ``space`` of the generator, in its ``rank`` leading principal axes (the whole space for null);
     amounts are in standard deviations there. ``models`` holds arguments of single path models, by name. Strength 1
-    moves an attribute by ``move`` of its range.
+    moves an attribute by ``move`` of its range. A step makes ``batch_size`` moves, ``moves_per_code`` of them from each
+    code, whose picture is drawn once. ``precision`` is that of pictures and reconstructor in training.
     """
 
     space: str = "w"
@@ -31,17 +32,34 @@ class PathsParams(Section):
     models: dict[str, dict[str, Any]] = {}
     steps: Count = 600
     batch_size: Count = 8
+    moves_per_code: Count = 1
+    precision: Precision = "exact"
     lr: Positive = 1e-3
     path_lr: Positive = 1e-3
     amounts: tuple[Positive, Positive] = (0.5, 3.0)
     amount_weight: Weight = 0.25
     volume_weight: Weight = 1.0
     reconstructor: str = "lenet"
+    reconstructor_channels: Count = 3
     reconstructor_size: Count | None = None
     rank_codes: Count = 24
     attributes: list[str] = ["smile", "yaw", "hair_lightness", "hair_length"]
     move: Annotated[float, Field(gt=0, lt=1)] = 0.5
     seed: int = 0
+
+
+class PathStudyParams(Section):
+    """Paths learnt by several ``methods`` from several ``seeds``, measured side by side over ``codes`` as they learn.
+
+    They are measured after each number of moves in ``moves``; ``paths`` holds what all trainings share, and its
+    ``steps`` and ``seed`` are not used.
+    """
+
+    methods: Annotated[list[str], Field(min_length=1)] = ["linear", "warped", "curvilinear"]
+    seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
+    moves: Annotated[list[Count], Field(min_length=1)] = [19_200, 200_000]
+    codes: Count = 200
+    paths: PathsParams = PathsParams()
 
 
 class LatentEditsParams(Section):

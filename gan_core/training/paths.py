@@ -19,6 +19,8 @@ from gan_core.paths.base import PATHS
 from gan_core.paths.reconstructor import RECONSTRUCTORS, Reconstructor
 from gan_core.paths.space import Frame, check_space, code_width, codes_to_w_plus, sample_codes
 from gan_core.paths.stored import SemanticPaths
+from gan_core.precision import autocast
+from gan_core.training.drawing import Drawing
 from gan_core.training.fit import Course, fit, step_seed
 from gan_core.training.log import Report
 from gan_core.training.params import PathsParams
@@ -33,12 +35,16 @@ STRIP_ROWS, STRIP_COLUMNS = 6, 8
 
 @dataclass
 class Moves:
-    """What one step draws: ``codes [B, width]``, ``paths [B]``, ``amounts [B]``, and a ``probe [B, rank]``."""
+    """What one step draws: ``codes [B, width]``, ``paths [B]``, ``amounts [B]``, and a ``probe [B, rank]``.
+
+    Of ``repeats`` codes in a row all are the same.
+    """
 
     codes: Tensor
     paths: Tensor
     amounts: Tensor
     probe: Tensor
+    repeats: int = 1
 
 
 @dataclass
@@ -65,24 +71,28 @@ class PathState(Resumable):
         if params.rank is not None:
             frame = Frame.principal(sample_codes(generator, params.space, FRAME_SAMPLES, stream), params.rank)
         model = PATHS.get(name)(**({"dim": len(frame.axes), "count": params.count} | params.models.get(name, {})))  # type: ignore[call-arg]
-        reconstructor = place(RECONSTRUCTORS.get(params.reconstructor)(model.count, size=params.reconstructor_size))
+        build = RECONSTRUCTORS.get(params.reconstructor)
+        reconstructor = place(build(model.count, params.reconstructor_channels, params.reconstructor_size))
+        if params.precision == "fast":
+            reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         paths = place(SemanticPaths(model, frame, params.space, generator_sha256))
         groups = [
             {"params": [p for p in model.parameters() if p.requires_grad], "lr": params.path_lr},
             {"params": list(reconstructor.parameters()), "lr": params.lr},
         ]
-        key = f"{name} {params.model_dump_json()} {fingerprint(model_tensors(generator))!r}"
-        return cls(paths, reconstructor, torch.optim.Adam([g for g in groups if g["params"]]), key)
+        key = f"{name} {params.model_dump_json(exclude={'steps'})} {fingerprint(model_tensors(generator))!r}"
+        return cls(paths, reconstructor, torch.optim.Adam([g for g in groups if g["params"]], fused=True), key)
 
 
 def train_paths(state: PathState, params: PathsParams, generator: Generator, state_path: Path, report: Report) -> None:
     """Train (or go on training) ``state`` for ``params.steps``."""
     batch = params.batch_size
     course = Course(params.steps * batch, batch, params.seed, REPORT_STEPS * batch)
+    draw = Drawing(generator, params.space, params.precision)
 
     def step(stream: torch.Generator) -> dict[str, float]:
         started = time.monotonic()
-        losses = train_step(state, params, generator, draw_moves(state.paths, params, generator, stream))
+        losses = train_step(state, params, draw, draw_moves(state.paths, params, generator, stream))
         state.seconds += time.monotonic() - started
         steps = min(state.seen // batch + 1, ACCURACY_STEPS)
         state.accuracy += (losses["accuracy"] - state.accuracy) / steps
@@ -95,26 +105,29 @@ def train_paths(state: PathState, params: PathsParams, generator: Generator, sta
 
 def draw_moves(paths: SemanticPaths, params: PathsParams, generator: Generator, stream: torch.Generator) -> Moves:
     """Draw codes, paths and amounts; forward and backward equally often, lengths evenly in ``params.amounts``."""
-    codes = sample_codes(generator, paths.space, params.batch_size, stream)
+    repeats = params.moves_per_code
+    codes = sample_codes(generator, paths.space, -(-params.batch_size // repeats), stream)
+    codes = codes.repeat_interleave(repeats, 0)[: params.batch_size]
     chosen = torch.randint(paths.model.count, (len(codes),), generator=stream)
     low, high = params.amounts
     lengths = low + (high - low) * torch.rand(len(codes), generator=stream)
     signs = 2 * torch.randint(2, (len(codes),), generator=stream) - 1
     probe = torch.randn(len(codes), paths.model.dim, generator=stream)
-    return Moves(codes, place(chosen), place(signs * lengths), place(probe))
+    return Moves(codes, place(chosen), place(signs * lengths), place(probe), repeats)
 
 
-def train_step(state: PathState, params: PathsParams, generator: Generator, moves: Moves) -> dict[str, float]:
+def train_step(state: PathState, params: PathsParams, draw: Drawing, moves: Moves) -> dict[str, float]:
     """Take one step of Adam; return losses and the share of moves whose path was recognised."""
-    model, frame, space = state.paths.model, state.paths.frame, state.paths.space
+    model, frame = state.paths.model, state.paths.frame
     before = frame.coordinates(moves.codes)
     after, penalty = model.move_and_penalty(before, moves.paths, moves.amounts, moves.probe)
     with torch.no_grad():
-        first = generator.synthesis(codes_to_w_plus(generator, space, moves.codes))
-    second = generator.synthesis(codes_to_w_plus(generator, space, frame.moved(moves.codes, before, after)))
-    logits, amounts = state.reconstructor(first, second)
-    which = F.cross_entropy(logits, moves.paths)
-    how_far = (amounts - moves.amounts).abs().mean()
+        first = draw(moves.codes[:: moves.repeats]).repeat_interleave(moves.repeats, 0)[: len(after)]
+    second = draw(frame.moved(moves.codes, before, after))
+    with autocast(draw.fast):
+        logits, amounts = state.reconstructor(first, second)
+    which = F.cross_entropy(logits.float(), moves.paths)
+    how_far = (amounts.float() - moves.amounts).abs().mean()
     volume = penalty.mean()
     loss = which + params.amount_weight * how_far + params.volume_weight * volume
     state.optimiser.zero_grad(set_to_none=True)
@@ -122,8 +135,9 @@ def train_step(state: PathState, params: PathsParams, generator: Generator, move
     trained = [p for group in state.optimiser.param_groups for p in group["params"]]
     torch.nn.utils.clip_grad_norm_(trained, 10.0, error_if_nonfinite=True)
     state.optimiser.step()
-    accuracy = (logits.argmax(1) == moves.paths).float().mean().item()
-    return {"which": which.item(), "how_far": how_far.item(), "volume": volume.item(), "accuracy": accuracy}
+    accuracy = (logits.argmax(1) == moves.paths).float().mean()
+    names = ("which", "how_far", "volume", "accuracy")
+    return dict(zip(names, torch.stack([which, how_far, volume, accuracy]).tolist(), strict=True))
 
 
 @torch.no_grad()

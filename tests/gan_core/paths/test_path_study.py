@@ -1,0 +1,110 @@
+"""Studies of paths: the cheap moves of a long training, and rows for each method, seed and number of moves."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_core.errors import ParamsError
+from gan_core.generators.base import Generator
+from gan_core.generators.sngan import SNGAN
+from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.judges.scorers import Scorers
+from gan_core.paths import naming
+from gan_core.paths.reconstructor import RECONSTRUCTORS
+from gan_core.training.drawing import Drawing
+from gan_core.training.params import PathsParams, PathStudyParams
+from gan_core.training.path_study import PathStudy
+from gan_core.training.paths import PathState, draw_moves, train_paths, train_step
+from tests.gan_core.editing.conftest import LinearWorld
+from tests.reports import Reports
+
+SHA = "0" * 64
+
+
+@pytest.fixture
+def study(params: PathsParams, world: LinearWorld, scorers: Scorers, monkeypatch: pytest.MonkeyPatch) -> PathStudy:
+    monkeypatch.setattr(naming, "CALIBRATION_CODES", 8)
+    small = params.model_copy(update={"rank_codes": 4, "reconstructor_size": 32})
+    chosen = PathStudyParams(methods=["straight", "bent"], seeds=[0, 1], moves=[8, 16], codes=6, paths=small)
+    return PathStudy(chosen, world, SHA, scorers, {"straight": "orthogonal", "bent": "warped"})
+
+
+def test_every_method_and_seed_is_measured_at_every_number_of_moves(study: PathStudy, tmp_path: Path) -> None:
+    target, reports = tmp_path / "rows.json", Reports()
+    few = replace(study, params=study.params.model_copy(update={"moves": [8]}))
+    first = few.run(tmp_path, target, lambda _: Reports())
+    more = replace(study, params=study.params.model_copy(update={"seeds": [0]}))
+    rows = more.run(tmp_path, target, lambda _: reports)
+    assert rows[:4] == first and reports.steps == [16, 16], "it goes on where it was stopped"
+    assert [(row["moves"], row["seed"], row["method"]) for row in rows] == [
+        (moves, seed, method) for moves, seed in ((8, 0), (8, 1), (16, 0)) for method in ("straight", "bent")
+    ]
+    assert json.loads(target.read_text()) == {"key": study.key, "rows": rows}
+    for straight, bent in zip(rows[::2], rows[1::2], strict=True):
+        assert straight["bend"] < 1e-6 < 0.05 < bent["bend"] and straight["order"] < 0.1
+        for name in ("pose", "colour"):
+            assert straight["named"][name][1] == bent["named"][name][1], "one unit moves it equally far"
+    other = replace(few, params=few.params.model_copy(update={"codes": 5}))
+    with pytest.raises(ParamsError, match=r"straight-0.pt has seen 16 moves, too many for 8: remove it"):
+        other.run(tmp_path, target, lambda _: reports)
+
+
+def test_more_moves_continue_the_same_training(params: PathsParams, world: LinearWorld, tmp_path: Path) -> None:
+    def trained(folder: Path, *steps: int) -> PathState:
+        for count in steps:
+            chosen = params.model_copy(update={"steps": count})
+            state = PathState.create("orthogonal", chosen, world, SHA)
+            train_paths(state, chosen, world, folder / f"{len(steps)}.pt", Reports())
+        return state
+
+    once, twice = trained(tmp_path, 4), trained(tmp_path, 2, 4)
+    assert (once.seen, twice.seen) == (32, 32)
+    assert all(torch.equal(a, b) for a, b in zip(once.paths.parameters(), twice.paths.parameters(), strict=True))
+
+
+def test_a_code_is_moved_along_several_paths_and_drawn_once(
+    params: PathsParams, world: LinearWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = params.model_copy(update={"batch_size": 10, "moves_per_code": 4})
+    state = PathState.create("orthogonal", params, world, SHA)
+    moves = draw_moves(state.paths, params, world, torch.Generator().manual_seed(1))
+    assert moves.codes.shape == (10, 12) and len(moves.codes.unique(dim=0)) == 3
+    assert torch.equal(moves.codes[0], moves.codes[3]) and not torch.equal(moves.codes[3], moves.codes[4])
+    assert len(moves.paths.unique()) > 3
+    drawn = []
+    real = LinearWorld.synthesis
+    monkeypatch.setattr(LinearWorld, "synthesis", lambda self, w: drawn.append(len(w)) or real(self, w))
+    apart = draw_moves(state.paths, params.model_copy(update={"moves_per_code": 1}), world, torch.Generator())
+    before = train_step(state, params, Drawing(world, "w", "exact"), replace(moves, repeats=1))
+    state = PathState.create("orthogonal", params, world, SHA)
+    assert train_step(state, params, Drawing(world, "w", "exact"), moves) == pytest.approx(before)
+    assert drawn == [10, 10, 3, 10] and len(apart.codes.unique(dim=0)) == 10
+
+
+@pytest.mark.parametrize(
+    "generator", [SNGAN((8, 8, 8), 1, 6), StyleGAN2(16, style_dim=6, n_mlp=1, channels={4: 8, 8: 8, 16: 8})]
+)
+def test_fast_pictures_are_near_the_exact_ones_and_leave_the_generator(generator: Generator) -> None:
+    generator = generator.eval().requires_grad_(False)
+    exact, fast = (Drawing(generator, "z", precision) for precision in ("exact", "fast"))
+    codes = torch.randn(8, 6, requires_grad=True)
+    wanted = exact(codes)
+    (right,) = torch.autograd.grad(wanted.square().sum(), codes)
+    found = fast(codes)
+    (near,) = torch.autograd.grad(found.float().square().sum(), codes)
+    assert (found - wanted).abs().mean() < 0.02 * wanted.abs().mean()
+    assert (near - right).norm() < 0.1 * right.norm()
+    assert torch.equal(exact(codes), wanted) and exact.generator is generator
+
+
+def test_a_reconstructor_of_one_channel_looks_at_no_other() -> None:
+    torch.manual_seed(0)
+    network = RECONSTRUCTORS.get("lenet")(5, 1, 32).eval()
+    before, after = torch.randn(2, 4, 3, 16, 16)
+    logits, amounts = network(before, after)
+    assert logits.shape == (4, 5) and amounts.shape == (4,)
+    assert torch.equal(network(before, torch.cat([after[:, :1], before[:, 1:]], 1))[0], logits)
+    assert not torch.equal(network(before, before)[0], logits)

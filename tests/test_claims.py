@@ -1,0 +1,110 @@
+"""Claims are judged by all seeds and by whether the budget was enough, and the page says what the rows say."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import torch
+
+from benchmarks import claims
+from benchmarks.neighbours import neighbours
+from benchmarks.tuning import Portraits
+from benchmarks.verdicts import Claim, Part, Verdict, answer, judge, verdict_of
+from gan_core.training.path_study import Row
+from tests.gan_core.editing.conftest import LinearWorld
+
+ROOT = Path(__file__).parents[1]
+SMALLER = Claim("smaller", "an article", "a is smaller than b", "world", (Part("error", "a", "b"),))
+
+
+def rows(*margins: float, moves: int | None = None) -> list[Row]:
+    budget = {} if moves is None else {"moves": moves}
+    pairs = [({"method": "a", "error": 5 - m}, {"method": "b", "error": 5.0}) for m in margins]
+    return [row | {"seed": seed} | budget for seed, pair in enumerate(pairs) for row in pair]
+
+
+@pytest.mark.parametrize(
+    ("margins", "expected"),
+    [
+        ((1.0, 1.1, 0.9), "yes"),
+        ((-1.0, -1.1, -0.9), "no"),
+        ((1.0, 1.1, -0.1), "unclear"),
+        ((0.1, 0.1, 3.0), "unclear"),
+        ((0.0, 0.0, 0.0), "unclear"),
+        ((1.0,), "unclear"),
+    ],
+)
+def test_an_answer_needs_all_seeds_and_two_standard_errors(margins: tuple[float, ...], expected: str) -> None:
+    assert answer(margins) == expected
+
+
+def test_a_claim_of_several_parts() -> None:
+    assert verdict_of(["yes", "yes"]) == "held"
+    assert verdict_of(["yes", "no"]) == verdict_of(["unclear", "yes"]) == "held_in_part"
+    assert verdict_of(["no", "no"]) == "refuted"
+    assert verdict_of(["no", "unclear"]) == "open"
+
+
+@pytest.mark.parametrize(
+    ("stored", "verdict", "why"),
+    [
+        (rows(1.0, 1.1, 0.9), "held", ""),
+        (rows(-1.0, -1.1, -0.9), "refuted", ""),
+        (rows(1.0, 1.1), "open", "fewer than 3 seeds"),
+        ([], "open", "not measured yet"),
+        (rows(1.0, 1.1, -0.9), "open", "the seeds don't agree"),
+        (rows(1.0, 1.1, 0.9, moves=100), "open", "nothing shows"),
+        (rows(1.0, 1.1, 0.9, moves=60) + rows(1.0, 1.1, 0.9, moves=100), "open", "nothing shows"),
+        (rows(1.0, 1.1, 0.9, moves=50) + rows(1.0, 1.1, 0.9, moves=100), "held", ""),
+        (rows(3.0, 3.1, 2.9, moves=50) + rows(1.0, 1.1, 0.9, moves=100), "open", "more moves still change it"),
+        (rows(-1.0, 1.1, 0.9, moves=50) + rows(1.0, 1.1, 0.9, moves=100), "open", "more moves still change it"),
+        (rows(1.01, 1.01, 1.01, moves=50) + rows(1.0, 1.0, 1.0, moves=100), "held", ""),
+        (rows(1.0, 1.1, 0.9, moves=20) + rows(1.0, 1.1, 0.9, moves=50), "open", "50 of 100 moves so far"),
+        (rows(1.0, 1.1, 0.9, moves=50) + rows(9.0, 9.0, moves=100), "open", "50 of 100 moves so far"),
+    ],
+)
+def test_no_verdict_without_seeds_and_a_budget_that_is_enough(stored: list[Row], verdict: Verdict, why: str) -> None:
+    found = judge(SMALLER, {"world": stored}, {"world": 100})
+    assert found.verdict == verdict and found.why.startswith(why) and bool(why) == bool(found.why)
+
+
+def test_limits_shares_and_more() -> None:
+    values = [{"method": name, "seed": 0, "error": value} for name, value in (("a", 2.0), ("b", 3.0))]
+    assert Part("error", "a", limit=1.0).margins(values) == [-1.0]
+    assert Part("error", "a", "b", share=0.5, more=True).margins(values) == [0.5]
+    assert Part("error", "a", "b").shown(values) == "a 2 ± nan, b 3 ± nan"
+
+
+def test_the_page_says_what_the_stored_rows_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    stored, page = claims.stored_rows(), claims.PAGE.read_text()
+    tables = {
+        claims.CLAIMED: claims.table_of([judge(claim, stored, claims.goals()) for claim in claims.CLAIMS]),
+        claims.CURVES: claims.curves_of(stored),
+    }
+    assert claims.page_with(page, tables) == page, "write it with `python -m benchmarks.claims --page`"
+    assert page.count("\n| ") > len(claims.CLAIMS)
+
+
+def test_names_of_claims_are_listed_by_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(claims, "stored_rows", lambda: {"world": rows(1.0, 1.1, 0.9)})
+    monkeypatch.setattr(claims, "CLAIMS", (SMALLER, Claim("unseen", "an article", "", missing="one seed")))
+    monkeypatch.setattr("sys.argv", ["benchmarks.claims"])
+    monkeypatch.setitem(claims.COMMANDS, "world", "python -m world")
+    claims.main()
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last == 'RESULT {"held": ["smaller"], "held_in_part": [], "refuted": [], "open": ["unseen"]}'
+
+
+def test_neighbours_are_as_far_from_their_pivots_as_asked() -> None:
+    world = LinearWorld()
+    pivots = world.broadcast(world.mapping(torch.randn(3, 12, generator=torch.Generator().manual_seed(9))))
+    portraits = cast(Portraits, SimpleNamespace(generator=world, pivots=pivots, loss=None))
+    near = neighbours(portraits, 2.75, 4, seed=0)
+    assert near.shape == (4, 3, 6, 12) and not torch.equal(near, neighbours(portraits, 2.75, 4, seed=1))
+    torch.testing.assert_close((near - pivots).flatten(2).norm(dim=2), torch.full((4, 3), 2.75))
+    far = neighbours(portraits, None, 4, seed=0)
+    assert far.shape == near.shape and (far - pivots).flatten(2).norm(dim=2).min() > 2.75
