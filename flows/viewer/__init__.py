@@ -1,7 +1,7 @@
 """The page of ``edit-dataset view``, on this machine only: a FastAPI application over ``gan_core.browse``."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,23 +21,40 @@ from gan_core.storage.images import ImageError
 
 HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 """Names by which a browser may ask: a page elsewhere can't, not even under a name of its own for this machine."""
+Texts = Annotated[Sequence[str], Query()]
 
 
 def make_app(runs: list[Run]) -> FastAPI:
     """Build the application over these runs; the marks are those of the first. Raises ``DataError``."""
-    table = RowTable(runs)
-    names, own = list(table.runs), runs[0].output
     app = FastAPI(title="edit-dataset view", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
     app.add_exception_handler(UserError, lambda _, error: JSONResponse({"detail": str(error)}, 400))
+    answers = _Answers(runs)
+    app.get("/", response_class=HTMLResponse)(_page)
+    app.get("/api/about")(answers.about)
+    app.get("/api/rows")(answers.rows)
+    app.get("/api/row")(answers.row)
+    app.put("/api/mark")(answers.mark)
+    app.get("/picture")(answers.picture)
+    return app
 
-    @app.get("/", response_class=HTMLResponse)
-    def page() -> str:
-        return (Path(__file__).parent / "page.html").read_text()
 
-    @app.get("/api/about")
-    def about() -> dict[str, Any]:
-        marks = [mark.mark for mark in read_marks(own).values() if mark.mark != UNMARKED]
+def _page() -> str:
+    return (Path(__file__).parent / "page.html").read_text()
+
+
+class _Answers:
+    """What the page asks for."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self._table = RowTable(runs)
+        self._names, self._own = list(self._table.runs), runs[0].output
+
+    def about(self) -> dict[str, Any]:
+        """The runs, their pictures and scores, and how many rows there are of each status and mark."""
+        table = self._table
+        marks = [mark.mark for mark in read_marks(self._own).values() if mark.mark != UNMARKED]
+        counts = {mark: marks.count(mark) for mark in ("accepted", "rejected")}
         return {
             "runs": [
                 {"name": name, "output": hide(run.output), "pictures": picture_columns(run)}
@@ -46,15 +63,14 @@ def make_app(runs: list[Run]) -> FastAPI:
             "rows": len(table.frame),
             "statuses": table.counts("status"),
             "scores": table.scores,
-            "marks": {mark: marks.count(mark) for mark in ("accepted", "rejected")}
-            | {UNMARKED: len(table.frame) - len(marks)},
+            "marks": counts | {UNMARKED: len(table.frame) - len(marks)},
         }
 
-    @app.get("/api/rows")
     def rows(
-        status: Annotated[list[str], Query()] = [],  # noqa: B006
-        mark: Annotated[list[str], Query()] = [],  # noqa: B006
-        limit: Annotated[list[str], Query(description="SCORE|LEAST|LARGEST")] = [],  # noqa: B006
+        self,
+        status: Texts = (),
+        mark: Texts = (),
+        limit: Texts = (),
         text: str = "",
         sort: str = "key",
         descending: bool = False,
@@ -62,31 +78,33 @@ def make_app(runs: list[Run]) -> FastAPI:
         page: Annotated[int, Query(ge=0)] = 0,
         size: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = 24,
     ) -> dict[str, Any]:
-        marks = read_marks(own)
+        """A page of the rows that are asked for, how many there are, and the histogram of ``score``.
+
+        A ``limit`` is ``SCORE|LEAST|LARGEST``.
+        """
+        table, marks = self._table, read_marks(self._own)
         ranges = {name: bounds for name, bounds in map(_bounds, limit)}
         wanted = Wanted(frozenset(status), text, frozenset(mark), ranges, sort, descending)
         found = table.select(wanted, {key: said.mark for key, said in marks.items()})
-        shown = table.frame.iloc[found[page * size : (page + 1) * size]]
+        lines = table.frame.iloc[found[page * size : (page + 1) * size]].to_dict("records")
         return {
             "found": len(found),
-            "rows": [
-                _describe(line, table, names, marks.get(line["key"], Mark())) for line in shown.to_dict("records")
-            ],
+            "rows": [_describe(line, table, self._names, marks.get(line["key"], Mark())) for line in lines],
             "histogram": table.histogram(score, found) if score else None,
         }
 
-    @app.get("/api/row")
-    def row(key: str) -> list[dict[str, Any]]:
-        places = {name: table.place(name, key) for name in names}
+    def row(self, key: str) -> list[dict[str, Any]]:
+        """Everything that the stages of each run say of a row."""
+        places = {name: self._table.place(name, key) for name in self._names}
         return [
-            {"run": name, "stages": _jsonable(list(read_history(table.runs[name], *place)))}
+            {"run": name, "stages": _jsonable(list(read_history(self._table.runs[name], *place)))}
             for name, place in places.items()
             if place is not None
         ]
 
-    @app.get("/picture")
-    def picture(run: int, stage: str, column: str, shard: str, position: int, side: int = 192) -> Response:
-        chosen = table.runs[names[run]] if 0 <= run < len(names) else None
+    def picture(self, run: int, stage: str, column: str, shard: str, position: int, side: int = 192) -> Response:
+        """A picture of a row, shrunk."""
+        chosen = self._table.runs[self._names[run]] if 0 <= run < len(self._names) else None
         if chosen is None or shard not in chosen.shards or (stage, column) not in picture_columns(chosen):
             raise HTTPException(404, "there is no such picture")
         try:
@@ -97,14 +115,12 @@ def make_app(runs: list[Run]) -> FastAPI:
             raise HTTPException(404, "this row has no such picture")
         return Response(data, media_type="image/webp", headers={"Cache-Control": "private, max-age=600"})
 
-    @app.put("/api/mark")
-    def mark_row(key: str, mark: Mark) -> dict[str, Any]:
-        if table.place(names[0], key) is None:
+    def mark(self, key: str, mark: Mark) -> dict[str, Any]:
+        """Write down what a person says of a row."""
+        if self._table.place(self._names[0], key) is None:
             raise HTTPException(404, f"no row {key!r}")
-        set_mark(own, key, mark)
+        set_mark(self._own, key, mark)
         return mark.model_dump()
-
-    return app
 
 
 def _bounds(text: str) -> tuple[str, tuple[float, float]]:

@@ -20,7 +20,7 @@ from gan_core.importers.tally import Group, Tally
 from gan_core.rows import Row, composed
 from gan_core.storage.atomic import exclusive, remove, sweep_temporary, write_bytes
 from gan_core.storage.images import image_value
-from gan_core.storage.readme import write_readme
+from gan_core.storage.readme import README, write_readme
 from gan_core.storage.receipts import Receipt, code_version, content_key, receipt_path, statistics_path, write_receipt
 from gan_core.storage.shards import IMAGE, UNFINISHED_IMPORT, ShardWriter, shard_name
 from gan_core.storage.urls import base_name, exists, join_url, open_fs, read_bytes
@@ -229,14 +229,15 @@ def _unfinished(destination: str | Path, source: str) -> Iterator[None]:
     """Mark the dataset as unfinished while the block runs, and remove a new dataset if the block raises."""
     marker = join_url(destination, UNFINISHED_IMPORT)
     is_new = _check_destination(destination, source)
-    for name in (ABOUT, UNFINISHED_IMPORT, "shard-"):
+    for name in (ABOUT, UNFINISHED_IMPORT, README, "shard-"):
         sweep_temporary(join_url(destination, name))
     try:
         write_bytes(marker, ImportMarker(source=source).model_dump_json().encode())
         yield
     except BaseException:
         if is_new:
-            remove(join_url(destination, ABOUT))
+            for name in (ABOUT, README):
+                remove(join_url(destination, name))
             _remove_shards(destination, first=0)
             remove(marker)
         raise
