@@ -46,6 +46,12 @@ def autocast(fast: bool) -> AbstractContextManager[None]:
     return torch.autocast(computing().kind, torch.bfloat16) if fast and has_bfloat16() else nullcontext()
 
 
+def without_autocast() -> AbstractContextManager[None]:
+    """Compute as outside of ``autocast`` inside of it."""
+    kind = computing().kind
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
 def set_precision(module: nn.Module, precision: Precision) -> None:
     """Set ``compute_dtype``, the type of the convolutions, in every part of ``module`` that has one.
 

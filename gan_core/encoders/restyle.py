@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import chunk_size
-from gan_core.device import computing
 from gan_core.encoders.backbone import IR_SE_50, Units
 from gan_core.encoders.base import ENCODERS
 from gan_core.encoders.e4e import progressive
@@ -17,6 +16,7 @@ from gan_core.encoders.resnet import RESNET_34
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.geometry import framed_like
+from gan_core.precision import without_autocast
 
 PAIR = 6
 """Channels of a picture and of what is drawn so far."""
@@ -77,7 +77,7 @@ class ReStyle(StyleHeads):
         """What ``latents [B, n_latent, w_dim]`` give, framed and averaged like ``images``, not clamped."""
         if self.synthesis is None:
             raise ParamsError(f"{self.name} looks at what its generator draws: load it together with its generator")
-        with torch.autocast(computing().kind, enabled=False):
+        with without_autocast():
             return framed_like(self.synthesis(latents), images)
 
 

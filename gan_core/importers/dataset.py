@@ -20,7 +20,7 @@ from gan_core.importers.tally import Group, Tally
 from gan_core.rows import Row, composed
 from gan_core.storage.atomic import exclusive, remove, sweep_temporary, write_bytes
 from gan_core.storage.images import image_value
-from gan_core.storage.readme import README, write_readme
+from gan_core.storage.readme import README, remove_readme, write_readme
 from gan_core.storage.receipts import Receipt, code_version, content_key, receipt_path, statistics_path, write_receipt
 from gan_core.storage.shards import IMAGE, UNFINISHED_IMPORT, ShardWriter, shard_name
 from gan_core.storage.urls import base_name, exists, join_url, open_fs, read_bytes
@@ -236,8 +236,8 @@ def _unfinished(destination: str | Path, source: str) -> Iterator[None]:
         yield
     except BaseException:
         if is_new:
-            for name in (ABOUT, README):
-                remove(join_url(destination, name))
+            remove(join_url(destination, ABOUT))
+            remove_readme(destination)
             _remove_shards(destination, first=0)
             remove(marker)
         raise

@@ -101,8 +101,11 @@ class IdentityPairs(Metric):
     name: ClassVar[str] = "identity-pairs"
     faces: ClassVar[Faces] = "located"
     MOST: ClassVar[int] = 1000
+    meaning: ClassVar[Meaning] = Meaning(
+        "Others", "", "higher", 3, "Mean identity distance between the faces of two rows."
+    )
     meanings: ClassVar[dict[str, Meaning]] = {
-        "other": Meaning("Others", "", "higher", 3, "Mean identity distance between the faces of two rows."),
+        "other": meaning,
         "nearest-other": Meaning("Nearest others", "", "higher", 3, "Smallest identity distance of two rows."),
         "other-person": Meaning("Other person", "", "higher", 2, "Share of pairs of rows that are 0.6 or more apart."),
     }

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gan_core.storage.atomic import remove, sweep_folder
+from gan_core.storage.readme import remove_readme
 from gan_core.storage.receipts import read_receipt, receipt_path, statistics_path
 from gan_core.storage.urls import exists, is_local, join_url, open_fs
 
@@ -66,4 +67,5 @@ def _remove_empty(folder: str) -> None:
     with suppress(OSError):
         if not path.is_symlink():
             sweep_folder(folder)
+            remove_readme(folder)
             path.rmdir()

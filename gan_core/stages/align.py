@@ -93,15 +93,15 @@ class AlignStage(Stage):
             return Rejected(error.status, error.reason)
         return row | {PICTURE: picture}
 
-    def calculate(self, rows: Sequence[Row]) -> Sequence[Points | Rejected | None]:
-        """Find the landmarks in all pictures of a batch; of those that are taken whole there are none."""
+    def calculate(self, rows: Sequence[Row]) -> Sequence[Points | Rejected]:
+        """Find the landmarks in all pictures of a batch; those that are taken whole have none, ``[0, 2]``."""
         if self.landmark_source.whole:
-            return [None] * len(rows)
+            return [np.empty((0, 2))] * len(rows)
         return self.landmark_source.locate([row[PICTURE] for row in rows], rows)
 
-    def store(self, row: Row, made: Points | None) -> Row | Rejected:
+    def store(self, row: Row, made: Points) -> Row | Rejected:
         """Crop the picture, or take it whole, and encode it."""
-        found = self._take(row[PICTURE]) if made is None else self._crop(row[PICTURE], made)
+        found = self._crop(row[PICTURE], made) if len(made) else self._take(row[PICTURE])
         return found if isinstance(found, Rejected) else super().store(row, found)
 
     def _take(self, image: Image.Image) -> Row | Rejected:

@@ -10,12 +10,19 @@ from pathlib import Path
 import pyarrow as pa
 import yaml
 
-from gan_core.storage.atomic import write_bytes
+from gan_core.storage.atomic import remove, write_bytes
 from gan_core.storage.shards import IMAGE, open_shard
 from gan_core.storage.urls import exists, join_url, read_bytes
 
 README = "README.md"
 OURS = "<!-- Written by edit-dataset, and written again with the dataset. -->"
+
+
+def remove_readme(folder: str | Path) -> None:
+    """Remove the dataset card of a folder that has no dataset any more; one that is not ours stays."""
+    url = join_url(folder, README)
+    if exists(url) and OURS.encode() in read_bytes(url):
+        remove(url)
 
 
 def write_readme(folder: str | Path, shard: str, title: str, text: Sequence[str], licence: str = "other") -> None:

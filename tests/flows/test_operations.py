@@ -156,7 +156,10 @@ def test_a_reason_that_no_row_has_is_refused_with_the_ones_there_are(run: Run) -
 
 def test_doctor_finds_nothing_wrong_with_a_good_set_up(project: Path) -> None:
     models = load_params().models
-    present = {name: path if Path(path).exists() else models.generator for name, path in models.model_dump().items()}
+    present = {
+        name: path if Path(path).exists() else models.generator
+        for name, path in models.model_dump(exclude={"domain"}).items()
+    }
     (project / "params.yaml").write_text(json.dumps({"models": present, "run": {"device": "cpu"}}))
     assert [check for check in examine() if not check.fine] == []
     assert {check.name: check.found for check in examine()}["run.device"].endswith("run.device is cpu")

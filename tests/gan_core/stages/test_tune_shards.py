@@ -15,12 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
+from gan_core.inversion import refinement
 from gan_core.params import EditParams, ModelPaths, Params, TuneParams
 from gan_core.rows import Row
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import build_stage
 from gan_core.runs.summary import load_summary, summarise
-from gan_core.stages import tune as module
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.images import decode_image, encode_png, image_value
 from gan_core.storage.receipts import Receipt
@@ -134,7 +134,7 @@ def test_out_of_memory_halves_the_batch(
     models: ModelPaths, output: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     sizes: list[int] = []
-    original = module.tune_pivots
+    original = refinement.tune_pivots
 
     def hungry(generator: Any, pivots: torch.Tensor, *rest: Any, **more: Any) -> Any:
         sizes.append(len(pivots))
@@ -143,7 +143,7 @@ def test_out_of_memory_halves_the_batch(
         return original(generator, pivots, *rest, **more)
 
     expected = {key: row["tuned"] for key, row in rows_after(models, output, 4).items()}
-    monkeypatch.setattr(module, "tune_pivots", hungry)
+    monkeypatch.setattr(refinement, "tune_pivots", hungry)
     assert [receipt.rows.get("oom", 0) for receipt in tune(tuning(models), output)] == [0, 0]
     assert sizes == [4, 2, 2, 1, 2, 1]
     for key, row in rows_of(output).items():
