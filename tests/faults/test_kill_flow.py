@@ -64,6 +64,7 @@ def hashes(output: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_killed_flow_goes_on_where_it_was(
     project: Path, tiny_dataset: str, prefect_server: str, tmp_path_factory: pytest.TempPathFactory
