@@ -13,25 +13,29 @@ from gan_core.storage.urls import base_name
 
 def write_cards(run: Run) -> None:
     """Write a dataset card into the folder of every stage of a finished run."""
+    networks = list(_networks(run))
     for stage in run.stages:
         receipts = [run.require_receipt(stage, shard, "the run is not finished") for shard in run.shards]
         rows: Counter[str] = Counter()
         for receipt in receipts:
             rows.update(receipt.rows)
         counts = ", ".join(f"{count} {status}" for status, count in sorted(rows.items()))
-        text = [*describe_stage(run, stage), f"Rows by status: {counts}."]
+        text = [*_describe(run, stage, networks), f"Rows by status: {counts}."]
         title = f"{base_name(run.output)}: {stage}"
         write_readme(run.path(stage), run.shard(stage, run.shards[0]), title, text)
 
 
 def describe_stage(run: Run, stage: str) -> list[str]:
     """Say in paragraphs of Markdown how the rows of a stage were made, and under which terms."""
+    return _describe(run, stage, list(_networks(run)))
+
+
+def _describe(run: Run, stage: str, networks: list[str]) -> list[str]:
     chain = " → ".join(run.stages[: run.stages.index(stage) + 1])
     said = [
         f"Rows of `{hide(run.source)}` after {chain} of `edit-dataset` (recipe `{run.recipe}`).",
         "A row whose `status` is not `ok` has its reason in `reason`, and nulls for what could not be made.",
     ]
-    networks = list(_networks(run))
     return [*said, "Networks, whose terms hold for what they drew:\n\n" + "\n".join(networks)] if networks else said
 
 

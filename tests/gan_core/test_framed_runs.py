@@ -106,7 +106,10 @@ def check_latents(plan: Plan, expected: np.ndarray) -> None:
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", ["psp", "e4e", "style-transformer", "psp-w", "psp-w-plus"])
+@pytest.mark.parametrize(
+    "name",
+    ["psp", "style-transformer", *(pytest.param(n, marks=pytest.mark.slow) for n in ("e4e", "psp-w", "psp-w-plus"))],
+)
 def test_an_encoder_for_cars_sees_whole_pictures(planned: Planned, name: str) -> None:
     plan = planned((160, 120), [48, 64], name, **QUICK)
     run_plain(plan)

@@ -78,7 +78,13 @@ def test_the_recipes_go_through_every_stage(world: dict[str, Any]) -> None:
     assert {name for _, recipe in RECIPES for name in recipe().stages(params)} == set(STAGES.names())
 
 
-@pytest.mark.parametrize("recipe", RECIPES.names())
+SLOW_RECIPES = {"photographs"}
+"""Their pictures are large; their stages are those of other recipes, and the cascade has a test of its own."""
+
+
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW_RECIPES else []) for n in RECIPES.names()]
+)
 def test_runs_of_every_recipe(recipe: str, world: dict[str, Any], sample: str, tiny_dataset: str) -> None:
     def run() -> Any:
         device = computing().kind

@@ -107,8 +107,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "held_out_distance", lambda *given, images=0: held_out_distance(*given, images=8))
 
 
-SLOW = {"train-digit-paths@warped", "train-digit-paths@curvilinear", "train-encoder@restyle-e4e"}
-"""Trainings whose steps are those of another one, with another generator."""
+SLOW = {
+    *("train-digit-paths@warped", "train-digit-paths@curvilinear", "train-paths@warped", "train-paths@curvilinear"),
+    *("train-encoder@restyle-psp", "train-encoder@restyle-e4e", "train-encoder@psp-w-plus", "train-cel"),
+    *("train-translation@inpainting", "train-translation@toonify", "train-translation@frontalisation"),
+}
+"""Trainings whose loop is that of another one; their networks are compared in tests of their own."""
 ONE_PATH = {"train-paths@warped", "train-paths@curvilinear"}
 """Every further path takes seconds to be named; orthogonal ones need as many as dimensions."""
 

@@ -106,7 +106,12 @@ def result(text: str) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("name", "cars", "whole_squares"),
-    [("e4e", False, False), ("psp", False, False), ("e4e", True, False), ("style-transformer", True, True)],
+    [
+        ("psp", False, False),
+        ("style-transformer", True, True),
+        pytest.param("e4e", False, False, marks=pytest.mark.slow),
+        pytest.param("e4e", True, False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_published_run_comes_out_the_same(
     name: str,
