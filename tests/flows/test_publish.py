@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from dvc.repo import Repo
 
 from flows.cli import main
 from flows.inspection import describe
+from flows.passing import passing_rows
 from flows.publish import publish
 from flows.status import describe_runs
+from gan_core.browse.marks import Mark, set_mark
 from gan_core.errors import DataError, ParamsError, UserError
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
@@ -215,6 +218,15 @@ def test_rows_that_fail_a_gate_are_in_the_ledger_and_not_in_the_dataset(
     told = "\n".join(describe("runs/a")) + "\n".join(describe_runs("runs"))
     assert told.count("gates    4 of 7 finished rows pass all 1") == 2
     assert "measure  3 shards, 8 rows, 7 ok, 1 not_an_image" in told
+
+    set_mark("runs/a", passing[0], Mark(mark="rejected"))
+    said: list[str] = []
+    publish("runs/a", "data/edited", tell=said.append)
+    gate, before = "3 fail a gate (mse <= q0.5: 3)", "1 rejected before (not_an_image: 1)"
+    assert said == [f"3 of 8 rows: {gate}, 1 rejected by hand, {before}"]
+    assert [key for key, _ in columns(list_shards("data/edited"), "key", "status")] == passing[1:]
+    without = passing_rows(replace(gated, params=gated.params.model_copy(update={"gates": []})))
+    assert without is not None and without.said == f"6 of 8 rows: 1 rejected by hand, {before}"
 
 
 def test_another_gate_remakes_no_stage_and_an_unknown_one_is_refused_before_anything(gated: Run) -> None:
