@@ -174,7 +174,11 @@ def find(name: str) -> Running | None:
     """Return the service that this project started, if its process is still that one."""
     try:
         running = Running(**json.loads((FOLDER / f"{name}.json").read_text()))
-        if running.command[1:] != _arguments(name, running.port) or running.pid <= 1:
+        if (
+            not isinstance(running.command, list)
+            or running.command[1:] != _arguments(name, running.port)
+            or running.pid <= 1
+        ):
             return None  # not what this project starts: nothing in this file may end another process
         process = psutil.Process(running.pid)
         same = process.cmdline() == running.command and process.status() != psutil.STATUS_ZOMBIE
