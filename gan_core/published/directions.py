@@ -5,7 +5,7 @@ Nothing is unpickled. The caller states what a file doesn't: the generator, the 
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -195,11 +195,15 @@ def stored_directions(target: str | Path) -> dict[str, Direction]:
     return load_directions(target).model if Path(target).is_file() else {}
 
 
+def _without_vector(direction: Direction) -> dict[str, Any]:
+    return {field.name: getattr(direction, field.name) for field in fields(direction) if field.name != "vector"}
+
+
 def replaced(kept: Mapping[str, Direction], direction: Direction) -> Direction | None:
     """Return the direction of ``kept`` that has the same name as ``direction`` and isn't the same."""
     old = kept.get(direction.name)
     if old is None or (
-        torch.equal(old.vector, direction.vector) and replace(old, vector=direction.vector) == direction
+        torch.equal(old.vector, direction.vector) and _without_vector(old) == _without_vector(direction)
     ):
         return None
     return old
