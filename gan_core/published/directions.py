@@ -195,7 +195,7 @@ def stored_directions(target: str | Path) -> dict[str, Direction]:
     return load_directions(target).model if Path(target).is_file() else {}
 
 
-def _without_vector(direction: Direction) -> dict[str, Any]:
+def _without_vector(direction: Direction) -> dict[str, object]:
     return {field.name: getattr(direction, field.name) for field in fields(direction) if field.name != "vector"}
 
 
