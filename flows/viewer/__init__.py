@@ -49,6 +49,7 @@ class _Answers:
     def __init__(self, runs: list[Run]) -> None:
         self._table = RowTable(runs)
         self._names, self._own = list(self._table.runs), runs[0].output
+        self._pictures = {name: picture_columns(run) for name, run in self._table.runs.items()}
 
     def about(self) -> dict[str, Any]:
         """The runs, their pictures and scores, and how many rows there are of each status and mark."""
@@ -57,7 +58,7 @@ class _Answers:
         counts = {mark: marks.count(mark) for mark in ("accepted", "rejected")}
         return {
             "runs": [
-                {"name": name, "output": hide(run.output), "pictures": picture_columns(run)}
+                {"name": name, "output": hide(run.output), "pictures": self._pictures[name]}
                 for name, run in table.runs.items()
             ],
             "rows": len(table.frame),
@@ -104,8 +105,9 @@ class _Answers:
 
     def picture(self, run: int, stage: str, column: str, shard: str, position: int, side: int = 192) -> Response:
         """A picture of a row, shrunk."""
-        chosen = self._table.runs[self._names[run]] if 0 <= run < len(self._names) else None
-        if chosen is None or shard not in chosen.shards or (stage, column) not in picture_columns(chosen):
+        name = self._names[run] if 0 <= run < len(self._names) else ""
+        chosen = self._table.runs.get(name)
+        if chosen is None or shard not in chosen.shards or (stage, column) not in self._pictures[name]:
             raise HTTPException(404, "there is no such picture")
         try:
             data = read_picture(chosen, stage, column, shard, position, side)

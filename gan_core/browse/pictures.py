@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
+from gan_core.pages.pictures import row_groups
 from gan_core.runs.run import SOURCE, Run
 from gan_core.storage.images import decode_image
 from gan_core.storage.shards import IMAGE, open_shard, to_rows
@@ -61,12 +61,10 @@ def _group(url: str, column: str, position: int) -> Any:
 
 
 def _locate(file: Any, position: int) -> tuple[int, int]:
-    """The row group of a position, and the place in it."""
-    if not 0 <= position < file.metadata.num_rows:
-        raise IndexError(f"there is no row {position}")
-    ends = np.cumsum([file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)])
-    group = int(np.searchsorted(ends, position, side="right"))
-    return group, position - (int(ends[group - 1]) if group else 0)
+    """The row group of a position, and the place in it; raises ``IndexError`` for one that isn't there."""
+    for group, start, _ in row_groups(file, {position}):
+        return group, position - start
+    raise IndexError(f"there is no row {position}")
 
 
 def _shown(value: object) -> object:

@@ -71,14 +71,15 @@ def _read_images(run: Run, stage: str, shard: str, wanted: set[int]) -> Iterator
         return
     with open_shard(url) as file:
         columns = [f.name for f in file.schema_arrow if f.type == IMAGE]
-        for group, start, inside in _groups(file, wanted) if columns else ():
+        for group, start, inside in row_groups(file, wanted) if columns else ():
             table = file.read_row_group(group, columns=columns).take(np.array(inside) - start)
             for position, row in zip(inside, to_rows(table.combine_chunks().to_batches()[0]), strict=True):
                 for name in columns:
                     yield position, image_name(stage, name), (row[name] or {}).get("bytes")
 
 
-def _groups(file: pq.ParquetFile, wanted: set[int]) -> Iterator[tuple[int, int, list[int]]]:
+def row_groups(file: pq.ParquetFile, wanted: set[int]) -> Iterator[tuple[int, int, list[int]]]:
+    """Yield each row group that holds one of the positions: its number, its first position, and those inside."""
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     for group, (start, end) in enumerate(pairwise(np.cumsum([0, *sizes]).tolist())):
         if inside := sorted(i for i in wanted if start <= i < end):

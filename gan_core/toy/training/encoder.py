@@ -1,6 +1,8 @@
 """Every encoder on the toy portraits, by one loop: from an image through the generator back to itself."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -174,18 +176,29 @@ def store_encoder(
     encoder: Encoder, path: Path, generator: str, params: TrainEncoderParams, scores: dict[str, float], stage: str
 ) -> str:
     """Write the encoder that ``stage`` makes, bound to its generator, with its scores; return the file's sha256."""
-    card = Card(
-        kind="encoder",
-        name=encoder.name,
-        arguments=encoder.arguments,
-        space=encoder.space,
+    card = {"kind": "encoder", "name": encoder.name, "arguments": encoder.arguments, "space": encoder.space}
+    return store_trained(encoder, path, generator, params, scores, stage, card)
+
+
+def store_trained(
+    network: nn.Module,
+    path: str | Path,
+    generator: str,
+    params: TrainEncoderParams,
+    scores: dict[str, float],
+    stage: str,
+    card: Mapping[str, Any],
+) -> str:
+    """Write what ``stage`` makes for a generator, ``card`` saying what it is; return the file's sha256."""
+    whole = Card(
+        **card,
         generator_sha256=file_sha256(generator),
         made_by=f"python -m tasks.train {stage}",
         licence="Apache-2.0",
         source="trained on the toy portraits of this project",
         extra={"held_out": scores, "params": params.model_dump()},
     )
-    return save_checkpoint(path, model_tensors(encoder), card)
+    return save_checkpoint(path, model_tensors(network), whole)
 
 
 def make_encoder(

@@ -5,15 +5,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.device import place
 from gan_core.encoders.base import Encoder
 from gan_core.generators.base import Generator
 from gan_core.inversion.hypernetwork import HyperStyle
-from gan_core.loading import load_encoder, load_generator, model_tensors
+from gan_core.loading import load_encoder, load_generator
 from gan_core.params import Params
 from gan_core.toy.params import TrainHypernetworkParams
-from gan_core.toy.training.encoder import train_encoder
+from gan_core.toy.training.encoder import store_trained, train_encoder
 from gan_core.toy.training.portraits import load_portraits
 from gan_core.toy.training.reconstruction import LossNetworks, evaluate
 from gan_core.training.log import Report
@@ -67,14 +66,5 @@ def store_hypernetwork(
 ) -> str:
     """Write a hypernetwork, bound to its generator, with its scores; return the file's sha256."""
     assert isinstance(network, HyperStyle)
-    card = Card(
-        kind="hypernetwork",
-        name=network.name,
-        arguments=network.arguments,
-        generator_sha256=file_sha256(generator),
-        made_by=f"python -m tasks.train {STAGE}",
-        licence="Apache-2.0",
-        source="trained on the toy portraits of this project",
-        extra={"held_out": scores, "params": params.model_dump()},
-    )
-    return save_checkpoint(path, model_tensors(network), card)
+    card = {"kind": "hypernetwork", "name": network.name, "arguments": network.arguments}
+    return store_trained(network, path, generator, params, scores, STAGE, card)
