@@ -57,7 +57,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def call(programs: Path, folder: Path, *words: str) -> str:
     """Run a program of the environment in a folder, and return what it prints; fails unless it ends well."""
-    environment = OUTSIDE | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "GIT_CEILING_DIRECTORIES": "/"}
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = OUTSIDE | {"PATH": path, "GIT_CEILING_DIRECTORIES": "/"}
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
