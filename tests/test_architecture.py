@@ -6,18 +6,17 @@ import inspect
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("gan_core", "tasks", "flows")
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 ALL_FILES = [*SOURCES, *sorted(p.relative_to(ROOT) for f in ("tests", "benchmarks") for p in (ROOT / f).rglob("*.py"))]
+FACE = Path("gan_core/__init__.py")
 CORE = [path for path in SOURCES if path.parts[0] == "gan_core"]
 
 ORCHESTRATION = {"prefect", "mlflow", "dvc"}
@@ -76,14 +75,18 @@ def functions(path: Path) -> list[Function]:
     return [node for node in ast.walk(tree(path)) if isinstance(node, Function)]
 
 
-def each(paths: list[Path]) -> pytest.MarkDecorator:
-    """Run a test once a file."""
-    return pytest.mark.parametrize("path", paths, ids=str)
+def breaches(paths: list[Path], found: Callable[[Path], Iterable[object]]) -> dict[str, list[object]]:
+    """Return what a rule finds in each file that breaks it."""
+    return {str(path): listed for path in paths if (listed := list(found(path)))}
 
 
-@each(CORE)
-def test_the_library_knows_nothing_of_what_runs_it(path: Path) -> None:
-    assert imports(path) <= CORE_MAY_IMPORT
+def lines(path: Path, *names: str) -> list[int]:
+    """Return the lines of a file that call something of these names, as written."""
+    return [node.lineno for called, node in calls(path) if called in names]
+
+
+def test_the_library_knows_nothing_of_what_runs_it() -> None:
+    assert breaches(CORE, lambda path: imports(path) - CORE_MAY_IMPORT) == {}
 
 
 def unit(module: str) -> str:
@@ -99,10 +102,10 @@ def core_imports(path: Path) -> set[str]:
     return {unit(str(module)) for module in whole | parts} - {unit(module_name(path))}
 
 
-@each([path for path in CORE if len(path.parts) > 2 or path.stem != "__init__"])
-def test_no_layer_imports_from_above(path: Path) -> None:
-    own = RANKS[unit(module_name(path))]
-    assert [name for name in sorted(core_imports(path)) if RANKS[name] > own] == []
+def test_no_layer_imports_from_above() -> None:
+    below_the_face = [path for path in CORE if path != FACE]
+    rank = {path: RANKS[unit(module_name(path))] for path in below_the_face}
+    assert breaches(below_the_face, lambda path: [n for n in core_imports(path) if RANKS[n] > rank[path]]) == {}
 
 
 def test_no_packages_import_each_other_in_a_ring() -> None:
@@ -114,19 +117,22 @@ def test_no_packages_import_each_other_in_a_ring() -> None:
     assert set(order) == set(graph)
 
 
-@each([path for path in CORE if path.name != "registry.py" and path != Path("gan_core/__init__.py")])
-def test_only_registries_and_the_face_import_by_name(path: Path) -> None:
-    assert [node.lineno for node in calls(path) if called(node).endswith("import_module")] == []
+def test_only_registries_and_the_face_import_by_name() -> None:
+    others = [path for path in CORE if path.name != "registry.py" and path != FACE]
+    assert breaches(others, lambda path: lines(path, "import_module", "importlib.import_module")) == {}
 
 
-@each([path for path in SOURCES if path.parts[0] == "tasks"])
-def test_tasks_never_import_flows(path: Path) -> None:
-    assert "flows" not in imports(path)
+def test_tasks_never_import_flows() -> None:
+    assert (
+        breaches([path for path in SOURCES if path.parts[0] == "tasks"], lambda path: imports(path) & {"flows"}) == {}
+    )
 
 
-@each(SOURCES)
-def test_one_place_each_knows_mlflow_and_dvc(path: Path) -> None:
-    assert {name for name in imports(path) & set(ONLY_IN) if not path.is_relative_to(ONLY_IN[name])} == set()
+def test_one_place_each_knows_mlflow_and_dvc() -> None:
+    def elsewhere(path: Path) -> list[str]:
+        return [name for name in imports(path) & set(ONLY_IN) if not path.is_relative_to(ONLY_IN[name])]
+
+    assert breaches(SOURCES, elsewhere) == {}
 
 
 def test_importing_the_whole_library_loads_no_orchestration() -> None:
@@ -138,53 +144,73 @@ def test_importing_the_whole_library_loads_no_orchestration() -> None:
     assert loaded & (ORCHESTRATION | {"tasks", "flows"}) == set()
 
 
-@each(ALL_FILES)
-def test_files_and_functions_stay_short(path: Path) -> None:
-    assert len((ROOT / path).read_text().splitlines()) <= MAX_FILE
-    long = {f.name: length for f in functions(path) if (length := (f.end_lineno or 0) - f.lineno + 1) > MAX_FUNCTION}
-    assert long == {}
+def test_files_stay_short() -> None:
+    length = {path: len((ROOT / path).read_text().splitlines()) for path in ALL_FILES}
+    assert {str(path): n for path, n in length.items() if n > MAX_FILE} == {}
 
 
-@each(SOURCES)
-def test_everything_is_typed(path: Path) -> None:
-    assert [f"{path}:{function.lineno} {function.name}" for function in functions(path) if not is_typed(function)] == []
+def test_functions_stay_short() -> None:
+    def long(path: Path) -> list[tuple[str, int]]:
+        lengths = [(f.name, (f.end_lineno or 0) - f.lineno + 1) for f in functions(path)]
+        return [(name, length) for name, length in lengths if length > MAX_FUNCTION]
+
+    assert breaches(ALL_FILES, long) == {}
 
 
-@each(SOURCES)
-def test_everything_public_is_documented(path: Path) -> None:
-    module = importlib.import_module(module_name(path))
-    assert inspect.getdoc(module), f"{path} has no docstring"
-    assert [name for name, item in public_items(module) if not inspect.getdoc(item)] == []
+def test_everything_is_typed() -> None:
+    assert (
+        breaches(SOURCES, lambda path: [f"{f.name}, line {f.lineno}" for f in functions(path) if not is_typed(f)]) == {}
+    )
 
 
-@each(SOURCES)
-def test_names_say_what_is_inside(path: Path) -> None:
-    assert path.stem not in {"utils", "util", "helpers", "misc", "common"}
-    classes = [node.name for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
-    assert [name for name in classes if name.endswith(("Manager", "Helper", "Util", "Utils"))] == []
+def test_everything_public_is_documented() -> None:
+    def bare(path: Path) -> list[str]:
+        module = importlib.import_module(module_name(path))
+        return [name for name, item in [("the module", module), *public_items(module)] if not inspect.getdoc(item)]
+
+    assert breaches(SOURCES, bare) == {}
 
 
-@each([path for path in SOURCES if path.parts[0] != "flows"])
-def test_only_the_command_line_prints(path: Path) -> None:
-    assert [node.lineno for node in calls(path) if called(node) == "print"] == []
+def test_names_say_what_is_inside() -> None:
+    assert [str(p) for p in SOURCES if p.stem in {"utils", "util", "helpers", "misc", "common"}] == []
+
+    def vague(path: Path) -> list[str]:
+        classes = [node.name for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
+        return [name for name in classes if name.endswith(("Manager", "Helper", "Util", "Utils"))]
+
+    assert breaches(SOURCES, vague) == {}
 
 
-@each(SOURCES)
-def test_no_code_comes_from_data(path: Path) -> None:
-    unsafe = {"eval", "exec", "pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load"}
-    assert [node.lineno for node in calls(path) if called(node) in unsafe] == []
-    assert "pickle" not in imports(path) or path.is_relative_to(MAY_UNPICKLE)
-    for node in calls(path):
-        if called(node) == "torch.load":
-            assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), node.lineno
+def test_only_the_command_line_prints() -> None:
+    assert breaches([path for path in SOURCES if path.parts[0] != "flows"], lambda path: lines(path, "print")) == {}
 
 
-@each([path for path in SOURCES if path != Path("flows/cli.py")])
-def test_importing_a_module_sets_no_state(path: Path) -> None:
+def test_no_code_comes_from_data() -> None:
+    unsafe = ("eval", "exec", "pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load")
+    assert breaches(SOURCES, lambda path: lines(path, *unsafe)) == {}
+    elsewhere = [path for path in SOURCES if not path.is_relative_to(MAY_UNPICKLE)]
+    assert breaches(elsewhere, lambda path: imports(path) & {"pickle"}) == {}
+
+
+def test_only_weights_are_loaded() -> None:
+    def unsafe(path: Path) -> list[int]:
+        loads = [node for called, node in calls(path) if called == "torch.load"]
+        return [
+            n.lineno for n in loads if {k.arg: ast.unparse(k.value) for k in n.keywords}.get("weights_only") != "True"
+        ]
+
+    assert breaches(SOURCES, unsafe) == {}
+
+
+def test_importing_a_module_sets_no_state() -> None:
     """Modules define things; only the command line is put together from its parts when it is imported."""
     acts = ast.For | ast.While | ast.With | ast.AugAssign | ast.Expr
-    found = [node for node in tree(path).body if isinstance(node, acts)]
-    assert not [ast.unparse(n) for n in found if not isinstance(getattr(n, "value", None), ast.Constant)]
+
+    def state(path: Path) -> list[str]:
+        found = [node for node in tree(path).body if isinstance(node, acts)]
+        return [ast.unparse(n) for n in found if not isinstance(getattr(n, "value", None), ast.Constant)]
+
+    assert breaches([path for path in SOURCES if path != Path("flows/cli.py")], state) == {}
 
 
 def test_test_files_have_names_of_their_own() -> None:
@@ -219,11 +245,7 @@ def is_typed(function: Function) -> bool:
     return function.returns is not None and all(a.annotation for a in [*positional, *arguments.kwonlyargs, *rest])
 
 
-def calls(path: Path) -> list[ast.Call]:
-    """Return every call in a file."""
-    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
-
-
-def called(node: ast.Call) -> str:
-    """Return what is called, as written: ``print``, ``torch.load``."""
-    return ast.unparse(node.func)
+@cache
+def calls(path: Path) -> list[tuple[str, ast.Call]]:
+    """Return every call in a file, with what is called as it is written: ``print``, ``torch.load``."""
+    return [(ast.unparse(node.func), node) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
