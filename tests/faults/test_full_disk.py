@@ -15,6 +15,7 @@ from gan_core.errors import DataError
 from gan_core.importers import import_dataset
 from gan_core.storage.receipts import valid_receipt
 
+EVERY_STEP = pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])
 FailAt = Callable[[Callable[[], object], int, BaseException], bool]
 
 
@@ -32,11 +33,12 @@ def _check_state(workplace: Any, undisturbed: dict[str, bytes]) -> None:
     assert workplace.files() == undisturbed
 
 
+@pytest.mark.parametrize("stride", [13, EVERY_STEP])
 def test_a_full_disk_at_any_step_is_told_and_leaves_nothing_half(
-    workplace: Any, undisturbed: dict[str, bytes], fail_at: FailAt
+    workplace: Any, undisturbed: dict[str, bytes], fail_at: FailAt, stride: int
 ) -> None:
     told = 0
-    for at in itertools.count(0, 7):
+    for at in itertools.count(0, stride):
         workplace.clear()
         try:
             if not fail_at(workplace.run, at, _no_space()):
@@ -47,7 +49,7 @@ def test_a_full_disk_at_any_step_is_told_and_leaves_nothing_half(
         except OSError:  # raised by a stage itself or after a commit, where nothing was being written
             pass
         _check_state(workplace, undisturbed)
-    assert told > 5
+    assert told > 2
 
 
 def test_a_broken_wire_passes_through_for_a_retry(
@@ -61,9 +63,12 @@ def test_a_broken_wire_passes_through_for_a_retry(
         _check_state(workplace, undisturbed)
 
 
-def test_an_interrupt_leaves_nothing_half(workplace: Any, undisturbed: dict[str, bytes], fail_at: FailAt) -> None:
+@pytest.mark.parametrize("stride", [13, EVERY_STEP])
+def test_an_interrupt_leaves_nothing_half(
+    workplace: Any, undisturbed: dict[str, bytes], fail_at: FailAt, stride: int
+) -> None:
     interrupted = 0
-    for at in itertools.count(1, 6):
+    for at in itertools.count(1, stride):
         workplace.clear()
         try:
             if not fail_at(workplace.run, at, KeyboardInterrupt()):
@@ -72,7 +77,7 @@ def test_an_interrupt_leaves_nothing_half(workplace: Any, undisturbed: dict[str,
             interrupted += 1
         _check_state(workplace, undisturbed)
         assert not list(workplace.output.rglob("*.lock"))
-    assert interrupted > 4
+    assert interrupted > 2
 
 
 def _run_with_small_files(work: Callable[[], object], limit: int, told: Any) -> None:
@@ -109,9 +114,12 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_an_import_onto_a_full_disk_leaves_no_dataset(tmp_path: Path, pictures: Path, fail_at: FailAt) -> None:
+@pytest.mark.parametrize("stride", [13, EVERY_STEP])
+def test_an_import_onto_a_full_disk_leaves_no_dataset(
+    tmp_path: Path, pictures: Path, fail_at: FailAt, stride: int
+) -> None:
     told = 0
-    for at in itertools.count(0, 5):  # every fifth step: each takes an import
+    for at in itertools.count(0, stride):
         output = tmp_path / str(at)
         try:
             if not fail_at(lambda output=output: import_dataset(pictures, output, 2), at, _no_space()):
@@ -122,15 +130,18 @@ def test_an_import_onto_a_full_disk_leaves_no_dataset(tmp_path: Path, pictures: 
             assert not list(output.glob("*")) and not list(output.glob(".*.tmp"))
         except OSError:
             pass
-    assert told > 9
+    assert told > 3
     assert valid_receipt(output / "shard-00001.parquet")[0] is not None
 
 
-def test_an_interrupted_import_is_whole_or_absent(tmp_path: Path, pictures: Path, fail_at: FailAt) -> None:
+@pytest.mark.parametrize("stride", [13, EVERY_STEP])
+def test_an_interrupted_import_is_whole_or_absent(
+    tmp_path: Path, pictures: Path, fail_at: FailAt, stride: int
+) -> None:
     import_dataset(pictures, tmp_path / "whole", 2)
     whole = {path.name for path in (tmp_path / "whole").iterdir()}
     interrupted = 0
-    for at in itertools.count(1, 5):
+    for at in itertools.count(1, stride):
         output = tmp_path / str(at)
         try:
             if not fail_at(lambda output=output: import_dataset(pictures, output, 2), at, KeyboardInterrupt()):
@@ -139,4 +150,4 @@ def test_an_interrupted_import_is_whole_or_absent(tmp_path: Path, pictures: Path
             interrupted += 1
         left = {path.name for path in output.iterdir()}
         assert not left or left >= whole
-    assert interrupted > 9
+    assert interrupted > 3

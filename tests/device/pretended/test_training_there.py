@@ -40,9 +40,9 @@ from tests.reports import Reports
 THIN = {4: 8, 8: 8, 16: 8, 32: 8, 64: 8}
 SIZES: dict[str, Any] = {
     **{"images": 8, "steps": 1, "batch_size": 4, "paired_images": 4, "adversarial_images": 8, "latent_images": 4},
-    **{"r1_every": 1, "path_length_every": 1, "portraits": 4, "rendered": 8, "samples": 64, "refine_steps": 1},
+    **{"r1_every": 1, "path_length_every": 1, "portraits": 4, "rendered": 4, "samples": 64, "refine_steps": 1},
     **{"classifier_steps": 1, "block_steps": 1, "picture_steps": 1, "rank_codes": 2, "latent_pool": 2},
-    **{"mixing": 0.5, "rank": 3, "count": None, "blocks": ["smile"]},
+    **{"mixing": 0.5, "rank": 3, "count": None, "blocks": ["smile"], "attributes": ["smile"]},
     **{"channels": THIN, "discriminator_channels": THIN, "style_dim": 64, "n_mlp": 1, "hidden": [16, 8]},
     **{"embedding": 4, "heads": 2, "width": 8, "z_dim": 4, "reconstructor_size": 32, "precision": "exact"},
     "network": {"units": [1, 1, 1, 1], "width": 8, "input_size": 64},
