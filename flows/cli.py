@@ -238,6 +238,24 @@ def calibrate(
         typer.echo(f"{path}: {limit.score} above {limit.limit:.3g} is out of domain ({limit.rows} rows)")
 
 
+@app.command("calibrate-inversion", epilog="Example: edit-dataset calibrate-inversion runs/demo --rows 48")
+def calibrate_inversion(
+    output: Annotated[str, typer.Argument(help="a run with encoded rows; with its parameters of tuning")],
+    rows: Annotated[int, typer.Option(min=4, help="rows that are tuned, by up to 80 steps")] = 48,
+    params: ParamsFile = "params.yaml",
+    settings: Setting = None,
+) -> None:
+    """Measure what steps of tuning cost and bring, into `models.inversion`: `invert` chooses steps by that."""
+    from gan_core.inversion.allocation import write_table
+    from gan_core.inversion_trials import measure_table
+    from gan_core.params import load_params
+    from gan_core.runs.run import load_run
+
+    path = load_params(params, parse_settings(settings)).models.inversion
+    write_table(path, measure_table(load_run(output), rows, typer.echo))
+    typer.echo(f"{path}: for runs with invert.budget_s or invert.target, such as --set invert.budget_s=0.5")
+
+
 @app.command(epilog="Example: edit-dataset sync runs/demo")
 def sync(
     output: Annotated[str, typer.Argument(help="a finished run")] = "runs/demo",

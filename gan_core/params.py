@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from gan_core.budgets import InvertParams
 from gan_core.errors import ParamsError, near_matches
 from gan_core.execution import PictureParams, RunParams, TrackParams
 from gan_core.gates import Gates
@@ -42,9 +43,8 @@ TOLD = 5
 """Problems of one file that are told."""
 MOVED = {
     *("portraits", "sample", "directions", "train_generator", "train_cel", "train_encoder", "train_translation"),
-    "train_hypernetwork",
     *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter"),
-    *("train_latent_edits", "train_paths", "train_digits", "train_digit_paths"),
+    *("train_latent_edits", "train_paths", "train_digits", "train_digit_paths", "train_hypernetwork"),
     *("study_paths", "study_digit_paths"),
 }
 """Sections that are in ``toy.yaml`` now."""
@@ -67,6 +67,7 @@ class ModelPaths(Section):
     segmenter: str = "data/models/segmenter.safetensors"
     domain: str = "data/models/domain.json"
     hypernetwork: str = "data/models/hyperstyle.safetensors"
+    inversion: str = "data/models/inversion.json"
 
 
 class AlignParams(Section):
@@ -286,7 +287,7 @@ class MeasureParams(Section):
 class Params(Section):
     """Everything in ``params.yaml``: what runs do; ``extensions`` has the sections of other packages, by name.
 
-    ``gates`` say which finished rows may be published. Without any they are not written down with a run.
+    ``gates`` (which finished rows may be published) and ``invert`` are not written down with a run that has none.
     """
 
     run: RunParams = RunParams()
@@ -294,6 +295,7 @@ class Params(Section):
     align: AlignParams = AlignParams()
     encode: EncodeParams = EncodeParams()
     tune: TuneParams = TuneParams()
+    invert: Annotated[InvertParams, Field(exclude_if=lambda invert: not invert.given)] = InvertParams()
     edits: list[Edit] = []
     compose: ComposeParams = ComposeParams()
     translate: TranslateParams = TranslateParams()

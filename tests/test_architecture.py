@@ -32,7 +32,7 @@ MAX_FILE, MAX_FUNCTION = 400, 60
 LAYERS: dict[str, tuple[str, ...]] = {
     "basics": (
         *("errors", "meaning", "secrets", "registry", "sections", "execution", "params", "rows", "geometry"),
-        *("gates", "background", "device", "precision", "batching", "capture"),
+        *("gates", "budgets", "background", "device", "precision", "batching", "capture"),
     ),
     "storage": ("storage", "importers", "checkpoints"),
     "networks": ("generators", "encoders", "judges", "loading"),
@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "pages": ("pages",),
     "recipes": ("recipes",),
     "report": ("report", "nightly", "browse"),
-    "commands": ("plain", "probe"),
+    "commands": ("plain", "probe", "inversion_trials"),
     "the toy world": ("toy",),
 }
 """Packages and modules of ``gan_core``, lowest layer first: none imports from a layer above its own."""

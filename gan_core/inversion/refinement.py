@@ -17,7 +17,7 @@ from gan_core.inversion.group import tune_group
 from gan_core.inversion.hypernetwork import load_hypernetwork
 from gan_core.inversion.locality import Perceptual
 from gan_core.inversion.objective import StopReason, objective, read_losses
-from gan_core.inversion.pti import Tuned, tune_pivots
+from gan_core.inversion.pti import Budget, Tuned, tune_pivots
 from gan_core.params import ModelPaths, TuneParams
 from gan_core.registry import Registry
 from gan_core.rows import Progress
@@ -25,11 +25,15 @@ from gan_core.rows import Progress
 
 @dataclass(frozen=True)
 class Inverted:
-    """B images to refine: ``pivots [B, n_latent, w_dim]``, ``targets [B, 3, H, W]`` in [-1, 1], ``seeds`` per row."""
+    """B images to refine: ``pivots [B, n_latent, w_dim]``, ``targets [B, 3, H, W]`` in [-1, 1], ``seeds`` per row.
+
+    ``steps`` of tuning per row replace those of the parameters.
+    """
 
     pivots: Tensor
     targets: Tensor
     seeds: Sequence[int]
+    steps: Sequence[int] | None = None
 
 
 class Refinement(ABC):
@@ -63,7 +67,8 @@ class PivotalTuning(Refinement):
         if self.params.shared:
             return tune_group(*setting)
         deltas = None if starts is None else [start.delta for start in starts]
-        return tune_pivots(*setting, finished=finished, starts=deltas)
+        budgets = None if rows.steps is None else [Budget(steps, self.params.lr) for steps in rows.steps]
+        return tune_pivots(*setting, budgets, finished, deltas)
 
 
 @REFINEMENTS.register("hypernetwork")

@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from gan_core.align.framing import framing_of
-from gan_core.batching import one_thread
+from gan_core.batching import chunk_size, in_chunks, one_thread
+from gan_core.budgets import REACHED, InvertParams
 from gan_core.capture import Recorded
-from gan_core.device import fetch, place_array
+from gan_core.device import computing, fetch, place_array
 from gan_core.errors import ParamsError
-from gan_core.geometry import SQUARE, Frame, average_down
+from gan_core.geometry import SQUARE, Frame, average_down, framed_like
+from gan_core.inversion.allocation import Allocation, read_table
 from gan_core.inversion.delta import apply_delta, pack_delta, pack_full
 from gan_core.inversion.in_domain import InDomain, optimise_in_domain
 from gan_core.inversion.projector import PTI, Space, project
 from gan_core.inversion.pti import Tuned
-from gan_core.inversion.refinement import Inverted, build_refinements, refine_all
-from gan_core.judges.perceptual import load_perceptual
+from gan_core.inversion.refinement import Inverted, PivotalTuning, build_refinements, refine_all
+from gan_core.judges.perceptual import load_perceptual, pair_distances
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, TuneParams
 from gan_core.rows import Rejected, Row, row_seed
@@ -57,8 +59,9 @@ class TuneStage(Stage):
     Adds ``tuned`` (drawn with ``delta``), ``delta`` (``gan_core.inversion.delta``; empty where tuning diverged),
     ``steps``, ``loss`` (the objective at the end), its terms ``loss_l2`` and ``loss_perceptual``, and ``stop_reason``
     (``steps``, ``perceptual``, ``diverged``: such a row is flagged); with a pivot that isn't the encoder's, ``latent``
-    too. ``edits`` is the stage that draws edits: given where ``params.persist`` is ``none``, its columns are added here
-    and ``delta`` stays empty. Each row is logged as it ends.
+    too; where ``invert`` gives each row its steps, ``spent_s``, the seconds of its inversion by the table (rows that
+    miss a target are flagged). ``edits`` is the stage that draws edits: given where ``params.persist`` is ``none``, its
+    columns are added here and ``delta`` stays empty. Each row is logged as it ends.
 
     Only the ``frame`` of what the generator draws is compared and kept. Aligned images of another size are compared
     with it at the smaller of both sizes, the larger ones averaged down. A row is rejected as ``bad_latent`` if its
@@ -70,18 +73,23 @@ class TuneStage(Stage):
     version: ClassVar[int] = 4
 
     def __init__(
-        self, params: TuneParams, models: ModelPaths, edits: Stage | None = None, frame: Frame = SQUARE
+        self,
+        params: TuneParams,
+        models: ModelPaths,
+        edits: Stage | None = None,
+        frame: Frame = SQUARE,
+        invert: InvertParams | None = None,
     ) -> None:
-        self.params = params
+        self.target = invert.target.limit if invert and invert.target else None
+        self.params = params if self.target is None else params.model_copy(update={"stop_perceptual": self.target})
         self.edits = edits
         self.frame = frame
         self.batch_size = params.batch_size
         generator, loss = load_generator(models.generator), load_perceptual(models.perceptual)
         self.generator, self.loss = generator.model, loss.model
         self.synthesis = Recorded(self.generator.synthesis)
-        self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
-        self.refinements = build_refinements(generator, self.loss, params, models)
+        self.refinements = build_refinements(generator, self.loss, self.params, models)
         unsaid = {"enabled"} | ({"refine"} if params.refine == DEFAULT else set())
         self._identity: dict[str, Any] = {"params": params.model_dump(exclude=unsaid), **hashes}
         for refinement in self.refinements:
@@ -94,12 +102,14 @@ class TuneStage(Stage):
             self._identity["frame"] = [frame.height, frame.width]
         if edits:
             self._identity["edits"] = edits.identity()
+        self.allocation = self._allocate(invert, models.inversion) if invert and invert.given else None
+        self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
 
     @classmethod
     def build(cls, params: Params, source: str) -> "TuneStage":
         """Build the stage from ``tune`` and ``models``; where no weights are kept it draws ``edits`` too."""
         edits = drawing_stage(params, source) if params.tune.persist == "none" else None
-        return cls(params.tune, params.models, edits, framing_of(params).frame)
+        return cls(params.tune, params.models, edits, framing_of(params).frame, params.invert)
 
     def identity(self) -> dict[str, Any]:
         """The tuning parameters, the hashes of the generator and the perceptual trunk, and the edits drawn here."""
@@ -114,15 +124,41 @@ class TuneStage(Stage):
     def calculate(self, rows: Sequence[Row]) -> Iterator[Row | Rejected]:
         """Tune all rows at once, each from the same generator, then draw one after the other."""
         with one_thread():
-            pivots, tuned = self._tune(rows)
-            for row in zip(rows, pivots.split(1), tuned, strict=True):
+            inverted = self.invert(rows)
+            tuned = refine_all(self.refinements, inverted, self.finished)
+            steps = inverted.steps or [0] * len(rows)
+            for row in zip(rows, inverted.pivots.split(1), tuned, steps, strict=True):
                 yield self._columns(*row)
 
-    def _tune(self, rows: Sequence[Row]) -> tuple[Tensor, list[Tuned]]:
+    def invert(self, rows: Sequence[Row]) -> Inverted:
+        """Return the rows as refinements take them, with steps of their own where a table gives them."""
         targets = self._targets(rows)
         seeds = [row_seed(row["key"]) for row in rows]
-        pivots = self._pivots(rows, targets, seeds)
-        return pivots, refine_all(self.refinements, Inverted(pivots, targets, seeds), self.finished)
+        inverted = Inverted(self._pivots(rows, targets, seeds), targets, seeds)
+        return replace(inverted, steps=self.allocation.steps(self.starts(inverted))) if self.allocation else inverted
+
+    @torch.no_grad()
+    def starts(self, rows: Inverted) -> list[float]:
+        """Return how far each row's pivot is from its picture: the perceptual distance before anything is refined."""
+        drawn = framed_like(
+            in_chunks(self.generator.synthesis, rows.pivots, chunk_size(self.generator.size)), rows.targets
+        )
+        return pair_distances(self.loss, drawn, rows.targets).tolist()
+
+    def setting(self) -> dict[str, Any]:
+        """What the seconds and the distances of tuning depend on, as a table of them has it."""
+        unset = {"enabled", "steps", "stop_perceptual", "persist"}
+        others = {name: value for name, value in self._identity.items() if name.endswith("sha256") or name == "frame"}
+        return {"tune": self.params.model_dump(mode="json", exclude=unset), "device": computing().kind} | others
+
+    def _allocate(self, invert: InvertParams, path: str) -> Allocation:
+        if self.params.shared or PivotalTuning.name not in self.params.refine:
+            raise ParamsError(
+                "invert chooses the steps of each row's tuning: tune.refine needs pti, and tune.shared is off"
+            )
+        table, sha256 = read_table(path, self.setting())
+        self._identity["invert"] = invert.model_dump(mode="json") | {"table_sha256": sha256}
+        return Allocation(invert, table, path)
 
     def _targets(self, rows: Sequence[Row]) -> Tensor:
         targets = stack_pictures(rows, "image")
@@ -151,7 +187,7 @@ class TuneStage(Stage):
         return project(self.generator, targets, self.loss, recipe, seeds)[0]
 
     @torch.no_grad()
-    def _columns(self, row: Row, pivot: Tensor, tuned: Tuned) -> Row | Rejected:
+    def _columns(self, row: Row, pivot: Tensor, tuned: Tuned, steps: int) -> Row | Rejected:
         if not pivot.isfinite().all():
             return Rejected("bad_latent", "the optimisation of the pivot ended in NaN or infinity")
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
@@ -159,9 +195,18 @@ class TuneStage(Stage):
             image = self.synthesis(pivot)
         pixels = to_uint8(self.frame.crop(image))[0]
         columns: Row = {"tuned": pixels, "delta": delta} | _ending(row["key"], tuned)
+        if self.allocation:
+            columns |= self._spent(columns, self.allocation.seconds(min(steps, columns["steps"])))
         if self.params.pivot != "encoder":
             columns["latent"] = fetch(pivot[0])
         return self._edited(row | columns, columns) if self.edits else columns
+
+    def _spent(self, columns: Row, seconds: float) -> Row:
+        reached = columns["loss_perceptual"]
+        spent: Row = {"spent_s": seconds}
+        if self.target is None or reached <= self.target or "reason" in columns:
+            return spent
+        return spent | {"reason": f"missed_target: {REACHED} is {reached:.3g} after {columns['steps']} steps"}
 
     def _edited(self, row: Row, columns: Row) -> Row | Rejected:
         """Draw the edits while the tuned weights are at hand, and keep nothing of the weights."""
@@ -171,7 +216,9 @@ class TuneStage(Stage):
 
     def _more_fields(self) -> list[pa.Field]:
         latent = pa.field("latent", latent_type(self.generator.n_latent, self.generator.w_dim))
-        return [*([] if self.params.pivot == "encoder" else [latent]), *(self.edits.fields if self.edits else [])]
+        spent = [pa.field("spent_s", pa.float32())] if self.allocation else []
+        own = [] if self.params.pivot == "encoder" else [latent]
+        return [*own, *spent, *(self.edits.fields if self.edits else [])]
 
 
 def _ending(key: str, tuned: Tuned) -> Row:

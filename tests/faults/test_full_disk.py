@@ -135,9 +135,7 @@ def test_an_import_onto_a_full_disk_leaves_no_dataset(
 
 
 @pytest.mark.parametrize("stride", [13, EVERY_STEP])
-def test_an_interrupted_import_is_whole_or_absent(
-    tmp_path: Path, pictures: Path, fail_at: FailAt, stride: int
-) -> None:
+def test_an_interrupted_import_is_whole_or_absent(tmp_path: Path, pictures: Path, fail_at: FailAt, stride: int) -> None:
     import_dataset(pictures, tmp_path / "whole", 2)
     whole = {path.name for path in (tmp_path / "whole").iterdir()}
     interrupted = 0

@@ -1,0 +1,110 @@
+"""Steps by a table: a budget is met on average and spent where it brings most, and a target takes what it needs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gan_core.budgets import InvertParams
+from gan_core.errors import DataError, ParamsError
+from gan_core.inversion.allocation import Allocation, Table, Trial, read_table, write_table
+
+STEPS = (0, 1, 2, 5, 10, 20, 40)
+STARTS = np.random.default_rng(0).uniform(0.02, 0.2, 64)
+SETTING: dict[str, Any] = {"device": "cpu", "generator_sha256": "ab"}
+
+
+def table(**changes: Any) -> Table:
+    """Rows whose distance halves in five steps; a step takes 10 ms after 5 ms of looking and 15 ms of encoding."""
+    trials = [Trial(steps=n, seconds=0.005 + 0.01 * n, distances=tuple(STARTS * 0.5 ** (n / 5))) for n in STEPS]
+    made = {"setting": SETTING, "source": "runs/x", "encode_s": 0.015, "starts": tuple(STARTS), "trials": tuple(trials)}
+    return Table(**made | changes)
+
+
+def allocation(**invert: Any) -> Allocation:
+    return Allocation(InvertParams(**invert), table(), "table.json")
+
+
+@pytest.mark.parametrize("budget", [0.021, 0.03, 0.05, 0.1, 0.2, 0.4])
+def test_a_budget_is_the_mean_of_what_rows_get(budget: float) -> None:
+    found = allocation(budget_s=budget)
+    spent = [found.seconds(steps) for steps in found.steps(list(STARTS))]
+    assert budget - 0.01 / 4 < np.mean(spent) <= budget + 1e-9
+
+
+def test_rows_that_are_farther_away_get_more_and_the_mean_is_lower_than_with_equal_steps() -> None:
+    found = allocation(budget_s=0.12)
+    steps = np.array(found.steps(list(STARTS)))
+    far = np.median(STARTS) < STARTS
+    assert steps[far].mean() > steps[~far].mean()
+    assert (STARTS * 0.5 ** (steps / 5)).mean() < (STARTS * 0.5 ** (10 / 5)).mean()
+
+
+def test_a_budget_above_all_trials_is_the_longest_of_them() -> None:
+    found = allocation(budget_s=9)
+    assert found.steps([0.0, 0.1, 5.0]) == [40] * 3 and found.seconds(40) == found.seconds(99) == pytest.approx(0.42)
+
+
+def test_a_target_takes_the_fewest_steps_that_reach_it() -> None:
+    found = allocation(target="lpips <= 0.02")
+    steps = found.steps(list(STARTS))
+    reached = np.mean(STARTS * 0.5 ** (np.array(steps) / 5) <= 0.02)
+    assert reached >= 0.9 and min(steps) < max(steps) < 40
+    assert allocation(target="lpips <= 0.0005").steps([0.2]) == [40], "what few rows reach is tried to the end"
+
+
+@pytest.mark.parametrize(
+    ("invert", "said"),
+    [
+        ({"budget_s": 0.019}, "budget_s is 0.019, and by table.json the encoder and a look .* take 0.02 s a row"),
+        ({"target": "lpips <= 1e-5"}, "none of the 64 rows of table.json reached lpips <= 1e-05; the nearest came to"),
+    ],
+)
+def test_what_no_steps_can_do_is_one_sentence(invert: dict[str, Any], said: str) -> None:
+    with pytest.raises(ParamsError, match=said):
+        allocation(**invert)
+
+
+@pytest.mark.parametrize(
+    ("invert", "said"),
+    [
+        ({"budget_s": 1, "target": "lpips <= 1"}, "a budget and a target are given"),
+        ({"target": "mse <= 1"}, "'mse <= 1' is no target"),
+        ({"target": "lpips >= 1"}, "is no target"),
+        ({"target": "lpips <= q0.5"}, "is no target"),
+        ({"target": "lpips <= 0"}, "is no target"),
+        ({"budget_s": 0}, "greater than 0"),
+    ],
+)
+def test_parameters_that_mean_nothing(invert: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        InvertParams(**invert)
+
+
+def test_a_target_is_stored_as_it_is_written() -> None:
+    stored = InvertParams(target="lpips ≤ 0.01").model_dump(mode="json")
+    assert stored == {"budget_s": None, "target": "lpips <= 0.01"} and InvertParams(**stored).given
+
+
+def test_a_table_is_read_for_its_own_setting_alone(tmp_path: Path) -> None:
+    path = str(tmp_path / "t.json")
+    with pytest.raises(ParamsError, match=r"there is no table of steps in .*calibrate-inversion"):
+        read_table(path, SETTING)
+    write_table(path, table())
+    again, sha256 = read_table(path, SETTING)
+    assert again == table() and len(sha256) == 64
+    with pytest.raises(ParamsError, match="measured with another device, tune"):
+        read_table(path, SETTING | {"device": "cuda", "tune": {"lr": 1}})
+
+
+@pytest.mark.parametrize("damage", [{"trials": []}, {"starts": [1.0]}, {"encode_s": -1}, {"more": 1}, {"starts": "x"}])
+def test_a_damaged_table_is_one_sentence(tmp_path: Path, damage: dict[str, Any]) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(table().model_dump(mode="json") | damage))
+    with pytest.raises(DataError, match="holds no table of steps"):
+        read_table(str(path), SETTING)
+    path.write_text("{")
+    with pytest.raises(DataError, match="holds no table of steps"):
+        read_table(str(path), SETTING)

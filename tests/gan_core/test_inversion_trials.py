@@ -1,0 +1,65 @@
+"""A table measured on a run, and runs that follow it."""
+
+from pathlib import Path
+
+import pytest
+from pytest import MonkeyPatch
+
+from gan_core import inversion_trials
+from gan_core.errors import DataError, ParamsError
+from gan_core.inversion.allocation import write_table
+from gan_core.inversion_trials import measure_table
+from gan_core.plain import run_plain
+from gan_core.recipes.base import plan_run
+from gan_core.runs.run import Run, load_run
+from gan_core.storage.shards import list_shards, read_rows
+from gan_core.toy.params import SampleParams
+from gan_core.toy.sample import write_sample
+
+TUNING = {"tune.min_resolution": 32, "measure.metrics": ["mse"], "edits": []}
+
+
+def made(output: str, **invert: object) -> Run:
+    overrides = TUNING | {f"invert.{name}": value for name, value in invert.items()}
+    plan = plan_run("source", output, overrides=overrides | ({} if invert else {"tune.enabled": False}))
+    run_plain(plan)
+    return plan.run
+
+
+@pytest.fixture
+def encoded(project: Path, monkeypatch: MonkeyPatch) -> Run:
+    """A run without tuning, and a table that was measured on it with few steps."""
+    monkeypatch.setattr(inversion_trials, "STEPS", (0, 1, 2))
+    write_sample("source", SampleParams(rows=20, shards=2))
+    made("untuned")
+    run = load_run("untuned")
+    told: list[str] = []
+    write_table(run.params.models.inversion, measure_table(run, 6, told.append))
+    assert len(told) == 4 and "0 steps" in told[0] and "6 rows; the encoder and a look" in told[-1]
+    return run
+
+
+def tuned(run: Run) -> list[dict[str, object]]:
+    rows = [row for shard in list_shards(run.path("tune")) for rows in read_rows(shard) for row in rows]
+    return [row for row in rows if row["status"] == "ok"]
+
+
+def test_runs_follow_the_table(encoded: Run) -> None:
+    rows = tuned(made("most", budget_s=1e6))
+    assert {row["steps"] for row in rows} == {2} and min(row["spent_s"] for row in rows) > 0
+    again = tuned(made("again", budget_s=1e6))
+    assert again == rows, "the same bytes"
+    reached = sorted(row["loss_perceptual"] for row in rows)
+    target = reached[len(reached) // 2] * 1.02
+    rows = tuned(made("target", target=f"lpips <= {target:.6g}"))
+    missed = {row["key"] for row in rows if row["loss_perceptual"] > target}
+    assert missed and missed == {
+        row["key"] for row in rows if (row["reason"] or "").startswith("missed_target: lpips is")
+    }
+    assert {row["stop_reason"] for row in rows} >= {"perceptual", "steps"}
+    with pytest.raises(ParamsError, match="was measured with another tune"):
+        plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1.0, "tune.lr": 0.5})
+    with pytest.raises(ParamsError, match=r"take .* s a row: give at least so much"):
+        plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1e-9})
+    with pytest.raises(DataError, match="has 3 encoded rows, and a table needs 4"):
+        measure_table(encoded, 3, print)
