@@ -1,7 +1,7 @@
 # A worker of edit-dataset, or any of its commands, for a CPU (the default target) or for an NVIDIA GPU:
 #   docker build -t edit-dataset:cpu .
 #   docker build -t edit-dataset:cuda --target cuda .
-# Every package has the version that constraints.txt names. docs/operations.md says how to use the images.
+# Every package has the version that constraints.txt names. docs/containers.md says how to use the images.
 ARG PYTHON_VERSION=3.13
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS base

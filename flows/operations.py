@@ -159,13 +159,32 @@ def publish(
     destination: Annotated[str, typer.Argument(help="the dataset's folder")] = "data/edited",
     stage: Annotated[str, typer.Option(help="whose shards; the run's last one with pictures if not given")] = "",
     push: Annotated[bool, typer.Option("--push", help="send it to DVC's remote as well")] = False,
+    hub: Annotated[str, typer.Option(help="send it to this dataset of the Hugging Face hub too: OWNER/NAME")] = "",
 ) -> None:
     """Copy a stage of a finished run to a dataset that DVC tracks; of a run with gates, the rows that pass them all."""
+    from flows.hub import connect, upload
     from flows.publish import publish as make
 
+    client = connect(hub) if hub else None
     typer.echo(f"{destination}: version {make(output, destination, stage, push, typer.echo)}")
     push_it = "" if push else f" && dvc push {quote(destination)}"
     typer.echo(f"keep it: git add {quote(f'{destination}.dvc')} && git commit{push_it}")
+    if client is not None:
+        typer.echo(f"hub: {upload(client, destination, hub)}")
+
+
+def export(
+    output: Annotated[str, typer.Argument(help="a finished run")],
+    destination: Annotated[str, typer.Argument(help="a folder of its own")],
+    form: Annotated[str, typer.Option("--format", help="imagefolder, webdataset, parquet, csv or pairs")],
+    stage: Annotated[str, typer.Option(help="whose pictures; the run's last stage with pictures if not given")] = "",
+    picture: Annotated[list[str] | None, typer.Option(help="a column, such as smile@+1; repeatable")] = None,
+    before: Annotated[str, typer.Option(help="what pairs begin with: aligned, encoded or tuned")] = "aligned",
+) -> None:
+    """Write the rows of a run that pass as files for other programs, with a ledger of those that are left out."""
+    from flows.exporting import export as write
+
+    write(output, destination, form, stage, picture or [], before, lambda said: typer.echo(f"{destination}: {said}"))
 
 
 def add_commands(app: typer.Typer, server: typer.Typer) -> None:
@@ -177,5 +196,6 @@ def add_commands(app: typer.Typer, server: typer.Typer) -> None:
     app.command(epilog="Example: edit-dataset doctor")(doctor)
     app.command(epilog="Example: edit-dataset view runs/demo runs/other")(view)
     app.command(epilog="Example: edit-dataset publish runs/demo data/edited --stage edit --push")(publish)
+    app.command(epilog="Example: edit-dataset export runs/demo data/pairs --format pairs")(export)
     server.command(epilog=UP)(up)
     server.command(epilog=DOWN)(down)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_core.browse.marks import read_marks
+from gan_core.browse.marks import REJECTED, read_marks
 from gan_core.errors import DataError
 from gan_core.report.gating import Verdicts, judge, summarise_gates
 from gan_core.runs.run import Run
@@ -25,9 +25,16 @@ def passing_rows(run: Run) -> "Passing | None":
 
     Raises ``DataError`` if no row passes.
     """
-    marked = {key for key, said in read_marks(run.output).items() if said.mark == "rejected"}
-    if not (run.params.gates or marked):
-        return None
+    rejected = any(said.mark == REJECTED for said in read_marks(run.output).values())
+    return judge_rows(run) if run.params.gates or rejected else None
+
+
+def judge_rows(run: Run) -> "Passing":
+    """Judge the rows of a finished run: those pass that are ``ok``, pass all gates and were not rejected by a person.
+
+    Raises ``DataError`` if no row passes.
+    """
+    marked = {key for key, said in read_marks(run.output).items() if said.mark == REJECTED}
     for shard in run.shards:
         run.require_receipt(run.stages[-1], shard, finishing(run))
     verdicts = judge(run)
@@ -78,11 +85,26 @@ class Passing:
 
     def has(self, shard: str) -> bool:
         """Tell whether a row of a shard passes."""
-        return bool(self._passed(shard).any())
+        return bool(self.of(shard).any())
+
+    def of(self, shard: str) -> np.ndarray:
+        """Return which rows of a shard pass: bool, by position."""
+        first = self.verdicts.first[shard]
+        return self.passed[first : first + self.run.rows[shard]]
+
+    def why_not(self, shard: str, position: int) -> str:
+        """Say why a row that is ``ok`` doesn't pass."""
+        row = self.verdicts.first[shard] + position
+        failed = self.verdicts.failed_by(row) if self.verdicts.gates else []
+        return "; ".join(judged.explain(row) for judged in failed) or "rejected by hand"
 
     def copy(self, stage: str, shard: str, target: str) -> None:
         """Write the passing rows of a shard after ``stage``, and a receipt that names the gates."""
-        passed, source = self._passed(shard), self.run.shard(stage, shard)
+        self._write_receipt(stage, shard, target, self.write(stage, shard, target))
+
+    def write(self, stage: str, shard: str, target: str) -> ShardWriter:
+        """Write the passing rows of a shard after ``stage``; the writer that is returned has counted them."""
+        passed, source = self.of(shard), self.run.shard(stage, shard)
         with open_shard(source) as file:
             fields = [field for field in file.schema_arrow if field.name not in BASE_NAMES]
         with ShardWriter(target, fields) as writer:
@@ -90,11 +112,7 @@ class Passing:
             for rows in read_rows(source):
                 writer.write([row for i, row in enumerate(rows, position) if passed[i]])
                 position += len(rows)
-        self._write_receipt(stage, shard, target, writer)
-
-    def _passed(self, shard: str) -> np.ndarray:
-        first = self.verdicts.first[shard]
-        return self.passed[first : first + self.run.rows[shard]]
+        return writer
 
     def _write_receipt(self, stage: str, shard: str, target: str, writer: ShardWriter) -> None:
         made = self.run.require_receipt(stage, shard, "run it again")

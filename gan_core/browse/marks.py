@@ -11,6 +11,7 @@ from gan_core.storage.urls import join_url, read_bytes
 
 MARKS = "marks.json"
 UNMARKED = "unmarked"
+REJECTED = "rejected"
 LONGEST_NOTE = 2000
 
 

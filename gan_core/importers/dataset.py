@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -141,7 +141,8 @@ def choose_kind(files: Sequence[SourceFile], source: str | Path, kind: str | Non
     """
     names = [kind] if kind else IMPORTERS.names()
     matches = {name: [file for file in files if file.has_suffix(IMPORTERS.get(name).suffixes)] for name in names}
-    matches = {name: found for name, found in matches.items() if found}
+    besides = {name: IMPORTERS.get(name).beside for name, found in matches.items() if found}
+    matches = {name: found for name, found in matches.items() if found and not _only_beside(found, name, besides)}
     if not matches:
         seen = ", ".join(file.name for file in files[:3]) or "nothing"
         hint = ": unpack archives first" if any(kind_of(file.name) == ARCHIVES for file in files) else ""
@@ -152,6 +153,12 @@ def choose_kind(files: Sequence[SourceFile], source: str | Path, kind: str | Non
     (name,) = matches
     importer = IMPORTERS.get(name)
     return name, [file for file in files if file.has_suffix((*importer.suffixes, *importer.beside))]
+
+
+def _only_beside(found: Sequence[SourceFile], name: str, besides: Mapping[str, Sequence[str]]) -> bool:
+    """Tell whether all files that one importer could read belong beside those of another one that has files too."""
+    others = [beside for other, beside in besides.items() if other != name]
+    return any(all(file.has_suffix(beside) for file in found) for beside in others)
 
 
 def _write_shards(

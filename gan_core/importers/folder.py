@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from gan_core.importers.base import IMPORTERS, MAX_FILE_BYTES, Importer, Item, SourceFile, printable
+from gan_core.importers.metadata import METADATA, FolderMetadata, as_sidecar
 from gan_core.importers.names import IMAGE_SUFFIXES, is_picture
 from gan_core.importers.sidecars import (
     ALONE,
@@ -25,32 +26,38 @@ UNREADABLE = "sidecars that can't be opened"
 class FolderImporter(Importer):
     """Each file with an image suffix becomes a row; its key is the path below the folder, including the suffix.
 
-    The JSON and text files beside the pictures become columns, as those in tar archives do, if there are any.
+    The JSON and text files beside the pictures become columns, as those in tar archives do, if there are any. So does
+    what a ``metadata.parquet`` says of a picture, as if it were its JSON; a column ``key`` in it is the row's key.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = IMAGE_SUFFIXES
-    beside: ClassVar[tuple[str, ...]] = SUFFIXES
+    beside: ClassVar[tuple[str, ...]] = (*SUFFIXES, METADATA)
 
     def __init__(self, files: Sequence[SourceFile]) -> None:
         super().__init__(files)
         self.matches = match_sidecars([file.name for file in files])
-        self.fields = FIELDS if self.matches.of else ()
+        self.metadata = FolderMetadata(files, self.left_out)
+        self.fields = FIELDS if self.matches.of or self.metadata.files else ()
 
     def items(self) -> Iterator[Item]:
         """Yield the pictures. One that can't be opened is ``unreadable``, and one over 256 MiB is ``too_large``."""
         for place, file in enumerate(self.files):
             if is_picture(file.name):
-                yield _read(file, self._columns(self.matches.of.get(place, {})))
+                said = self.metadata.of(file.name)
+                key = printable(str(said.get("key") or file.name))
+                yield _read(file, key, self._columns(self.matches.of.get(place, {}), file.name, said))
         for place in self.matches.shared:
             self.left_out.add(SHARED, printable(self.files[place].name))
         for group in self.matches.alone:
             for place in group:
                 self.left_out.add(ALONE, printable(self.files[place].name))
 
-    def _columns(self, places: Mapping[str, int]) -> Row:
+    def _columns(self, places: Mapping[str, int], picture: str, said: Row) -> Row:
         found = {suffix: self.files[place] for suffix, place in places.items()}
         contents = {suffix: (printable(file.name), self._text(file)) for suffix, file in found.items()}
         read = {suffix: (name, data) for suffix, (name, data) in contents.items() if data is not None}
+        if said:
+            read.setdefault(".json", (printable(picture), as_sidecar(said)))
         return read_sidecars(read, self.noted)
 
     def _text(self, file: SourceFile) -> bytes | None:
@@ -68,8 +75,7 @@ class FolderImporter(Importer):
         return None
 
 
-def _read(file: SourceFile, extra: Row) -> Item:
-    key = printable(file.name)
+def _read(file: SourceFile, key: str, extra: Row) -> Item:
     if file.fault:
         return Item(key, None, status="unreadable", reason=file.fault, extra=extra)
     if file.size > MAX_FILE_BYTES:
@@ -77,6 +83,6 @@ def _read(file: SourceFile, extra: Row) -> Item:
         return Item(key, None, status="too_large", reason=reason, extra=extra)
     try:
         with file.open() as opened:
-            return Item(key, opened.read(), base_name(key), extra=extra)
+            return Item(key, opened.read(), base_name(printable(file.name)), extra=extra)
     except (PermissionError, FileNotFoundError) as error:
         return Item(key, None, status="unreadable", reason=f"{error.strerror or error}", extra=extra)

@@ -14,6 +14,7 @@ from typing import IO, Protocol, Self, cast
 
 from gan_core.errors import DataError
 from gan_core.importers.base import IMPORTERS, MAX_FILE_BYTES, Importer, Item, SourceFile, printable
+from gan_core.importers.metadata import exported_key
 from gan_core.importers.names import RESOURCE_FORKS, is_picture, is_resource_fork, kind_of
 from gan_core.importers.sidecars import (
     FIELDS,
@@ -50,7 +51,8 @@ class TarImporter(Importer):
     Sidecars of the same name, wherever they are in the archive, become the text columns ``json``, ``txt`` and ``cls``.
     A list of points ``landmarks`` in the JSON becomes the column ``landmarks``. Nothing is unpacked to disk. Members
     whose names lead out of the archive are ``unsafe_name``, links and devices are ``not_a_file``, and sidecars without
-    an image are ``no_image``. If an archive ends early, its last row is ``truncated``. An archive is read twice.
+    an image are ``no_image``. If an archive ends early, its last row is ``truncated``. An archive is read twice. Rows
+    that `edit-dataset export` wrote keep their keys.
     """
 
     suffixes = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -75,7 +77,8 @@ class TarImporter(Importer):
             reason = f"{member.size} bytes are too many"
             yield Item(key, None, status="too_large", reason=reason, extra=sidecars.of(place))
         elif is_picture(member.name):
-            yield Item(key, member.data, base_name(key), extra=sidecars.of(place))
+            extra = sidecars.of(place)
+            yield Item(exported_key(extra.get("json")) or key, member.data, base_name(key), extra=extra)
         elif kind := sidecars.trouble(place, member):
             self.left_out.add(kind, key)
         elif extra := sidecars.alone(place):

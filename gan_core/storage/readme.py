@@ -4,7 +4,7 @@ Without it, ``datasets`` would take the receipts beside the shards for data. The
 https://huggingface.co/docs/hub/datasets-cards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,18 +30,33 @@ def write_readme(folder: str | Path, shard: str, title: str, text: Sequence[str]
 
     ``text`` has paragraphs in Markdown. ``licence`` is one of the hub's identifiers.
     """
+    with open_shard(shard) as opened:
+        columns = {field.name: _kind(field.type) for field in opened.schema_arrow}
+    write_card(folder, title, text, columns, "*.parquet", licence)
+
+
+def write_card(
+    folder: str | Path,
+    title: str,
+    text: Sequence[str],
+    columns: Mapping[str, str],
+    data_files: str,
+    licence: str = "other",
+) -> None:
+    """Write a dataset card, unless the folder has one that is not ours.
+
+    ``columns`` has the types by name, and ``data_files`` is the pattern of the files that hold the rows.
+    """
     url = join_url(folder, README)
     if exists(url) and OURS.encode() not in read_bytes(url):
         return
-    with open_shard(shard) as opened:
-        columns = [f"| `{field.name}` | {_kind(field.type)} |" for field in opened.schema_arrow]
     head = {
         "license": licence,
         "pretty_name": title,
         "tags": ["edit-dataset"],
-        "configs": [{"config_name": "default", "data_files": "*.parquet"}],
+        "configs": [{"config_name": "default", "data_files": data_files}],
     }
-    table = "\n".join(["| column | type |", "|---|---|", *columns])
+    table = "\n".join(["| column | type |", "|---|---|", *(f"| `{name}` | {kind} |" for name, kind in columns.items())])
     read = '```python\nfrom datasets import load_dataset\n\nrows = load_dataset("THIS_FOLDER", split="train")\n```'
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",

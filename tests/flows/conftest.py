@@ -2,14 +2,30 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+import yaml
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows import servers
+from gan_core.plain import run_plain
+from gan_core.recipes.base import plan_run
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def gated_folder(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, str], tiny_dataset: str) -> Path:
+    """A folder with a finished run ``runs/a`` of 8 rows, 7 of them ok; 3 of these fail its gate. Copy it."""
+    folder = tmp_path_factory.mktemp("gated")
+    edits = [{"direction": "smile", "strengths": [-0.5, 1]}]
+    values = {"models": tiny_models, "run": {"workers": 1}, "tune": {"enabled": False}, "edits": edits}
+    with chdir(folder):
+        Path("params.yaml").write_text(yaml.safe_dump(values | {"measure": {"metrics": ["mse"], "swd_images": 4}}))
+        run_plain(plan_run(tiny_dataset, "runs/a", overrides={"gates": ["mse <= q0.5"]}))
+    return folder
 
 
 @pytest.fixture

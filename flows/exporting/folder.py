@@ -1,0 +1,199 @@
+"""Export the rows of a finished run into a folder of its own, part by part, with a ledger of what was left out."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from flows.exporting.formats import FORMATS, Format, Pairs, ParquetRows, Scores
+from flows.exporting.pictures import Selection, choose_before, choose_pictures
+from flows.passing import finishing, judge_rows
+from gan_core.errors import DataError, near_matches
+from gan_core.recipes.base import recipe_of
+from gan_core.report.dataset_card import describe_stage
+from gan_core.runs.run import Run, load_run
+from gan_core.secrets import hide
+from gan_core.storage.atomic import FOLDER_LOCK, atomic_write, sweep_folder, write_bytes
+from gan_core.storage.holding import hold_folder
+from gan_core.storage.readme import README, remove_readme, write_card
+from gan_core.storage.receipts import read_json
+from gan_core.storage.shards import BASE_NAMES, open_shard, read_rows
+from gan_core.storage.urls import base_name, is_local
+from tasks.versions import git_sha
+
+ABOUT = "export.json"
+LEDGER = "left_out.csv"
+VERSION = 1
+"""Raised when the same rows give other files."""
+_PART = re.compile(r"shard-\d{5,}(\.tar|\.parquet|\.csv)?")
+_PICTURE = re.compile(r"\d{6,}-[\w@+-]+\.\w+|metadata\.parquet")
+
+
+def export(
+    output: str,
+    destination: str,
+    form: str,
+    stage: str = "",
+    pictures: Sequence[str] = (),
+    before: str = "aligned",
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Write the rows of a finished run that are ``ok``, pass its gates and were not rejected by hand.
+
+    ``form`` is a name of ``FORMATS``. Without ``stage`` it is the one that the run's recipe publishes, and without
+    ``pictures`` all of its pictures. ``left_out.csv`` says of every other row why it isn't there. An export that was
+    cut off goes on where it was; one of other rows is replaced. ``tell`` is called with a line on what was left out.
+    Raises ``DataError`` for a run that isn't finished, for one of which no row passes, and for a folder with files of
+    others.
+    """
+    chosen, writer = _select(load_run(output), form, stage, pictures, before), FORMATS[form]()
+    if not is_local(destination) or "::" in destination:
+        raise DataError(f"{destination} is no local folder: choose one, and copy it to a bucket afterwards")
+    about = _describe(chosen, form)
+    with hold_folder(destination):
+        folder = Path(destination)
+        _claim(folder, about["key"])
+        _write_about(folder, about | {"finished": False})
+        for index, shard in enumerate(chosen.run.shards):
+            part = folder / writer.part(index)
+            if chosen.passing.has(shard) and not part.is_file():
+                writer.write(chosen, shard, part)
+        missing = _write_ledger(folder, chosen)
+        told = f"{chosen.passing.said}{f'; {missing} pictures are missing' if missing else ''}"
+        text = [*describe_stage(chosen.run, chosen.stage), f"{told} (`{LEDGER}` names them)."]
+        write_card(folder, base_name(destination), text, _columns(folder, writer), writer.data_files)
+        _write_about(folder, about | {"finished": True})
+    tell(told)
+
+
+def _select(run: Run, form: str, stage: str, pictures: Sequence[str], before: str) -> Selection:
+    """Check everything that is asked for; raises ``DataError``."""
+    if form not in FORMATS:
+        raise DataError(f"there is no format {form!r}{near_matches(form, FORMATS)}: {', '.join(FORMATS)}")
+    stage = stage or recipe_of(run).published
+    if stage not in run.stages:
+        raise DataError(f"{run.output} has no stage {stage!r}{near_matches(stage, run.stages)}")
+    for shard in run.shards:
+        run.require_receipt(stage, shard, finishing(run))
+    if pictures and not FORMATS[form].takes_pictures:
+        raise DataError(f"the format {form} has whole rows: --picture is for the other formats")
+    if FORMATS[form] is Scores:
+        return Selection(judge_rows(run), stage, ())
+    chosen = choose_pictures(run, stage, pictures)
+    if FORMATS[form] is not Pairs:
+        return Selection(judge_rows(run), stage, chosen)
+    edits = tuple(picture for picture in chosen if picture.attribute)
+    if not edits:
+        raise DataError(f"the stage {stage} of {run.output} has no edits: pairs are made of these")
+    return Selection(judge_rows(run), stage, edits, choose_before(run, stage, before))
+
+
+def _describe(chosen: Selection, form: str) -> dict[str, Any]:
+    """What ``export.json`` says; ``key`` is the same for the same files."""
+    run = chosen.run
+    stages = {chosen.stage, run.stages[-1], *([chosen.before.stage] if chosen.before else [])}
+    said = {
+        "format": form,
+        "stage": chosen.stage,
+        "pictures": [picture.column for picture in chosen.pictures],
+        "before": chosen.before.column if chosen.before else "",
+    }
+    receipts = [run.require_receipt(stage, shard, finishing(run)) for stage in sorted(stages) for shard in run.shards]
+    made = [VERSION, said, [receipt.output_sha256 for receipt in receipts], chosen.passing.passed.tobytes().hex()]
+    return {
+        "key": sha256(json.dumps(made).encode()).hexdigest(),
+        **said,
+        "run": hide(run.output),
+        "recipe": run.recipe,
+        "source": hide(run.source),
+        "commit": git_sha(),
+        "rows": int(chosen.passing.passed.sum()),
+        **chosen.passing.summary,
+    }
+
+
+def _claim(folder: Path, key: str) -> None:
+    """Empty the folder of an export of other rows; raises ``DataError`` if anything there is no export's."""
+    sweep_folder(folder)
+    found = {path.name for path in folder.iterdir() if path.name != FOLDER_LOCK}
+    if not found:
+        return
+    if ABOUT not in found:
+        raise DataError(f"{folder} is not empty and holds no export: choose another folder")
+    if foreign := next(_foreign(folder, found), None):
+        raise DataError(f"{folder} has {foreign}, which no export wrote: move it away or choose another folder")
+    try:
+        about = read_json(folder / ABOUT)
+        before = about["key"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{folder / ABOUT} is damaged ({error}): choose another folder") from None
+    if before == key:
+        return
+    remove_readme(folder)
+    for name in sorted(found - {ABOUT, README}):  # what says whose folder it is stays to the end
+        _remove(folder / name)
+
+
+def _foreign(folder: Path, found: set[str]) -> Iterator[str]:
+    for name in sorted(found - {ABOUT, LEDGER, README}):
+        path = folder / name
+        if not _PART.fullmatch(name) or path.is_symlink():
+            yield name
+        elif path.is_dir():
+            sweep_folder(path)
+            inner = (file for file in path.iterdir() if not _PICTURE.fullmatch(file.name) or not file.is_file())
+            yield from (f"{name}/{file.name}" for file in inner)
+
+
+def _remove(path: Path) -> None:
+    rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _write_about(folder: Path, about: dict[str, Any]) -> None:
+    write_bytes(folder / ABOUT, (json.dumps(about, indent=1) + "\n").encode())
+
+
+def _write_ledger(folder: Path, chosen: Selection) -> int:
+    """Write a line for each row and picture that isn't exported; return how many pictures of exported rows lack."""
+    count = 0
+    with atomic_write(folder / LEDGER) as file:
+        file.write(_line("key", "status", "picture", "why"))
+        for shard in chosen.run.shards:
+            for line in _left_out(chosen, shard):
+                file.write(_line(*line))
+                count += bool(line[2])
+    return count
+
+
+def _left_out(chosen: Selection, shard: str) -> Iterator[tuple[str, str, str, str]]:
+    passed = chosen.passing.of(shard)
+    keys: list[str] = []
+    for rows in read_rows(chosen.run.shard(chosen.run.stages[-1], shard), list(BASE_NAMES)):
+        for row in rows:
+            position = len(keys)
+            keys.append(row["key"])
+            if row["status"] != "ok":
+                yield row["key"], row["status"], "", row["reason"] or ""
+            elif not passed[position]:
+                yield row["key"], "ok", "", chosen.passing.why_not(shard, position)
+    for position, column in chosen.missing(shard):
+        yield keys[position], "ok", column, "the row has no such picture"
+
+
+def _line(*cells: str) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _columns(folder: Path, writer: Format) -> dict[str, str]:
+    """The columns of what was written, for the card."""
+    if not isinstance(writer, ParquetRows):
+        return dict(writer.columns)
+    with open_shard(min(folder.glob(writer.data_files))) as file:
+        return {field.name: str(field.type).replace("|", "\\|") for field in file.schema_arrow}

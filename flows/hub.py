@@ -1,0 +1,85 @@
+"""Send a published dataset to the Hugging Face hub. The token is the hub's own: `hf auth login`, or ``HF_TOKEN``."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_core.errors import DataError, UserError
+from gan_core.secrets import hide_all
+from gan_core.storage.names import SHARD_END
+from gan_core.storage.readme import README
+from gan_core.storage.receipts import receipt_path
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+ORIGIN = "origin.json"
+ENDPOINT = "HF_ENDPOINT"
+EXTRA = "pip install -e '.[hub]' -c constraints.txt"
+
+
+class HubError(UserError):
+    """The hub can't be reached or refuses; the dataset's folder is complete."""
+
+
+def connect(repository: str) -> "HfApi":
+    """Return the hub's client, ready to write to a dataset; raises ``UserError`` without package, token or good name.
+
+    It is called before anything is published, so that a mistake costs no time.
+    """
+    try:
+        from huggingface_hub import HfApi, get_token
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id
+    except ImportError:
+        raise UserError(f"--hub needs the package huggingface_hub: {EXTRA}") from None
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise DataError(f"{repository!r} can't be a dataset of the hub ({_line(error)}): write OWNER/NAME") from None
+    if not get_token():
+        raise UserError("there is no token for the hub: run `hf auth login`, or set HF_TOKEN")
+    return HfApi(endpoint=os.environ.get(ENDPOINT) or None)
+
+
+def upload(api: "HfApi", folder: str, repository: str) -> str:
+    """Make a dataset of the hub equal to a published folder, in one commit, and return its address.
+
+    A new one is private. What an earlier upload wrote and this one hasn't is removed. Raises ``DataError`` for a
+    dataset of the hub with data that no publish wrote, and ``HubError``.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    origin = json.loads(Path(folder, ORIGIN).read_text())
+    files = [*origin["files"], ORIGIN, *([README] if Path(folder, README).is_file() else [])]
+    with _explained(api):
+        address = api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+        there = set(api.list_repo_files(repository, repo_type="dataset"))
+        data = {name for name in there if name.endswith((SHARD_END, receipt_path(SHARD_END)))}
+        if data and ORIGIN not in there:
+            raise DataError(f"{repository} has data that no publish wrote ({min(data)}): choose another name")
+        changes: list[Any] = [CommitOperationDelete(name) for name in sorted(data - set(files))]
+        changes += [CommitOperationAdd(name, str(Path(folder, name))) for name in files]
+        title = f"{origin['stage']} of {origin['run']} by edit-dataset"
+        api.create_commit(repository, changes, commit_message=title, repo_type="dataset")
+    return str(address)
+
+
+@contextmanager
+def _explained(api: "HfApi") -> Iterator[None]:
+    """Turn whatever the hub's client raises into one line: its versions have different libraries for HTTP."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise HubError(
+            f"the hub at {api.endpoint} did not take the dataset ({_line(error)}): the folder is whole, publish again"
+        ) from error
+
+
+def _line(error: BaseException) -> str:
+    return hide_all((str(error).strip().splitlines() or [type(error).__name__])[0])[:200]
