@@ -9,6 +9,7 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled
 
 from flows.edit_dataset import edit_dataset
+from flows.naming import by_output, named
 from flows.notify import HOOKS
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import ParamsError
@@ -27,7 +28,7 @@ from tasks.tracking.registry import register_checkpoint, set_champion
 COMPARISON = "comparison.json"
 
 
-@flow(name="compare-encoders", flow_run_name="{output}", **HOOKS)
+@flow(name="compare-encoders", flow_run_name=named(by_output), **HOOKS)
 def compare_encoders(
     source: str = "data/sample",
     output: str = "runs/encoders",

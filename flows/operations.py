@@ -14,11 +14,13 @@ UP = "Example: edit-dataset server up"
 DOWN = "Example: edit-dataset server down"
 
 
-def up() -> None:
+def up(
+    host: Annotated[str, typer.Option(help="where the pages listen; others reach them only elsewhere")] = "127.0.0.1",
+) -> None:
     """Start Prefect, MLflow and a worker, and deploy the flows of prefect.yaml (`make up`)."""
     from flows import servers
 
-    address = servers.up(typer.echo)
+    address = servers.up(typer.echo, host)
     typer.echo("run one: prefect deployment run edit-dataset/local --watch -p output=runs/mine")
     typer.echo(f"  from another folder first: export PREFECT_API_URL={hide(address)}")
 
@@ -125,16 +127,23 @@ def register(
     params: Annotated[str, typer.Option("--params", help="the parameter file: track.uri is used")] = "params.yaml",
 ) -> None:
     """Make a checkpoint the newest version of a model in MLflow's registry; nights measure the newest encoders."""
-    from flows.servers import quiet_environment
+    from flows.servers import prefect_address, quiet_environment
 
     os.environ |= quiet_environment()
     from gan_core.params import load_params
     from tasks.tracking.address import tracking_uri
-    from tasks.tracking.registry import register_checkpoint
+    from tasks.tracking.registry import register_checkpoint, registered_encoders
 
     track = load_params(params).track
+    before = registered_encoders(tracking_uri(track))
     made = register_checkpoint(name, path, tracking_uri(track), alias or [], track.experiment)
     typer.echo(f"{made.name} version {made.version}: {made.path}, sha256 {made.sha256[:12]}")
+    is_new = made not in before and made in registered_encoders(tracking_uri(track))
+    if is_new and (address := prefect_address()):
+        from flows.automations import announce
+
+        if announce(made, address):
+            typer.echo("Prefect was told: the deployment reevaluate-nightly/nightly measures it, if it is deployed")
 
 
 def view(

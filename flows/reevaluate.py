@@ -13,6 +13,7 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.edit_dataset import edit_dataset
+from flows.naming import named
 from flows.notify import HOOKS
 from gan_core.errors import DataError, ParamsError
 from gan_core.nightly.evidence import drop_rows, gather
@@ -32,7 +33,12 @@ from tasks.tracking.registry import Registered, registered_encoders
 MOVED = "Moved"
 
 
-@flow(name="reevaluate-nightly", flow_run_name="nightly {output}", **HOOKS)
+def name_of_night(parameters: dict[str, Any]) -> str:
+    """Name a night's flow run by its folder and its date."""
+    return f"nightly {parameters['output']} {parameters['date'] or today(parameters['timezone'])}"
+
+
+@flow(name="reevaluate-nightly", flow_run_name=named(name_of_night), **HOOKS)
 def reevaluate_nightly(
     datasets: list[str],
     output: str = "runs/nightly",

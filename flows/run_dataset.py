@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
-from prefect import Flow, flow
+from prefect import Flow, flow, tags
 
 from flows.compose_dataset import compose_dataset
 from flows.edit_dataset import edit_dataset
+from flows.naming import by_output, named
 from flows.notify import HOOKS
 from flows.run import planned, run_recipe
 from flows.translate_dataset import translate_dataset
@@ -19,7 +20,7 @@ LARGEST_SHOWN = 256 * 1024
 LONGEST_SHOWN, MOST_SHOWN = 1024, 200
 
 
-@flow(name="run-dataset", flow_run_name="{output}", **HOOKS)
+@flow(name="run-dataset", flow_run_name=named(by_output), **HOOKS)
 def run_dataset(
     recipe: str,
     source: str = "data/sample",
@@ -59,7 +60,7 @@ def start(
     Prefect shows the parameters that it was made from; what is too large to be shown is in ``run.json``.
     """
     run, shown = plan.run, _shown(overrides, plan.run.output)
-    with planned(plan):
+    with planned(plan), tags("edit-dataset", run.recipe):
         if own := OWN_FLOWS.get(run.recipe):
             return own(run.source, run.output, params_file, shown, update)
         return run_dataset(run.recipe, run.source, run.output, params_file, shown, update)

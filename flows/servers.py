@@ -1,6 +1,7 @@
 """The Prefect server, worker and MLflow server of a project folder: start, find again, and stop exactly those."""
 
 import fcntl
+import ipaddress
 import json
 import os
 import signal
@@ -25,6 +26,8 @@ from tasks.tracking.artifacts import FOLDER as ARTIFACTS
 from tasks.tracking.artifacts import SERVED
 
 FOLDER = Path(".servers")
+POINTER = Path("prefect.toml")
+WRITTEN_BY = "# Written by `edit-dataset server up`"
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 15.0
 ATTEMPTS = 3
@@ -34,7 +37,8 @@ ATTEMPTS = 3
 class Service:
     """A program with a web page: its command, first port, health path and environment.
 
-    ``{port}`` is filled in in both, ``{folder}`` in the environment.
+    ``{port}`` and ``{host}`` (where it listens) are filled in in both, ``{folder}`` and ``{address}`` (where others
+    find it) in the environment.
     """
 
     command: str
@@ -44,16 +48,17 @@ class Service:
 
 
 POOL, SHARDS_POOL = "local", "shards"
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 WORKER_PAGE = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": "{port}"}
 SERVICES = {
     "prefect": Service(
-        "prefect server start --host 127.0.0.1 --port {port}",
+        "prefect server start --host {host} --port {port}",
         4200,
         "/api/health",
-        {"PREFECT_UI_API_URL": "http://127.0.0.1:{port}/api"},  # else its page asks whoever is at 4200
+        {"PREFECT_UI_API_URL": "http://{address}:{port}/api"},  # else its page asks whoever is at 4200
     ),
     "mlflow": Service(
-        "mlflow server --workers 1 --host 127.0.0.1 --port {port} "
+        "mlflow server --workers 1 --host {host} --port {port} "
         f"--serve-artifacts --default-artifact-root {SERVED} --artifacts-destination {ARTIFACTS}",
         5000,
         "/health",
@@ -69,16 +74,20 @@ SERVICES = {
 
 @dataclass(frozen=True)
 class Running:
-    """A service that this project started; ``command`` tells its process from a later one with the same pid."""
+    """A service that this project started; ``command`` tells its process from a later one with the same pid.
+
+    ``host`` is the address that it listens at.
+    """
 
     pid: int
     command: list[str]
     port: int
+    host: str = LOOPBACK
 
     @property
     def url(self) -> str:
-        """The address of its page."""
-        return f"http://127.0.0.1:{self.port}"
+        """The address of its page, on this machine."""
+        return f"http://{_near(self.host)}:{self.port}"
 
 
 def quiet_environment() -> dict[str, str]:
@@ -103,16 +112,23 @@ def quiet_environment() -> dict[str, str]:
     return quiet | os.environ | own | direct_environment(os.environ)
 
 
-def use_prefect_server(say: Callable[[str], object] = lambda _: None) -> str:
+def use_prefect_server(say: Callable[[str], object] = lambda _: None, host: str = "") -> str:
     """Point this process at ``PREFECT_API_URL`` if it is set, else at the project's server, started if need be."""
+    drop_copied_address(say)
     for name in unusable_proxies(os.environ):
         say(f"{name} is not used: Prefect's client can't read it; for SOCKS, `pip install 'httpx[socks]'`")
     os.environ |= quiet_environment()
     if "PREFECT_API_URL" not in os.environ:
         if find("prefect") is None:
             say("starting a Prefect server for this project (about 10 s)")
-        os.environ["PREFECT_API_URL"] = start("prefect").url + "/api"
+        os.environ["PREFECT_API_URL"] = start("prefect", host).url + "/api"
     return os.environ["PREFECT_API_URL"]
+
+
+def prefect_address() -> str:
+    """Return the API address of the server that runs are shown on, or an empty string if none runs."""
+    running = find("prefect")
+    return os.environ.get("PREFECT_API_URL") or (f"{running.url}/api" if running else "")
 
 
 def connect(say: Callable[[str], object]) -> str:
@@ -135,24 +151,30 @@ def is_lost(error: BaseException | None) -> bool:
     return False
 
 
-def up(say: Callable[[str], object] = lambda _: None) -> str:
+def up(say: Callable[[str], object] = lambda _: None, host: str = LOOPBACK) -> str:
     """Start both servers and the worker, deploy the flows of ``prefect.yaml``, and return Prefect's API address.
 
     With ``PREFECT_API_URL`` set the worker serves that server, and none is started. ``prefect.toml`` then points the
-    ``prefect`` commands of this folder at the server. Raises ``UserError``.
+    ``prefect`` commands of this folder at the server. The servers listen at ``host``, an IPv4 address of this machine.
+    Raises ``UserError``, also where they run and listen elsewhere.
     """
-    address = use_prefect_server(say)
-    Path("prefect.toml").write_text(
-        f'# Written by `edit-dataset server up`, removed by `edit-dataset server down`.\n[api]\nurl = "{address}"\n'
-    )
+    _check_host(host)
+    address = use_prefect_server(say, host)
+    POINTER.write_text(f'{WRITTEN_BY} in {os.getcwd()}, removed by `server down`.\n[api]\nurl = "{address}"\n')
     say(f"prefect: {hide(address.removesuffix('/api'))}")
-    say(f"mlflow: {start('mlflow').url}")
+    say(f"mlflow: {start('mlflow', host).url}")
+    if host != LOOPBACK:
+        say(f"both pages listen at {host} and ask for no password: whoever reaches them can start runs here")
     for pool in (POOL, SHARDS_POOL):  # a worker says that it is well before it has made its pool
         _prefect("work-pool", "create", pool, "--type", "process")  # fails where it is there already, and may
     start("worker")
     reply = _prefect("deploy", "--all")
     if reply.returncode:
         raise UserError(f"the flows could not be deployed: {' '.join((reply.stdout + reply.stderr).split())[-400:]}")
+    from flows.automations import automate
+
+    for line in automate():
+        say(line)
     say(f"worker: serves the work pool {POOL!r}; `prefect deployment ls` lists what it can run")
     return address
 
@@ -167,22 +189,35 @@ def down(say: Callable[[str], object] = lambda _: None) -> None:
     for name in reversed(SERVICES):
         running = stop(name)
         say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
-    Path("prefect.toml").unlink(missing_ok=True)
+    POINTER.unlink(missing_ok=True)
+
+
+def drop_copied_address(say: Callable[[str], object] = lambda _: None) -> None:
+    """Remove the ``prefect.toml`` that ``up`` wrote in another folder, if this one was copied from there."""
+    with suppress(FileNotFoundError):
+        first = POINTER.read_text().partition("\n")[0]
+        if first.startswith(f"{WRITTEN_BY} in ") and f" in {os.getcwd()}, " not in first:
+            POINTER.unlink()
+            say(f"{POINTER} was removed: it named the server of the folder that this one was copied from")
 
 
 def find(name: str) -> Running | None:
-    """Return the service that this project started, if its process is still that one."""
+    """Return the service that this project started, if its process is still that one.
+
+    The process works in this folder: a copy of a project has the records of the original's servers, and none of them.
+    """
     try:
         running = Running(**json.loads((FOLDER / f"{name}.json").read_text()))
         if (
             not isinstance(running.command, list)
-            or running.command[1:] != _arguments(name, running.port)
+            or running.command[1:] != _arguments(name, running.port, running.host)
             or running.pid <= 1
         ):
             return None  # not what this project starts: nothing in this file may end another process
         process = psutil.Process(running.pid)
         same = process.cmdline() == running.command and process.status() != psutil.STATUS_ZOMBIE
-    except (FileNotFoundError, IsADirectoryError, ValueError, TypeError, RecursionError, psutil.Error):
+        same = same and os.path.samefile(process.cwd(), FOLDER.absolute().parent)
+    except (OSError, ValueError, TypeError, RecursionError, psutil.Error):
         return None
     return running if same else None
 
@@ -192,11 +227,16 @@ def answers(name: str, running: Running) -> bool:
     return _answers(running.url + SERVICES[name].health)
 
 
-def start(name: str) -> Running:
-    """Return the running service, or start it in a session of its own; returns when it answers, else ``UserError``."""
+def start(name: str, host: str = "") -> Running:
+    """Return the running service, or start it in a session of its own; returns when it answers, else ``UserError``.
+
+    ``host`` is the address that it must listen at: the loopback one for a new service if none is given.
+    """
     with _locked():
         for _ in range(ATTEMPTS):
-            running = find(name) or _launch(name)
+            running = find(name) or _launch(name, host or LOOPBACK)
+            if host and running.host != host:
+                raise UserError(f"{name} listens at {running.host} already: `edit-dataset server down`, then up again")
             if _wait(name, running):
                 return running
             if find(name) is not None:
@@ -214,10 +254,10 @@ def stop(name: str) -> Running | None:
     return running
 
 
-def _launch(name: str) -> Running:
+def _launch(name: str, host: str) -> Running:
     service = SERVICES[name]
-    port = free_port(service.port)
-    command = [sys.executable, *_arguments(name, port)]
+    port = free_port(service.port, _near(host))
+    command = [sys.executable, *_arguments(name, port, host)]
     with (FOLDER / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -225,16 +265,30 @@ def _launch(name: str) -> Running:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=_environment(service, port),
+            env=_environment(service, port, host),
         )
     _await_command_line(process.pid)
-    running = Running(process.pid, command, port)
+    running = Running(process.pid, command, port, host)
     (FOLDER / f"{name}.json").write_text(json.dumps(asdict(running)))
     return running
 
 
-def _arguments(name: str, port: int) -> list[str]:
-    return ["-m", *SERVICES[name].command.format(port=port).split()]
+def _arguments(name: str, port: int, host: str) -> list[str]:
+    return ["-m", *SERVICES[name].command.format(port=port, host=host).split()]
+
+
+def _check_host(host: str) -> None:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        raise UserError(
+            f"--host {host}: write the IPv4 address of this machine that others use, or {EVERYWHERE}"
+        ) from None
+
+
+def _near(host: str) -> str:
+    """The address at which this machine itself finds what listens at ``host``."""
+    return LOOPBACK if host == EVERYWHERE else host
 
 
 def _await_command_line(pid: int) -> None:
@@ -244,9 +298,10 @@ def _await_command_line(pid: int) -> None:
             time.sleep(0.001)
 
 
-def _environment(service: Service, port: int) -> dict[str, str]:
-    own = {name: value.format(port=port, folder=os.getcwd()) for name, value in service.environment.items()}
-    return quiet_environment() | own
+def _environment(service: Service, port: int, host: str) -> dict[str, str]:
+    address = socket.gethostname() if host == EVERYWHERE else host
+    filled = {"port": port, "host": host, "address": address, "folder": os.getcwd()}
+    return quiet_environment() | {name: value.format(**filled) for name, value in service.environment.items()}
 
 
 def _wait(name: str, running: Running) -> bool:
@@ -292,11 +347,11 @@ def _end(running: Running) -> None:
         process.kill()
 
 
-def free_port(first: int) -> int:
-    """Return the first port from here on that nothing on this machine listens at; raises ``UserError``."""
+def free_port(first: int, host: str = LOOPBACK) -> int:
+    """Return the first port from here on that nothing listens at, at an address of this machine; ``UserError``."""
     for port in range(first, first + 200):
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
+            if probe.connect_ex((host, port)) != 0:
                 return port
     raise UserError(f"no free port between {first} and {first + 199}")
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from prefect import flow, get_run_logger, task
 from pydantic import AfterValidator, Field
 
+from flows.naming import named
 from flows.notify import HOOKS
 from gan_core.errors import ParamsError
 from gan_core.toy.trainings import TRAININGS, find_training
@@ -40,7 +41,7 @@ def train(stage: str) -> None:
     reproduce(stage, get_run_logger().info)
 
 
-@flow(name="train-models", flow_run_name="{models}", **HOOKS)
+@flow(name="train-models", flow_run_name=named(lambda given: ", ".join(given["models"])), **HOOKS)
 def train_models(models: list[Stage]) -> None:
     """Train models of ``dvc.yaml`` one after the other; each stage's own dependencies are made before it.
 

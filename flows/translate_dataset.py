@@ -4,11 +4,12 @@ from typing import Any
 
 from prefect import flow
 
+from flows.naming import by_output, named
 from flows.notify import HOOKS
 from flows.run import run_recipe
 
 
-@flow(name="translate-dataset", flow_run_name="{output}", **HOOKS)
+@flow(name="translate-dataset", flow_run_name=named(by_output), **HOOKS)
 def translate_dataset(
     source: str = "data/translation-sample",
     output: str = "runs/translations",

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_a_command_line_that_is_not_there_yet_is_no_reason_to_start_again(monkey
     launched: list[str] = []
     empty, cmdline, launch = iter(range(3)), psutil.Process.cmdline, servers._launch
     monkeypatch.setattr(psutil.Process, "cmdline", lambda it: cmdline(it) if next(empty, None) is None else [])
-    monkeypatch.setattr(servers, "_launch", lambda name: launched.append(name) or launch(name))
+    monkeypatch.setattr(servers, "_launch", lambda name, host: launched.append(name) or launch(name, host))
     assert servers.start("page") == servers.find("page")
     assert launched == ["page"]
 
@@ -87,7 +88,9 @@ def test_a_port_that_somebody_took_meanwhile_is_given_up(monkeypatch: pytest.Mon
         taken.listen()
         port = taken.getsockname()[1]
         first, free_port = iter([port]), servers.free_port
-        monkeypatch.setattr(servers, "free_port", lambda preferred: next(first, None) or free_port(preferred))
+        monkeypatch.setattr(
+            servers, "free_port", lambda preferred, host: next(first, None) or free_port(preferred, host)
+        )
         monkeypatch.setattr(servers, "_answers", lambda _: True)
         running = servers.start("page")
     assert running.port != port and next(first, None) is None
@@ -118,7 +121,10 @@ def test_nothing_calls_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_prefects_page_asks_its_own_server_at_any_port() -> None:
-    assert servers._environment(servers.SERVICES["prefect"], 4321)["PREFECT_UI_API_URL"] == "http://127.0.0.1:4321/api"
+    assert (
+        servers._environment(servers.SERVICES["prefect"], 4321, "127.0.0.1")["PREFECT_UI_API_URL"]
+        == "http://127.0.0.1:4321/api"
+    )
 
 
 def refused(status: int) -> httpx.HTTPStatusError:
@@ -176,7 +182,7 @@ def test_progress_that_cannot_be_shown_ends_no_work(monkeypatch: pytest.MonkeyPa
 def test_the_pools_are_there_before_the_worker_and_the_deployments(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
-    def start(name: str) -> servers.Running:
+    def start(name: str, host: str = "") -> servers.Running:
         done.append(name)
         return servers.Running(0, [], 1)
 
@@ -184,9 +190,49 @@ def test_the_pools_are_there_before_the_worker_and_the_deployments(monkeypatch: 
         done.append(" ".join(arguments[:3]))
         return subprocess.CompletedProcess(arguments, 0, "", "")
 
-    monkeypatch.setattr(servers, "use_prefect_server", lambda _: "http://elsewhere/api")
+    monkeypatch.setattr(servers, "use_prefect_server", lambda say, host: "http://elsewhere/api")
+    monkeypatch.setattr("flows.automations.automate", lambda: [])
     monkeypatch.setattr(servers, "start", start)
     monkeypatch.setattr(servers, "_prefect", prefect)
     servers.up()
     pools = [f"work-pool create {pool}" for pool in ("local", "shards")]
     assert done == ["mlflow", *pools, "worker", "deploy --all"]
+
+
+def test_a_copied_project_takes_no_server_of_the_original_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = servers.start("page")
+    servers.POINTER.write_text(f"{servers.WRITTEN_BY} in {tmp_path}, removed by `server down`.\n")
+    said: list[str] = []
+    servers.drop_copied_address(said.append)
+    assert said == [] and servers.POINTER.is_file()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copytree(servers.FOLDER, copy / ".servers")
+    shutil.copy(servers.POINTER, copy)
+    with monkeypatch.context() as there:
+        there.chdir(copy)
+        assert servers.find("page") is None and servers.stop("page") is None
+        servers.drop_copied_address(said.append)
+        assert len(said) == 1 and not servers.POINTER.exists()
+        own = servers.start("page")
+        assert own.port != original.port and servers.find("page") == own
+        assert servers.stop("page") == own
+    assert servers.find("page") == original and servers.POINTER.is_file()
+
+
+def test_servers_listen_where_it_is_asked_for_and_nowhere_else_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(servers.SERVICES, "page", servers.Service("http.server {port} --bind {host}", 8300, "/"))
+    assert servers.start("page").host == servers.LOOPBACK
+    with pytest.raises(UserError, match=r"page listens at 127\.0\.0\.1 already: `edit-dataset server down`"):
+        servers.start("page", "127.0.0.2")
+    servers.stop("page")
+    running = servers.start("page", "127.0.0.2")
+    assert running.url == f"http://127.0.0.2:{running.port}" and servers.start("page") == running
+    for host in ("localhost", "::1", "10.0.0.1; rm", "", "300.0.0.1"):
+        with pytest.raises(UserError, match="write the IPv4 address of this machine"):
+            servers.up(host=host)
+    assert servers.Running(1, [], 9, servers.EVERYWHERE).url == "http://127.0.0.1:9"
+    pages = [servers.SERVICES[name].command for name in ("prefect", "mlflow")]
+    assert all("--host {host}" in command for command in pages)

@@ -1,0 +1,100 @@
+"""What Prefect's server does by itself: silent runs become crashed, failures are posted, new encoders are measured."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import cast
+from uuid import UUID
+
+from prefect.blocks.webhook import Webhook
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events import AutomationCore, CallWebhook, ChangeFlowRunState, EventTrigger
+from prefect.events.schemas.automations import Posture
+from prefect.events.schemas.events import Event, Resource
+from pydantic import SecretStr
+
+from flows.notify import ADDRESS, POSTING
+from tasks.tracking.registry import Registered
+
+SILENT = "edit-dataset: silent runs have crashed"
+SILENT_S = 600
+"""Three heartbeats of Prefect's flow runs (PREFECT_FLOWS_HEARTBEAT_FREQUENCY, 180 s) and a minute."""
+WEBHOOK_BLOCK = "edit-dataset-failures"
+FAILED = ("Failed", "Crashed", "TimedOut", "Moved", "Incomplete")
+"""Names of states in which a flow run has not done what it should."""
+REGISTERED = "edit-dataset.encoder.registered"
+RUNS: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
+SAID = '[flow_run.name, flow_run.state.name, flow_run.state.message or "no message"]'
+TEXT = '{"text": {{ ' + SAID + '|join(": ")|tojson }}}'
+
+
+def automate() -> Iterator[str]:
+    """Make the automations on Prefect's server, or make them anew; yield a line about each.
+
+    Failures are posted if ``EDIT_DATASET_WEBHOOK`` is set; the address is kept in an encrypted block of the server.
+    """
+    with get_client(sync_client=True) as client:
+        _replace(client, SILENT, crash_silent_runs())
+        yield f"automation: a run without a sign of life for {SILENT_S // 60} minutes becomes Crashed"
+        if address := os.environ.get(ADDRESS):
+            _replace(client, POSTING, post_failures(address))
+            yield f"automation: failures are posted to the address in {ADDRESS}"
+        else:
+            _replace(client, POSTING, None)
+
+
+def crash_silent_runs(silent_s: int = SILENT_S) -> AutomationCore:
+    """Return the automation that marks a run as crashed whose process has stopped to send heartbeats."""
+    trigger = EventTrigger(
+        match=RUNS,
+        for_each={"prefect.resource.id"},
+        after={"prefect.flow-run.heartbeat"},
+        expect={"prefect.flow-run.*"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=silent_s),
+    )
+    message = "no heartbeat: its machine or its process is gone; run it again to go on"
+    crash = ChangeFlowRunState(name="Crashed", state=StateType.CRASHED, message=message, force=False)
+    return AutomationCore(name=SILENT, trigger=trigger, actions=[crash])
+
+
+def post_failures(address: str) -> AutomationCore:
+    """Store the address of a webhook in a block, and return the automation that posts failed and crashed runs to it."""
+    block = cast(UUID, Webhook(url=SecretStr(address)).save(WEBHOOK_BLOCK, overwrite=True))
+    trigger = EventTrigger(
+        match=RUNS,
+        expect={f"prefect.flow-run.{name}" for name in FAILED},
+        for_each={"prefect.resource.id"},
+        posture=Posture.Reactive,
+        threshold=1,
+    )
+    return AutomationCore(name=POSTING, trigger=trigger, actions=[CallWebhook(block_document_id=block, payload=TEXT)])
+
+
+def announce(made: Registered, address: str) -> bool:
+    """Tell Prefect's server that a version of an encoder was registered; return whether it heard of it.
+
+    The deployment ``nightly`` has a trigger for this event.
+    """
+    resource = {
+        "prefect.resource.id": f"edit-dataset.encoder.{made.name}",
+        "edit-dataset.version": made.version,
+        "edit-dataset.sha256": made.sha256,
+    }
+    event = Event(event=REGISTERED, resource=Resource(resource))
+    with suppress(Exception):  # the registry has it; a server that is away misses the event only
+        import httpx
+
+        sent = httpx.post(f"{address}/events", json=[event.model_dump(mode="json")], timeout=10)
+        return sent.is_success
+    return False
+
+
+def _replace(client: SyncPrefectClient, name: str, automation: AutomationCore | None) -> None:
+    for earlier in client.read_automations_by_name(name):
+        client.delete_automation(earlier.id)
+    if automation is not None:
+        client.create_automation(automation)
