@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -14,6 +15,8 @@ from gan_core.runs.run import SOURCE, Run
 
 CELL = 96
 HEADER = 14
+PANEL = 3
+"""Pictures side by side in a panel."""
 FAILS = "fails"
 """The column with the gates that a row fails."""
 
@@ -36,15 +39,15 @@ def score_table(run: Run) -> pd.DataFrame:
     return table
 
 
-def picture_grids(run: Run, rows: int) -> dict[str, Image.Image]:
-    """Draw ``rows`` sample rows and the ``rows`` worst ones: source | aligned | encoded | tuned | edits."""
+def sample_pictures(run: Run, rows: int) -> dict[str, list[dict[str, str]]]:
+    """Return the pictures (``data:`` addresses by name) of ``rows`` sample rows and of the ``rows`` worst ones."""
     found = read_rows_of(run)
-    grids = {}
+    pictures = {}
     for name, lines in {"sample": found.sample[:rows], "worst": found.worst[:rows]}.items():
         images = read_images(run, lines, (SOURCE, *run.stages))
         if images:
-            grids[name] = draw_grid([images[line.shard, line.position] for line in lines])
-    return grids
+            pictures[name] = [images[line.shard, line.position] for line in lines]
+    return pictures
 
 
 def draw_grid(lines: Sequence[Mapping[str, str]]) -> Image.Image:
@@ -58,6 +61,21 @@ def draw_grid(lines: Sequence[Mapping[str, str]]) -> Image.Image:
             if name in line:
                 grid.paste(_cell(line[name]), (x * CELL, HEADER + y * CELL))
     return grid
+
+
+def draw_panel(line: Mapping[str, str]) -> Image.Image:
+    """Draw the pictures of one row, three side by side, each under its name.
+
+    MLflow shows pictures 219 pixels wide: of a whole grid nothing is to be seen there.
+    """
+    size = CELL * min(PANEL, len(line)), (HEADER + CELL) * math.ceil(len(line) / PANEL)
+    panel = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(panel)
+    for place, (name, url) in enumerate(line.items()):
+        y, x = divmod(place, PANEL)
+        draw.text((x * CELL + 2, y * (HEADER + CELL) + 1), name[:16], fill="black")
+        panel.paste(_cell(url), (x * CELL, y * (HEADER + CELL) + HEADER))
+    return panel
 
 
 def _cell(url: str) -> Image.Image:

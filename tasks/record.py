@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -24,6 +23,7 @@ from gan_core.storage.urls import base_name, hash_file, join_url, open_fs, read_
 from tasks.shards import Done, summarise_receipt
 from tasks.system_metrics import Sample
 from tasks.tracking.address import address_of
+from tasks.tracking.client import user
 from tasks.tracking.names import LONGEST_RUN_NAME, own_name, shorten
 from tasks.versions import dvc_hashes, git_sha
 
@@ -77,7 +77,7 @@ def make_record(
     tags = {
         "git.sha": commit,
         "prefect.flow_run_id": flow_run.id,
-        "mlflow.user": os.environ.get("USER", ""),
+        "mlflow.user": user(),
         "mlflow.source.name": str(flow_run.flow_name or "edit-dataset"),
         "mlflow.source.git.commit": (commit or "").removesuffix("-modified"),
     }
@@ -170,9 +170,9 @@ def write_record(output: str, record: Record, name: str = PENDING) -> None:
 
 
 def _name(run: Run, started: float) -> str:
-    """The run's name in MLflow's table: the recipe's label, dataset, output and day."""
+    """The run's name in MLflow's table: the recipe's label, dataset, output, day and minute."""
     places = [recipe_of(run).label(run), base_name(run.source), base_name(run.output)]
-    name = " · ".join([*dict.fromkeys(map(hide, places)), time.strftime("%Y-%m-%d", time.gmtime(started))])
+    name = " · ".join([*dict.fromkeys(map(hide, places)), time.strftime("%Y-%m-%d %H:%M", time.gmtime(started))])
     return shorten(name, LONGEST_RUN_NAME)
 
 

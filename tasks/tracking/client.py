@@ -1,10 +1,11 @@
 """MLflow's client: its address, its errors in one line, and logging in batches that it accepts."""
 
+import getpass
 import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gan_core.errors import UserError
@@ -61,6 +62,13 @@ def client_of(uri: str) -> "MlflowClient":
     remember(uri)
     use_local_files(uri)
     return MlflowClient(uri)
+
+
+def user() -> str:
+    """Return who runs this process, or an empty string where the system doesn't tell."""
+    with suppress(OSError, KeyError):
+        return getpass.getuser()
+    return ""
 
 
 def experiment_of(client: "MlflowClient", uri: str, name: str) -> str:

@@ -12,7 +12,7 @@ from gan_core.storage.urls import base_name
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-from tasks.tracking.client import client_of, experiment_of, log_metrics, mlflow_errors, pages
+from tasks.tracking.client import client_of, experiment_of, log_metrics, mlflow_errors, pages, user
 from tasks.tracking.names import LONGEST_RUN_NAME, shorten
 
 ENCODER, DATASET = "encoder.name", "dataset.source"
@@ -54,7 +54,8 @@ def _find(standing: dict[Place, str], place: Place) -> str | None:
 def _begin(client: "MlflowClient", experiment_id: str, standing: dict[Place, str], night: Entry) -> str:
     place = _place(night)
     name = _shown(place) if _shown(place) not in map(_shown, standing) else " · ".join(place)
-    return str(client.create_run(experiment_id, run_name=shorten(name, LONGEST_RUN_NAME)).info.run_id)
+    made = client.create_run(experiment_id, run_name=shorten(name, LONGEST_RUN_NAME), tags={"mlflow.user": user()})
+    return str(made.info.run_id)
 
 
 def _log_night(client: "MlflowClient", run_id: str, night: Entry) -> None:

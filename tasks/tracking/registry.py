@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gan_core.checkpoints.files import Card, file_sha256, read_card
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.params import TrackParams
-from tasks.tracking.client import client_of, experiment_of, mlflow_errors, pages
+from tasks.tracking.client import client_of, experiment_of, mlflow_errors, pages, user
 from tasks.tracking.names import LONGEST_RUN_NAME, model_name, own_model_name, shorten
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def _log_version(
     """Log a run with the model in it, and make that the newest version of a registered model."""
     from tasks.tracking.models import log_model
 
-    run = client.create_run(experiment_id, run_name=shorten(f"register {name}", LONGEST_RUN_NAME), tags=tags)
+    run = client.create_run(
+        experiment_id, run_name=shorten(f"register {name}", LONGEST_RUN_NAME), tags=tags | {"mlflow.user": user()}
+    )
     try:
         logged = log_model(client, experiment_id, run.info.run_id, card.name, path, tags)
     except BaseException:

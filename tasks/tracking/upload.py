@@ -1,11 +1,15 @@
 """One run in MLflow: found again, and logged with its numbers, its dataset, its rows and its pictures."""
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from gan_core.report.report import REPORT
 from gan_core.runs.run import Run, load_run
+from gan_core.runs.summary import SUMMARY_FILE
 from gan_core.storage.shards import BASE_NAMES
-from tasks.pictures import FAILS, picture_grids, score_table
+from gan_core.storage.urls import read_bytes
+from tasks.pictures import FAILS, draw_grid, draw_panel, sample_pictures, score_table
 from tasks.record import MADE, Record, read_tracked, write_record
 from tasks.tracking.client import client_of, experiment_of, get_run, log_batches, log_metrics, log_params, pages
 from tasks.tracking.names import LONGEST_TAG, shorten
@@ -43,7 +47,9 @@ def upload(client: "MlflowClient", uri: str, output: str, record: Record) -> str
     _log_numbers(client, run_id, record)
     _log_system(client, run_id, record)
     _log_dataset(client, run_id, record)
-    _log_rows(client, run_id, load_run(output))
+    run = load_run(output)
+    _log_rows(client, run_id, run)
+    _log_files(client, run_id, run)
     client.set_terminated(run_id, "FINISHED", end_time=round(record.ended * 1000))
     return run_id
 
@@ -89,9 +95,17 @@ def _log_rows(client: "MlflowClient", run_id: str, run: Run) -> None:
         name: object for name in ("shard", *BASE_NAMES, FAILS) if name in table
     }  # MLflow's way with pandas 3's own strings is deprecated
     client.log_table(run_id, table.iloc[:MAX_TABLE_ROWS].astype(texts), "rows.json")
-    for name, grid in picture_grids(run, run.params.track.grid_rows).items():
-        client.log_image(run_id, grid, key=f"faces/{name}", step=0)
-        client.log_image(run_id, grid, artifact_file=f"faces-{name}.png")
+    for name, lines in sample_pictures(run, run.params.track.grid_rows).items():
+        for step, line in enumerate(line for line in lines if line):  # a slider on MLflow's page goes through them
+            client.log_image(run_id, draw_panel(line), key=f"faces/{name}", step=step)
+        client.log_image(run_id, draw_grid(lines), artifact_file=f"faces-{name}.png")
+
+
+def _log_files(client: "MlflowClient", run_id: str, run: Run) -> None:
+    """Log the report and the summary, so that others than those who reach the run's folder can read them."""
+    for name in (REPORT, SUMMARY_FILE):
+        with suppress(FileNotFoundError):
+            client.log_text(run_id, read_bytes(run.path(name)).decode(), name)
 
 
 def upload_failure(uri: str, record: Record, said: str, status: str) -> None:

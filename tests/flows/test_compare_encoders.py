@@ -64,6 +64,8 @@ def test_runs_have_one_parent_and_the_best_is_the_champion(
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert sorted(run.info.run_name.split(" ")[0] for run in children) == ["e4e", "psp"]
     assert {"comparison.json", "comparison.png"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert parent.data.metrics == {}
+    assert all(cost.items() <= run.data.metrics.items() and "mean rank" in run.data.metrics for run in children)
     assert champion(track.uri).name == written["champion"] == parent.data.tags["champion"]
 
     asked = ["run", dataset, "runs/best", "--set", "encode.encoder=champion", "--set", "tune.enabled=false"]
