@@ -12,6 +12,8 @@ from itertools import chain
 from pathlib import Path
 
 from gan_core.errors import UserError
+from gan_core.metrics.base import ENCODED, TUNED
+from gan_core.metrics.names import find_score
 from gan_core.precision import prepare_worker
 from gan_core.recipes.base import Plan, plan_run, recipe_of
 from gan_core.report.finish import Result, finish_run
@@ -20,6 +22,8 @@ from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import Stage
 from gan_core.runs.stopping import STOPPED_EXIT_CODE, Stopped, stoppable
 from gan_core.runs.summary import GATES
+
+HEADLINE = ("psnr", "identity", "lpips", "fid")
 
 
 def run_plain(plan: Plan) -> dict[str, float]:
@@ -51,6 +55,15 @@ def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:
     return [{name: value for name, value in record.items() if name in shared} for record in records.values()]
 
 
+def headline(metrics: dict[str, float]) -> dict[str, float]:
+    """Pick the few numbers that fit on a screen: PSNR as encoded, and the scores of the last reconstruction."""
+    scores = [find_score(name) for name in metrics if not name.startswith(f"{GATES}/")]
+    last = TUNED if any(score.picture == TUNED for score in scores) else ENCODED
+    wanted = dict.fromkeys([("psnr", ENCODED), *((metric, last) for metric in HEADLINE)])
+    found = [score.name for pair in wanted for score in scores if (score.metric, score.picture) == pair]
+    return {name: metrics[name] for name in found}
+
+
 def _set_up(run: Run, own: threading.local) -> None:
     prepare_worker()
     recipe = recipe_of(run)
@@ -74,6 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("source")
     parser.add_argument("output")
     parser.add_argument("--metrics", type=Path, help="JSON file for the metrics")
+    parser.add_argument("--headline", type=Path, help="JSON file for the few numbers that `dvc metrics show` prints")
     parser.add_argument("--plot", type=Path, help="JSON file for the same numbers, one record a picture")
     options = parser.parse_args(arguments)
     try:
@@ -83,7 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(2, f"error: {error}\n")
     except Stopped as stopped:
         parser.exit(STOPPED_EXIT_CODE, f"{stopped}\n")
-    for path, content in ((options.metrics, metrics), (options.plot, by_picture(metrics))):
+    written = {options.metrics: metrics, options.headline: headline(metrics), options.plot: by_picture(metrics)}
+    for path, content in written.items():
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content, indent=1) + "\n")

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from gan_core.params import Params, load_params
+from gan_core.plain import headline
 from gan_core.published.sources import SOURCES
 from gan_core.toy.params import ToyParams, load_toy_params
 from gan_core.toy.trainings import TRAININGS
@@ -83,7 +84,7 @@ def test_a_training_reads_and_writes_what_its_stage_says(name: str) -> None:
     for part in read[-1].split("."):
         section = section[part] if isinstance(section, dict) else getattr(section, part)
     assert TRAININGS[name].section(toy) is section
-    assert stage["metrics"] == [{f"data/metrics/{TRAININGS[name].name}.json": {"cache": False}}]
+    assert {f"data/metrics/{TRAININGS[name].name}.json": {"cache": False}} in stage["outs"]
 
 
 def test_every_checkpoint_of_a_run_has_a_stage_or_is_fetched() -> None:
@@ -97,6 +98,7 @@ def test_dvc_finds_nothing_to_do() -> None:
     )
     changed = json.loads(done.stdout)
     assert changed == {}, "after a change that alters no output: `dvc commit`, else `dvc repro`"
+    assert "WARNING" not in done.stderr
 
 
 def test_the_files_that_the_readme_names_exist() -> None:
@@ -104,3 +106,30 @@ def test_the_files_that_the_readme_names_exist() -> None:
     named = re.findall(r"`(tests/[^`]*|gan_core/[^`]*\.py|params\.yaml|constraints\.txt)`", text)
     assert len(named) > 10
     assert [name for name in named if not list(ROOT.glob(name))] == []
+
+
+def test_what_dvc_shows_fits_on_a_screen_and_no_stage_is_frozen() -> None:
+    assert not [name for name, stage in stages().items() if stage.get("frozen")]
+    shown = [next(iter(entry)) for stage in stages().values() for entry in stage.get("metrics", [])]
+    assert shown == ["data/metrics/demo-headline.json"]
+    names = list(json.loads((ROOT / shown[0]).read_text()))
+    assert sum(len(name) + 4 for name in [shown[0], *names]) <= 132
+    numbers = json.loads((ROOT / "data/metrics/demo.json").read_text())
+    assert headline(numbers) == json.loads((ROOT / shown[0]).read_text())
+    untuned = {name: value for name, value in numbers.items() if not name.endswith("/tuned")}
+    others = [f"{name}/encoded" for name in ("identity/toy", "lpips/toy", "fid/toy-attr")]
+    assert list(headline(untuned)) == ["psnr/encoded", *others]
+
+
+def test_every_artifact_is_an_output() -> None:
+    artifacts = yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"]
+    assert {artifact["path"] for artifact in artifacts.values()} <= outputs()
+
+
+@pytest.mark.slow
+def test_the_python_of_the_page_about_dvc_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/dvc.md").read_text(), flags=re.S)
+    found: dict[str, Any] = {}
+    exec(code.replace("https://git.example.org/team/edit-dataset", str(ROOT)), found)
+    assert found["network"] == (ROOT / "data/models/psp.safetensors").read_bytes()
+    assert found["numbers"]["psnr/tuned"] > 30 and found["steps"] > 0
