@@ -171,12 +171,21 @@ def up(say: Callable[[str], object] = lambda _: None, host: str = LOOPBACK) -> s
     reply = _prefect("deploy", "--all")
     if reply.returncode:
         raise UserError(f"the flows could not be deployed: {' '.join((reply.stdout + reply.stderr).split())[-400:]}")
-    from flows.automations import automate
-
-    for line in automate():
-        say(line)
+    _automate(say)
     say(f"worker: serves the work pool {POOL!r}; `prefect deployment ls` lists what it can run")
     return address
+
+
+def _automate(say: Callable[[str], object]) -> None:
+    import httpx
+
+    from flows.automations import automate
+
+    try:
+        for line in automate():
+            say(line)
+    except httpx.HTTPError as error:  # a server of others may allow none
+        say(f"automations were not made: {str(error).splitlines()[0]}")
 
 
 def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -236,3 +236,15 @@ def test_servers_listen_where_it_is_asked_for_and_nowhere_else_by_default(monkey
     assert servers.Running(1, [], 9, servers.EVERYWHERE).url == "http://127.0.0.1:9"
     pages = [servers.SERVICES[name].command for name in ("prefect", "mlflow")]
     assert all("--host {host}" in command for command in pages)
+
+
+def test_a_server_that_takes_no_automations_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def refused() -> Iterator[str]:
+        yield "one"
+        raise httpx.ConnectError("403 forbidden\nmore")
+
+    monkeypatch.setattr("flows.automations.automate", refused)
+    servers._automate(said.append)
+    assert said == ["one", "automations were not made: 403 forbidden"]
