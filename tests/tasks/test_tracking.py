@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ from tasks.tracking import runs as tracking
 from tasks.tracking import upload
 from tasks.tracking.address import tracking_uri
 from tasks.tracking.artifacts import artifact_folder
-from tasks.tracking.client import TrackingError
+from tasks.tracking.client import TrackingError, client_of
 from tasks.tracking.names import own_name
 
 METRICS = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile@+1": 0.9, "swd/smile@-0.5": 3.0, "bad/score": float("nan")}
@@ -233,6 +234,18 @@ def test_a_password_in_the_address_is_in_no_file_and_no_log(
         tracking.sync("out")
     written = "".join(path.read_text() for path in Path("out").glob("*.json")) + caplog.text + str(refused.value)
     assert "***@127.0.0.1" in written and "s3cret" not in written and "t0ken" not in written
+
+
+def test_mlflow_does_not_print_the_address_with_its_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", raising=False)
+    ended = client_of("http://me:s3cret@127.0.0.1:9")._tracking_client
+    kept = SimpleNamespace(data=SimpleNamespace(tags={}), info=SimpleNamespace(experiment_id="1", run_name="a"))
+    for name in ("get_run", "update_run_info"):
+        monkeypatch.setattr(ended.store, name, lambda *_, **__: kept)
+    ended.set_terminated("a")
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError("spoiled"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
