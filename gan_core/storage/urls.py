@@ -49,6 +49,14 @@ def is_local(url: str | Path) -> bool:
     return isinstance(open_fs(url)[0], LocalFileSystem)
 
 
+def is_inside(url: str | Path, folder: str | Path) -> bool:
+    """Return whether ``url`` is ``folder`` or lies in it; the links of a local file system are followed."""
+    (fs, inner), (other, outer) = open_fs(url), open_fs(folder)
+    if isinstance(fs, LocalFileSystem):
+        inner, outer = os.path.realpath(inner), os.path.realpath(outer)
+    return type(fs) is type(other) and f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
+
+
 def is_store_error(error: BaseException | None) -> bool:
     """Return whether the client of an object store raised ``error``: such errors need not be ``OSError``."""
     return type(error).__module__.partition(".")[0] in CLIENTS
