@@ -33,7 +33,7 @@ from gan_core.storage.receipts import (
     write_receipt,
 )
 from gan_core.storage.shards import IMAGE, UNFINISHED_IMPORT, ShardWriter, shard_name
-from gan_core.storage.urls import base_name, exists, is_inside, join_url, open_fs, read_bytes
+from gan_core.storage.urls import base_name, exists, is_inside, join_url, names_in, read_bytes
 
 ABOUT = "dataset.json"
 MAX_SHARD_BYTES = 500 << 20
@@ -262,7 +262,7 @@ def _check_destination(destination: str | Path, source: str) -> bool:
 
     It may have been killed, and the shard that it wrote then has no receipt.
     """
-    visible = [name for name in _names(destination) if not name.startswith(".")]
+    visible = [name for name in names_in(destination) if not name.startswith(".")]
     if not visible:
         return True
     for name in (ABOUT, UNFINISHED_IMPORT):
@@ -293,17 +293,11 @@ def _check_apart(source: str | Path, destination: str | Path) -> None:
 
 
 def _remove_shards(destination: str | Path, first: int) -> None:
-    for name in _names(destination):
+    for name in names_in(destination):
         if name.startswith("shard-") and name.endswith(".parquet") and name >= shard_name(first):
             url = join_url(destination, name)
             for part in (receipt_path(url), statistics_path(url), url):
                 remove(part)
-
-
-def _names(destination: str | Path) -> list[str]:
-    fs, path = open_fs(destination)
-    fs.invalidate_cache()
-    return [entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False)] if fs.isdir(path) else []
 
 
 def _silent(_rows: int) -> None:

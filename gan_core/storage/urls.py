@@ -69,6 +69,13 @@ def exists(url: str | Path) -> bool:
     return bool(fs.exists(path))
 
 
+def names_in(folder: str | Path) -> list[str]:
+    """Return the names of what is in a folder now, in no order; none if there is no folder. No sign is a wildcard."""
+    fs, path = open_fs(folder)
+    fs.invalidate_cache()
+    return [base_name(entry) for entry in fs.ls(path, detail=False)] if fs.isdir(path) else []
+
+
 def read_bytes(url: str | Path) -> bytes:
     """Return the bytes of a small file; raises ``FileNotFoundError`` if there is none."""
     fs, path = open_fs(url)
