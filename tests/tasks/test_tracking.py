@@ -217,6 +217,14 @@ def test_a_run_is_logged_from_its_folder_where_nothing_else_is_left(run: Run) ->
     assert (logged.info.run_id, logged.data.metrics) == (synced.run_id, {"mse/old :x28:1:x29::1": 0.25})
     assert logged.info.end_time - logged.info.start_time == 4000 and "git.sha" not in logged.data.tags
     assert not tracking.sync("out").new
+    again = Receipt(stage="align", output_sha256=hash_file(f"out/align/{SHARD}"), **same | {"seconds": 3.0})
+    write_receipt(f"out/align/{SHARD}", again)  # made anew without tracking, as `dvc repro` does
+    write_summary("out", Summary({"mse/old (1)@+1": 0.5}), Counter(ok=3))
+    renewed = tracking.sync("out")
+    assert renewed.new and not tracking.sync("out").new
+    client = MlflowClient(run.params.track.uri)
+    assert client.get_run(renewed.run_id).data.metrics == {"mse/old :x28:1:x29::1": 0.5}
+    assert client.get_run(synced.run_id).info.lifecycle_stage == "active"
 
 
 def test_a_password_in_the_address_is_in_no_file_and_no_log(
@@ -234,6 +242,13 @@ def test_a_password_in_the_address_is_in_no_file_and_no_log(
         tracking.sync("out")
     written = "".join(path.read_text() for path in Path("out").glob("*.json")) + caplog.text + str(refused.value)
     assert "***@127.0.0.1" in written and "s3cret" not in written and "t0ken" not in written
+
+
+def test_a_clock_that_was_set_back_gives_no_run_that_ends_before_it_starts(run: Run) -> None:
+    late = time.time() + 3600
+    with disable_run_logger():
+        record = make_record(run, done(), {}, late)
+    assert record.ended >= record.started == late
 
 
 def test_mlflow_does_not_print_the_address_with_its_password(
