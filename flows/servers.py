@@ -25,6 +25,7 @@ from tasks.tracking.artifacts import FOLDER as ARTIFACTS
 from tasks.tracking.artifacts import SERVED
 
 FOLDER = Path(".servers")
+PROFILE, WRITTEN = Path("prefect.toml"), "# Written by `edit-dataset server up`, removed by `edit-dataset server down`."
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 15.0
 ATTEMPTS = 3
@@ -139,12 +140,13 @@ def up(say: Callable[[str], object] = lambda _: None) -> str:
     """Start both servers and the worker, deploy the flows of ``prefect.yaml``, and return Prefect's API address.
 
     With ``PREFECT_API_URL`` set the worker serves that server, and none is started. ``prefect.toml`` then points the
-    ``prefect`` commands of this folder at the server. Raises ``UserError``.
+    ``prefect`` commands of this folder at the server, unless there is one of somebody else. Raises ``UserError``.
     """
     address = use_prefect_server(say)
-    Path("prefect.toml").write_text(
-        f'# Written by `edit-dataset server up`, removed by `edit-dataset server down`.\n[api]\nurl = "{address}"\n'
-    )
+    if _is_ours(PROFILE):
+        PROFILE.write_text(f'{WRITTEN}\n[api]\nurl = "{address}"\n')
+    else:
+        say(f"{PROFILE} is not ours and stays as it is: it has to name {hide(address)} for `prefect` commands here")
     say(f"prefect: {hide(address.removesuffix('/api'))}")
     say(f"mlflow: {start('mlflow').url}")
     for pool in (POOL, SHARDS_POOL):  # a worker says that it is well before it has made its pool
@@ -167,7 +169,12 @@ def down(say: Callable[[str], object] = lambda _: None) -> None:
     for name in reversed(SERVICES):
         running = stop(name)
         say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
-    Path("prefect.toml").unlink(missing_ok=True)
+    if _is_ours(PROFILE):
+        PROFILE.unlink(missing_ok=True)
+
+
+def _is_ours(file: Path) -> bool:
+    return not file.exists() or file.read_text(errors="replace").startswith(WRITTEN)
 
 
 def find(name: str) -> Running | None:
@@ -303,7 +310,14 @@ def free_port(first: int) -> int:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:
+    try:
+        FOLDER.mkdir(exist_ok=True)
+        lock = (FOLDER / "lock").open("a")
+    except OSError as error:
+        raise UserError(
+            f"can't keep servers in {FOLDER.absolute()} ({error.strerror}): go to a project's folder that you may "
+            "write to, or name a Prefect server that runs with PREFECT_API_URL"
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
