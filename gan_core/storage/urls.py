@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -76,19 +78,36 @@ def names_in(folder: str | Path) -> list[str]:
     return [base_name(entry) for entry in fs.ls(path, detail=False)] if fs.isdir(path) else []
 
 
+@contextmanager
+def explain_denied(url: str | Path) -> Iterator[None]:
+    """Raise ``DataError`` for what may not be read."""
+    try:
+        yield
+    except PermissionError as error:
+        raise DataError(f"can't read {url}: permission denied, so ask for the right to read it") from error
+
+
 def read_bytes(url: str | Path) -> bytes:
-    """Return the bytes of a small file; raises ``FileNotFoundError`` if there is none."""
+    """Return the bytes of a small file.
+
+    Raises ``FileNotFoundError`` if there is none, and ``DataError`` if it may not be read.
+    """
     fs, path = open_fs(url)
-    return bytes(fs.cat_file(path))
+    with explain_denied(url):
+        return bytes(fs.cat_file(path))
 
 
 def hash_file(url: str | Path) -> str:
-    """Return the sha256 of a file; raises ``FileNotFoundError``. An unchanged local file is not read again."""
+    """Return the sha256 of a file. An unchanged local file is not read again.
+
+    Raises ``FileNotFoundError`` if there is none, and ``DataError`` if it may not be read.
+    """
     fs, path = open_fs(url)
-    if not isinstance(fs, LocalFileSystem):
-        return _digest(fs, path)
-    seen = os.stat(path)
-    return _digest_unchanged(path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+    with explain_denied(url):
+        if not isinstance(fs, LocalFileSystem):
+            return _digest(fs, path)
+        seen = os.stat(path)
+        return _digest_unchanged(path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
 @lru_cache(maxsize=1 << 16)
