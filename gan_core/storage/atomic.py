@@ -174,7 +174,7 @@ def exclusive(url: str | Path) -> Iterator[None]:
 @contextmanager
 def locked(lock: Path, url: str | Path) -> Iterator[None]:
     """Hold the file ``lock``, which stands for ``url``; raises ``DataError`` that names its owner if it has one."""
-    with explain_os_errors(url):
+    with explain_os_errors(lock if lock.is_symlink() else url):
         lock.parent.mkdir(parents=True, exist_ok=True)
         handle = _take_lock(lock, url)
     try:
