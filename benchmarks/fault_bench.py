@@ -92,5 +92,10 @@ def bounded(read: Callable[[], object]) -> bool:
     except UserError as error:
         told = str(error)
     assert time.process_time() - begin < SECONDS, f"took {time.process_time() - begin:.0f} s of the processor"
-    assert told is None or (len(told) <= MAX_LETTERS and told.isprintable()), f"is no short line: {told!r:.200}"
+    assert told is None or is_short(told), f"is no short line: {told!r:.200}"
     return told is None
+
+
+def is_short(text: str) -> bool:
+    """Whether a text is one line of as many letters as an error may have."""
+    return len(text) <= MAX_LETTERS and text.isprintable()

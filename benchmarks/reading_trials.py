@@ -45,6 +45,7 @@ from gan_core.toy.params import load_toy_params
 from tasks.record import Record, read_record, read_tracked
 
 MODELS = Path("data/models")
+FORMATS = ("PNG", "PNG", "JPEG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 HOSTILE = (
     "9" * 400,
     ".inf",
@@ -113,7 +114,10 @@ def directions(bench: Bench, places: random.Random) -> None:
 
 def pictures(bench: Bench, places: random.Random) -> None:
     """A picture with damaged bytes is decoded or rejected with a status."""
-    data = mutate(places.choice(bench.rows)["image"]["bytes"], places)
+    image = Image.open(io.BytesIO(places.choice(bench.rows)["image"]["bytes"]))
+    file = io.BytesIO()
+    image.convert(places.choice(("RGB", "L"))).save(file, places.choice(FORMATS))
+    data = mutate(file.getvalue(), places)
     try:
         bounded(lambda: decode_image(data, MAX_PIXELS))
     except ImageError as error:
@@ -237,6 +241,11 @@ def records(bench: Bench, places: random.Random) -> None:
         assert (folder / "letter.txt").read_text() == "dear", f"{name}: a file of others was changed"
 
 
+def content(folder: Path) -> set[str]:
+    """The names of what lies in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
 def names(bench: Bench, places: random.Random) -> None:
     """A long or odd name of a dataset, an output, a stage, a file, an encoder, a metric or a direction."""
     name = places.choice(("n" * 300, "é" * 200, "n" * 100_000, "a\nb", "a\0b", "..", ".", "", " ", "a::b", "s3:/"))
@@ -270,4 +279,6 @@ def names(bench: Bench, places: random.Random) -> None:
                 )
             ),
         )
+        before = content(bench.folder)
         bounded(places.choice(asked))
+        assert content(bench.folder) == before, f"{name[:80]!r}: something was written outside of the room"

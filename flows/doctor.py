@@ -130,6 +130,8 @@ def _checkpoints(params: Params) -> Iterator[Check]:
     for name in ModelPaths.model_fields:
         if (name in SOURCES or name == "hypernetwork") and not Path(paths[name]).exists():
             continue  # a published or an own network, that only some metrics or refinements want
+        if name == "inversion":
+            continue  # no checkpoint but a table, which planning checks where steps follow from it
         if name == "domain":
             yield _domains(paths[name])
             continue

@@ -90,7 +90,9 @@ def _published_files(folder: Path) -> set[str]:
     """Return the names of the files that an earlier publish wrote into a folder; ``DataError`` if there was none."""
     try:
         origin = read_json(folder / ORIGIN)
-        named = origin.get("files") if isinstance(origin, dict) else None
+        if not isinstance(origin, dict) or not {"run", "stage"} <= origin.keys():
+            raise ValueError("no publish wrote it")
+        named = origin.get("files")
         if named is None:  # version 0.1 named no files: its shards have receipts that match them
             named = list(_with_receipts(folder))
         return {ORIGIN, *(name for name in named if check_shard_name(name.removesuffix(receipt_path(""))))}

@@ -1,23 +1,29 @@
 """Where the tasks of a run are executed: threads, processes of this host, or the processes of a Dask cluster."""
 
+import logging
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from typing import Any
 
 from prefect import Task
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows.ledger import collect
+from gan_core.background import in_background
 from gan_core.device import KINDS, find_device
 from gan_core.errors import ParamsError
 from gan_core.params import RunParams
 from gan_core.runs.run import Run
-from gan_core.runs.stopping import check_stop
+from gan_core.runs.stopping import Stopped, check_stop, forget_stop, request_stop, stop_requested
+from tasks.dask_worker import end_tasks
 from tasks.processes import make_counter, make_flag, prepare_process
 from tasks.shards import Done, stage_task
 from tasks.skip import skip
@@ -25,6 +31,8 @@ from tasks.skip import skip
 Runner = TaskRunner[Any]
 SHARDS_PER_WORKER = 4
 SHARDS_PER_LOOK = 50
+LOOK_EVERY_S = 0.2
+"""How often is looked whether Dask's processes have to be told of Ctrl-C; a batch takes longer."""
 
 
 def make_runner(params: RunParams) -> Runner:
@@ -49,12 +57,46 @@ def run_shards(run: Run) -> list[Done]:
     with ExitStack() as stack:
         with deaf_to_interrupts():
             runner = stack.enter_context(make_runner(run.params.run))
+            stack.enter_context(_stops_reach(runner))
             parts = _split(run, SHARDS_PER_LOOK)
             looks = [runner.submit(skip, {"run": part, "shards": _names(part)}) for part in parts]
         finished = [done for look in looks for done in _result(look)]
         with deaf_to_interrupts():
             futures = list(submit_shards(run, runner, finished))
-        return collect(run, finished, futures)
+        try:
+            return collect(run, finished, futures)
+        except Stopped:
+            _let_end(runner, futures)
+            raise
+
+
+@contextmanager
+def _stops_reach(runner: Runner) -> Iterator[None]:
+    """While the block runs, tell the processes of a Dask cluster when the work is asked to stop: they share no memory.
+
+    All workers are told again and again, as new ones may have joined; other commands' work on the cluster goes on.
+    """
+    if not hasattr(runner, "client"):
+        yield
+        return
+    client, name = runner.client, str(flow_run.id)
+    client.run(forget_stop, name, on_error="ignore")  # a flow run that was stopped, and is now made once more
+
+    def tell(ended: threading.Event) -> None:
+        while not ended.wait(LOOK_EVERY_S):
+            if stop_requested():
+                client.run(request_stop, name, on_error="ignore")
+
+    with in_background(tell, "tell Dask of stops"):
+        yield
+
+
+def _let_end(runner: Runner, futures: Iterable[PrefectFuture[Done]]) -> None:
+    """Wait until a Dask cluster has ended the tasks in work, which it would kill in the middle when it is closed."""
+    if hasattr(runner, "client"):
+        tasks = [future.wrapped_future for future in futures if not future.state.is_final()]  # type: ignore[attr-defined]
+        runner.client.cancel(tasks[::-1])  # a task would fail where one that it waits for is cancelled before it
+        runner.client.run(end_tasks, [task.key for task in tasks], on_error="ignore")
 
 
 def _result(look: PrefectFuture[list[Done]]) -> list[Done]:
@@ -66,6 +108,7 @@ def _result(look: PrefectFuture[list[Done]]) -> list[Done]:
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
     """Let threads and processes that are started in the block be spared by Ctrl-C, which is this thread's matter."""
+    resource_tracker.ensure_running()  # type: ignore[attr-defined]  # its start, with the first process, would end that
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -113,6 +156,7 @@ def _dask(params: RunParams) -> Runner:
         raise ParamsError(
             "run.runner is dask, which is not installed: pip install -e '.[dask]' -c constraints.txt"
         ) from None
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of each worker that comes or goes
     if params.dask_address:
         found: Runner = runner(address=params.dask_address)
         return found

@@ -155,12 +155,15 @@ def up(say: Callable[[str], object] = lambda _: None, host: str = LOOPBACK) -> s
     """Start both servers and the worker, deploy the flows of ``prefect.yaml``, and return Prefect's API address.
 
     With ``PREFECT_API_URL`` set the worker serves that server, and none is started. ``prefect.toml`` then points the
-    ``prefect`` commands of this folder at the server. The servers listen at ``host``, an IPv4 address of this machine.
-    Raises ``UserError``, also where they run and listen elsewhere.
+    ``prefect`` commands of this folder at the server, unless there is one of somebody else. The servers listen at
+    ``host``, an IPv4 address of this machine. Raises ``UserError``, also where they run and listen elsewhere.
     """
     _check_host(host)
     address = use_prefect_server(say, host)
-    POINTER.write_text(f'{WRITTEN_BY} in {os.getcwd()}, removed by `server down`.\n[api]\nurl = "{address}"\n')
+    if _is_ours(POINTER):
+        POINTER.write_text(f'{WRITTEN_BY} in {os.getcwd()}, removed by `server down`.\n[api]\nurl = "{address}"\n')
+    else:
+        say(f"{POINTER} is not ours and stays as it is: it has to name {hide(address)} for `prefect` commands here")
     say(f"prefect: {hide(address.removesuffix('/api'))}")
     say(f"mlflow: {start('mlflow', host).url}")
     if host != LOOPBACK:
@@ -198,13 +201,18 @@ def down(say: Callable[[str], object] = lambda _: None) -> None:
     for name in reversed(SERVICES):
         running = stop(name)
         say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
-    POINTER.unlink(missing_ok=True)
+    if _is_ours(POINTER):
+        POINTER.unlink(missing_ok=True)
+
+
+def _is_ours(file: Path) -> bool:
+    return not file.exists() or file.read_text(errors="replace").startswith(WRITTEN_BY)
 
 
 def drop_copied_address(say: Callable[[str], object] = lambda _: None) -> None:
     """Remove the ``prefect.toml`` that ``up`` wrote in another folder, if this one was copied from there."""
     with suppress(FileNotFoundError):
-        first = POINTER.read_text().partition("\n")[0]
+        first = POINTER.read_text(errors="replace").partition("\n")[0]
         if first.startswith(f"{WRITTEN_BY} in ") and f" in {os.getcwd()}, " not in first:
             POINTER.unlink()
             say(f"{POINTER} was removed: it named the server of the folder that this one was copied from")
@@ -367,7 +375,14 @@ def free_port(first: int, host: str = LOOPBACK) -> int:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    FOLDER.mkdir(exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:
+    try:
+        FOLDER.mkdir(exist_ok=True)
+        lock = (FOLDER / "lock").open("a")
+    except OSError as error:
+        raise UserError(
+            f"can't keep servers in {FOLDER.absolute()} ({error.strerror}): go to a project's folder that you may "
+            "write to, or name a Prefect server that runs with PREFECT_API_URL"
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

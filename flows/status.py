@@ -10,7 +10,7 @@ from gan_core.runs.run import PENDING, RUN_FILE, Run, load_run
 from gan_core.runs.summary import describe_gates, find_summary
 from gan_core.storage.receipts import ABSENT
 from gan_core.storage.shards import read_rows
-from gan_core.storage.urls import base_name, exists, join_url, open_fs
+from gan_core.storage.urls import base_name, exists, join_url, names_in, open_fs
 
 DONE, WAITING, WRITING, DAMAGED = "finished", "waiting", "begun", "damaged"
 
@@ -33,7 +33,8 @@ class State:
 def find_runs(folder: str) -> list[str]:
     """Return the runs in ``folder``, at whatever depth, or itself; raises ``DataError`` if there are none."""
     fs, root = open_fs(folder)
-    found = sorted(path.rsplit("/", 1)[0] for path in fs.glob(f"{root}/**/{RUN_FILE}"))
+    paths = fs.find(root) if fs.isdir(root) else []
+    found = sorted(path.rsplit("/", 1)[0] for path in paths if base_name(path) == RUN_FILE)
     if not found:
         raise DataError(f"no run in {folder}: make one with `edit-dataset run SOURCE {join_url(folder, 'mine')}`")
     return [join_url(folder, path[len(root) :].lstrip("/")) if path != root else folder for path in found]
@@ -103,8 +104,7 @@ def _shard_state(run: Run, stage: str, shard: str) -> str:
         return DONE
     if why != ABSENT:
         return DAMAGED
-    fs, path = open_fs(run.shard(stage, shard))
-    return WRITING if fs.glob(f"{path.rpartition('/')[0]}/.{base_name(shard)}*") else WAITING
+    return WRITING if any(name.startswith(f".{shard}") for name in names_in(run.path(stage))) else WAITING
 
 
 def _statuses(run: Run, stage: str, shard: str) -> Counter[tuple[str, str]]:

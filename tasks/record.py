@@ -81,7 +81,8 @@ def make_record(
         "mlflow.source.name": str(flow_run.flow_name or "edit-dataset"),
         "mlflow.source.git.commit": (commit or "").removesuffix("-modified"),
     }
-    return _gather(run, done, metrics, (started, time.time()), tags).model_copy(update={"samples": list(samples)})
+    ended = max(started, time.time())  # the clock may have been set back meanwhile
+    return _gather(run, done, metrics, (started, ended), tags).model_copy(update={"samples": list(samples)})
 
 
 def remake_record(run: Run) -> Record:

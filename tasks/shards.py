@@ -9,6 +9,7 @@ from typing import Any, TypedDict, TypeVar, cast
 
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from gan_core.precision import prepare_worker
@@ -16,7 +17,7 @@ from gan_core.recipes.base import recipe_of
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import find_finished, run_stage
 from gan_core.runs.stage import Stage
-from gan_core.runs.stopping import Stopped, check_stop, stop_requested
+from gan_core.runs.stopping import Stopped, check_stop, name_work, stop_requested
 from gan_core.storage.receipts import ABSENT, Receipt
 from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import is_store_error
@@ -51,8 +52,8 @@ def hide_success() -> None:
 
 
 def _is_no_success(record: logging.LogRecord) -> bool:
-    said = record.getMessage()
-    return said != "Finished in state Completed()" and not (stop_requested() and said.startswith("Finished in"))
+    said, run_id = record.getMessage(), str(getattr(record, "flow_run_id", ""))
+    return said != "Finished in state Completed()" and not (stop_requested(run_id) and said.startswith("Finished in"))
 
 
 def is_infrastructure(task: Any, run: Any, state: Any) -> bool:
@@ -80,7 +81,11 @@ def one_stage(stage: str, run: Run, shard: str) -> Done:
 
 
 def or_cancelled(work: Callable[[], T]) -> T:
-    """Return what ``work`` does, or where it is stopped the state in which its task ends then."""
+    """Return what ``work`` does, or where it is stopped the state in which its task ends then.
+
+    The work has the name of its flow run: a process of a Dask cluster may do that of several.
+    """
+    name_work(str(flow_run.id))
     try:
         check_stop()
         return work()

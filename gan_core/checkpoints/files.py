@@ -20,7 +20,7 @@ from gan_core.errors import CheckpointError
 from gan_core.registry import Arguments
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.names import check_path
-from gan_core.storage.urls import hash_file
+from gan_core.storage.urls import explain_denied, hash_file
 
 HALF_MAX = 65504.0
 """The largest float16."""
@@ -147,7 +147,8 @@ def file_sha256(path: str | Path) -> str:
 def _read(path: str | Path) -> Loaded[dict[str, Tensor]]:
     """Read the tensors as they are stored; the bytes of the file are freed on return."""
     local = _local(path)
-    data = local.read_bytes()
+    with explain_denied(path):
+        data = local.read_bytes()
     try:
         tensors = load(data)
     except SafetensorError as error:
@@ -201,7 +202,7 @@ def _dvc_stage(path: str) -> str | None:
 
 def placeholder(path: Path, signatures: dict[bytes, str] = PLACEHOLDERS) -> str | None:
     """Return what a file is if it is only a placeholder (empty, a pointer, a web page), else ``None``."""
-    with open(path, "rb") as file:
+    with explain_denied(path), open(path, "rb") as file:
         start = file.read(64).lstrip().lower()
     if not start:
         return "empty: fetch it again (`dvc pull --force`)"
@@ -210,7 +211,7 @@ def placeholder(path: Path, signatures: dict[bytes, str] = PLACEHOLDERS) -> str 
 
 def _damage(path: Path, error: Exception) -> str:
     damaged = f"not a whole safetensors file ({' '.join(str(error).split())}): fetch it again (`dvc pull --force`)"
-    with open(path, "rb") as file:
+    with explain_denied(path), open(path, "rb") as file:
         has_header = file.read(9)[8:] == b"{"  # after 8 bytes of length, which may look like the start of a pickle
     return placeholder(path, PLACEHOLDERS if has_header else PLACEHOLDERS | PICKLES) or damaged
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,15 +21,27 @@ from gan_core.importers.tally import Group, Tally
 from gan_core.rows import Row, composed
 from gan_core.storage.atomic import exclusive, remove, sweep_temporary, write_bytes
 from gan_core.storage.images import image_value
+from gan_core.storage.names import SHARD_END
 from gan_core.storage.readme import README, remove_readme, write_readme
-from gan_core.storage.receipts import Receipt, code_version, content_key, receipt_path, statistics_path, write_receipt
+from gan_core.storage.receipts import (
+    Receipt,
+    code_version,
+    content_key,
+    read_receipt,
+    receipt_path,
+    statistics_path,
+    write_receipt,
+)
 from gan_core.storage.shards import IMAGE, UNFINISHED_IMPORT, ShardWriter, shard_name
-from gan_core.storage.urls import base_name, exists, join_url, open_fs, read_bytes
+from gan_core.storage.urls import base_name, exists, is_inside, join_url, names_in, read_bytes
 
 ABOUT = "dataset.json"
 MAX_SHARD_BYTES = 500 << 20
 """A shard ends at this many bytes of images, even if it has fewer than ``rows_per_shard`` rows."""
 VERSION = 1
+STAGE = "import"
+"""What the rows and receipts of an import name as their stage."""
+SHARD = re.compile(r"shard-\d{5,}\.parquet")
 SHOWN_GROUPS = 8
 """Reasons that are printed of each sort, so that what an import says fits on a screen; the others are stored."""
 SAME_BUT_FORM = "keys that look like an earlier one, but are in another Unicode form (NFC, NFD): they stay apart"
@@ -173,8 +186,8 @@ def _write_shards(
                 progress(1)
         code = code_version(VERSION)
         receipt = Receipt(
-            stage="import",
-            key=content_key("import", code, identity, {"shard": writer.sha256}),
+            stage=STAGE,
+            key=content_key(STAGE, code, identity, {"shard": writer.sha256}),
             input_keys={},
             output_sha256=writer.sha256,
             rows=dict(sorted(writer.statuses.items())),
@@ -217,7 +230,7 @@ class _Rows(Iterator[Row]):
         self._compare_form(key)
         if status != "ok":
             self.rejected.add(f"{status}: {reason}", key)
-        row: Row = {"key": key, "status": status, "reason": reason, "stage": "import", "image": None, "sha256": None}
+        row: Row = {"key": key, "status": status, "reason": reason, "stage": STAGE, "image": None, "sha256": None}
         if item.data is not None:
             row["image"] = image_value(item.data, item.path or key)
             row["sha256"] = hashlib.sha256(item.data).hexdigest()
@@ -252,14 +265,26 @@ def _unfinished(destination: str | Path, source: str) -> Iterator[None]:
 
 
 def _check_destination(destination: str | Path, source: str) -> bool:
-    """Return whether there is no finished import; raises ``DataError`` for anything but an import of ``source``."""
-    visible = [name for name in _names(destination) if not name.startswith(".")]
+    """Return whether there is no finished import; raises ``DataError`` for anything but an import of ``source``.
+
+    It may have been killed, and the shard that it wrote then has no receipt.
+    """
+    visible = [name for name in names_in(destination) if not name.startswith(".")]
     if not visible:
         return True
     for name in (ABOUT, UNFINISHED_IMPORT):
         if name in visible and _source_of(join_url(destination, name)) == source:
+            _check_shards(destination, visible, was_killed=UNFINISHED_IMPORT in visible)
             return ABOUT not in visible
     raise DataError(f"{destination} is not empty ({visible[0]} is there): choose another folder or empty it")
+
+
+def _check_shards(destination: str | Path, names: Sequence[str], was_killed: bool) -> None:
+    """Raise ``DataError`` for a shard that no import wrote: it would be replaced, removed or read with the others."""
+    for name in filter(lambda name: name.endswith(SHARD_END), names):
+        receipt = read_receipt(join_url(destination, name))
+        if receipt.stage != STAGE if receipt else not (was_killed and SHARD.fullmatch(name)):
+            raise DataError(f"{destination} has {printable(name)}, which no import wrote: move it away")
 
 
 def _source_of(url: str) -> str | None:
@@ -270,23 +295,16 @@ def _source_of(url: str) -> str | None:
 
 
 def _check_apart(source: str | Path, destination: str | Path) -> None:
-    (fs, inner), (other, outer) = open_fs(destination), open_fs(source)
-    if type(fs) is type(other) and f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/"):
+    if is_inside(destination, source):
         raise DataError(f"{destination} is inside {source}: choose a folder outside of it")
 
 
 def _remove_shards(destination: str | Path, first: int) -> None:
-    for name in _names(destination):
+    for name in names_in(destination):
         if name.startswith("shard-") and name.endswith(".parquet") and name >= shard_name(first):
             url = join_url(destination, name)
             for part in (receipt_path(url), statistics_path(url), url):
                 remove(part)
-
-
-def _names(destination: str | Path) -> list[str]:
-    fs, path = open_fs(destination)
-    fs.invalidate_cache()
-    return [entry.rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False)] if fs.isdir(path) else []
 
 
 def _silent(_rows: int) -> None:

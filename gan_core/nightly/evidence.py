@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -27,13 +28,14 @@ from gan_core.rows import Row
 from gan_core.runs.run import Run
 from gan_core.runs.stage import build_stage
 from gan_core.runs.summary import load_summary
-from gan_core.storage.atomic import write_bytes
+from gan_core.storage.atomic import remove, write_bytes
 from gan_core.storage.images import decode_image, to_tensor
 from gan_core.storage.receipts import read_json, read_statistics
 from gan_core.storage.shards import read_rows
-from gan_core.storage.urls import open_fs
+from gan_core.storage.urls import base_name, join_url, names_in
 
 NOISE_FILE = "noise.json"
+ROWS_FILE = re.compile(r"rows-[0-9a-f]{16}\.npz")
 SLICED = "swd/mean/encoded"
 MAX_ROWS = 2048
 """Rows whose features are worked out, and kept, for an FID: 16 MB with the 2,048 features of Inception."""
@@ -91,11 +93,10 @@ def gather(run: Run, reference: str = "") -> Evidence:
 
 def drop_rows(run_folder: str, needed: set[str]) -> None:
     """Remove the rows of nights that no later one is compared with."""
-    fs, root = open_fs(run_folder)
-    kept = {_rows_file(root, digest) for digest in needed}
-    for path in fs.glob(f"{root}/rows-*.npz"):
-        if path not in kept:
-            fs.rm_file(path)
+    kept = {base_name(_rows_file(run_folder, digest)) for digest in needed}
+    for name in names_in(run_folder):
+        if ROWS_FILE.fullmatch(name) and name not in kept:
+            remove(join_url(run_folder, name))
 
 
 def _measured(value: float, noise: float, change: Change | None) -> Measured:

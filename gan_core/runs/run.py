@@ -13,7 +13,7 @@ from gan_core.runs.clearing import clear
 from gan_core.storage.atomic import is_leftover, write_bytes
 from gan_core.storage.names import check_name, check_shard_name
 from gan_core.storage.receipts import Receipt, read_json, require_receipt, valid_receipt
-from gan_core.storage.urls import base_name, exists, join_url, open_fs
+from gan_core.storage.urls import base_name, exists, is_inside, join_url, open_fs
 
 RUN_FILE = "run.json"
 PENDING = "pending.json"
@@ -140,8 +140,8 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def check_folder(source: str, output: str) -> None:
     """Raise ``DataError`` if the output overlaps the source, is a file, or holds other files."""
-    (fs, root), (_, taken) = open_fs(output), open_fs(source)
-    if f"{root}/".startswith(f"{taken}/") or f"{taken}/".startswith(f"{root}/"):
+    fs, root = open_fs(output)
+    if is_inside(output, source) or is_inside(source, output):
         raise DataError(
             f"the output {output} and the source {source} overlap: choose a folder of its own for the output"
         )

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 STOPPED_EXIT_CODE = 130
@@ -23,6 +24,8 @@ class Stopped(BaseException):
 
 
 _flag = ctypes.c_bool(False)
+_stopped: set[str] = set()
+_name: ContextVar[str] = ContextVar("name", default="")
 
 
 def share(flag: ctypes.c_bool) -> None:
@@ -32,24 +35,38 @@ def share(flag: ctypes.c_bool) -> None:
     _flag = flag
 
 
-def request_stop() -> None:
-    """Ask all stages at work, in this process and those that it shares a flag with, to stop after their batches."""
-    _flag.value = True
+def name_work(name: str) -> None:
+    """Give what this context does from now on a name, by which it is stopped alone in a process that serves several."""
+    _name.set(name)
 
 
-def stop_requested() -> bool:
-    """Tell whether the work was asked to stop."""
-    return bool(_flag.value)
+def request_stop(name: str = "") -> None:
+    """Ask all stages at work, in this process and those that it shares a flag with, to stop after their batches.
+
+    With a name, only the work of that name in this process is asked.
+    """
+    if name:
+        _stopped.add(name)
+    else:
+        _flag.value = True
 
 
-def forget_stop() -> None:
-    """Let the next work of this process go on."""
-    _flag.value = False
+def stop_requested(name: str = "") -> bool:
+    """Tell whether the work of this context, or that of a name, was asked to stop."""
+    return bool(_flag.value) or (name or _name.get()) in _stopped
+
+
+def forget_stop(name: str = "") -> None:
+    """Let the next work of this process go on, or with a name that of this name."""
+    if name:
+        _stopped.discard(name)
+    else:
+        _flag.value = False
 
 
 def check_stop() -> None:
     """Raise ``Stopped`` if the work was asked to stop."""
-    if _flag.value:
+    if stop_requested():
         raise Stopped(STOPPED)
 
 

@@ -39,6 +39,7 @@ _ADVICE = {
     errno.EEXIST: "a file is where a folder should be: choose another output folder",
     errno.EISDIR: "a folder is where the file should be: move it away",
     errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
+    errno.ELOOP: "a link is where a file should be: remove the link",
 }
 FOLDER_LOCK = ".run.lock"
 """The lock of a whole folder, see ``gan_core.storage.holding``."""
@@ -173,7 +174,7 @@ def exclusive(url: str | Path) -> Iterator[None]:
 @contextmanager
 def locked(lock: Path, url: str | Path) -> Iterator[None]:
     """Hold the file ``lock``, which stands for ``url``; raises ``DataError`` that names its owner if it has one."""
-    with explain_os_errors(url):
+    with explain_os_errors(lock if lock.is_symlink() else url):
         lock.parent.mkdir(parents=True, exist_ok=True)
         handle = _take_lock(lock, url)
     try:
@@ -248,7 +249,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _take_lock(lock: Path, url: str | Path) -> int:
     while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # a link may lead to others' files
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

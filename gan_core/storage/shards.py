@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from gan_core.errors import DataError
 from gan_core.rows import Row
 from gan_core.storage.atomic import atomic_write
-from gan_core.storage.urls import join_url, open_fs
+from gan_core.storage.urls import base_name, explain_denied, join_url, open_fs
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 BASE_FIELDS = tuple(pa.field(name, pa.string()) for name in ("key", "status", "reason", "stage"))
@@ -65,15 +65,15 @@ def shard_schema(fields: Sequence[pa.Field]) -> pa.Schema:
 def list_shards(url: str | Path) -> list[str]:
     """Return the URLs of the shards in a dataset's folder, sorted by name.
 
-    Raises ``DataError`` if the folder doesn't exist, has no shards, or holds an unfinished import.
+    Raises ``DataError`` if the folder doesn't exist, may not be read, has no shards, or holds an unfinished import.
     """
     fs, path = open_fs(url)
     fs.invalidate_cache()
     if not fs.isdir(path):
         raise DataError(f"no dataset at {url}: make one with `edit-dataset import SRC {url}`")
-    names = sorted(
-        entry["name"].rsplit("/", 1)[-1] for entry in fs.ls(path, detail=True) if entry["type"] != "directory"
-    )
+    with explain_denied(url):
+        entries = fs.ls(path, detail=True)
+    names = sorted(base_name(entry["name"]) for entry in entries if entry["type"] != "directory")
     if UNFINISHED_IMPORT in names:
         raise DataError(f"the import into {url} was not finished: run the same import again")
     shards = [join_url(url, name) for name in names if name.endswith(".parquet") and not name.startswith(".")]
@@ -150,9 +150,10 @@ class ShardWriter:
 
 @contextmanager
 def explain_damage(url: str | Path) -> Iterator[None]:
-    """Raise errors from reading a damaged Parquet file as ``DataError``; errors of the file system pass through."""
+    """Raise errors from reading a Parquet file that is damaged or may not be read as ``DataError``; others pass."""
     try:
-        yield
+        with explain_denied(url):
+            yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise
@@ -162,10 +163,11 @@ def explain_damage(url: str | Path) -> Iterator[None]:
 
 @contextmanager
 def open_shard(url: str | Path) -> Iterator[pq.ParquetFile]:
-    """Open a shard for the ``with`` block; raises ``DataError`` if it is missing or damaged."""
+    """Open a shard for the ``with`` block; raises ``DataError`` if it is missing or damaged, or may not be read."""
     fs, path = open_fs(url)
     try:
-        file = fs.open(path, "rb")
+        with explain_denied(url):
+            file = fs.open(path, "rb")
     except FileNotFoundError:
         raise DataError(f"no shard at {url}") from None
     with file, explain_damage(url):

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -49,6 +51,14 @@ def is_local(url: str | Path) -> bool:
     return isinstance(open_fs(url)[0], LocalFileSystem)
 
 
+def is_inside(url: str | Path, folder: str | Path) -> bool:
+    """Return whether ``url`` is ``folder`` or lies in it; the links of a local file system are followed."""
+    (fs, inner), (other, outer) = open_fs(url), open_fs(folder)
+    if isinstance(fs, LocalFileSystem):
+        inner, outer = os.path.realpath(inner), os.path.realpath(outer)
+    return type(fs) is type(other) and f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
+
+
 def is_store_error(error: BaseException | None) -> bool:
     """Return whether the client of an object store raised ``error``: such errors need not be ``OSError``."""
     return type(error).__module__.partition(".")[0] in CLIENTS
@@ -61,19 +71,43 @@ def exists(url: str | Path) -> bool:
     return bool(fs.exists(path))
 
 
+def names_in(folder: str | Path) -> list[str]:
+    """Return the names of what is in a folder now, in no order; none if there is no folder. No sign is a wildcard."""
+    fs, path = open_fs(folder)
+    fs.invalidate_cache()
+    return [base_name(entry) for entry in fs.ls(path, detail=False)] if fs.isdir(path) else []
+
+
+@contextmanager
+def explain_denied(url: str | Path) -> Iterator[None]:
+    """Raise ``DataError`` for what may not be read."""
+    try:
+        yield
+    except PermissionError as error:
+        raise DataError(f"can't read {url}: permission denied, so ask for the right to read it") from error
+
+
 def read_bytes(url: str | Path) -> bytes:
-    """Return the bytes of a small file; raises ``FileNotFoundError`` if there is none."""
+    """Return the bytes of a small file.
+
+    Raises ``FileNotFoundError`` if there is none, and ``DataError`` if it may not be read.
+    """
     fs, path = open_fs(url)
-    return bytes(fs.cat_file(path))
+    with explain_denied(url):
+        return bytes(fs.cat_file(path))
 
 
 def hash_file(url: str | Path) -> str:
-    """Return the sha256 of a file; raises ``FileNotFoundError``. An unchanged local file is not read again."""
+    """Return the sha256 of a file. An unchanged local file is not read again.
+
+    Raises ``FileNotFoundError`` if there is none, and ``DataError`` if it may not be read.
+    """
     fs, path = open_fs(url)
-    if not isinstance(fs, LocalFileSystem):
-        return _digest(fs, path)
-    seen = os.stat(path)
-    return _digest_unchanged(path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+    with explain_denied(url):
+        if not isinstance(fs, LocalFileSystem):
+            return _digest(fs, path)
+        seen = os.stat(path)
+        return _digest_unchanged(path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -27,7 +27,7 @@ from tasks.record import (
     remake_record,
     write_record,
 )
-from tasks.shards import Done
+from tasks.shards import Done, summarise_receipt
 from tasks.system_metrics import Monitor, Sample, is_wanted, sampling
 from tasks.tracking.address import ADDRESSES, address_of, tracking_uri, usable
 from tasks.tracking.client import PARAMS_FILE, TrackingError, client_of, long_params, say
@@ -61,12 +61,13 @@ def track(
         logger.info(
             "%s is too long for MLflow: it gets the beginning and a sha256, and %s the whole", name, PARAMS_FILE
         )
-    waiting = read_record(run.output)
-    write_record(run.output, record.model_copy(update={"run_id": waiting.run_id if waiting else None}))
+    half = read_record(run.output)
+    waiting = record.model_copy(update={"run_id": half.run_id if half else None})
+    write_record(run.output, waiting)
     try:
         if failed is not None:
             raise failed
-        logged = sync(run.output, force=True)
+        logged = _send(load_run(run.output), waiting, force=True)
     except UserError as error:
         logger.warning("%s", error)
         return None
@@ -122,8 +123,11 @@ def sync(output: str, uri: str = "", force: bool = False) -> Logged:
     for a run that isn't finished.
     """
     run = load_run(output)
-    record = read_record(output) or read_record(output, TRACKED) or remake_record(run)
-    address = uri or _address(run, record)
+    return _send(run, _current_record(run), uri, force)
+
+
+def _send(run: Run, record: Record, uri: str = "", force: bool = False) -> Logged:
+    address, output = uri or _address(run, record), run.output
     with _sync_errors(address, output):
         whole = usable(address)
         client = client_of(whole)
@@ -132,6 +136,17 @@ def sync(output: str, uri: str = "", force: bool = False) -> Logged:
     write_record(output, record.model_copy(update={"run_id": run_id, "uri": hide(address)}), TRACKED)
     remove(join_url(output, PENDING))
     return Logged(run_id, hide(whole), earlier is None)
+
+
+def _current_record(run: Run) -> Record:
+    """What was written down when a run was tracked, unless its shards were made anew since, as ``dvc repro`` does."""
+    record = read_record(run.output) or read_record(run.output, TRACKED)
+    receipts = [(shard, run.receipt(stage, shard)[0]) for stage in run.stages for shard in run.shards]
+    done = [summarise_receipt(shard, receipt) for shard, receipt in receipts if receipt is not None]
+    if record is None:
+        return remake_record(run)
+    renewed = record.made and len(done) == len(receipts) and record.made != digest_work(done)
+    return remake_record(run).model_copy(update={"run_id": record.run_id}) if renewed else record
 
 
 def find_logged(run: Run, digest: str, made: str) -> Logged | None:

@@ -1,6 +1,8 @@
 """Ctrl-C: the first ends a run within a batch, as cancelled; the second at once. A killed parent takes its children."""
 
+import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -8,7 +10,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextvars import copy_context
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,10 +22,24 @@ from gan_core.recipes.base import plan_run
 from gan_core.runs import stopping
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import build_stage
-from gan_core.runs.stopping import FIRST, STOPPED, Stopped, check_stop, forget_stop, request_stop, stoppable
+from gan_core.runs.stopping import (
+    FIRST,
+    STOPPED,
+    Stopped,
+    check_stop,
+    forget_stop,
+    name_work,
+    request_stop,
+    stop_requested,
+    stoppable,
+)
+from tasks.dask_worker import LOOK_EVERY_S, end_tasks
+from tasks.shards import _is_no_success
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 400.0
+NO_DASK = pytest.mark.skipif(not find_spec("prefect_dask"), reason="Dask is an extra: pip install -e '.[dask]'")
+PROCESSES = ["processes", pytest.param("dask", marks=NO_DASK)]
 LONG = {"tune.steps": 300, "tune.batch_size": 1, "run.batch_size": 1, "run.workers": 2}
 
 
@@ -60,6 +79,41 @@ def test_the_first_interrupt_asks_and_the_second_ends(
         assert ended == [0, stopping.STOPPED_EXIT_CODE]
     check_stop()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def _is_stopped(name: str) -> bool:
+    name_work(name)
+    try:
+        check_stop()
+    except Stopped:
+        return True
+    return False
+
+
+def test_only_the_work_of_a_name_is_stopped_where_a_process_serves_several() -> None:
+    def asked(name: str) -> bool:
+        return copy_context().run(_is_stopped, name)
+
+    request_stop("first")
+    assert asked("first") and not asked("second") and not stop_requested() and stop_requested("first")
+    ended = logging.LogRecord("prefect.task_runs", logging.ERROR, "", 0, "Finished in state Cancelled()", None, None)
+    assert not _is_no_success(logging.makeLogRecord(ended.__dict__ | {"flow_run_id": "first"}))
+    assert _is_no_success(logging.makeLogRecord(ended.__dict__ | {"flow_run_id": "second"}))
+    forget_stop("first")
+    assert not asked("first")
+
+
+def test_a_worker_of_dask_is_waited_for_until_it_has_ended_the_tasks() -> None:
+    worker = SimpleNamespace(active_threads={1: "mine", 2: "other"})
+
+    async def wait() -> None:
+        waiting = asyncio.create_task(end_tasks(["mine", "late"], worker))
+        await asyncio.sleep(2 * LOOK_EVERY_S)
+        assert not waiting.done()
+        del worker.active_threads[1]
+        await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(wait())
 
 
 class Command:
@@ -112,7 +166,7 @@ def environment(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("runner", ["threads", "processes"])
+@pytest.mark.parametrize("runner", ["threads", *PROCESSES])
 def test_the_first_interrupt_ends_a_flow_as_cancelled(
     project: Path, tiny_dataset: str, prefect_server: str, environment: dict[str, str], runner: str
 ) -> None:
@@ -129,7 +183,7 @@ def test_the_first_interrupt_ends_a_flow_as_cancelled(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("runner", ["threads", "processes"])
+@pytest.mark.parametrize("runner", ["threads", *PROCESSES])
 def test_the_second_interrupt_ends_a_flow_at_once(
     project: Path, tiny_dataset: str, prefect_server: str, environment: dict[str, str], runner: str
 ) -> None:
@@ -147,8 +201,11 @@ def test_the_second_interrupt_ends_a_flow_at_once(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_killed_parent_leaves_no_process(project: Path, tiny_dataset: str, environment: dict[str, str]) -> None:
-    command = Command(*run_words(tiny_dataset, "processes"), environment=environment)
+@pytest.mark.parametrize("runner", PROCESSES)
+def test_a_killed_parent_leaves_no_process(
+    project: Path, tiny_dataset: str, environment: dict[str, str], runner: str
+) -> None:
+    command = Command(*run_words(tiny_dataset, runner), environment=environment)
     command.wait_until(tuning)
     family = psutil.Process(command.process.pid).children(recursive=True)
     assert len(family) >= 2

@@ -68,6 +68,13 @@ def test_flags_of_rows_that_went_on_are_counted(run: Run) -> None:
     )
 
 
+def test_signs_in_names_are_no_wildcards(run: Run) -> None:
+    Path("runs/a/encode/.shard-00001.parquet.lock").touch()
+    Path("runs").rename("runs [1]")
+    assert find_runs("runs [1]") == ["runs [1]/a"]
+    assert read_state("runs [1]/a").shards["encode"] == Counter({DONE: 1, WRITING: 1, WAITING: 1})
+
+
 def test_no_run_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no run in .*: make one with `edit-dataset run SOURCE"):
         find_runs(str(tmp_path))

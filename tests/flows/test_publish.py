@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +105,22 @@ def test_a_folder_with_something_called_origin_keeps_what_is_in_it(run: Run) -> 
     Path("data/mine/holidays").mkdir(parents=True)
     for name in ("letter.txt", "shard-00000.parquet", "z.parquet", "holidays/a.png"):
         Path("data/mine", name).write_text("mine")
-    for content in ("", "[", "[" * 9999, "3", "null", '"a"', "{}", '{"files": null}', '{"run": "x", "files": []}'):
+    contents = ("", "[", "[" * 9999, "3", "null", '"a"', "[]", "{}", '{"files": null}', '{"run": "x", "files": []}')
+    for shards, content in product((True, False), contents):
         Path("data/mine/origin.json").write_text(content)
+        if not shards:
+            for shard in Path("data/mine").glob("*.parquet"):
+                shard.unlink()
         before = {path: path.read_bytes() for path in Path("data/mine").rglob("*") if path.is_file()}
-        with pytest.raises(
-            DataError, match=r"origin\.json is damaged|has shard-00000\.parquet, which no publish wrote"
-        ):
+        with pytest.raises(DataError, match=r"origin\.json is damaged"):
             publish("runs/a", "data/mine", "align")
         assert {path: path.read_bytes() for path in Path("data/mine").rglob("*") if path.is_file()} == before
+    ours = '{"run": "x", "stage": "align", "files": []}'
+    Path("data/mine/origin.json").write_text(ours)
+    Path("data/mine/shard-00000.parquet").write_text("mine")
+    with pytest.raises(DataError, match=r"has shard-00000\.parquet, which no publish wrote"):
+        publish("runs/a", "data/mine", "align")
+    assert Path("data/mine/shard-00000.parquet").read_text() == "mine"
 
 
 @pytest.mark.usefixtures("untracked")

@@ -195,6 +195,7 @@ def test_the_pools_are_there_before_the_worker_and_the_deployments(monkeypatch: 
     monkeypatch.setattr(servers, "start", start)
     monkeypatch.setattr(servers, "_prefect", prefect)
     servers.up()
+    assert Path("prefect.toml").read_text() == f'{servers.WRITTEN}\n[api]\nurl = "http://elsewhere/api"\n'
     pools = [f"work-pool create {pool}" for pool in ("local", "shards")]
     assert done == ["mlflow", *pools, "worker", "deploy --all"]
 
@@ -248,3 +249,25 @@ def test_a_server_that_takes_no_automations_is_no_reason_to_stop(monkeypatch: py
     monkeypatch.setattr("flows.automations.automate", refused)
     servers._automate(said.append)
     assert said == ["one", "automations were not made: 403 forbidden"]
+
+
+def test_a_prefect_toml_of_others_is_neither_written_over_nor_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prefect(*_: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    Path("prefect.toml").write_text("[logging]\nlevel = 'DEBUG'\n")
+    monkeypatch.setattr(servers, "use_prefect_server", lambda *_: "http://elsewhere/api")
+    monkeypatch.setattr(servers, "start", lambda *_: servers.Running(0, [], 1))
+    monkeypatch.setattr(servers, "_prefect", prefect)
+    said: list[str] = []
+    servers.up(said.append)
+    servers.down()
+    assert Path("prefect.toml").read_text() == "[logging]\nlevel = 'DEBUG'\n"
+    assert any("prefect.toml is not ours and stays as it is" in line for line in said)
+
+
+def test_a_folder_that_cannot_keep_servers_is_told_in_one_line() -> None:
+    Path(".servers").write_text("a file")
+    with pytest.raises(UserError, match=r"can't keep servers in .*\.servers \(File exists\): .*PREFECT_API_URL"):
+        servers.start("page")
+    Path(".servers").unlink()

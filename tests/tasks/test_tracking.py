@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,7 @@ from tasks.tracking import runs as tracking
 from tasks.tracking import upload
 from tasks.tracking.address import tracking_uri
 from tasks.tracking.artifacts import artifact_folder
-from tasks.tracking.client import TrackingError
+from tasks.tracking.client import TrackingError, client_of
 from tasks.tracking.names import own_name
 
 METRICS = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile@+1": 0.9, "swd/smile@-0.5": 3.0, "bad/score": float("nan")}
@@ -223,6 +224,14 @@ def test_a_run_is_logged_from_its_folder_where_nothing_else_is_left(run: Run) ->
     assert (logged.info.run_id, logged.data.metrics) == (synced.run_id, {"mse/old :x28:1:x29::1": 0.25})
     assert logged.info.end_time - logged.info.start_time == 4000 and "git.sha" not in logged.data.tags
     assert not tracking.sync("out").new
+    again = Receipt(stage="align", output_sha256=hash_file(f"out/align/{SHARD}"), **same | {"seconds": 3.0})
+    write_receipt(f"out/align/{SHARD}", again)  # made anew without tracking, as `dvc repro` does
+    write_summary("out", Summary({"mse/old (1)@+1": 0.5}), Counter(ok=3))
+    renewed = tracking.sync("out")
+    assert renewed.new and not tracking.sync("out").new
+    client = MlflowClient(run.params.track.uri)
+    assert client.get_run(renewed.run_id).data.metrics == {"mse/old :x28:1:x29::1": 0.5}
+    assert client.get_run(synced.run_id).info.lifecycle_stage == "active"
 
 
 def test_a_password_in_the_address_is_in_no_file_and_no_log(
@@ -240,6 +249,25 @@ def test_a_password_in_the_address_is_in_no_file_and_no_log(
         tracking.sync("out")
     written = "".join(path.read_text() for path in Path("out").glob("*.json")) + caplog.text + str(refused.value)
     assert "***@127.0.0.1" in written and "s3cret" not in written and "t0ken" not in written
+
+
+def test_a_clock_that_was_set_back_gives_no_run_that_ends_before_it_starts(run: Run) -> None:
+    late = time.time() + 3600
+    with disable_run_logger():
+        record = make_record(run, done(), {}, late)
+    assert record.ended >= record.started == late
+
+
+def test_mlflow_does_not_print_the_address_with_its_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", raising=False)
+    ended = client_of("http://me:s3cret@127.0.0.1:9")._tracking_client
+    kept = SimpleNamespace(data=SimpleNamespace(tags={}), info=SimpleNamespace(experiment_id="1", run_name="a"))
+    for name in ("get_run", "update_run_info"):
+        monkeypatch.setattr(ended.store, name, lambda *_, **__: kept)
+    ended.set_terminated("a")
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError("spoiled"), "FAILED"), (KeyboardInterrupt(), "KILLED")])

@@ -141,7 +141,8 @@ def numpy_file(array: Any, **parts: Any) -> bytes:
 def bomb() -> bytes:
     """An archive of 2 MB whose array would fill 2 GB."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as part:
+    archive = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED)
+    with archive, archive.open("a.npy", "w", force_zip64=True) as part:
         part.write(numpy_file(np.zeros(0, np.int8), size=(b"(0,)", b"(2147483648,)")))
         for _ in range(2048):
             part.write(bytes(1 << 20))

@@ -325,7 +325,19 @@ def test_a_destination_that_holds_something_else_is_refused(source: Path, tmp_pa
     (tmp_path / "other" / "x.png").write_bytes(pngs[0])
     with pytest.raises(DataError, match="not empty"):
         import_dataset(tmp_path / "other", tmp_path / "out")
-    for inside in (source, source / "out"):
+    (tmp_path / "link").symlink_to(source)
+    for inside in (source, source / "out", tmp_path / "link" / "out"):
         with pytest.raises(DataError, match="is inside"):
             import_dataset(source, inside)
     assert len(rows_of(tmp_path / "out")) == 5
+
+
+@pytest.mark.parametrize("name", ["shard-notes.parquet", "shard-00009.parquet", "shard-00000.parquet", "mine.parquet"])
+def test_shards_of_others_are_neither_removed_nor_replaced(source: Path, tmp_path: Path, name: str) -> None:
+    import_dataset(source, tmp_path / "out")
+    (tmp_path / "out" / name).write_bytes(b"mine")
+    receipt = tmp_path / "out" / f"{name}.receipt.json"
+    receipt.unlink(missing_ok=True)
+    with pytest.raises(DataError, match=f"out has {name}, which no import wrote: move it away"):
+        import_dataset(source, tmp_path / "out")
+    assert (tmp_path / "out" / name).read_bytes() == b"mine"

@@ -1,5 +1,6 @@
 """Nights of a real encoder: one with noise on its weights is seen, and an unchanged one costs and says nothing."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from gan_core.nightly.speed import Speed
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
 from gan_core.runs.run import Run
+from gan_core.storage.atomic import write_bytes
+from gan_core.storage.urls import names_in
 from tests.conftest import write_dataset
 
 REAL = Path(__file__).parents[3] / "data/models"
@@ -70,3 +73,13 @@ def test_rows_are_kept_until_nothing_is_compared_with_them(
     assert second.measured["mse/encoded"].change and second.measured["mse/encoded"].rows == 11
     drop_rows(str(project / "out"), {second.rows})
     assert gather(encoded(dataset, project / "out", worse, ["mse"]), first.rows).reference == ""
+
+
+def test_only_rows_of_that_folder_are_dropped(tmp_path: Path) -> None:
+    """A name such as ``night[1]`` is no pattern, which would be that of ``night1``."""
+    old, new, mine = f"rows-{'0' * 16}.npz", f"rows-{'f' * 16}.npz", "rows-of-mine.npz"
+    for folder, name in product(("night[1]", "night1"), (old, new, mine)):
+        write_bytes(tmp_path / folder / name, b"rows")
+    drop_rows(str(tmp_path / "night[1]"), {"f" * 64})
+    assert sorted(names_in(tmp_path / "night[1]")) == [new, mine]
+    assert sorted(names_in(tmp_path / "night1")) == [old, new, mine]

@@ -195,3 +195,16 @@ def test_a_folder_with_what_a_killed_run_left_is_empty(tmp_path: Path) -> None:
     (out / ".profile").touch()
     with pytest.raises(DataError, match="is not empty and holds no run"):
         check_folder(str(tmp_path / "source"), str(out))
+
+
+def test_a_folder_that_overlaps_the_source_by_a_link_is_refused(tmp_path: Path) -> None:
+    source, out, link = tmp_path / "source", tmp_path / "out", tmp_path / "link"
+    (out / "in").mkdir(parents=True)
+    source.mkdir()
+    overlapping = ((source, link / "out", source), (link / "in", out, out), (source, link, source))
+    for source_at, output_at, target in overlapping:
+        link.symlink_to(target)
+        with pytest.raises(DataError, match="overlap"):
+            check_folder(str(source_at), str(output_at))
+        link.unlink()
+    check_folder(str(source), str(tmp_path / "source-2"))

@@ -8,7 +8,8 @@ import fsspec
 import pytest
 
 from gan_core.errors import DataError
-from gan_core.storage.atomic import atomic_write, exclusive, remove, sweep_temporary, write_bytes
+from gan_core.storage.atomic import FOLDER_LOCK, atomic_write, exclusive, remove, sweep_temporary, write_bytes
+from gan_core.storage.holding import hold_folder
 from gan_core.storage.urls import base_name, exists, hash_file, is_local, join_url, read_bytes
 
 
@@ -108,6 +109,19 @@ def test_the_lock_of_a_dead_process_does_not_hold(tmp_path: Path) -> None:
     with exclusive(tmp_path / "shard.parquet"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_is_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:
+    """A run's folder out of a foreign archive may hold such a link, and a lock is written over."""
+    letter = tmp_path / "letter.txt"
+    letter.write_text("dear")
+    (tmp_path / ".shard.parquet.lock").symlink_to(letter)
+    (tmp_path / FOLDER_LOCK).symlink_to(letter)
+    with pytest.raises(DataError, match="should be: remove the link"), exclusive(tmp_path / "shard.parquet"):
+        pass
+    with pytest.raises(DataError, match=r"/\.run\.lock: a link is where a file"), hold_folder(tmp_path):
+        pass
+    assert letter.read_text() == "dear"
 
 
 def test_urls(tmp_path: Path) -> None:
