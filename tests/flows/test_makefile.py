@@ -69,6 +69,6 @@ def test_photographs_are_edited_where_a_generator_is_given() -> None:
 def test_one_command_installs_what_messages_and_the_page_name() -> None:
     (line,) = [x for x in (ROOT / "Makefile").read_text().splitlines() if x.startswith("WITHOUT_DEPENDENCIES :=")]
     pins = line.partition(":= ")[2].split()
-    named = [file.pinned for file in (MESH, AGE_FILE, GENDER_FILE, EXPRESSION_FILE)]
+    named = [file.release for file in (MESH, AGE_FILE, GENDER_FILE, EXPRESSION_FILE)]
     assert set(named) == set(pins)
     assert all(pin in (ROOT / "docs/photographs.md").read_text() for pin in pins)

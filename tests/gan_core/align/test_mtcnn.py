@@ -1,5 +1,6 @@
 """MTCNN's cascade with random weights everywhere, and against ``facenet-pytorch`` where it is installed."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from PIL import Image
 from gan_core.align import mtcnn_landmarks
 from gan_core.align.mtcnn import Cascade, Faces, apart, corrected, pyramid, squared
 from gan_core.align.mtcnn_landmarks import FILES, MtcnnLandmarks, find_faces, largest, load_cascade
-from gan_core.checkpoints.packaged import Packaged
 from gan_core.errors import CheckpointError
 from gan_core.judges.torchvision_shim import declare_operators
 from gan_core.rows import Rejected
@@ -108,7 +108,7 @@ def test_none_and_several_are_statuses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = {name: Packaged("no_such_package", file.file, file.project) for name, file in FILES.items()}
+    missing = {name: replace(file, module="no_such_package") for name, file in FILES.items()}
     monkeypatch.setattr(mtcnn_landmarks, "FILES", missing)
     with pytest.raises(CheckpointError, match=r"facenet-pytorch, .* `pip install 'edit-dataset\[photos\]'`") as raised:
         MtcnnLandmarks()
