@@ -81,10 +81,16 @@ def find_faces(network: Cascade, images: Sequence[Image.Image], look_at: int = L
 
 
 def _copy(image: Image.Image, look_at: int, like: torch.Tensor) -> torch.Tensor:
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(like)
+    """Reduce an image channel by channel: as floating-point numbers a large one takes four times its memory."""
+    channels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[:, None, None]
     scale = min(1.0, look_at / max(image.size))
-    size = tuple(max(round(length * scale), 1) for length in pixels.shape[2:])
-    return (pixels if scale == 1 else F.interpolate(pixels, size, mode="bilinear", antialias=True))[0]
+    size = tuple(max(round(length * scale), 1) for length in channels.shape[3:])
+    return torch.cat([_reduced(channel.to(like), size) for channel in channels])
+
+
+def _reduced(channel: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    same = channel.shape[2:] == size
+    return (channel if same else F.interpolate(channel, size, mode="bilinear", antialias=True))[0]
 
 
 def _in_pixels(found: Faces, copy: torch.Tensor, image: Image.Image) -> Faces:

@@ -82,17 +82,39 @@ def test_faces_of_a_reduced_copy_are_in_pixels_of_the_image() -> None:
     np.testing.assert_allclose(found.points[0, 0], [19.5, 39.5])
 
 
+def test_a_panorama_is_reduced_as_a_whole_would_be_but_channel_by_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 300, 3), dtype=np.uint8)
+    whole = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    expected = torch.nn.functional.interpolate(whole, (9, 64), mode="bilinear", antialias=True)[0]
+    reduce, sizes = torch.nn.functional.interpolate, []
+
+    def watched(images: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        sizes.append(images.numel())
+        return reduce(images, *rest, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "interpolate", watched)
+    looks: Any = _Looks([[]], shape=(3, 9, 64), expected=expected)
+    find_faces(looks, [Image.fromarray(pixels)], look_at=64)
+    assert max(sizes) <= 40 * 300
+
+
 class _Looks:
     """Stands for the cascade: gives prepared boxes."""
 
-    def __init__(self, answers: list[list[list[float]]]) -> None:
-        self.answers = answers
+    def __init__(
+        self,
+        answers: list[list[list[float]]],
+        shape: tuple[int, ...] = (3, 320, 640),
+        expected: torch.Tensor | None = None,
+    ) -> None:
+        self.answers, self.shape, self.expected = answers, shape, expected
 
     def parameters(self) -> Any:
         return iter([torch.zeros(1)])
 
     def __call__(self, images: list[torch.Tensor]) -> list[Faces]:
-        assert [image.shape for image in images] == [(3, 320, 640)]
+        assert [image.shape for image in images] == [self.shape]
+        assert self.expected is None or torch.equal(images[0], self.expected)
         return [seen(self.answers.pop(0))]
 
 
