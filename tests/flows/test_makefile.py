@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from gan_core.align.facemesh_landmarks import MESH
+from gan_core.checkpoints.packaged import WITHOUT_DEPENDENCIES
 from gan_core.judges.age_gender import AGE_FILE, GENDER_FILE
 from gan_core.judges.expression import FILE as EXPRESSION_FILE
 
@@ -74,6 +75,7 @@ def test_photographs_are_edited_where_a_generator_is_given() -> None:
 def test_one_command_installs_what_messages_and_the_page_name() -> None:
     (line,) = [x for x in (ROOT / "Makefile").read_text().splitlines() if x.startswith("WITHOUT_DEPENDENCIES :=")]
     pins = line.partition(":= ")[2].split()
-    named = [file.release for file in (MESH, AGE_FILE, GENDER_FILE, EXPRESSION_FILE)]
-    assert set(named) == set(pins)
-    assert all(pin in (ROOT / "docs/photographs.md").read_text() for pin in pins)
+    files = (MESH, AGE_FILE, GENDER_FILE, EXPRESSION_FILE)
+    assert {file.release for file in files} == set(pins) and {file.install for file in files} == {WITHOUT_DEPENDENCIES}
+    assert f"'.[photos]' && {WITHOUT_DEPENDENCIES}\n" in (ROOT / "docs/photographs.md").read_text()
+    assert WITHOUT_DEPENDENCIES.split()[3:] == pins
