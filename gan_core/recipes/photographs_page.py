@@ -106,7 +106,7 @@ def _strip(rows: Rows, line: Line, images: Images, names: Iterable[str], key: st
 
 def _people(numbers: dict[Score, float]) -> list[Section]:
     found = {s.metric: (s, v) for s, v in numbers.items() if s.picture == ALIGNED}
-    apart = [(metric, *found[metric]) for metric in IdentityPairs.meanings if metric in found]
+    apart = [found[metric] for metric in IdentityPairs.meanings if metric in found]
     same = [(s, v) for s, v in numbers.items() if s.metric == IdentityDistance.name and s.picture in VIEWS]
     if not apart or not same:
         return []
@@ -115,18 +115,18 @@ def _people(numbers: dict[Score, float]) -> list[Section]:
         f"{SAME_PERSON} two faces count as one person. If two rows show one person, the smallest distance is small."
     )
     rows: list[Cells] = [[f"one person: aligned and {s.picture}", s.meaning.show(v)] for s, v in same]
-    rows += [[Cell(f"two rows: {metric}", s.meaning.sentence), s.meaning.show(v)] for metric, s, v in apart]
+    rows += [[s.meaning.sentence.rstrip("."), s.meaning.show(v)] for s, v in apart]
     return [Section("People", "people", [said, Table([Column("pictures", number=False), Column("value")], rows)])]
 
 
 def _order(order: dict[str, dict[str, float]], faces: int) -> list[Section]:
     if not order:
         return []
-    wrong = [f"{_label(j)} and {kind}" for j, kinds in order.items() for kind, v in kinds.items() if v < RIGHT]
+    wrong = [f"{_label(j)} with {kind}" for j, kinds in order.items() for kind, v in kinds.items() if v < RIGHT]
     said = Text(
         "Whether the mean scores have the order of the strengths (Spearman's correlation): 1 where each stronger "
         f"damage scores higher. A judge that has less than {RIGHT} is not to be trusted with that damage; over few "
-        f"faces, here {faces:,}, it can have less by chance. Less have: {', '.join(wrong) or 'none'}."
+        f"faces, here {faces:,}, it can have less by chance. Below it: {', '.join(wrong) or 'none'}."
     )
     heads = [Column("judge", number=False), *map(Column, DAMAGES)]
     table: list[Cells] = [
