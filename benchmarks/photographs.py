@@ -178,9 +178,7 @@ def report_sources(faces: dict[str, Face], faceless: dict[str, Image.Image]) -> 
     print_result(
         photographs_faces=len(faces),
         found={name: len(own) for name, own in found.items()},
-        false_faces={
-            n: sum(not isinstance(s.landmarks(p, {}), Rejected) for p in faceless.values()) for n, s in sources.items()
-        },
+        false_faces={name: false_faces(source, faceless) for name, source in sources.items()},
         quad_mean={name: float(np.mean(own)) for name, own in distances.items()},
         quad_max={name: max(own) for name, own in distances.items()},
         source_ms=cost,

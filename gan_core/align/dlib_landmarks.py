@@ -34,6 +34,14 @@ The values lie between those of a neutral face, whose mouth is lower and narrowe
 """
 
 INSTALL = "pip install 'edit-dataset[align]'"
+SHA256 = {
+    "shape_predictor_68_face_landmarks.dat": "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
+    "shape_predictor_5_face_landmarks.dat": "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
+}
+PREDICTORS = {
+    file: Packaged("face_recognition_models", f"models/{file}", "face_recognition_models==0.3.0", sha256, INSTALL)
+    for file, sha256 in SHA256.items()
+}
 
 Box = tuple[float, float, float, float]
 
@@ -58,6 +66,7 @@ class DlibLandmarks(LandmarkSource):
     """Detects faces on a copy of bounded size, and finds the points of the largest (of equal ones the leftmost)."""
 
     model: ClassVar[str]
+    points: ClassVar[int]
 
     def __init__(self, checkpoint: str = "", faces: str = "largest") -> None:
         super().__init__(checkpoint, faces)
@@ -66,14 +75,21 @@ class DlibLandmarks(LandmarkSource):
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
         """Return the points ``[68, 2]`` or ``[5, 2]`` of the face in pixels.
 
-        Rejected are ``no_face`` and, if ``faces`` is ``only``, ``many_faces``.
+        Rejected are ``no_face`` and, if ``faces`` is ``only``, ``many_faces``. Raises ``CheckpointError`` for another
+        predictor.
         """
         boxes = detect_faces(image)
         if not boxes:
             return Rejected("no_face", "dlib sees no face, looking twice")
         if self.faces == "only" and len(boxes) > 1:
             return Rejected("many_faces", f"dlib sees {len(boxes)} faces, and align.faces is 'only'")
-        return self.to_points(lay_points(image, choose_face(boxes), self.file))
+        points = lay_points(image, choose_face(boxes), self.file)
+        if len(points) != self.points:
+            raise CheckpointError(
+                f"{self.file} lays {len(points)} points, not {self.points}: leave models.landmarks as it is, or choose "
+                "another align.landmarks"
+            )
+        return self.to_points(points)
 
     def to_points(self, points: Points) -> Points:
         """Convert the predictor's points ``[68, 2]`` or ``[5, 2]`` to those of a landmark source."""
@@ -92,6 +108,7 @@ class Dlib68(DlibLandmarks):
     """The 68 points that FFHQ's alignment is defined on."""
 
     model = "shape_predictor_68_face_landmarks.dat"
+    points = 68
 
 
 @LANDMARK_SOURCES.register("dlib-5")
@@ -99,6 +116,7 @@ class Dlib5(DlibLandmarks):
     """Eye corners and the base of the nose; the mouth, and so the square, is estimated from mean proportions."""
 
     model = "shape_predictor_5_face_landmarks.dat"
+    points = 5
 
     def to_points(self, points: Points) -> Points:
         return complete_five(points)
@@ -142,7 +160,7 @@ def predictor_file(checkpoint: str, model: str) -> str:
     import_dlib()
     if checkpoint.endswith(".dat"):
         return checkpoint
-    return str(Packaged("face_recognition_models", f"models/{model}", "face_recognition_models", INSTALL).path())
+    return str(PREDICTORS[model].path())
 
 
 def import_dlib() -> ModuleType:
@@ -181,5 +199,11 @@ def _detector() -> _Detector:
 
 @cache
 def _predictor(file: str) -> Callable[[np.ndarray, _Rectangle], _Shape]:
-    predictor: Callable[[np.ndarray, _Rectangle], _Shape] = import_dlib().shape_predictor(file)
+    try:
+        predictor: Callable[[np.ndarray, _Rectangle], _Shape] = import_dlib().shape_predictor(file)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{file} is no shape predictor of dlib, or damaged ({str(error).splitlines()[0][:100]}): leave "
+            "models.landmarks as it is, or name a .dat file that dlib reads"
+        ) from None
     return predictor

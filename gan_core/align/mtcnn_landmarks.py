@@ -24,7 +24,15 @@ from gan_core.geometry import Points
 from gan_core.loading import load_state
 from gan_core.rows import Rejected, Row
 
-FILES = {name: Packaged("facenet_pytorch", f"data/{name}.pt", "facenet-pytorch") for name in ("pnet", "rnet", "onet")}
+SHA256 = {
+    "pnet": "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
+    "rnet": "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
+    "onet": "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
+}
+FILES = {
+    name: Packaged("facenet_pytorch", f"data/{name}.pt", "facenet-pytorch==2.5.3", sha256)
+    for name, sha256 in SHA256.items()
+}
 
 
 @LANDMARK_SOURCES.register("mtcnn")
@@ -73,10 +81,16 @@ def find_faces(network: Cascade, images: Sequence[Image.Image], look_at: int = L
 
 
 def _copy(image: Image.Image, look_at: int, like: torch.Tensor) -> torch.Tensor:
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(like)
+    """Reduce an image channel by channel: as floating-point numbers a large one takes four times its memory."""
+    channels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[:, None, None]
     scale = min(1.0, look_at / max(image.size))
-    size = tuple(max(round(length * scale), 1) for length in pixels.shape[2:])
-    return (pixels if scale == 1 else F.interpolate(pixels, size, mode="bilinear", antialias=True))[0]
+    size = tuple(max(round(length * scale), 1) for length in channels.shape[3:])
+    return torch.cat([_reduced(channel.to(like), size) for channel in channels])
+
+
+def _reduced(channel: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    same = channel.shape[2:] == size
+    return (channel if same else F.interpolate(channel, size, mode="bilinear", antialias=True))[0]
 
 
 def _in_pixels(found: Faces, copy: torch.Tensor, image: Image.Image) -> Faces:

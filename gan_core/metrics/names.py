@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gan_core.editing.planned import PlannedEdit
 from gan_core.errors import ParamsError, near_matches
 from gan_core.meaning import Meaning
-from gan_core.metrics.base import ENCODED, METRICS, TUNED, ScoreName
+from gan_core.metrics.base import ENCODED, METRICS, TUNED, RowMetric, ScoreName
 
 OLD_NAME = re.compile(r"(lpips|identity)_([^/]+)/|([^/]+)_(fairface|hopenet|celeba-5)/")
 """Names with an underscore before the extractor (``lpips_toy/encoded``), as runs before this release have them."""
@@ -79,3 +79,18 @@ def find_columns(said: str, names: Iterable[str], edits: Sequence[PlannedEdit] =
         raise ParamsError(f"no score {said!r}{near_matches(said, sorted(n.removesuffix('/') for n in known))}")
     tuned = {(part.metric, part.extractor) for part in found.values() if part.picture == TUNED}
     return [n for n, part in found.items() if part.picture != ENCODED or (part.metric, part.extractor) not in tuned]
+
+
+def why_missing(said: str, measured: Iterable[str], edits: Sequence[PlannedEdit] = ()) -> str:
+    """Say why rows have no score that an installed metric gives, of those ``measured``; empty where that is no cause.
+
+    ``said`` is a whole or a short name as ``find_columns`` takes it.
+    """
+    parts = split_name(said, edits)
+    owners = [(name, metric) for name, metric in METRICS if name == parts.metric or metric.explain(parts, edits)]
+    if not owners:
+        return ""
+    if not any(issubclass(metric, RowMetric) for _, metric in owners):
+        return "it is a number of the whole dataset, and rows have none"
+    names = [name for name, _ in owners]
+    return "" if set(names) & set(measured) else f"add {' or '.join(names)} to measure.metrics"

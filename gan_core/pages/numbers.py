@@ -62,8 +62,9 @@ class Effect:
 
 
 def measure_gains(rows: Rows) -> list[Gain]:
-    """Compare encoded and tuned pictures by every score that has one of them."""
-    return [_gain(rows, score) for score in _inversion_scores(rows)]
+    """Compare encoded and tuned pictures by every score that a row has of one of them."""
+    gains = (_gain(rows, score) for score in _inversion_scores(rows))
+    return [gain for gain in gains if gain.encoded or gain.tuned]
 
 
 def measure_effects(

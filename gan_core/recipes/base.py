@@ -202,12 +202,14 @@ def check_gates(plan: Plan) -> None:
     if not plan.run.params.gates:
         return
     from gan_core.edits.plan import known_edits
-    from gan_core.metrics.names import find_columns
+    from gan_core.metrics.names import find_columns, why_missing
 
+    edits, measured = known_edits(plan.run.params.edits), plan.run.params.measure.metrics
     for i, gate in enumerate(plan.run.params.gates):
         try:
-            find_columns(gate.score, plan.scores, known_edits(plan.run.params.edits))
+            find_columns(gate.score, plan.scores, edits)
         except ParamsError as error:
             if not plan.scores:
                 raise ParamsError(f"gates: rows of a {plan.run.recipe} run have no scores: use gates=[]") from None
-            raise ParamsError(f"gates.{i}: {error}") from None
+            why = why_missing(gate.score, measured, edits)
+            raise ParamsError(f"gates.{i}: no score {gate.score!r}: {why}" if why else f"gates.{i}: {error}") from None

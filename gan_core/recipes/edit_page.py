@@ -60,7 +60,7 @@ def _sample(rows: Rows, images: Images) -> Section:
     if not rows.sample:
         return Section("Images", "images", [Text("No row passed all stages.")])
     said = (
-        f"{len(rows.sample)} of {rows.ok:,} finished rows, chosen by the hash of their key: source, aligned face, "
+        f"{len(rows.sample)} of {rows.ok:,} finished rows, chosen by the hash of their key: source, aligned image, "
         "reconstructions and edits. Scores compare with the aligned image."
     )
     return Section("Images", "images", [Text(said), Strips([make_strip(rows, line, images) for line in rows.sample])])

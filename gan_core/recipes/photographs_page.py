@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from gan_core.judges.dlib_resnet import SAME_PERSON
 from gan_core.meaning import Meaning
 from gan_core.metrics.base import ALIGNED
 from gan_core.metrics.names import Score, find_score
+from gan_core.metrics.photographs import IdentityDistance, IdentityPairs
 from gan_core.pages.page import Block, Cell, Cells, Column, Page, Section, Strip, Strips, Table, Text, Tile
 from gan_core.pages.pictures import Images, read_images
 from gan_core.pages.rows import Line, Rows, read_rows_of
@@ -51,7 +53,7 @@ def page(run: Run) -> Page:
         sections=[
             _faces(captioned, images),
             *_people(numbers),
-            *_order(order),
+            *_order(order, rows.ok),
             *_damages(captioned, images),
             *rejected_section(run, rows),
             *_scores(numbers),
@@ -84,7 +86,11 @@ def _faces(rows: Rows, images: Images) -> Section:
 def _damages(rows: Rows, images: Images) -> list[Section]:
     if not rows.sample:
         return []
-    said = Text("Each damage in five strengths, the weakest first, with the distances from the aligned face.")
+    said = Text(
+        "Each damage in five strengths, the weakest first, with the distances from the aligned face. The number is, "
+        "for blur, the standard deviation in pixels of a face of 256; for noise, that in levels of 255; for jpeg, the "
+        "quality; for scale, the factor by which the face was reduced."
+    )
     strips = [
         _strip(rows, line, images, [f"{kind}@{s:g}" for s in strengths], f"{line.key}: {kind}")
         for line in rows.sample[:SHOWN]
@@ -99,33 +105,39 @@ def _strip(rows: Rows, line: Line, images: Images, names: Iterable[str], key: st
 
 
 def _people(numbers: dict[Score, float]) -> list[Section]:
-    pairs = [(s, v) for s, v in numbers.items() if s.picture == ALIGNED]
-    same = [(s, v) for s, v in numbers.items() if s.metric == "identity-distance" and s.picture in VIEWS]
-    if not pairs or not same:
+    found = {s.metric: (s, v) for s, v in numbers.items() if s.picture == ALIGNED}
+    apart = [found[metric] for metric in IdentityPairs.meanings if metric in found]
+    same = [(s, v) for s, v in numbers.items() if s.metric == IdentityDistance.name and s.picture in VIEWS]
+    if not apart or not same:
         return []
     said = Text(
-        "Mean identity distances of two pictures of one person, and of the aligned faces of two rows. Below 0.6 two "
-        "faces count as one person. If two rows show one person, the nearest others are near."
+        f"Mean identity distances of two pictures of one person, and of the aligned faces of two rows. Below "
+        f"{SAME_PERSON} two faces count as one person. If two rows show one person, the smallest distance is small."
     )
     rows: list[Cells] = [[f"one person: aligned and {s.picture}", s.meaning.show(v)] for s, v in same]
-    rows += [[Cell(s.meaning.label, s.meaning.sentence), s.meaning.show(v)] for s, v in pairs]
+    rows += [[s.meaning.sentence.rstrip("."), s.meaning.show(v)] for s, v in apart]
     return [Section("People", "people", [said, Table([Column("pictures", number=False), Column("value")], rows)])]
 
 
-def _order(order: dict[str, dict[str, float]]) -> list[Section]:
+def _order(order: dict[str, dict[str, float]], faces: int) -> list[Section]:
     if not order:
         return []
+    wrong = [f"{_label(j)} with {kind}" for j, kinds in order.items() for kind, v in kinds.items() if v < RIGHT]
     said = Text(
         "Whether the mean scores have the order of the strengths (Spearman's correlation): 1 where each stronger "
-        f"damage scores higher. A judge that has less than {RIGHT} is not to be trusted with that damage."
+        f"damage scores higher. A judge that has less than {RIGHT} is not to be trusted with that damage; over few "
+        f"faces, here {faces:,}, it can have less by chance. Below it: {', '.join(wrong) or 'none'}."
     )
     heads = [Column("judge", number=False), *map(Column, DAMAGES)]
     table: list[Cells] = [
-        [find_score(f"{judge}/").meaning.label, *map(CORRELATION.show, kinds.values())]
+        [_label(judge), *(CORRELATION.show(kinds[kind]) if kind in kinds else "" for kind in DAMAGES)]
         for judge, kinds in order.items()
-        if list(kinds) == list(DAMAGES)
     ]
     return [Section("Order of damages", "order", [said, Table(heads, table)])]
+
+
+def _label(judge: str) -> str:
+    return find_score(f"{judge}/").meaning.label
 
 
 def _scores(numbers: dict[Score, float]) -> list[Section]:

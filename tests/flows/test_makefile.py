@@ -1,13 +1,16 @@
 """``make`` in what GitHub gives as a ZIP: a folder without git."""
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gan_core.align.facemesh_landmarks import MESH
+from gan_core.checkpoints.packaged import WITHOUT_DEPENDENCIES
 from gan_core.judges.age_gender import AGE_FILE, GENDER_FILE
 from gan_core.judges.expression import FILE as EXPRESSION_FILE
 
@@ -63,12 +66,16 @@ def test_photographs_are_edited_where_a_generator_is_given() -> None:
     assert "--recipe photographs" in alone and "no generator was given" in alone and "models.generator" not in alone
     assert "models.generator=g.pt --set models.encoder=e.pt" in " ".join(edited.replace("\\\n", " ").split())
     assert "no generator" not in edited and "edits=[]" in edited
-    assert "edits=[]" not in plan("GENERATOR=g.pt", "DIRECTIONS=d.safetensors")
+    assert "{direction: gender, strengths: [1]}" in plan("GENERATOR=g.pt", "DIRECTIONS=d.safetensors")
+    chosen = plan("GENERATOR=g.pt", "DIRECTIONS=d.safetensors", "EDITS=smile age")
+    (edits,) = re.findall(r"--set 'edits=(.*?)'", chosen)
+    assert yaml.safe_load(edits) == [{"direction": name, "strengths": [1]} for name in ("smile", "age")]
 
 
 def test_one_command_installs_what_messages_and_the_page_name() -> None:
     (line,) = [x for x in (ROOT / "Makefile").read_text().splitlines() if x.startswith("WITHOUT_DEPENDENCIES :=")]
     pins = line.partition(":= ")[2].split()
-    named = [file.pinned for file in (MESH, AGE_FILE, GENDER_FILE, EXPRESSION_FILE)]
-    assert set(named) == set(pins)
-    assert all(pin in (ROOT / "docs/photographs.md").read_text() for pin in pins)
+    files = (MESH, AGE_FILE, GENDER_FILE, EXPRESSION_FILE)
+    assert {file.release for file in files} == set(pins) and {file.install for file in files} == {WITHOUT_DEPENDENCIES}
+    assert f"'.[photos]' && {WITHOUT_DEPENDENCIES}\n" in (ROOT / "docs/photographs.md").read_text()
+    assert WITHOUT_DEPENDENCIES.split()[3:] == pins

@@ -250,8 +250,17 @@ def test_another_gate_remakes_no_stage_and_an_unknown_one_is_refused_before_anyt
     run_plain(plan_run(gated.source, "runs/a", overrides=SCORED))
     assert not Path("runs/a/gates.parquet").exists()
     assert {path: path.read_bytes() for path in before} == before
-    for gate in ("lpips <= 1", "side_efect <= 1"):
-        with pytest.raises(ParamsError, match=r"gates\.0: no score .*; (known: mse|did you mean 'side_effect')"):
+    for gate, why in (
+        ("side_efect <= 1", "; did you mean 'side_effect'"),
+        ("mse/tuned <= 1", "; did you mean 'mse"),
+        ("nearness <= 1", "; known: mse"),
+        ("lpips/toy/encoded <= 1", ": add lpips to measure.metrics"),
+        ("lpips <= 1", ": add lpips to measure.metrics"),
+        ("same-person >= 1", ": add identity-distance to measure.metrics"),
+        ("fid <= 1", ": it is a number of the whole dataset, and rows have none"),
+        ("swd/mean/encoded <= 1", ": it is a number of the whole dataset"),
+    ):
+        with pytest.raises(ParamsError, match=rf"gates\.0: no score '.*'{why}"):
             plan_run(gated.source, "runs/b", overrides=SCORED | {"gates": [gate]})
     assert not Path("runs/b").exists()
 

@@ -79,6 +79,32 @@ def test_without_dlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         Dlib68()
 
 
+def test_another_or_a_damaged_predictor_is_one_line(boxes: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dlib(SimpleNamespace):
+        rectangle = staticmethod(lambda *edges: edges)
+
+        @staticmethod
+        def shape_predictor(file: str) -> Any:
+            if file == "junk.dat":
+                raise RuntimeError("Error deserializing object of type int\n   while deserializing a matrix")
+            return lambda *_: SimpleNamespace(parts=lambda: [SimpleNamespace(x=1, y=2)] * 5)
+
+    monkeypatch.setattr(dlib_landmarks, "import_dlib", Dlib)
+    dlib_landmarks._predictor.cache_clear()
+    told = {
+        "junk.dat": r"junk\.dat is no shape predictor of dlib, or damaged \(Error deserializing object of type int\): ",
+        "five.dat": r"five\.dat lays 5 points, not 68: ",
+    }
+    for file, said in told.items():
+        boxes[:] = [[(0, 0, 10, 10)]]
+        with pytest.raises(CheckpointError, match=said) as raised:
+            Dlib68(file).landmarks(Image.new("RGB", (20, 20)), {})
+        assert "\n" not in str(raised.value)
+    boxes[:] = [[(0, 0, 10, 10)]]
+    assert len(Dlib5("five.dat").landmarks(Image.new("RGB", (20, 20)), {})) == 5  # type: ignore[arg-type]
+    dlib_landmarks._predictor.cache_clear()
+
+
 def test_five_points_get_a_mouth_below_the_nose() -> None:
     points = complete_five(np.array([[70.0, 30], [60, 30], [30, 30], [40, 30], [50, 50]]))
     assert points[:3].tolist() == [[35, 30], [65, 30], [50, 50]]

@@ -1,5 +1,6 @@
 """MTCNN's cascade with random weights everywhere, and against ``facenet-pytorch`` where it is installed."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from PIL import Image
 from gan_core.align import mtcnn_landmarks
 from gan_core.align.mtcnn import Cascade, Faces, apart, corrected, pyramid, squared
 from gan_core.align.mtcnn_landmarks import FILES, MtcnnLandmarks, find_faces, largest, load_cascade
-from gan_core.checkpoints.packaged import Packaged
 from gan_core.errors import CheckpointError
 from gan_core.judges.torchvision_shim import declare_operators
 from gan_core.rows import Rejected
@@ -82,17 +82,39 @@ def test_faces_of_a_reduced_copy_are_in_pixels_of_the_image() -> None:
     np.testing.assert_allclose(found.points[0, 0], [19.5, 39.5])
 
 
+def test_a_panorama_is_reduced_as_a_whole_would_be_but_channel_by_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 300, 3), dtype=np.uint8)
+    whole = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    expected = torch.nn.functional.interpolate(whole, (9, 64), mode="bilinear", antialias=True)[0]
+    reduce, sizes = torch.nn.functional.interpolate, []
+
+    def watched(images: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        sizes.append(images.numel())
+        return reduce(images, *rest, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "interpolate", watched)
+    looks: Any = _Looks([[]], shape=(3, 9, 64), expected=expected)
+    find_faces(looks, [Image.fromarray(pixels)], look_at=64)
+    assert max(sizes) <= 40 * 300
+
+
 class _Looks:
     """Stands for the cascade: gives prepared boxes."""
 
-    def __init__(self, answers: list[list[list[float]]]) -> None:
-        self.answers = answers
+    def __init__(
+        self,
+        answers: list[list[list[float]]],
+        shape: tuple[int, ...] = (3, 320, 640),
+        expected: torch.Tensor | None = None,
+    ) -> None:
+        self.answers, self.shape, self.expected = answers, shape, expected
 
     def parameters(self) -> Any:
         return iter([torch.zeros(1)])
 
     def __call__(self, images: list[torch.Tensor]) -> list[Faces]:
-        assert [image.shape for image in images] == [(3, 320, 640)]
+        assert [image.shape for image in images] == [self.shape]
+        assert self.expected is None or torch.equal(images[0], self.expected)
         return [seen(self.answers.pop(0))]
 
 
@@ -108,7 +130,7 @@ def test_none_and_several_are_statuses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = {name: Packaged("no_such_package", file.file, file.project) for name, file in FILES.items()}
+    missing = {name: replace(file, module="no_such_package") for name, file in FILES.items()}
     monkeypatch.setattr(mtcnn_landmarks, "FILES", missing)
     with pytest.raises(CheckpointError, match=r"facenet-pytorch, .* `pip install 'edit-dataset\[photos\]'`") as raised:
         MtcnnLandmarks()

@@ -2,6 +2,8 @@
 
 import struct
 import sys
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +124,28 @@ def test_a_missing_package_or_file_is_one_line_that_says_what_to_do(
     module, attribute = FILES[name]
     file: Packaged = getattr(module, attribute)
     for found, advice in (("no_such_package", file.install), (package.name, "pip install --force-reinstall")):
-        monkeypatch.setattr(module, attribute, Packaged(found, file.file, file.project, file.install))
+        monkeypatch.setattr(module, attribute, replace(file, module=found))
         with pytest.raises(CheckpointError) as raised:
             JUDGES[name]()
         assert file.project in str(raised.value) and f"`{advice}" in str(raised.value)
         if found == package.name:
             assert f"{file.project} {file.version()} has no {package / file.file}:" in str(raised.value)
-            assert str(raised.value).endswith(f" {file.pinned}`")
+            assert str(raised.value).endswith(f" {file.release}`")
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_another_file_in_its_place_is_one_line_too(name: str, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, attribute = FILES[name]
+    file = replace(getattr(module, attribute), module=package.name)
+    monkeypatch.setattr(module, attribute, file)
+    (package / file.file).parent.mkdir()
+    for content in (b"", b"PK other weights"):
+        (package / file.file).write_bytes(content)
+        with pytest.raises(CheckpointError) as raised:
+            JUDGES[name]()
+        found = f"is not the file that is known (sha256 {sha256(content).hexdigest()[:12]}, not {file.sha256[:12]})"
+        assert found in str(raised.value) and str(raised.value).endswith(f" {file.release}`")
         assert "\n" not in str(raised.value)
 
 
@@ -137,7 +154,8 @@ def test_a_missing_runtime_is_one_line_too(
     name: str, runtime: str, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (package / "weights").touch()
-    monkeypatch.setattr(*FILES[name], Packaged(package.name, "weights", "weightless"))
+    empty = Packaged(package.name, "weights", "weightless==1", sha256().hexdigest())
+    monkeypatch.setattr(*FILES[name], empty)
     monkeypatch.setitem(sys.modules, runtime, None)
     with pytest.raises(CheckpointError, match=rf"{runtime}, .* `pip install 'edit-dataset\[photos\]'`$"):
         JUDGES[name]()

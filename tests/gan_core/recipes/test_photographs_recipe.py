@@ -60,6 +60,7 @@ def test_faces_are_measured_against_views_and_damages_of_themselves(run: Run) ->
     assert set(summary["metrics"]) == {f"{m}/{p}" for m in ("mse", "psnr") for p in (*VIEWS, *damage_columns())}
     assert summary[ORDER] == {"mse": dict.fromkeys(DAMAGES, 1.0)}
     html = Path(write_report(run)).read_text()
+    assert "over few faces, here 1, it can have less by chance. Below it: none." in html
     for said in ("No generator was given, so nothing is inverted", "grey/pasted", "4 of 4", "no_face"):
         assert said in html
 

@@ -166,6 +166,7 @@ def test_a_run_in_which_every_row_failed_has_a_report(run_maker: Callable[..., R
     run = run_maker(tmp_path, shards=1, seeds_each=0)
     page = Page(Path(write_report(run.output)).read_text())
     assert "No row passed all stages" in page.text
+    assert "PSNR" not in page.text and "LPIPS" not in page.text and ("id", "inversion") not in page.attributes
     assert "2 of 2 rows were rejected" in page.text
 
 
