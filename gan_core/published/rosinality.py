@@ -116,7 +116,14 @@ def infer_arguments(state: Mapping[str, Any], where: str | Path = "the state dic
         raise CheckpointError(
             f"{where} is not a rosinality StyleGAN2 generator: its keys or shapes differ ({error})"
         ) from None
-    return {"size": 4 << blocks, "style_dim": style_dim, "n_mlp": depth, "channels": channels}
+    return with_widths({"size": 4 << blocks, "style_dim": style_dim, "n_mlp": depth, "channels": channels}, where)
+
+
+def with_widths(arguments: StyleGAN2Arguments, where: str | Path) -> StyleGAN2Arguments:
+    """Return the arguments; raises ``CheckpointError`` if a layer has no channels, which no network can be built of."""
+    if min(arguments["style_dim"], *arguments["channels"].values()) < 1:
+        raise CheckpointError(f"{where} has a layer without channels: it is damaged, download it again")
+    return arguments
 
 
 def _last(part: str, state: Mapping[str, Any]) -> int:

@@ -89,6 +89,7 @@ def test_safetensors_of_others_are_read(prefix: str, tmp_path: Path) -> None:
             {"g_ema": {key: value for key, value in STATE.items() if key != "to_rgb1.bias"}},
             r"1 missing \(to_rgb1.bias\)",
         ),
+        ({"g_ema": STATE | {"conv1.conv.weight": torch.zeros(1, 0, 8, 3, 3)}}, "has a layer without channels"),
         (STATE | {"epoch": 3}, r"1 unexpected \(epoch\)"),
         ({k: v for k, v in STATE.items() if not k.startswith("style.")}, r"keys or shapes differ \('style\.\*'\)"),
         ({"first": STATE, "second": OTHER}, r"holds several generators \(first, second\)"),
