@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import ParamsError
 from gan_core.generators.base import GENERATORS
@@ -43,16 +44,18 @@ UNKNOWN = Framing()
 def framing_of(params: Params) -> Framing:
     """Return how a run frames its pictures: as the encoder does, at ``align.size``.
 
-    Where that isn't set, they are as large as the generator's squares or the encoder's input, whichever is larger. Only
-    the cards of both checkpoints are read. One that can't be read says nothing; the stage that loads it refuses. Raises
-    ``ParamsError`` for pictures that would be too small to be compared.
+    Where that isn't set, they are as large as the generator's squares or the encoder's input, whichever is larger;
+    pictures that are taken whole as the generator's squares, because the encoder has its own input then, and enlarged
+    pictures would be blurred targets. Only the cards of both checkpoints are read. One that can't be read says nothing;
+    the stage that loads it refuses. Raises ``ParamsError`` for pictures that would be too small to be compared.
     """
     generator = outline(params.models.generator, "generator", GENERATORS)
     encoder = outline(params.models.encoder, "encoder", ENCODERS)
     drawn: int = generator.size if generator else params.align.size or UNKNOWN_SIZE
     if encoder is None:
         return Framing(SQUARE, drawn, params.align.size or drawn)
-    aligned = params.align.size or max(drawn, encoder.input_size)
+    seen = 0 if LANDMARK_SOURCES.get(params.align.landmarks).whole else encoder.input_size
+    aligned = params.align.size or max(drawn, seen)
     if aligned < min(SMALLEST, drawn):
         raise ParamsError(
             f"align.size is {aligned}, too little to compare pictures with the generator's {drawn} px: leave it out "

@@ -44,7 +44,7 @@ class PickleReader:
         self.stack: list[object] = []
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
-        self.budget = MAX_STEPS + len(view)
+        self.budget = MAX_STEPS + 2 * len(view)  # protocol 2 has arrays as text, which is decoded and then copied
 
     def read(self) -> object:
         """Return the pickled value; raises ``Refused`` for damaged or hostile pickles."""

@@ -12,8 +12,8 @@ from torch import Tensor
 
 StateDict = dict[str, Tensor]
 """Tensors by their name in a module."""
-WRAPPER = "module"
-"""What ``DataParallel`` names the network inside it."""
+WRAPPERS = ("module", "_orig_mod")
+"""What ``DataParallel`` and ``torch.compile`` name the network inside them."""
 T = TypeVar("T")
 MAX_DEPTH = 64
 MAX_DIMENSIONS = 16
@@ -202,12 +202,12 @@ def state_of(value: object) -> dict[str, StoredTensor] | None:
 
 
 def plain_names(state: Mapping[Any, T]) -> dict[str, T]:
-    """Return a state dict without the ``module.`` that ``DataParallel`` puts before names, at whatever level.
+    """Return a state dict without what ``DataParallel`` and ``torch.compile`` put before names, at whatever level.
 
     If two names would become one they are kept as they are.
     """
     named = {str(key): value for key, value in state.items()}
-    plain = {".".join(part for part in key.split(".") if part != WRAPPER): value for key, value in named.items()}
+    plain = {".".join(part for part in key.split(".") if part not in WRAPPERS): value for key, value in named.items()}
     return plain if len(plain) == len(named) else named
 
 

@@ -18,6 +18,7 @@ from gan_core.generators.stylegan2 import StyleGAN2, StyleGAN2Arguments
 from gan_core.loading import load_state
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 from gan_core.published.options import ada_options, modules
+from gan_core.published.rosinality import with_widths
 
 Move = tuple[str, str, Callable[[Tensor], Tensor]]
 NETWORKS = ("G_ema", "G", "D")
@@ -102,7 +103,7 @@ def ada_arguments(generator: Record, where: str | Path) -> StyleGAN2Arguments:
     arguments["conv_clamp"] = options["conv_clamp"]
     if classes:
         arguments["classes"] = classes
-    return arguments
+    return with_widths(arguments, where)
 
 
 def module_state(record: Record) -> dict[str, StoredTensor]:

@@ -20,7 +20,7 @@ from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_state
 from gan_core.published.rosinality import build_generator, check_generator, infer_arguments, latent_average
-from gan_core.published.unwrapping import unwrap
+from gan_core.published.unwrapping import options_of, unwrap
 
 
 class Shaped(Protocol):
@@ -104,7 +104,7 @@ def load_published_encoder(
     cause.
     """
     content = unwrap(content, where)
-    parts, options = split_wrapper(content, where), _options(content)
+    parts, options = split_wrapper(content, where), options_of(content)
     generator = build_generator({"g_ema": parts["decoder"]}, where) if parts.get("decoder") else None
     n_latent = generator.n_latent if generator else None
     variant, arguments = infer_encoder(parts["encoder"], options, n_latent, where, parts.get("decoder", {}), told)
@@ -131,7 +131,7 @@ def check_published_encoder(
     if decoder := parts.get("decoder"):
         check_generator(decoder, where)
     count = 2 * infer_arguments(decoder, where)["size"].bit_length() - 4 if decoder else None
-    options = _options(content)
+    options = options_of(content)
     variant, arguments = infer_encoder(parts["encoder"], options, count, where, decoder or {}, told)
     with torch.device("meta"):
         encoder = ENCODERS.get(variant)(**arguments)
@@ -185,11 +185,6 @@ def infer_encoder(
     if (size := wide_or_square(options)) == WIDE:
         arguments["input_size"] = size
     return variant, arguments | {"n_latent": count or arguments["n_latent"]}
-
-
-def _options(content: Mapping[str, object]) -> Options:
-    options = content.get("opts")
-    return options if isinstance(options, dict) else {}
 
 
 def _latents_for(size: object) -> int | None:

@@ -56,6 +56,8 @@ class HyperStyleLayout(Layout):
         with torch.device("meta"):
             network = HyperStyle(**infer_hypernetwork(hypernet, decoder, options, where))
         load_state(network, _own(network, outlines(hypernet)), where)
+        found = infer_arguments(decoder, where)
+        _average(value, found["style_dim"], 2 * found["size"].bit_length() - 4, where)
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
         hypernet, decoder, options = _parts(value, where)
@@ -63,9 +65,8 @@ class HyperStyleLayout(Layout):
         load_state(network, _own(network, {key: loaded(tensor) for key, tensor in hypernet.items()}), where)
         content = {"g_ema": {key: loaded(tensor) for key, tensor in decoder.items()}}
         generator = build_generator(content, where)
-        average = loaded(value.get("latent_avg")) if isinstance(value, dict) else None
-        if average is not None:
-            generator.latent_avg.copy_(latent_average(average, generator.w_dim, generator.n_latent, where).mean(0))
+        if (average := _average(value, generator.w_dim, generator.n_latent, where)) is not None:
+            generator.latent_avg.copy_(average)
         card: dict[str, object] = {"kind": "hypernetwork", "name": network.name, "arguments": network.arguments}
         part = Part("hypernetwork", model_tensors(network), card, bound=True)
         return [generator_part(generator, "generator"), part]
@@ -117,6 +118,12 @@ def _parts(value: object, where: str | Path) -> tuple[dict[str, Any], dict[str, 
         raise CheckpointError(f"{where} has a hypernetwork without its generator (decoder.*): name the whole file")
     options = loaded(content.get("opts"))
     return parts["hypernet"], parts["decoder"], options if isinstance(options, dict) else {}
+
+
+def _average(value: object, width: int, count: int, where: str | Path) -> Tensor | None:
+    """Return the mean of the average latents of a file, ``[w_dim]``, or None if it has none."""
+    stored = loaded(value.get("latent_avg")) if isinstance(value, dict) else None
+    return None if stored is None else latent_average(stored, width, count, where).mean(0)
 
 
 def _own(network: HyperStyle, state: dict[str, Any]) -> dict[str, Tensor]:

@@ -94,7 +94,7 @@ def _encoder(
 def _sentence(made_for: str | None, generator: Loaded[Generator], distance: float | None) -> str:
     averages = "the encoder adds no average to compare"
     if distance is not None:
-        averages = f"their latent averages are {100 * distance:.2g} % of the typical distance of a latent apart"
+        averages = f"their latent averages are {100 * distance:.3g} % of the typical distance of a latent apart"
         averages += ", so they are of different networks: look at the reconstructions first" if distance > FAR else ""
     return (
         f"paired with {Path(generator.path).name} ({generator.sha256[:12]}), made for "

@@ -17,6 +17,8 @@ from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 MARKS = ("conv1.conv.weight", "conv1.conv.modulation.weight")
 """Names by which a generator of this layout is known."""
 AVERAGE = "latent_avg"
+COUNTER = "n_averaged"
+"""How often PyTorch's ``AveragedModel`` has averaged, which it keeps beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,11 @@ def build_generator(content: object, where: str | Path, network: str = "g_ema") 
 
 def check_generator(state: Mapping[str, Any], where: str | Path) -> None:
     """Raise ``CheckpointError`` where ``build_generator`` would, for a state dict whose tensors are not loaded."""
+    arguments = infer_arguments(state, where)
+    if AVERAGE in state:
+        latent_average(loaded(state[AVERAGE]), arguments["style_dim"], 1, where)
     with torch.device("meta"):
-        built = StyleGAN2(**infer_arguments(state, where))
+        built = StyleGAN2(**arguments)
     maps = {key: tensor for key, tensor in built.state_dict().items() if key.startswith("noises.")}
     load_state(built, {**maps, **outlines(state), AVERAGE: built.latent_avg}, where)
 
@@ -103,8 +108,7 @@ def infer_arguments(state: Mapping[str, Any], where: str | Path = "the state dic
     Raises ``CheckpointError`` for a state dict of another layout.
     """
     try:
-        depth = max(int(key.split(".")[1]) for key in state if key.startswith("style."))
-        blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("to_rgbs."))
+        depth, blocks = _last("style", state), 1 + _last("to_rgbs", state)
         channels = {4: state["conv1.conv.weight"].shape[1]}
         channels |= {8 << j: state[f"convs.{2 * j}.conv.weight"].shape[1] for j in range(blocks)}
         style_dim = state["style.1.weight"].shape[0]
@@ -112,7 +116,22 @@ def infer_arguments(state: Mapping[str, Any], where: str | Path = "the state dic
         raise CheckpointError(
             f"{where} is not a rosinality StyleGAN2 generator: its keys or shapes differ ({error})"
         ) from None
-    return {"size": 4 << blocks, "style_dim": style_dim, "n_mlp": depth, "channels": channels}
+    return with_widths({"size": 4 << blocks, "style_dim": style_dim, "n_mlp": depth, "channels": channels}, where)
+
+
+def with_widths(arguments: StyleGAN2Arguments, where: str | Path) -> StyleGAN2Arguments:
+    """Return the arguments; raises ``CheckpointError`` if a layer has no channels, which no network can be built of."""
+    if min(arguments["style_dim"], *arguments["channels"].values()) < 1:
+        raise CheckpointError(f"{where} has a layer without channels: it is damaged, download it again")
+    return arguments
+
+
+def _last(part: str, state: Mapping[str, Any]) -> int:
+    """Return the number of the last layer of a part; raises ``KeyError`` if there is none."""
+    numbers = [int(key.split(".")[1]) for key in state if key.startswith(f"{part}.")]
+    if not numbers:
+        raise KeyError(f"{part}.*")
+    return max(numbers)
 
 
 def latent_average(stored: object, width: int, count: int, where: str | Path) -> Tensor:
@@ -201,6 +220,7 @@ def _without(prefix: str, state: Mapping[Any, Any], average: object) -> tuple[di
     """Return the entries under a prefix, and the average, which may be one of them."""
     inner = {key.removeprefix(prefix): value for key, value in plain_names(state).items() if key.startswith(prefix)}
     own = inner.pop(AVERAGE, None)
+    inner.pop(COUNTER, None)
     return inner, average if average is not None else own
 
 

@@ -19,6 +19,7 @@ from gan_core.generators.stylegan2 import StyleGAN2, StyleGAN2Arguments
 from gan_core.loading import load_state, model_tensors
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 from gan_core.published.options import tensorflow_options
+from gan_core.published.rosinality import with_widths
 
 NETWORK = "dnnlib.tflib.network.Network"
 OLDEST_VERSION = 4
@@ -100,7 +101,7 @@ def tensorflow_arguments(
         arguments["conv_clamp"] = clamp
     if classes:
         arguments["classes"] = classes
-    return arguments
+    return with_widths(arguments, where)
 
 
 def rosinality_state(arrays: StateDict, where: str | Path = "the pickle") -> StateDict:

@@ -18,7 +18,7 @@ from gan_core.published.encoders import (
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 from gan_core.published.rosinality import infer_arguments
 from gan_core.published.shown import describe_framing, shown_options
-from gan_core.published.unwrapping import has_encoder, unwrap
+from gan_core.published.unwrapping import has_encoder, options_of, unwrap
 
 WANTED = ("state_dict", "opts", "latent_avg")
 TRAINED_MAPPING = "style-transformer"
@@ -37,8 +37,7 @@ class WrapperLayout(Layout):
     )
 
     def shows(self, value: object) -> str | None:
-        said = str(_options(unwrap(value)).get("dataset_type", "")).partition("_")[0]
-        return self.subject or SUBJECTS.get(said)
+        return self._shown(unwrap(value))
 
     def recognises(self, value: object) -> bool:
         state = value.get("state_dict") if isinstance(value, dict) else None
@@ -51,7 +50,7 @@ class WrapperLayout(Layout):
         decoder = infer_arguments(parts["decoder"], where) if parts.get("decoder") else None
         count = 2 * decoder["size"].bit_length() - 4 if decoder else None
         unread = [name[:40] for name in parts if name not in ("encoder", "decoder")][:8]
-        told, rest = self.variant, (_options(content), count, where, parts.get("decoder", {}))
+        told, rest = self.variant, (options_of(content), count, where, parts.get("decoder", {}))
         try:
             variant, arguments = infer_encoder(parts["encoder"], *rest, told)
         except Undecided as open_question:
@@ -62,9 +61,9 @@ class WrapperLayout(Layout):
             "variant": f"encoder {variant}" + (" with its generator" if decoder else ""),
             **arguments,
             **({"generator_size": decoder["size"]} if decoder else {}),
-            "subject": self.shows(content) or "faces, or not said",
+            "subject": self._shown(content) or "faces, or not said",
             "sees": describe_framing(arguments["input_size"], decoder["size"] if decoder else None),
-            "opts": shown_options(_options(content)),
+            "opts": shown_options(options_of(content)),
             "latent_avg": "latent_avg" in content,
             **({"other_networks": ", ".join(unread)} if unread else {}),
             "other_keys": ", ".join(str(key) for key in content if key not in WANTED) or "none",
@@ -86,7 +85,7 @@ class WrapperLayout(Layout):
             "arguments": encoder.arguments,
             "space": encoder.space,
         }
-        if self.variant and "encoder_type" not in _options(content):
+        if self.variant and "encoder_type" not in options_of(content):
             card["notes"] = f"taken for {encoder.name}, as told: the file itself doesn't say"
         part = Part("encoder", model_tensors(encoder), card, bound=found.generator is not None)
         if found.generator is None:
@@ -99,9 +98,8 @@ class WrapperLayout(Layout):
     def _told(self, content: Mapping[str, object]) -> dict[str, object]:
         """Return the options, with the data set of cars where the file has none and its subject is told to be cars."""
         cars = {"dataset_type": "cars_encode"} if self.subject == SUBJECTS["cars"] else {}
-        return cars | _options(content)
+        return {**cars, **options_of(content)}
 
-
-def _options(content: Mapping[str, object]) -> dict[str, object]:
-    options = loaded(content.get("opts"))
-    return options if isinstance(options, dict) else {}
+    def _shown(self, content: Mapping[str, object]) -> str | None:
+        said = str(options_of(content).get("dataset_type", "")).partition("_")[0]
+        return self.subject or SUBJECTS.get(said)

@@ -162,6 +162,8 @@ def params(tiny_models: dict[str, str], tmp_path: Path) -> Params:
 def test_sizes_that_are_not_set_are_those_of_the_networks(params: Params, tiny_models: dict[str, str]) -> None:
     wide = Framing(Frame(96, 128), 64, 128, (96, 128))
     assert framing_of(params) == wide and wide.compared == (48, 64)
+    whole = framing_of(params.model_copy(update={"align": AlignParams(landmarks="aligned")}))
+    assert whole == Framing(Frame(96, 128), 64, 64, (96, 128)) and whole.compared is None  # not enlarged and reduced
     square = params.model_copy(update={"models": params.models.model_copy(update={"encoder": tiny_models["encoder"]})})
     assert framing_of(square) == Framing(Frame(64, 64), 64, 64, (64, 64)) and framing_of(square).compared is None
     stated = square.model_copy(update={"align": AlignParams(size=32)})

@@ -111,6 +111,12 @@ def test_dictionaries_of_numpy_and_safetensors(tmp_path: Path, tiny_models: dict
     assert direction.name == "age" and np.array_equal(direction.vector, AGE)
 
 
+def test_a_factorisation_as_a_large_array_is_read(tmp_path: Path) -> None:
+    torch.save({"ckpt": "x.pt", "eigvec": np.eye(600, dtype=np.float32)}, tmp_path / "factor.pt")
+    found = read_direction(tmp_path / "factor.pt", Source(SHA, component=7))
+    assert np.array_equal(found.vector, np.eye(600)[7])
+
+
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.pt", "x"])
 def test_a_pointer_is_named(name: str, tmp_path: Path) -> None:
     for content, meaning in ((POINTER, "a Git LFS pointer"), (b"<!DOCTYPE html>", "a web page"), (b"", "empty")):

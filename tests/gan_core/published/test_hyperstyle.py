@@ -31,6 +31,8 @@ def write(path: Path, prefix: str = "", without: str = "-", **options: Any) -> d
     state = {key: value for key, value in state.items() if without not in key}
     opts = argparse.Namespace(output_size=16, layers_to_tune="0,2,3,5,6", **{"n_iters_per_batch": 5} | options)
     content = {"state_dict": state, "opts": opts, "latent_avg": torch.randn(6, 16), "global_step": 3}
+    if without == "latent_avg":
+        content["latent_avg"] = torch.randn(6, 15)
     torch.save(content, path)
     return content
 
@@ -63,6 +65,7 @@ def test_a_file_becomes_a_generator_and_its_hypernetwork(
         ("hypernet.bn1.bias", {}, r"x.pt doesn't fit HyperStyle: 1 missing \(bn1.bias\)"),
         ("shared_weight_hypernet.w1", {}, "x.pt doesn't fit HyperStyle: 1 missing"),
         ("-", {"n_iters_per_batch": 0}, "n_iters_per_batch '0'"),
+        ("latent_avg", {}, r"x.pt has a latent_avg of \[6, 15\], but its latents have 16 numbers"),
     ],
 )
 def test_damaged_files_are_refused_by_inspect_and_import_alike(
@@ -71,7 +74,7 @@ def test_damaged_files_are_refused_by_inspect_and_import_alike(
     write(tmp_path / "x.pt", without=without, **options)
     with pytest.raises(CheckpointError, match=message):
         import_checkpoint(tmp_path / "x.pt", tmp_path / "y.safetensors")
-    if without.startswith("hypernet.bn1") or without.startswith("shared"):
+    if without.startswith(("hypernet.bn1", "shared", "latent_avg")):
         assert str(inspect_checkpoint(tmp_path / "x.pt")["import"]).startswith("refused: ")
     else:
         with pytest.raises(CheckpointError, match=message):

@@ -16,7 +16,7 @@ from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.generators.stylegan2 import StyleGAN2
 
 TYPES = {"psp": "GradualStyleEncoder", "e4e": "Encoder4Editing"}
-STEPS, RATE, STRENGTH = 3, 3e-4, 2.5
+STEPS, RATE, STRENGTH = 3, 1e-2, 2.5
 NAMES = ["b/one.png", "a.png"]
 
 
@@ -91,7 +91,7 @@ def write_run(folder: Path, name: str, cars: bool, whole_squares: bool = False) 
 
 def save(folder: Path, arrays: dict[str, Any], models: dict[str, str], **settings: Any) -> None:
     tuning = {"steps": STEPS, "lr": RATE, "lr_rampdown": 0.0, "betas": [0.9, 0.999], "min_resolution": 4}
-    tuning |= {"l2_weight": 1.0, "perceptual_weight": 0.0, "batch_size": 1}
+    tuning |= {"l2_weight": 1.0, "perceptual_weight": 0.0, "batch_size": 1, "persist": "full"}
     chosen = {f"tune.{key}": value for key, value in tuning.items()} | {"models.perceptual": models["perceptual"]}
     told = {"checkpoint": "file.pt", "strength": STRENGTH, "set": chosen, "import": {"licence": "random weights"}}
     np.savez(folder / "run.npz", settings=json.dumps(told | settings), **arrays)
@@ -126,7 +126,7 @@ def test_a_published_run_comes_out_the_same(
     found = result(capsys.readouterr().out)
     assert (found["rows"], found["names"], found["equal"]) == (2, 2, 1)
     assert found["latents"] < 1e-5
-    assert found["pictures"] <= 0.51 and found["edited"] <= 1 and found["tuned"] <= 1
+    assert found["pictures"] <= 0.51 and found["edited"] <= 1 and found["tuned"] <= 0.6
 
 
 def test_an_encoder_into_w_is_run_with_another_generator_as_pti_does(

@@ -63,6 +63,21 @@ FORMS: dict[str, Callable[[dict[str, Tensor], Content], Content]] = {
         "state_dict": prefixed(others(state), "net.") | prefixed(state, "net_ema."),
         **rest,
     },
+    "average beside the trained": lambda state, rest: {"params": others(state), "params_ema": state} | rest,
+    "compiled": lambda state, rest: {"state_dict": prefixed(state, "_orig_mod.")} | rest,
+    "compiled parts": lambda state, rest: {
+        "state_dict": {name.replace("coder.", "coder._orig_mod.", 1): tensor for name, tensor in state.items()},
+        **rest,
+    },
+    "averaged by PyTorch": lambda state, rest: {
+        "state_dict": {"n_averaged": torch.tensor(3)} | prefixed(state, "module."),
+        **rest,
+    },
+    "options inside others": lambda state, rest: {
+        "state_dict": prefixed(state, "net."),
+        "hyper_parameters": {"opts": rest["opts"], "lr": 1e-4},
+        "latent_avg": rest["latent_avg"],
+    },
     "in training": lambda state, rest: {
         "state_dict": state,
         "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-4}]},
@@ -111,6 +126,30 @@ def test_two_encoders_are_refused_by_name(published: Content, tmp_path: Path) ->
     for do in (inspect_checkpoint, lambda path: import_checkpoint(path, tmp_path / "x.safetensors")):
         with pytest.raises(CheckpointError, match=r"holds several encoders \(first, second\): save the one"):
             do(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"opts": '{"encoder_type": "Encoder4Editing"}'}, r"has options \(opts\) that can't be read: a str instead of"),
+        ({"opts": None, "config": ["e4e"]}, r"has options \(config\) that can't be read: a list instead of"),
+    ],
+)
+def test_options_that_are_not_understood_are_refused(
+    changes: Content, message: str, published: Content, tmp_path: Path
+) -> None:
+    torch.save(published | changes, tmp_path / "x.pt")
+    for do in (inspect_checkpoint, lambda path: import_checkpoint(path, tmp_path / "x.safetensors")):
+        with pytest.raises(CheckpointError, match=message):
+            do(tmp_path / "x.pt")
+
+
+def test_inspect_looks_at_an_average_inside_the_decoder_as_import_does(published: Content, tmp_path: Path) -> None:
+    rows = {"decoder.latent_avg": torch.randn(6, 16)}
+    torch.save(published | {"state_dict": published["state_dict"] | rows}, tmp_path / "x.pt")
+    assert "6 different rows in latent_avg" in str(inspect_checkpoint(tmp_path / "x.pt")["import"])
+    with pytest.raises(CheckpointError, match="6 different rows in latent_avg"):
+        import_checkpoint(tmp_path / "x.pt", tmp_path / "x.safetensors")
 
 
 def test_dictionaries_that_share_each_other_are_looked_through_once(tmp_path: Path) -> None:
