@@ -108,7 +108,7 @@ def _one_stage(stage: str, run: Run, shard: str) -> Done:
 
 def stage_task(stage: str) -> Task[..., Done]:
     """Return the task of a stage, under the stage's name."""
-    return one_stage.with_options(name=stage, tags={stage})
+    return one_stage.with_options(name=stage)
 
 
 def rejected_rows(stage: str, shard: str) -> Iterator[str]:

@@ -24,7 +24,6 @@ from flows.naming import by_output, named
 from flows.notify import ADDRESS, POSTING, notify
 from flows.reevaluate import name_of_night
 from gan_core.errors import ParamsError
-from tasks.shards import stage_task
 from tasks.tracking.registry import Registered
 from tests.flows.test_notify import webhook
 
@@ -81,7 +80,6 @@ def test_choices_of_the_form_stand_for_parameters_and_the_old_ones_are_still_tak
     assert fields["device"]["type"] == "string" and fields["tuning"]["enum"][1] == "off"
     old = {"source": "data/sample", "output": "runs/x", "params_file": "p.yaml", "overrides": {"tune.steps": 1}}
     assert edit_dataset.validate_parameters(old).items() >= old.items()
-    assert stage_task("encode").tags == {"encode"}
 
 
 @pytest.mark.slow

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from prefect import tags
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows import ledger, servers
@@ -72,9 +74,14 @@ def test_every_row_goes_through_every_stage_and_nothing_is_done_twice(project: P
 
 
 def test_prefect_keeps_progress_rows_and_metrics(project: Path, tiny_dataset: str) -> None:
-    ended = edit_dataset(tiny_dataset, "out", overrides=QUICK, return_state=True)
+    with tags("faces"):
+        ended = edit_dataset(tiny_dataset, "out", overrides=QUICK, return_state=True)
+    run = ended.state_details.flow_run_id
     with get_client(sync_client=True) as client:
-        ours = [a for a in client.read_artifacts() if a.flow_run_id == ended.state_details.flow_run_id]
+        ours = [a for a in client.read_artifacts() if a.flow_run_id == run]
+        of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
+        assert client.read_flow_run(run).tags == ["faces"]
+        assert {tag for task in client.read_task_runs(flow_run_filter=of_run) for tag in task.tags} == set()
     found = {artifact.key: artifact.data for artifact in ours}
     assert found["edit-dataset-progress"] == 100
     rows = json.loads(found["edit-dataset-rows"])

@@ -30,6 +30,7 @@ from gan_core.toy.training.portraits import FOLDER, render_portraits
 from gan_core.toy.training.sngan import TARGET, train_digits
 from gan_core.toy.trainings import TRAININGS
 from gan_core.training import directions, fit, latent_edit_losses, latent_edits
+from gan_core.training.params import DirectionsParams
 from tests.conftest import ABOUT
 from tests.device.fakegpu import NAME
 from tests.device.pretended.conftest import check_same, compare, there
@@ -42,7 +43,7 @@ SIZES: dict[str, Any] = {
     **{"images": 8, "steps": 1, "batch_size": 4, "paired_images": 4, "adversarial_images": 8, "latent_images": 4},
     **{"r1_every": 1, "path_length_every": 1, "portraits": 4, "rendered": 4, "samples": 64, "refine_steps": 1},
     **{"classifier_steps": 1, "block_steps": 1, "picture_steps": 1, "rank_codes": 2, "latent_pool": 2},
-    **{"mixing": 0.5, "rank": 3, "count": None, "blocks": ["smile"], "attributes": ["smile"]},
+    **{"mixing": 0.5, "rank": 3, "count": None, "blocks": ["smile"]},
     **{"channels": THIN, "discriminator_channels": THIN, "style_dim": 64, "n_mlp": 1, "hidden": [16, 8]},
     **{"embedding": 4, "heads": 2, "width": 8, "z_dim": 4, "reconstructor_size": 32, "precision": "exact"},
     "network": {"units": [1, 1, 1, 1], "width": 8, "input_size": 64},
@@ -58,6 +59,8 @@ def shrink(section: Section) -> Section:
         sizes["network"] = section.network | {name: value for name, value in thin.items() if name in section.network}
     if isinstance(section, TrainHypernetworkParams):
         sizes |= {"latent_images": 0, "encoder": "psp"}
+    if isinstance(section, DirectionsParams):
+        sizes["attributes"] = ["smile"]
     if isinstance(section, TrainDigitsParams):
         sizes["channels"] = [8, 8, 8]
     return type(section).model_validate(section.model_dump() | sizes)

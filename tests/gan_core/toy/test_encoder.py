@@ -252,7 +252,7 @@ def test_a_network_that_cannot_be_built_is_named(networks: LossNetworks) -> None
 def test_a_variants_stage_writes_where_it_is_looked_for() -> None:
     params = load_params(ROOT / "params.yaml")
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train-encoder"]
-    (written,) = stage["do"]["outs"]
+    written, _ = stage["do"]["outs"]
     for variant in stage["foreach"]:
         assert written.replace("${key}", variant) == str(params.encoder_path(variant))
 
