@@ -88,7 +88,7 @@ def children(bench: Bench, places: random.Random) -> None:
             process.kill()
             process.wait()
             made = _receipts(room)
-            for _ in range(2):  # as long as that takes now, on however busy a machine, and once more
+            for _ in range(4):  # one that only just begins loads this and more before it sees the end
                 subprocess.run([sys.executable, "-c", LOADING], check=True)
             assert not (alive := in_session(process.pid)), f"{len(alive)} processes go on without their parent"
             more = len(_receipts(room) - made)
