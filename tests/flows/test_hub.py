@@ -86,6 +86,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
     for kept in (Hub.files, Hub.created, Hub.commits):
         kept.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    monkeypatch.setattr(server, "handle_error", lambda *_: None)  # a client that leaves early is no line on stderr
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
