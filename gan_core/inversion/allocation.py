@@ -93,16 +93,16 @@ class Allocation:
 
     def __init__(self, invert: InvertParams, table: Table, path: str) -> None:
         steps = [trial.steps for trial in table.trials]
-        self._counts = np.arange(steps[-1] + 1)
+        counts = np.arange(steps[-1] + 1)
         seconds = np.maximum.accumulate([trial.seconds for trial in table.trials])
-        self._seconds = table.encode_s + np.interp(self._counts, steps, seconds)
+        self._seconds = table.encode_s + np.interp(counts, steps, seconds)
         starts = np.array(table.starts)
         distances = np.minimum.accumulate([trial.distances for trial in table.trials])
         bins = max(1, min(BINS, len(starts) // ROWS_OF_BIN))
         parts = np.array_split(np.argsort(starts, kind="stable"), bins)
         self._edges = [float(starts[part[0]]) for part in parts[1:]]
         if invert.budget_s is not None:
-            curves = [np.interp(np.log1p(self._counts), np.log1p(steps), distances[:, p].mean(1)) for p in parts]
+            curves = [np.interp(np.log1p(counts), np.log1p(steps), distances[:, p].mean(1)) for p in parts]
             shares = [len(part) / len(starts) for part in parts]
             self._steps = self._spend(invert.budget_s, curves, shares, path)
         elif invert.target is not None:

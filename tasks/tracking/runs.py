@@ -141,10 +141,10 @@ def _send(run: Run, record: Record, uri: str = "", force: bool = False) -> Logge
 def _current_record(run: Run) -> Record:
     """What was written down when a run was tracked, unless its shards were made anew since, as ``dvc repro`` does."""
     record = read_record(run.output) or read_record(run.output, TRACKED)
-    receipts = [(shard, run.receipt(stage, shard)[0]) for stage in run.stages for shard in run.shards]
-    done = [summarise_receipt(shard, receipt) for shard, receipt in receipts if receipt is not None]
     if record is None:
         return remake_record(run)
+    receipts = [(shard, run.receipt(stage, shard)[0]) for stage in run.stages for shard in run.shards]
+    done = [summarise_receipt(shard, receipt) for shard, receipt in receipts if receipt is not None]
     renewed = record.made and len(done) == len(receipts) and record.made != digest_work(done)
     return remake_record(run).model_copy(update={"run_id": record.run_id}) if renewed else record
 
