@@ -20,9 +20,9 @@ from gan_core.runs.run import Run, load_run
 from gan_core.secrets import hide
 from gan_core.storage.atomic import FOLDER_LOCK, atomic_write, sweep_folder, write_bytes
 from gan_core.storage.holding import hold_folder
-from gan_core.storage.readme import README, remove_readme, write_card
+from gan_core.storage.readme import README, column_types, remove_readme, write_card
 from gan_core.storage.receipts import read_json
-from gan_core.storage.shards import BASE_NAMES, open_shard, read_rows
+from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import base_name, is_local
 from tasks.versions import git_sha
 
@@ -195,5 +195,4 @@ def _columns(folder: Path, writer: Format) -> dict[str, str]:
     """The columns of what was written, for the card."""
     if not isinstance(writer, ParquetRows):
         return dict(writer.columns)
-    with open_shard(min(folder.glob(writer.data_files))) as file:
-        return {field.name: str(field.type).replace("|", "\\|") for field in file.schema_arrow}
+    return column_types(str(min(folder.glob(writer.data_files))))

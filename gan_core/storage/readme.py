@@ -30,9 +30,7 @@ def write_readme(folder: str | Path, shard: str, title: str, text: Sequence[str]
 
     ``text`` has paragraphs in Markdown. ``licence`` is one of the hub's identifiers.
     """
-    with open_shard(shard) as opened:
-        columns = {field.name: _kind(field.type) for field in opened.schema_arrow}
-    write_card(folder, title, text, columns, "*.parquet", licence)
+    write_card(folder, title, text, column_types(shard), "*.parquet", licence)
 
 
 def write_card(
@@ -67,6 +65,12 @@ def write_card(
         table,
     ]
     write_bytes(url, ("\n\n".join(parts) + "\n").encode())
+
+
+def column_types(shard: str) -> dict[str, str]:
+    """Return the types of a shard's columns by name, as a card says them."""
+    with open_shard(shard) as opened:
+        return {field.name: _kind(field.type) for field in opened.schema_arrow}
 
 
 def _kind(kind: pa.DataType) -> str:
