@@ -75,7 +75,8 @@ def test_summary_report_and_inspection_tell_of_the_rows_and_no_shard_changes(jud
     page = Path(write_report(run)).read_text()
     assert "Out of domain" in page and "Out of domain: 3." in page
     assert f"lpips/toy {told['farthest'][0]['value']:.3g}" in page
-    line = f"  out_of_domain: 3 rows with lpips/toy above {told['limit']:.3g}: {', '.join(beyond)}"
+    limit = f"lpips/toy above {told['limit']:.3g}"
+    line = f"  out_of_domain: 3 of 8 finished rows are probably not what the generator can draw, {limit}: {', '.join(beyond)}"
     assert line in list(describe("before"))
 
 
