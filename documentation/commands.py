@@ -10,8 +10,8 @@ from flows.cli import app
 
 PROGRAM = "edit-dataset"
 INTRODUCTION = """\
-Every command has `--help`. A mistake in the input is one line and exit code 2; a lost server or bucket is exit code 1, a run that
-Ctrl-C has stopped 130. Commands begin where they were interrupted when they are run again."""
+Every command has `--help`. A mistake in the input is one line and exit code 2; a lost server or bucket is exit
+code 1, a run that Ctrl-C has stopped 130. A run that was interrupted goes on when the same command is given again."""
 
 
 def commands() -> str:

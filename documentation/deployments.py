@@ -11,9 +11,12 @@ from prefect import Flow
 from documentation.pieces import code, page, prose, table
 
 FILE = Path(__file__).parents[1] / "prefect.yaml"
+SHOWN = 2
+"""Parameters in the command of each."""
 INTRODUCTION = """\
-`make up`, or `edit-dataset server up`, deploys the flows that [`prefect.yaml`](../../prefect.yaml) names. The form of each in Prefect's page has the
-parameters below; on the command line they are `-p NAME=VALUE`. [Operations](../operations.md) says how they are used."""
+`make up`, or `edit-dataset server up`, deploys the flows that [`prefect.yaml`](../../prefect.yaml) names. The form of
+each in Prefect's page has the parameters below; on the command line they are `-p NAME=VALUE`.
+[Operations](../operations.md) says how they are used."""
 
 
 def deployments() -> str:
@@ -29,7 +32,8 @@ def _describe(declared: Mapping[str, Any]) -> Iterator[str]:
     yield " ".join([declared["description"], *_when(declared), f"Work pool: `{declared['work_pool']['name']}`."])
     properties = flow.parameters.properties
     yield table(["parameter", "default", "meaning"], (_row(key, about, given) for key, about in properties.items()))
-    yield f"```bash\nprefect deployment run {name} --watch{''.join(f' -p {key}={_text(given[key])}' for key in list(given)[:2])}\n```"
+    chosen = "".join(f" -p {key}={_text(given[key])}" for key in list(given)[:SHOWN])
+    yield f"```bash\nprefect deployment run {name} --watch{chosen}\n```"
 
 
 def _flow(entrypoint: str) -> Flow[..., Any]:

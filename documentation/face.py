@@ -30,23 +30,23 @@ def _describe(name: str) -> Iterator[str]:
     yield prose(found.docstring.value if found.docstring else "")
 
 
-def _find(module: str, name: str) -> griffe.Object:
+def _find(module: str, name: str) -> griffe.Class | griffe.Function:
     """Return the class or function of a module, or of the module that it has it from."""
     path = SOURCES.joinpath(*module.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    found = griffe.visit(module, filepath=file, code=file.read_text())[name]
-    if found.is_alias:
+    found = griffe.visit(module, filepath=file, code=file.read_text()).members[name]
+    if isinstance(found, griffe.Alias):
         return _find(found.target_path.rpartition(".")[0], name)
-    return found  # type: ignore[no-any-return]
+    assert isinstance(found, griffe.Class | griffe.Function), f"{module}.{name} is neither a class nor a function"
+    return found
 
 
-def _signature(function: griffe.Object) -> list[str]:
-    whole: str = function.signature()
+def _signature(function: griffe.Function) -> list[str]:
+    whole = function.signature()
     if len(whole) <= LONGEST:
         return [whole]
     start, end = whole.index("(") + 1, whole.rindex(") ->")
-    arguments = _split(whole[start:end])
-    return [whole[:start], *(f"    {argument}," for argument in arguments), whole[end:]]
+    return [whole[:start], *(f"    {argument}," for argument in _split(whole[start:end])), whole[end:]]
 
 
 def _split(arguments: str) -> Iterator[str]:
@@ -64,10 +64,9 @@ def _class_lines(found: griffe.Class) -> list[str]:
     """Write the fields and public methods of a class as they are declared."""
     lines = [f"class {found.name}({', '.join(map(str, found.bases))}):"]
     for name, member in found.members.items():
-        if name.startswith("_") or (member.is_attribute and member.annotation is None):
-            continue
-        if member.is_function:
-            lines += [f"    def {member.signature()}"]
-        else:
-            lines += [f"    {name}: {member.annotation}" + (f" = {member.value}" if member.value is not None else "")]
+        if isinstance(member, griffe.Function) and not name.startswith("_"):
+            lines.append(f"    def {member.signature()}")
+        elif isinstance(member, griffe.Attribute) and member.annotation is not None:
+            default = "" if member.value is None else f" = {member.value}"
+            lines.append(f"    {name}: {member.annotation}{default}")
     return lines if len(lines) > 1 else [lines[0].removesuffix(":")]

@@ -11,9 +11,10 @@ from gan_core.sections import Section
 NAMED = ("encoders", "landmarks", "refinements", "metrics", "tasks", "masks", "recipes")
 """Kinds of names that a parameter takes; those of edits and operations have sections of their own."""
 INTRODUCTION = """\
-[`params.yaml`](../../params.yaml) holds the parameters of a run. `--set KEY=VALUE` overrides one of them, such as `--set tune.steps=30`; the
-variable `EDIT_DATASET__TUNE__STEPS=30` does the same, below `--set`. A file of your own may hold some of the keys: the others have the
-defaults below. An unknown key is an error that names similar ones. `edit-dataset list parameters` prints this list too.
+[`params.yaml`](../../params.yaml) holds the parameters of a run. `--set KEY=VALUE` overrides one of them, such as
+`--set tune.steps=30`; the variable `EDIT_DATASET__TUNE__STEPS=30` does the same, below `--set`. A file of your own may
+hold some of the keys: the others have the defaults below. An unknown key is an error that names similar ones.
+`edit-dataset list parameters` prints this list too.
 
 `null` stands for no value, `''` for an empty text."""
 

@@ -29,7 +29,7 @@ class Parameter:
 
 
 def summary_of(item: object) -> str:
-    """Return the first paragraph of the documentation of a class or function in one line; other things say it as text."""
+    """Return the first paragraph of the documentation of a class or function in one line; other values as text."""
     documented = inspect.isclass(item) or inspect.isroutine(item)
     return " ".join(((item.__doc__ or "") if documented else str(item)).split("\n\n")[0].split())
 
@@ -85,5 +85,5 @@ def _default(field: FieldInfo) -> str:
 
 def _said(section: type[Section], name: str) -> str:
     """The description of a field, which a section that narrows the field need not repeat."""
-    known = (each.model_fields[name] for each in section.__mro__ if name in getattr(each, "model_fields", {}))
+    known = (fields[name] for each in section.__mro__ if name in (fields := getattr(each, "model_fields", {})))
     return next((" ".join(field.description.split()) for field in known if field.description), "")

@@ -25,7 +25,9 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
         "# Title\n[there](docs/page.md#its-second-heading-x) [gone](docs/gone.md) [no](docs/page.md#none)\n"
         "![is](docs/picture.png) `[code](nothing.md)` [web](https://example.org/x)\n```\n[code](nothing.md)\n```\n"
     )
-    (tmp_path / "docs/page.md").write_text("# A\n## Its second heading: `x`\n```\n# None\n```\n[up](../README.md#title)\n")
+    (tmp_path / "docs/page.md").write_text(
+        "# A\n## Its second heading: `x`\n```\n# None\n```\n[up](../README.md#title)\n"
+    )
     (tmp_path / "docs/more/deep.md").write_text(
         "[its\nown](#own) [`code`](../page.md) [out](../../../x) [p](../picture.jpg)\n## Own\n[wrong](#owned)\n"
     )
@@ -98,6 +100,8 @@ def test_the_site_is_built_and_loads_nothing_from_the_network(tmp_path: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) > len(all_pages())
-    loads = re.compile(r"<(?:script|img|iframe)[^>]+src=\"?(?:https?:)?//|<link[^>]+stylesheet[^>]+href=\"?(?:https?:)?//")
+    loads = re.compile(
+        r"<(?:script|img|iframe)[^>]+src=\"?(?:https?:)?//|<link[^>]+stylesheet[^>]+href=\"?(?:https?:)?//"
+    )
     assert [page.name for page in pages if loads.search(page.read_text())] == []
     assert f'id="{slug("Gates: only rows that are good enough")}"' in (tmp_path / "site/datasets.html").read_text()

@@ -41,7 +41,14 @@ def page(run: Run) -> Page:
     return Page(
         heading=base_name(run.source),
         kicker="edit-dataset report",
-        tiles=[rows_tile, *outcome_tiles(rows), *_outlier_tiles(outliers), *gain_tiles(gains), *effect_tiles(effects), *total_tiles(totals)],
+        tiles=[
+            rows_tile,
+            *outcome_tiles(rows),
+            *_outlier_tiles(outliers),
+            *gain_tiles(gains),
+            *effect_tiles(effects),
+            *total_tiles(totals),
+        ],
         sections=[
             _sample(rows, images),
             *_worst(rows, images),
