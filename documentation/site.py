@@ -12,6 +12,7 @@ from documentation.links import OUTSIDE, ROOT, Link, all_pages, change_targets, 
 PLACES = {"README.md": "overview.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Where the site has the pages that are not in ``docs``."""
 DOCS, FILES = "docs/", "files/"
+UNSEARCHED = "---\nsearch: {exclude: true}\n---"
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".json": "json"}
 
 
@@ -60,7 +61,7 @@ def _show(path: Path) -> str:
     found = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.suffix in LANGUAGES)
     name = path.relative_to(ROOT)
     parts = [f"## {each.relative_to(path)}\n\n{_code(each)}" if path.is_dir() else _code(each) for each in found]
-    return "\n\n".join([f"# {name}", *parts, ""])
+    return "\n\n".join([UNSEARCHED, f"# {name}", *parts, ""])
 
 
 def _code(path: Path) -> str:

@@ -77,7 +77,8 @@ def test_summary_report_and_inspection_tell_of_the_rows_and_no_shard_changes(jud
     assert "Out of domain" in page and "Out of domain: 3." in page and "do not trust their edits" in page
     assert f"lpips/toy {told['farthest'][0]['value']:.3g}" in page
     limit = f"lpips/toy above {told['limit']:.3g}"
-    line = f"  out_of_domain: 3 of 8 finished rows are probably not what the generator can draw, {limit}: "
+    drawn = "what the generator (random weights) can draw"
+    line = f"  out_of_domain: 3 of 8 finished rows are probably not {drawn}, {limit}: "
     assert line + ", ".join(beyond) in list(describe("before"))
 
 
