@@ -26,7 +26,7 @@ def _describe(name: str) -> Iterator[str]:
     found = _find(f"gan_core.{gan_core._PLACES[name]}", name)
     yield f"## gan_core.{name}"
     lines = _class_lines(found) if isinstance(found, griffe.Class) else _signature(found)
-    yield "\n".join(["```python", *lines, "```"])
+    yield "\n".join(["```python", *lines, "```"]).replace("'", '"')
     yield prose(found.docstring.value if found.docstring else "")
 
 
