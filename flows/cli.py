@@ -139,9 +139,10 @@ def _run_command(
         with interruptible():
             start(plan, params, overrides, update)
     from gan_core.pages.stages import describe_stages
-    from gan_core.runs.summary import describe_gates, find_summary
+    from gan_core.runs.summary import describe_gates, describe_outliers, find_summary
 
-    for line in (*describe_stages(made), *describe_gates(find_summary(output))):
+    summary = find_summary(output)
+    for line in (*describe_stages(made), *describe_outliers(summary), *describe_gates(summary)):
         typer.echo(line)
     typer.echo(f"report: {made.path('report.html')}")
 

@@ -1,12 +1,10 @@
 """What is in a shard, a dataset or a run, as lines of text."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from gan_core.judges.domain import FLAG
 from gan_core.runs.run import is_run, load_run
-from gan_core.runs.summary import describe_gates, find_summary
+from gan_core.runs.summary import describe_gates, describe_outliers, find_summary
 from gan_core.storage.inspect import inspect_shard
 from gan_core.storage.shards import list_shards
 from gan_core.storage.urls import base_name
@@ -54,14 +52,7 @@ def _describe_run(output: str) -> Iterator[str]:
         flagged = "".join(f", {n} of them {flag}" for flag, n in sorted(flags.items()))
         yield f"  {stage:8} {len(run.shards) - len(unfinished)} shards, {_counts(statuses)}{flagged}{missing}"
     summary = find_summary(output)
-    yield from _outliers(summary.get(FLAG, {}))
-    yield from (f"  {line}" for line in describe_gates(summary))
-
-
-def _outliers(told: Mapping[str, Any]) -> Iterator[str]:
-    if count := told.get("rows"):
-        keys = ", ".join(row["key"] for row in told["farthest"][:5])
-        yield f"  {FLAG}: {count} rows with {told['score']} above {told['limit']:.3g}: {keys}{', ...' * (count > 5)}"
+    yield from (f"  {line}" for line in (*describe_outliers(summary), *describe_gates(summary)))
 
 
 def _counts(statuses: Counter[str]) -> str:

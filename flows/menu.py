@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gan_core.described import describe_section, summary_of
 from gan_core.errors import ParamsError, near_matches
-from gan_core.params import load_params
+from gan_core.params import Params, load_params
 from gan_core.registry import Registry
 
-DIRECTIONS = "directions"
+DIRECTIONS, PARAMETERS = "directions", "parameters"
 
 
 def registries() -> dict[str, Registry[Any]]:
@@ -63,14 +64,16 @@ def menu(what: str, params_file: str) -> Iterator[str]:
     kinds = registries()
     if what == DIRECTIONS:
         yield from _directions(params_file)
+    elif what == PARAMETERS:
+        yield from (f"{p.key:26} {p.default or 'required':44} {p.meaning}" for p in describe_section(Params))
     elif what == "kinds":
         yield from (f"{name:12} {', '.join(registry.names())}" for name, registry in kinds.items())
+        yield from (f"{name:12} `edit-dataset list {name}`" for name in (DIRECTIONS, PARAMETERS))
     elif what not in kinds:
-        raise ParamsError(f"nothing is called {what!r}{near_matches(what, [DIRECTIONS, *kinds])}")
+        raise ParamsError(f"nothing is called {what!r}{near_matches(what, [DIRECTIONS, PARAMETERS, *kinds])}")
     else:
         for entry, item in kinds[what]:
-            said = (item.__doc__ or "").split("\n\n")[0] if isinstance(item, type) else str(item)
-            yield f"{entry:16} {' '.join(said.split())}"
+            yield f"{entry:16} {summary_of(item)}"
 
 
 def list_file(path: str | Path) -> Iterator[str]:

@@ -21,16 +21,14 @@ def _target(value: Any) -> Gate | None:
 
 
 class InvertParams(Section):
-    """How many steps of tuning a row gets, from a measured table (``models.inversion``), instead of ``tune.steps``.
-
-    Rows get so many that their inversion takes ``budget_s`` seconds of a core or of the device on average, from the
-    aligned image to the end of tuning; or so many that they reach ``target``, such as ``lpips <= 0.01``, and no more.
-    """
+    """How many steps of tuning a row gets, from a measured table (`models.inversion`), instead of `tune.steps`."""
 
     budget_s: Positive | None = None
+    """Seconds of a core or of the device a row on average, from the aligned picture to the end of tuning."""
     target: Annotated[
         Gate | None, PlainValidator(_target), PlainSerializer(lambda gate: None if gate is None else str(gate))
     ] = None
+    """Or what rows have to reach, and no more: such as `lpips <= 0.01`."""
 
     @model_validator(mode="after")
     def _choose_one(self) -> Self:

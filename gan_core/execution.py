@@ -9,23 +9,28 @@ from gan_core.sections import Count, Precision, Section
 
 
 class RunParams(Section):
-    """How a run is executed; nothing here may change a result, except ``precision``.
-
-    ``device`` is auto, cpu, cuda, cuda:N or mps; results of two kinds of devices are equal within a tolerance only.
-    ``io_threads`` decode and encode pictures beside the computing of each stage at work: 0 for one step after the
-    other, null for a worker's share of the cores, or 0 where workers that compute on the CPU take all of them.
-    """
+    """How a run is executed; nothing here changes a result, except `precision`."""
 
     workers: Count = 2
+    """Threads or processes that take shards at the same time."""
     batch_size: Count = 32
+    """Pictures that go through a network at once."""
     precision: Precision = "exact"
+    """Float32 and the same bytes every time, or bfloat16 where the hardware has it."""
     device: Annotated[str, Field(pattern=r"^[a-z]+(:\d+)?$")] = "auto"
+    """auto, cpu, cuda, cuda:N or mps; results of two kinds of devices are equal within a tolerance only."""
     runner: Literal["threads", "processes", "dask"] = "threads"
+    """What the workers are."""
     dask_address: str = ""
+    """The scheduler of a Dask cluster; empty: one of `workers` processes on this machine."""
     deployment: str = ""
+    """The deployment whose runs take batches of shards, such as `edit-shards/shards`; empty: this run takes all."""
     shards_per_batch: Count = 8
+    """Shards of one such batch."""
     concurrency_limit: str = ""
+    """A global concurrency limit of Prefect that each stage of a shard waits for; empty: none."""
     io_threads: Annotated[int, Field(ge=0, le=256)] | None = None
+    """Threads that decode and encode beside a stage's computing; null: the cores that are free, 0: none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -38,20 +43,22 @@ class RunParams(Section):
 
 
 class TrackParams(Section):
-    """Where runs are logged; an empty ``uri`` means the project's MLflow server, or its store ``sqlite:///mlflow.db``.
-
-    Wherever the section is written, ``uri`` has ``***`` for its password.
-    ``system_metrics``: whether the machine's load is too; null: as ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING`` says.
-    """
+    """Where runs are logged. Wherever the section is written, ``uri`` has ``***`` for its password."""
 
     experiment: str = "edit-dataset"
+    """The experiment in MLflow."""
     uri: Annotated[str, PlainSerializer(hide)] = ""
+    """The address of an MLflow; empty: the project's own server, or its store `sqlite:///mlflow.db`."""
     grid_rows: Count = 8
+    """Rows of each picture grid."""
     system_metrics: bool | None = None
+    """Log the load of the machine too; null: as the variable MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING says."""
 
 
 class PictureParams(Section):
-    """The format in which stages store pictures: png, webp (both without loss), or jpeg of a ``quality`` up to 100."""
+    """How stages store pictures."""
 
     format: Literal["png", "webp", "jpeg"] = "png"
+    """png and webp lose nothing."""
     quality: Annotated[int, Field(ge=1, le=100)] = 95
+    """That of jpeg."""

@@ -24,19 +24,17 @@ from gan_core.sections import (
     SECTIONS,
     STORED,
     Count,
-    Decay,
     Extensions,
     Integer,
-    Positive,
-    Precision,
     Section,
     Unit,
-    Weight,
     environment_values,
     read_yaml,
     set_value,
     show,
 )
+from gan_core.stage_params import METRIC_SETS as METRIC_SETS
+from gan_core.stage_params import AlignParams, EncodeParams, MeasureParams, ModelPaths, PasteParams, TuneParams
 
 S = TypeVar("S", bound=Section)
 TOLD = 5
@@ -50,89 +48,11 @@ MOVED = {
 """Sections that are in ``toy.yaml`` now."""
 
 
-class ModelPaths(Section):
-    """Checkpoints, as paths or fsspec URLs; ``{encoder}`` in that of the encoder stands for ``encode.encoder``."""
-
-    generator: str = "data/models/generator.safetensors"
-    encoder: str = "data/models/{encoder}.safetensors"
-    identity: str = "data/models/identity.safetensors"
-    attributes: str = "data/models/attributes.safetensors"
-    perceptual: str = "data/models/perceptual.safetensors"
-    landmarks: str = "data/models/landmarks.safetensors"
-    inception: str = "data/models/inception.safetensors"
-    directions: str = "data/models/directions.safetensors"
-    latent_edits: str = "data/models/latent-edits.safetensors"
-    paths: str = "data/models/paths-curvilinear.safetensors"
-    second_generator: str = "data/models/generator-cel.safetensors"
-    segmenter: str = "data/models/segmenter.safetensors"
-    domain: str = "data/models/domain.json"
-    hypernetwork: str = "data/models/hyperstyle.safetensors"
-    inversion: str = "data/models/inversion.json"
-
-
-class AlignParams(Section):
-    """FFHQ alignment: where landmarks come from, which of several faces counts, and the sizes in pixels.
-
-    A ``size`` of null is that of the generator, a ``transform_size`` of null four times the size.
-    """
-
-    landmarks: str = "columns"
-    faces: Literal["largest", "only"] = "largest"
-    size: Count | None = None
-    transform_size: Count | None = None
-    enable_padding: bool = True
-    max_pixels: Count = 64_000_000
-    min_face_px: Positive = 12.0
-
-
-class EncodeParams(Section):
-    """Which encoder architecture inverts the aligned images (its weights: ``models.encoder``).
-
-    With ``rounded`` Pillow reduces them to the encoder's size, in 8 bits, as the published loaders do.
-    ``out_of_domain`` says what becomes of rows that the generator can't draw, by the limits in ``models.domain``: the
-    report tells of them, or they are flagged in each stage, or rejected.
-    """
-
-    encoder: str = "psp"
-    rounded: bool = False
-    out_of_domain: Literal["report", "flag", "reject"] = "report"
-
-
-class TuneParams(Section):
-    """Pivotal tuning (Roich et al. 2021, eq. 2-5) of the weights at ``min_resolution`` pixels and above (4: all).
-
-    ``pivot`` says where the latent comes from: the encoder, or an optimisation of ``pivot_steps`` into W or W+, or from
-    the encoder's latent on and near what it says of the result (``in_domain``, Zhu et al. 2020).
-    ``persist`` says what is kept of a tuned generator: a quantised difference, a float32 one (``full``), or nothing,
-    and the tune stage draws the edits itself. With ``shared`` the rows of a batch share one generator. ``refine`` names
-    what is done, in order (``gan_core.inversion.refinement``): ``pti``, ``hypernetwork``, or this and then ``pti``.
-    """
-
-    enabled: bool = True
-    refine: Annotated[list[str], Field(min_length=1)] = ["pti"]
-    pivot: Literal["encoder", "w", "w_plus", "in_domain"] = "encoder"
-    pivot_steps: Count = 450
-    pivot_lr: Positive = 0.01
-    persist: Literal["none", "delta", "full"] = "delta"
-    shared: bool = False
-    steps: Count = 40
-    lr: Positive = 5e-3
-    lr_rampdown: Unit = 0.25
-    betas: tuple[Decay, Decay] = (0.8, 0.95)
-    min_resolution: Count = 32
-    batch_size: Count = 8
-    precision: Precision = "exact"
-    l2_weight: Weight = 10.0
-    perceptual_weight: Weight = 1.0
-    stop_perceptual: Weight = 0.0
-    locality_weight: Weight = 0.0
-    locality_alpha: Positive = 30.0
-
-
 class EditSpec(Section):
     """One entry of the edit plan; ``kind`` says what is done (one file each in ``gan_core/edits``)."""
 
     kind: str = "direction"
+    """What is done: a name of `edit-dataset list edits`."""
 
 
 EDIT_KINDS: Registry[Any] = Registry("edit kind", "gan_core.edits", "gan_core.edits.base:EditKind")
@@ -142,12 +62,15 @@ OPERATIONS: Registry[Any] = Registry("operation", "gan_core.compose.kinds", "gan
 
 
 class EditParams(EditSpec):
-    """A direction at each strength (1 moves the attribute by half of its range); what an entry without a kind is."""
+    """A direction of `models.directions` at each strength; what an entry without a kind is."""
 
     kind: Literal["direction"] = "direction"
     direction: str
+    """A name of `edit-dataset directions list`."""
     strengths: Annotated[list[float], Field(min_length=1)]
+    """One column of pictures each; 1 moves the attribute by half of its range."""
     layers: tuple[Integer, Integer] | None = None
+    """The latents that move, from the first up to but not including the last; null: those of the direction."""
 
 
 def edit_spec(kind: Any) -> type[EditSpec]:
@@ -174,18 +97,20 @@ Edit = Annotated[SerializeAsAny[EditSpec], BeforeValidator(_check_edit)]
 
 
 class CompositionSpec(Section):
-    """One entry of the composition plan; ``operation`` says what is done (files in ``gan_core/compose/kinds``).
-
-    ``sources`` are groups of keys; ``count`` more are drawn at random from ``seed``, ``group`` sources each (0: the
-    fewest that the operation takes). ``name`` tells entries of one operation apart.
-    """
+    """One entry of the composition plan (files in ``gan_core/compose/kinds``)."""
 
     operation: str
+    """What is done: a name of `edit-dataset list operations`."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
+    """Tells entries of one operation apart."""
     sources: list[list[str]] = []
+    """Groups of keys; each group is one composition."""
     count: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Further compositions, whose sources are drawn at random."""
     group: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Sources of each of those; 0: the fewest that the operation takes."""
     seed: Integer = 0
+    """Where that draw begins."""
 
 
 def composition_spec(operation: Any) -> type[CompositionSpec]:
@@ -213,81 +138,49 @@ Composition = Annotated[SerializeAsAny[CompositionSpec], BeforeValidator(check_c
 
 
 class ComposeParams(Section):
-    """What ``compose-dataset`` draws; ``psi`` truncates the codes of seeds."""
+    """What ``edit-dataset compose`` draws."""
 
     psi: Unit = 0.7
+    """Truncation of codes that are drawn from seeds; 1: none."""
     rows_per_shard: Count = 100
+    """Compositions in a full shard."""
     plan: list[Composition] = []
+    """What is drawn, one entry for each operation."""
 
 
 class TranslateParams(Section):
-    """What ``translate-dataset`` does: a task of ``gan_core.translation.tasks`` over the column ``column``.
-
-    With ``made`` that column holds pictures that inputs are made of (reduced by one of ``factors``, hidden by one of
-    ``masks``, drawn from the label maps in ``labels``), else the inputs themselves, and ``truth`` may name the
-    pictures. Label maps have the classes 0 to ``classes`` - 1; the project's own have 13. ``label_resampling`` is how
-    maps of another size reach that of the encoder; ``bilinear`` interpolates the ids, as pSp's loader does.
-    ``variants`` are edits of the latents, such as style mixing. An empty ``encoder`` means the project's own.
-    """
+    """What ``edit-dataset translate`` does: one task over a column of pictures."""
 
     task: str = "super-resolution"
+    """A name of `edit-dataset list tasks`."""
     encoder: str = ""
+    """The file of the task's encoder; empty: the project's own."""
     align: bool = False
+    """Whether pictures are aligned first."""
     column: str = "image"
+    """The column of the pictures, or of the inputs where `made` is false."""
     made: bool = True
+    """Inputs are made of the column's pictures (reduced, hidden, drawn from label maps); false: it holds the inputs."""
     truth: str = ""
+    """The column of the pictures that results are compared with, where `made` is false; empty: none."""
     labels: str = "labels"
+    """The column of label maps."""
     classes: Count = 13
+    """Classes of the label maps, 0 to this minus 1; the project's own have 13."""
     label_resampling: Literal["nearest", "bilinear"] = "nearest"
+    """How maps of another size reach that of the encoder; `bilinear` interpolates the ids, as pSp's loader does."""
     factors: Annotated[list[Count], Field(min_length=1)] = [8]
+    """By how much pictures are reduced for super-resolution; of several, one is drawn for each row."""
     masks: Annotated[list[str], Field(min_length=1)] = ["box"]
+    """What is hidden for inpainting: names of `edit-dataset list masks`; of several, one is drawn for each row."""
     variants: list[Edit] = []
-
-
-class PasteParams(Section):
-    """Whether edited faces return into their photographs; ``feather``: the soft edge, as a share of the square."""
-
-    enabled: bool = False
-    feather: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-
-
-METRIC_SETS: dict[str, list[str]] = {
-    "toy": ["mse", "psnr", "lpips", "identity", "attributes", "fid", "swd"],
-    "photos": ["mse", "psnr", "perceptual", "identity-distance", "face-attributes", "frechet", "swd"],
-    "photos-basic": ["mse", "psnr", "perceptual", "identity-distance", "frechet", "swd"],
-    "photos-things": ["mse", "psnr", "perceptual", "frechet", "swd"],
-    "photos-people": ["mse", "psnr", "perceptual", "identity-distance", "identity-pairs", "face-attributes", "frechet"],
-}
-"""Metrics by the name of their set, which may stand for them or for the whole section: ``measure: photos``.
-
-``photos-basic`` needs no package beside the extra ``photos``; ``photos-things`` is for pictures of anything but faces;
-``photos-people`` also compares rows with each other.
-"""
-
-
-class MeasureParams(Section):
-    """Which metrics are computed, and the sample that the distribution metrics use; ``swd_edits`` scores edits too."""
-
-    metrics: list[str] = METRIC_SETS["toy"]
-    swd_images: Count = 256
-    swd_edits: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_set(cls, values: Any) -> Any:
-        values = {"metrics": values} if isinstance(values, str) else values
-        chosen = values.get("metrics") if isinstance(values, dict) else None
-        if not isinstance(chosen, str):
-            return values
-        if chosen not in METRIC_SETS:
-            raise ValueError(f"unknown set of metrics {chosen!r}{near_matches(chosen, METRIC_SETS)}")
-        return values | {"metrics": METRIC_SETS[chosen]}
+    """Edits of the latents that give further outputs, such as style mixing."""
 
 
 class Params(Section):
-    """Everything in ``params.yaml``: what runs do; ``extensions`` has the sections of other packages, by name.
+    """Everything in ``params.yaml``: what runs do.
 
-    ``gates`` (which finished rows may be published) and ``invert`` are not written down with a run that has none.
+    ``gates`` and ``invert`` are not written down with a run that has none.
     """
 
     run: RunParams = RunParams()
@@ -297,14 +190,17 @@ class Params(Section):
     tune: TuneParams = TuneParams()
     invert: Annotated[InvertParams, Field(exclude_if=lambda invert: not invert.given)] = InvertParams()
     edits: list[Edit] = []
+    """The edits of each picture, a list; the keys of an entry depend on its kind."""
     compose: ComposeParams = ComposeParams()
     translate: TranslateParams = TranslateParams()
     paste: PasteParams = PasteParams()
     measure: MeasureParams = MeasureParams()
     pictures: PictureParams = PictureParams()
     gates: Annotated[Gates, Field(exclude_if=operator.not_)] = []
+    """Limits of scores, such as `lpips <= 0.2` or `lpips <= q0.9`: finished rows that fail one are not published."""
     track: TrackParams = TrackParams()
     extensions: Extensions = {}
+    """The sections of other packages, by name."""
 
     def encoder_path(self, variant: str) -> Path:
         """Where an encoder lies: ``models.encoder`` for the one that ``encode`` names, else beside it by its name."""

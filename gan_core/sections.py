@@ -31,9 +31,12 @@ Precision = Literal["exact", "fast"]
 
 
 class Section(BaseModel):
-    """A section of the parameters. It is immutable, and validation fails for unknown keys, NaN and infinity."""
+    """A section of the parameters. It is immutable, and validation fails for unknown keys, NaN and infinity.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    The text below a parameter is its description, which the pages of documentation and `edit-dataset list` show.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 SECTIONS: Registry[type[Section]] = Registry("section", base=Section)

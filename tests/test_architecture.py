@@ -15,7 +15,10 @@ from types import ModuleType
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("gan_core", "tasks", "flows")
 SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-ALL_FILES = [*SOURCES, *sorted(p.relative_to(ROOT) for f in ("tests", "benchmarks") for p in (ROOT / f).rglob("*.py"))]
+ALL_FILES = [
+    *SOURCES,
+    *sorted(p.relative_to(ROOT) for f in ("tests", "benchmarks", "documentation") for p in (ROOT / f).rglob("*.py")),
+]
 FACE = Path("gan_core/__init__.py")
 CORE = [path for path in SOURCES if path.parts[0] == "gan_core"]
 
@@ -31,8 +34,19 @@ MAX_FILE, MAX_FUNCTION = 400, 60
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "basics": (
-        *("errors", "meaning", "secrets", "registry", "sections", "execution", "params", "rows", "geometry"),
-        *("gates", "budgets", "background", "device", "precision", "batching", "capture"),
+        *(
+            "errors",
+            "meaning",
+            "secrets",
+            "registry",
+            "sections",
+            "execution",
+            "params",
+            "described",
+            "rows",
+            "geometry",
+        ),
+        *("gates", "budgets", "stage_params", "background", "device", "precision", "batching", "capture"),
     ),
     "storage": ("storage", "importers", "checkpoints"),
     "networks": ("generators", "encoders", "judges", "loading"),

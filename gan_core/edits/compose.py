@@ -21,11 +21,13 @@ PLAN_ONLY = ("sources", "count", "group", "seed", "column")
 
 
 class ComposeEditSpec(EditSpec):
-    """``apply`` is an entry as in ``compose.plan``; ``references`` are the keys of the sources after the row."""
+    """A composition of the row with other rows."""
 
     kind: Literal["compose"] = "compose"
     apply: Annotated[SerializeAsAny[CompositionSpec], BeforeValidator(check_composition)]
+    """An entry as in `compose.plan`."""
     references: tuple[str, ...] = ()
+    """Keys of the sources after the row."""
 
 
 @EDIT_KINDS.register("compose")

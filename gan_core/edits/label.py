@@ -19,17 +19,19 @@ from gan_core.sections import Count, Positive
 
 
 class LabelSpec(EditSpec):
-    """``attribute`` is moved to the upper half of its range (``on``) or the lower half (``off``).
-
-    ``strength`` is the distance that each latent moves, in typical distances from the mean latent.
-    """
+    """An attribute is switched on or off; rows that have the label stay as they are."""
 
     kind: Literal["label"] = "label"
     attribute: str
+    """A name that the classifier of `models.latent_edits` knows."""
     target: Literal["on", "off"] = "on"
+    """The upper half of the attribute's range, or the lower."""
     strength: Positive = 1.0
+    """How far each latent moves, in typical distances from the mean latent."""
     steps: Count = 4
+    """Steps in which it moves."""
     order: Literal[1, 2] = 2
+    """Each step follows the gradient (1), or the direction of largest curvature (2)."""
 
     @field_validator("target", mode="before")
     @classmethod

@@ -18,18 +18,21 @@ from gan_core.sections import Count, Unit
 
 
 class MixSpec(EditSpec):
-    """The latents ``latent_mask`` are blended with a style by ``alpha`` (1 replaces them), in ``pictures`` columns.
-
-    Styles are taken from the rows ``references`` in turn. Without references each row and image has a random style.
-    """
+    """Some latents of a row are blended with those of another row, or of a random style."""
 
     kind: Literal["mix"] = "mix"
     name: str = "mix"
+    """How the columns are named: NAME@1, NAME@2, …"""
     latent_mask: Annotated[list[int], Field(min_length=1)]
+    """Which latents."""
     alpha: Unit = 1.0
+    """The share of the other style; 1 replaces them."""
     pictures: Count = 1
+    """Columns of pictures, each with another style."""
     references: tuple[str, ...] = ()
+    """Keys of the rows whose latents are taken in turn; none: each row and picture has a random style."""
     seed: int = 0
+    """Where the random styles begin."""
 
 
 def mix_latents(w_plus: Tensor, injected: Tensor, latent_mask: Sequence[int], alpha: float = 1.0) -> Tensor:

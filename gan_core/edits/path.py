@@ -21,18 +21,19 @@ log = logging.getLogger(__name__)
 
 
 class PathSpec(EditSpec):
-    """``moves`` has a strength for each attribute; each of ``scales`` multiplies all strengths and gives one image.
-
-    ``file`` replaces ``models.paths``. ``layers`` (first, past the last) are the latents that move, all by default.
-    ``name`` distinguishes images that move the same attributes, by another model or in another order.
-    """
+    """Learned paths: one or several attributes at once."""
 
     kind: Literal["path"] = "path"
     name: Annotated[str, Field(pattern=r"^[a-zA-Z][\w-]*$")] = "path"
+    """Tells apart what moves the same attributes, by another model or in another order."""
     moves: Annotated[dict[str, float], Field(min_length=1)]
+    """A strength for each attribute."""
     scales: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0,)
+    """One column of pictures each; multiplies all strengths."""
     file: str | None = None
+    """The file of paths; null: `models.paths`."""
     layers: tuple[int, int] | None = None
+    """The latents that move, from the first up to but not including the last; null: all."""
 
 
 @EDIT_KINDS.register("path")

@@ -22,12 +22,15 @@ def _as_list(value: object) -> object:
 
 
 class ReferenceSpec(EditSpec):
-    """``attribute`` is taken from the row ``reference``; of several references each row's key selects one."""
+    """An attribute is taken from another row."""
 
     kind: Literal["reference"] = "reference"
     attribute: str
+    """A name that `models.latent_edits` has a block for."""
     reference: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+    """The key of that row; of several, each row's own key chooses one."""
     strength: Positive = 1.0
+    """What the change is multiplied by."""
 
 
 @EDIT_KINDS.register("reference")

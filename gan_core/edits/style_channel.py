@@ -17,15 +17,15 @@ from gan_core.rows import Row
 
 
 class StyleChannelSpec(EditSpec):
-    """``layer`` and ``channel`` as in published lists, such as (6, 501); strengths are in standard deviations.
-
-    Layers are counted in the order of evaluation, including ToRGB layers (20 at 256 px, 26 at 1024).
-    """
+    """One channel of StyleSpace is moved; layer and channel are those of published lists, such as (6, 501)."""
 
     kind: Literal["style-channel"] = "style-channel"
     layer: Annotated[int, Field(ge=0)]
+    """The layer, in the order of evaluation, with those of ToRGB (20 at 256 px, 26 at 1024)."""
     channel: Annotated[int, Field(ge=0)]
+    """The channel of that layer."""
     strengths: Annotated[list[float], Field(min_length=1)]
+    """One column of pictures each, in standard deviations of the channel."""
 
 
 @EDIT_KINDS.register("style-channel")

@@ -23,7 +23,9 @@ class StyleDirectionSpec(EditSpec):
 
     kind: Literal["style-direction"] = "style-direction"
     direction: str
+    """A name of `edit-dataset directions list`."""
     strengths: Annotated[list[float], Field(min_length=1)]
+    """One column of pictures each."""
 
 
 @EDIT_KINDS.register("style-direction")

@@ -1,7 +1,7 @@
 """The page about an edited and measured dataset: rows as strips, what tuning gained, what each edit changed."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gan_core.edits.plan import known_edits
@@ -41,7 +41,14 @@ def page(run: Run) -> Page:
     return Page(
         heading=base_name(run.source),
         kicker="edit-dataset report",
-        tiles=[rows_tile, *outcome_tiles(rows), *gain_tiles(gains), *effect_tiles(effects), *total_tiles(totals)],
+        tiles=[
+            rows_tile,
+            *outcome_tiles(rows),
+            *_outlier_tiles(outliers),
+            *gain_tiles(gains),
+            *effect_tiles(effects),
+            *total_tiles(totals),
+        ],
         sections=[
             _sample(rows, images),
             *_worst(rows, images),
@@ -74,6 +81,13 @@ def _worst(rows: Rows, images: Images) -> list[Section]:
     said = f"The finished rows with the {side} {score.meaning.label} of the {score.picture} image, worst first."
     strips = [make_strip(rows, line, images, [note(line, score)]) for line in rows.worst]
     return [Section("Worst rows", "worst", [Text(said), Strips(strips)])]
+
+
+def _outlier_tiles(told: Mapping[str, Any]) -> Iterator[Tile]:
+    if told.get("rows"):
+        generator = f" ({told['generator']})" if told.get("generator") else ""
+        said = f"Finished rows that are probably not what the generator{generator} can draw: do not trust their edits."
+        yield Tile("Out of domain", f"{told['rows']:,}", said)
 
 
 def _outliers(run: Run, rows: Rows, told: Mapping[str, Any]) -> list[Section]:

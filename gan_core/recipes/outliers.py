@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gan_core.errors import DataError
+from gan_core.checkpoints.files import read_card
+from gan_core.errors import CheckpointError, DataError
 from gan_core.judges.domain import FLAG, Domain, Limit, find_limits, fit_limit
 from gan_core.metrics.base import ENCODED
 from gan_core.pages.rows import read_fine_scores, read_scores
@@ -31,6 +32,7 @@ def flag_outliers(run: Run) -> None:
         return
     beyond, count = _find_beyond(run, limit)
     told = limit.model_dump(exclude={"rows"}) | {"rows": count, "rows_known": limit.rows, "farthest": beyond}
+    told["generator"] = _origin(run.params.models.generator)
     add_to_summary(run.output, {FLAG: told}, {FLAG: count} if count else {})
 
 
@@ -61,6 +63,14 @@ def _choose(run: Run) -> tuple[Limit | None, str]:
         if f"{limit.score}/{ENCODED}" in columns and limit.network == _network(run, limit.score):
             return limit, ""
     return None, f"none of {', '.join(limit.score for limit in limits)} was measured"
+
+
+def _origin(generator: str) -> str:
+    """What a generator's card says of where it is from, if the file is at hand."""
+    try:
+        return read_card(generator).source
+    except CheckpointError:
+        return ""
 
 
 def _network(run: Run, score: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from gan_core.gates import Gate
+from gan_core.judges.domain import FLAG
 from gan_core.metrics.base import METRICS, Summary
 from gan_core.metrics.names import normal_name
 from gan_core.metrics.statistics import merge_all
@@ -21,6 +22,10 @@ from gan_core.storage.urls import join_url
 SUMMARY_FILE = "summary.json"
 GATES = "gates"
 """The key of what the gates say, where a run has gates: see ``gan_core.report.gating``."""
+
+
+NAMED = 5
+"""Rows out of the domain that a line names."""
 
 
 class Farthest(BaseModel):
@@ -37,6 +42,8 @@ class Outliers(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     rows: Annotated[int, Field(ge=0)] = 0
+    why: str = ""
+    generator: str = ""
     score: str = ""
     limit: float = 0.0
     farthest: list[Farthest] = []
@@ -157,6 +164,24 @@ def describe_gates(summary: Mapping[str, Any]) -> Iterator[str]:
         limit = f" (limit {each['limit']:.4g})" if quantile else ""
         missing = f", {each['not_measured']} of them not measured" if each["not_measured"] else ""
         yield f"  {each['gate']}{limit}: {each['failed']} of {each['judged']} fail{missing}"
+
+
+def describe_outliers(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line on the rows of a summary that its generator can't draw, and one on what to do if most rows are so.
+
+    Where no row was judged, it is the reason; none for a summary without such rows.
+    """
+    told = Outliers.model_validate(summary.get(FLAG, {}))
+    finished = summary["rows"].get("ok", 0)
+    if told.why:
+        yield f"{FLAG}: no row was judged: {told.why}"
+    if told.rows:
+        keys = ", ".join([*(row.key for row in told.farthest[:NAMED]), *["..."] * (told.rows > NAMED)])
+        drawn = f"what the generator ({told.generator}) can draw" if told.generator else "what the generator can draw"
+        score = f"{told.score} above {told.limit:.3g}"
+        yield f"{FLAG}: {told.rows} of {finished} finished rows are probably not {drawn}, {score}: {keys}"
+    if told.rows > finished / 2:
+        yield "  give models.generator and models.encoder of such pictures: `edit-dataset checkpoints list` names some"
 
 
 def _finite(total: Summary) -> dict[str, Any]:

@@ -93,6 +93,52 @@ def test_its_deployments_run_there(installed: Path, tmp_path: Path) -> None:
         call(installed, tmp_path, "edit-dataset", "server", "down")
 
 
+def tutorial() -> list[tuple[str, str]]:
+    """Return the code of the tutorial, as pairs of its language and its text."""
+    return re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "docs/tutorial.md").read_text(), flags=re.S)
+
+
+def test_the_tutorial_installs_what_the_project_is() -> None:
+    page, project = (ROOT / "docs/tutorial.md").read_text(), (ROOT / "pyproject.toml").read_text()
+    assert set(re.findall(r"torch(?:vision)?==[\d.]+", page)) == set(
+        re.findall(r'"(torch(?:vision)?==[\d.]+)"', project)
+    )
+    (version,) = re.findall(r'^version = "(.*)"$', project, flags=re.M)
+    assert f"edit_dataset-{version}-py3-none-any.whl[datasets]" in tutorial()[0][1]
+
+
+WATCHED = """
+edit-dataset view runs/pictures --port 18300 > view.txt & viewer=$!
+python -c 'import re, time, urllib.request
+while not (found := re.match("http://[0-9.:]+", open("view.txt").read())): time.sleep(0.2)
+while True:
+    try: print("page", urllib.request.urlopen(found[0]).status); break
+    except OSError: time.sleep(0.2)'
+kill -INT $viewer; wait $viewer
+"""
+"""``edit-dataset view``, which ends by Ctrl-C once its page was answered."""
+
+
+@pytest.mark.slow
+@needs_models
+def test_the_tutorial_runs_from_the_wheel_alone(installed: Path, tmp_path: Path) -> None:
+    (_, install), *steps = tutorial()
+    assert "pip install" in install and {language for language, _ in steps} == {"bash", "python"}
+    script = "\n".join(code if language == "bash" else f"python - <<'END'\n{code}END\n" for language, code in steps)
+    assert script.count("edit-dataset view runs/pictures\n") == 1
+    script = "set -eu\n" + script.replace("edit-dataset view runs/pictures\n", WATCHED)
+    try:
+        said = call(installed, tmp_path, "bash", "-c", script)
+    finally:
+        if (tmp_path / "faces").is_dir():
+            call(installed, tmp_path / "faces", "edit-dataset", "server", "stop")
+    assert "imported 32 rows into 1 shards (32 ok)" in said and "31 of 32 rows" in said and "page 200" in said
+    assert re.search(
+        r"^\d+ rows: \['key', .*'smile@\+1', 'hair_lightness@-1', 'hair_lightness@\+1'\]$", said, flags=re.M
+    )
+    assert (tmp_path / "faces/smile.png").is_file() and (tmp_path / "faces/runs/pictures/report.html").is_file()
+
+
 def _make_quick(project: Path) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
     (project / "params.yaml").write_text(

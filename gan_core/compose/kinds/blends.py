@@ -13,11 +13,13 @@ from gan_core.params import CompositionSpec, ModelPaths
 
 
 class InterpolateSpec(CompositionSpec):
-    """With ``extended`` the two are joined in an image of double length instead of within a square."""
+    """One source blends into another."""
 
     operation: Literal["interpolate"] = "interpolate"
     axis: Axis = "vertical"
+    """From top to bottom, or from left to right."""
     extended: bool = False
+    """In a picture of double length instead of within a square."""
 
 
 @OPERATIONS.register("interpolate")
@@ -34,11 +36,13 @@ class Interpolate(Operation[InterpolateSpec]):
 
 
 class ExtendSpec(CompositionSpec):
-    """``mode`` is how the features are enlarged after the block of 8 pixels."""
+    """One source is extended to twice its length."""
 
     operation: Literal["extend"] = "extend"
     axis: Axis = "horizontal"
+    """Wider, or higher."""
     mode: Stretch = "stretch"
+    """How features are enlarged after the block of 8 pixels."""
 
 
 @OPERATIONS.register("extend")

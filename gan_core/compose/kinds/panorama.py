@@ -14,12 +14,15 @@ from gan_core.sections import Weight
 
 
 class PanoramaSpec(CompositionSpec):
-    """``smoothing`` is the sigma along the codes (0: none, with visible seams); ``wrap`` closes the panorama."""
+    """All sources in one scene."""
 
     operation: Literal["panorama"] = "panorama"
     axis: Axis = "horizontal"
+    """Beside each other, or below each other."""
     smoothing: Weight = SIGMA
+    """Sigma along the codes; 0: none, with visible seams."""
     wrap: bool = False
+    """The last source goes over into the first."""
 
 
 @OPERATIONS.register("panorama")

@@ -26,24 +26,23 @@ INSIDE, OUTSIDE = 0.5, 0.02
 
 
 class TransferSpec(CompositionSpec):
-    """``boxes`` are ``[left, top, width, height]`` in shares, or names: eyes, nose, mouth, hair, face.
-
-    Instead, ``column`` names a column of the dataset that has boxes per row, in shares of the aligned image, or
-    ``mask`` an image file of any size that is white where the reference is used.
-
-    ``pose`` selects which of the first layers are the source's: ``published`` omits the first convolution, which lets
-    some of the reference's pose through. With ``translated`` the part comes from the second generator, and a single
-    source gives the style of both (local translation).
-    """
+    """A part of the second source in the first; give one of `boxes`, `column` and `mask`."""
 
     operation: Literal["transfer"] = "transfer"
     boxes: list[str | list[float]] = Field([])
+    """Parts: eyes, nose, mouth, hair, face, or `[left, top, width, height]` in shares of the picture."""
     column: str = ""
+    """A column of the dataset that has such boxes for each row."""
     mask: str = ""
+    """A picture file of any size that is white where the second source is used."""
     pose: Literal["published", "all", "none"] = "all"
+    """Which first layers are the first source's; `published` omits one, which lets some of the other pose through."""
     last_layer: Annotated[int, Field(ge=0)] = 9
+    """The last layer that is transferred."""
     alpha: Unit = 1.0
+    """The share of the second source within the part."""
     translated: bool = False
+    """The part comes from the second generator; a single source gives the style of both."""
 
 
 @OPERATIONS.register("transfer")
@@ -105,12 +104,15 @@ def outside_change(before: Tensor, after: Tensor, mask: Tensor) -> float:
 
 
 class SwapSpec(CompositionSpec):
-    """``into`` and ``out_of`` are ``[left, top, width, height]`` in shares of the image; see ``swap_patches``."""
+    """A rectangle of the second source's features in the first; see ``swap_patches``."""
 
     operation: Literal["swap"] = "swap"
     into: list[float]
+    """Where it goes: `[left, top, width, height]` in shares of the picture."""
     out_of: list[float]
+    """Where it is taken from, in the same way."""
     back: Literal["reference", "source", "nothing"] = "reference"
+    """Whose features at `into` fill `out_of` in the first source; published is the second source's (`reference`)."""
 
 
 @OPERATIONS.register("swap")

@@ -15,14 +15,13 @@ from gan_core.sections import Unit
 
 
 class TranslateSpec(CompositionSpec):
-    """Each of ``alphas`` gives one image, side by side; the first ``kept_layers`` style layers are the source's.
-
-    The published value is 6; with 8 a smile is preserved in any style.
-    """
+    """A source in the style of `models.second_generator`."""
 
     operation: Literal["translate"] = "translate"
     alphas: list[Unit] = Field(default=[0.7], min_length=1)
+    """Shares of the second generator; each gives one picture, side by side."""
     kept_layers: Annotated[int, Field(ge=0)] = 8
+    """First layers whose style is the source's. Published is 6; with 8 a smile is kept in any style."""
 
 
 @OPERATIONS.register("translate")

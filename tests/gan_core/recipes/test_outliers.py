@@ -19,6 +19,7 @@ from gan_core.recipes.base import plan_run
 from gan_core.recipes.outliers import fit_domain
 from gan_core.report import write_report
 from gan_core.runs.run import Run
+from gan_core.runs.summary import describe_outliers
 from gan_core.storage.images import image_value, to_uint8
 from gan_core.storage.shards import IMAGE, ShardWriter, shard_name
 from gan_core.toy.renderer import render, sample_factors
@@ -73,10 +74,34 @@ def test_summary_report_and_inspection_tell_of_the_rows_and_no_shard_changes(jud
     assert summary(run)["flags"] == {FLAG: 3}
     assert {row["reason"] for row in rows_of(run, "measure") if row["status"] == "ok"} == {""}
     page = Path(write_report(run)).read_text()
-    assert "Out of domain" in page and "Out of domain: 3." in page
+    assert "Out of domain" in page and "Out of domain: 3." in page and "do not trust their edits" in page
     assert f"lpips/toy {told['farthest'][0]['value']:.3g}" in page
-    line = f"  out_of_domain: 3 rows with lpips/toy above {told['limit']:.3g}: {', '.join(beyond)}"
-    assert line in list(describe("before"))
+    limit = f"lpips/toy above {told['limit']:.3g}"
+    drawn = "what the generator (random weights) can draw"
+    (line,) = (line for line in describe("before") if FLAG in line)
+    ok = summary(run)["rows"]["ok"]
+    assert line == f"  {FLAG}: 3 of {ok} finished rows are probably not {drawn}, {limit}: {', '.join(beyond)}"
+
+
+def test_a_run_of_other_pictures_says_what_to_do() -> None:
+    told = {
+        "rows": 3,
+        "score": "lpips/toy",
+        "limit": 0.1366,
+        "generator": "trained on x",
+        "farthest": [{"key": "a.png"}],
+    }
+    line, advice = describe_outliers({"rows": {"ok": 5}, FLAG: told})
+    assert line == (
+        "out_of_domain: 3 of 5 finished rows are probably not what the generator (trained on x) can draw, "
+        "lpips/toy above 0.137: a.png"
+    )
+    assert "models.generator and models.encoder" in advice
+    assert len(list(describe_outliers({"rows": {"ok": 6}, FLAG: told}))) == 1
+    assert list(describe_outliers({"rows": {"ok": 6}, FLAG: {"why": "it has no limit"}})) == [
+        "out_of_domain: no row was judged: it has no limit"
+    ]
+    assert list(describe_outliers({"rows": {}, "metrics": {}})) == []
 
 
 @pytest.mark.parametrize("choice", ["flag", "reject"])
