@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gan_core.generators.base import GENERATORS
 from gan_core.generators.unmapped import UnmappedGenerator
@@ -65,3 +66,36 @@ class SNGAN(UnmappedGenerator):
 
     def draw(self, z: Tensor) -> Tensor:
         return torch.tanh(self.model(z))
+
+    def fold(self) -> None:
+        """Draw on with fewer products: each up-sampling is one transposed convolution, normalised by its weights."""
+        for block in self.model:
+            if isinstance(block, UpBlock):
+                block.model, block.bypass = fold_up(block.model), fold_up(block.bypass)
+
+
+def fold_up(layers: nn.Sequential) -> nn.Sequential:
+    """Return frozen ``layers`` with each up-sampling, the 3x3 convolution and the batch norm after it in one layer.
+
+    A pixel sees the same pixel below by two of three taps in each direction, which are added up before: 4x4 taps, of
+    which each pixel meets 2x2.
+    """
+    folded: list[nn.Module] = []
+    waiting = list(layers)
+    while waiting:
+        layer = waiting.pop(0)
+        if isinstance(layer, nn.Upsample) and waiting:
+            layer = _transposed(waiting.pop(0))
+            if waiting and isinstance(waiting[0], nn.BatchNorm2d):
+                layer = fuse_conv_bn_eval(layer, waiting.pop(0), transpose=True)
+        folded.append(layer)
+    return nn.Sequential(*folded)
+
+
+def _transposed(conv: nn.Conv2d) -> nn.ConvTranspose2d:
+    """The transposed convolution that does what up-sampling by 2 and ``conv`` (3x3, padding 1) do."""
+    sums = conv.weight.new_tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    made = nn.ConvTranspose2d(conv.in_channels, conv.out_channels, 4, stride=2, padding=1)
+    weight = torch.einsum("ai,bj,oxij->xoab", sums, sums, conv.weight)
+    made.load_state_dict({"weight": weight, "bias": conv.bias})
+    return made.eval().requires_grad_(False)

@@ -1,15 +1,17 @@
 """Studies of paths: the cheap moves of a long training, and rows for each method, seed and number of moves."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
-from gan_core.generators.sngan import SNGAN
+from gan_core.generators.sngan import SNGAN, UpBlock
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.scorers import Scorers
 from gan_core.paths import naming
@@ -108,3 +110,35 @@ def test_a_reconstructor_of_one_channel_looks_at_no_other() -> None:
     assert logits.shape == (4, 5) and amounts.shape == (4,)
     assert torch.equal(network(before, torch.cat([after[:, :1], before[:, 1:]], 1))[0], logits)
     assert not torch.equal(network(before, before)[0], logits)
+
+
+def test_a_folded_reconstructor_of_doubled_images_learns_the_same() -> None:
+    torch.manual_seed(0)
+    plain = RECONSTRUCTORS.get("lenet")(5, 1, 32)
+    folded = copy.deepcopy(plain)
+    folded.folds = True
+    before, after = torch.randn(2, 4, 3, 16, 16)
+    for network in (plain, folded):
+        logits, amounts = network(before, after)
+        (logits.square().sum() + amounts.sum()).backward()
+    for (name, one), other in zip(plain.named_parameters(), folded.parameters(), strict=True):
+        assert one.grad is not None and other.grad is not None
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-4, msg=name)
+    torch.testing.assert_close(folded.state_dict(), plain.state_dict())
+    plain.load_state_dict(folded.state_dict())
+    small, large = torch.randn(2, 4, 3, 8, 8), torch.randn(2, 4, 3, 32, 32)
+    for other_size in (small, large):  # enlarged four times, and not at all
+        torch.testing.assert_close(folded.eval()(*other_size)[0], plain.eval()(*other_size)[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("channels", [(8, 6, 6), (8, 8, 8, 8)], ids=["other-width", "same-width"])
+def test_a_folded_generator_draws_the_same(channels: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    generator = SNGAN(channels, 1, 6)
+    generator.draw(torch.randn(64, 6))  # now its norms have other statistics than the first ones
+    generator.eval().requires_grad_(False)
+    folded, codes = copy.deepcopy(generator), torch.randn(3, 6)
+    folded.fold()
+    torch.testing.assert_close(folded.draw(codes), generator.draw(codes), rtol=1e-4, atol=1e-5)
+    kinds = [[type(layer) for layer in block.model] for block in folded.modules() if isinstance(block, UpBlock)]
+    assert kinds and all(nn.Upsample not in found and nn.ConvTranspose2d in found for found in kinds)
