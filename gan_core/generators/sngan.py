@@ -81,14 +81,14 @@ def fold_up(layers: nn.Sequential) -> nn.Sequential:
     which each pixel meets 2x2.
     """
     folded: list[nn.Module] = []
-    waiting = list(layers)
-    while waiting:
-        layer = waiting.pop(0)
-        if isinstance(layer, nn.Upsample) and waiting:
-            layer = _transposed(waiting.pop(0))
-            if waiting and isinstance(waiting[0], nn.BatchNorm2d):
-                layer = fuse_conv_bn_eval(layer, waiting.pop(0), transpose=True)
-        folded.append(layer)
+    for layer in layers:
+        last = folded[-1] if folded else None
+        if isinstance(last, nn.Upsample) and isinstance(layer, nn.Conv2d):
+            folded[-1] = _transposed(layer)
+        elif isinstance(last, nn.ConvTranspose2d) and isinstance(layer, nn.BatchNorm2d):
+            folded[-1] = fuse_conv_bn_eval(last, layer, transpose=True)
+        else:
+            folded.append(layer)
     return nn.Sequential(*folded)
 
 

@@ -31,7 +31,7 @@ class ConcatSquash(nn.Module):
         return self._layer(x) * torch.sigmoid(self._hyper_gate(t)) + self._hyper_bias(t)
 
     def at(self, times: Tensor) -> Affine:
-        """Return what the layer is at ``times [T, 1]``: weights ``[T, inputs, outputs]`` and biases ``[T, outputs]``."""
+        """Return the layer at ``times [T, 1]``: weights ``[T, inputs, outputs]`` and biases ``[T, outputs]``."""
         gate = torch.sigmoid(self._hyper_gate(times))
         return gate[:, None] * self._layer.weight.t(), gate * self._layer.bias + self._hyper_bias(times)
 

@@ -56,7 +56,7 @@ DOUBLED = (
     ((1.0, 1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 1.0, 0.0), (0.0, 0.0, 0.0, 0.0, 1.0)),
     ((1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 1.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0, 1.0)),
 )
-"""Which of five taps ``[2, 3, 5]`` meet which of three pixels, for even and odd places in an image of twice the size."""
+"""Which of five taps ``[2, 3, 5]`` meet which of three pixels, at even and odd places of an image of twice the size."""
 
 
 @RECONSTRUCTORS.register("lenet")
@@ -86,6 +86,7 @@ class LeNet(Reconstructor):
         the images as they are, one for each place in a block of 2x2 values; those are what the pooling takes.
         """
         conv, norm = self.convnet[0], self.convnet[1]
+        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
         weight = torch.einsum("aik,bjl,ockl->abocij", self.places, self.places, conv.weight).flatten(0, 2)
         made = F.conv2d(pair.contiguous(), weight, conv.bias.repeat(4))
         made = norm(made.view(-1, conv.out_channels, *made.shape[2:]))

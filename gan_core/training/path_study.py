@@ -68,9 +68,7 @@ class PathStudy:
         stored = json.loads(target.read_text()) if target.exists() else {}
         return list(stored["rows"]) if stored.get("key") == self.key else []
 
-    def _train(
-        self, method: str, seed: int, moves: int, folder: Path, report: Callable[[str], Report]
-    ) -> PathState:
+    def _train(self, method: str, seed: int, moves: int, folder: Path, report: Callable[[str], Report]) -> PathState:
         """Bring a training to so many moves; its state stays in ``folder``."""
         name, params = f"{method}-{seed}", self._params(seed, moves)
         state = PathState.create(self.models[method], params, self.generator, self.generator_sha256)

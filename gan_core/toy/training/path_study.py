@@ -1,8 +1,8 @@
 """How paths of the project's own generators get better with moves.
 
 ``python -m gan_core.toy.training.path_study digits`` reads ``study_digit_paths`` of ``toy.yaml`` (``portraits``:
-``study_paths``), goes on where it was stopped, and writes a row for each method, seed and number of moves. ``--workers``
-is how many trainings go on beside each other, a core each.
+``study_paths``), goes on where it was stopped, and writes a row for each method, seed and number of moves.
+``--workers`` is how many trainings go on beside each other, a core each.
 """
 
 import argparse
