@@ -11,6 +11,8 @@ from gan_core.generators.base import GENERATORS
 from gan_core.generators.unmapped import UnmappedGenerator
 
 SN_RESNET32 = (256, 256, 256, 256)
+SUMS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+"""Which of three taps after an up-sampling are added up in each of four before it."""
 
 
 class UpBlock(nn.Module):
@@ -94,8 +96,8 @@ def fold_up(layers: nn.Sequential) -> nn.Sequential:
 
 def _transposed(conv: nn.Conv2d) -> nn.ConvTranspose2d:
     """The transposed convolution that does what up-sampling by 2 and ``conv`` (3x3, padding 1) do."""
-    sums = conv.weight.new_tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-    made = nn.ConvTranspose2d(conv.in_channels, conv.out_channels, 4, stride=2, padding=1)
+    sums = torch.tensor(SUMS, device=conv.weight.device)
     weight = torch.einsum("ai,bj,oxij->xoab", sums, sums, conv.weight)
-    made.load_state_dict({"weight": weight, "bias": conv.bias})
+    made = nn.ConvTranspose2d(conv.in_channels, conv.out_channels, 4, stride=2, padding=1, device="meta")
+    made.load_state_dict({"weight": weight, "bias": conv.bias}, assign=True)
     return made.eval().requires_grad_(False)
