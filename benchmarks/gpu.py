@@ -6,9 +6,9 @@ runs the golden tests on the card. The floor is the time of all products at that
 activations written and read once. Every number is printed when it is there, and ``RESULT`` has all at the end, also if
 time runs out: each part has its own, and what it didn't reach is left out.
 
-It needs PyTorch, this project's requirements and pytest, and no network, no server and no checkpoint: weights are
-random. Without a card it ends with exit code 2. ``--pretend`` runs every line at toy sizes on the tests' pretended
-device.
+It needs PyTorch and the few packages that ``docs/machines.md`` names, and no network, no server and no checkpoint:
+weights are random. Without a card it ends with exit code 2. ``--pretend`` runs every line at toy sizes on the tests'
+pretended device.
 """
 
 import argparse

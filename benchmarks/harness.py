@@ -5,8 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flows.servers import find, stop, use_prefect_server
-
 
 @contextmanager
 def services(folder: str) -> Iterator[None]:
@@ -14,6 +12,8 @@ def services(folder: str) -> Iterator[None]:
 
     A server that was not running before is stopped again.
     """
+    from flows.servers import find, stop, use_prefect_server  # most benchmarks need no server, nor its packages
+
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     before = find("prefect")

@@ -69,6 +69,12 @@ class Generator(nn.Module, ABC):
             raise ParamsError(f"{self.family} can't select its weights by resolution: use 4, which means all")
         return dict(self.named_parameters())
 
+    def fold(self) -> None:
+        """Change a frozen network for good so that it draws the same pictures, up to rounding, with fewer products.
+
+        Its state dict is another afterwards. By default nothing is done.
+        """
+
     def broadcast(self, w: Tensor) -> Tensor:
         """Repeat ``w [B, w_dim]`` for every layer: ``w_plus [B, n_latent, w_dim]``."""
         return w.unsqueeze(1).expand(-1, self.n_latent, -1)

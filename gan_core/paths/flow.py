@@ -1,6 +1,6 @@
 """Curvilinear paths by a continuous flow (Aoshima and Matsubara 2023; the network of Grathwohl et al. 2019)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,12 @@ from gan_core.paths.base import PATHS, Straightening
 
 END = 0.1
 """Time to which the flow is integrated, as in the published code."""
+
+
+Affine = tuple[Tensor, Tensor]
+"""A layer ``x W + b`` with ``W [inputs, outputs]`` and ``b [outputs]``, or several of them."""
+LayersAt = Callable[[float], Sequence[Affine]]
+"""Returns the layers of a field at a time."""
 
 
 class ConcatSquash(nn.Module):
@@ -24,10 +30,10 @@ class ConcatSquash(nn.Module):
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return self._layer(x) * torch.sigmoid(self._hyper_gate(t)) + self._hyper_bias(t)
 
-    def with_tangent(self, t: Tensor, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the layer's output at ``x [B, inputs]``, and its derivative along ``tangent [B, inputs]``."""
-        gate = torch.sigmoid(self._hyper_gate(t))
-        return self._layer(x) * gate + self._hyper_bias(t), (tangent @ self._layer.weight.t()) * gate
+    def at(self, times: Tensor) -> Affine:
+        """Return the layer at ``times [T, 1]``: weights ``[T, inputs, outputs]`` and biases ``[T, outputs]``."""
+        gate = torch.sigmoid(self._hyper_gate(times))
+        return gate[:, None] * self._layer.weight.t(), gate * self._layer.bias + self._hyper_bias(times)
 
 
 class Field(nn.Module):
@@ -43,14 +49,31 @@ class Field(nn.Module):
             x = layer(t, torch.tanh(x) if i else x)
         return x
 
-    def with_tangent(self, t: Tensor, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the field at ``x [B, dim]``, and its derivative along ``tangent [B, dim]``, by forward mode."""
-        for i, layer in enumerate(self.layers):
-            if i:
-                x = torch.tanh(x)
-                tangent = tangent * (1 - x * x)
-            x, tangent = layer.with_tangent(t, x, tangent)  # type: ignore[operator]  # a ModuleList has untyped entries
-        return x, tangent
+    def at(self, times: Tensor) -> list[list[Affine]]:
+        """Return, for each of ``times [T]``, what its layers are then: weights ``[inputs, outputs]`` and biases.
+
+        A flow asks for its field dozens of times a move; like this that is a product and a sum a layer.
+        """
+        layers = [layer.at(times[:, None]) for layer in self.layers]  # type: ignore[operator]  # untyped entries
+        unbound = [list(zip(weights.unbind(), biases.unbind(), strict=True)) for weights, biases in layers]
+        return [list(parts) for parts in zip(*unbound, strict=True)]
+
+
+def field_of(layers: Sequence[Affine], x: Tensor) -> Tensor:
+    """Return the field at ``x [B, dim]`` by its layers at one time."""
+    for i, (weight, bias) in enumerate(layers):
+        x = torch.addmm(bias, torch.tanh(x) if i else x, weight)
+    return x
+
+
+def field_and_tangent(layers: Sequence[Affine], x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the field at ``x [B, dim]``, and its derivative along ``tangent [B, dim]``, by forward mode."""
+    for i, (weight, bias) in enumerate(layers):
+        if i:
+            x = torch.tanh(x)
+            tangent = tangent * (1 - x * x)
+        x, tangent = torch.addmm(bias, x, weight), tangent @ weight
+    return x, tangent
 
 
 class Wrapped(nn.Module):
@@ -114,14 +137,32 @@ class Curvilinear(Straightening):
         It is the integral of the field's trace, estimated with one ``probe [B, dim]`` (Grathwohl et al. 2019, section
         3.1).
         """
+        return self._inverse_and_log_volume(coordinates, probe, self._layers(coordinates))
 
+    def move_and_penalty(self, codes: Tensor, paths: Tensor, amounts: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
+        """Do the same as ``move``, up to rounding, and return the square of the log-determinant there, ``[B]``."""
+        layers, shift = self._layers(codes), nn.functional.pad(self.one_hot(paths, amounts), (0, self.dim - self.count))
+        straight = self._solve(lambda t, x: field_of(layers(t), x), codes, 0.0, END)
+        moved, log_volume = self._inverse_and_log_volume(straight + shift, probe, layers)
+        return moved, log_volume.square()
+
+    def _inverse_and_log_volume(self, coordinates: Tensor, probe: Tensor, layers: LayersAt) -> tuple[Tensor, Tensor]:
         def slope(t: float, state: Tensor) -> Tensor:
-            y, product = self.field.with_tangent(_time(t, state), state[:, :-1], probe)
+            y, product = field_and_tangent(layers(t), state[:, :-1], probe)
             return torch.cat([y, -(product * probe).sum(1, keepdim=True)], 1)
 
         start = torch.cat([coordinates, torch.zeros_like(coordinates[:, :1])], 1)
         end = self._solve(slope, start, END, 0.0)
         return end[:, :-1], end[:, -1]
+
+    def _layers(self, like: Tensor) -> LayersAt:
+        """The layers by time: at all times of equal steps and their middles together, at others when they are asked."""
+        if self.tolerance is not None:
+            return lambda t: self.field.at(_time(t, like))[0]
+        halves = 2 * self.steps
+        times = torch.arange(halves + 1, dtype=like.dtype, device=like.device) * (END / halves)
+        layers = self.field.at(times)
+        return lambda t: layers[round(t / END * halves)]
 
     def _slope(self, t: float, x: Tensor) -> Tensor:
         return self.field(_time(t, x), x)

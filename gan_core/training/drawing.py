@@ -14,8 +14,8 @@ from gan_core.sections import Precision
 class Drawing:
     """Draws codes of ``space`` by a frozen generator; gradients reach the codes.
 
-    ``exact`` draws as the generator does. ``fast`` uses a copy with bfloat16 convolutions where the device has them: by
-    the family's own ``compute_dtype``, else by autocast with channels last.
+    ``exact`` draws as the generator does. ``fast`` uses a folded copy with bfloat16 convolutions where the device has
+    them: by the family's own ``compute_dtype``, else by autocast with channels last.
     """
 
     def __init__(self, generator: Generator, space: str, precision: Precision) -> None:
@@ -23,6 +23,7 @@ class Drawing:
         self._casts = False
         if self.fast:
             self.generator = copy.deepcopy(generator)
+            self.generator.fold()
             set_precision(self.generator, precision)
             self._casts = not any(hasattr(part, "compute_dtype") for part in generator.modules())
             if self._casts:

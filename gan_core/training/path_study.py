@@ -1,9 +1,11 @@
 """Learn paths by several methods and seeds, and measure all of them side by side after the same numbers of moves."""
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from gan_core.paths.measures import Bench, bend, match_lengths, mean_errors, rou
 from gan_core.paths.naming import name_paths, rank_paths
 from gan_core.paths.space import sample_codes
 from gan_core.paths.stored import SemanticPaths
+from gan_core.training.beside import in_processes
 from gan_core.training.log import Report
 from gan_core.training.params import PathsParams, PathStudyParams
 from gan_core.training.paths import PathState, recognised, train_paths
@@ -36,19 +39,23 @@ class PathStudy:
     scorers: Scorers
     models: Mapping[str, str]
 
-    def run(self, folder: Path, target: Path, report: Callable[[str], Report]) -> list[Row]:
+    def run(self, folder: Path, target: Path, report: Callable[[str], Report], workers: int = 1) -> list[Row]:
         """Train and measure, or go on in ``folder``; ``target`` gets a row for each method, seed and number of moves.
 
         All trainings reach a number of moves before any goes further, so that what is written at any time compares
-        equal budgets.
+        equal budgets. With more than one of ``workers`` they go on beside each other, which changes no result.
         """
         rows = self._rows(target)
         for moves in self.params.moves:
-            for seed in self.params.seeds:
-                if not any((row["moves"], row["seed"]) == (moves, seed) for row in rows):
-                    states = self._train(seed, moves, folder, report)
-                    rows += self._measure(seed, moves, states)
-                    write_rows(target, self.key, rows)
+            done = {row["seed"] for row in rows if row["moves"] == moves}
+            seeds = [seed for seed in self.params.seeds if seed not in done]
+            if workers > 1:
+                pairs = itertools.product(self.params.methods, seeds)
+                in_processes([partial(self._train, *pair, moves, folder, report) for pair in pairs], workers)
+            for seed in seeds:
+                states = {method: self._train(method, seed, moves, folder, report) for method in self.params.methods}
+                rows += self._measure(seed, moves, states)
+                write_rows(target, self.key, rows)
         return rows
 
     @property
@@ -61,17 +68,14 @@ class PathStudy:
         stored = json.loads(target.read_text()) if target.exists() else {}
         return list(stored["rows"]) if stored.get("key") == self.key else []
 
-    def _train(self, seed: int, moves: int, folder: Path, report: Callable[[str], Report]) -> dict[str, PathState]:
-        states = {}
-        params = self._params(seed, moves)
-        for method in self.params.methods:
-            name = f"{method}-{seed}"
-            state = PathState.create(self.models[method], params, self.generator, self.generator_sha256)
-            train_paths(state, params, self.generator, folder / f"{name}.pt", report(name))
-            if state.seen > params.steps * params.batch_size:
-                raise ParamsError(f"{folder}/{name}.pt has seen {state.seen} moves, too many for {moves}: remove it")
-            states[method] = state
-        return states
+    def _train(self, method: str, seed: int, moves: int, folder: Path, report: Callable[[str], Report]) -> PathState:
+        """Bring a training to so many moves; its state stays in ``folder``."""
+        name, params = f"{method}-{seed}", self._params(seed, moves)
+        state = PathState.create(self.models[method], params, self.generator, self.generator_sha256)
+        train_paths(state, params, self.generator, folder / f"{name}.pt", report(name))
+        if state.seen > params.steps * params.batch_size:
+            raise ParamsError(f"{folder}/{name}.pt has seen {state.seen} moves, too many for {moves}: remove it")
+        return state
 
     def _measure(self, seed: int, moves: int, states: Mapping[str, PathState]) -> list[Row]:
         params = self._params(seed, moves)

@@ -74,6 +74,7 @@ class PathState(Resumable):
         build = RECONSTRUCTORS.get(params.reconstructor)
         reconstructor = place(build(model.count, params.reconstructor_channels, params.reconstructor_size))
         if params.precision == "fast":
+            reconstructor.folds = True
             reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         paths = place(SemanticPaths(model, frame, params.space, generator_sha256))
         groups = [

@@ -1,5 +1,6 @@
 """Threads, processes and Dask: the same flow, the same output, and a sentence where Dask is missing."""
 
+import multiprocessing
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,6 +53,25 @@ def test_processes_of_a_pool_take_a_card_each_in_turn(monkeypatch: pytest.Monkey
         processes.prepare_process(processes.make_flag(), begun)
         taken.append(find_device("cuda").device)
     assert taken == ["cuda:0", "cuda:1", "cuda:0"]
+
+
+def take_card(begun: Any, taken: Any) -> None:
+    """Be a process of a pool on a host with two cards, and say which is its own."""
+    processes.prepare_process(processes.make_flag(), begun)
+    KINDS["cuda"] = Kind(lambda: 2, lambda: True)
+    taken.put([find_device(wanted).device for wanted in ("cuda", "auto", "cuda:1")])
+
+
+@pytest.mark.slow
+def test_processes_that_are_started_take_a_card_each() -> None:
+    spawn = multiprocessing.get_context("spawn")
+    begun, taken = processes.make_counter(), spawn.Queue()
+    started = [spawn.Process(target=take_card, args=(begun, taken)) for _ in range(2)]
+    for process in started:
+        process.start()
+    assert sorted(taken.get(timeout=120) for _ in started) == [[f"cuda:{n}", f"cuda:{n}", "cuda:1"] for n in (0, 1)]
+    for process in started:
+        process.join()
 
 
 @pytest.mark.usefixtures("two_cards")

@@ -1,5 +1,8 @@
 """Batch sizes by trial: what is chosen from what is seen, and one real trial."""
 
+import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,10 +10,11 @@ import torch
 from pydantic import BaseModel
 
 from gan_core import probe
-from gan_core.device import KINDS, Kind
+from gan_core.device import KINDS, Compute, Kind, compute_on
 from gan_core.params import Params, load_params
 from gan_core.probe import Trial, choose_rows, probe_settings, try_tuning
 from gan_core.recipes.base import plan_run
+from gan_core.stages.tune import TuneStage
 
 
 def chosen(limit_mb: float, *trials: Trial | None) -> tuple[int, list[str]]:
@@ -64,6 +68,32 @@ def test_workers_share_the_memory_of_their_own_card(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000 * 2**20, 0))
     run = {"runner": runner, "device": device, "workers": 4}
     assert probe._limit_mb(with_section(params, run=run)) == probe.SHARE * 1000 / share
+
+
+def test_on_a_card_its_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = {"cuda:0": (800, 300), "cuda:1": (500, 200)}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda card: (cards[card][0] * 2**20, 0))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda card: cards[card][1] * 2**20)
+    for card, (free, used) in cards.items():
+        with compute_on(Compute(card)):
+            assert (probe.available_mb(), probe.peak_mb()) == (free, used)
+
+
+def test_a_trial_that_runs_out_of_a_cards_memory_is_one_that_does_not_fit(
+    params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(stage: TuneStage, rows: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(TuneStage, "process", fail)
+    monkeypatch.setattr(sys, "argv", ["probe", "2"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(params.model_dump_json()))
+    with pytest.raises(SystemExit) as ended:
+        probe.main()
+    assert ended.value.code == probe.NO_MEMORY and capsys.readouterr().out == ""
+    ran = subprocess.CompletedProcess([], probe.NO_MEMORY, "")
+    monkeypatch.setattr(probe.subprocess, "run", lambda *given, **options: ran)
+    assert try_tuning(params, 2) is None
 
 
 def with_section(params: Params, **sections: dict[str, object]) -> Params:

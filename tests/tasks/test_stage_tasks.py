@@ -1,6 +1,8 @@
 """The stage tasks: what they return, what they skip, and what is tried again."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,6 +50,24 @@ def test_what_is_finished_is_found_up_to_the_first_stage_with_work(project: Path
     assert all(done["skipped"] for done in found)
     Path(f"out/align/{SHARD}").write_bytes(b"spoiled")
     assert [done["shard"] for done in shards.finished_shards(both)] == ["shard-00001.parquet"]
+
+
+def test_a_slot_is_that_of_the_device_where_the_stage_computes(
+    project: Path, tiny_dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    @contextmanager
+    def slot(limit: str) -> Iterator[None]:
+        asked.append(limit)
+        yield
+
+    monkeypatch.setattr(shards, "concurrency_slot", slot)
+    monkeypatch.setattr("tasks.slots.socket.gethostname", lambda: "host7")
+    limited = load_params(overrides={"run.concurrency_limit": "gpu-{card}", "run.device": "cpu"})
+    with disable_run_logger():
+        shards.one_stage.fn("align", Run(limited, tiny_dataset, "out", {SHARD: 3}, {"align": {}}), SHARD)
+    assert asked == ["gpu-host7-cpu"]
 
 
 def test_rows_that_are_turned_away_are_named(project: Path, tiny_dataset: str) -> None:

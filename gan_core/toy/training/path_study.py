@@ -2,6 +2,7 @@
 
 ``python -m gan_core.toy.training.path_study digits`` reads ``study_digit_paths`` of ``toy.yaml`` (``portraits``:
 ``study_paths``), goes on where it was stopped, and writes a row for each method, seed and number of moves.
+``--workers`` is how many trainings go on beside each other, a core each.
 """
 
 import argparse
@@ -34,12 +35,12 @@ def path_study(world: str, toy: ToyParams, params: Params) -> PathStudy:
     return PathStudy(toy.study_paths, generator.model, generator.sha256, load_scorers(params.models), METHODS)
 
 
-def run_study(world: str, toy: ToyParams, params: Params) -> Path:
-    """Run the study, or go on with it; return the file of its rows."""
+def run_study(world: str, toy: ToyParams, params: Params, workers: int = 1) -> Path:
+    """Run the study, or go on with it, with so many trainings beside each other; return the file of its rows."""
     folder, target = FOLDER / TARGETS[world], SCORES / f"{TARGETS[world]}.json"
     folder.mkdir(parents=True, exist_ok=True)
     with compute_on(params.run.device):
-        path_study(world, toy, params).run(folder, target, lambda name: TrainingLog(name, folder))
+        path_study(world, toy, params).run(folder, target, lambda name: TrainingLog(name, folder), workers)
     return target
 
 
@@ -48,10 +49,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("world", choices=list(TARGETS))
-    world = parser.parse_args().world
+    parser.add_argument("--workers", type=int, default=1, help="trainings beside each other (default 1)")
+    options = parser.parse_args()
     keep_freed_memory()
     try:
-        rows = run_study(world, load_toy_params(), load_params())
+        rows = run_study(options.world, load_toy_params(), load_params(), options.workers)
     except UserError as error:
         parser.error(str(error))
     logging.getLogger(__name__).info("measured: %s", rows)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core import precision
 from gan_core.checkpoints.files import Card, file_sha256, load_checkpoint, save_checkpoint
-from gan_core.device import computing, place
+from gan_core.device import computing, on_host, place
 from gan_core.editing import refine
 from gan_core.generators.sngan import SNGAN
 from gan_core.judges import moves
@@ -30,7 +31,9 @@ from gan_core.toy.training.portraits import FOLDER, render_portraits
 from gan_core.toy.training.sngan import TARGET, train_digits
 from gan_core.toy.trainings import TRAININGS
 from gan_core.training import directions, fit, latent_edit_losses, latent_edits
-from gan_core.training.params import DirectionsParams
+from gan_core.training.drawing import Drawing
+from gan_core.training.params import DirectionsParams, PathsParams
+from gan_core.training.paths import PathState, draw_moves, train_step
 from tests.conftest import ABOUT
 from tests.device.fakegpu import NAME
 from tests.device.pretended.conftest import check_same, compare, there
@@ -173,6 +176,25 @@ def test_path_models(name: str) -> None:
         return [model.move(*here[:3]), model.move_all(here[0], model.one_hot(*here[1:3])), moved, penalty, start.grad]
 
     check_same(move)
+
+
+def test_a_fast_move_of_a_training_of_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32: the pretended device has no autocast."""
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: False)
+    params = PathsParams(space="z", rank=None, batch_size=4, precision="fast", reconstructor_size=32)
+
+    def step() -> dict[str, float]:
+        with on_host():
+            torch.manual_seed(0)
+            generator = SNGAN([8, 8, 8], image_channels=1, z_dim=4).eval().requires_grad_(False)
+        generator, stream = place(generator), torch.Generator().manual_seed(1)
+        state = PathState.create("curvilinear", params, generator, "0" * 64)
+        state.place(training=True)
+        assert state.reconstructor.folds
+        draw = Drawing(generator, params.space, params.precision)
+        return train_step(state, params, draw, draw_moves(state.paths, params, generator, stream))
+
+    check_same(step)
 
 
 @pytest.mark.parametrize("first", ["cpu", NAME])

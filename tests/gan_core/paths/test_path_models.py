@@ -6,11 +6,12 @@ from functools import cache
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.functional import jvp
 
 from gan_core.errors import ParamsError
 from gan_core.paths.base import PATHS, PathModel, Straightening
 from gan_core.paths.coupling import CurvilinearCoupling
-from gan_core.paths.flow import Curvilinear
+from gan_core.paths.flow import Curvilinear, field_and_tangent, field_of
 from gan_core.paths.solver import dormand_prince, runge_kutta
 from gan_core.paths.warped import Warped
 
@@ -50,6 +51,26 @@ def test_each_row_moves_along_its_own_path_by_its_own_amount(name: str) -> None:
         torch.testing.assert_close(moved[i : i + 1], alone, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(moved[4], codes()[4], rtol=1e-5, atol=1e-5)
     assert (moved[:4] - codes()[:4]).norm(dim=1).min() > 0.05
+
+
+@each
+def test_a_move_in_training_is_the_same_move(name: str) -> None:
+    model, paths, amounts = small(name), torch.tensor([0, 3, 3, 11, 5]), torch.tensor([1.0, -2.0, 0.5, 0.1, 0.0])
+    moved, penalty = model.move_and_penalty(codes(), paths, amounts, codes())
+    torch.testing.assert_close(moved, model.move(codes(), paths, amounts), rtol=1e-5, atol=1e-5)
+    assert penalty.shape == (5,)
+
+
+def test_the_layers_of_a_flow_at_a_time_are_its_field_then() -> None:
+    model = small("curvilinear")
+    assert isinstance(model, Curvilinear)
+    times, tangent = torch.tensor([0.0, 0.04, 0.1]), codes() - 1
+    for t, layers in zip(times, model.field.at(times), strict=True):
+        field, along = field_and_tangent(layers, codes(), tangent)
+        expected, derivative = jvp(lambda x, t=t: model.field(t[None], x), codes(), tangent)
+        torch.testing.assert_close(field, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(along, derivative, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(field_of(layers, codes()), expected, rtol=1e-5, atol=1e-5)
 
 
 @each

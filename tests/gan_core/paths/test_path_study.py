@@ -1,19 +1,25 @@
 """Studies of paths: the cheap moves of a long training, and rows for each method, seed and number of moves."""
 
+import copy
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from gan_core.device import Compute, compute_on
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
-from gan_core.generators.sngan import SNGAN
+from gan_core.generators.sngan import SNGAN, UpBlock
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.scorers import Scorers
 from gan_core.paths import naming
 from gan_core.paths.reconstructor import RECONSTRUCTORS
+from gan_core.training import path_study
+from gan_core.training.beside import in_processes
 from gan_core.training.drawing import Drawing
 from gan_core.training.params import PathsParams, PathStudyParams
 from gan_core.training.path_study import PathStudy
@@ -22,6 +28,7 @@ from tests.gan_core.editing.conftest import LinearWorld
 from tests.reports import Reports
 
 SHA = "0" * 64
+TRAININGS = [("straight", 0), ("bent", 0), ("straight", 1)]
 
 
 @pytest.fixture
@@ -32,10 +39,16 @@ def study(params: PathsParams, world: LinearWorld, scorers: Scorers, monkeypatch
     return PathStudy(chosen, world, SHA, scorers, {"straight": "orthogonal", "bent": "warped"})
 
 
-def test_every_method_and_seed_is_measured_at_every_number_of_moves(study: PathStudy, tmp_path: Path) -> None:
-    target, reports = tmp_path / "rows.json", Reports()
+def test_every_method_and_seed_is_measured_at_every_number_of_moves(
+    study: PathStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, reports, beside = tmp_path / "rows.json", Reports(), list[int]()
+    monkeypatch.setattr(
+        path_study, "in_processes", lambda jobs, workers: beside.extend(workers for job in jobs if job())
+    )
     few = replace(study, params=study.params.model_copy(update={"moves": [8]}))
-    first = few.run(tmp_path, target, lambda _: Reports())
+    first = few.run(tmp_path, target, lambda _: Reports(), workers=2)
+    assert beside == [2] * 4, "two methods with two seeds"
     more = replace(study, params=study.params.model_copy(update={"seeds": [0]}))
     rows = more.run(tmp_path, target, lambda _: reports)
     assert rows[:4] == first and reports.steps == [16, 16], "it goes on where it was stopped"
@@ -50,6 +63,27 @@ def test_every_method_and_seed_is_measured_at_every_number_of_moves(study: PathS
     other = replace(few, params=few.params.model_copy(update={"codes": 5}))
     with pytest.raises(ParamsError, match=r"straight-0.pt has seen 16 moves, too many for 8: remove it"):
         other.run(tmp_path, target, lambda _: reports)
+
+
+def test_trainings_beside_each_other_are_those_of_one_after_the_other(study: PathStudy, tmp_path: Path) -> None:
+    small = replace(study, params=study.params.model_copy(update={"moves": [8]}))
+    (tmp_path / "alone").mkdir()
+    in_turn = [small._train(*pair, 8, tmp_path / "alone", lambda _: Reports()) for pair in TRAININGS]
+    jobs = [partial(small._train, *pair, 8, tmp_path, lambda _: Reports()) for pair in TRAININGS]
+    in_processes(jobs, 2)
+    for expected, (method, seed) in zip(in_turn, TRAININGS, strict=True):
+        state = PathState.create(study.models[method], small._params(seed, 8), study.generator, SHA)
+        state.load(tmp_path / f"{method}-{seed}.pt")
+        pairs = zip(state.paths.parameters(), expected.paths.parameters(), strict=True)
+        assert state.seen == 8 and all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_a_job_that_fails_ends_the_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="a training ended with exit code 1"):
+        in_processes([lambda: (tmp_path / "done").touch(), lambda: 1 / 0], 1)
+    assert (tmp_path / "done").exists() and "ZeroDivisionError" in capfd.readouterr().err
+    with compute_on(Compute("cuda:0")), pytest.raises(ParamsError, match=r"2 workers need run.device cpu, not cuda:0"):
+        in_processes([], 2)
 
 
 def test_more_moves_continue_the_same_training(params: PathsParams, world: LinearWorld, tmp_path: Path) -> None:
@@ -108,3 +142,35 @@ def test_a_reconstructor_of_one_channel_looks_at_no_other() -> None:
     assert logits.shape == (4, 5) and amounts.shape == (4,)
     assert torch.equal(network(before, torch.cat([after[:, :1], before[:, 1:]], 1))[0], logits)
     assert not torch.equal(network(before, before)[0], logits)
+
+
+def test_a_folded_reconstructor_of_doubled_images_learns_the_same() -> None:
+    torch.manual_seed(0)
+    plain = RECONSTRUCTORS.get("lenet")(5, 1, 32)
+    folded = copy.deepcopy(plain)
+    folded.folds = True
+    before, after = torch.randn(2, 4, 3, 16, 16)
+    for network in (plain, folded):
+        logits, amounts = network(before, after)
+        (logits.square().sum() + amounts.sum()).backward()
+    for (name, one), other in zip(plain.named_parameters(), folded.parameters(), strict=True):
+        assert one.grad is not None and other.grad is not None
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-4, msg=name)
+    torch.testing.assert_close(folded.state_dict(), plain.state_dict())
+    plain.load_state_dict(folded.state_dict())
+    small, large = torch.randn(2, 4, 3, 8, 8), torch.randn(2, 4, 3, 32, 32)
+    for other_size in (small, large):  # enlarged four times, and not at all
+        torch.testing.assert_close(folded.eval()(*other_size)[0], plain.eval()(*other_size)[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("channels", [(8, 6, 6), (8, 8, 8, 8)], ids=["other-width", "same-width"])
+def test_a_folded_generator_draws_the_same(channels: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    generator = SNGAN(channels, 1, 6)
+    generator.draw(torch.randn(64, 6))  # now its norms have other statistics than the first ones
+    generator.eval().requires_grad_(False)
+    folded, codes = copy.deepcopy(generator), torch.randn(3, 6)
+    folded.fold()
+    torch.testing.assert_close(folded.draw(codes), generator.draw(codes), rtol=1e-4, atol=1e-5)
+    kinds = [[type(layer) for layer in block.model] for block in folded.modules() if isinstance(block, UpBlock)]
+    assert kinds and all(nn.Upsample not in found and nn.ConvTranspose2d in found for found in kinds)
