@@ -45,7 +45,7 @@ MOVED = {
     *("portraits", "sample", "directions", "train_generator", "train_cel", "train_encoder", "train_translation"),
     *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter"),
     *("train_latent_edits", "train_paths", "train_digits", "train_digit_paths", "train_hypernetwork"),
-    *("study_paths", "study_digit_paths"),
+    *("train_features", "study_paths", "study_digit_paths"),
 }
 """Sections that are in ``toy.yaml`` now."""
 
@@ -67,6 +67,7 @@ class ModelPaths(Section):
     segmenter: str = "data/models/segmenter.safetensors"
     domain: str = "data/models/domain.json"
     hypernetwork: str = "data/models/hyperstyle.safetensors"
+    features: str = "data/models/hfgi.safetensors"
     inversion: str = "data/models/inversion.json"
 
 
