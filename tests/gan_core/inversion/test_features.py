@@ -1,5 +1,6 @@
 """Features on small networks: detail that is drawn, stored, and drawn again in every edit."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,17 +34,21 @@ PARAMS = TuneParams(
 )
 
 
-@pytest.fixture(scope="module")
-def detailed(models: ModelPaths, tmp_path_factory: pytest.TempPathFactory) -> ModelPaths:
-    """The small models with features that change little, so that they make few rows worse."""
-    generator = load_generator(models.generator)
-    torch.manual_seed(3)
+def write_features(path: Path, generator_path: str, seed: int = 3) -> None:
+    """Write small features, which change pictures at random."""
+    generator = load_generator(generator_path)
+    torch.manual_seed(seed)
     network = HFGI.for_generator(generator.model, **NETWORK).requires_grad_(False)
     network.get_parameter("residue.condition_shift3.2.weight").normal_()
-    path = tmp_path_factory.mktemp("features") / "f.safetensors"
     about: dict[str, Any] = {"made_by": "tests", "licence": "none", "source": "random"}
     card = Card(kind="features", name="hfgi", arguments=network.arguments, generator_sha256=generator.sha256, **about)
     save_checkpoint(path, model_tensors(network), card)
+
+
+@pytest.fixture(scope="module")
+def detailed(models: ModelPaths, tmp_path_factory: pytest.TempPathFactory) -> ModelPaths:
+    path = tmp_path_factory.mktemp("features") / "f.safetensors"
+    write_features(path, models.generator)
     return models.model_copy(update={"features": str(path)})
 
 
