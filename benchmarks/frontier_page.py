@@ -83,9 +83,8 @@ def draw_chart(measured: Sequence[Row], path: Path) -> None:
 def _draw_panel(panel: Any, measured: Sequence[Row], key: str, title: str) -> None:
     for group, colour in COLOURS.items():
         rows = [row for row in measured if row["group"] == group]
-        panel.errorbar(
-            *_values(rows, key), _errors(rows, key), fmt=MARKS[group], ms=4, color=colour, capsize=2, lw=0.8, label=group
-        )
+        look: dict[str, Any] = {"fmt": MARKS[group], "ms": 4, "color": colour, "capsize": 2, "lw": 0.8, "label": group}
+        panel.errorbar(*_values(rows, key), _errors(rows, key), **look)
     ours = sorted((row for row in measured if row["group"] == "ours"), key=lambda row: row["seconds"])
     panel.errorbar(*_values(ours, key), _errors(ours, key), fmt="*-", ms=7, color=OURS, capsize=2, lw=1.4, label="ours")
     for row in measured:

@@ -70,7 +70,7 @@ def measure_rows(params: Params, encoded: Sequence[Row], source: str, tell: Tell
         seen = [encoder.load(row) for row in encoded]
         own, before, starts = _begin(stage, chosen, lambda: list(encoder.calculate(seen)))
         trials = [_trial(own, steps, 0.0, tell) for steps in STEPS]
-        others = [_measured(own, Way(encoder=name, refine=refine, trials=trials[:1]), tell) for name, refine in more]
+        others = [_measured(own, name, refine, tell) for name, refine in more]
     tell(f"{len(chosen)} rows; the encoder and a look at what it found take {before:.3g} s a row")
     return Table(
         setting=stage.setting(),
@@ -102,7 +102,7 @@ class _Trials:
             given = part_of(batch, range(len(rows)), [steps] * len(rows))
             tuned = self.way.refine(given, None) if self.way else self.stage.refine(given)
             for row, pivot, one in zip(rows, given.pivots.split(1), tuned, strict=True):
-                self.stage.columns(row, pivot, one, None)
+                self.stage.columns(row, pivot, one)
             found += tuned
         return found
 
@@ -119,8 +119,10 @@ def _begin(stage: TuneStage, chosen: Sequence[Row], encode: Callable[[], object]
     return _Trials(stage, rows, batches), (encode_s + pivot_s + look_s) / len(chosen), starts
 
 
-def _measured(own: _Trials, way: Way, tell: Tell) -> Way:
+def _measured(own: _Trials, encoder: str, refine: tuple[str, ...], tell: Tell) -> Way:
     """Return a way with its trials; a first batch warms it up."""
+    unmeasured = Trial(steps=0, seconds=0.0, distances=())
+    way = Way(encoder=encoder, refine=refine, trials=(unmeasured,))
     opened = own.stage.open_way(way)
     own.stage.features = own.stage.features or opened.features
     opened.begin(own.batches[0])

@@ -66,7 +66,7 @@ class EditStage(Stage):
         self.generator, self._hash = generator.model, generator.sha256
         self.synthesis = Recorded(self.generator.synthesis)
         detail = load_features(models.features, generator) if features else None
-        self.features = detail and detail.model
+        self.features = detail.model if detail else None
         self._files = {"features": detail.sha256} if detail else {}
         self.kinds = self._build(edits, EditSetting(models, generator, latents_of))
 

@@ -133,14 +133,14 @@ class TuneStage(Stage):
         """Refine the rows, each from the same generator, then draw one after the other."""
         with one_thread():
             inverted = self.invert(rows)
-            choices: Sequence[Choice | None] = [None] * len(rows)
             if self.allocation:
                 choices = self.allocation.choose(self.starts(inverted))
-                pivots, tuned = self._refine_each(inverted, choices)
+                for row, found, choice in zip(rows, self._refine_each(inverted, choices), choices, strict=True):
+                    yield self.columns(row, *found, choice)
             else:
-                pivots, tuned = inverted.pivots.split(1), self.refine(inverted, self.finished)
-            for row in zip(rows, pivots, tuned, choices, strict=True):
-                yield self.columns(*row)
+                tuned = self.refine(inverted, self.finished)
+                for row, pivot, one in zip(rows, inverted.pivots.split(1), tuned, strict=True):
+                    yield self.columns(row, pivot, one)
 
     def invert(self, rows: Sequence[Row]) -> Inverted:
         """Return the rows as refinements take them."""
@@ -156,7 +156,7 @@ class TuneStage(Stage):
         """Return another way to invert the rows, with its networks; raises ``UserError`` for one that can't be."""
         return OpenWay(way, self._loaded, self.loss, self.params, self._models, self.frame)
 
-    def _refine_each(self, rows: Inverted, choices: Sequence[Choice]) -> tuple[list[Tensor], list[Tuned]]:
+    def _refine_each(self, rows: Inverted, choices: Sequence[Choice]) -> list[tuple[Tensor, Tuned]]:
         """Return pivots ``[1, n_latent, w_dim]`` and what becomes of them, each row by its own way and steps.
 
         Rows of one way and about the same steps are refined together, so that batches stay full.
@@ -168,8 +168,7 @@ class TuneStage(Stage):
             begun = way.begin(part) if way else part
             tuned = way.refine(begun, self.finished) if way else self.refine(begun, self.finished)
             found |= zip(places, zip(begun.pivots.split(1), tuned, strict=True), strict=True)
-        pivots, tuned = zip(*(found[place] for place in range(len(choices))), strict=True)
-        return list(pivots), list(tuned)
+        return [found[place] for place in range(len(choices))]
 
     @torch.no_grad()
     def starts(self, rows: Inverted) -> list[float]:
@@ -226,7 +225,7 @@ class TuneStage(Stage):
         return project(self.generator, targets, self.loss, recipe, seeds)[0]
 
     @torch.no_grad()
-    def columns(self, row: Row, pivot: Tensor, tuned: Tuned, choice: Choice | None) -> Row | Rejected:
+    def columns(self, row: Row, pivot: Tensor, tuned: Tuned, choice: Choice | None = None) -> Row | Rejected:
         """Return what a row at ``pivot [1, n_latent, w_dim]`` gets of how it was refined, drawn and packed."""
         if not pivot.isfinite().all():
             return Rejected("bad_latent", "the optimisation of the pivot ended in NaN or infinity")

@@ -76,7 +76,9 @@ def widened(run: Run, way: str) -> None:
     assert [len(other.trials) for other in table.others] == [1, 3]
     perfect = {"seconds": table.trials[-1].seconds + 1, "distances": (0.0,) * len(table.starts)}
     others = [
-        other.model_copy(update={"trials": (other.trials[0].model_copy(update=perfect),)}) if str(other) == way else other
+        other.model_copy(update={"trials": (other.trials[0].model_copy(update=perfect),)})
+        if str(other) == way
+        else other
         for other in table.others
     ]
     write_table(run.params.models.inversion, table.model_copy(update={"others": tuple(others)}))
@@ -90,13 +92,17 @@ def with_networks(encoded: Run, tmp_path_factory: pytest.TempPathFactory) -> Run
     shutil.copy(models.encoder, folder / "encoder.safetensors")
     shutil.copy(models.encoder, folder / "psp.safetensors")
     params = yaml.safe_load(Path("params.yaml").read_text())
-    params["models"] |= {"encoder": str(folder / "encoder.safetensors"), "features": str(folder / "features.safetensors")}
+    params["models"] |= {
+        "encoder": str(folder / "encoder.safetensors"),
+        "features": str(folder / "features.safetensors"),
+    }
     Path("params.yaml").write_text(yaml.safe_dump(params))
     write_features(folder / "features.safetensors", models.generator)
     made("here")
     return load_run("here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["features", "psp: pti"])
 def test_rows_go_the_way_that_brings_most(with_networks: Run, way: str) -> None:
     widened(with_networks, way)
