@@ -12,7 +12,8 @@ Ours is ``invert.budget_s`` at six budgets, by a table that is measured here on 
 ``methods`` has the numbers of each; ``dominated`` names those that are on or above our curve, which is a line between
 budgets over the logarithm of seconds; ``area_ratio`` is the area of LPIPS over that logarithm under the best other
 method so far at each time, over the area under ours; ``edits_worse`` names the budgets whose edits move less, or keep
-less identity, than those of the best encoder of one pass, beyond both errors.
+less identity, than those of the best encoder of one pass, beyond both errors; ``steps_after_hypernetwork`` has, for
+steps of tuning alone, the fewest after the hypernetwork that come as near.
 
 ``--store`` writes the numbers to ``data/metrics/frontier.json``; ``--page`` writes the page and its chart from there,
 ``--log`` logs them to MLflow, each method as a run with ``seconds``, ``lpips`` and the rest; neither measures.
@@ -37,7 +38,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.frontier_methods import Result, Setting, features_of, find_method, methods, rows_of, stored
+from benchmarks.frontier_methods import STEPS, Result, Setting, features_of, find_method, methods, rows_of, stored
 from benchmarks.harness import print_result
 from benchmarks.tuning import EDITS, Portraits, held_out_portraits, sides
 from gan_core.editing.apply import apply_edit
@@ -57,6 +58,8 @@ from gan_core.training.path_study import Row, write_rows
 TARGET = SCORES / "frontier.json"
 BATCH = 32
 ROUNDS, CHEAP_S = 3, 0.1
+SLOWEST = ("few", "some", "all")
+"""Shares in the order in which they are measured, so that no process ends long after the other."""
 OTHERS = 100_000
 """The first of the held-out portraits that the table is measured on."""
 Point = tuple[float, float]
@@ -196,10 +199,32 @@ def judged(rows: Sequence[Row]) -> dict[str, Any]:
     ours = [row for row in measured if row["group"] == "ours"]
     others = [row for row in measured if row["group"] != "ours"]
     if not ours or not others:
-        return {"dominated": [], "area_ratio": math.nan, "edits_worse": []}
+        return {"dominated": [], "area_ratio": math.nan, "edits_worse": [], "steps_after_hypernetwork": {}}
     curve, points = curve_of(ours), curve_of(others)
     dominated = [row["method"] for row in others if on_curve(curve, math.log(row["seconds"])) <= row["lpips"]]
-    return {"dominated": dominated, "area_ratio": area_ratio(curve, points), "edits_worse": worse_edits(ours, others)}
+    return {
+        "dominated": dominated,
+        "area_ratio": area_ratio(curve, points),
+        "edits_worse": worse_edits(ours, others),
+        "steps_after_hypernetwork": steps_after_hypernetwork(measured),
+    }
+
+
+def steps_after_hypernetwork(measured: Sequence[Row]) -> dict[str, float]:
+    """Return, by steps of tuning alone, the fewest after a hypernetwork that come as near, of those that were tried.
+
+    Only methods with the same portraits are compared; infinite where none comes as near.
+    """
+    by_name = {row["method"]: row for row in measured}
+    found: dict[str, float] = {}
+    for steps in STEPS:
+        alone = by_name.get(f"pti, {steps} steps")
+        after = [(n, by_name.get(f"hyperstyle, {n} of pti")) for n in STEPS]
+        known = [(n, row) for n, row in after if row and alone and row["rows"] == alone["rows"]]
+        if alone and known:
+            near = [n for n, row in known if row["lpips"] <= alone["lpips"]]
+            found[str(steps)] = float(min(near, default=math.inf))
+    return found
 
 
 def worse_edits(ours: Sequence[Row], others: Sequence[Row]) -> list[str]:
@@ -233,7 +258,7 @@ def measure_all(shares: Shares, rows: int, processes: int, only: str) -> list[Ro
     with tempfile.TemporaryDirectory() as folder, _pool(processes) as pool:
         table = str(Path(folder) / "inversion.json")
         made = pool.submit(make_table, rows, table) if any(m.group == "ours" for m in names) else None
-        others = [m.name for m in sorted(names, key=lambda m: m.share == "all") if m.group != "ours"]
+        others = [m.name for m in sorted(names, key=lambda m: SLOWEST.index(m.share)) if m.group != "ours"]
         for row in pool.map(measure, others, repeat(shares), repeat(table)):
             found[row["method"]] = shown(row)
         if made:
@@ -264,8 +289,8 @@ def main() -> None:
     """Measure and print, or use what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--some", type=int, default=64, help="portraits for budgets of a second and more")
-    parser.add_argument("--few", type=int, default=12, help="portraits for optimisations and the published loop")
+    parser.add_argument("--some", type=int, default=64, help="portraits for 5 steps, or a second, and more")
+    parser.add_argument("--few", type=int, default=10, help="portraits for optimisations and the published loop")
     parser.add_argument("--rows", type=int, default=32, help="other portraits that the table is measured on")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="methods whose name has this text")

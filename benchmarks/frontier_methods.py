@@ -30,6 +30,8 @@ from gan_core.storage.images import encode_png, image_value, to_uint8
 ENCODERS = ("psp", "e4e", "style-transformer", "psp-w", "restyle-psp", "restyle-e4e", "idinvert", "alae")
 STEPS = (1, 2, 5, 10, 20, 40)
 """Steps of tuning after a hypernetwork, and without one."""
+MANY = 5
+"""Steps from which a method gets a part of the portraits, the same for all, so that their distances compare."""
 BUDGETS = (0.02, 0.05, 0.1, 0.3, 1.0, 2.0)
 LOOP_STEPS, PROJECTOR_STEPS, IN_DOMAIN_STEPS = 350, 300, 100
 OVER = "psp-w"
@@ -212,10 +214,11 @@ def methods() -> list[Method]:
     found = [Method(name, "one pass", one_pass(name), [name]) for name in ENCODERS]
     found += [Method("hfgi", "network", refined("psp", "features"), ["psp", "hfgi"])]
     found += [Method("hyperstyle", "network", refined(OVER, "hypernetwork"), hyper)]
-    found += [
-        Method(f"hyperstyle, {n} of pti", "tuning", refined(OVER, "hypernetwork", "pti", steps=n), hyper) for n in STEPS
-    ]
-    found += [Method(f"pti, {n} steps", "tuning", refined("psp", "pti", steps=n), ["psp"]) for n in STEPS]
+    for n in STEPS:
+        share = "some" if n >= MANY else "all"
+        after = refined(OVER, "hypernetwork", "pti", steps=n)
+        found.append(Method(f"hyperstyle, {n} of pti", "tuning", after, hyper, share))
+        found.append(Method(f"pti, {n} steps", "tuning", refined("psp", "pti", steps=n), ["psp"], share))
     found += [
         Method("in-domain optimisation", "optimisation", in_domain, ["idinvert"], "few"),
         Method("optimisation in W", "optimisation", projected("w"), [], "few"),

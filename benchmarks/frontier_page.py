@@ -60,6 +60,10 @@ def said_of(found: Mapping[str, Any]) -> str:
         f"- `area_ratio` {found['area_ratio']:.3g}: the area under the best other method so far over that under ours.",
         f"- `dominated` {len(dominated)}: {', '.join(dominated) or 'none'}.",
         f"- `edits_worse` {len(worse)}: {'; '.join(worse) or 'none'}.",
+        *(
+            f"- {alone} steps of tuning alone are reached by {after:g} after the hypernetwork."
+            for alone, after in found["steps_after_hypernetwork"].items()
+        ),
     ]
     return "\n".join(lines)
 

@@ -43,9 +43,9 @@ TOLD = 5
 """Problems of one file that are told."""
 MOVED = {
     *("portraits", "sample", "directions", "train_generator", "train_cel", "train_encoder", "train_translation"),
-    *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter"),
-    *("train_latent_edits", "train_paths", "train_digits", "train_digit_paths", "train_hypernetwork"),
-    *("train_features", "study_paths", "study_digit_paths"),
+    *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter", "train_paths"),
+    *("train_latent_edits", "train_digits", "train_digit_paths", "train_hypernetwork", "train_features"),
+    *("study_paths", "study_digit_paths"),
 }
 """Sections that are in ``toy.yaml`` now."""
 
@@ -67,8 +67,8 @@ class ModelPaths(Section):
     segmenter: str = "data/models/segmenter.safetensors"
     domain: str = "data/models/domain.json"
     hypernetwork: str = "data/models/hyperstyle.safetensors"
-    features: str = "data/models/hfgi.safetensors"
     inversion: str = "data/models/inversion.json"
+    features: str = "data/models/hfgi.safetensors"
 
 
 class AlignParams(Section):
@@ -103,10 +103,9 @@ class TuneParams(Section):
     """Pivotal tuning (Roich et al. 2021, eq. 2-5) of the weights at ``min_resolution`` pixels and above (4: all).
 
     ``pivot`` says where the latent comes from: the encoder, or an optimisation of ``pivot_steps`` into W or W+, or from
-    the encoder's latent on and near what it says of the result (``in_domain``, Zhu et al. 2020).
-    ``persist`` says what is kept of a tuned generator: a quantised difference, a float32 one (``full``), or nothing,
-    and the tune stage draws the edits itself. With ``shared`` the rows of a batch share one generator. ``refine`` names
-    what is done, in order (``gan_core.inversion.refinement``): ``pti``, ``hypernetwork``, or this and then ``pti``.
+    the encoder's latent on and near what it says of the result (``in_domain``, Zhu et al. 2020). ``persist`` says what
+    is kept of a tuned generator: an 8-bit difference, a float32 one (``full``), or nothing, and the tune stage draws
+    the edits itself. With ``shared`` the rows of a batch share one generator. ``refine`` names what is done, in order.
     """
 
     enabled: bool = True

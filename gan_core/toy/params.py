@@ -133,7 +133,8 @@ class TrainFeaturesParams(TrainHypernetworkParams):
     """
 
     network: dict[str, Any] = FEATURES
-    lr: Positive = 1e-3
+    images: Count = 20_000
+    lr: Positive = 2e-3
     precision: Precision = "fast"
     losses: dict[Term, Weight] = {"l2": 1.0, "perceptual": 0.8, "identity": 0.2, "alignment": 0.1}
     encoder: str = "psp"
