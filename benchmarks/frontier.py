@@ -100,7 +100,7 @@ def measure(name: str, shares: Shares, table: str) -> Row:
     try:
         invert = method.build(Setting(setting.params, setting.generator, setting.loss, table))
     except UserError as error:
-        return about | {"missing": str(error)}
+        return about | {"missing": str(error).replace(table, "the table")}
     images = portraits.images[rows]
     invert(images[:8])
     result, times = invert_timed(invert, images)
