@@ -64,9 +64,10 @@ class EditStage(Stage):
         self.batch_size = batch_size
         generator = load_generator(models.generator)
         self.generator, self._hash = generator.model, generator.sha256
-        self.synthesis = Recorded(self.generator.synthesis)
         detail = load_features(models.features, generator) if features else None
         self.features = detail.model if detail else None
+        # what is recorded would not see that features change a layer
+        self.synthesis = self.generator.synthesis if detail else Recorded(self.generator.synthesis)
         self._files = {"features": detail.sha256} if detail else {}
         self.kinds = self._build(edits, EditSetting(models, generator, latents_of))
 

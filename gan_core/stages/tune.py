@@ -230,8 +230,9 @@ class TuneStage(Stage):
         if not pivot.isfinite().all():
             return Rejected("bad_latent", "the optimisation of the pivot ended in NaN or infinity")
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
+        draw = self.synthesis if self.features is None else self.generator.synthesis  # one recorded misses features
         with own_generator(self.generator, delta, self.features) as own:
-            image = own(lambda: self.synthesis(pivot))
+            image = own(lambda: draw(pivot))
         pixels = to_uint8(self.frame.crop(image))[0]
         columns: Row = {"tuned": pixels, "delta": delta} | _ending(row["key"], tuned)
         if self.allocation and choice:
