@@ -66,6 +66,7 @@ def test_all_methods_are_named_with_what_trains_them() -> None:
     assert len(few) == 3 and set(few) < set(some) and len(Shares(20, 8, 3).rows("all")) == 20
 
 
+@pytest.mark.slow
 def test_the_chart_has_every_method_and_is_the_same_again(tmp_path: Path) -> None:
     rows = [row("psp", "one pass", 0.1, 0.3), row("ours, 1 s", "ours", 1.0, 0.04), row("hfgi", "network", 0.2, 0.1)]
     for name in ("a.svg", "b.svg"):

@@ -299,6 +299,7 @@ def test_a_hypernetwork_learns_by_the_same_loop(
     assert load_hypernetwork(path, load_generator(models.generator)).card.extra["held_out"] == {"psnr": 20.0}
 
 
+@pytest.mark.slow
 def test_features_learn_by_the_same_loop(
     models: ModelPaths, networks: LossNetworks, portraits: PortraitSet, tmp_path: Path
 ) -> None:
