@@ -13,7 +13,7 @@ from gan_core.budgets import InvertParams
 from gan_core.device import CPU, compute_on, computing, synchronise
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import DataError, ParamsError
-from gan_core.inversion.allocation import Table, Trial, Way
+from gan_core.inversion.allocation import Choice, Table, Trial, Way
 from gan_core.inversion.pti import Tuned
 from gan_core.inversion.refinement import Inverted
 from gan_core.inversion.ways import OpenWay, parse_way, part_of
@@ -89,6 +89,7 @@ class _Trials:
     stage: TuneStage
     rows: list[Sequence[Row]]
     batches: list[Inverted]
+    looked: list[list[Tuned]]
     way: OpenWay | None = None
 
     @property
@@ -98,11 +99,14 @@ class _Trials:
     def refine(self, steps: int) -> list[Tuned]:
         """Take all rows to the end, as a run does: refined, drawn once more and packed."""
         found: list[Tuned] = []
-        for rows, batch in zip(self.rows, self.batches, strict=True):
+        for rows, batch, looked in zip(self.rows, self.batches, self.looked, strict=True):
+            choice = Choice(0 if self.way is None else 1, steps)
             given = part_of(batch, range(len(rows)), [steps] * len(rows))
-            tuned = self.way.refine(given, None) if self.way else self.stage.refine(given)
+            tuned = looked
+            if not self.stage.ends_with_look(choice):
+                tuned = self.way.refine(given, None) if self.way else self.stage.refine(given)
             for row, pivot, one in zip(rows, given.pivots.split(1), tuned, strict=True):
-                self.stage.columns(row, pivot, one)
+                self.stage.columns(row, pivot, one, choice)
             found += tuned
         return found
 
@@ -111,12 +115,14 @@ def _begin(stage: TuneStage, chosen: Sequence[Row], encode: Callable[[], object]
     """Return the rows at their pivots, the seconds a row up to there and a look at it, and the distances seen."""
     size = stage.params.batch_size
     rows = [chosen[begin : begin + size] for begin in range(0, len(chosen), size)]
-    _Trials(stage, rows[:1], [stage.invert(rows[0])]).refine(1)  # warms up
+    first = stage.invert(rows[0])
+    _Trials(stage, rows[:1], [first], [stage.look(first)]).refine(1)  # warms up
     encode()
     encode_s = _timed(encode)[1]
     batches, pivot_s = _timed(lambda: [stage.invert(batch) for batch in rows])
-    starts, look_s = _timed(lambda: [start for batch in batches for start in stage.starts(batch)])
-    return _Trials(stage, rows, batches), (encode_s + pivot_s + look_s) / len(chosen), starts
+    looked, look_s = _timed(lambda: [stage.look(batch) for batch in batches])
+    starts = [one.reached for batch in looked for one in batch]
+    return _Trials(stage, rows, batches, looked), (encode_s + pivot_s + look_s) / len(chosen), starts
 
 
 def _measured(own: _Trials, encoder: str, refine: tuple[str, ...], tell: Tell) -> Way:
@@ -127,8 +133,8 @@ def _measured(own: _Trials, encoder: str, refine: tuple[str, ...], tell: Tell) -
     own.stage.features = own.stage.features or opened.features
     opened.begin(own.batches[0])
     begun, encode_s = _timed(lambda: [opened.begin(batch) for batch in own.batches])
-    trials = _Trials(own.stage, own.rows, begun, opened)
-    _Trials(own.stage, own.rows[:1], begun[:1], opened).refine(1)
+    trials = _Trials(own.stage, own.rows, begun, own.looked, opened)
+    _Trials(own.stage, own.rows[:1], begun[:1], own.looked[:1], opened).refine(1)
     tell(f"{way}:")
     tried = STEPS if opened.steps_matter else STEPS[:1]
     found = tuple(_trial(trials, steps, encode_s / own.count, tell) for steps in tried)

@@ -11,21 +11,22 @@ import torch
 from torch import Tensor
 
 from gan_core.align.framing import framing_of
-from gan_core.batching import chunk_size, in_chunks, one_thread
+from gan_core.batching import chunk_size, in_chunks_each, one_thread
 from gan_core.budgets import REACHED, InvertParams
 from gan_core.capture import Recorded
 from gan_core.device import computing, fetch, place_array
 from gan_core.errors import ParamsError
-from gan_core.geometry import SQUARE, Frame, average_down, framed_like
+from gan_core.geometry import SQUARE, Frame, average_down
 from gan_core.inversion.allocation import Allocation, Choice, Way, read_table
 from gan_core.inversion.delta import pack_delta, pack_full
 from gan_core.inversion.in_domain import InDomain, optimise_in_domain
+from gan_core.inversion.objective import objective, read_losses
 from gan_core.inversion.own import own_generator
 from gan_core.inversion.projector import PTI, Space, project
 from gan_core.inversion.pti import Tuned
 from gan_core.inversion.refinement import ByFeatures, Inverted, PivotalTuning, build_refinements, refine_all
 from gan_core.inversion.ways import OpenWay, check_hashes, groups_of, part_of
-from gan_core.judges.perceptual import load_perceptual, pair_distances
+from gan_core.judges.perceptual import load_perceptual
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, TuneParams
 from gan_core.rows import Progress, Rejected, Row, row_seed
@@ -134,8 +135,9 @@ class TuneStage(Stage):
         with one_thread():
             inverted = self.invert(rows)
             if self.allocation:
-                choices = self.allocation.choose(self.starts(inverted))
-                for row, found, choice in zip(rows, self._refine_each(inverted, choices), choices, strict=True):
+                looked = self.look(inverted)
+                choices = self.allocation.choose([one.reached for one in looked])
+                for row, found, choice in zip(rows, self._refine_each(inverted, looked, choices), choices, strict=True):
                     yield self.columns(row, *found, choice)
             else:
                 tuned = self.refine(inverted, self.finished)
@@ -156,13 +158,22 @@ class TuneStage(Stage):
         """Return another way to invert the rows, with its networks; raises ``UserError`` for one that can't be."""
         return OpenWay(way, self._loaded, self.loss, self.params, self._models, self.frame)
 
-    def _refine_each(self, rows: Inverted, choices: Sequence[Choice]) -> list[tuple[Tensor, Tuned]]:
+    def _refine_each(
+        self, rows: Inverted, looked: Sequence[Tuned], choices: Sequence[Choice]
+    ) -> list[tuple[Tensor, Tuned]]:
         """Return pivots ``[1, n_latent, w_dim]`` and what becomes of them, each row by its own way and steps.
 
-        Rows of one way and about the same steps are refined together, so that batches stay full.
+        Rows of one way and about the same steps are refined together, so that batches stay full. Rows that get nothing
+        end as they were looked at.
         """
-        found: dict[int, tuple[Tensor, Tuned]] = {}
-        for places in groups_of(choices, self.params.batch_size):
+        found = {
+            place: (rows.pivots[place : place + 1], looked[place])
+            for place, choice in enumerate(choices)
+            if self.ends_with_look(choice)
+        }
+        left = [place for place in range(len(choices)) if place not in found]
+        for group in groups_of([choices[place] for place in left], self.params.batch_size):
+            places = [left[i] for i in group]
             way = self.ways[choices[places[0]].way]
             part = part_of(rows, places, [choices[place].steps for place in places])
             begun = way.begin(part) if way else part
@@ -170,13 +181,27 @@ class TuneStage(Stage):
             found |= zip(places, zip(begun.pivots.split(1), tuned, strict=True), strict=True)
         return [found[place] for place in range(len(choices))]
 
+    def ends_with_look(self, choice: Choice) -> bool:
+        """Tell whether a row that is looked at is done: by the run's own way, without a step of tuning, alone."""
+        return choice == Choice(0, 0) and self.params.refine == DEFAULT
+
     @torch.no_grad()
-    def starts(self, rows: Inverted) -> list[float]:
-        """Return how far each row's pivot is from its picture: the perceptual distance before anything is refined."""
-        drawn = framed_like(
-            in_chunks(self.generator.synthesis, rows.pivots, chunk_size(self.generator.size)), rows.targets
-        )
-        return pair_distances(self.loss, drawn, rows.targets).tolist()
+    def look(self, rows: Inverted) -> list[Tuned]:
+        """Return each row as it is before anything is refined, with the losses at its pivot.
+
+        Raises ``ParamsError`` where the objective has no perceptual distance, which tables are made of.
+        """
+        if not self.params.perceptual_weight:
+            raise ParamsError("invert compares perceptual distances: tune.perceptual_weight has to be above 0")
+
+        def seen(part: Tensor) -> tuple[Tensor, Tensor]:
+            drawn = self.generator.synthesis(rows.pivots[part])
+            return drawn, objective(drawn, rows.targets[part], self.loss, self.params)[1]
+
+        places = torch.arange(len(rows.pivots), device=rows.pivots.device)
+        images, terms = in_chunks_each(seen, places, chunk_size(self.generator.size))
+        (losses,) = read_losses([terms])
+        return [Tuned({}, image, 0, [loss], "steps") for image, loss in zip(images.split(1), losses, strict=True)]
 
     def setting(self) -> dict[str, Any]:
         """What the seconds and the distances of tuning depend on, as a table of them has it."""
@@ -230,9 +255,11 @@ class TuneStage(Stage):
         if not pivot.isfinite().all():
             return Rejected("bad_latent", "the optimisation of the pivot ended in NaN or infinity")
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
-        draw = self.synthesis if self.features is None else self.generator.synthesis  # one recorded misses features
-        with own_generator(self.generator, delta, self.features) as own:
-            image = own(lambda: draw(pivot))
+        image = tuned.image
+        if not choice or not self.ends_with_look(choice):
+            draw = self.synthesis if self.features is None else self.generator.synthesis  # one recorded misses features
+            with own_generator(self.generator, delta, self.features) as own:
+                image = own(lambda: draw(pivot))
         pixels = to_uint8(self.frame.crop(image))[0]
         columns: Row = {"tuned": pixels, "delta": delta} | _ending(row["key"], tuned)
         if self.allocation and choice:

@@ -1,6 +1,7 @@
 """A table measured on a run, and runs that follow it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,9 @@ def test_runs_follow_the_table(encoded: Run) -> None:
         plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1.0, "tune.lr": 0.5})
     with pytest.raises(ParamsError, match=r"take .* s a row: give at least so much"):
         plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1e-9})
+    blind = encoded.params.tune.model_copy(update={"perceptual_weight": 0.0})
+    with pytest.raises(ParamsError, match=r"tune\.perceptual_weight has to be above 0"):
+        measure_table(replace(encoded, params=encoded.params.model_copy(update={"tune": blind})), 4, print)
     with pytest.raises(DataError, match="has 3 encoded rows, and a table needs 4"):
         measure_table(encoded, 3, print)
 
