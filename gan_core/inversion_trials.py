@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from gan_core.align.framing import framing_of
@@ -13,7 +14,7 @@ from gan_core.budgets import InvertParams
 from gan_core.device import CPU, compute_on, computing, synchronise
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import DataError, ParamsError
-from gan_core.inversion.allocation import Choice, Table, Trial, Way
+from gan_core.inversion.allocation import Choice, Table, Trial, Way, write_table
 from gan_core.inversion.pti import Tuned
 from gan_core.inversion.refinement import Inverted
 from gan_core.inversion.ways import OpenWay, parse_way, part_of
@@ -68,18 +69,38 @@ def measure_rows(params: Params, encoded: Sequence[Row], source: str, tell: Tell
             raise DataError(f"{source} has {len(chosen)} encoded rows, and a table needs {FEWEST}: use a larger one")
         encoder = EncodeStage.build(params, source)
         seen = [encoder.load(row) for row in encoded]
-        own, before, starts = _begin(stage, chosen, lambda: list(encoder.calculate(seen)))
+        own, encode_s, look_s = _begin(stage, chosen, lambda: list(encoder.calculate(seen)))
         trials = [_trial(own, steps, 0.0, tell) for steps in STEPS]
         others = [_measured(own, name, refine, tell) for name, refine in more]
-    tell(f"{len(chosen)} rows; the encoder and a look at what it found take {before:.3g} s a row")
-    return Table(
-        setting=stage.setting(),
-        source=source,
-        encode_s=before,
-        starts=tuple(starts),
-        trials=tuple(trials),
-        others=tuple(others),
-    )
+        table = Table(
+            setting=stage.setting(),
+            source=source,
+            encode_s=encode_s + look_s,
+            starts=tuple(one.reached for batch in own.looked for one in batch),
+            trials=tuple(trials),
+            others=tuple(others),
+        )
+        mixed = _mixed(params, table, chosen, look_s)
+    said = f"the encoder and a look at what it found take {table.encode_s:.3g} s a row"
+    tell(f"{len(chosen)} rows; {said}; steps of their own take {mixed:.3g} of equal ones")
+    return table.model_copy(update={"mixed": mixed})
+
+
+def _mixed(params: Params, table: Table, rows: Sequence[Row], look_s: float) -> float:
+    """Return what rows take that follow a table, without the look, over what it says of them.
+
+    They get the budget of the middle one of the trials, so that their steps differ.
+    """
+    budget = table.encode_s + table.trials[len(table.trials) // 2].seconds
+    with TemporaryDirectory() as folder:
+        path = f"{folder}/inversion.json"
+        write_table(path, table)
+        models, invert = params.models.model_copy(update={"inversion": path}), InvertParams(budget_s=budget)
+        stage = TuneStage(params.tune, models, frame=framing_of(params).frame, invert=invert)
+    parts = [rows[begin : begin + stage.batch_size] for begin in range(0, len(rows), stage.batch_size)]
+    found, seconds = _timed(lambda: [row for part in parts for row in stage.calculate(part)])
+    said = sum(0.0 if isinstance(row, Rejected) else row["spent_s"] for row in found) / len(rows) - table.encode_s
+    return max(seconds / len(rows) - look_s, 0.1 * said) / said if said > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -111,8 +132,8 @@ class _Trials:
         return found
 
 
-def _begin(stage: TuneStage, chosen: Sequence[Row], encode: Callable[[], object]) -> tuple[_Trials, float, list[float]]:
-    """Return the rows at their pivots, the seconds a row up to there and a look at it, and the distances seen."""
+def _begin(stage: TuneStage, chosen: Sequence[Row], encode: Callable[[], object]) -> tuple[_Trials, float, float]:
+    """Return the rows at their pivots, the seconds a row of the encoder, and those of the pivots and a look at them."""
     size = stage.params.batch_size
     rows = [chosen[begin : begin + size] for begin in range(0, len(chosen), size)]
     first = stage.invert(rows[0])
@@ -121,8 +142,7 @@ def _begin(stage: TuneStage, chosen: Sequence[Row], encode: Callable[[], object]
     encode_s = _timed(encode)[1]
     batches, pivot_s = _timed(lambda: [stage.invert(batch) for batch in rows])
     looked, look_s = _timed(lambda: [stage.look(batch) for batch in batches])
-    starts = [one.reached for batch in looked for one in batch]
-    return _Trials(stage, rows, batches, looked), (encode_s + pivot_s + look_s) / len(chosen), starts
+    return _Trials(stage, rows, batches, looked), encode_s / len(chosen), (pivot_s + look_s) / len(chosen)
 
 
 def _measured(own: _Trials, encoder: str, refine: tuple[str, ...], tell: Tell) -> Way:

@@ -72,7 +72,8 @@ class Table(BaseModel):
     """Trials of rows of the run ``source``, first without steps, then with more and more, and those of ``others``.
 
     ``starts`` are the distances at the pivots, ``encode_s`` the seconds a row of the encoder, and ``setting`` is what
-    all of it depends on: networks, the parameters of tuning, the kind of device.
+    all of it depends on: networks, the parameters of tuning, the kind of device. Trials have equal steps for all rows;
+    ``mixed`` is what rows with steps of their own take beside the look, over what their trials say.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,6 +84,7 @@ class Table(BaseModel):
     starts: Annotated[tuple[Finite, ...], Field(min_length=1)]
     trials: Annotated[Trials, Field(min_length=2)]
     others: tuple[Way, ...] = ()
+    mixed: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
     @model_validator(mode="after")
     def _check(self) -> "Table":
@@ -130,10 +132,10 @@ class Choice(NamedTuple):
 class _Curve:
     """What a way takes and brings: ``seconds`` and mean distances for each of ``counts`` steps."""
 
-    def __init__(self, way: Way, encode_s: float) -> None:
+    def __init__(self, way: Way, encode_s: float, mixed: float) -> None:
         self.steps = [trial.steps for trial in way.trials]
         self.counts = np.arange(self.steps[-1] + 1)
-        self.tried = encode_s + np.maximum.accumulate([trial.seconds for trial in way.trials])
+        self.tried = encode_s + mixed * np.maximum.accumulate([trial.seconds for trial in way.trials])
         self.seconds = np.interp(self.counts, self.steps, self.tried)
         self.distances = np.minimum.accumulate([trial.distances for trial in way.trials])
 
@@ -149,7 +151,7 @@ class Allocation:
 
     def __init__(self, invert: InvertParams, table: Table, path: str, refine: Sequence[str] = ("pti",)) -> None:
         self.ways = table.ways(refine)
-        self._curves = [_Curve(way, table.encode_s) for way in self.ways]
+        self._curves = [_Curve(way, table.encode_s, table.mixed) for way in self.ways]
         starts = np.array(table.starts)
         bins = max(1, min(BINS, len(starts) // ROWS_OF_BIN))
         parts = np.array_split(np.argsort(starts, kind="stable"), bins)

@@ -81,6 +81,14 @@ def test_a_way_that_brings_more_for_its_seconds_is_taken_and_one_that_brings_les
     assert np.mean(STARTS * left) < 0.6 * np.mean(STARTS * 0.5 ** (np.array(alone) / 5))
 
 
+def test_what_steps_of_their_own_take_counts() -> None:
+    plain, mixed = (Allocation(InvertParams(budget_s=0.1), table(mixed=m), "t") for m in (1.0, 1.5))
+    assert mixed.seconds(Choice(0, 10)) == pytest.approx(0.015 + 1.5 * 0.105)
+    spent = [np.mean([found.seconds(c) for c in found.choose(list(STARTS))]) for found in (plain, mixed)]
+    assert 0.09 < min(spent) <= max(spent) <= 0.1
+    assert np.mean(steps_of(mixed, list(STARTS))) < np.mean(steps_of(plain, list(STARTS)))
+
+
 def test_a_large_budget_goes_past_a_network_to_steps_that_bring_more() -> None:
     assert set(allocation(network(0.015, 0.2), budget_s=9).choose(list(STARTS))) == {Choice(0, 40)}
 
