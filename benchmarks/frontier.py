@@ -9,11 +9,13 @@ of the portraits (``--few``, ``--some``), which their numbers name as ``rows``. 
 named with the command that trains them.
 
 Ours is ``invert.budget_s`` at six budgets, by a table that is measured here on other portraits (``--rows``). RESULT:
-``methods`` has the numbers of each; ``dominated`` names those that are on or above our curve, which is a line between
-budgets over the logarithm of seconds; ``area_ratio`` is the area of LPIPS over that logarithm under the best other
-method so far at each time, over the area under ours; ``edits_worse`` names the budgets whose edits move less, or keep
-less identity, than those of the best encoder of one pass, beyond both errors; ``steps_after_hypernetwork`` has, for
-steps of tuning alone, the fewest after the hypernetwork that come as near.
+``methods`` has the numbers of each (``lpips_some`` and ``lpips_few`` over the smaller parts, by which methods are
+compared, so that all have the same portraits); ``dominated`` names those that are on or above our curve, which is a
+line between budgets over the logarithms of seconds and LPIPS, as the chart draws it; ``area_ratio`` is the area of
+LPIPS over the logarithm of seconds under the best other method so far at each time, over the area under ours;
+``edits_worse`` names the budgets whose edits move less, or keep less identity, than those of the best encoder of one
+pass, beyond both errors; ``steps_after_hypernetwork`` has, for steps of tuning alone, the fewest after the hypernetwork
+that come as near.
 
 ``--store`` writes the numbers to ``data/metrics/frontier.json``; ``--page`` writes the page and its chart from there,
 ``--log`` logs them to MLflow, each method as a run with ``seconds``, ``lpips`` and the rest; neither measures.
@@ -60,6 +62,7 @@ BATCH = 32
 ROUNDS, CHEAP_S = 3, 0.1
 SLOWEST = ("few", "some", "all")
 """Shares in the order in which they are measured, so that no process ends long after the other."""
+PARTS = ("some", "few")
 OTHERS = 100_000
 """The first of the held-out portraits that the table is measured on."""
 Point = tuple[float, float]
@@ -104,7 +107,7 @@ def measure(name: str, shares: Shares, table: str) -> Row:
     images = portraits.images[rows]
     invert(images[:8])
     result, times = invert_timed(invert, images)
-    numbers = scores(portraits, rows, result, features)
+    numbers = scores(portraits, rows, shares, result, features)
     size = result.latents[0].numel() * 4 + statistics.fmean(map(len, result.deltas))
     seconds = statistics.median(times)
     spread = statistics.stdev(times) if len(times) > 1 else 0.0
@@ -122,8 +125,10 @@ def invert_timed(invert: Any, images: Tensor) -> tuple[Result, list[float]]:
 
 
 @torch.no_grad()
-def scores(portraits: Portraits, rows: Tensor, result: Result, features: HFGI | None) -> dict[str, float]:
-    """Return the means over rows with their standard errors."""
+def scores(
+    portraits: Portraits, rows: Tensor, shares: Shares, result: Result, features: HFGI | None
+) -> dict[str, float]:
+    """Return the means over rows with their standard errors, and LPIPS over the smaller shares among them."""
     scorers, wanted = portraits.scorers, portraits.images[rows]
     drawn = pictures(portraits, rows, result, features)
     before, truth = drawn[0], scorers.identity(wanted)
@@ -144,7 +149,16 @@ def scores(portraits: Portraits, rows: Tensor, result: Result, features: HFGI | 
     values["identity_edited"] = min(after.values(), key=lambda kept: kept.mean().item())
     values["identity_kept"] = values["identity_edited"] / start.mean()
     means = {name: value.mean().item() for name, value in values.items()}
-    return means | {f"{name}_error": value.std().item() / math.sqrt(len(rows)) for name, value in values.items()}
+    free = min(1, len(rows) - 1)
+    errors = {f"{name}_error": value.std(correction=free).item() for name, value in values.items()}
+    parts = {f"lpips_{share}": values["lpips"][kept].mean().item() for share, kept in within(rows, shares).items()}
+    return means | parts | {name: error / math.sqrt(len(rows)) for name, error in errors.items()}
+
+
+def within(rows: Tensor, shares: Shares) -> dict[str, Tensor]:
+    """Return which of ``rows [N]`` are in each smaller share that they have all of, as masks ``[N]``."""
+    found = {share: torch.isin(rows, shares.rows(share)) for share in PARTS}
+    return {share: mask for share, mask in found.items() if int(mask.sum()) == getattr(shares, share)}
 
 
 @torch.no_grad()
@@ -164,20 +178,29 @@ def pictures(portraits: Portraits, rows: Tensor, result: Result, features: HFGI 
     return torch.stack(drawn, 1)
 
 
-def curve_of(rows: Sequence[Row]) -> list[Point]:
-    """Return logarithms of seconds and LPIPS of rows, by seconds."""
-    return sorted((math.log(row["seconds"]), row["lpips"]) for row in rows)
+def shared_part(row: Row, other: Row | None = None) -> str:
+    """Return the key of LPIPS over the largest part of the portraits, short of all, that a row (and another) has."""
+    keys = [f"lpips_{share}" for share in PARTS]
+    return next((key for key in keys if key in row and (other is None or key in other)), "lpips")
+
+
+def curve_of(rows: Sequence[Row], like: Row | None = None) -> list[Point]:
+    """Return logarithms of seconds and LPIPS of rows, by seconds, over the portraits that all have.
+
+    With ``like`` over those that this row has too.
+    """
+    return sorted((math.log(row["seconds"]), row[shared_part(row, like)]) for row in rows)
 
 
 def on_curve(curve: Sequence[Point], at: float) -> float:
-    """Return the lowest value that a curve has up to ``at``: lines between its points; infinite before the first."""
+    """Return the lowest value of a curve up to ``at``, as it is drawn on a logarithmic axis; infinite before it."""
     best = math.inf
     for (x, y), (nx, ny) in pairwise([*curve, (math.inf, math.inf)]):
         if x > at:
             break
         best = min(best, y)
         if at < nx < math.inf:
-            best = min(best, y + (ny - y) * (at - x) / (nx - x))
+            best = min(best, y * (ny / y) ** ((at - x) / (nx - x)))
     return best
 
 
@@ -187,8 +210,11 @@ def best_so_far(points: Sequence[Point], at: float) -> float:
 
 
 def area_ratio(ours: Sequence[Point], others: Sequence[Point], steps: int = 2000) -> float:
-    """Return the area under the best other so far over that under our curve, where both have a point before."""
-    begin, end = max(ours[0][0], others[0][0]), max(ours[-1][0], others[-1][0])
+    """Return the area under the best other so far over that under our curve, from where both have a point on.
+
+    It ends at the last of our budgets.
+    """
+    begin, end = max(ours[0][0], others[0][0]), ours[-1][0]
     places = [begin + (end - begin) * (i + 0.5) / steps for i in range(steps)]
     return sum(best_so_far(others, x) for x in places) / sum(on_curve(ours, x) for x in places)
 
@@ -201,13 +227,19 @@ def judged(rows: Sequence[Row]) -> dict[str, Any]:
     if not ours or not others:
         return {"dominated": [], "area_ratio": math.nan, "edits_worse": [], "steps_after_hypernetwork": {}}
     curve, points = curve_of(ours), curve_of(others)
-    dominated = [row["method"] for row in others if on_curve(curve, math.log(row["seconds"])) <= row["lpips"]]
+    dominated = [row["method"] for row in others if is_dominated(row, ours)]
     return {
         "dominated": dominated,
         "area_ratio": area_ratio(curve, points),
         "edits_worse": worse_edits(ours, others),
         "steps_after_hypernetwork": steps_after_hypernetwork(measured),
     }
+
+
+def is_dominated(row: Row, ours: Sequence[Row]) -> bool:
+    """Tell whether our curve is on or below a method's point, over the portraits that it shares with all budgets."""
+    lpips = row[shared_part(row, ours[0])]
+    return on_curve(curve_of(ours, row), math.log(row["seconds"])) <= lpips
 
 
 def steps_after_hypernetwork(measured: Sequence[Row]) -> dict[str, float]:

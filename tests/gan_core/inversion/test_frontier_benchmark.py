@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks.frontier import Shares, area_ratio, best_so_far, judged, on_curve, steps_after_hypernetwork
+from benchmarks.frontier import Shares, area_ratio, best_so_far, judged, on_curve, steps_after_hypernetwork, within
 from benchmarks.frontier_methods import methods
 from benchmarks.frontier_page import COLUMNS, draw_chart, missing_of, said_of, table_of
 from gan_core.params import load_params
@@ -22,14 +23,14 @@ def row(method: str, group: str, seconds: float, lpips: float, **more: Any) -> d
 
 
 def test_a_curve_is_a_line_between_budgets_and_the_best_so_far_a_step() -> None:
-    assert on_curve(CURVE, 1.0) == pytest.approx(0.3) and on_curve(CURVE, 9.0) == 0.1
+    assert on_curve(CURVE, 1.0) == pytest.approx(math.sqrt(0.4 * 0.2)) and on_curve(CURVE, 9.0) == 0.1
     assert on_curve(CURVE, -0.1) == math.inf
     assert on_curve([(0.0, 0.2), (1.0, 0.3)], 0.9) == 0.2, "a dearer budget that brings less is not taken"
     assert best_so_far(CURVE, 1.9) == 0.4 and best_so_far(CURVE, 2.0) == 0.2 and best_so_far(CURVE, -1) == math.inf
 
 
 def test_the_ratio_of_areas() -> None:
-    assert area_ratio(CURVE, [(0.0, 0.4), (4.0, 0.1)]) == pytest.approx(4 * 0.4 / (2 * 0.3 + 2 * 0.15), rel=1e-3)
+    assert area_ratio(CURVE, [(0.0, 0.4), (4.0, 0.1)]) == pytest.approx(1.6 / (0.6 / math.log(2)), rel=1e-3)
     assert area_ratio([(0.0, 0.5), (1.0, 0.5)], [(-1.0, 0.25)]) == pytest.approx(0.5)
 
 
@@ -47,6 +48,18 @@ def test_what_is_dominated_and_which_edits_are_worse() -> None:
     assert found["edits_worse"] == ["ours, 1 s: move 0.500, psp 0.600"]
     assert "train-encoder@alae" in missing_of(rows) and "psp, slow" in said_of(found)
     assert judged(rows[:1])["dominated"] == [] and table_of(rows[:1]).count("\n") == 2
+
+
+def test_methods_are_compared_over_the_portraits_that_both_have() -> None:
+    ours = [row("ours, 1 s", "ours", 1.0, 0.30, lpips_some=0.2, lpips_few=0.4)]
+    others = [
+        row("all", "one pass", 1.0, 0.19, lpips_some=0.25, lpips_few=0.1),
+        row("few", "tuning", 1.0, 0.35, lpips_few=0.35),
+        row("some", "tuning", 1.0, 0.21, lpips_some=0.21, lpips_few=0.5),
+    ]
+    assert judged([*ours, *others])["dominated"] == ["all", "some"]
+    masks = within(Shares(20, 8, 3).rows("some"), Shares(20, 8, 3))
+    assert masks["few"].sum() == 3 and masks["some"].all() and set(within(torch.arange(3), Shares(20, 8, 3))) <= {"few"}
 
 
 def test_steps_after_a_hypernetwork_compare_the_same_portraits() -> None:
