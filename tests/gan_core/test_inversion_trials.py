@@ -113,7 +113,7 @@ def test_rows_go_the_way_that_brings_most(with_networks: Run, way: str) -> None:
     plan = plan_run("source", f"by-{way[:3]}", overrides=TUNING | {"invert.budget_s": 1e6, "edits": SMILE})
     run_plain(plan)
     rows = tuned(plan.run)
-    assert {row["inverted_by"] for row in rows} == {way} and min(row["spent_s"] for row in rows) > 1
+    assert {row["inverted_by"] for row in rows} == {way} and min(row["spent_s"] for row in rows) > 0.1
     assert {row["steps"] for row in rows} == {1 if way == "features" else 0}
     edited = [row for shard in list_shards(plan.run.path("edit")) for part in read_rows(shard) for row in part]
     assert {row["status"] for row in edited if row["key"] in {row["key"] for row in rows}} == {"ok"}
