@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -25,17 +25,17 @@ def services(folder: str) -> Iterator[None]:
             stop("prefect")
 
 
-Value = float | dict[str, float] | list[str]
+Value = float | list[str] | Mapping[str, "Value"]
 
 
 def print_result(**values: Value) -> None:
     """Print the line that programs read: ``RESULT {"key": value, ...}``, numbers with four significant digits."""
-    print("RESULT " + json.dumps({name: _rounded(value) for name, value in values.items()}), flush=True)
+    print("RESULT " + json.dumps(_rounded(values)), flush=True)
 
 
 def _rounded(value: Value) -> Value:
     if isinstance(value, list):
         return value
-    if isinstance(value, dict):
-        return {name: float(f"{number:.4g}") for name, number in value.items()}
+    if isinstance(value, Mapping):
+        return {name: _rounded(part) for name, part in value.items()}
     return float(f"{value:.4g}")

@@ -243,17 +243,25 @@ def calibrate(
 def calibrate_inversion(
     output: Annotated[str, typer.Argument(help="a run with encoded rows; with its parameters of tuning")],
     rows: Annotated[int, typer.Option(min=4, help="rows that are tuned, by up to 80 steps")] = 48,
+    also: Annotated[
+        list[str] | None, typer.Option(help="one more way, such as `features` or `psp-w: hypernetwork, pti`; again")
+    ] = None,
+    only_tuning: Annotated[bool, typer.Option("--only-tuning", help="no other way, though networks are there")] = False,
     params: ParamsFile = "params.yaml",
     settings: Setting = None,
 ) -> None:
-    """Measure what steps of tuning cost and bring, into `models.inversion`: `invert` chooses steps by that."""
+    """Measure what ways to invert cost and bring, into `models.inversion`: `invert` chooses among them for each row.
+
+    Beside the steps of tuning these are the ways whose networks are there, or those that are given.
+    """
     from gan_core.inversion.allocation import write_table
-    from gan_core.inversion_trials import measure_table
+    from gan_core.inversion_trials import measure_table, ways_there
     from gan_core.params import load_params
     from gan_core.runs.run import load_run
 
-    path = load_params(params, parse_settings(settings)).models.inversion
-    write_table(path, measure_table(load_run(output), rows, typer.echo))
+    path, run = load_params(params, parse_settings(settings)).models.inversion, load_run(output)
+    ways = also or ([] if only_tuning else ways_there(run.params))
+    write_table(path, measure_table(run, rows, typer.echo, ways))
     typer.echo(f"{path}: for runs with invert.budget_s or invert.target, such as --set invert.budget_s=0.5")
 
 

@@ -128,7 +128,7 @@ def _checkpoints(params: Params) -> Iterator[Check]:
     paths = params.models.model_dump()
     recorded = dvc_hashes({name: path for name, path in paths.items() if Path(path).exists()})
     for name in ModelPaths.model_fields:
-        if (name in SOURCES or name == "hypernetwork") and not Path(paths[name]).exists():
+        if (name in SOURCES or name in ("hypernetwork", "features")) and not Path(paths[name]).exists():
             continue  # a published or an own network, that only some metrics or refinements want
         if name == "inversion":
             continue  # no checkpoint but a table, which planning checks where steps follow from it

@@ -10,7 +10,7 @@ from gan_core.errors import ParamsError
 from tasks.tracking.registry import CHAMPION
 
 OFF = "off"
-TUNINGS = (OFF, "pti", "hypernetwork", "hypernetwork, pti")
+TUNINGS = (OFF, "pti", "hypernetwork", "hypernetwork, pti", "features")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

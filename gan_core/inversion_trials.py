@@ -1,74 +1,171 @@
-"""What steps of tuning cost and bring: the same rows of a run tuned by more and more of them, into a table."""
+"""What ways to invert cost and bring: the same rows of a run, refined by each of them, into a table."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from gan_core.align.framing import framing_of
 from gan_core.batching import one_thread
 from gan_core.budgets import InvertParams
 from gan_core.device import CPU, compute_on, computing, synchronise
+from gan_core.encoders.base import ENCODERS
 from gan_core.errors import DataError, ParamsError
-from gan_core.inversion.allocation import Table, Trial
-from gan_core.inversion.refinement import Inverted, refine_all
+from gan_core.inversion.allocation import Choice, Table, Trial, Way, write_table
+from gan_core.inversion.pti import Tuned
+from gan_core.inversion.refinement import Inverted
+from gan_core.inversion.ways import OpenWay, parse_way, part_of
+from gan_core.params import Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.run import Run
 from gan_core.stages.encode import EncodeStage
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.shards import read_rows
 
-STEPS = (0, 1, 2, 5, 10, 20, 40, 80)
+STEPS = (0, 1, 2, 5, 10, 20, 40, 80, 160)
 FEWEST = 4
+OF_HYPERNETWORK = "psp-w"
+"""The encoder that hypernetworks are trained over, here and as published."""
 T = TypeVar("T")
+Tell = Callable[[str], None]
 
 
-def measure_table(run: Run, rows: int, tell: Callable[[str], None]) -> Table:
-    """Tune up to ``rows`` encoded rows of a run by each of ``STEPS``, with the run's own parameters of tuning.
+def ways_there(params: Params) -> list[str]:
+    """Return the ways beside tuning whose networks are there: features, a hypernetwork, other encoders."""
+    models, found = params.models, []
+    if Path(models.features).is_file():
+        found.append("features")
+    if Path(models.hypernetwork).is_file() and params.encoder_path(OF_HYPERNETWORK).is_file():
+        found += [f"{OF_HYPERNETWORK}: hypernetwork", f"{OF_HYPERNETWORK}: hypernetwork, pti"]
+    others = [name for name in ENCODERS.names() if name != params.encode.encoder]
+    return [*found, *(f"{name}:" for name in others if params.encoder_path(name).is_file())]
 
-    Seconds are those of one core, or of the device. ``tell`` gets a line a trial. Raises ``DataError`` for a run with
-    fewer than 4 encoded rows, and ``ParamsError`` for one without encoding.
+
+def measure_table(run: Run, rows: int, tell: Tell, also: Sequence[str] = ()) -> Table:
+    """Measure up to ``rows`` encoded rows of a run, with the run's own parameters; see ``measure_rows``.
+
+    Raises ``DataError`` for a run with fewer than 4 encoded rows, and ``ParamsError`` for one without encoding.
     """
-    params = run.params.model_copy(update={"invert": InvertParams()})
     if "encode" not in run.stages:
         raise ParamsError(f"{run.output} encodes nothing: give a run of the recipe edit")
+    return measure_rows(run.params, list(islice(_encoded(run), rows)), run.output, tell, also)
+
+
+def measure_rows(params: Params, encoded: Sequence[Row], source: str, tell: Tell, also: Sequence[str] = ()) -> Table:
+    """Tune rows of ``source`` by each of ``STEPS``, and invert them by each way of ``also`` (``ways.parse_way``).
+
+    Seconds are those of one core, or of the device. ``tell`` gets a line a trial. Raises ``DataError`` for fewer than
+    4 rows.
+    """
+    params = params.model_copy(update={"invert": InvertParams()})
+    more = [parse_way(text) for text in also]
     with compute_on(params.run.device), one_thread():
         stage = TuneStage(params.tune, params.models, frame=framing_of(params).frame)
-        encoded = list(islice(_encoded(run), rows))
         chosen = [row for row in map(stage.load, encoded) if not isinstance(row, Rejected)]
         if len(chosen) < FEWEST:
-            raise DataError(
-                f"{run.output} has {len(chosen)} encoded rows, and a table needs {FEWEST}: use a larger one"
-            )
-        size = params.tune.batch_size
-        batches = [chosen[begin : begin + size] for begin in range(0, len(chosen), size)]
-        _timed(lambda: [refine_all(stage.refinements, _steps(stage.invert(batches[0]), 1), None)])  # warms up
-        encoder = EncodeStage.build(params, run.source)
+            raise DataError(f"{source} has {len(chosen)} encoded rows, and a table needs {FEWEST}: use a larger one")
+        encoder = EncodeStage.build(params, source)
         seen = [encoder.load(row) for row in encoded]
-        encode_s = _timed(lambda: list(encoder.calculate(seen)))[1] / len(seen)
-        inverted, pivot_s = _timed(lambda: [stage.invert(batch) for batch in batches])
-        starts, look_s = _timed(lambda: [start for batch in inverted for start in stage.starts(batch)])
-        trials = [_trial(stage, inverted, steps, tell) for steps in STEPS]
-    before = encode_s + (pivot_s + look_s) / len(chosen)
-    tell(f"{len(chosen)} rows; the encoder and a look at what it found take {before:.3g} s a row")
-    return Table(
-        setting=stage.setting(), source=run.output, encode_s=before, starts=tuple(starts), trials=tuple(trials)
-    )
+        own, encode_s, look_s = _begin(stage, chosen, lambda: list(encoder.calculate(seen)))
+        trials = [_trial(own, steps, 0.0, tell) for steps in STEPS]
+        others = [_measured(own, name, refine, tell) for name, refine in more]
+        table = Table(
+            setting=stage.setting(),
+            source=source,
+            encode_s=encode_s + look_s,
+            starts=tuple(one.reached for batch in own.looked for one in batch),
+            trials=tuple(trials),
+            others=tuple(others),
+        )
+        mixed = _mixed(params, table, chosen, look_s)
+    said = f"the encoder and a look at what it found take {table.encode_s:.3g} s a row"
+    tell(f"{len(chosen)} rows; {said}; steps of their own take {mixed:.3g} of equal ones")
+    return table.model_copy(update={"mixed": mixed})
 
 
-def _trial(stage: TuneStage, batches: list[Inverted], steps: int, tell: Callable[[str], None]) -> Trial:
-    rows = sum(len(batch.pivots) for batch in batches)
-    tuned, seconds = _timed(
-        lambda: [one for batch in batches for one in refine_all(stage.refinements, _steps(batch, steps), None)]
-    )
-    ends = [one.losses[0 if one.stop_reason == "diverged" else -1].perceptual for one in tuned]
-    tell(f"{steps} steps: {seconds / rows:.3g} s a row, mean distance {sum(ends) / rows:.3g}")
-    return Trial(steps=steps, seconds=seconds / rows, distances=tuple(ends))
+def _mixed(params: Params, table: Table, rows: Sequence[Row], look_s: float) -> float:
+    """Return what rows take that follow a table, without the look, over what it says of them.
+
+    They get the budget of the middle one of the trials, so that their steps differ.
+    """
+    budget = table.encode_s + table.trials[len(table.trials) // 2].seconds
+    with TemporaryDirectory() as folder:
+        path = f"{folder}/inversion.json"
+        write_table(path, table)
+        models, invert = params.models.model_copy(update={"inversion": path}), InvertParams(budget_s=budget)
+        stage = TuneStage(params.tune, models, frame=framing_of(params).frame, invert=invert)
+    parts = [rows[begin : begin + stage.batch_size] for begin in range(0, len(rows), stage.batch_size)]
+    found, seconds = _timed(lambda: [row for part in parts for row in stage.calculate(part)])
+    said = sum(0.0 if isinstance(row, Rejected) else row["spent_s"] for row in found) / len(rows) - table.encode_s
+    return max(seconds / len(rows) - look_s, 0.1 * said) / said if said > 0 else 1.0
 
 
-def _steps(batch: Inverted, steps: int) -> Inverted:
-    return replace(batch, steps=[steps] * len(batch.pivots))
+@dataclass(frozen=True)
+class _Trials:
+    """Batches of rows at their pivots, what takes them further, and the stage that makes columns of the result."""
+
+    stage: TuneStage
+    rows: list[Sequence[Row]]
+    batches: list[Inverted]
+    looked: list[list[Tuned]]
+    way: OpenWay | None = None
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.rows))
+
+    def refine(self, steps: int) -> list[Tuned]:
+        """Take all rows to the end, as a run does: refined, drawn once more and packed."""
+        found: list[Tuned] = []
+        for rows, batch, looked in zip(self.rows, self.batches, self.looked, strict=True):
+            choice = Choice(0 if self.way is None else 1, steps)
+            given = part_of(batch, range(len(rows)), [steps] * len(rows))
+            tuned = looked
+            if not self.stage.ends_with_look(choice):
+                tuned = self.way.refine(given, None) if self.way else self.stage.refine(given)
+            for row, pivot, one in zip(rows, given.pivots.split(1), tuned, strict=True):
+                self.stage.columns(row, pivot, one, choice)
+            found += tuned
+        return found
+
+
+def _begin(stage: TuneStage, chosen: Sequence[Row], encode: Callable[[], object]) -> tuple[_Trials, float, float]:
+    """Return the rows at their pivots, the seconds a row of the encoder, and those of the pivots and a look at them."""
+    size = stage.params.batch_size
+    rows = [chosen[begin : begin + size] for begin in range(0, len(chosen), size)]
+    first = stage.invert(rows[0])
+    _Trials(stage, rows[:1], [first], [stage.look(first)]).refine(1)  # warms up
+    encode()
+    encode_s = _timed(encode)[1]
+    batches, pivot_s = _timed(lambda: [stage.invert(batch) for batch in rows])
+    looked, look_s = _timed(lambda: [stage.look(batch) for batch in batches])
+    return _Trials(stage, rows, batches, looked), encode_s / len(chosen), (pivot_s + look_s) / len(chosen)
+
+
+def _measured(own: _Trials, encoder: str, refine: tuple[str, ...], tell: Tell) -> Way:
+    """Return a way with its trials; a first batch warms it up."""
+    unmeasured = Trial(steps=0, seconds=0.0, distances=())
+    way = Way(encoder=encoder, refine=refine, trials=(unmeasured,))
+    opened = own.stage.open_way(way)
+    own.stage.features = own.stage.features or opened.features
+    opened.begin(own.batches[0])
+    begun, encode_s = _timed(lambda: [opened.begin(batch) for batch in own.batches])
+    trials = _Trials(own.stage, own.rows, begun, own.looked, opened)
+    _Trials(own.stage, own.rows[:1], begun[:1], own.looked[:1], opened).refine(1)
+    tell(f"{way}:")
+    tried = STEPS if opened.steps_matter else STEPS[:1]
+    found = tuple(_trial(trials, steps, encode_s / own.count, tell) for steps in tried)
+    return way.model_copy(update={"hashes": opened.hashes, "trials": found})
+
+
+def _trial(trials: _Trials, steps: int, before_s: float, tell: Tell) -> Trial:
+    tuned, seconds = _timed(lambda: trials.refine(steps))
+    ends, taken = [one.reached for one in tuned], before_s + seconds / trials.count
+    tell(f"{steps} steps: {taken:.3g} s a row, mean distance {sum(ends) / trials.count:.3g}")
+    return Trial(steps=steps, seconds=taken, distances=tuple(ends))
 
 
 def _encoded(run: Run) -> Iterator[Row]:

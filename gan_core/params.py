@@ -41,8 +41,8 @@ TOLD = 5
 """Problems of one file that are told."""
 MOVED = {
     *("portraits", "sample", "directions", "train_generator", "train_cel", "train_encoder", "train_translation"),
-    *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter"),
-    *("train_latent_edits", "train_paths", "train_digits", "train_digit_paths", "train_hypernetwork"),
+    *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter", "train_paths"),
+    *("train_latent_edits", "train_digits", "train_digit_paths", "train_hypernetwork", "train_features"),
     *("study_paths", "study_digit_paths"),
 }
 """Sections that are in ``toy.yaml`` now."""

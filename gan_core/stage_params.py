@@ -41,6 +41,8 @@ class ModelPaths(Section):
     """What refines the generator's weights with `tune.refine: [hypernetwork]`."""
     inversion: str = "data/models/inversion.json"
     """What steps of tuning cost and bring; written by `edit-dataset calibrate-inversion`, read for `invert`."""
+    features: str = "data/models/hfgi.safetensors"
+    """What draws details by features with `tune.refine: [features]` (HFGI)."""
 
 
 class AlignParams(Section):

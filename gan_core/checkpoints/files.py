@@ -49,7 +49,7 @@ class Card(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["generator", "encoder", "network", "directions", "paths", "hypernetwork"]
+    kind: Literal["generator", "encoder", "network", "directions", "paths", "hypernetwork", "features"]
     name: str
     arguments: Arguments = {}
     space: str | None = None

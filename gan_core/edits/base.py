@@ -75,7 +75,12 @@ class LatentEdit(EditKind[S]):
 
 
 class ImageEdit(EditKind[S]):
-    """An edit that draws images itself. It runs under ``torch.no_grad``."""
+    """An edit that draws images itself. It runs under ``torch.no_grad``.
+
+    ``of_one`` says that it draws the row alone, at the generator's size.
+    """
+
+    of_one: ClassVar[bool] = True
 
     @abstractmethod
     def draw(self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[S]) -> Tensor:

@@ -35,6 +35,7 @@ class ComposeEdit(ImageEdit[ComposeEditSpec]):
     """``{kind: compose, apply: {operation: transfer, boxes: [eyes]}, references: [KEY]}``: one column, ``transfer``."""
 
     spec = ComposeEditSpec
+    of_one = False
 
     def __init__(self, spec: ComposeEditSpec, setting: EditSetting) -> None:
         operation = OPERATIONS.get(spec.apply.operation)

@@ -1,8 +1,9 @@
-"""How many steps of tuning each row gets: from a table of what steps cost and bring, measured on rows like them.
+"""How each row is inverted, and by how many steps: from a table of what ways cost and bring, measured on such rows.
 
-Rows differ in how far their pivot is from their picture, and this is known before tuning. The rows of the table are
-cut by that distance into bins, and each bin has its own curve of the distance over steps. A budget is spent on the
-steps that lower the mean distance most for their seconds (the lower convex hulls of the curves).
+Rows differ in how far their pivot is from their picture, and this is known before anything is refined. The rows of the
+table are cut by that distance into bins, and each bin has its own curve of the distance over seconds, of all ways and
+their steps. A budget is spent on what lowers the mean distance most for its seconds (the lower convex hulls of the
+curves).
 """
 
 import hashlib
@@ -10,13 +11,14 @@ import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gan_core.budgets import InvertParams
 from gan_core.errors import DataError, ParamsError
+from gan_core.gates import Gate
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import read_bytes
 
@@ -39,11 +41,39 @@ class Trial(BaseModel):
     distances: tuple[Finite, ...]
 
 
+def _growing(trials: Sequence[Trial]) -> Sequence[Trial]:
+    steps = [trial.steps for trial in trials]
+    if steps[0] != 0 or steps != sorted(set(steps)):
+        raise ValueError("trials don't begin without steps and grow")
+    return trials
+
+
+Trials = Annotated[tuple[Trial, ...], Field(min_length=1), AfterValidator(_growing)]
+
+
+class Way(BaseModel):
+    """One more way to invert the rows, with its trials: by another ``encoder`` (none: the run's own), then ``refine``.
+
+    ``hashes`` are those of the files that it reads. Without tuning among ``refine`` it has one trial.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoder: str = ""
+    refine: tuple[str, ...] = ()
+    hashes: dict[str, str] = {}
+    trials: Trials
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.encoder, ", ".join(self.refine)) if part)
+
+
 class Table(BaseModel):
-    """Trials of rows of the run ``source``, first without steps, then with more and more.
+    """Trials of rows of the run ``source``, first without steps, then with more and more, and those of ``others``.
 
     ``starts`` are the distances at the pivots, ``encode_s`` the seconds a row of the encoder, and ``setting`` is what
-    all of it depends on: networks, the parameters of tuning, the kind of device.
+    all of it depends on: networks, the parameters of tuning, the kind of device. Trials have equal steps for all rows;
+    ``mixed`` is what rows with steps of their own take beside the look, over what their trials say.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,16 +82,20 @@ class Table(BaseModel):
     source: str
     encode_s: Finite
     starts: Annotated[tuple[Finite, ...], Field(min_length=1)]
-    trials: Annotated[tuple[Trial, ...], Field(min_length=2)]
+    trials: Annotated[Trials, Field(min_length=2)]
+    others: tuple[Way, ...] = ()
+    mixed: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
     @model_validator(mode="after")
     def _check(self) -> "Table":
-        steps = [trial.steps for trial in self.trials]
-        if steps[0] != 0 or steps != sorted(set(steps)):
-            raise ValueError("trials don't begin without steps and grow")
-        if any(len(trial.distances) != len(self.starts) for trial in self.trials):
+        trials = [*self.trials, *(trial for way in self.others for trial in way.trials)]
+        if any(len(trial.distances) != len(self.starts) for trial in trials):
             raise ValueError("a trial has other rows")
         return self
+
+    def ways(self, refine: Sequence[str]) -> list[Way]:
+        """Return all ways: that of the run, whose refinements are ``refine``, and then the others."""
+        return [Way(refine=tuple(refine), trials=self.trials), *self.others]
 
 
 def write_table(path: str, table: Table) -> None:
@@ -88,60 +122,103 @@ def read_table(path: str, setting: Mapping[str, Any]) -> tuple[Table, str]:
     return table, hashlib.sha256(data).hexdigest()
 
 
-class Allocation:
-    """The steps that ``invert`` gives each row by a table, read from ``path``; raises ``ParamsError`` if it can't."""
+class Choice(NamedTuple):
+    """How a row is inverted: by which way of a table, and with how many steps of tuning."""
 
-    def __init__(self, invert: InvertParams, table: Table, path: str) -> None:
-        steps = [trial.steps for trial in table.trials]
-        counts = np.arange(steps[-1] + 1)
-        seconds = np.maximum.accumulate([trial.seconds for trial in table.trials])
-        self._seconds = table.encode_s + np.interp(counts, steps, seconds)
+    way: int
+    steps: int
+
+
+class _Curve:
+    """What a way takes and brings: ``seconds`` and mean distances for each of ``counts`` steps."""
+
+    def __init__(self, way: Way, encode_s: float, mixed: float) -> None:
+        self.steps = [trial.steps for trial in way.trials]
+        self.counts = np.arange(self.steps[-1] + 1)
+        self.tried = encode_s + mixed * np.maximum.accumulate([trial.seconds for trial in way.trials])
+        self.seconds = np.interp(self.counts, self.steps, self.tried)
+        self.distances = np.minimum.accumulate([trial.distances for trial in way.trials])
+
+    def means(self, rows: np.ndarray) -> np.ndarray:
+        return np.interp(np.log1p(self.counts), np.log1p(self.steps), self.distances[:, rows].mean(1))
+
+
+class Allocation:
+    """What ``invert`` gives each row by a table, read from ``path``; raises ``ParamsError`` if it can't.
+
+    ``refine`` are the run's own refinements.
+    """
+
+    def __init__(self, invert: InvertParams, table: Table, path: str, refine: Sequence[str] = ("pti",)) -> None:
+        self.ways = table.ways(refine)
+        self._curves = [_Curve(way, table.encode_s, table.mixed) for way in self.ways]
         starts = np.array(table.starts)
-        distances = np.minimum.accumulate([trial.distances for trial in table.trials])
         bins = max(1, min(BINS, len(starts) // ROWS_OF_BIN))
         parts = np.array_split(np.argsort(starts, kind="stable"), bins)
         self._edges = [float(starts[part[0]]) for part in parts[1:]]
         if invert.budget_s is not None:
-            curves = [np.interp(np.log1p(counts), np.log1p(steps), distances[:, p].mean(1)) for p in parts]
-            shares = [len(part) / len(starts) for part in parts]
-            self._steps = self._spend(invert.budget_s, curves, shares, path)
+            self._choices = self._spend(invert.budget_s, parts, path)
         elif invert.target is not None:
-            limit = invert.target.limit
-            if distances.min() > limit:
-                raise ParamsError(
-                    f"invert.target: none of the {len(starts)} rows of {path} reached {invert.target}; the nearest "
-                    f"came to {distances.min():.3g} within {steps[-1]} steps"
-                )
-            self._steps = [_first(steps, (distances[:, part] <= limit).mean(1)) for part in parts]
+            self._choices = self._reach(invert.target, parts, path)
 
-    def steps(self, starts: Sequence[float]) -> list[int]:
-        """Return the steps of rows whose pivots are so far from their pictures."""
-        return [self._steps[bisect_right(self._edges, start)] for start in starts]
+    def choose(self, starts: Sequence[float]) -> list[Choice]:
+        """Return what is done with rows whose pivots are so far from their pictures."""
+        return [self._choices[bisect_right(self._edges, start)] for start in starts]
 
-    def seconds(self, steps: int) -> float:
-        """Return what the table says that a row's inversion with so many steps takes."""
-        return float(self._seconds[min(steps, len(self._seconds) - 1)])
+    def seconds(self, choice: Choice) -> float:
+        """Return what the table says that a row's inversion takes, from its aligned image on."""
+        seconds = self._curves[choice.way].seconds
+        return float(seconds[min(choice.steps, len(seconds) - 1)])
 
-    def _spend(self, budget: float, curves: Sequence[np.ndarray], shares: Sequence[float], path: str) -> list[int]:
-        least = self._seconds[0]
-        if budget < least:
+    def _reach(self, target: Gate, parts: Sequence[np.ndarray], path: str) -> list[Choice]:
+        """Return for each bin the cheapest trial by which enough of its rows are there, else the one with most."""
+        if (nearest := min(curve.distances.min() for curve in self._curves)) > target.limit:
+            raise ParamsError(
+                f"invert.target: none of the {sum(map(len, parts))} rows of {path} reached {target}; the nearest came "
+                f"to {nearest:.3g} within {max(curve.steps[-1] for curve in self._curves)} steps"
+            )
+        trials = sorted(
+            (curve.tried[i], way, i) for way, curve in enumerate(self._curves) for i in range(len(curve.steps))
+        )
+        found = []
+        for part in parts:
+            shares = [(self._curves[way].distances[i, part] <= target.limit).mean() for _, way, i in trials]
+            enough = [place for place, share in enumerate(shares) if share >= SHARE]
+            best = enough[0] if enough else max(range(len(shares)), key=lambda place: (shares[place], place))
+            _, way, i = trials[best]
+            found.append(Choice(way, self._curves[way].steps[i]))
+        return found
+
+    def _spend(self, budget: float, parts: Sequence[np.ndarray], path: str) -> list[Choice]:
+        """Return what each bin gets, so that the mean over rows is ``budget``: steepest slopes first."""
+        options = sorted(
+            (second, Choice(way, count))
+            for way, curve in enumerate(self._curves)
+            for count, second in zip(curve.counts.tolist(), curve.seconds, strict=True)
+        )
+        seconds, choices = np.array([second for second, _ in options]), [choice for _, choice in options]
+        if budget < seconds[0]:
             raise ParamsError(
                 f"invert.budget_s is {budget:g}, and by {path} the encoder and a look at its picture alone take "
-                f"{least:.3g} s a row: give at least so much"
+                f"{seconds[0]:.3g} s a row: give at least so much"
             )
+        every = [[curve.means(part) for curve in self._curves] for part in parts]
+        curves = [np.array([means[way][steps] for way, steps in choices]) for means in every]
+        shares = [len(part) / sum(map(len, parts)) for part in parts]
         moves = sorted(
             (slope, part, begin, end)
             for part, curve in enumerate(curves)
-            for slope, begin, end in _hull(self._seconds, curve)
+            for slope, begin, end in _hull(seconds, curve)
         )
-        chosen, left = [0] * len(curves), budget - least
+        chosen, left = [0] * len(curves), budget - seconds[0]
         for _, part, begin, end in moves:
-            within = self._seconds[begin] + left / shares[part]
-            chosen[part] = min(end, int(np.searchsorted(self._seconds, within, side="right")) - 1)
-            left -= shares[part] * (self._seconds[chosen[part]] - self._seconds[begin])
+            within = seconds[begin] + left / shares[part]
+            last = min(end, int(np.searchsorted(seconds, within, side="right")) - 1)
+            chosen[part] = min(range(begin, last + 1), key=lambda place: (curves[part][place], -place))
+            left -= shares[part] * (seconds[chosen[part]] - seconds[begin])
             if chosen[part] < end:
                 break
-        return chosen
+        return [choices[place] for place in chosen]
 
 
 def _hull(seconds: np.ndarray, curve: np.ndarray) -> list[tuple[float, int, int]]:
@@ -160,9 +237,3 @@ def _hull(seconds: np.ndarray, curve: np.ndarray) -> list[tuple[float, int, int]
 def _slope(seconds: np.ndarray, curve: np.ndarray, begin: int, end: int) -> float:
     taken = max(seconds[end] - seconds[begin], 1e-12)
     return float((curve[end] - curve[begin]) / taken)
-
-
-def _first(steps: Sequence[int], shares: np.ndarray) -> int:
-    """Return the fewest steps by which enough rows are there, else the most that were tried."""
-    enough = np.flatnonzero(shares >= SHARE)
-    return steps[enough[0]] if len(enough) else steps[-1]

@@ -13,6 +13,8 @@ from gan_core.generators.base import Generator
 
 LEVELS = 127
 """The largest int8."""
+RESIDUAL = "residual"
+"""Beside weight differences: what a row's picture lacks, which features draw (``gan_core.inversion.features``)."""
 
 
 def pack_delta(delta: Mapping[str, Tensor]) -> bytes:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_core.checkpoints.files import Loaded
@@ -29,11 +30,24 @@ FIRST_SPREAD, MOST = 40.0, 2.0
 """Shared weights begin with a normal deviate over 40, in [-2, 2], as published."""
 
 
+class Convolution(nn.Conv2d):
+    """A 3x3 convolution that takes a map of one pixel by the middle of its filters, which is the same.
+
+    In bfloat16 oneDNN leaves the gradient of the other weights unset there, so that it holds whatever was in memory
+    (torch 2.13, stride 2).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2:] != (1, 1):
+            return super().forward(x)
+        return F.conv2d(x, self.weight[..., 1:2, 1:2], self.bias)
+
+
 def convolutions(widths: Sequence[int], strides: Sequence[int]) -> nn.Sequential:
     """Build 3x3 convolutions from each width to the next, each with a leaky ReLU."""
     layers: list[nn.Module] = []
     for inputs, outputs, stride in zip(widths[:-1], widths[1:], strides, strict=True):
-        layers += [nn.Conv2d(inputs, outputs, 3, stride, 1), nn.LeakyReLU()]
+        layers += [Convolution(inputs, outputs, 3, stride, 1), nn.LeakyReLU()]
     return nn.Sequential(*layers)
 
 

@@ -45,6 +45,11 @@ class Tuned:
     losses: list[Losses]
     stop_reason: StopReason
 
+    @property
+    def reached(self) -> float:
+        """The perceptual distance of what the row ends with."""
+        return self.losses[0 if self.stop_reason == "diverged" else -1].perceptual
+
 
 def tune_pivots(
     generator: Generator,

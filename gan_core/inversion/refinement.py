@@ -1,7 +1,7 @@
-"""What comes between encoding and editing: each row's own generator, by a hypernetwork, by tuning, or by both."""
+"""What comes between encoding and editing: each row's own weights and detail, by networks, by tuning, or by both."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,6 +13,8 @@ from gan_core.batching import chunk_size, in_chunks_each
 from gan_core.checkpoints.files import Loaded
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
+from gan_core.inversion.delta import RESIDUAL, changed
+from gan_core.inversion.features import load_features
 from gan_core.inversion.group import tune_group
 from gan_core.inversion.hypernetwork import load_hypernetwork
 from gan_core.inversion.locality import Perceptual
@@ -71,49 +73,95 @@ class PivotalTuning(Refinement):
         return tune_pivots(*setting, budgets, finished, deltas)
 
 
-@REFINEMENTS.register("hypernetwork")
-class ByHypernetwork(Refinement):
-    """The offsets of ``models.hypernetwork`` (``gan_core.inversion.hypernetwork``), in passes without gradients.
+class InPasses(Refinement):
+    """A network that changes rows in ``passes`` without gradients; a row that it makes worse stays as it was.
 
-    It is the first of a chain.
+    ``names`` are those of what it finds for a row, as ``delta`` has them.
     """
 
-    name = "hypernetwork"
-
-    def __init__(self, generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths) -> None:
-        super().__init__(generator, loss, params, models)
-        hypernetwork = load_hypernetwork(models.hypernetwork, generator)
-        self.network = hypernetwork.model
-        self.identity = {"hypernetwork_sha256": hypernetwork.sha256}
+    passes: int
+    names: Sequence[str]
 
     @torch.no_grad()
     def refine(self, rows: Inverted, starts: Sequence[Tuned] | None, finished: Progress | None) -> list[Tuned]:
-        places = torch.arange(len(rows.pivots), device=rows.pivots.device)
-        size = chunk_size(self.generator.size)
-        before, after, terms, *values = in_chunks_each(lambda part: self._found(rows, part), places, size)
-        names = self.network.changed_names(self.generator)
-        deltas = [dict(zip(names, parts, strict=True)) for parts in zip(*values, strict=True)]
+        begun = [{}] * len(rows.pivots) if starts is None else [start.delta for start in starts]
+        before, after, terms, *values = self._all(rows, begun)
+        deltas = [dict(zip(self.names, parts, strict=True)) for parts in zip(*values, strict=True)]
         first, last = read_losses(terms.unbind(1))
         found = []
         for row, delta in enumerate(deltas):
             losses, better = [first[row], last[row]], last[row].total <= first[row].total
             image = (after if better else before)[row : row + 1]
             reason: StopReason = "steps" if better else "diverged"
-            found.append(Tuned(delta if better else {}, image, self.network.steps, losses, reason))
+            found.append(Tuned(begun[row] | delta if better else begun[row], image, self.passes, losses, reason))
         if finished:
             finished(len(found))
         return found
 
+    @abstractmethod
+    def drawn(self, pivots: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """Return the pictures ``[B, 3, S, S]`` without and with what is found, and what is found, by ``names``."""
+
+    def _all(self, rows: Inverted, begun: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, ...]:
+        """Return the pictures, the losses of both ``[B, 2, 3]``, and what is found; tuned rows are drawn one by one."""
+        places = torch.arange(len(rows.pivots), device=rows.pivots.device)
+        if not any(begun):
+            return in_chunks_each(lambda part: self._found(rows, part), places, chunk_size(self.generator.size))
+        parts = []
+        for place, delta in zip(places.split(1), begun, strict=True):
+            with changed(self.generator, delta):
+                parts.append(self._found(rows, place))
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
     def _found(self, rows: Inverted, places: Tensor) -> tuple[Tensor, ...]:
-        """Return the pictures of some rows without and with offsets, the losses of both, and the weight differences."""
         pivots, targets = rows.pivots[places], rows.targets[places]
+        before, after, *values = self.drawn(pivots, targets)
+        terms = [objective(drawn, targets, self.loss, self.params)[1] for drawn in (before, after)]
+        return before, after, torch.stack(terms, 1), *values
+
+
+@REFINEMENTS.register("hypernetwork")
+class ByHypernetwork(InPasses):
+    """The offsets of ``models.hypernetwork`` (``gan_core.inversion.hypernetwork``), the first of a chain."""
+
+    name = "hypernetwork"
+
+    def __init__(self, generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths) -> None:
+        super().__init__(generator, loss, params, models)
+        hypernetwork = load_hypernetwork(models.hypernetwork, generator)
+        self.network, self.passes = hypernetwork.model, hypernetwork.model.steps
+        self.names = self.network.changed_names(self.generator)
+        self.identity = {"hypernetwork_sha256": hypernetwork.sha256}
+
+    def drawn(self, pivots: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         images, shape = targets, self.network.input_shape
         if images.shape[2:] != shape:
             images = F.interpolate(images, shape, mode="bilinear", align_corners=False, antialias=True)
         *_, (changes, after) = self.network.passes(self.generator, images, pivots)
-        before = self.generator.synthesis(pivots)
-        terms = [objective(drawn, targets, self.loss, self.params)[1] for drawn in (before, after)]
-        return before, after, torch.stack(terms, 1), *changes.values()
+        return self.generator.synthesis(pivots), after, *changes.values()
+
+
+@REFINEMENTS.register("features")
+class ByFeatures(InPasses):
+    """The detail that ``models.features`` puts back (``gan_core.inversion.features``), the last of a chain.
+
+    A row keeps its residual, from which each of its edits gets detail of its own.
+    """
+
+    name = "features"
+    passes = 1
+    names = (RESIDUAL,)
+
+    def __init__(self, generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths) -> None:
+        super().__init__(generator, loss, params, models)
+        features = load_features(models.features, generator)
+        self.network = features.model
+        self.identity = {"features_sha256": features.sha256}
+
+    def drawn(self, pivots: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        if targets.shape[2] != targets.shape[3]:
+            raise ParamsError("tune.refine: features are of square pictures, and this encoder's are none")
+        return self.network.detailed(self.generator, pivots, targets)
 
 
 def build_refinements(
@@ -122,6 +170,8 @@ def build_refinements(
     """Build what ``params.refine`` names; raises ``ParamsError`` for names in an order that makes no sense."""
     if ByHypernetwork.name in params.refine[1:]:
         raise ParamsError("tune.refine names the hypernetwork after another: it begins with the generator itself")
+    if ByFeatures.name in params.refine[:-1]:
+        raise ParamsError("tune.refine names another after features: they are what the rest has left, so put them last")
     if params.shared and params.refine != [PivotalTuning.name]:
         raise ParamsError("tune.shared gives all rows one generator, and tune.refine each one of its own: choose")
     return [REFINEMENTS.get(name)(generator, loss, params, models) for name in params.refine]

@@ -1,11 +1,13 @@
-"""The layout of pSp, e4e, ReStyle and Style Transformer files: an encoder, its generator, and options."""
+"""The layout of pSp, e4e, ReStyle, Style Transformer and HFGI files: an encoder, its generator, and options."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from gan_core.checkpoints.stored import loaded, plain_names
-from gan_core.loading import model_tensors
+import torch
+
+from gan_core.checkpoints.stored import loaded, outlines, plain_names
+from gan_core.loading import load_state, model_tensors
 from gan_core.published.encoders import (
     ALIKE,
     RESTYLE,
@@ -15,6 +17,7 @@ from gan_core.published.encoders import (
     load_published_encoder,
     split_wrapper,
 )
+from gan_core.published.hfgi import NETWORKS, features_of, features_part
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 from gan_core.published.rosinality import infer_arguments
 from gan_core.published.shown import describe_framing, shown_options
@@ -49,7 +52,7 @@ class WrapperLayout(Layout):
         parts = split_wrapper(content, where)
         decoder = infer_arguments(parts["decoder"], where) if parts.get("decoder") else None
         count = 2 * decoder["size"].bit_length() - 4 if decoder else None
-        unread = [name[:40] for name in parts if name not in ("encoder", "decoder")][:8]
+        unread = [name[:40] for name in parts if name not in ("encoder", "decoder", *NETWORKS)][:8]
         told, rest = self.variant, (options_of(content), count, where, parts.get("decoder", {}))
         try:
             variant, arguments = infer_encoder(parts["encoder"], *rest, told)
@@ -58,7 +61,7 @@ class WrapperLayout(Layout):
             _, arguments = infer_encoder(parts["encoder"], *rest, open_question.variants[0])
         return {
             "family": variant,
-            "variant": f"encoder {variant}" + (" with its generator" if decoder else ""),
+            "variant": f"encoder {variant}" + (" with its generator" if decoder else "") + _features_said(parts),
             **arguments,
             **({"generator_size": decoder["size"]} if decoder else {}),
             "subject": self._shown(content) or "faces, or not said",
@@ -73,6 +76,10 @@ class WrapperLayout(Layout):
         content = unwrap(value, where)
         average = loaded(content.get("latent_avg"))
         check_published_encoder(content | {"opts": self._told(content)}, average, where, self.variant)
+        outlined = {name: outlines(state) for name, state in split_wrapper(content, where).items() if name != "encoder"}
+        with torch.device("meta"):
+            if found := features_of(outlined, where):
+                load_state(*found, where)
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
         whole = unwrap(value, where)
@@ -93,7 +100,7 @@ class WrapperLayout(Layout):
         generator = generator_part(found.generator, "generator")
         if encoder.name == TRAINED_MAPPING:
             generator.card["notes"] = "its mapping was trained with the encoder: not fit for drawing random images"
-        return [generator, part]
+        return [generator, part, *features_part(split_wrapper(content, where), where)]
 
     def _told(self, content: Mapping[str, object]) -> dict[str, object]:
         """Return the options, with the data set of cars where the file has none and its subject is told to be cars."""
@@ -103,3 +110,7 @@ class WrapperLayout(Layout):
     def _shown(self, content: Mapping[str, object]) -> str | None:
         said = str(options_of(content).get("dataset_type", "")).partition("_")[0]
         return self.subject or SUBJECTS.get(said)
+
+
+def _features_said(parts: Mapping[str, object]) -> str:
+    return " and features (HFGI)" if set(NETWORKS) <= parts.keys() else ""

@@ -1,6 +1,7 @@
 """The stage that edits: latents -> one image for each picture of the plan."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,8 +16,12 @@ from gan_core.device import place_array
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditKind, EditSetting, ImageEdit, LatentEdit, LatentsOf, no_references
 from gan_core.edits.plan import plan_edits
+from gan_core.errors import ParamsError
 from gan_core.geometry import SQUARE, Frame
-from gan_core.inversion.delta import apply_delta
+from gan_core.inversion.allocation import read_table
+from gan_core.inversion.features import load_features
+from gan_core.inversion.own import own_generator
+from gan_core.inversion.refinement import ByFeatures
 from gan_core.loading import load_generator
 from gan_core.params import EditSpec, ModelPaths, Params
 from gan_core.rows import Rejected, Row
@@ -33,6 +38,7 @@ class EditStage(Stage):
 
     Adds one image column per picture. With ``tuned`` each row is drawn by its own tuned generator, all its edited
     latents in one batch; otherwise each edit is drawn once for the batch of rows. Of squares the ``frame`` is kept.
+    With ``features`` each picture of a tuned row gets the row's detail (``gan_core.inversion.features``).
     ``latents_of`` finds the rows that edits refer to. Rows are rejected as ``bad_latent`` or ``bad_edit`` where numbers
     aren't finite.
     """
@@ -48,6 +54,7 @@ class EditStage(Stage):
         batch_size: int = 32,
         latents_of: LatentsOf = no_references,
         frame: Frame = SQUARE,
+        features: bool = False,
     ) -> None:
         self.frame = frame
         self.plan: list[PlannedEdit] = plan_edits(edits)
@@ -57,7 +64,11 @@ class EditStage(Stage):
         self.batch_size = batch_size
         generator = load_generator(models.generator)
         self.generator, self._hash = generator.model, generator.sha256
-        self.synthesis = Recorded(self.generator.synthesis)
+        detail = load_features(models.features, generator) if features else None
+        self.features = detail.model if detail else None
+        # what is recorded would not see that features change a layer
+        self.synthesis = self.generator.synthesis if detail else Recorded(self.generator.synthesis)
+        self._files = {"features": detail.sha256} if detail else {}
         self.kinds = self._build(edits, EditSetting(models, generator, latents_of))
 
     @classmethod
@@ -69,7 +80,7 @@ class EditStage(Stage):
     def identity(self) -> dict[str, Any]:
         """The plan, with all that decides each picture, the frame if it isn't the square, and the files' hashes."""
         pairs = list(zip(self.plan, self.kinds, strict=True))
-        files = {name: digest for kind in self.kinds for name, digest in kind.files().items()}
+        files = self._files | {name: digest for kind in self.kinds for name, digest in kind.files().items()}
         plan = [{"column": picture.column, **kind.describe(picture)} for picture, kind in pairs]
         framed = {} if self.frame.is_square else {"frame": [self.frame.height, self.frame.width]}
         return {"plan": plan, "tuned": self.tuned, "generator": self._hash, **framed, **files}
@@ -98,6 +109,11 @@ class EditStage(Stage):
         kinds: list[EditKind] = []
         for spec in edits:
             kind = EDIT_KINDS.get(spec.kind)
+            if self.features and issubclass(kind, ImageEdit) and not kind.of_one:
+                raise ParamsError(
+                    f"edits: {spec.kind} draws several rows into one picture, which the detail of features can't "
+                    "follow: leave it out, or choose another tune.refine"
+                )
             kinds += [kind(spec, setting)] * len(kind.plan(spec))
         return kinds
 
@@ -118,14 +134,14 @@ class EditStage(Stage):
         """Draw one row; ``edited`` holds the latents ``[1, n_latent, w_dim]`` of each picture."""
         plain = [i for i, kind in enumerate(self.kinds) if not isinstance(kind, ImageEdit)]
         images: dict[int, Tensor] = {}
-        with apply_delta(self.generator, row["delta"]):
+        with own_generator(self.generator, row["delta"], self.features) as own:
             if plain:
                 parts = torch.cat([edited[i] for i in plain]).split(chunk_size(self.generator.size))
-                drawn = torch.cat([self.synthesis(part) for part in parts])
+                drawn = torch.cat([own(partial(self.synthesis, part)) for part in parts])
                 images = dict(zip(plain, drawn, strict=True))
             for i in range(len(self.plan)):
                 if i not in images:
-                    images[i] = self._draw(edited[i], [row], i)[0]
+                    images[i] = own(partial(self._draw, edited[i], [row], i))[0]
         return self._columns([images[i] for i in range(len(self.plan))])
 
     def _columns(self, images: Sequence[Tensor]) -> Row | Rejected:
@@ -137,8 +153,18 @@ class EditStage(Stage):
         return {edit.column: picture for edit, picture in zip(self.plan, pixels, strict=True)}
 
 
+def refinements_of(params: Params) -> set[str]:
+    """Return the names of the refinements that rows may have; raises ``ParamsError`` without a table of ``invert``."""
+    names = set(params.tune.refine)
+    if params.invert.given:
+        table, _ = read_table(params.models.inversion, {})
+        names |= {name for way in table.others for name in way.refine}
+    return names
+
+
 def drawing_stage(params: Params, source: str) -> EditStage:
     """Build the stage that draws the planned edits; rows that they refer to are aligned and encoded as the run does."""
     latents_of = SourceLatents(source, lambda: [build_stage(name, params, source) for name in ("align", "encode")])
     models, frame = params.models, framing_of(params).frame
-    return EditStage(params.edits, models, params.tune.enabled, params.run.batch_size, latents_of, frame)
+    features = params.tune.enabled and ByFeatures.name in refinements_of(params)
+    return EditStage(params.edits, models, params.tune.enabled, params.run.batch_size, latents_of, frame, features)

@@ -11,22 +11,25 @@ import torch
 from torch import Tensor
 
 from gan_core.align.framing import framing_of
-from gan_core.batching import chunk_size, in_chunks, one_thread
+from gan_core.batching import chunk_size, in_chunks_each, one_thread
 from gan_core.budgets import REACHED, InvertParams
 from gan_core.capture import Recorded
 from gan_core.device import computing, fetch, place_array
 from gan_core.errors import ParamsError
-from gan_core.geometry import SQUARE, Frame, average_down, framed_like
-from gan_core.inversion.allocation import Allocation, read_table
-from gan_core.inversion.delta import apply_delta, pack_delta, pack_full
+from gan_core.geometry import SQUARE, Frame, average_down
+from gan_core.inversion.allocation import Allocation, Choice, Way, read_table
+from gan_core.inversion.delta import pack_delta, pack_full
 from gan_core.inversion.in_domain import InDomain, optimise_in_domain
+from gan_core.inversion.objective import objective, read_losses
+from gan_core.inversion.own import own_generator
 from gan_core.inversion.projector import PTI, Space, project
 from gan_core.inversion.pti import Tuned
-from gan_core.inversion.refinement import Inverted, PivotalTuning, build_refinements, refine_all
-from gan_core.judges.perceptual import load_perceptual, pair_distances
+from gan_core.inversion.refinement import ByFeatures, Inverted, PivotalTuning, build_refinements, refine_all
+from gan_core.inversion.ways import OpenWay, check_hashes, groups_of, part_of
+from gan_core.judges.perceptual import load_perceptual
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, TuneParams
-from gan_core.rows import Rejected, Row, row_seed
+from gan_core.rows import Progress, Rejected, Row, row_seed
 from gan_core.runs.stage import STAGES, Stage
 from gan_core.stages.edit import drawing_stage
 from gan_core.stages.encode import MOST_ALIGNED
@@ -34,6 +37,8 @@ from gan_core.storage.images import load_pictures, stack_pictures, to_uint8
 from gan_core.storage.shards import IMAGE, latent_type
 
 _log = logging.getLogger(__name__)
+TOGETHER = 4
+"""Batches whose rows are looked at before any is refined by a table, so that those with like steps meet in one."""
 DEFAULT = ["pti"]
 """The refinement of runs that were made before there were others; it is left out of their identity."""
 DIVERGED = "diverged: tuning ended farther away than it began, so this is what the pivot gives untuned"
@@ -60,8 +65,9 @@ class TuneStage(Stage):
     ``steps``, ``loss`` (the objective at the end), its terms ``loss_l2`` and ``loss_perceptual``, and ``stop_reason``
     (``steps``, ``perceptual``, ``diverged``: such a row is flagged); with a pivot that isn't the encoder's, ``latent``
     too; where ``invert`` gives each row its steps, ``spent_s``, the seconds of its inversion by the table (rows that
-    miss a target are flagged). ``edits`` is the stage that draws edits: given where ``params.persist`` is ``none``, its
-    columns are added here and ``delta`` stays empty. Each row is logged as it ends.
+    miss a target are flagged), and ``inverted_by``, if the table has several ways. ``edits`` is the stage that draws
+    edits: given where ``params.persist`` is ``none``, its columns are added here and ``delta`` stays empty. Each row is
+    logged as it ends.
 
     Only the ``frame`` of what the generator draws is compared and kept. Aligned images of another size are compared
     with it at the smaller of both sizes, the larger ones averaged down. A row is rejected as ``bad_latent`` if its
@@ -84,12 +90,14 @@ class TuneStage(Stage):
         self.params = params if self.target is None else params.model_copy(update={"stop_perceptual": self.target})
         self.edits = edits
         self.frame = frame
-        self.batch_size = params.batch_size
+        self.batch_size = params.batch_size * (TOGETHER if invert and invert.given else 1)
         generator, loss = load_generator(models.generator), load_perceptual(models.perceptual)
+        self._loaded, self._models = generator, models
         self.generator, self.loss = generator.model, loss.model
         self.synthesis = Recorded(self.generator.synthesis)
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
         self.refinements = build_refinements(generator, self.loss, self.params, models)
+        self.features = next((each.network for each in self.refinements if isinstance(each, ByFeatures)), None)
         unsaid = {"enabled"} | ({"refine"} if params.refine == DEFAULT else set())
         self._identity: dict[str, Any] = {"params": params.model_dump(exclude=unsaid), **hashes}
         for refinement in self.refinements:
@@ -102,6 +110,7 @@ class TuneStage(Stage):
             self._identity["frame"] = [frame.height, frame.width]
         if edits:
             self._identity["edits"] = edits.identity()
+        self.ways: list[OpenWay | None] = []
         self.allocation = self._allocate(invert, models.inversion) if invert and invert.given else None
         self.fields: Sequence[pa.Field] = [*FIELDS, *self._more_fields()]
 
@@ -122,28 +131,77 @@ class TuneStage(Stage):
         return load_pictures(row, ["image"], MOST_ALIGNED)
 
     def calculate(self, rows: Sequence[Row]) -> Iterator[Row | Rejected]:
-        """Tune all rows at once, each from the same generator, then draw one after the other."""
+        """Refine the rows, each from the same generator, then draw one after the other."""
         with one_thread():
             inverted = self.invert(rows)
-            tuned = refine_all(self.refinements, inverted, self.finished)
-            steps = inverted.steps or [0] * len(rows)
-            for row in zip(rows, inverted.pivots.split(1), tuned, steps, strict=True):
-                yield self._columns(*row)
+            if self.allocation:
+                looked = self.look(inverted)
+                choices = self.allocation.choose([one.reached for one in looked])
+                for row, found, choice in zip(rows, self._refine_each(inverted, looked, choices), choices, strict=True):
+                    yield self.columns(row, *found, choice)
+            else:
+                tuned = self.refine(inverted, self.finished)
+                for row, pivot, one in zip(rows, inverted.pivots.split(1), tuned, strict=True):
+                    yield self.columns(row, pivot, one)
 
     def invert(self, rows: Sequence[Row]) -> Inverted:
-        """Return the rows as refinements take them, with steps of their own where a table gives them."""
+        """Return the rows as refinements take them."""
         targets = self._targets(rows)
         seeds = [row_seed(row["key"]) for row in rows]
-        inverted = Inverted(self._pivots(rows, targets, seeds), targets, seeds)
-        return replace(inverted, steps=self.allocation.steps(self.starts(inverted))) if self.allocation else inverted
+        return Inverted(self._pivots(rows, targets, seeds), targets, seeds)
+
+    def refine(self, rows: Inverted, finished: Progress | None = None) -> list[Tuned]:
+        """Return what becomes of rows by the run's own refinements."""
+        return refine_all(self.refinements, rows, finished)
+
+    def open_way(self, way: Way) -> OpenWay:
+        """Return another way to invert the rows, with its networks; raises ``UserError`` for one that can't be."""
+        return OpenWay(way, self._loaded, self.loss, self.params, self._models, self.frame)
+
+    def _refine_each(
+        self, rows: Inverted, looked: Sequence[Tuned], choices: Sequence[Choice]
+    ) -> list[tuple[Tensor, Tuned]]:
+        """Return pivots ``[1, n_latent, w_dim]`` and what becomes of them, each row by its own way and steps.
+
+        Rows of one way and about the same steps are refined together, so that batches stay full. Rows that get nothing
+        end as they were looked at.
+        """
+        found = {
+            place: (rows.pivots[place : place + 1], looked[place])
+            for place, choice in enumerate(choices)
+            if self.ends_with_look(choice)
+        }
+        left = [place for place in range(len(choices)) if place not in found]
+        for group in groups_of([choices[place] for place in left], self.params.batch_size):
+            places = [left[i] for i in group]
+            way = self.ways[choices[places[0]].way]
+            part = part_of(rows, places, [choices[place].steps for place in places])
+            begun = way.begin(part) if way else part
+            tuned = way.refine(begun, self.finished) if way else self.refine(begun, self.finished)
+            found |= zip(places, zip(begun.pivots.split(1), tuned, strict=True), strict=True)
+        return [found[place] for place in range(len(choices))]
+
+    def ends_with_look(self, choice: Choice) -> bool:
+        """Tell whether a row that is looked at is done: by the run's own way, without a step of tuning, alone."""
+        return choice == Choice(0, 0) and self.params.refine == DEFAULT
 
     @torch.no_grad()
-    def starts(self, rows: Inverted) -> list[float]:
-        """Return how far each row's pivot is from its picture: the perceptual distance before anything is refined."""
-        drawn = framed_like(
-            in_chunks(self.generator.synthesis, rows.pivots, chunk_size(self.generator.size)), rows.targets
-        )
-        return pair_distances(self.loss, drawn, rows.targets).tolist()
+    def look(self, rows: Inverted) -> list[Tuned]:
+        """Return each row as it is before anything is refined, with the losses at its pivot.
+
+        Raises ``ParamsError`` where the objective has no perceptual distance, which tables are made of.
+        """
+        if not self.params.perceptual_weight:
+            raise ParamsError("invert compares perceptual distances: tune.perceptual_weight has to be above 0")
+
+        def seen(part: Tensor) -> tuple[Tensor, Tensor]:
+            drawn = self.generator.synthesis(rows.pivots[part])
+            return drawn, objective(drawn, rows.targets[part], self.loss, self.params)[1]
+
+        places = torch.arange(len(rows.pivots), device=rows.pivots.device)
+        images, terms = in_chunks_each(seen, places, chunk_size(self.generator.size))
+        (losses,) = read_losses([terms])
+        return [Tuned({}, image, 0, [loss], "steps") for image, loss in zip(images.split(1), losses, strict=True)]
 
     def setting(self) -> dict[str, Any]:
         """What the seconds and the distances of tuning depend on, as a table of them has it."""
@@ -158,7 +216,12 @@ class TuneStage(Stage):
             )
         table, sha256 = read_table(path, self.setting())
         self._identity["invert"] = invert.model_dump(mode="json") | {"table_sha256": sha256}
-        return Allocation(invert, table, path)
+        self.ways = [None, *(self.open_way(way) for way in table.others)]
+        for way in self.ways:
+            if way is not None:
+                check_hashes(way, path)
+                self.features = self.features or way.features
+        return Allocation(invert, table, path, self.params.refine)
 
     def _targets(self, rows: Sequence[Row]) -> Tensor:
         targets = stack_pictures(rows, "image")
@@ -187,23 +250,31 @@ class TuneStage(Stage):
         return project(self.generator, targets, self.loss, recipe, seeds)[0]
 
     @torch.no_grad()
-    def _columns(self, row: Row, pivot: Tensor, tuned: Tuned, steps: int) -> Row | Rejected:
+    def columns(self, row: Row, pivot: Tensor, tuned: Tuned, choice: Choice | None = None) -> Row | Rejected:
+        """Return what a row at ``pivot [1, n_latent, w_dim]`` gets of how it was refined, drawn and packed."""
         if not pivot.isfinite().all():
             return Rejected("bad_latent", "the optimisation of the pivot ended in NaN or infinity")
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
-        with apply_delta(self.generator, delta):
-            image = self.synthesis(pivot)
+        image = tuned.image
+        if not choice or not self.ends_with_look(choice):
+            draw = self.synthesis if self.features is None else self.generator.synthesis  # one recorded misses features
+            with own_generator(self.generator, delta, self.features) as own:
+                image = own(lambda: draw(pivot))
         pixels = to_uint8(self.frame.crop(image))[0]
         columns: Row = {"tuned": pixels, "delta": delta} | _ending(row["key"], tuned)
-        if self.allocation:
-            columns |= self._spent(columns, self.allocation.seconds(min(steps, columns["steps"])))
-        if self.params.pivot != "encoder":
+        if self.allocation and choice:
+            columns |= self._spent(columns, choice)
+        if self._own_latents:
             columns["latent"] = fetch(pivot[0])
         return self._edited(row | columns, columns) if self.edits else columns
 
-    def _spent(self, columns: Row, seconds: float) -> Row:
+    def _spent(self, columns: Row, choice: Choice) -> Row:
+        assert self.allocation is not None
         reached = columns["loss_perceptual"]
-        spent: Row = {"spent_s": seconds}
+        taken = choice._replace(steps=min(choice.steps, columns["steps"]))
+        spent: Row = {"spent_s": self.allocation.seconds(taken)}
+        if len(self.ways) > 1:
+            spent["inverted_by"] = str(self.allocation.ways[choice.way])
         if self.target is None or reached <= self.target or "reason" in columns:
             return spent
         return spent | {"reason": f"missed_target: {REACHED} is {reached:.3g} after {columns['steps']} steps"}
@@ -214,10 +285,16 @@ class TuneStage(Stage):
         (drawn,) = self.edits.calculate([row])
         return drawn if isinstance(drawn, Rejected) else columns | drawn | {"delta": b""}
 
+    @property
+    def _own_latents(self) -> bool:
+        """Whether rows end with other latents than the encoder's."""
+        return self.params.pivot != "encoder" or any(way and way.encoder for way in self.ways)
+
     def _more_fields(self) -> list[pa.Field]:
         latent = pa.field("latent", latent_type(self.generator.n_latent, self.generator.w_dim))
         spent = [pa.field("spent_s", pa.float32())] if self.allocation else []
-        own = [] if self.params.pivot == "encoder" else [latent]
+        spent += [pa.field("inverted_by", pa.string())] if len(self.ways) > 1 else []
+        own = [latent] if self._own_latents else []
         return [*own, *spent, *(self.edits.fields if self.edits else [])]
 
 

@@ -79,6 +79,10 @@ class TrainCelParams(Section):
 
 PYRAMID: dict[str, Any] = {"units": [1, 2, 4, 4], "width": 16, "input_size": 64}
 RESTYLE: dict[str, Any] = PYRAMID | {"head_width": 48, "steps": 3}
+FEATURES: dict[str, Any] = {
+    **{"layer": 6, "input_size": 64, "strides": [1, 1], "units": 2, "hidden": 32},
+    **{"aligner": [8, 16, 24, 32], "residue": [16, 24, 32]},
+}
 WITHOUT_IDENTITY: dict[Term, float] = {"l2": 1.0, "perceptual": 0.8, "w_norm": 0.005, "latent": 0.5}
 WITH_IDENTITY: dict[Term, float] = {**WITHOUT_IDENTITY, "identity": 0.1}
 INVERSION: dict[Term, float] = {**WITHOUT_IDENTITY, "identity": 0.2}
@@ -120,6 +124,21 @@ class TrainHypernetworkParams(TrainEncoderParams):
     precision: Precision = "exact"
     losses: dict[Term, Weight] = {"l2": 1.0, "perceptual": 0.8, "identity": 0.2}
     encoder: str = "psp-w"
+
+
+class TrainFeaturesParams(TrainHypernetworkParams):
+    """A feature network over the latents of ``encoder``.
+
+    Residuals are distorted by a ``perspective`` that moves each corner inwards by up to this share of half a side.
+    """
+
+    network: dict[str, Any] = FEATURES
+    images: Count = 20_000
+    lr: Positive = 2e-3
+    precision: Precision = "fast"
+    losses: dict[Term, Weight] = {"l2": 1.0, "perceptual": 0.8, "identity": 0.2, "alignment": 0.1}
+    encoder: str = "psp"
+    perspective: Unit = 0.15
 
 
 class TrainTranslationParams(TrainEncoderParams):
@@ -220,6 +239,7 @@ class ToyParams(Section):
     train_cel: TrainCelParams = TrainCelParams()
     train_encoder: dict[str, TrainEncoderParams] = ENCODERS
     train_hypernetwork: TrainHypernetworkParams = TrainHypernetworkParams()
+    train_features: TrainFeaturesParams = TrainFeaturesParams()
     train_translation: dict[str, TrainTranslationParams] = TRANSLATIONS
     train_identity: TrainMeasureParams = TrainMeasureParams()
     train_attributes: TrainMeasureParams = TrainMeasureParams(width=24)

@@ -13,6 +13,7 @@ from gan_core.sections import Section
 from gan_core.toy.params import ENCODERS, TRANSLATIONS, ToyParams
 from gan_core.toy.training.cel import make_cel
 from gan_core.toy.training.encoder import make_encoder
+from gan_core.toy.training.features import make_features
 from gan_core.toy.training.gan import make_generator
 from gan_core.toy.training.hypernetwork import make_hypernetwork
 from gan_core.toy.training.measure_learners import LEARNERS
@@ -73,7 +74,7 @@ def _section(name: str, key: str | None = None) -> Callable[[ToyParams], Section
     return find
 
 
-NOT_SHIPPED = ("restyle-psp", "restyle-e4e", "idinvert", "alae", "hyperstyle")
+NOT_SHIPPED = ("restyle-psp", "restyle-e4e", "idinvert", "alae")
 """What `python -m tasks.train` trains, an hour of a core or more each, and whose weights the project doesn't have."""
 TRAININGS: dict[str, Training] = {
     "train-generator": Training("generator", _section("train_generator"), make_generator),
@@ -88,9 +89,8 @@ TRAININGS: dict[str, Training] = {
         )
         for name in ENCODERS
     },
-    "train-hypernetwork": Training(
-        "hyperstyle", _section("train_hypernetwork"), make_hypernetwork, shipped="hyperstyle" not in NOT_SHIPPED
-    ),
+    "train-hypernetwork": Training("hyperstyle", _section("train_hypernetwork"), make_hypernetwork, shipped=False),
+    "train-features": Training("hfgi", _section("train_features"), make_features, shipped=False),
     **{
         f"train-translation@{name}": Training(
             f"translate-{name}", _section("train_translation", name), partial(make_translator, name)

@@ -14,7 +14,18 @@ from gan_core.errors import CheckpointError
 from gan_core.params import Params
 from gan_core.registry import Registry
 
-Term = Literal["l2", "perceptual", "l2_crop", "perceptual_crop", "identity", "w_norm", "latent", "delta", "adversarial"]
+Term = Literal[
+    "l2",
+    "perceptual",
+    "l2_crop",
+    "perceptual_crop",
+    "identity",
+    "w_norm",
+    "latent",
+    "delta",
+    "adversarial",
+    "alignment",
+]
 """A term of an encoder's loss; what each is: ``gan_core.toy.training.encoder_losses``."""
 Weights = Mapping[Term, float]
 INVERSION: Weights = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1}

@@ -1,8 +1,11 @@
 """A table measured on a run, and runs that follow it."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from pytest import MonkeyPatch
 
 from gan_core import inversion_trials
@@ -15,7 +18,9 @@ from gan_core.runs.run import Run, load_run
 from gan_core.storage.shards import list_shards, read_rows
 from gan_core.toy.params import SampleParams
 from gan_core.toy.sample import write_sample
+from tests.gan_core.inversion.test_features import write_features
 
+SMILE = [{"direction": "smile", "strengths": [1]}]
 TUNING = {"tune.min_resolution": 32, "measure.metrics": ["mse"], "edits": []}
 
 
@@ -61,5 +66,58 @@ def test_runs_follow_the_table(encoded: Run) -> None:
         plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1.0, "tune.lr": 0.5})
     with pytest.raises(ParamsError, match=r"take .* s a row: give at least so much"):
         plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1e-9})
+    blind = encoded.params.tune.model_copy(update={"perceptual_weight": 0.0})
+    with pytest.raises(ParamsError, match=r"tune\.perceptual_weight has to be above 0"):
+        measure_table(replace(encoded, params=encoded.params.model_copy(update={"tune": blind})), 4, print)
     with pytest.raises(DataError, match="has 3 encoded rows, and a table needs 4"):
         measure_table(encoded, 3, print)
+
+
+def widened(run: Run, way: str) -> None:
+    """Measure the run's table with more ways, and let ``way`` bring everything at no cost."""
+    table = measure_table(run, 6, lambda line: None, ["features", "psp: pti"])
+    assert [str(other) for other in table.others] == ["features", "psp: pti"]
+    assert [len(other.trials) for other in table.others] == [1, 3]
+    perfect = {"seconds": table.trials[-1].seconds + 1, "distances": (0.0,) * len(table.starts)}
+    others = [
+        other.model_copy(update={"trials": (other.trials[0].model_copy(update=perfect),)})
+        if str(other) == way
+        else other
+        for other in table.others
+    ]
+    write_table(run.params.models.inversion, table.model_copy(update={"others": tuple(others)}))
+
+
+@pytest.fixture
+def with_networks(encoded: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run, features, and another encoder beside its own: the tests' only one, under its own name."""
+    models = encoded.params.models
+    folder = tmp_path_factory.mktemp("networks")
+    shutil.copy(models.encoder, folder / "encoder.safetensors")
+    shutil.copy(models.encoder, folder / "psp.safetensors")
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["models"] |= {
+        "encoder": str(folder / "encoder.safetensors"),
+        "features": str(folder / "features.safetensors"),
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_features(folder / "features.safetensors", models.generator)
+    made("here")
+    return load_run("here")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["features", "psp: pti"])
+def test_rows_go_the_way_that_brings_most(with_networks: Run, way: str) -> None:
+    widened(with_networks, way)
+    plan = plan_run("source", f"by-{way[:3]}", overrides=TUNING | {"invert.budget_s": 1e6, "edits": SMILE})
+    run_plain(plan)
+    rows = tuned(plan.run)
+    assert {row["inverted_by"] for row in rows} == {way} and min(row["spent_s"] for row in rows) > 0.1
+    assert {row["steps"] for row in rows} == {1 if way == "features" else 0}
+    edited = [row for shard in list_shards(plan.run.path("edit")) for part in read_rows(shard) for row in part]
+    assert {row["status"] for row in edited if row["key"] in {row["key"] for row in rows}} == {"ok"}
+    if way == "features":
+        write_features(Path(with_networks.params.models.features), with_networks.params.models.generator, seed=5)
+        with pytest.raises(ParamsError, match=r"was measured with another features_sha256 \(features\)"):
+            plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1e6})

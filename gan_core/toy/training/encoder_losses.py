@@ -93,6 +93,12 @@ def adversarial(x: Inverted) -> Tensor:
     return F.softplus(-x.discriminator(active_latents(x.codes, x.stage))).mean()
 
 
+def alignment(x: Inverted) -> Tensor:
+    """Mean absolute error of residuals that were distorted and aligned again (HFGI, eq. 4)."""
+    error: Tensor = x.encoder.misaligned  # type: ignore[assignment]
+    return error
+
+
 TERMS: dict[Term, Callable[[Inverted], Tensor]] = {
     "l2": l2,
     "perceptual": perceptual,
@@ -103,6 +109,7 @@ TERMS: dict[Term, Callable[[Inverted], Tensor]] = {
     "latent": latent,
     "delta": delta,
     "adversarial": adversarial,
+    "alignment": alignment,
 }
 
 

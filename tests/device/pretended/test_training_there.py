@@ -117,6 +117,7 @@ SLOW = {
     *("train-digit-paths@warped", "train-digit-paths@curvilinear", "train-paths@warped", "train-paths@curvilinear"),
     *("train-encoder@restyle-psp", "train-encoder@restyle-e4e", "train-encoder@psp-w-plus", "train-cel"),
     *("train-translation@inpainting", "train-translation@toonify", "train-translation@frontalisation"),
+    "train-features",
 }
 """Trainings whose loop is that of another one; their networks are compared in tests of their own."""
 ONE_PATH = {"train-paths@warped", "train-paths@curvilinear"}

@@ -1,6 +1,7 @@
 """Steps by a table: a budget is met on average and spent where it brings most, and a target takes what it needs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from gan_core.budgets import InvertParams
 from gan_core.errors import DataError, ParamsError
-from gan_core.inversion.allocation import Allocation, Table, Trial, read_table, write_table
+from gan_core.inversion.allocation import Allocation, Choice, Table, Trial, Way, read_table, write_table
 
 STEPS = (0, 1, 2, 5, 10, 20, 40)
 STARTS = np.random.default_rng(0).uniform(0.02, 0.2, 64)
@@ -23,20 +24,26 @@ def table(**changes: Any) -> Table:
     return Table(**made | changes)
 
 
-def allocation(**invert: Any) -> Allocation:
-    return Allocation(InvertParams(**invert), table(), "table.json")
+def allocation(*others: Way, **invert: Any) -> Allocation:
+    return Allocation(InvertParams(**invert), table(others=others), "table.json")
+
+
+def steps_of(found: Allocation, starts: Sequence[float]) -> list[int]:
+    choices = found.choose(starts)
+    assert {choice.way for choice in choices} == {0}
+    return [choice.steps for choice in choices]
 
 
 @pytest.mark.parametrize("budget", [0.021, 0.03, 0.05, 0.1, 0.2, 0.4])
 def test_a_budget_is_the_mean_of_what_rows_get(budget: float) -> None:
     found = allocation(budget_s=budget)
-    spent = [found.seconds(steps) for steps in found.steps(list(STARTS))]
+    spent = [found.seconds(choice) for choice in found.choose(list(STARTS))]
     assert budget - 0.01 / 4 < np.mean(spent) <= budget + 1e-9
 
 
 def test_rows_that_are_farther_away_get_more_and_the_mean_is_lower_than_with_equal_steps() -> None:
     found = allocation(budget_s=0.12)
-    steps = np.array(found.steps(list(STARTS)))
+    steps = np.array(steps_of(found, list(STARTS)))
     far = np.median(STARTS) < STARTS
     assert steps[far].mean() > steps[~far].mean()
     assert (STARTS * 0.5 ** (steps / 5)).mean() < (STARTS * 0.5 ** (10 / 5)).mean()
@@ -44,15 +51,51 @@ def test_rows_that_are_farther_away_get_more_and_the_mean_is_lower_than_with_equ
 
 def test_a_budget_above_all_trials_is_the_longest_of_them() -> None:
     found = allocation(budget_s=9)
-    assert found.steps([0.0, 0.1, 5.0]) == [40] * 3 and found.seconds(40) == found.seconds(99) == pytest.approx(0.42)
+    assert steps_of(found, [0.0, 0.1, 5.0]) == [40] * 3
+    assert found.seconds(Choice(0, 40)) == found.seconds(Choice(0, 99)) == pytest.approx(0.42)
 
 
 def test_a_target_takes_the_fewest_steps_that_reach_it() -> None:
     found = allocation(target="lpips <= 0.02")
-    steps = found.steps(list(STARTS))
+    steps = steps_of(found, list(STARTS))
     reached = np.mean(STARTS * 0.5 ** (np.array(steps) / 5) <= 0.02)
     assert reached >= 0.9 and min(steps) < max(steps) < 40
-    assert allocation(target="lpips <= 0.0005").steps([0.2]) == [40], "what few rows reach is tried to the end"
+    late = allocation(target="lpips <= 0.0005")
+    assert steps_of(late, [0.2]) == [40], "what few rows reach is tried to the end"
+
+
+def network(seconds: float, share: float) -> Way:
+    """A way without tuning, that leaves a share of the distance."""
+    return Way(refine=("features",), trials=(Trial(steps=0, seconds=seconds, distances=tuple(share * STARTS)),))
+
+
+def test_a_way_that_brings_more_for_its_seconds_is_taken_and_one_that_brings_less_is_not() -> None:
+    cheap, dear = network(0.015, 0.2), network(0.2, 0.1)  # 11.6 steps bring as much as the first, for 0.116 s
+    found = allocation(cheap, dear, budget_s=0.026)
+    choices = found.choose(list(STARTS))
+    assert {choice.way for choice in choices} == {0, 1} and len(found.ways) == 3
+    spent = [found.seconds(choice) for choice in choices]
+    assert 0.024 < np.mean(spent) <= 0.026 and str(found.ways[1]) == "features"
+    left = [0.2 if choice.way else 0.5 ** (choice.steps / 5) for choice in choices]
+    alone = steps_of(allocation(budget_s=0.026), list(STARTS))
+    assert np.mean(STARTS * left) < 0.6 * np.mean(STARTS * 0.5 ** (np.array(alone) / 5))
+
+
+def test_what_steps_of_their_own_take_counts() -> None:
+    plain, mixed = (Allocation(InvertParams(budget_s=0.1), table(mixed=m), "t") for m in (1.0, 1.5))
+    assert mixed.seconds(Choice(0, 10)) == pytest.approx(0.015 + 1.5 * 0.105)
+    spent = [np.mean([found.seconds(c) for c in found.choose(list(STARTS))]) for found in (plain, mixed)]
+    assert 0.09 < min(spent) <= max(spent) <= 0.1
+    assert np.mean(steps_of(mixed, list(STARTS))) < np.mean(steps_of(plain, list(STARTS)))
+
+
+def test_a_large_budget_goes_past_a_network_to_steps_that_bring_more() -> None:
+    assert set(allocation(network(0.015, 0.2), budget_s=9).choose(list(STARTS))) == {Choice(0, 40)}
+
+
+def test_a_target_takes_the_cheapest_way_that_reaches_it() -> None:
+    found = allocation(network(0.015, 0.2), target="lpips <= 0.02")
+    assert found.choose([0.03, 0.19]) == [Choice(1, 0), Choice(0, 20)]
 
 
 @pytest.mark.parametrize(

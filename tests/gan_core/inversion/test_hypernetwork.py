@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gan_core.checkpoints.files import Card, Loaded, save_checkpoint
 from gan_core.errors import CheckpointError
@@ -13,7 +14,7 @@ from gan_core.generators.sngan import SNGAN
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.geometry import framed_like
 from gan_core.inversion.delta import changed
-from gan_core.inversion.hypernetwork import HyperStyle, load_hypernetwork, weight_names
+from gan_core.inversion.hypernetwork import HyperStyle, convolutions, load_hypernetwork, weight_names
 from gan_core.loading import load_generator, model_tensors
 
 NETWORK: dict[str, Any] = {"input_size": 32, "units": [1, 1, 1, 1], "width": 4, "steps": 2}
@@ -108,3 +109,18 @@ def test_a_hypernetwork_of_another_generator_is_refused(tmp_path: Path) -> None:
         load_hypernetwork(tmp_path / "h", retrained)
     with pytest.raises(CheckpointError, match="'sngan' has no such"):
         weight_names(SNGAN([16, 16, 8], 1, 12))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_in_bfloat16_are_those_of_float32_at_one_pixel(stride: int) -> None:
+    torch.manual_seed(0)
+    layers, x = convolutions([32, 48], [stride]), torch.randn(12, 32, 1, 1)
+    plain = F.leaky_relu(F.conv2d(x, layers[0].weight, layers[0].bias, stride, 1))
+    torch.testing.assert_close(layers(x), plain)
+    (expected,) = torch.autograd.grad(plain.square().mean(), layers[0].weight)
+    for _ in range(20):
+        torch.full((1_000_000,), 1e30)  # what an unset gradient finds in memory
+        with torch.autocast("cpu", torch.bfloat16):
+            drawn = layers(x)
+        (found,) = torch.autograd.grad(drawn.float().square().mean(), layers[0].weight)
+        torch.testing.assert_close(found, expected, rtol=0.1, atol=1e-3)

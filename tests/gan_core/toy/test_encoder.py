@@ -11,13 +11,15 @@ from gan_core.encoders.base import Encoder
 from gan_core.encoders.e4e import LatentDiscriminator
 from gan_core.encoders.psp import GradualStyleEncoder
 from gan_core.errors import ParamsError
+from gan_core.inversion.features import load_features
 from gan_core.inversion.hypernetwork import load_hypernetwork
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, load_params
-from gan_core.toy.params import TrainEncoderParams, TrainHypernetworkParams, load_toy_params
+from gan_core.toy.params import TrainEncoderParams, TrainFeaturesParams, TrainHypernetworkParams, load_toy_params
 from gan_core.toy.training.encoder import store_encoder, train_encoder
 from gan_core.toy.training.encoder_losses import TERMS, Inverted, discriminator_loss, invert, latent_loss, weigh
 from gan_core.toy.training.encoder_state import EncoderState
+from gan_core.toy.training.features import CORNERS, Detailed, FeatureTask, homographies, perspectives, store_features
 from gan_core.toy.training.hypernetwork import Refined, store_hypernetwork
 from gan_core.toy.training.portraits import PortraitSet
 from gan_core.toy.training.reconstruction import Batch, LossNetworks, draw_batch, evaluate, resample
@@ -295,3 +297,38 @@ def test_a_hypernetwork_learns_by_the_same_loop(
     path, network = tmp_path / "h.safetensors", trained.get_submodule("hypernetwork")
     store_hypernetwork(network, path, models.generator, chosen, {"psnr": 20.0})
     assert load_hypernetwork(path, load_generator(models.generator)).card.extra["held_out"] == {"psnr": 20.0}
+
+
+@pytest.mark.slow
+def test_features_learn_by_the_same_loop(
+    models: ModelPaths, networks: LossNetworks, portraits: PortraitSet, tmp_path: Path
+) -> None:
+    generator = load_generator(models.generator)
+    first = load_encoder(models.encoder, generator).model
+    network = {"layer": 6, "input_size": 64, "strides": [1, 1], "units": 2, "aligner": [8] * 4, "residue": [8] * 3}
+    chosen = TrainFeaturesParams(
+        network=network,
+        **{"images": 64, "batch_size": 8, "precision": "exact", "lr": 3e-3, "losses": {"l2": 1.0, "alignment": 0.1}},
+    )
+    torch.manual_seed(0)
+    built, reports = Detailed(first, networks.generator, **chosen.network), Reports()
+    args = ("hfgi", chosen, networks, portraits, portraits, tmp_path / "s", reports)
+    trained = train_encoder(*args, report_every=32, built=built, task=FeatureTask(chosen.perspective))
+    assert evaluate(trained, networks, portraits)["mse"] < 0.98 * evaluate(first, networks, portraits)["mse"]
+    assert reports[-1][1]["alignment"] < reports[0][1]["alignment"]
+    path = tmp_path / "f.safetensors"
+    store_features(trained.get_submodule("features"), path, models.generator, chosen, {"psnr": 20.0})
+    assert load_features(path, generator).card.extra["held_out"] == {"psnr": 20.0}
+
+
+def test_a_perspective_moves_corners_inwards_and_keeps_some_pictures() -> None:
+    grids = perspectives(64, 16, 0.15, torch.Generator().manual_seed(0))
+    whole = perspectives(1, 16, 0.0, torch.Generator().manual_seed(0))[0]
+    axis = (torch.arange(16) * 2 + 1) / 16 - 1
+    torch.testing.assert_close(whole, torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1))
+    moved = (grids - whole).abs().amax((1, 2, 3))
+    assert 0 < (moved < 1e-5).sum() < 16 and moved.max() < 0.4
+    source = torch.tensor([[[-0.9, -1.0], [1.0, -0.95], [0.9, 1.0], [-1.0, 0.9]]])
+    matrix = homographies(source, CORNERS[None])[0]
+    mapped = torch.cat([source[0], torch.ones(4, 1)], 1) @ matrix.T
+    torch.testing.assert_close(mapped[:, :2] / mapped[:, 2:], CORNERS, rtol=1e-4, atol=1e-4)
