@@ -25,7 +25,24 @@ server = typer.Typer(no_args_is_help=True, help="The project's own Prefect serve
 app.add_typer(server, name="server")
 app.add_typer(directions, name="directions")
 app.add_typer(checkpoints.app, name="checkpoints")
-operations.add_commands(app, server)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("edit-dataset"))
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="which one it is")
+    ] = False,
+) -> None:
+    """Take what every command takes."""
+
 
 ParamsFile = Annotated[str, typer.Option("--params", help="the parameter file")]
 
@@ -64,6 +81,34 @@ def init(
     typer.echo(
         f"next: {' && '.join(([] if folder == '.' else [f'cd {quote(folder)}']) + ['edit-dataset doctor', *steps])}"
     )
+
+
+@app.command("import", epilog="Example: edit-dataset import ~/photos data/photos --rows-per-shard 500")
+def import_(
+    source: Annotated[str, typer.Argument(help="a folder of images, WebDataset tars or Parquet files; or packages:")],
+    destination: Annotated[str, typer.Argument(help="where the shards go")],
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="rows in a full shard")] = 1000,
+    kind: Annotated[str | None, typer.Option(help="folder, tar or parquet; detected if not given")] = None,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="read links that leave SOURCE, too")] = False,
+) -> None:
+    """Turn images into a dataset of shards."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from gan_core.importers import import_dataset
+
+    console = Console(stderr=True)
+    columns = SpinnerColumn(), TextColumn("{task.completed:,} images"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        task = shown.add_task("import")
+        report = import_dataset(
+            source, destination, rows_per_shard, kind, lambda rows: shown.advance(task, rows), follow_links
+        )
+    typer.echo(report)
+    from tasks.versions import say_untracked
+
+    if told := say_untracked(destination):
+        typer.echo(told)
 
 
 @app.command(epilog="Example: edit-dataset run data/sample runs/demo --set tune.steps=30")
@@ -117,6 +162,7 @@ def _run_command(
     from flows.servers import connect, use_prefect_server
     from gan_core.params import load_params
     from gan_core.recipes.base import plan_run
+    from gan_core.report.about import describe_origin
 
     overrides: dict[str, Any] | None = parse_settings(settings)
     if load_params(params, overrides).encode.encoder == "champion":
@@ -131,6 +177,8 @@ def _run_command(
     plan = plan_run(source, output, params, overrides, update, recipe)
     made = plan.run
     typer.echo(f"{output}: {sum(made.rows.values())} rows in {len(made.shards)} shards: {' → '.join(made.stages)}")
+    for line in describe_origin(made):
+        typer.echo(f"  {line}")
     with plan.held():
         connect(typer.echo)
         from flows.interrupting import interruptible
@@ -160,36 +208,17 @@ def compare(
 
     overrides = parse_settings(settings)
     connect(typer.echo)
+    from prefect import tags
+
     from flows.compare_encoders import COMPARISON, compare_encoders
     from flows.interrupting import interruptible
+    from gan_core.report.comparison import Comparison
 
-    with interruptible():
-        compare_encoders(source, output, variant, params, overrides)
+    with interruptible(), tags("edit-dataset", "compare-encoders"):
+        numbers = compare_encoders(source, output, variant, params, overrides)
+    for line in Comparison(numbers).lines():
+        typer.echo(line)
     typer.echo(f"table: {output}/{COMPARISON}; the best is encode.encoder=champion now")
-
-
-@app.command("import", epilog="Example: edit-dataset import ~/photos data/photos --rows-per-shard 500")
-def import_(
-    source: Annotated[str, typer.Argument(help="a folder of images, WebDataset tars or Parquet files; or packages:")],
-    destination: Annotated[str, typer.Argument(help="where the shards go")],
-    rows_per_shard: Annotated[int, typer.Option(min=1, help="rows in a full shard")] = 1000,
-    kind: Annotated[str | None, typer.Option(help="folder, tar or parquet; detected if not given")] = None,
-    follow_links: Annotated[bool, typer.Option("--follow-links", help="read links that leave SOURCE, too")] = False,
-) -> None:
-    """Turn images into a dataset of shards."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from gan_core.importers import import_dataset
-
-    console = Console(stderr=True)
-    columns = SpinnerColumn(), TextColumn("{task.completed:,} images"), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
-        task = shown.add_task("import")
-        report = import_dataset(
-            source, destination, rows_per_shard, kind, lambda rows: shown.advance(task, rows), follow_links
-        )
-    typer.echo(report)
 
 
 @app.command("list", epilog="Example: edit-dataset list encoders")
@@ -312,6 +341,9 @@ def status(names: Services = None) -> None:
     for name in names or list(ServiceName):
         running = servers.find(name)
         typer.echo(f"{name}: {running.url}, process {running.pid}" if running else f"{name}: not running")
+
+
+operations.add_commands(app, server)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -85,8 +85,7 @@ def write_comparison(output: str, comparison: Comparison) -> None:
     """Write the table and the champion to ``OUTPUT/comparison.json`` and to Prefect's artifacts."""
     written = {"champion": comparison.champion, "rule": RULE, "encoders": comparison.rows()}
     write_bytes(join_url(output, COMPARISON), (json.dumps(written, indent=1) + "\n").encode())
-    rows = [{k: v if isinstance(v, str) else f"{v:.4g}" for k, v in row.items()} for row in comparison.rows()]
-    create_table_artifact(rows, key="encoders", description=f"Champion: {comparison.champion}. {RULE}")
+    create_table_artifact(comparison.texts(), key="encoders", description=f"Champion: {comparison.champion}. {RULE}")
 
 
 def log_comparison(params: Params, dataset: str, output: str, comparison: Comparison, paths: dict[str, str]) -> None:

@@ -9,6 +9,9 @@ from gan_core.storage.inspect import inspect_shard
 from gan_core.storage.shards import list_shards
 from gan_core.storage.urls import base_name
 
+COLUMNS = "  columns  "
+"""How the line with a shard's columns begins; shards that have those of the one before go without it."""
+
 
 def describe(path: str) -> Iterator[str]:
     """Yield lines about a shard, a dataset or a run; raises ``DataError`` if ``path`` is none of them."""
@@ -17,8 +20,11 @@ def describe(path: str) -> Iterator[str]:
     elif is_run(path):
         yield from _describe_run(path)
     else:
+        before: set[str] = set()
         for shard in list_shards(path):
-            yield from _describe_shard(shard)
+            described = list(_describe_shard(shard))
+            yield from (line for line in described if not (line.startswith(COLUMNS) and line in before))
+            before = set(described)
 
 
 def _describe_shard(url: str) -> Iterator[str]:
@@ -27,7 +33,7 @@ def _describe_shard(url: str) -> Iterator[str]:
     more = ", ..." if shard["rows"] > len(shard["keys"]) else ""
     yield f"{url}: {_counts(Counter(shard['status']))}"
     yield f"  keys     {', '.join(shard['keys'])}{more}"
-    yield f"  columns  {', '.join(f'{name} ({kind})' for name, kind in shard['columns'].items())}"
+    yield f"{COLUMNS}{', '.join(f'{name} ({kind})' for name, kind in shard['columns'].items())}"
     yield f"  sha256   {shard['sha256']}"
     yield (
         f"  receipt  {receipt['stage']}, content key {receipt['key']}" if receipt else f"  receipt  {shard['trouble']}"

@@ -7,6 +7,12 @@ from typing import Any, cast
 
 from prefect.context import FlowRunContext
 
+GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi"
+)
+FORM = re.compile(rf"({'|'.join(GREEK.split())}|psi|omega)\d+(-[a-z]+)*")
+"""Names such as ``pi29-teplan``, with which the form of Prefect's page is filled in; those without a number stay."""
+
 
 def named(describe: Callable[[dict[str, Any]], str]) -> Callable[[], str]:
     """Return Prefect's ``flow_run_name``: the name that the run was given, or what ``describe`` makes of parameters."""
@@ -28,7 +34,9 @@ def by_output(parameters: dict[str, Any]) -> str:
 
 def is_made_up(name: str) -> bool:
     """Tell whether a name is one that Prefect makes up, such as ``brave-otter``, for a run that was given none."""
-    return bool(re.fullmatch(r"[a-z]+(-[a-z]+)+", name)) and set(name.split("-")) <= _words()
+    return bool(FORM.fullmatch(name)) or (
+        bool(re.fullmatch(r"[a-z]+(-[a-z]+)+", name)) and set(name.split("-")) <= _words()
+    )
 
 
 @cache

@@ -1,7 +1,6 @@
 """The operator's commands: bring the servers up and down, register encoders, compare nights."""
 
 import os
-from shlex import quote
 from typing import Annotated
 
 import typer
@@ -105,17 +104,21 @@ def reevaluate(
     from flows.servers import connect
 
     connect(typer.echo)
+    from prefect import tags
+
     from flows.interrupting import interruptible
     from flows.reevaluate import MOVED, reevaluate_nightly
+    from gan_core.storage.urls import exists
 
-    with interruptible():
+    with interruptible(), tags("edit-dataset", "nightly"):
         ended = reevaluate_nightly(
             datasets or ["data/sample"], output, params, date=date, accept=accept, return_state=True
         )
         if ended.is_cancelled():
             raise Stopped(ended.message)
     typer.echo(f"{ended.name}: {ended.message}")
-    typer.echo(f"page: {output}/report.html")
+    if exists(page := f"{output}/report.html"):
+        typer.echo(f"page: {page}")
     if not ended.is_completed():
         raise typer.Exit(MOVED_EXIT_CODE if ended.name == MOVED else 1)
 
@@ -173,11 +176,12 @@ def publish(
     """Copy a stage of a finished run to a dataset that DVC tracks; of a run with gates, the rows that pass them all."""
     from flows.hub import connect, upload
     from flows.publish import publish as make
+    from tasks.versions import keep_output
 
     client = connect(hub) if hub else None
     typer.echo(f"{destination}: version {make(output, destination, stage, push, typer.echo)}")
-    push_it = "" if push else f" && dvc push {quote(destination)}"
-    typer.echo(f"keep it: git add {quote(f'{destination}.dvc')} && git commit{push_it}")
+    for line in keep_output(destination, pushed=push):
+        typer.echo(line)
     if client is not None:
         typer.echo(f"hub: {upload(client, destination, hub)}")
 

@@ -8,11 +8,11 @@ from gan_core.errors import DataError, near_matches
 from gan_core.runs.clearing import withdraw
 from gan_core.runs.run import PENDING, RUN_FILE, Run, load_run
 from gan_core.runs.summary import describe_gates, find_summary
-from gan_core.storage.receipts import ABSENT
+from gan_core.storage.receipts import ABSENT, NO_RECEIPT
 from gan_core.storage.shards import read_rows
 from gan_core.storage.urls import base_name, exists, join_url, names_in, open_fs
 
-DONE, WAITING, WRITING, DAMAGED = "finished", "waiting", "begun", "damaged"
+DONE, WAITING, WRITING, AGAIN, DAMAGED = "finished", "waiting", "begun", "to be made again", "damaged"
 
 
 @dataclass
@@ -72,8 +72,10 @@ def find_failed(run: Run, reason: str) -> list[tuple[str, str]]:
     """Return the shards to make again, as (stage, shard), to retry the rows with this status.
 
     They are the shards that have such rows, from the stage that rejected them on. Raises ``DataError`` if no row has
-    the status.
+    the status, and for ``ok``.
     """
+    if reason == "ok":
+        raise DataError("rows that are ok have not failed: name another status; `edit-dataset status` counts them")
     failed: list[tuple[str, str]] = []
     known: set[str] = set()
     for shard in run.shards:
@@ -103,7 +105,7 @@ def _shard_state(run: Run, stage: str, shard: str) -> str:
     if receipt is not None:
         return DONE
     if why != ABSENT:
-        return DAMAGED
+        return AGAIN if why == NO_RECEIPT else DAMAGED
     return WRITING if any(name.startswith(f".{shard}") for name in names_in(run.path(stage))) else WAITING
 
 

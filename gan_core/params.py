@@ -23,11 +23,13 @@ from gan_core.registry import Registry
 from gan_core.sections import (
     SECTIONS,
     STORED,
+    TOLD,
     Count,
     Extensions,
     Integer,
     Section,
     Unit,
+    blame,
     environment_values,
     read_yaml,
     set_value,
@@ -37,8 +39,6 @@ from gan_core.stage_params import METRIC_SETS as METRIC_SETS
 from gan_core.stage_params import AlignParams, EncodeParams, MeasureParams, ModelPaths, PasteParams, TuneParams
 
 S = TypeVar("S", bound=Section)
-TOLD = 5
-"""Problems of one file that are told."""
 MOVED = {
     *("portraits", "sample", "directions", "train_generator", "train_cel", "train_encoder", "train_translation"),
     *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter", "train_paths"),
@@ -267,7 +267,7 @@ def check_sections(
         problems = error.errors(include_url=False)
         more = f"; and {len(problems) - TOLD} more" if len(problems) > TOLD else ""
         told = "; ".join(_explain(problem, model, values) for problem in problems[:TOLD])
-        raise ParamsError(f"{where}: {told}{more}") from None
+        raise ParamsError(f"{blame(problems, overrides or {}, where)}: {told}{more}") from None
     except RecursionError:
         raise ParamsError(f"{where}: values are nested too deeply") from None
 

@@ -1,6 +1,6 @@
 """Building blocks of the parameters: the base of every section, number types, and the sections of other packages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,10 @@ MAX_DIGITS = 100
 MAX_INTEGER = 2**63 - 1
 VARIABLES = "EDIT_DATASET__"
 """How variables of the environment that set parameters begin; ``__`` stands for the dot."""
+SET = "--set, overrides or variables"
+"""Where values come from that are laid over a file."""
+TOLD = 5
+"""Problems of one file that are told."""
 SHOWN = 100
 """Letters of a wrong value that messages show."""
 
@@ -140,6 +144,13 @@ def environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
     names = sorted(name for name in environ if name.startswith(VARIABLES))
     keys = {name: ".".join(name.removeprefix(VARIABLES).lower().split("__")) for name in names}
     return {key: parse_yaml(environ[name], f"{name} in the environment") for name, key in keys.items()}
+
+
+def blame(problems: Sequence[Any], overrides: Mapping[str, Any], where: str) -> str:
+    """Return what has the wrong values: ``where``, or ``SET`` if all of them were laid over it."""
+    wrong = [".".join(str(part) for part in problem["loc"]) for problem in problems]
+    laid = [any(f"{path}.".startswith(f"{key}.") or key.startswith(f"{path}.") for key in overrides) for path in wrong]
+    return SET if all(laid) else where
 
 
 def set_value(values: Any, dotted: str, value: Any) -> dict[str, Any]:

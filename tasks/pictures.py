@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -14,9 +13,11 @@ from gan_core.report.gating import judge
 from gan_core.runs.run import SOURCE, Run
 
 CELL = 96
+SMALL_CELL = 64
+"""Of a single row: MLflow shows 100 pixels of a run's description until it is opened."""
 HEADER = 14
-PANEL = 3
-"""Pictures side by side in a panel."""
+LETTER = 6
+"""Pixels of a letter of Pillow's default font."""
 FAILS = "fails"
 """The column with the gates that a row fails."""
 
@@ -50,35 +51,20 @@ def sample_pictures(run: Run, rows: int) -> dict[str, list[dict[str, str]]]:
     return pictures
 
 
-def draw_grid(lines: Sequence[Mapping[str, str]]) -> Image.Image:
-    """Draw each line's pictures (``data:`` addresses by name) in cells of 96 pixels, under a header with the names."""
+def draw_grid(lines: Sequence[Mapping[str, str]], cell: int = CELL) -> Image.Image:
+    """Draw each line's pictures (``data:`` addresses by name) in cells of ``cell`` pixels, under a header of names."""
     names = list(dict.fromkeys(name for line in lines for name in line))
-    grid = Image.new("RGB", (CELL * len(names), HEADER + CELL * len(lines)), "white")
+    grid = Image.new("RGB", (cell * len(names), HEADER + cell * len(lines)), "white")
     draw = ImageDraw.Draw(grid)
     for x, name in enumerate(names):
-        draw.text((x * CELL + 2, 1), name[:16], fill="black")
+        draw.text((x * cell + 2, 1), name[: cell // LETTER], fill="black")
         for y, line in enumerate(lines):
             if name in line:
-                grid.paste(_cell(line[name]), (x * CELL, HEADER + y * CELL))
+                grid.paste(_shrink(line[name], cell), (x * cell, HEADER + y * cell))
     return grid
 
 
-def draw_panel(line: Mapping[str, str]) -> Image.Image:
-    """Draw the pictures of one row, three side by side, each under its name.
-
-    MLflow shows pictures 219 pixels wide: of a whole grid nothing is to be seen there.
-    """
-    size = CELL * min(PANEL, len(line)), (HEADER + CELL) * math.ceil(len(line) / PANEL)
-    panel = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(panel)
-    for place, (name, url) in enumerate(line.items()):
-        y, x = divmod(place, PANEL)
-        draw.text((x * CELL + 2, y * (HEADER + CELL) + 1), name[:16], fill="black")
-        panel.paste(_cell(url), (x * CELL, y * (HEADER + CELL) + HEADER))
-    return panel
-
-
-def _cell(url: str) -> Image.Image:
+def _shrink(url: str, side: int) -> Image.Image:
     image = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
-    scale = CELL / max(image.size)
+    scale = side / max(image.size)
     return image.convert("RGB").resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))

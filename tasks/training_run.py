@@ -16,15 +16,15 @@ from gan_core.runs.run import flatten
 from gan_core.secrets import hide
 from gan_core.sections import Section
 from gan_core.training.log import FOLDER, Report, TrainingLog, tile
+from tasks.live import live_log
 from tasks.system_metrics import is_wanted
 from tasks.tracking.address import address_of, usable
-from tasks.tracking.client import client_of, experiment_of, log_metrics, log_params, say
+from tasks.tracking.client import author, client_of, experiment_of, log_metrics, log_params, say
 from tasks.tracking.runs import watch_system
-from tasks.versions import git_sha
 
 
 class TrainingRun(Report):
-    """A training report that goes to MLflow as well: losses and scores by images seen, and the newest pictures.
+    """A training report that goes to MLflow and dvclive too: losses and scores by images seen, the newest pictures.
 
     The ``TrainingLog`` of this name in ``folder`` is written first; ``section`` holds the training's parameters. While
     MLflow can't be reached it is warned about and training goes on; the run's id is kept in ``folder``, so that resumed
@@ -33,6 +33,7 @@ class TrainingRun(Report):
 
     def __init__(self, name: str, section: Section, track: TrackParams, folder: Path = FOLDER) -> None:
         self.local = TrainingLog(name, folder)
+        self.live = live_log(name, resume=(folder / name).is_dir())
         self.name = name
         self.params = {key: str(value) for key, value in flatten(section.model_dump(mode="json")).items()}
         self.experiment = f"{track.experiment}-training"
@@ -46,10 +47,12 @@ class TrainingRun(Report):
 
     def __call__(self, seen: int, metrics: dict[str, float], pictures: Tensor) -> None:
         self.local(seen, metrics, pictures)
-        try:
-            self._log(seen, metrics, pictures)
-        except Exception as error:
-            logging.getLogger(__name__).warning("not logged to %s: %s", hide(self.uri), say(error))
+        for place, log in {hide(self.uri): self._log, "dvclive": self.live}.items():
+            try:
+                if log is not None:
+                    log(seen, metrics, pictures)
+            except Exception as error:
+                logging.getLogger(__name__).warning("not logged to %s: %s", place, say(error))
 
     def progress(self, seen: int, images: int) -> None:
         """Update the progress bar."""
@@ -85,7 +88,7 @@ class TrainingRun(Report):
         client = client_of(uri)
         if not self.kept.exists():
             experiment_id = experiment_of(client, uri, self.experiment)
-            run = client.create_run(experiment_id, run_name=self.name, tags={"git.sha": git_sha()})
+            run = client.create_run(experiment_id, run_name=self.name, tags=author())
             log_params(client, run.info.run_id, self.params)
             self.kept.write_text(run.info.run_id)
         run_id = self.kept.read_text()

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 from gan_core.errors import UserError
 
@@ -64,6 +65,7 @@ def start_project() -> bool:
         top = _git("rev-parse", "--show-toplevel")
     except (OSError, subprocess.SubprocessError):
         top = ""
+    _quiet()
     with suppress(NotDvcRepoError), Repo():
         return bool(top)
     try:
@@ -82,6 +84,7 @@ def track(paths: Sequence[str]) -> list[str]:
     from dvc.repo import Repo
 
     tracked = []
+    _quiet()
     try:
         with Repo() as repo:
             for path in paths:
@@ -104,6 +107,7 @@ def add_output(path: str, push: bool = False) -> str:
     from dvc.lock import LockError
     from dvc.repo import Repo
 
+    _quiet()
     try:
         with Repo() as repo:
             (stage,) = repo.add(path)
@@ -116,6 +120,40 @@ def add_output(path: str, push: bool = False) -> str:
         raise UserError("this folder is no DVC project: run `git init && dvc init`, then try again") from None
     except DvcException as error:
         raise UserError(" ".join(f"DVC refuses {path}: {error}".split())) from error
+
+
+def _quiet() -> None:
+    """Keep DVC from telling for each file which git command follows: the commands here say it once."""
+    logging.getLogger("dvc").setLevel(logging.WARNING)
+
+
+def keep_output(path: str, pushed: bool) -> list[str]:
+    """Return in lines what keeps a folder that DVC tracks, for oneself and for others."""
+    from dvc.repo import Repo
+
+    beside = Path(path).parent / ".gitignore"
+    files = [f"{path}.dvc", *([str(beside)] if beside.exists() else [])]
+    with Repo() as repo:
+        name = repo.config["core"].get("remote")
+        url, top = (repo.config["remote"][name]["url"], repo.scm.root_dir) if name else ("", "")
+    command = " ".join(["git add", *map(quote, files)]) + " && git commit"
+    said = [f"keep it: {command}" + (f" && dvc push {quote(path)}" if name and not pushed else "")]
+    if not name:
+        said.append("nobody else gets the data: DVC has no remote here (`dvc remote add -d NAME URL`, then `dvc push`)")
+    elif "://" not in url and Path(url).is_relative_to(top):
+        inside = Path(url).relative_to(top)
+        said.append(f"the DVC remote {name!r} is the folder {inside} of this repository: commit that as well")
+    return said
+
+
+def say_untracked(path: str) -> str:
+    """Return what to do about data that git would take as they are; nothing where git doesn't see or ignores them."""
+    try:
+        ignored = subprocess.run(["git", "check-ignore", "-q", path], capture_output=True, timeout=30).returncode
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    seen = "://" not in path and ignored == 1  # 128: it isn't in this repository
+    return f"before `git add`: `dvc add {quote(path)}`, else git takes the pictures themselves" if seen else ""
 
 
 def reproduce(stage: str, say: Callable[[str], object] = _log.info) -> None:

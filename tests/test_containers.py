@@ -15,7 +15,7 @@ from flows import project
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = {name: yaml.safe_load((ROOT / name).read_text()) for name in ("compose.yaml", "compose.gpu.yaml")}
-POOL = json.loads((ROOT / "kubernetes/gpu-pool.json").read_text())
+POOLS = {name: json.loads((ROOT / name).read_text()) for name in ("kubernetes/gpu-pool.json", "docker/pool.json")}
 
 
 def test_a_run_takes_place_in_the_checkout_or_where_the_variable_says(
@@ -62,9 +62,10 @@ def test_the_deployment_that_compose_is_asked_to_run_exists() -> None:
     assert [d["name"] for d in deployments if d["entrypoint"].endswith(f".{flow}")] == [said[2]]
 
 
-def test_the_job_template_names_each_variable_that_it_declares() -> None:
-    used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(POOL["job_configuration"])))
-    assert used == set(POOL["variables"]["properties"])
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+def test_a_job_template_names_each_variable_that_it_declares(pool: dict[str, Any]) -> None:
+    used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(pool["job_configuration"])))
+    assert used == set(pool["variables"]["properties"])
 
 
 @pytest.mark.parametrize("name", COMPOSE)
@@ -95,18 +96,32 @@ def test_the_job_template_makes_a_job_that_kubernetes_accepts() -> None:
     assert container["args"] == ["prefect", "flow-run", "execute"]
 
 
+def test_the_job_template_makes_a_container() -> None:
+    worker = pytest.importorskip("prefect_docker.worker", reason="pip install prefect-docker")
+    made = _configured(worker.DockerWorkerJobConfiguration, "docker/pool.json", {"mem_limit": "8g"})
+    assert (made.image, made.image_pull_policy, made.mem_limit) == ("edit-dataset:cpu", "IfNotPresent", "8g")
+    assert made.volumes == ["edit-dataset_data:/data"] and made.auto_remove
+    assert made.command == "prefect flow-run execute" and made.container_create_kwargs == {"shm_size": "2g"}
+    assert "edit-dataset_data" in f"{COMPOSE['compose.yaml']['name']}_{list(COMPOSE['compose.yaml']['volumes'])[-1]}"
+
+
 def _job(worker: Any) -> dict[str, Any]:
+    kind, values = worker.KubernetesWorkerJobConfiguration, {"image": "edit-dataset:cuda"}
+    return dict(_configured(kind, "kubernetes/gpu-pool.json", values).job_manifest)
+
+
+def _configured(kind: Any, pool: str, values: dict[str, Any]) -> Any:
+    """What a worker of Prefect makes of a pool's template for a run."""
     import asyncio
     from uuid import uuid4
 
     from prefect.client.schemas.objects import FlowRun
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    made = worker.KubernetesWorkerJobConfiguration.from_template_and_values
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):  # nothing is asked, and no server is started
-        configuration = asyncio.run(made(base_job_template=POOL, values={"image": "edit-dataset:cuda"}))
+        configuration = asyncio.run(kind.from_template_and_values(base_job_template=POOLS[pool], values=values))
     configuration.prepare_for_flow_run(FlowRun(id=uuid4(), name="faces", flow_id=uuid4()))
-    return dict(configuration.job_manifest)
+    return configuration
 
 
 def _texts(value: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -135,3 +136,24 @@ def test_the_python_of_the_page_about_dvc_runs(monkeypatch: pytest.MonkeyPatch) 
     exec(code.replace("https://git.example.org/team/edit-dataset", str(ROOT)), found)
     assert found["network"] == (ROOT / "data/models/psp.safetensors").read_bytes()
     assert found["numbers"]["psnr/tuned"] > 30 and found["steps"] > 0
+
+
+@pytest.mark.slow
+def test_plots_are_drawn_without_a_network(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    pytest.importorskip("vl_convert", reason="pip install vl-convert-python")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    (code,) = re.findall(r"python -c '(.*?)' > \.dvc/tmp/offline\.html", (ROOT / "docs/dvc.md").read_text())
+    with (tmp_path / "offline.html").open("w") as template:
+        subprocess.run([sys.executable, "-c", code], stdout=template, check=True)
+    plots = [sys.executable, "-m", "dvc", "plots", "show", "-q", "-o", str(tmp_path / "plots")]
+    subprocess.run([*plots, "--html-template", str(tmp_path / "offline.html")], cwd=ROOT, check=True)
+    with playwright.sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_context(offline=True).new_page()
+        page.goto(f"file://{tmp_path}/plots/index.html")
+        page.get_by_text("Cosine of the identity embeddings with the aligned face").first.wait_for()
+        assert page.locator("svg, canvas").count() >= 2
+        browser.close()

@@ -62,6 +62,18 @@ class Comparison:
         order = sorted(self.encoders, key=lambda name: (ranks[name], name != self.champion))
         return [{"encoder": n, **{c: self.encoders[n][c] for c in self.columns}, "mean rank": ranks[n]} for n in order]
 
+    def texts(self) -> list[dict[str, str]]:
+        """``rows()`` with four digits of each number."""
+        return [{k: v if isinstance(v, str) else f"{v:.4g}" for k, v in row.items()} for row in self.rows()]
+
+    def lines(self) -> list[str]:
+        """The table for a terminal, a line for each column and the champion first, then who the champion is."""
+        texts = self.texts()
+        table = [[name, *(text[name] for text in texts)] for name in texts[0]]
+        widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+        fitted = [[text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in table]
+        return [*("  ".join(cells).rstrip() for cells in fitted), f"champion: {self.champion}. {RULE}"]
+
     def _rank(self, name: str, column: str) -> float:
         sign = 1 if explain_column(column).better == "lower" else -1
         own = sign * self.encoders[name][column]

@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from gan_core.checkpoints.files import file_sha256, read_card
-from gan_core.errors import CheckpointError
+from gan_core.report.about import used_networks
 from gan_core.runs.run import Run
 from gan_core.secrets import hide
 from gan_core.storage.readme import write_readme
@@ -41,11 +40,5 @@ def _describe(run: Run, stage: str, networks: list[str]) -> list[str]:
 
 def _networks(run: Run) -> Iterator[str]:
     """A line for each network that an identity of the run names by its hash."""
-    used = {value for identity in run.identities.values() for value in identity.values() if isinstance(value, str)}
-    for name, path in run.params.models.model_dump().items():
-        try:
-            card, sha256 = read_card(path), file_sha256(path)
-        except CheckpointError:
-            continue
-        if sha256 in used:
-            yield f"- {name}: {card.name}, {card.source}, licence {card.licence}, sha256 `{sha256[:12]}`"
+    for name, (card, sha256) in used_networks(run).items():
+        yield f"- {name}: {card.name}, {card.source}, licence {card.licence}, sha256 `{sha256[:12]}`"

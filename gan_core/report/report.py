@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from gan_core.pages.page import Page
 from gan_core.recipes.base import recipe_of
+from gan_core.report.about import describe_origin, describe_settings, sentences
 from gan_core.report.gates_page import gates_section, gates_tile
 from gan_core.report.gating import judge
 from gan_core.report.render import render
@@ -28,8 +29,10 @@ def write_report(run: Run | str) -> str:
 
 
 def page_of(run: Run) -> Page:
-    """Return the page about a finished run: what its recipe says, and before the last section what its gates keep."""
-    page = recipe_of(run).page(run)
+    """Return the page about a finished run: what its recipe says, how it was made, and what its gates keep."""
+    made = recipe_of(run).page(run)
+    said = [text for text in (made.subtitle, sentences(describe_origin(run))) if text]
+    page = replace(made, kicker=f"{made.kicker} · {describe_settings(run)}", subtitle=" ".join(said))
     if not run.params.gates:
         return page
     verdicts = judge(run)

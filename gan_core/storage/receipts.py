@@ -20,6 +20,8 @@ from gan_core.storage.urls import exists, hash_file, read_bytes
 
 ABSENT = "it is not there"
 """The reason for making a shard that does not exist yet."""
+NO_RECEIPT = "it has no receipt"
+"""The reason for making a shard again that was withdrawn, or that nobody finished."""
 
 
 class Receipt(BaseModel):
@@ -122,7 +124,7 @@ def valid_receipt(shard: str | Path, key: str | None = None) -> tuple[Receipt | 
     try:
         receipt = Receipt.model_validate_json(read_bytes(receipt_path(shard)))
     except FileNotFoundError:
-        return None, "it has no receipt" if exists(shard) else ABSENT
+        return None, NO_RECEIPT if exists(shard) else ABSENT
     except _UNREADABLE:
         return None, "its receipt is damaged"
     if key is not None and receipt.key != key:

@@ -70,6 +70,8 @@ def list_shards(url: str | Path) -> list[str]:
     fs, path = open_fs(url)
     fs.invalidate_cache()
     if not fs.isdir(path):
+        if str(url).endswith(".parquet") and fs.exists(path):
+            raise DataError(f"{url} is one shard: name the folder that it is in")
         raise DataError(f"no dataset at {url}: make one with `edit-dataset import SRC {url}`")
     with explain_denied(url):
         entries = fs.ls(path, detail=True)

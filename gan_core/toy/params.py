@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from gan_core.params import load_sections
+from gan_core.params import check_sections, load_sections
 from gan_core.sections import Count, Positive, Precision, Section, Unit, Weight
 from gan_core.training.params import DirectionsParams, LatentEditsParams, PathsParams, PathStudyParams
 from gan_core.translation.tasks import Term
+
+TOY_FILE = "toy.yaml"
 
 
 class PortraitsParams(Section):
@@ -274,6 +276,11 @@ def _completed(default: Any, value: Any) -> Any:
     return dict(default) | value if isinstance(default, Section) else value
 
 
-def load_toy_params(path: str | Path = "toy.yaml", overrides: dict[str, Any] | None = None) -> ToyParams:
-    """Read and check ``path`` as ``load_params`` does ``params.yaml``; raises ``ParamsError``."""
+def load_toy_params(path: str | Path = TOY_FILE, overrides: dict[str, Any] | None = None) -> ToyParams:
+    """Read and check ``path`` as ``load_params`` does ``params.yaml``; raises ``ParamsError``.
+
+    A project that was made from the package has no ``toy.yaml``: all values are the defaults then.
+    """
+    if path == TOY_FILE and not Path(path).exists():
+        return check_sections(ToyParams, {}, TOY_FILE, overrides)
     return load_sections(ToyParams, path, overrides)

@@ -12,6 +12,7 @@ from gan_core.errors import UserError
 from gan_core.secrets import hide, hide_all, remember
 from tasks.tracking.artifacts import artifact_folder, check_place, use_local_files
 from tasks.tracking.names import LONGEST_VALUE, cut_names, shorten, tracked_name
+from tasks.versions import git_sha
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,6 +71,12 @@ def user() -> str:
     with suppress(OSError, KeyError):
         return getpass.getuser()
     return ""
+
+
+def author() -> dict[str, str]:
+    """Return the tags that say who makes a run, by which commit; what isn't known is left out: no server takes None."""
+    known = {"git.sha": git_sha(), "mlflow.user": user()}
+    return {name: value for name, value in known.items() if value}
 
 
 def experiment_of(client: "MlflowClient", uri: str, name: str) -> str:

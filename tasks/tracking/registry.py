@@ -21,6 +21,8 @@ KINDS = ("encoder", "generator", "directions")
 ENCODERS = "tags.kind = 'encoder'"
 ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]{1,255}", re.IGNORECASE)
 LONGEST_DESCRIPTION = 5000
+MODEL_ID = "model.id"
+"""The tag of a version with the id of its logged model, which MLflow's SQL stores don't give back."""
 DEFAULT_EXPERIMENT: str = TrackParams().experiment
 
 
@@ -89,7 +91,7 @@ def _log_version(
         model_name(name),
         logged.artifact_location,  # models:/ID would be looked up in the store of the process
         run.info.run_id,
-        tags=tags,
+        tags=tags | {MODEL_ID: logged.model_id},
         description=shorten(_describe(card), LONGEST_DESCRIPTION),
         model_id=logged.model_id,
     )

@@ -1,6 +1,5 @@
 """One run in MLflow: found again, and logged with its numbers, its dataset, its rows and its pictures."""
 
-import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -9,9 +8,10 @@ from gan_core.runs.run import Run, load_run
 from gan_core.runs.summary import SUMMARY_FILE
 from gan_core.storage.shards import BASE_NAMES
 from gan_core.storage.urls import read_bytes
-from tasks.pictures import FAILS, draw_grid, draw_panel, sample_pictures, score_table
+from tasks.pictures import FAILS, SMALL_CELL, draw_grid, sample_pictures, score_table
 from tasks.record import MADE, Record, read_tracked, write_record
 from tasks.tracking.client import client_of, experiment_of, get_run, log_batches, log_metrics, log_params, pages
+from tasks.tracking.inputs import log_inputs
 from tasks.tracking.names import LONGEST_TAG, shorten
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_TABLE_ROWS = 20_000
 """Rows of MLflow's table of a run: its page loads the table whole."""
 LONGEST_ERROR = 500
+NOTE = "mlflow.note.content"
+FIRST = "faces-row.png"
 
 
 def find_run(client: "MlflowClient", output: str, experiment: str, digest: str, made: str) -> str | None:
@@ -46,9 +48,10 @@ def upload(client: "MlflowClient", uri: str, output: str, record: Record) -> str
     write_record(output, record.model_copy(update={"run_id": run_id}))
     _log_numbers(client, run_id, record)
     _log_system(client, run_id, record)
-    _log_dataset(client, run_id, record)
     run = load_run(output)
+    log_inputs(client, run_id, record, run)
     _log_rows(client, run_id, run)
+    _log_pictures(client, run_id, run, record.tags.get(NOTE, ""))
     _log_files(client, run_id, run)
     client.set_terminated(run_id, "FINISHED", end_time=round(record.ended * 1000))
     return run_id
@@ -81,24 +84,27 @@ def _log_system(client: "MlflowClient", run_id: str, record: Record) -> None:
     log_batches(client, run_id, metrics)
 
 
-def _log_dataset(client: "MlflowClient", run_id: str, record: Record) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    source = json.dumps({"uri": record.dataset["source"]})
-    dataset = Dataset(record.dataset["name"], record.dataset["digest"], "local", source)
-    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "inversion")])])
-
-
 def _log_rows(client: "MlflowClient", run_id: str, run: Run) -> None:
     table = score_table(run)
     texts = {
         name: object for name in ("shard", *BASE_NAMES, FAILS) if name in table
     }  # MLflow's way with pandas 3's own strings is deprecated
     client.log_table(run_id, table.iloc[:MAX_TABLE_ROWS].astype(texts), "rows.json")
-    for name, lines in sample_pictures(run, run.params.track.grid_rows).items():
-        for step, line in enumerate(line for line in lines if line):  # a slider on MLflow's page goes through them
-            client.log_image(run_id, draw_panel(line), key=f"faces/{name}", step=step)
-        client.log_image(run_id, draw_grid(lines), artifact_file=f"faces-{name}.png")
+
+
+def _log_pictures(client: "MlflowClient", run_id: str, run: Run, note: str) -> None:
+    """Log the pictures of some rows as artifacts, and show them in the run's description after and before ``note``.
+
+    MLflow's charts of pictures begin with the text of all parameters: the pictures are not seen there.
+    """
+    found = sample_pictures(run, run.params.track.grid_rows)
+    grids = {f"faces-{name}.png": draw_grid(lines) for name, lines in found.items()}
+    first = next((line for lines in found.values() for line in lines if line), None)
+    row = {FIRST: draw_grid([first], SMALL_CELL)} if first else {}
+    for name, picture in (row | grids).items():
+        client.log_image(run_id, picture, artifact_file=name)
+    shown = {name: f"![{name}](get-artifact?path={name}&run_uuid={run_id})" for name in row | grids}
+    client.set_tag(run_id, NOTE, "\n\n".join([*(shown.pop(name) for name in row), note, *shown.values()]))
 
 
 def _log_files(client: "MlflowClient", run_id: str, run: Run) -> None:

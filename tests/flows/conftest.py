@@ -12,6 +12,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from flows import servers
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
+from tests.flows.from_wheel import install_wheel
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +27,12 @@ def gated_folder(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str
         Path("params.yaml").write_text(yaml.safe_dump(values | {"measure": {"metrics": ["mse"], "swd_images": 4}}))
         run_plain(plan_run(tiny_dataset, "runs/a", overrides={"gates": ["mse <= q0.5"]}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the programs of an environment that has the wheel."""
+    return install_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture

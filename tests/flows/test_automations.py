@@ -41,7 +41,10 @@ def little(output: str = "runs/x") -> str:
 
 @pytest.mark.parametrize(
     ("given", "name"),
-    [("brave-otter", "runs/x"), ("magnificent-kakapo", "runs/x"), *((n, n) for n in ("anna-trial", "trial", "runs/a"))],
+    [
+        *((name, "runs/x") for name in ("brave-otter", "magnificent-kakapo", "pi29-teplan", "omega2-canis-majoris-b")),
+        *((name, name) for name in ("anna-trial", "trial", "runs/a", "beta-test", "pi-day", "eta2/x", "alphabet2-run")),
+    ],
 )
 def test_a_name_that_was_given_stays_and_others_say_what_is_made(
     given: str, name: str, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,36 @@ def test_an_import_says_what_it_left_out_and_follows_links_if_asked(
     ]
     _call("import", "photos", "dataset", "--follow-links")
     assert "imported 2 rows into 1 shards (2 ok) from photos" in capsys.readouterr().out
+
+
+def test_columns_that_all_shards_have_are_shown_once(project: Path, tiny_dataset: str) -> None:
+    lines = list(describe(tiny_dataset))
+    assert (
+        sum(line.startswith("  keys") for line in lines) == 3
+        and sum(line.startswith("  columns") for line in lines) == 1
+    )
+
+
+def test_the_commands_stand_in_the_order_of_their_use_and_the_version_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert [command[0] for command in COMMANDS[:3]] == ["init", "import", "run"]
+    _call("--version")
+    assert capsys.readouterr().out == f"{version('edit-dataset')}\n"
+
+
+def test_an_import_that_git_would_take_says_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "photos").mkdir()
+    (project / "photos/a.png").write_bytes(b"not really")
+    told = "before `git add`: `dvc add dataset`"
+    _call("import", "photos", "dataset")
+    assert told not in capsys.readouterr().out
+    subprocess.run(["git", "init", "-q"], check=True)
+    _call("import", "photos", "dataset")
+    assert told in capsys.readouterr().out
+    (project / ".gitignore").write_text("/dataset\n")
+    _call("import", "photos", "dataset")
+    assert told not in capsys.readouterr().out
 
 
 def _call(*arguments: str) -> None:

@@ -54,6 +54,7 @@ def test_runs_have_one_parent_and_the_best_is_the_champion(
     assert done.exit_code == 0
     written = json.loads(Path("runs/both/comparison.json").read_text())
     assert {row["encoder"] for row in written["encoders"]} == {"psp", "e4e"}
+    assert f"champion: {written['champion']}. " in done.output and "\nidentity " in done.output
     assert all({"mse", "lpips", "parameters", "images_per_s", "peak_mb"} <= set(row) for row in written["encoders"])
 
     track = load_params().track

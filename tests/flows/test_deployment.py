@@ -1,7 +1,9 @@
 """Deployments for real: ``make up``, a run by the worker, ``make down``, and everything still known afterwards."""
 
+import asyncio
 import json
 import os
+import re
 import time
 import urllib.request
 from collections.abc import Callable
@@ -11,8 +13,10 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
+from prefect.blocks.system import Secret
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from flows import servers
 from gan_core.plain import run_plain
@@ -34,6 +38,18 @@ def test_each_deployment_has_a_form_that_explains_its_parameters(deployment: dic
     assert [name for name, field in fields.items() if not field.get("description")] == []
     for name, value in deployment.get("parameters", {}).items():
         assert flow.validate_parameters({**_required(flow), name: value})[name] is not None
+
+
+@pytest.mark.slow
+def test_the_keys_of_a_bucket_come_from_blocks(on_server: str) -> None:
+    (page,) = re.findall(r"```yaml\n( +work_pool:.*?)```", (ROOT / "docs/machines.md").read_text(), flags=re.S)
+    given = yaml.safe_load(page)["work_pool"]["job_variables"]
+    for name in ("bucket-id", "bucket-key"):
+        Secret(value=f"the {name}").save(name, overwrite=True)  # type: ignore[arg-type]
+
+    template = ProcessWorker.get_default_base_job_template()
+    found = asyncio.run(ProcessJobConfiguration.from_template_and_values(template, given)).env
+    assert found["AWS_ACCESS_KEY_ID"] == "the bucket-id" and found["AWS_SECRET_ACCESS_KEY"] == "the bucket-key"
 
 
 @pytest.mark.slow

@@ -11,7 +11,18 @@ import pytest
 from flows import doctor, operations, run_dataset, servers
 from flows.doctor import Check, examine
 from flows.inspection import describe
-from flows.status import DAMAGED, DONE, WAITING, WRITING, describe_runs, find_failed, find_runs, invalidate, read_state
+from flows.status import (
+    AGAIN,
+    DAMAGED,
+    DONE,
+    WAITING,
+    WRITING,
+    describe_runs,
+    find_failed,
+    find_runs,
+    invalidate,
+    read_state,
+)
 from gan_core.errors import DataError, ParamsError, UserError
 from gan_core.params import load_params
 from gan_core.recipes.base import Plan, plan_run
@@ -88,7 +99,7 @@ def test_failed_rows_are_made_again_with_their_shards_and_no_others(run: Run) ->
     assert read_state("runs/a").shards["align"] == before_all
     invalidate(run, failed)
     state = read_state("runs/a")
-    assert state.shards["align"] == Counter({DONE: 2, DAMAGED: 1})
+    assert state.shards["align"] == Counter({DONE: 2, AGAIN: 1})
     align = build_stage("align", run.params, run.source)
     made = [run_stage(align, shard, run.output) for shard in run.shards]
     assert [receipt.reused for receipt in made] == [False, True, True]
@@ -159,6 +170,8 @@ def test_the_command_line_starts_without_parameters_networks_and_servers() -> No
 def test_a_reason_that_no_row_has_is_refused_with_the_ones_there_are(run: Run) -> None:
     with pytest.raises(DataError, match="no row of runs/a is 'no_image'; did you mean 'not_an_image'"):
         find_failed(run, "no_image")
+    with pytest.raises(DataError, match="rows that are ok have not failed"):
+        find_failed(run, "ok")
 
 
 def test_doctor_finds_nothing_wrong_with_a_good_set_up(project: Path) -> None:

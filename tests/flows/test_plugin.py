@@ -231,9 +231,9 @@ def test_without_the_package_its_run_can_be_looked_at_and_the_rest_says_what_is_
 
 
 MISTAKES = {
-    "denoise.siz=5": "params.yaml: unknown key extensions.denoise.siz; did you mean 'size'?",
+    "denoise.siz=5": "--set, overrides or variables: unknown key extensions.denoise.siz; did you mean 'size'?",
     "denoice.size=5": "extensions: no installed package has a section 'denoice'; did you mean 'denoise'?",
-    "denoise.size=4": "params.yaml: extensions.denoise.size: Input should be 3, 5 or 7 (got 4)",
+    "denoise.size=4": "--set, overrides or variables: extensions.denoise.size: Input should be 3, 5 or 7 (got 4)",
 }
 
 

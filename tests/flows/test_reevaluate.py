@@ -50,8 +50,10 @@ def test_a_worse_encoder_is_found_and_an_unchanged_night_does_nothing_twice(
     project: Path, tiny_models: dict[str, str]
 ) -> None:
     dataset, uri = write_dataset(project / "ds", (24, 24)), load_params().track.uri
-    register_checkpoint("nightly-psp", tiny_models["encoder"], uri)
     nights = CliRunner()
+    none = nights.invoke(cli.app, ["reevaluate", dataset])
+    assert none.exit_code == 1 and "no encoder is registered" in none.output and "page:" not in none.output
+    register_checkpoint("nightly-psp", tiny_models["encoder"], uri)
     assert nights.invoke(cli.app, ["reevaluate", dataset, "--date", "2026-11-18"]).exit_code == 0
     written = {str(p): p.stat().st_mtime_ns for p in Path("runs/nightly").rglob("*.parquet")}
     assert nights.invoke(cli.app, ["reevaluate", dataset, "--date", "2026-11-19"]).exit_code == 0

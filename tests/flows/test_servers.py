@@ -260,6 +260,7 @@ def test_a_prefect_toml_of_others_is_neither_written_over_nor_removed(monkeypatc
     monkeypatch.setattr(servers, "use_prefect_server", lambda *_: "http://elsewhere/api")
     monkeypatch.setattr(servers, "start", lambda *_: servers.Running(0, [], 1))
     monkeypatch.setattr(servers, "_prefect", prefect)
+    monkeypatch.setattr(servers, "_automate", lambda _: None)
     said: list[str] = []
     servers.up(said.append)
     servers.down()

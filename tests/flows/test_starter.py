@@ -1,15 +1,10 @@
 """A project without a clone: the wheel in an environment of its own, and every file that a folder needs from it."""
 
-import os
 import re
-import shutil
 import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import pytest
-import yaml
 
 import gan_core
 from flows import starter
@@ -17,63 +12,20 @@ from flows.project import checkout
 from gan_core.errors import UserError
 from gan_core.params import load_params
 from gan_core.storage.shards import list_shards
-
-ROOT = Path(__file__).parents[2]
-needs_models = pytest.mark.skipif(
-    not (ROOT / "data/models/generator.safetensors").is_file(), reason="the toy networks are not here: dvc pull"
-)
-OUTSIDE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-QUICK = {
-    "tune": {"enabled": False},
-    "measure": {"metrics": ["mse"]},
-    "edits": [{"direction": "smile", "strengths": [1]}],
-}
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the programs of an environment that has the wheel, and all else from this one."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    names = [name for name in tracked.split("\n") if re.match(r"(flows|tasks|gan_core)/|[^/]+$", name)]
-    for name in names:
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, source / name)
-    for name in ("data/models", "data/sample"):
-        shutil.copytree(ROOT / name, source / name)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    build = ["wheel", "--no-deps", "--no-build-isolation", "-w", folder, source]
-    subprocess.run([*pip, *build], check=True)
-    venv.create(folder / "venv", with_pip=False)
-    programs = folder / "venv/bin"
-    packages = next((folder / "venv/lib").glob("*/site-packages"))
-    (wheel,) = folder.glob("*.whl")
-    install = ["--python", programs / "python", "install", "--no-deps", "--no-index", wheel]
-    subprocess.run([*pip, *install], env=OUTSIDE, check=True)
-    (packages / "others.pth").write_text(f"{Path(yaml.__file__).parents[1]}\n")  # read by the venv from now on
-    return programs
-
-
-def call(programs: Path, folder: Path, *words: str) -> str:
-    """Run a program of the environment in a folder, and return what it prints; fails unless it ends well."""
-    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = OUTSIDE | {"PATH": path, "GIT_CEILING_DIRECTORIES": "/"}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+from tests.flows.from_wheel import ROOT, call, make_quick, needs_models
 
 
 @needs_models
 def test_a_project_from_the_wheel_runs_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     said = call(installed, tmp_path, "edit-dataset", "init", "faces", "--sample")
     assert "no git repository" in said and "cd faces && edit-dataset doctor" in said
+    assert len(said.splitlines()) == 3
     project = tmp_path / "faces"
     where = call(installed, project, "python", "-c", "import gan_core; print(gan_core.__file__)").strip()
     assert Path(where).is_relative_to(installed.parent) and where != gan_core.__file__
     assert "FAIL" not in call(installed, project, "edit-dataset", "doctor")
     assert load_params(project / "params.yaml") == load_params(ROOT / "params.yaml")
-    _make_quick(project)
+    make_quick(project)
     call(installed, project, "dvc", "repro", "-q")
     assert "mse" in (project / "data/metrics/sample.json").read_text()
     assert (project / "runs/sample/report.html").is_file()
@@ -84,7 +36,7 @@ def test_a_project_from_the_wheel_runs_in_an_empty_folder(installed: Path, tmp_p
 @needs_models
 def test_its_deployments_run_there(installed: Path, tmp_path: Path) -> None:
     call(installed, tmp_path, "edit-dataset", "init", ".", "--sample")
-    _make_quick(tmp_path)
+    make_quick(tmp_path)
     try:
         call(installed, tmp_path, "edit-dataset", "server", "up")
         call(installed, tmp_path, "prefect", "deployment", "run", "edit-dataset/local", "--watch")
@@ -137,13 +89,6 @@ def test_the_tutorial_runs_from_the_wheel_alone(installed: Path, tmp_path: Path)
         r"^\d+ rows: \['key', .*'smile@\+1', 'hair_lightness@-1', 'hair_lightness@\+1'\]$", said, flags=re.M
     )
     assert (tmp_path / "faces/smile.png").is_file() and (tmp_path / "faces/runs/pictures/report.html").is_file()
-
-
-def _make_quick(project: Path) -> None:
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    (project / "params.yaml").write_text(
-        yaml.safe_dump(params | {k: params[k] | v if isinstance(v, dict) else v for k, v in QUICK.items()})
-    )
 
 
 @needs_models

@@ -128,8 +128,17 @@ def test_several_mistakes_are_told_together() -> None:
 
 
 def test_a_mistyped_override_is_named_too(written: Path) -> None:
-    with pytest.raises(ParamsError, match=r"unknown key tune.lrr; did you mean 'lr'"):
+    with pytest.raises(ParamsError, match=r"^--set, overrides or variables: unknown key tune.lrr; did you mean 'lr'"):
         load_params(written, {"tune.lrr": 1.0})
+    with pytest.raises(ParamsError, match=r"^--set, overrides or variables: tune.steps: "):
+        load_params(written, {"tune": {"steps": -1}})
+
+
+def test_a_mistake_in_the_file_is_not_laid_to_what_was_set(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("tune: {lrr: 1}")
+    for overrides in (None, {"tune.steps": 3}, {"tune.steps": -1}):
+        with pytest.raises(ParamsError, match=rf"^{tmp_path}/p\.yaml: .*unknown key tune.lrr"):
+            load_params(tmp_path / "p.yaml", overrides)
 
 
 @pytest.mark.parametrize(
@@ -223,3 +232,13 @@ def test_variables_come_between_the_file_and_what_is_asked_for(tmp_path: Path, m
     monkeypatch.setenv("EDIT_DATASET__RUN__WOKERS", "[")
     with pytest.raises(ParamsError, match="EDIT_DATASET__RUN__WOKERS in the environment is not valid YAML"):
         load_params(tmp_path / "p.yaml")
+
+
+def test_a_project_without_a_file_of_the_toy_world_has_its_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_toy_params() == load_toy_params(ROOT / "toy.yaml")
+    assert load_toy_params(overrides={"sample.seed": 3}).sample.seed == 3
+    with pytest.raises(ParamsError, match=r"no parameter file at other\.yaml"):
+        load_toy_params("other.yaml")

@@ -1,5 +1,6 @@
 """Checkpoints as MLflow models: any MLflow client loads them by name, and gets what the stages make, bit for bit."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
+from prefect.logging import disable_run_logger
 
 from gan_core import apply_edit, in_chunks, load_directions, load_generator, to_uint8
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
 from gan_core.storage.images import decode_image
 from gan_core.storage.shards import list_shards, read_rows
-from tasks.tracking.registry import register_checkpoint, registered_encoders
+from tasks.tracking.registry import MODEL_ID, register_checkpoint, registered_encoders
+from tasks.tracking.runs import track
 
 QUICK = {"tune.enabled": False, "measure.metrics": ["mse"]}
 
@@ -32,7 +35,7 @@ def store(mlflow_store: str) -> Iterator[str]:
 def test_a_registered_encoder_gives_the_latents_of_a_run(
     store: str, project: Path, tiny_models: dict[str, str], tiny_dataset: str
 ) -> None:
-    run_plain(plan_run(tiny_dataset, "out", overrides=QUICK))
+    run_plain(plan := plan_run(tiny_dataset, "out", overrides=QUICK))
     shard = list_shards("out/align")[0]
     rows = [row for batch in read_rows(shard) for row in batch if row["status"] == "ok"]
     encoded = (row for batch in read_rows(shard.replace("align", "encode")) for row in batch)
@@ -48,6 +51,16 @@ def test_a_registered_encoder_gives_the_latents_of_a_run(
     version = MlflowClient(store).get_model_version_by_alias("psp-model", "champion")
     assert version.run_id and MlflowClient(store).get_run(version.run_id).info.status == "FINISHED"
     assert "{" not in version.description and "licence" in version.description
+
+    with disable_run_logger():
+        run_id = track(plan.run, [], {"mse/encoded": 0.5}, 1_700_000_000.0)
+    logged = MlflowClient(store).get_run(run_id)
+    assert logged.data.tags["encoder.version"] == "psp-model 1 (champion)"
+    assert [used.model_id for used in logged.inputs.model_inputs] == [version.tags[MODEL_ID]]
+    (used,) = logged.inputs.dataset_inputs
+    columns = {column["name"]: column["type"] for column in json.loads(used.dataset.schema)["mlflow_colspec"]}
+    assert columns["key"] == "string" and columns["image"] == "binary" and columns["landmarks"] == "any"
+    assert json.loads(used.dataset.profile) == {"num_rows": 8, "num_shards": 3}
 
 
 def test_a_generator_and_directions_are_models_too(store: str, tiny_models: dict[str, str]) -> None:

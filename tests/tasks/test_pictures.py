@@ -1,4 +1,4 @@
-"""What MLflow shows of rows: panels that can be seen at 219 pixels, the width at which its page shows pictures."""
+"""What MLflow shows of rows: pictures in cells under their names."""
 
 import base64
 import io
@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tasks.pictures import CELL, HEADER, draw_panel
+from tasks.pictures import HEADER, SMALL_CELL, draw_grid
 
 
 def address(colour: tuple[int, int, int]) -> str:
@@ -16,12 +16,13 @@ def address(colour: tuple[int, int, int]) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def test_a_panel_has_three_pictures_side_by_side_in_their_order() -> None:
+def test_a_row_has_its_pictures_side_by_side_in_their_order_and_fits_into_a_description() -> None:
     colours = [(50 * i, 0, 100) for i in range(5)]
-    panel = draw_panel({f"picture {i}": address(colour) for i, colour in enumerate(colours)})
-    assert panel.size == (3 * CELL, 2 * (HEADER + CELL)) and 219 / panel.width * CELL > 64
-    pixels = np.asarray(panel)
+    line = {f"picture {i}": address(colour) for i, colour in enumerate(colours)}
+    row = draw_grid([line], SMALL_CELL)
+    assert row.size == (5 * SMALL_CELL, HEADER + SMALL_CELL) and row.height < 100
+    pixels = np.asarray(row)
     for i, colour in enumerate(colours):
-        y, x = divmod(i, 3)
-        assert tuple(pixels[y * (HEADER + CELL) + HEADER + CELL // 2, x * CELL + CELL // 2]) == colour
-    assert draw_panel({"one": address((1, 2, 3))}).size == (CELL, HEADER + CELL)
+        assert tuple(pixels[HEADER + SMALL_CELL // 2, i * SMALL_CELL + SMALL_CELL // 2]) == colour
+    missing = np.asarray(draw_grid([line, {"picture 1": line["picture 1"]}], SMALL_CELL))
+    assert tuple(missing[-1, 0]) == (255, 255, 255) and tuple(missing[-1, SMALL_CELL]) == colours[1]

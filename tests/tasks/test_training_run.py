@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dvc.repo import Repo
 from mlflow import MlflowClient
 
 from gan_core.params import load_params
@@ -32,6 +33,14 @@ def test_a_resumed_training_goes_on_in_its_run_and_the_next_has_its_own(project:
     another = training(folder)
     another(16, {"l2": 0.5}, PICTURES)
     assert another.kept.read_text() != run_id
+
+
+def test_outside_of_git_a_run_says_who_made_it_and_no_commit(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.tracking.client.git_sha", lambda: None)
+    monkeypatch.setattr("tasks.tracking.client.user", lambda: "anna")
+    (run := training(project / "training"))(16, {"l2": 0.5}, PICTURES)
+    tags = MlflowClient(run.uri).get_run(run.kept.read_text()).data.tags
+    assert tags["mlflow.user"] == "anna" and "git.sha" not in tags
 
 
 def test_a_training_that_fails_says_so_and_goes_on_in_its_run(project: Path) -> None:
@@ -67,6 +76,25 @@ def test_system_metrics_of_a_training_come_while_it_goes_on(project: Path, monke
                 time.sleep(0.1)
             raise ValueError("spoiled")
     assert steps() == list(range(len(steps())))
+
+
+def test_learning_curves_are_files_that_dvc_finds(project: Path) -> None:
+    pytest.importorskip("dvclive", reason="dvclive is not installed: pip install dvclive")
+    folder = project / "training"
+    with Repo.init(no_scm=True):
+        training(folder)(16, {"l2": 0.5, "held_out/mse": 0.4}, PICTURES)
+    (folder / "encoder-psp").mkdir()  # what a training resumes from
+    training(folder)(32, {"l2": 0.25}, PICTURES)
+    curves = Path("dvclive/encoder-psp/plots/metrics")
+    assert (curves / "l2.tsv").read_text().splitlines() == ["step\tl2", "16\t0.5", "32\t0.25"]
+    with Repo() as repo:
+        (found,) = repo.metrics.show()[""]["data"].values()
+        plotted = str(list(repo.plots.collect()))
+    assert found["data"] == {"l2": 0.25, "held_out": {"mse": 0.4}, "step": 32}
+    assert "dvclive/encoder-psp/plots/metrics/l2.tsv" in plotted
+    (folder / "encoder-psp").rmdir()
+    training(folder)(16, {"l2": 0.75}, PICTURES)
+    assert (curves / "l2.tsv").read_text().splitlines() == ["step\tl2", "16\t0.75"]
 
 
 def test_no_server_does_not_stop_a_training(project: Path, caplog: pytest.LogCaptureFixture) -> None:

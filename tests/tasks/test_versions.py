@@ -10,7 +10,7 @@ from dvc.repo import Repo
 
 from gan_core.errors import UserError
 from tasks import versions
-from tasks.versions import DvcBusyError, dvc_hashes, git_sha, reproduce, track
+from tasks.versions import DvcBusyError, dvc_hashes, git_sha, keep_output, reproduce, track
 
 
 @pytest.fixture
@@ -54,6 +54,21 @@ def test_a_file_is_tracked_from_then_on(repository: Path) -> None:
     assert dvc_hashes({"weights": "weights"}) == {}
     assert track(["weights", "nowhere"]) == ["weights"]
     assert (repository / "weights.dvc").exists() and dvc_hashes({"weights": "weights"}) != {}
+
+
+def test_what_keeps_a_published_folder_is_said_with_where_its_bytes_go(repository: Path) -> None:
+    git_add = "keep it: git add data.dvc .gitignore && git commit"
+    alone, nobody = keep_output("data", pushed=False)
+    assert alone == git_add and "DVC has no remote here" in nobody
+    with Repo() as repo, repo.config.edit() as config:
+        config["remote"], config["core"] = {"near": {"url": ".store"}}, {"remote": "near"}
+    said, committed = keep_output("data", pushed=False)
+    assert said == f"{git_add} && dvc push data"
+    assert committed == "the DVC remote 'near' is the folder .store of this repository: commit that as well"
+    assert keep_output("data", pushed=True)[0] == git_add
+    with Repo() as repo, repo.config.edit() as config:
+        config["remote"]["near"]["url"] = "s3://bucket/store"
+    assert keep_output("data", pushed=True) == [git_add]
 
 
 def test_a_stage_is_made_once_and_its_failure_is_told_in_one_line(repository: Path) -> None:

@@ -12,9 +12,9 @@ from gan_core.align import mtcnn_landmarks
 from gan_core.align.mtcnn import Cascade, Faces, apart, corrected, pyramid, squared
 from gan_core.align.mtcnn_landmarks import FILES, MtcnnLandmarks, find_faces, largest, load_cascade
 from gan_core.errors import CheckpointError
-from gan_core.judges.torchvision_shim import declare_operators
 from gan_core.rows import Rejected
 from tests.gan_core.photographs import portrait, require
+from tests.torchvision_shim import declare_operators
 
 
 @pytest.fixture

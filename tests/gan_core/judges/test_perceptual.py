@@ -11,8 +11,8 @@ from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import CheckpointError
 from gan_core.judges.networks import PerceptualTrunk
 from gan_core.judges.perceptual import PerceptualLoss, linear_weights, load_perceptual
-from gan_core.judges.torchvision_shim import declare_operators
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
+from tests.torchvision_shim import declare_operators
 
 
 def picture(name: str, factor: int) -> Tensor:

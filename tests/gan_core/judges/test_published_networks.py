@@ -18,11 +18,11 @@ from gan_core.judges.inception import InceptionFid, clean_input, clean_resize, l
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.pictures import Pictures
 from gan_core.judges.resnet import BasicBlock, Bottleneck, ResNet
-from gan_core.judges.torchvision_shim import declare_operators
 from gan_core.metrics.base import METRICS, Setting
 from gan_core.params import MeasureParams, ModelPaths
 from gan_core.stages.measure import landmarks_in_crop
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
+from tests.torchvision_shim import declare_operators
 
 LISTINGS = {
     "arcface-ir-se50": "arcface_ir_se50_112",

@@ -72,3 +72,15 @@ def test_the_chart_has_a_panel_a_column(comparison: Comparison) -> None:
     titles = ["MSE\nlower is better", "Identity\nhigher is better", "Parameters\nlower is better"]
     assert [axes.get_title() for axes in figure.axes] == titles
     assert [len(axes.patches) for axes in figure.axes] == [3, 3, 3]
+
+
+def test_a_terminal_gets_the_table_with_the_champion_first() -> None:
+    encoders = {"long-name": {"mse": 0.123456, "psnr": 20.0}, "b": {"mse": 0.02, "psnr": 31.5}}
+    *table, last = Comparison(encoders).lines()
+    assert table == [
+        "encoder    b     long-name",
+        "mse        0.02  0.1235",
+        "psnr       31.5  20",
+        "mean rank  1     2",
+    ]
+    assert last.startswith("champion: b. The best mean rank")
