@@ -89,9 +89,7 @@ def test_a_training_reads_and_writes_what_its_stage_says(name: str) -> None:
 
 
 def test_every_checkpoint_of_a_run_has_a_stage_or_is_fetched() -> None:
-    models = load_params(ROOT / "params.yaml").models.model_dump(
-        exclude={*SOURCES, "hypernetwork", "features", "inversion"}
-    )
+    models = load_params(ROOT / "params.yaml").models.model_dump(exclude={*SOURCES, "hypernetwork", "inversion"})
     assert set(models.values()) <= outputs()
 
 

@@ -90,7 +90,7 @@ TRAININGS: dict[str, Training] = {
         for name in ENCODERS
     },
     "train-hypernetwork": Training("hyperstyle", _section("train_hypernetwork"), make_hypernetwork, shipped=False),
-    "train-features": Training("hfgi", _section("train_features"), make_features, shipped=False),
+    "train-features": Training("hfgi", _section("train_features"), make_features),
     **{
         f"train-translation@{name}": Training(
             f"translate-{name}", _section("train_translation", name), partial(make_translator, name)
