@@ -11,6 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from flows import servers
+from flows.project import hidden_packages
 from gan_core.errors import CheckpointError, UserError
 from gan_core.params import ModelPaths, Params, TrackParams, load_params
 from gan_core.secrets import hide
@@ -37,6 +38,8 @@ def examine(params_file: str = "params.yaml") -> Iterator[Check]:
     supported = (3, 11) <= sys.version_info < (3, 14)
     yield Check("python", supported, sys.version.split()[0], "make install PYTHON=python3.13")
     yield from _packages()
+    for path in hidden_packages():
+        yield Check("folder", False, f"{path} hides a package of edit-dataset from Prefect and DVC here", "rename it")
     yield _devices()
     yield _disk()
     yield from (_service(name) for name in servers.SERVICES)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.project import FOLDER_VARIABLE
+from flows.project import FOLDER_VARIABLE, hidden_packages
 from flows.proxies import direct_environment, unusable_proxies
 from gan_core.errors import UserError
 from gan_core.secrets import hide
@@ -159,6 +159,11 @@ def up(say: Callable[[str], object] = lambda _: None, host: str = LOOPBACK) -> s
     ``host``, an IPv4 address of this machine. Raises ``UserError``, also where they run and listen elsewhere.
     """
     _check_host(host)
+    if hidden := hidden_packages():
+        raise UserError(
+            f"what Prefect starts in this folder would take {' and '.join(hidden)} for a package of edit-dataset: "
+            "give it another name, or start the servers in another folder"
+        )
     address = use_prefect_server(say, host)
     if _is_ours(POINTER):
         POINTER.write_text(f'{WRITTEN_BY} in {os.getcwd()}, removed by `server down`.\n[api]\nurl = "{address}"\n')

@@ -16,6 +16,8 @@ import pytest
 from prefect.logging import disable_run_logger
 
 from flows import cli, ledger, servers
+from flows.doctor import examine
+from flows.project import hidden_packages
 from gan_core.errors import UserError
 
 
@@ -238,6 +240,24 @@ def test_servers_listen_where_it_is_asked_for_and_nowhere_else_by_default(monkey
     assert servers.Running(1, [], 9, servers.EVERYWHERE).url == "http://127.0.0.1:9"
     pages = [servers.SERVICES[name].command for name in ("prefect", "mlflow")]
     assert all("--host {host}" in command for command in pages)
+
+
+@pytest.mark.parametrize("theirs", ["flows/__init__.py", "tasks.py"])
+def test_a_folder_whose_own_package_hides_ours_is_refused(theirs: str) -> None:
+    Path(theirs).parent.mkdir(exist_ok=True)
+    Path(theirs).touch()
+    with pytest.raises(UserError, match=f"would take {theirs} for a package of edit-dataset"):
+        servers.up()
+    assert not Path(".servers").exists()
+    assert {check.found: check.mend for check in examine()}[
+        f"{theirs} hides a package of edit-dataset from Prefect and DVC here"
+    ] == "rename it"
+
+
+def test_a_folder_of_other_files_hides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows/notes.py").touch()
+    assert hidden_packages() == []
 
 
 def test_a_server_that_takes_no_automations_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
