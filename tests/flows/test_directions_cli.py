@@ -64,7 +64,7 @@ def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.Capture
     assert set(found.named) == {"smile", "yaw"}
     assert set(json.loads(Path("data/metrics/mine.json").read_text())) == {"smile", "yaw", "scores"}
     mistyped = refused(capsys, "directions", "fit", "warped", "x.safetensors", "--set", "step=1")
-    assert "--set: unknown key step; did you mean 'steps'" in mistyped
+    assert "--set, overrides or variables: unknown key step; did you mean 'steps'" in mistyped
     assert "no way to fit 'wraped'; did you mean 'warped'" in refused(
         capsys, "directions", "fit", "wraped", "x.safetensors"
     )
