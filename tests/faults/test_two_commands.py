@@ -10,6 +10,7 @@ from typing import Any
 
 import fsspec
 import pytest
+import torch
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows import cli, servers
@@ -131,6 +132,7 @@ def forked(work: Callable[[], object]) -> int:
     pid = os.fork()
     if pid == 0:
         try:
+            torch.set_num_threads(1)  # the threads of this process are not there, and would be waited for
             work()
             os._exit(0)
         except BaseException:
