@@ -30,7 +30,11 @@ def write_page(rows: Sequence[Row], found: Mapping[str, Any]) -> None:
     """Write the chart, and the tables into the page."""
     measured = [row for row in rows if "missing" not in row]
     draw_chart(measured, CHART)
-    parts = {MEASURED: f"{PICTURE}\n\n{table_of(measured)}", MISSING: missing_of(rows), JUDGED: said_of(found)}
+    parts = {
+        MEASURED: f"{PICTURE}\n\n{table_of(measured)}",
+        MISSING: f"\n{missing_of(rows)}",
+        JUDGED: f"\n{said_of(found)}",
+    }
     PAGE.write_text(page_with(PAGE.read_text(), parts))
 
 

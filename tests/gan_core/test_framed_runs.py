@@ -158,13 +158,15 @@ def test_the_middle_of_pictures_and_of_padded_squares_is_framed(planned: Planned
     ("pictures", "seen", "size", "aligned"),
     [
         ((256, 256), [64, 64], None, 64),  # as FFHQ's 1024 px before an encoder and a generator of 256 px
-        ((32, 32), [64, 64], None, 64),
+        pytest.param((32, 32), [64, 64], None, 64, marks=pytest.mark.slow),
         ((256, 256), [128, 128], None, 64),  # the encoder sees more than the generator draws
-        ((96, 96), [128, 128], None, 64),
-        ((256, 256), [64, 64], 32, 32),
-        ((256, 256), [64, 64], 128, 128),
+        pytest.param((96, 96), [128, 128], None, 64, marks=pytest.mark.slow),
+        pytest.param((256, 256), [64, 64], 32, 32, marks=pytest.mark.slow),
+        pytest.param((256, 256), [64, 64], 128, 128, marks=pytest.mark.slow),
         ((200, 150), [64, 64], None, 64),  # churches: squeezed
-        ((256, 256), [32, 32], None, 64),  # the generator draws more than the encoder sees
+        pytest.param(
+            (256, 256), [32, 32], None, 64, marks=pytest.mark.slow
+        ),  # the generator draws more than the encoder sees
     ],
 )
 def test_aligned_pictures_give_the_published_latents_at_any_size(

@@ -75,7 +75,12 @@ def planned(folder: Path, dataset: str, models: dict[str, str], **sections: Any)
 
 
 @pytest.mark.parametrize(
-    ("dataset", "landmarks"), [("cars_encode", "aligned"), ("church_encode", "centre"), ("cats_encode", "aligned")]
+    ("dataset", "landmarks"),
+    [
+        ("cars_encode", "aligned"),
+        pytest.param("church_encode", "centre", marks=pytest.mark.slow),
+        pytest.param("cats_encode", "aligned", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_of_other_things_goes_through_without_metrics_of_faces(
     dataset: str, landmarks: str, tmp_path: Path, tiny_models: dict[str, str], caplog: pytest.LogCaptureFixture

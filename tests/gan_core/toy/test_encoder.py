@@ -95,9 +95,7 @@ def test_it_learns(networks: LossNetworks, portraits: PortraitSet, tmp_path: Pat
     assert reports[0][2].shape == (32, 3, 64, 64)
 
 
-@pytest.mark.parametrize(
-    "variant", [pytest.param(v, marks=SLOW if v in ("restyle-psp", "alae") else ()) for v in VARIANTS]
-)
+@pytest.mark.parametrize("variant", [pytest.param(v, marks=() if v in ("psp", "e4e") else SLOW) for v in VARIANTS])
 def test_a_killed_training_goes_on_to_the_same_weights(
     networks: LossNetworks, portraits: PortraitSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:

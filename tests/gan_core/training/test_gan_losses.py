@@ -1,5 +1,6 @@
 """The losses of StyleGAN2 against the published implementation."""
 
+import pytest
 import torch
 
 from gan_core.generators.discriminator import Discriminator
@@ -34,6 +35,7 @@ def test_path_lengths() -> None:
     assert relative_error(lengths.detach(), golden("stylegan2-losses-64")[0]["path_lengths"]) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_r1_and_the_logistic_losses() -> None:
     expected, _ = golden("stylegan2-losses-64")
     discriminator = filled(Discriminator(64), "rosinality_discriminator_64_cm2")
