@@ -126,7 +126,7 @@ def test_a_worker_elsewhere_clones_the_project_and_runs_it(
     worker.mkdir()
     _make_repository(installed, project, tmp_path)
     monkeypatch.setitem(OUTSIDE, "PREFECT_API_URL", prefect_server)
-    call(installed, project, "prefect", "work-pool", "create", "clones", "--type", "process")
+    call(installed, project, "prefect", "work-pool", "create", "clones", "--type", "process", "--overwrite")
     call(installed, project, "prefect", "deploy", "--prefect-file", "cloning.yaml", "--all")
     start = ["prefect", "worker", "start", "--pool", "clones", "--type", "process"]
     with running(installed, worker, *start, PREFECT_WORKER_QUERY_SECONDS="1"):
