@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_core.encoders.base import Encoder
 from gan_core.generators.base import Generator
@@ -12,13 +12,11 @@ from gan_core.inversion.features import HFGI
 from gan_core.params import Params
 from gan_core.precision import autocast
 from gan_core.toy.params import TrainFeaturesParams
-from gan_core.toy.training.encoder import store_trained
 from gan_core.toy.training.over_encoder import OverEncoder, make_over
 from gan_core.toy.training.portraits import PortraitSet
 from gan_core.toy.training.reconstruction import Batch, TrainingTask
 from gan_core.training.log import Report
 
-STAGE = "train-features"
 DISTORTED = 0.9
 """The share of residuals that are distorted, as published."""
 CORNERS = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
@@ -98,13 +96,4 @@ class Detailed(OverEncoder):
 def make_features(chosen: TrainFeaturesParams, params: Params, folder: Path, report: Report) -> dict[str, float]:
     """Train a feature network, or go on in ``folder``; store it, and return its scores on the held-out portraits."""
     task = FeatureTask(chosen.perspective)
-    return make_over(Detailed, chosen, params, folder, report, store_features, params.models.features, task)
-
-
-def store_features(
-    network: nn.Module, path: str | Path, generator: str, params: TrainFeaturesParams, scores: dict[str, float]
-) -> str:
-    """Write a feature network, bound to its generator, with its scores; return the file's sha256."""
-    assert isinstance(network, HFGI)
-    card = {"kind": "features", "name": network.name, "arguments": network.arguments}
-    return store_trained(network, path, generator, params, scores, STAGE, card)
+    return make_over(Detailed, chosen, params, folder, report, params.models.features, task)

@@ -2,18 +2,15 @@
 
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_core.encoders.base import Encoder
 from gan_core.generators.base import Generator
 from gan_core.inversion.hypernetwork import HyperStyle
 from gan_core.params import Params
 from gan_core.toy.params import TrainHypernetworkParams
-from gan_core.toy.training.encoder import store_trained
 from gan_core.toy.training.over_encoder import OverEncoder, make_over
 from gan_core.training.log import Report
-
-STAGE = "train-hypernetwork"
 
 
 class Refined(OverEncoder):
@@ -36,13 +33,4 @@ def make_hypernetwork(
     chosen: TrainHypernetworkParams, params: Params, folder: Path, report: Report
 ) -> dict[str, float]:
     """Train a hypernetwork, or go on in ``folder``; store it, and return its scores on the held-out portraits."""
-    return make_over(Refined, chosen, params, folder, report, store_hypernetwork, params.models.hypernetwork)
-
-
-def store_hypernetwork(
-    network: nn.Module, path: str | Path, generator: str, params: TrainHypernetworkParams, scores: dict[str, float]
-) -> str:
-    """Write a hypernetwork, bound to its generator, with its scores; return the file's sha256."""
-    assert isinstance(network, HyperStyle)
-    card = {"kind": "hypernetwork", "name": network.name, "arguments": network.arguments}
-    return store_trained(network, path, generator, params, scores, STAGE, card)
+    return make_over(Refined, chosen, params, folder, report, params.models.hypernetwork)

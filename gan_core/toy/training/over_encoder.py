@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from gan_core.encoders.base import Encoder
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import Params
 from gan_core.toy.params import TrainHypernetworkParams
-from gan_core.toy.training.encoder import train_encoder
+from gan_core.toy.training.encoder import store_trained, train_encoder
 from gan_core.toy.training.portraits import load_portraits
 from gan_core.toy.training.reconstruction import INVERSION, LossNetworks, TrainingTask, evaluate
 from gan_core.training.log import Report
@@ -40,7 +39,6 @@ def make_over(
     params: Params,
     folder: Path,
     report: Report,
-    store: Callable[..., Any],
     path: str,
     task: TrainingTask = INVERSION,
 ) -> dict[str, float]:
@@ -53,5 +51,18 @@ def make_over(
     work, state = f"{built.name} over {encoder.sha256}", folder / "state.pt"
     trained = train_encoder(work, chosen, networks, portraits, held_out, state, report, task=task, built=built)
     scores = evaluate(trained, networks, held_out)
-    store(trained.get_submodule(built.part), path, generator.path, chosen, scores)
+    store_over(built.part, trained.get_submodule(built.part), path, generator.path, chosen, scores)
     return scores
+
+
+def store_over(
+    kind: str,
+    network: nn.Module,
+    path: str | Path,
+    generator: str,
+    params: TrainHypernetworkParams,
+    scores: dict[str, float],
+) -> str:
+    """Write a network of a ``kind``, bound to its generator, with its scores; return the file's sha256."""
+    card = {"kind": kind, "name": network.name, "arguments": network.arguments}
+    return store_trained(network, path, generator, params, scores, f"train-{kind}", card)

@@ -19,8 +19,9 @@ from gan_core.toy.params import TrainEncoderParams, TrainFeaturesParams, TrainHy
 from gan_core.toy.training.encoder import store_encoder, train_encoder
 from gan_core.toy.training.encoder_losses import TERMS, Inverted, discriminator_loss, invert, latent_loss, weigh
 from gan_core.toy.training.encoder_state import EncoderState
-from gan_core.toy.training.features import CORNERS, Detailed, FeatureTask, homographies, perspectives, store_features
-from gan_core.toy.training.hypernetwork import Refined, store_hypernetwork
+from gan_core.toy.training.features import CORNERS, Detailed, FeatureTask, homographies, perspectives
+from gan_core.toy.training.hypernetwork import Refined
+from gan_core.toy.training.over_encoder import store_over
 from gan_core.toy.training.portraits import PortraitSet
 from gan_core.toy.training.reconstruction import Batch, LossNetworks, draw_batch, evaluate, resample
 from gan_core.training import fit
@@ -293,7 +294,7 @@ def test_a_hypernetwork_learns_by_the_same_loop(
     assert torch.equal(first.state_dict()["styles.0.linear.bias"], before)
     assert evaluate(trained, networks, portraits)["mse"] < 0.98 * evaluate(first, networks, portraits)["mse"]
     path, network = tmp_path / "h.safetensors", trained.get_submodule("hypernetwork")
-    store_hypernetwork(network, path, models.generator, chosen, {"psnr": 20.0})
+    store_over("hypernetwork", network, path, models.generator, chosen, {"psnr": 20.0})
     assert load_hypernetwork(path, load_generator(models.generator)).card.extra["held_out"] == {"psnr": 20.0}
 
 
@@ -315,7 +316,7 @@ def test_features_learn_by_the_same_loop(
     assert evaluate(trained, networks, portraits)["mse"] < 0.98 * evaluate(first, networks, portraits)["mse"]
     assert reports[-1][1]["alignment"] < reports[0][1]["alignment"]
     path = tmp_path / "f.safetensors"
-    store_features(trained.get_submodule("features"), path, models.generator, chosen, {"psnr": 20.0})
+    store_over("features", trained.get_submodule("features"), path, models.generator, chosen, {"psnr": 20.0})
     assert load_features(path, generator).card.extra["held_out"] == {"psnr": 20.0}
 
 
