@@ -16,7 +16,7 @@ from benchmarks.harness import print_result
 from benchmarks.verdicts import Claim, Judged, Part, judge
 from gan_core.toy.params import load_toy_params
 from gan_core.training.log import SCORES
-from gan_core.training.path_study import Row
+from gan_core.training.study import Row
 
 PAGE = Path("docs/claims.md")
 SOURCES = {"digits": "study-digit-paths", "portraits": "study-paths", "tuning": "neighbours"}

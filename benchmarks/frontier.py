@@ -55,7 +55,7 @@ from gan_core.params import load_params
 from gan_core.precision import prepare_worker
 from gan_core.stages.encode import EncodeStage
 from gan_core.training.log import SCORES
-from gan_core.training.path_study import Row, write_rows
+from gan_core.training.study import Row, write_rows
 
 TARGET = SCORES / "frontier.json"
 BATCH = 32

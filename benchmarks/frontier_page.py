@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims import page_with
-from gan_core.training.path_study import Row
+from gan_core.training.study import Row
 
 PAGE, CHART = Path("docs/frontier.md"), Path("docs/frontier.svg")
 MEASURED, MISSING, JUDGED = "<!-- measured -->", "<!-- missing -->", "<!-- judged -->"

@@ -32,7 +32,7 @@ from gan_core.metrics.frechet import frechet_distance, gather
 from gan_core.params import TuneParams, load_params
 from gan_core.precision import prepare_worker
 from gan_core.training.log import SCORES
-from gan_core.training.path_study import Row, write_rows
+from gan_core.training.study import Row, write_rows
 
 TARGET = SCORES / "neighbours.json"
 NEAR = (2.75, 5.5, 11.0)

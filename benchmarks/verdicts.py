@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gan_core.training.path_study import Row
+from gan_core.training.study import Row
 
 FEWEST_SEEDS = 3
 Answer = Literal["yes", "no", "unclear"]

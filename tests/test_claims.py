@@ -11,7 +11,7 @@ from benchmarks import claims
 from benchmarks.neighbours import neighbours
 from benchmarks.tuning import Portraits
 from benchmarks.verdicts import Claim, Part, Verdict, answer, judge, verdict_of
-from gan_core.training.path_study import Row
+from gan_core.training.study import Row
 from tests.gan_core.editing.conftest import LinearWorld
 
 ROOT = Path(__file__).parents[1]

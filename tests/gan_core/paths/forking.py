@@ -21,8 +21,8 @@ TRAININGS = [("straight", 0), ("bent", 0), ("straight", 1)]
 def test_trainings_beside_each_other_are_those_of_one_after_the_other(study: PathStudy, tmp_path: Path) -> None:
     small = replace(study, params=study.params.model_copy(update={"moves": [8]}))
     (tmp_path / "alone").mkdir()
-    in_turn = [small._train(*pair, 8, tmp_path / "alone", lambda _: Reports()) for pair in TRAININGS]
-    jobs = [partial(small._train, *pair, 8, tmp_path, lambda _: Reports()) for pair in TRAININGS]
+    in_turn = [small.reach(*pair, 8, tmp_path / "alone", lambda _: Reports()) for pair in TRAININGS]
+    jobs = [partial(small.reach, *pair, 8, tmp_path, lambda _: Reports()) for pair in TRAININGS]
     in_processes(jobs, 2)
     for expected, (method, seed) in zip(in_turn, TRAININGS, strict=True):
         state = PathState.create(study.models[method], small._params(seed, 8), study.generator, SHA)

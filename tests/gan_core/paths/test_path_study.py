@@ -16,7 +16,7 @@ from gan_core.generators.base import Generator
 from gan_core.generators.sngan import SNGAN, UpBlock
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.paths.reconstructor import RECONSTRUCTORS
-from gan_core.training import path_study
+from gan_core.training import study as trainings
 from gan_core.training.drawing import Drawing
 from gan_core.training.params import PathsParams
 from gan_core.training.path_study import PathStudy
@@ -32,7 +32,7 @@ def test_every_method_and_seed_is_measured_at_every_number_of_moves(
 ) -> None:
     target, reports, beside = tmp_path / "rows.json", Reports(), list[int]()
     monkeypatch.setattr(
-        path_study, "in_processes", lambda jobs, workers: beside.extend(workers for job in jobs if job())
+        trainings, "in_processes", lambda jobs, workers: beside.extend(workers for job in jobs if job())
     )
     few = replace(study, params=study.params.model_copy(update={"moves": [8]}))
     first = few.run(tmp_path, target, lambda _: Reports(), workers=2)
