@@ -13,12 +13,15 @@ from gan_core.training.study import Plan, Study, check_seen
 from tests.reports import Reports
 
 
+PLAN = Plan(["a", "b"], [0, 1], [10, 20])
+
+
 @dataclass
 class Counting(Study[int]):
     """A training is a number that grows to its budget; its file holds the number."""
 
     unit = "images"
-    plan: Plan = Plan(["a", "b"], [0, 1], [10, 20])
+    plan: Plan = PLAN
     key: str = "world"
     keys: dict[str, str] = field(default_factory=dict)
     trained: list[tuple[str, int, int]] = field(default_factory=list)
