@@ -7,84 +7,24 @@ differ by, as a share of the codes' offsets. The rule is that of ``edit-dataset 
 """
 
 import argparse
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.harness import print_result
-from gan_core.editing.apply import apply_edit
-from gan_core.editing.directions import Direction, find_direction, load_directions
+from gan_core.editing.directions import load_directions
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.encoders.fast import prepare_fast
 from gan_core.judges.networks import load_network
 from gan_core.loading import load_encoder, load_generator
-from gan_core.metrics.noise import Statistic, bootstrap_error, frechet_of, mean_of, sliced_of
-from gan_core.params import EditParams, Params, load_params
+from gan_core.metrics.noise import bootstrap_error
+from gan_core.params import load_params
 from gan_core.report.comparison import RULE, Comparison
 from gan_core.report.encoder_cost import encoder_cost
-from gan_core.storage.images import to_uint8
+from gan_core.toy.training.encoder_scores import BATCH, edit_scores, reconstruct, statistics_of
 from gan_core.toy.training.portraits import load_portraits
 from gan_core.toy.training.reconstruction import LossNetworks
-
-BATCH = 32
-
-
-@torch.inference_mode()
-def reconstruct(encoder: Encoder, networks: LossNetworks, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Latents and pictures of all images, some at a time."""
-    latents = torch.cat([encoder.encode(part) for part in images.split(BATCH)])
-    return latents, draw(networks, latents)
-
-
-@torch.inference_mode()
-def draw(networks: LossNetworks, latents: Tensor) -> Tensor:
-    """Pictures ``[N, 3, H, W]`` in [-1, 1] of latents."""
-    return torch.cat([networks.generator.synthesis(part).clamp(-1, 1) for part in latents.split(BATCH)])
-
-
-@torch.inference_mode()
-def features(network: torch.nn.Module, images: Tensor) -> np.ndarray:
-    """Features of the attribute network, which FID compares."""
-    return np.concatenate([network.features(part).numpy() for part in images.split(BATCH)])  # type: ignore[operator]
-
-
-@torch.inference_mode()
-def statistics_of(
-    networks: LossNetworks, network: torch.nn.Module, images: Tensor, drawn: Tensor
-) -> dict[str, Statistic]:
-    """Each number of the reconstructions as a function of how often each portrait is drawn."""
-    pairs = list(zip(images.split(BATCH), drawn.split(BATCH), strict=True))
-    lpips = torch.cat([networks.perceptual(b, a) for a, b in pairs])
-    cosine = torch.cat([(networks.identity(a) * networks.identity(b)).sum(1) for a, b in pairs])
-    return {
-        "mse": mean_of((images - drawn).square().mean((1, 2, 3)).double().numpy()),
-        "lpips": mean_of(lpips.double().numpy()),
-        "identity": mean_of(cosine.double().numpy()),
-        "fid": frechet_of(features(network, images), features(network, drawn)),
-        "swd": sliced_of(to_uint8(images), to_uint8(drawn)),
-    }
-
-
-def edit_scores(
-    params: Params,
-    networks: LossNetworks,
-    network: torch.nn.Module,
-    directions: Mapping[str, Direction],
-    latents: Tensor,
-    images: Tensor,
-) -> dict[str, float]:
-    """Mean FID and SWD of the pictures edited along directions against the portraits."""
-    before, every = features(network, images), np.ones(len(images), np.int64)
-    fid, swd = [], []
-    for spec in params.edits:
-        for strength in spec.strengths if isinstance(spec, EditParams) else ():
-            direction = find_direction(directions, spec.direction)  # type: ignore[attr-defined]
-            edited = draw(networks, apply_edit(latents, direction, strength))
-            fid.append(frechet_of(before, features(network, edited))(every))
-            swd.append(sliced_of(to_uint8(images), to_uint8(edited))(every))
-    return {"fid of edits": float(np.mean(fid)), "swd of edits": float(np.mean(swd))}
 
 
 @torch.inference_mode()

@@ -42,7 +42,7 @@ from torch import Tensor
 
 from benchmarks.frontier_methods import STEPS, Result, Setting, features_of, find_method, methods, rows_of, stored
 from benchmarks.harness import print_result
-from benchmarks.tuning import EDITS, Portraits, held_out_portraits, sides
+from benchmarks.tuning import Portraits, held_out_portraits
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.errors import UserError
@@ -54,6 +54,7 @@ from gan_core.loading import load_generator
 from gan_core.params import load_params
 from gan_core.precision import prepare_worker
 from gan_core.stages.encode import EncodeStage
+from gan_core.toy.training.encoder_scores import EDITS, sides
 from gan_core.training.log import SCORES
 from gan_core.training.study import Row, write_rows
 
@@ -143,7 +144,7 @@ def scores(
     moves, after = {}, {}
     for name, edited in zip(EDITS, drawn[1:], strict=True):
         change = (scorers.attributes(edited) - seen)[:, scorers.names.index(name)]
-        moves[name] = change * sides(portraits, name)[rows]
+        moves[name] = change * sides(portraits.factors, name)[rows]
         after[name] = F.cosine_similarity(scorers.identity(edited), truth)
     values["move"] = min(moves.values(), key=lambda move: move.mean().item())
     values["identity_edited"] = min(after.values(), key=lambda kept: kept.mean().item())
@@ -168,7 +169,7 @@ def pictures(portraits: Portraits, rows: Tensor, result: Result, features: HFGI 
     generator = portraits.generator
     directions = load_directions(models.directions, load_generator(models.generator)).model
     found = [find_direction(directions, name) for name in EDITS]
-    strengths = torch.stack([sides(portraits, name)[rows] for name in EDITS], 1)
+    strengths = torch.stack([sides(portraits.factors, name)[rows] for name in EDITS], 1)
     drawn = []
     for latent, delta, strength in zip(result.latents.split(1), result.deltas, strengths.tolist(), strict=True):
         edited = [apply_edit(latent, direction, s) for direction, s in zip(found, strength, strict=True)]

@@ -20,9 +20,9 @@ from gan_core.loading import load_encoder, load_generator
 from gan_core.params import Params
 from gan_core.storage.images import to_tensor, to_uint8
 from gan_core.toy.params import load_toy_params
-from gan_core.toy.renderer import FACTOR_NAMES, FACTORS, render, sample_factors
-
-EDITS = ("smile", "yaw", "hair_lightness")
+from gan_core.toy.renderer import render, sample_factors
+from gan_core.toy.training import encoder_scores
+from gan_core.toy.training.encoder_scores import EDITS, sides
 
 
 @dataclass(frozen=True)
@@ -75,41 +75,26 @@ def drawn_by(portraits: Portraits, deltas: Sequence[bytes]) -> Tensor:
     return torch.cat(images)
 
 
-def sides(portraits: Portraits, name: str) -> Tensor:
-    """Return +1 where the portrait's true ``name`` has room above, else -1, ``[B]``."""
-    column = FACTOR_NAMES.index(name)
-    middle = (FACTORS[column].low + FACTORS[column].high) / 2
-    return torch.where(portraits.factors[:, column] < middle, 1.0, -1.0)
-
-
 @torch.no_grad()
 def edited_by(portraits: Portraits, deltas: Sequence[bytes], name: str) -> Tensor:
     """Draw each portrait edited by one unit of ``name``, to the side where its attribute has room."""
     models = portraits.params.models
     direction = find_direction(load_directions(models.directions, load_generator(models.generator)).model, name)
-    images = []
-    for pivot, delta, side in zip(portraits.pivots.split(1), deltas, sides(portraits, name).tolist(), strict=False):
+    images, where = [], sides(portraits.factors, name).tolist()
+    for pivot, delta, side in zip(portraits.pivots.split(1), deltas, where, strict=False):
         with apply_delta(portraits.generator, delta) as generator:
             images.append(generator.synthesis(apply_edit(pivot, direction, side)))
     return torch.cat(images)
 
 
-@torch.no_grad()
 def editability(portraits: Portraits, deltas: Sequence[bytes]) -> dict[str, float]:
-    """The smallest over the edits of the attribute's mean move (share of its range), and of identity after and kept.
-
-    Identity after is the mean identity of edited picture and portrait; kept is that over the one before the edit.
-    """
-    scorers, before = portraits.scorers, drawn_by(portraits, deltas).clamp(-1, 1)
-    wanted = scorers.identity(portraits.images[: len(before)])
-    start = F.cosine_similarity(scorers.identity(before), wanted).mean()
-    moves, identities = [], []
-    for name in EDITS:
-        after = edited_by(portraits, deltas, name).clamp(-1, 1)
-        change = (scorers.attributes(after) - scorers.attributes(before))[:, scorers.names.index(name)]
-        moves.append((change * sides(portraits, name)[: len(after)]).mean().item())
-        identities.append(F.cosine_similarity(scorers.identity(after), wanted).mean().item())
-    return {"move": min(moves), "identity_after": min(identities), "identity_kept": min(identities) / start.item()}
+    """Return the scores of the edits of tuned pictures (``gan_core.toy.training.encoder_scores.editability``)."""
+    before = drawn_by(portraits, deltas)
+    edited = {name: edited_by(portraits, deltas, name) for name in EDITS}
+    count = len(before)
+    return encoder_scores.editability(
+        portraits.scorers, portraits.images[:count], before, edited, portraits.factors[:count]
+    )
 
 
 class Meter:

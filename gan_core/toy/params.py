@@ -157,6 +157,59 @@ class TrainTranslationParams(TrainEncoderParams):
     masks: Annotated[list[str], Field(min_length=1)] = ["box"]
 
 
+class TrainPix2PixParams(Section):
+    """pix2pixHD on the pairs of a translation task, pSp's rival: Adam with ``beta1`` .5, least-squares game.
+
+    ``network`` and ``discriminator`` hold their sizes (``gan_core.translation.pix2pix``). The weights are the published
+    ones; the perceptual loss is LPIPS, as for the encoders.
+    """
+
+    network: dict[str, int] = {"width": 16, "downs": 3, "blocks": 9}
+    discriminator: dict[str, int] = {"width": 16, "layers": 3, "scales": 2}
+    images: Count = 16_000
+    batch_size: Count = 16
+    lr: Positive = 1e-3
+    discriminator_lr: Positive = 1e-3
+    feature_weight: Weight = 10.0
+    perceptual_weight: Weight = 10.0
+    ema_images: Positive = 4_000
+    precision: Precision = "fast"
+    seed: int = 0
+
+
+class StudiedEncoderParams(TrainEncoderParams):
+    """One encoder of a study, of the registered ``architecture``; ``images`` and ``seed`` are the study's."""
+
+    architecture: str = "psp"
+
+
+class EncoderStudyParams(Section):
+    """Encoders learnt from several ``seeds``, measured over held-out ``portraits`` after each number of ``images``.
+
+    Rates stay what they are after the warm-up, so that any training can go on to more images.
+    """
+
+    encoders: Annotated[dict[str, StudiedEncoderParams], Field(min_length=1)]
+    seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
+    images: Annotated[list[Count], Field(min_length=1)] = [50_000, 100_000, 200_000]
+    portraits: Count = 512
+
+
+class TranslationStudyParams(Section):
+    """pSp and its rival on each of ``tasks``, with the losses of ``train_translation``; else as ``EncoderStudyParams``.
+
+    ``latent_images`` and ``ema_images`` are those of all these trainings.
+    """
+
+    tasks: Annotated[list[str], Field(min_length=1)] = ["frontalisation", "sketch", "segmentation"]
+    seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
+    images: Annotated[list[Count], Field(min_length=1)] = [16_000, 32_000, 64_000]
+    portraits: Count = 512
+    latent_images: Annotated[int, Field(ge=0)] = 8_000
+    ema_images: Positive = 40_000
+    pix2pix: TrainPix2PixParams = TrainPix2PixParams(ema_images=40_000)
+
+
 class TrainMeasureParams(Section):
     """The toy networks that measure: one budget for each; ``rendered`` pictures are drawn for this network alone."""
 
@@ -198,6 +251,30 @@ ENCODERS = {
     ),
     "idinvert": TrainEncoderParams(network={"input_size": 64, "widths": [16, 32, 64, 128, 128]}),
     "alae": TrainEncoderParams(network={"input_size": 64, "widths": [16, 32, 64, 128, 128, 128]}),
+}
+WIDE: dict[str, Any] = {**PYRAMID, "head_width": 128}
+"""As published, heads are as wide as styles: .76 of pSp's parameters (published: .85) and half of its time.
+
+With 48 channels, as shipped, they are .41 and a quarter.
+"""
+STUDIED: dict[str, Any] = {"ema_images": 40_000}
+"""An average over a tenth of what was seen, whatever that is, in the place of a rate that falls."""
+STUDIED_ENCODERS = {
+    "psp": StudiedEncoderParams(network=WIDE, **STUDIED),
+    "e4e": StudiedEncoderParams(
+        architecture="e4e",
+        network=WIDE,
+        losses={**INVERSION, "delta": 2e-4, "adversarial": 0.1},
+        progressive_start=32_000,
+        progressive_every=1_000,
+        latent_pool=50,
+        **STUDIED,
+    ),
+    "style-transformer": StudiedEncoderParams(
+        architecture="style-transformer", network={**PYRAMID, "heads": 4}, **STUDIED
+    ),
+    "psp-w-plus": StudiedEncoderParams(architecture="psp-w-plus", network=PYRAMID, **STUDIED),
+    "psp-without-identity": StudiedEncoderParams(network=WIDE, losses=WITHOUT_IDENTITY, **STUDIED),
 }
 FRONTALISATION: dict[Term, float] = {
     **{"l2": 0.001, "perceptual": 0.08, "l2_crop": 0.01, "perceptual_crop": 0.8},
@@ -257,6 +334,8 @@ class ToyParams(Section):
     study_digit_paths: PathStudyParams = PathStudyParams(
         moves=STUDIED_MOVES, paths=DIGIT_PATHS.model_copy(update=FAST_DIGIT_PATHS)
     )
+    study_encoders: EncoderStudyParams = EncoderStudyParams(encoders=STUDIED_ENCODERS)
+    study_translations: TranslationStudyParams = TranslationStudyParams()
 
     @model_validator(mode="before")
     @classmethod

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gan_core.device import CPU, computing
 from gan_core.training.log import Report
+from gan_core.training.schedule import warm, warm_cosine
 from gan_core.training.state import Resumable, move_average
 
 SAVE_SECONDS = 60.0
@@ -28,7 +30,7 @@ Show = Callable[[], tuple[dict[str, float], Tensor]]
 class Course:
     """How long a training goes on and how often it is reported, in images; ``seed`` decides everything that it draws.
 
-    ``average_images`` is the half-life of the running average.
+    ``average_images`` is the half-life of the running average. An ``endless`` training can go on later, to more images.
     """
 
     images: int
@@ -36,11 +38,16 @@ class Course:
     seed: int
     report_every: int
     average_images: float = 1.0
+    endless: bool = False
 
     @property
     def steps(self) -> int:
         """The number of steps."""
         return -(-self.images // self.batch_size)
+
+    def rate(self, number: int) -> float:
+        """Return the factor on the learning rate at a step: it falls to 0 at the end, unless there is none."""
+        return warm(number) if self.endless else warm_cosine(number, self.steps)
 
 
 def fit(state: Resumable, course: Course, step: Step, report: Report, show: Show, path: Path) -> None:
@@ -55,8 +62,10 @@ def fit(state: Resumable, course: Course, step: Step, report: Report, show: Show
     losses: dict[str, float] = {}
     saved = time.monotonic()
     while state.seen < course.images:
+        started = clock()
         losses |= _seeded(step, course.seed, state.seen // course.batch_size)
         _average(state, course)
+        state.seconds += clock() - started
         before, state.seen = state.seen, state.seen + course.batch_size
         report.progress(state.seen, course.images)
         done = state.seen >= course.images
@@ -67,6 +76,11 @@ def fit(state: Resumable, course: Course, step: Step, report: Report, show: Show
             state.save(path)
             saved = time.monotonic()
     state.place(training=False)
+
+
+def clock() -> float:
+    """Return seconds that other work on the machine doesn't lengthen: the processor's, where it computes."""
+    return time.process_time() if computing().kind == CPU else time.monotonic()
 
 
 def step_seed(seed: int, number: int) -> int:

@@ -4,7 +4,6 @@ Voynov and Babenko 2020 (section 3.1); the penalty on the volume is of Aoshima a
 its spaces, any registered path model.
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,9 +91,7 @@ def train_paths(state: PathState, params: PathsParams, generator: Generator, sta
     draw = Drawing(generator, params.space, params.precision)
 
     def step(stream: torch.Generator) -> dict[str, float]:
-        started = time.monotonic()
         losses = train_step(state, params, draw, draw_moves(state.paths, params, generator, stream))
-        state.seconds += time.monotonic() - started
         steps = min(state.seen // batch + 1, ACCURACY_STEPS)
         state.accuracy += (losses["accuracy"] - state.accuracy) / steps
         return losses | {"accuracy": state.accuracy}

@@ -15,12 +15,13 @@ class Resumable:
     """Everything that one training resumes from.
 
     ``kept`` names the attributes that are stored: networks and optimisers by their state, all else as it is. ``key``
-    stands for what the training was begun with, ``seen`` counts the images.
+    stands for what the training was begun with, ``seen`` counts the images, ``seconds`` those that steps have taken.
     """
 
     kept: ClassVar[tuple[str, ...]]
     key: str
     seen: int
+    seconds: float = 0.0
 
     def averaged(self) -> tuple[nn.Module, nn.Module] | tuple[None, None]:
         """Return the running average, if there is one, and the network that it follows."""

@@ -26,10 +26,17 @@ from gan_core.toy.training.encoder_losses import (
 )
 from gan_core.toy.training.encoder_state import EncoderState
 from gan_core.toy.training.portraits import PortraitSet, load_portraits
-from gan_core.toy.training.reconstruction import INVERSION, Batch, LossNetworks, TrainingTask, evaluate
+from gan_core.toy.training.reconstruction import (
+    INVERSION,
+    Batch,
+    LossNetworks,
+    TrainingTask,
+    evaluate,
+    picture_grid,
+)
 from gan_core.training.fit import Course, fit
 from gan_core.training.log import Report
-from gan_core.training.schedule import set_rate, warm_cosine
+from gan_core.training.schedule import set_rate
 from gan_core.translation.tasks import Term
 
 SAMPLED = 4
@@ -61,6 +68,23 @@ def train_encoder(
     state = EncoderState.create(variant, params, networks.generator, built)
     if start is not None:
         state.begin_from(start)
+    course = Course(params.images, params.batch_size, params.seed, report_every, params.ema_images)
+    teach(state, params, course, networks, portraits, held_out, state_path, report, task)
+    return state.best_average()
+
+
+def teach(
+    state: EncoderState,
+    params: TrainEncoderParams,
+    course: Course,
+    networks: LossNetworks,
+    portraits: PortraitSet,
+    held_out: PortraitSet,
+    state_path: Path,
+    report: Report,
+    task: TrainingTask = INVERSION,
+) -> None:
+    """Train ``state`` to the end of ``course``, from where the file at ``state_path`` left off."""
 
     def show() -> tuple[dict[str, float], Tensor]:
         scores = validate(state, params, networks, held_out, task)
@@ -69,10 +93,8 @@ def train_encoder(
     def step(stream: torch.Generator) -> dict[str, float]:
         return train_step(state, course, params, networks, portraits, task, stream)
 
-    course = Course(params.images, params.batch_size, params.seed, report_every, params.ema_images)
     with in_precision(networks.generator, params.precision):
         fit(state, course, step, report, show, state_path)
-    return state.best_average()
 
 
 def train_step(
@@ -92,7 +114,7 @@ def train_step(
     sampled = params.batch_size if warm_up else params.batch_size // SAMPLED
     batch = task.draw(portraits, networks.generator, params.batch_size, sampled, stream)
     state.set_stage(params)
-    set_rate(state.optimiser, params.lr * warm_cosine(state.seen // params.batch_size, course.steps))
+    set_rate(state.optimiser, params.lr * course.rate(state.seen // params.batch_size))
     if warm_up:
         total, losses = latent_loss(state.encoder, params, networks, batch)
     else:
@@ -158,18 +180,11 @@ def validate(
     return {f"held_out/{name}": value for name, value in scores.items()}
 
 
-@torch.no_grad()
 def reconstruction_grid(
     encoder: Encoder, generator: Generator, portraits: PortraitSet, count: int = 16, task: TrainingTask = INVERSION
 ) -> Tensor:
-    """The first ``count`` portraits as the encoder sees them, each row of eight followed by what is drawn.
-
-    ``[2 count, 3, H, W]``
-    """
-    batch = task.show(portraits, torch.arange(count).numpy())
-    _, drawn = encoder.inversions(batch.seen, generator)[-1]
-    seen = task.visible(batch.seen)
-    return torch.cat([torch.cat(pair) for pair in zip(seen.split(8), drawn.split(8), strict=True)])
+    """Return the ``picture_grid`` of an encoder's last pass, ``[2 count, 3, H, W]``."""
+    return picture_grid(lambda seen: encoder.inversions(seen, generator)[-1][1], portraits, count, task)
 
 
 def store_encoder(

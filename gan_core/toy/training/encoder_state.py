@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ from gan_core.training.state import Resumable, fingerprint
 class EncoderState(Resumable):
     """An encoder in training, its running average, and the best average so far.
 
-    ``key`` follows from the parameters and the generator's weights: work of others is never taken up.
+    ``key`` follows from the parameters, but for those that are ``open`` to change, and the generator's weights: work of
+    others is never taken up.
     """
 
     kept = (
@@ -35,6 +37,7 @@ class EncoderState(Resumable):
         "best",
         "best_score",
     )
+    open: ClassVar[set[str]] = set()
     encoder: Encoder
     average: Encoder
     optimiser: torch.optim.Optimizer
@@ -49,7 +52,7 @@ class EncoderState(Resumable):
     @classmethod
     def create(
         cls, variant: str, params: TrainEncoderParams, generator: Generator, built: Encoder | None = None
-    ) -> "EncoderState":
+    ) -> Self:
         """Build a fresh encoder for ``generator``, or take the one that is ``built``.
 
         Raises ``ParamsError`` for a ``network`` that can't be built.
@@ -58,7 +61,7 @@ class EncoderState(Resumable):
         encoder = place(built or ENCODERS.get(variant).for_generator(generator, **params.network))
         encoder = encoder.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(encoder).eval().requires_grad_(False)
-        key = f"{variant} {params.model_dump_json()} {fingerprint(model_tensors(generator))!r}"
+        key = f"{variant} {params.model_dump_json(exclude=cls.open)} {fingerprint(model_tensors(generator))!r}"
         state = cls(encoder, average, build_optimiser(encoder, params), key)
         if params.losses.get("adversarial"):
             state.discriminator = place(LatentDiscriminator(generator.w_dim))
@@ -98,9 +101,22 @@ class EncoderState(Resumable):
         """The best average, all its stages in use; the latest one if none was ever scored."""
         if self.best:
             self.average.load_state_dict(self.best)
+        return self.latest_average()
+
+    def latest_average(self) -> Encoder:
+        """The average as it stands, all its stages in use."""
         if hasattr(self.average, "stage"):
             self.average.stage = self.average.n_latent - 1  # type: ignore[assignment]
         return self.average
+
+
+@dataclass
+class StudiedState(EncoderState):
+    """An encoder whose training can go on to more images, and what it has cost so far."""
+
+    kept = (*EncoderState.kept, "seconds")
+    open: ClassVar[set[str]] = {"images"}
+    seconds: float = 0.0
 
 
 def build_optimiser(encoder: Encoder, params: TrainEncoderParams) -> torch.optim.Optimizer:

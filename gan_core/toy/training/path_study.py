@@ -5,21 +5,16 @@
 ``--workers`` is how many trainings go on beside each other, a core each.
 """
 
-import argparse
-import logging
-from pathlib import Path
+from functools import partial
 
-from gan_core.device import compute_on
-from gan_core.errors import UserError
 from gan_core.judges.scorers import Scorers, load_scorers
 from gan_core.loading import load_generator
-from gan_core.params import Params, load_params
-from gan_core.precision import keep_freed_memory
+from gan_core.params import Params
 from gan_core.toy.digits import digit_scorers, load_digits
-from gan_core.toy.params import ToyParams, load_toy_params
+from gan_core.toy.params import ToyParams
 from gan_core.toy.training.paths import METHODS
 from gan_core.toy.training.sngan import TARGET as DIGITS_GENERATOR
-from gan_core.training.log import FOLDER, SCORES, TrainingLog
+from gan_core.toy.training.study_command import run_command
 from gan_core.training.path_study import PathStudy
 
 TARGETS = {"digits": "study-digit-paths", "portraits": "study-paths"}
@@ -35,28 +30,9 @@ def path_study(world: str, toy: ToyParams, params: Params) -> PathStudy:
     return PathStudy(toy.study_paths, generator.model, generator.sha256, load_scorers(params.models), METHODS)
 
 
-def run_study(world: str, toy: ToyParams, params: Params, workers: int = 1) -> Path:
-    """Run the study, or go on with it, with so many trainings beside each other; return the file of its rows."""
-    folder, target = FOLDER / TARGETS[world], SCORES / f"{TARGETS[world]}.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    with compute_on(params.run.device):
-        path_study(world, toy, params).run(folder, target, lambda name: TrainingLog(name, folder), workers)
-    return target
-
-
 def main() -> None:
     """Run the study with the parameters of this folder."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("world", choices=list(TARGETS))
-    parser.add_argument("--workers", type=int, default=1, help="trainings beside each other (default 1)")
-    options = parser.parse_args()
-    keep_freed_memory()
-    try:
-        rows = run_study(options.world, load_toy_params(), load_params(), options.workers)
-    except UserError as error:
-        parser.error(str(error))
-    logging.getLogger(__name__).info("measured: %s", rows)
+    run_command(__doc__ or "", {world: (name, partial(path_study, world)) for world, name in TARGETS.items()})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What an encoder learns from: batches with known latents, the networks of the losses, and scores on portraits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,7 +107,6 @@ def resample(images: Tensor, stream: torch.Generator) -> Tensor:
     return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-@torch.no_grad()
 def evaluate(
     encoder: Encoder,
     networks: LossNetworks,
@@ -114,7 +114,21 @@ def evaluate(
     count: int | None = None,
     task: TrainingTask = INVERSION,
 ) -> dict[str, float]:
-    """Mean scores over the first ``count`` portraits (all by default) of what ``task`` asks for.
+    """Return what ``evaluate_pictures`` finds of an encoder's last pass."""
+    return evaluate_pictures(
+        lambda seen: encoder.inversions(seen, networks.generator)[-1][1], networks, portraits, count, task
+    )
+
+
+@torch.no_grad()
+def evaluate_pictures(
+    draw: Callable[[Tensor], Tensor],
+    networks: LossNetworks,
+    portraits: PortraitSet,
+    count: int | None = None,
+    task: TrainingTask = INVERSION,
+) -> dict[str, float]:
+    """Mean scores over the first ``count`` portraits (all by default) of what ``draw`` makes of what ``task`` shows.
 
     mse and psnr on [-1, 1] (peak 2), the perceptual distance by its name, and identity_toy.
     """
@@ -123,11 +137,23 @@ def evaluate(
     for rows in torch.arange(count).split(32):
         batch = task.show(portraits, rows.numpy())
         images = batch.images
-        _, drawn = encoder.inversions(batch.seen, networks.generator)[-1]
-        drawn = drawn.clamp(-1, 1)
+        drawn = draw(batch.seen).clamp(-1, 1)
         mse = (drawn - images).square().mean((1, 2, 3)).cpu().double()
         cosine = (networks.identity(drawn) * networks.identity(images)).sum(1)
         psnr = 10 * torch.log10(4 / mse)
         sums += torch.stack([mse.sum(), psnr.sum(), networks.perceptual(drawn, images).sum().cpu(), cosine.sum().cpu()])
     names = ("mse", "psnr", networks.perceptual.name, "identity_toy")
     return dict(zip(names, (sums / count).tolist(), strict=True))
+
+
+@torch.no_grad()
+def picture_grid(
+    draw: Callable[[Tensor], Tensor], portraits: PortraitSet, count: int = 16, task: TrainingTask = INVERSION
+) -> Tensor:
+    """The first ``count`` portraits as ``task`` shows them, each row of eight followed by what ``draw`` makes of them.
+
+    ``[2 count, 3, H, W]``
+    """
+    batch = task.show(portraits, torch.arange(count).numpy())
+    seen = task.visible(batch.seen)
+    return torch.cat([torch.cat(pair) for pair in zip(seen.split(8), draw(batch.seen).split(8), strict=True)])

@@ -40,7 +40,7 @@ class TranslationTraining(TrainingTask):
         rows = torch.randint(len(portraits), (size,), generator=stream).numpy()
         images, labels = self._turn(portraits, rows, stream)
         with torch.no_grad():
-            known = self.teacher.encode(place(images[:sampled]))
+            known = self.teacher.encode(place(images[:sampled])) if sampled else torch.zeros(0)
         source = _mirror_half(images, stream) if self.task.mirror_independently else images
         return Batch(place(images), known, self.make(source, labels, [stream] * size))
 

@@ -12,7 +12,6 @@ from gan_core.training.log import Report
 from gan_core.training.study import Plan, Study, check_seen
 from tests.reports import Reports
 
-
 PLAN = Plan(["a", "b"], [0, 1], [10, 20])
 
 
