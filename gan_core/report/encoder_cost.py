@@ -9,10 +9,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gan_core.batching import one_thread
 from gan_core.device import CPU, compute_on, computing, place, synchronise
-from gan_core.encoders.base import Encoder
 from gan_core.loading import load_encoder, load_generator
 
 ROWS, TIMES = 16, 7
@@ -45,7 +45,7 @@ def _measure(path: str, clock: Callable[[], float], generator: str) -> dict[str,
     encoder = load_encoder(path, None).model
     if encoder.draws:
         encoder.attach(load_generator(generator).model)
-    speed = images_per_second(encoder, clock)
+    speed = images_per_second(encoder.encode, (3, *encoder.input_shape), clock)
     return {
         "parameters": float(sum(p.numel() for p in encoder.parameters())),
         "images_per_s": speed,
@@ -53,14 +53,16 @@ def _measure(path: str, clock: Callable[[], float], generator: str) -> dict[str,
     }
 
 
-def images_per_second(encoder: Encoder, clock: Callable[[], float] = time.thread_time) -> float:
-    """Time an encoder on noise, by the thread's own time if no other ``clock`` is given; see ``measure_here``."""
-    images = place(torch.rand(ROWS, 3, *encoder.input_shape) * 2 - 1)
+def images_per_second(
+    work: Callable[[Tensor], object], shape: tuple[int, int, int], clock: Callable[[], float] = time.thread_time
+) -> float:
+    """Time ``work`` on noise ``[ROWS, *shape]``, by the thread's own time if no other ``clock`` is given."""
+    images = place(torch.rand(ROWS, *shape) * 2 - 1)
     seconds = []
     with one_thread(), torch.inference_mode():
         for _ in range(TIMES + 1):
             begin = clock()
-            encoder.encode(images)
+            work(images)
             synchronise()
             seconds.append(clock() - begin)
     return ROWS / statistics.median(seconds[1:])

@@ -204,7 +204,7 @@ class TranslationStudyParams(Section):
     tasks: Annotated[list[str], Field(min_length=1)] = ["frontalisation", "sketch", "segmentation"]
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
     images: Annotated[list[Count], Field(min_length=1)] = [16_000, 32_000, 64_000]
-    portraits: Count = 512
+    portraits: Count = 256
     latent_images: Annotated[int, Field(ge=0)] = 8_000
     ema_images: Positive = 40_000
     pix2pix: TrainPix2PixParams = TrainPix2PixParams(ema_images=40_000)

@@ -144,7 +144,7 @@ class EncoderStudy(Study[StudiedState]):
         encoder = state.latest_average()
         cost = {
             "parameters": sum(p.numel() for p in encoder.parameters()),
-            "seconds_per_picture": 1 / images_per_second(encoder),
+            "seconds_per_picture": 1 / images_per_second(encoder.encode, (3, *encoder.input_shape)),
         }
         return {"seconds": state.seconds} | cost | self.bench.scores(encoder)
 

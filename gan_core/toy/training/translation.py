@@ -75,6 +75,17 @@ class TranslationTraining(TrainingTask):
         return images, torch.where(mirrored[:, None, None], mirror_labels(labels), labels)
 
 
+def task_training(task: TranslationTask, chosen: TrainTranslationParams, params: Params) -> TranslationTraining:
+    """Return the pairs of a task, whose latents are those that the project's encoder of inversion finds."""
+    inversion = load_encoder(params.models.encoder, load_generator(params.models.generator), ARCHITECTURE).model
+    return TranslationTraining(task, INPUTS.get(task.input_kind)(chosen.factors, chosen.masks), inversion)
+
+
+def for_inputs(training: TranslationTraining, chosen: TrainTranslationParams) -> TrainTranslationParams:
+    """Return the settings of an encoder that takes as many channels as the inputs of ``training`` have."""
+    return chosen.model_copy(update={"network": chosen.network | {"input_channels": training.transform.channels}})
+
+
 def train_task(
     task: TranslationTask,
     chosen: TrainTranslationParams,
@@ -86,19 +97,17 @@ def train_task(
 ) -> tuple[Encoder, dict[str, float]]:
     """Train a task's encoder, or go on where it was stopped; return it with its held-out scores."""
     networks = LossNetworks.load(params.models.model_copy(update={"generator": decoder_path(params, task)}))
-    inversion = load_encoder(params.models.encoder, load_generator(params.models.generator), ARCHITECTURE).model
-    training = TranslationTraining(task, INPUTS.get(task.input_kind)(chosen.factors, chosen.masks), inversion)
-    network = chosen.network | {"input_channels": training.transform.channels}
+    training = task_training(task, chosen, params)
     encoder = train_encoder(
         ARCHITECTURE,
-        chosen.model_copy(update={"network": network}),
+        for_inputs(training, chosen),
         networks,
         portraits,
         held_out,
         state_path,
         report,
         task=training,
-        start=inversion if chosen.start else None,
+        start=training.teacher if chosen.start else None,
     )
     return encoder, evaluate(encoder, networks, held_out, task=training)
 
