@@ -1,9 +1,10 @@
 """What the five articles claim, by what was stored of all seeds: ``python -m benchmarks.claims``.
 
 It trains nothing. It reads the rows of the studies in ``data/metrics`` (``gan_core.toy.training.path_study``,
-``benchmarks.neighbours --store``), judges each claim by the rules of ``benchmarks.verdicts``, and prints the table of
-``docs/claims.md`` (``--page`` writes it there). RESULT has the names of the claims that ``held``, ``held_in_part``,
-were ``refuted``, or are ``open``: fewer than three seeds, or too few moves.
+``.encoder_study``, ``.translation_study``, ``benchmarks.neighbours --store``), judges each claim by the rules of
+``benchmarks.verdicts``, and prints the tables of ``docs/claims.md`` (``--page`` writes them there). RESULT has the
+names of the claims that ``held``, ``held_in_part``, were ``refuted``, or are ``open``: fewer than three seeds, or too
+small a budget.
 """
 
 import argparse
@@ -13,27 +14,50 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness import print_result
-from benchmarks.verdicts import Claim, Judged, Part, judge
+from benchmarks.verdicts import Claim, Judged, Part, at_equal_seconds, judge
 from gan_core.toy.params import load_toy_params
 from gan_core.training.log import SCORES
 from gan_core.training.study import Row
 
 PAGE = Path("docs/claims.md")
-SOURCES = {"digits": "study-digit-paths", "portraits": "study-paths", "tuning": "neighbours"}
+SOURCES = {
+    "digits": "study-digit-paths",
+    "portraits": "study-paths",
+    "tuning": "neighbours",
+    "encoders": "study-encoders",
+    "translations": "study-translations",
+}
+EQUAL_SECONDS = " in equal seconds"
+"""Ends the name of a source whose rows compare equal seconds of training instead of equal numbers of images."""
+ENCODERS, TRANSLATIONS = (f"python -m gan_core.toy.training.{name}_study" for name in ("encoder", "translation"))
 COMMANDS = {
     "digits": "python -m gan_core.toy.training.path_study digits",
     "portraits": "python -m gan_core.toy.training.path_study portraits",
     "tuning": "python -m benchmarks.neighbours --store",
+    "encoders": ENCODERS,
+    f"encoders{EQUAL_SECONDS}": ENCODERS,
+    "translations": TRANSLATIONS,
     "": "",
 }
+ENCODER_CURVE = (
+    *("seconds", "mse", "lpips", "identity", "fid", "swd", "fid of edits", "swd of edits", "move", "identity_kept"),
+    *("reference_diversity", "parameters", "seconds_per_picture"),
+)
+TRANSLATION_CURVE = (
+    *("seconds", "lpips", "identity", "fid", "yaw_after", "edges", "mean_iou", "lpips_growth", "outputs", "diversity"),
+    *("parameters", "seconds_per_picture"),
+)
 CURVE = ("recognised", "bend", "side_effects", "identity", "order")
 CURVES, CLAIMED = "<!-- curves -->", "<!-- claims -->"
+ENCODERS_MARK, SECONDS_MARK = "<!-- encoders -->", "<!-- encoders in equal seconds -->"
+TRANSLATIONS_MARK = "<!-- translations -->"
 """Lines of the page between which, to its next heading, what is printed goes."""
 
 CURVILINEAR = "CurvilinearGANSpace (Aoshima and Matsubara 2023)"
 PTI, STYLE = "pivotal tuning (Roich et al. 2021)", "Style Transformer (Hu et al. 2022)"
 PSP, SOAT = "pSp (Richardson et al. 2021)", "SOAT (Chong et al. 2021)"
-ONE_SEED = "one seed, see `docs/encoders.md`"
+RECONSTRUCTION, EDITS = ("mse", "lpips", "fid", "swd"), ("fid of edits", "swd of edits")
+COST = ("parameters", "seconds_per_picture")
 
 
 def smallest(measure: str) -> tuple[Part, ...]:
@@ -45,6 +69,26 @@ def commutes(source: str) -> Claim:
     """Say that the order of curvilinear edits doesn't matter, by less than 1 % of an edit."""
     parts = (Part("order", "curvilinear", limit=1.0), Part("undo", "curvilinear", limit=1.0))
     return Claim(f"curvilinear_commutes_{source}", CURVILINEAR, f"edits commute ({source})", source, parts)
+
+
+def beats(rival: str, seconds: bool = False) -> Claim:
+    """Say that Style Transformer has better reconstructions and edits than ``rival``, by what its article measures.
+
+    After equal numbers of images it must be smaller and quicker too; or after equal ``seconds`` of training.
+    """
+    parts = [Part(measure, "style-transformer", rival) for measure in (*RECONSTRUCTION, *EDITS)]
+    cost = [Part(measure, "style-transformer", rival, fixed=True) for measure in COST]
+    name = f"style_transformer_beats_{rival}"
+    if seconds:
+        text = f"better reconstructions and edits than {rival} after equally long trainings"
+        return Claim(f"{name}_in_equal_seconds", STYLE, text, f"encoders{EQUAL_SECONDS}", tuple(parts), unit="images")
+    text = f"better reconstructions and edits than {rival}, smaller and quicker"
+    return Claim(name, STYLE, text, "encoders", (*parts, *cost), unit="images")
+
+
+def several_outputs(task: str) -> Part:
+    """Say that pSp's outputs for one input of a task differ more than its rival's."""
+    return Part("diversity", f"psp-{task}", f"pix2pix-{task}", more=True)
 
 
 CLAIMS = (
@@ -108,13 +152,63 @@ CLAIMS = (
         "tuning",
         tuple(Part(f"quality {distance}", "locality", "tuned") for distance in ("2.75", "5.5", "11")),
     ),
-    Claim("style_transformer_beats_psp", STYLE, "better reconstructions and edits than pSp", missing=ONE_SEED),
-    Claim("style_transformer_beats_e4e", STYLE, "better reconstructions and edits than e4e", missing=ONE_SEED),
+    *(beats(rival, seconds) for seconds in (False, True) for rival in ("psp", "e4e")),
+    Claim(
+        "reference_edits_differ_little",
+        STYLE,
+        "edits by different references differ less than the renderer's drawings of what they ask for",
+        "encoders",
+        (Part("reference_diversity", "style-transformer", limit=1.0),),
+        unit="images",
+    ),
+    Claim(
+        "psp_beats_naive_w_plus",
+        PSP,
+        "a pyramid with a network for each style is nearer to the portrait, by LPIPS and identity, than all styles "
+        "from one vector",
+        "encoders",
+        (Part("lpips", "psp", "psp-w-plus"), Part("identity", "psp", "psp-w-plus", more=True)),
+        unit="images",
+    ),
+    Claim(
+        "identity_loss_keeps_identity",
+        PSP,
+        "the loss on identity keeps more of it",
+        "encoders",
+        (Part("identity", "psp", "psp-without-identity", more=True),),
+        unit="images",
+    ),
     Claim(
         "psp_needs_no_correspondence",
         PSP,
-        "translates without pixel correspondence, and gives several outputs",
-        missing="one seed, and no rival was trained: see `docs/translations.md`",
+        "faces are turned to the front nearer to the truth than by pix2pixHD, and more turned ones lose less",
+        "translations",
+        (
+            Part("lpips", "psp-frontalisation", "pix2pix-frontalisation"),
+            Part("identity", "psp-frontalisation", "pix2pix-frontalisation", more=True),
+            Part("lpips_growth", "psp-frontalisation", "pix2pix-frontalisation"),
+        ),
+        unit="images",
+    ),
+    Claim(
+        "psp_beats_pix2pix",
+        PSP,
+        "better pictures of sketches and label maps than by pix2pixHD, by the distance to portraits and to the truth",
+        "translations",
+        tuple(
+            Part(measure, f"psp-{task}", f"pix2pix-{task}")
+            for task in ("sketch", "segmentation")
+            for measure in ("fid", "lpips")
+        ),
+        unit="images",
+    ),
+    Claim(
+        "psp_gives_several_outputs",
+        PSP,
+        "gives several outputs for one sketch or label map, where pix2pixHD gives one",
+        "translations",
+        (several_outputs("sketch"), several_outputs("segmentation")),
+        unit="images",
     ),
     Claim(
         "soat_more_natural",
@@ -126,21 +220,29 @@ CLAIMS = (
 
 
 def stored_rows() -> dict[str, list[Row]]:
-    """Read the rows of every source that is there."""
+    """Read the rows of every source that is there, those of encoders after equal seconds too."""
     files = {source: SCORES / f"{name}.json" for source, name in SOURCES.items()}
-    return {source: json.loads(path.read_text())["rows"] for source, path in files.items() if path.exists()}
+    found = {source: json.loads(path.read_text())["rows"] for source, path in files.items() if path.exists()}
+    if "encoders" in found:
+        found[f"encoders{EQUAL_SECONDS}"] = at_equal_seconds(found["encoders"], "images")
+    return found
 
 
 def goals() -> dict[str, int]:
-    """Return how many moves each study is to reach, from ``toy.yaml``."""
+    """Return the budget that each study is to reach, from ``toy.yaml``."""
     toy = load_toy_params()
-    return {"digits": toy.study_digit_paths.moves[-1], "portraits": toy.study_paths.moves[-1]}
+    return {
+        "digits": toy.study_digit_paths.moves[-1],
+        "portraits": toy.study_paths.moves[-1],
+        "encoders": toy.study_encoders.images[-1],
+        "translations": toy.study_translations.images[-1],
+    }
 
 
 def table_of(judged: Sequence[Judged]) -> str:
     """Return the table of claims, in Markdown."""
     lines = [
-        "| claim | article | measured, ± over seeds | moves | seeds | verdict | command |",
+        "| claim | article | measured, ± over seeds | budget | seeds | verdict | command |",
         "|---|---|---|---|---|---|---|",
     ]
     for found in judged:
@@ -152,7 +254,7 @@ def table_of(judged: Sequence[Judged]) -> str:
             f"{claim.text} (`{claim.name}`)",
             claim.article,
             measured,
-            f"{found.budget:,}" if found.budget else "",
+            f"{found.budget:,} {claim.unit}" if found.budget else "",
             str(found.seeds or ""),
             f"**{found.verdict.replace('_', ' ')}**" + (f": {found.why}" if found.why else ""),
             f"`{command}`" if command else "",
@@ -161,19 +263,40 @@ def table_of(judged: Sequence[Judged]) -> str:
     return "\n".join(lines)
 
 
-def curves_of(stored: Mapping[str, Sequence[Row]]) -> str:
-    """Return the learning curves of the studies of paths, in Markdown: means ± deviations over seeds."""
-    lines = [
-        f"| world | moves | method | seeds | {' | '.join(CURVE).replace('_', ' ')} |",
-        "|---|---|---|---|" + "---|" * len(CURVE),
+def curves_of(rows: Sequence[Row], unit: str, measures: Sequence[str], world: str = "") -> list[str]:
+    """Return the lines of learning curves in Markdown: means ± deviations over seeds, by budget and method.
+
+    Each begins with the name of the ``world``, if there is one.
+    """
+    lines, begin = [], [world] if world else []
+    for budget, method in dict.fromkeys((row[unit], row["method"]) for row in rows):
+        these = [row for row in rows if (row[unit], row["method"]) == (budget, method)]
+        cells = [*begin, f"{budget:,}", method, str(len(these)), *(_mean(these, measure) for measure in measures)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def curve_table(lines: Sequence[str], unit: str, measures: Sequence[str], worlds: bool = False) -> str:
+    """Return a table of the lines of ``curves_of``, or that there are none yet."""
+    names = [*(["world"] if worlds else []), unit, "method", "seeds", *(name.replace("_", " ") for name in measures)]
+    head = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    return "\n".join([*head, *lines]) if lines else "Not measured yet."
+
+
+def tables_of(stored: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """Return the learning curves of all studies, by where they stand on the page."""
+    paths = [
+        line for world in ("digits", "portraits") for line in curves_of(stored.get(world, []), "moves", CURVE, world)
     ]
-    for world in ("digits", "portraits"):
-        rows = stored.get(world, [])
-        for moves, method in dict.fromkeys((row["moves"], row["method"]) for row in rows):
-            these = [row for row in rows if (row["moves"], row["method"]) == (moves, method)]
-            cells = [_mean(these, measure) for measure in CURVE]
-            lines.append(f"| {world} | {moves:,} | {method} | {len(these)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    studies = {
+        ENCODERS_MARK: ("encoders", ENCODER_CURVE),
+        SECONDS_MARK: (f"encoders{EQUAL_SECONDS}", ENCODER_CURVE),
+        TRANSLATIONS_MARK: ("translations", TRANSLATION_CURVE),
+    }
+    return {CURVES: curve_table(paths, "moves", CURVE, worlds=True)} | {
+        mark: curve_table(curves_of(stored.get(source, []), "images", measures), "images", measures)
+        for mark, (source, measures) in studies.items()
+    }
 
 
 def page_with(page: str, parts: Mapping[str, str]) -> str:
@@ -192,7 +315,7 @@ def main() -> None:
     options = parser.parse_args()
     stored = stored_rows()
     judged = [judge(claim, stored, goals()) for claim in CLAIMS]
-    parts = {CLAIMED: table_of(judged), CURVES: curves_of(stored)}
+    parts = {CLAIMED: table_of(judged)} | tables_of(stored)
     print("\n\n".join(parts.values()))
     if options.page:
         PAGE.write_text(page_with(PAGE.read_text(), parts))
@@ -201,7 +324,9 @@ def main() -> None:
 
 
 def _mean(rows: Sequence[Row], measure: str) -> str:
-    values = [row[measure] for row in rows]
+    values = [row[measure] for row in rows if measure in row]
+    if not values:
+        return ""
     return f"{statistics.fmean(values):.3g}" + (f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
 
 

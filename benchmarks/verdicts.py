@@ -16,7 +16,8 @@ Verdict = Literal["held", "held_in_part", "refuted", "open"]
 class Part:
     """One comparison of a claim: ``measure`` of ``method`` is less (or ``more``) than ``share`` of the rival's.
 
-    Without a ``rival`` it is compared with the number ``limit``.
+    Without a ``rival`` it is compared with the number ``limit``. What is ``fixed``, such as a size or a speed, doesn't
+    depend on the budget.
     """
 
     measure: str
@@ -25,6 +26,7 @@ class Part:
     limit: float = 0.0
     share: float = 1.0
     more: bool = False
+    fixed: bool = False
 
     def margins(self, rows: Sequence[Row]) -> list[float]:
         """Return for each seed how clearly the claimed order is kept; negative if it is not."""
@@ -46,7 +48,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of an article, in our words, and what would show it; without ``parts`` it is open, for ``missing``."""
+    """One claim of an article, in our words, and what would show it; without ``parts`` it is open, for ``missing``.
+
+    Budgets of its rows are counted in ``unit``.
+    """
 
     name: str
     article: str
@@ -54,11 +59,12 @@ class Claim:
     source: str = ""
     parts: tuple[Part, ...] = ()
     missing: str = ""
+    unit: str = "moves"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its verdict and why; ``budget`` are the moves of each training, where one was studied."""
+    """A claim with its verdict and why; ``budget`` is that of each training, where one was studied."""
 
     claim: Claim
     verdict: Verdict
@@ -88,25 +94,25 @@ def verdict_of(answers: Iterable[Answer]) -> Verdict:
 
 
 def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goals: Mapping[str, int] = {}) -> Judged:
-    """Judge a claim by the ``stored`` rows of its source; ``goals`` are the moves that a study is to reach.
+    """Judge a claim by the ``stored`` rows of its source; ``goals`` are the budgets that a study is to reach.
 
-    It stays open with fewer than three seeds, before the goal, and while more moves still change it: the budget is
+    It stays open with fewer than three seeds, before the goal, and while a larger budget still changes it: it is
     enough if the parts had the same answers at half of it or less, and no mean margin has changed by more than its
     deviation over seeds and a twentieth of itself.
     """
     rows = stored.get(claim.source, [])
     if not claim.parts or not rows:
         return Judged(claim, "open", claim.missing or "not measured yet")
-    budgets = _budgets(rows)
+    budgets = _budgets(rows, claim)
     if not budgets:
         return Judged(claim, "open", f"fewer than {FEWEST_SEEDS} seeds", len({row["seed"] for row in rows}))
-    newest = _at(rows, budgets[-1])
+    newest = _at(rows, claim.unit, budgets[-1])
     verdict = verdict_of(answer(part.margins(newest)) for part in claim.parts)
     why = _too_few(claim, rows, budgets, goals.get(claim.source, 0)) or (
         "the seeds don't agree" if verdict == "open" else ""
     )
     numbers = [part.shown(newest) for part in claim.parts]
-    seeds = len({row["seed"] for row in newest})
+    seeds = len(_seeds(claim, newest))
     return Judged(claim, "open" if why else verdict, why, seeds, budgets[-1], numbers)
 
 
@@ -116,12 +122,13 @@ def _too_few(claim: Claim, rows: Sequence[Row], budgets: Sequence[Any], goal: in
     if last is None:
         return ""
     if last < goal:
-        return f"{last:,} of {goal:,} moves so far"
+        return f"{last:,} of {goal:,} {claim.unit} so far"
     earlier = [budget for budget in budgets if budget <= last / 2]
     if not earlier:
-        return "nothing shows that more moves don't change it"
-    moved = any(_moved(part, _at(rows, earlier[-1]), _at(rows, last)) for part in claim.parts)
-    return "more moves still change it" if moved else ""
+        return f"nothing shows that more {claim.unit} don't change it"
+    before, after = (_at(rows, claim.unit, budget) for budget in (earlier[-1], last))
+    moved = any(_moved(part, before, after) for part in claim.parts if not part.fixed)
+    return f"more {claim.unit} still change it" if moved else ""
 
 
 def _moved(part: Part, before: Sequence[Row], after: Sequence[Row]) -> bool:
@@ -131,14 +138,20 @@ def _moved(part: Part, before: Sequence[Row], after: Sequence[Row]) -> bool:
     return answer(old) != answer(new) or change > allowed
 
 
-def _budgets(rows: Sequence[Row]) -> list[Any]:
-    """Return the numbers of moves at which enough seeds were measured; None alone for rows without any."""
-    seen = sorted({row.get("moves") for row in rows}, key=lambda moves: moves or 0)
-    return [moves for moves in seen if len({row["seed"] for row in _at(rows, moves)}) >= FEWEST_SEEDS]
+def _budgets(rows: Sequence[Row], claim: Claim) -> list[Any]:
+    """Return the budgets at which all methods have enough seeds in common; None alone for rows without any."""
+    seen = sorted({row.get(claim.unit) for row in rows}, key=lambda budget: budget or 0)
+    return [budget for budget in seen if len(_seeds(claim, _at(rows, claim.unit, budget))) >= FEWEST_SEEDS]
 
 
-def _at(rows: Sequence[Row], moves: int | None) -> list[Row]:
-    return [row for row in rows if row.get("moves") == moves]
+def _seeds(claim: Claim, rows: Sequence[Row]) -> set[int]:
+    """Return the seeds of which every method of a claim has a row."""
+    methods = {name for part in claim.parts for name in (part.method, part.rival) if name is not None}
+    return set.intersection(*({row["seed"] for row in rows if row["method"] == name} for name in methods))
+
+
+def _at(rows: Sequence[Row], unit: str, budget: int | None) -> list[Row]:
+    return [row for row in rows if row.get(unit) == budget]
 
 
 def _values(rows: Sequence[Row], method: str, measure: str) -> dict[int, float]:
@@ -148,3 +161,41 @@ def _values(rows: Sequence[Row], method: str, measure: str) -> dict[int, float]:
 def _spread(values: Sequence[float]) -> str:
     deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
     return f"{statistics.fmean(values):.3g} ± {deviation:.2g}"
+
+
+def at_equal_seconds(rows: Sequence[Row], unit: str) -> list[Row]:
+    """Return what every method had after the same seconds of training as the quickest had at each budget, by seed.
+
+    Measures are interpolated between the two budgets around these seconds. Budgets are left out at which a method had
+    not reached its first one yet.
+    """
+    found: list[Row] = []
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    for budget, seed in sorted({(row[unit], row["seed"]) for row in rows}):
+        curves = {name: _curve(rows, name, seed, unit) for name in methods}
+        here = [row["seconds"] for curve in curves.values() for row in curve if row[unit] == budget]
+        if len(here) < len(methods):
+            continue
+        then = [_between(curve, min(here)) for curve in curves.values()]
+        found += [row | {unit: budget} for row in then if row is not None] if None not in then else []
+    return found
+
+
+def _curve(rows: Sequence[Row], method: str, seed: int, unit: str) -> list[Row]:
+    return sorted((row for row in rows if (row["method"], row["seed"]) == (method, seed)), key=lambda row: row[unit])
+
+
+def _between(curve: Sequence[Row], seconds: float) -> Row | None:
+    """Return a row of the measures after so many ``seconds``, or None before the first row."""
+    earlier = [row for row in curve if row["seconds"] <= seconds]
+    later = [row for row in curve if row["seconds"] > seconds]
+    if not earlier or not later:
+        return dict(earlier[-1]) if earlier else None
+    first, second = earlier[-1], later[0]
+    share = (seconds - first["seconds"]) / (second["seconds"] - first["seconds"])
+    measured = {name: first[name] + share * (second[name] - first[name]) for name in _measures(first)}
+    return dict(first) | measured
+
+
+def _measures(row: Row) -> list[str]:
+    return [name for name, value in row.items() if isinstance(value, float)]

@@ -10,7 +10,7 @@ import torch
 from benchmarks import claims
 from benchmarks.neighbours import neighbours
 from benchmarks.tuning import Portraits
-from benchmarks.verdicts import Claim, Part, Verdict, answer, judge, verdict_of
+from benchmarks.verdicts import Claim, Part, Verdict, answer, at_equal_seconds, judge, verdict_of
 from gan_core.training.study import Row
 from tests.gan_core.editing.conftest import LinearWorld
 
@@ -79,10 +79,8 @@ def test_limits_shares_and_more() -> None:
 def test_the_page_says_what_the_stored_rows_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     stored, page = claims.stored_rows(), claims.PAGE.read_text()
-    tables = {
-        claims.CLAIMED: claims.table_of([judge(claim, stored, claims.goals()) for claim in claims.CLAIMS]),
-        claims.CURVES: claims.curves_of(stored),
-    }
+    judged = [judge(claim, stored, claims.goals()) for claim in claims.CLAIMS]
+    tables = {claims.CLAIMED: claims.table_of(judged)} | claims.tables_of(stored)
     assert claims.page_with(page, tables) == page, "write it with `python -m benchmarks.claims --page`"
     assert page.count("\n| ") > len(claims.CLAIMS)
 
@@ -108,3 +106,50 @@ def test_neighbours_are_as_far_from_their_pivots_as_asked() -> None:
     torch.testing.assert_close((near - pivots).flatten(2).norm(dim=2), torch.full((4, 3), 2.75))
     far = neighbours(portraits, None, 4, seed=0)
     assert far.shape == near.shape and (far - pivots).flatten(2).norm(dim=2).min() > 2.75
+
+
+COST = Part("size", "a", "b", fixed=True)
+STUDIED = Claim("smaller", "an article", "", "world", (Part("error", "a", "b"), COST), unit="images")
+
+
+def studied(images: int, a: float, b: float, seeds: int = 3, size: float = 1.0) -> list[Row]:
+    pairs = [({"method": "a", "error": a, "size": size}, {"method": "b", "error": b, "size": 2.0})] * seeds
+    return [row | {"seed": seed, "images": images} for seed, pair in enumerate(pairs) for row in pair]
+
+
+def test_budgets_are_counted_in_the_unit_of_the_claim_and_sizes_do_not_depend_on_them() -> None:
+    rows = studied(50, 1.0, 2.0, size=1.5) + studied(100, 1.0, 2.0)
+    found = judge(STUDIED, {"world": rows}, {"world": 100})
+    assert (found.verdict, found.budget, found.seeds) == ("held", 100, 3)
+    assert judge(STUDIED, {"world": rows}, {"world": 200}).why == "100 of 200 images so far"
+    assert judge(STUDIED, {"world": studied(100, 1.0, 2.0)}).why.startswith("nothing shows that more images")
+
+
+def test_a_budget_that_not_all_methods_have_reached_does_not_count() -> None:
+    further = [row for row in studied(200, 9.0, 1.0) if row["method"] == "a" or row["seed"] < 2]
+    rows = studied(50, 1.0, 2.0) + studied(100, 1.0, 2.0) + further
+    rows += [row | {"method": "c"} for row in studied(400, 9.0, 9.0)]
+    assert judge(STUDIED, {"world": rows}).budget == 100
+
+
+def test_methods_are_compared_after_the_seconds_of_the_quickest() -> None:
+    curves = {"a": {10: (1.0, 8.0), 20: (2.0, 4.0)}, "b": {10: (1.5, 9.0), 20: (3.0, 3.0)}}
+    rows = [
+        {"method": method, "seed": 0, "images": images, "seconds": seconds, "error": error, "size": 7}
+        for method, curve in curves.items()
+        for images, (seconds, error) in curve.items()
+    ]
+    shared = {"seed": 0, "images": 20, "seconds": 2.0, "size": 7}
+    assert at_equal_seconds(rows, "images") == [
+        {"method": "a", "error": 4.0} | shared,
+        {"method": "b", "error": pytest.approx(7.0)} | shared,
+    ], "after 10 images b had not been measured yet"
+    assert at_equal_seconds([row for row in rows if row["method"] == "a" or row["images"] == 10], "images") == []
+
+
+def test_learning_curves_leave_out_what_a_method_does_not_have() -> None:
+    lines = claims.curves_of([*studied(50, 1.0, 2.0)], "images", ("error", "edges"))
+    assert lines == ["| 50 | a | 3 | 1 ± 0 |  |", "| 50 | b | 3 | 2 ± 0 |  |"]
+    assert claims.curve_table(lines, "images", ("error", "edges")).splitlines()[0] == (
+        "| images | method | seeds | error | edges |"
+    )

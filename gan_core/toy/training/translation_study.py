@@ -63,7 +63,7 @@ class Translator:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Inputs ``[N, C, S, S]`` of a task, what should come out ``[N, 3, S, S]``, and how far heads are turned ``[N]``."""
+    """Inputs ``[N, C, S, S]`` of a task, what should come out ``[N, 3, S, S]``, and how far heads turn ``[N]``."""
 
     seen: Tensor
     wanted: Tensor
