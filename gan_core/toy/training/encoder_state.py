@@ -26,7 +26,7 @@ class EncoderState(Resumable):
     others is never taken up.
     """
 
-    kept = (
+    kept: ClassVar[tuple[str, ...]] = (
         "encoder",
         "average",
         "optimiser",

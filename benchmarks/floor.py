@@ -1,0 +1,75 @@
+"""What the generator draws at best, against bicubic enlargement: ``python -m benchmarks.floor``.
+
+Held-out portraits are inverted in W+ against themselves: from the encoder's latents, Adam lowers the squared error of
+each portrait, and in a second run its LPIPS. No encoder of super-resolution can come nearer to the portraits, whatever
+is still in its input. Beside it: the encoder's own inversion, and the portraits reduced by ``--factor`` and enlarged
+bicubically. PSNR is in dB; each number is a mean over the portraits. ``floor_psnr`` and ``floor_lpips`` are those of
+the run that lowers the same, ``halfway_...`` of the same run after half of its steps, which shows what is left to gain.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.harness import print_result
+from benchmarks.tuning import held_out_portraits
+from gan_core.metrics.pixel import psnr
+from gan_core.params import load_params
+from gan_core.precision import prepare_worker
+from gan_core.training.schedule import set_rate, warm_cosine
+from gan_core.translation.degradations import reduce_bicubic
+
+RATE = 0.05
+WARM_UP = 20
+
+
+def lowered(
+    start: Tensor, draw: Callable[[Tensor], Tensor], error: Callable[[Tensor], Tensor], steps: int
+) -> tuple[Tensor, Tensor]:
+    """Lower the ``error [B]`` of what is drawn of latents ``[B, n_latent, w_dim]``; return them halfway and then."""
+    latents, halfway = start.clone().requires_grad_(True), start
+    optimiser = torch.optim.Adam([latents])
+    for step in range(steps):
+        set_rate(optimiser, RATE * warm_cosine(step, steps, WARM_UP))
+        optimiser.zero_grad()
+        error(draw(latents)).sum().backward()
+        optimiser.step()
+        halfway = latents.detach().clone() if step + 1 == steps // 2 else halfway
+    return halfway, latents.detach()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--portraits", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--factor", type=int, default=2)
+    options = parser.parse_args()
+    prepare_worker()
+    portraits = held_out_portraits(load_params(), options.portraits)
+    images, distance = portraits.images, portraits.loss
+    draw = portraits.generator.requires_grad_(False).synthesis
+    near = lowered(portraits.pivots, draw, lambda x: (x - images).square().mean((1, 2, 3)), options.steps)
+    alike = lowered(portraits.pivots, draw, lambda x: distance(x, images), options.steps)
+    found = {}
+    with torch.no_grad():
+        drawn = {
+            "bicubic": F.interpolate(reduce_bicubic(images, options.factor), images.shape[2:], mode="bicubic"),
+            "encoder": draw(portraits.pivots),
+            **{name: draw(codes) for name, codes in zip(("halfway psnr", "floor psnr"), near, strict=True)},
+            **{name: draw(codes) for name, codes in zip(("halfway lpips", "floor lpips"), alike, strict=True)},
+        }
+        for name, pictures in drawn.items():
+            pictures = pictures.clamp(-1, 1)
+            scores = {"psnr": psnr(pictures, images).mean().item(), "lpips": distance(pictures, images).mean().item()}
+            print(f"{name:14} PSNR {scores['psnr']:.2f} dB, LPIPS {scores['lpips']:.4f}", flush=True)
+            kept = [key for key in scores if name in ("bicubic", "encoder") or name.endswith(key)]
+            found |= {f"{name.split()[0]}_{key}": scores[key] for key in kept}
+    print_result(**found)
+
+
+if __name__ == "__main__":
+    main()
