@@ -35,17 +35,16 @@ def measure_here(path: str, device: str = "cpu", generator: str = "") -> dict[st
     count; float32, batches of 16, median of 7 after a warm-up); ``peak_mb`` (most memory of the process, or of CUDA,
     beyond what it had before the encoder was loaded).
     """
-    with compute_on(device) as compute:
-        clock = time.thread_time if compute.kind == CPU else time.perf_counter
-        return _measure(path, clock, generator)
+    with compute_on(device):
+        return _measure(path, generator)
 
 
-def _measure(path: str, clock: Callable[[], float], generator: str) -> dict[str, float]:
+def _measure(path: str, generator: str) -> dict[str, float]:
     before = _peak_mb()
     encoder = load_encoder(path, None).model
     if encoder.draws:
         encoder.attach(load_generator(generator).model)
-    speed = images_per_second(encoder.encode, (3, *encoder.input_shape), clock)
+    speed = images_per_second(encoder.encode, (3, *encoder.input_shape))
     return {
         "parameters": float(sum(p.numel() for p in encoder.parameters())),
         "images_per_s": speed,
@@ -53,10 +52,9 @@ def _measure(path: str, clock: Callable[[], float], generator: str) -> dict[str,
     }
 
 
-def images_per_second(
-    work: Callable[[Tensor], object], shape: tuple[int, int, int], clock: Callable[[], float] = time.thread_time
-) -> float:
-    """Time ``work`` on noise ``[ROWS, *shape]``, by the thread's own time if no other ``clock`` is given."""
+def images_per_second(work: Callable[[Tensor], object], shape: tuple[int, int, int]) -> float:
+    """Time ``work`` on noise ``[ROWS, *shape]``, on the CPU by the thread's own time."""
+    clock = time.thread_time if computing().kind == CPU else time.perf_counter
     images = place(torch.rand(ROWS, *shape) * 2 - 1)
     seconds = []
     with one_thread(), torch.inference_mode():

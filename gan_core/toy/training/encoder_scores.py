@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.device import place
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import Direction, find_direction
 from gan_core.editing.latent_editor import LatentEditor
@@ -42,7 +43,7 @@ def draw(networks: LossNetworks, latents: Tensor) -> Tensor:
 @torch.inference_mode()
 def features(network: torch.nn.Module, images: Tensor) -> np.ndarray:
     """Features of the attribute network, which FID compares."""
-    return np.concatenate([network.features(part).numpy() for part in images.split(BATCH)])  # type: ignore[operator]
+    return np.concatenate([network.features(part).cpu().numpy() for part in images.split(BATCH)])  # type: ignore[operator]
 
 
 @torch.inference_mode()
@@ -53,10 +54,11 @@ def statistics_of(
     pairs = list(zip(images.split(BATCH), drawn.split(BATCH), strict=True))
     lpips = torch.cat([networks.perceptual(b, a) for a, b in pairs])
     cosine = torch.cat([(networks.identity(a) * networks.identity(b)).sum(1) for a, b in pairs])
+    errors = (images - drawn).square().mean((1, 2, 3))
     return {
-        "mse": mean_of((images - drawn).square().mean((1, 2, 3)).double().numpy()),
-        "lpips": mean_of(lpips.double().numpy()),
-        "identity": mean_of(cosine.double().numpy()),
+        "mse": mean_of(errors.cpu().double().numpy()),
+        "lpips": mean_of(lpips.cpu().double().numpy()),
+        "identity": mean_of(cosine.cpu().double().numpy()),
         "fid": frechet_of(features(network, images), features(network, drawn)),
         "swd": sliced_of(to_uint8(images), to_uint8(drawn)),
     }
@@ -104,7 +106,7 @@ def editability(
     moves, identities = [], []
     for name, after in edited.items():
         change = (_attributes(scorers, after) - seen)[:, scorers.names.index(name)]
-        moves.append((change * sides(factors, name)).mean().item())
+        moves.append((change * place(sides(factors, name))).mean().item())
         identities.append((_embedded(scorers, after) * wanted).sum(1).mean().item())
     return {"move": min(moves), "identity_after": min(identities), "identity_kept": min(identities) / start.item()}
 
@@ -113,7 +115,7 @@ def edited_latents(latents: Tensor, directions: Mapping[str, Direction], factors
     """Latents ``[B, n_latent, w_dim]`` moved by one unit of each of ``EDITS``, to the side where there is room."""
     moved = {}
     for name in EDITS:
-        direction, side = find_direction(directions, name), sides(factors, name)[:, None, None]
+        direction, side = find_direction(directions, name), place(sides(factors, name))[:, None, None]
         moved[name] = torch.where(side > 0, apply_edit(latents, direction, 1.0), apply_edit(latents, direction, -1.0))
     return moved
 
@@ -136,7 +138,7 @@ def true_diversity(perceptual: PerceptualLoss, factors: Tensor, name: str) -> fl
     rows = reference_rows(factors, name)
     wanted = factors[:SOURCES, None].repeat(1, REFERENCES, 1)
     wanted[:, :, column] = factors[rows, column]
-    drawn = torch.cat([render(part).image for part in wanted.flatten(0, 1).split(BATCH)])
+    drawn = place(torch.cat([render(part).image for part in wanted.flatten(0, 1).split(BATCH)]))
     return diversity(perceptual, drawn.unflatten(0, rows.shape))
 
 

@@ -33,6 +33,7 @@ def count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+@pytest.mark.slow
 def test_the_networks_are_as_large_as_the_published_ones() -> None:
     """For label maps of 35 classes and the borders of instances, beside which the discriminator sees an image."""
     with torch.device("meta"):
@@ -114,3 +115,13 @@ def test_neither_player_moves_in_the_turn_of_the_other(
         pix2pix.train_step(state, SMALL, networks, batch)
         pairs = zip(before, first_weights(state), strict=True)
         assert tuple(not torch.equal(*pair) for pair in pairs) == moved
+
+
+def test_both_rivals_learn_from_the_same_pairs(
+    networks: LossNetworks, task: TranslationTraining, drawn: PortraitSet
+) -> None:
+    ours, theirs = (
+        task.draw(drawn, networks.generator, 4, sampled, torch.Generator().manual_seed(0)) for sampled in (4, 0)
+    )
+    assert torch.equal(ours.images, theirs.images) and torch.equal(ours.seen, theirs.seen)
+    assert len(ours.w) == 4 and len(theirs.w) == 0
