@@ -196,11 +196,16 @@ class HFGI(nn.Module):
         """Return residuals ``[B, 3, input_size, input_size]`` that fit the pictures ``drawn``."""
         return self.grid_align(torch.cat([residual, self.look(drawn)], 1))
 
-    def detailed(self, generator: Generator, w_plus: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return pictures ``[B, 3, S, S]`` of ``w_plus`` without and with the detail of ``images``, and residuals."""
+    def detailed(
+        self, generator: Generator, w_plus: Tensor, images: Tensor, kept: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pictures ``[B, 3, S, S]`` of ``w_plus`` without and with the detail of ``images``, and residuals.
+
+        ``kept`` is what storage makes of residuals ``[B, 3, input_size, input_size]``.
+        """
         below = generator.lower(w_plus, self.resolution)
         coarse = generator.upper(below, w_plus, self.resolution)
-        residual = self.residual(images, coarse)
+        residual = kept(self.residual(images, coarse))
         with self.injected(generator, *self.conditions(residual, coarse)):
             return coarse, generator.upper(below, w_plus, self.resolution), residual
 

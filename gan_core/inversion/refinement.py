@@ -13,7 +13,7 @@ from gan_core.batching import chunk_size, in_chunks_each
 from gan_core.checkpoints.files import Loaded
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
-from gan_core.inversion.delta import RESIDUAL, changed
+from gan_core.inversion.delta import RESIDUAL, as_stored, changed
 from gan_core.inversion.features import load_features
 from gan_core.inversion.group import tune_group
 from gan_core.inversion.hypernetwork import load_hypernetwork
@@ -41,7 +41,8 @@ class Inverted:
 class Refinement(ABC):
     """One way to give each row weights of its own.
 
-    ``identity`` names the files that its results depend on beside the generator and the perceptual trunk.
+    ``identity`` says what its results depend on beside the generator, the perceptual trunk and the parameters: the
+    hashes of files, and a version where the same files once gave others.
     """
 
     name: ClassVar[str]
@@ -76,15 +77,17 @@ class PivotalTuning(Refinement):
 class InPasses(Refinement):
     """A network that changes rows in ``passes`` without gradients; a row that it makes worse stays as it was.
 
-    ``names`` are those of what it finds for a row, as ``delta`` has them.
+    ``names`` are those of what it finds for a row, as ``delta`` has them. One whose results are ``final`` begins with
+    weights as they are stored, and finds what can be stored.
     """
 
     passes: int
     names: Sequence[str]
+    final = False
 
     @torch.no_grad()
     def refine(self, rows: Inverted, starts: Sequence[Tuned] | None, finished: Progress | None) -> list[Tuned]:
-        begun = [{}] * len(rows.pivots) if starts is None else [start.delta for start in starts]
+        begun = [{}] * len(rows.pivots) if starts is None else [self._kept(start.delta) for start in starts]
         before, after, terms, *values = self._all(rows, begun)
         deltas = [dict(zip(self.names, parts, strict=True)) for parts in zip(*values, strict=True)]
         first, last = read_losses(terms.unbind(1))
@@ -93,7 +96,8 @@ class InPasses(Refinement):
             losses, better = [first[row], last[row]], last[row].total <= first[row].total
             image = (after if better else before)[row : row + 1]
             reason: StopReason = "steps" if better else "diverged"
-            found.append(Tuned(begun[row] | delta if better else begun[row], image, self.passes, losses, reason))
+            kept = begun[row] | delta if better else begun[row]
+            found.append(Tuned(kept, image, self.passes, losses, reason, self.final))
         if finished:
             finished(len(found))
         return found
@@ -101,6 +105,9 @@ class InPasses(Refinement):
     @abstractmethod
     def drawn(self, pivots: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         """Return the pictures ``[B, 3, S, S]`` without and with what is found, and what is found, by ``names``."""
+
+    def _kept(self, delta: dict[str, Tensor]) -> dict[str, Tensor]:
+        return as_stored(delta, self.params.persist == "full") if self.final else delta
 
     def _all(self, rows: Inverted, begun: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, ...]:
         """Return the pictures, the losses of both ``[B, 2, 3]``, and what is found; tuned rows are drawn one by one."""
@@ -145,10 +152,12 @@ class ByHypernetwork(InPasses):
 class ByFeatures(InPasses):
     """The detail that ``models.features`` puts back (``gan_core.inversion.features``), the last of a chain.
 
-    A row keeps its residual, from which each of its edits gets detail of its own.
+    A row keeps its residual, from which each of its edits gets detail of its own. Its picture is drawn from what is
+    stored, so that it need not be drawn again.
     """
 
     name = "features"
+    final = True
     passes = 1
     names = (RESIDUAL,)
 
@@ -156,12 +165,16 @@ class ByFeatures(InPasses):
         super().__init__(generator, loss, params, models)
         features = load_features(models.features, generator)
         self.network = features.model
-        self.identity = {"features_sha256": features.sha256}
+        self.identity = {"features_sha256": features.sha256, "features_version": "2"}
 
     def drawn(self, pivots: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         if targets.shape[2] != targets.shape[3]:
             raise ParamsError("tune.refine: features are of square pictures, and this encoder's are none")
-        return self.network.detailed(self.generator, pivots, targets)
+        return self.network.detailed(self.generator, pivots, targets, self._stored)
+
+    def _stored(self, residuals: Tensor) -> Tensor:
+        rows = [self._kept({RESIDUAL: residual})[RESIDUAL] for residual in residuals]
+        return torch.stack(rows).to(residuals.device)
 
 
 def build_refinements(

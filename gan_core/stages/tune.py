@@ -17,7 +17,7 @@ from gan_core.capture import Recorded
 from gan_core.device import computing, fetch, place_array
 from gan_core.errors import ParamsError
 from gan_core.geometry import SQUARE, Frame, average_down
-from gan_core.inversion.allocation import Allocation, Choice, Way, read_table
+from gan_core.inversion.allocation import ALONE, Allocation, Choice, Way, ends_with_look, read_table
 from gan_core.inversion.delta import pack_delta, pack_full
 from gan_core.inversion.in_domain import InDomain, optimise_in_domain
 from gan_core.inversion.objective import objective, read_losses
@@ -39,8 +39,6 @@ from gan_core.storage.shards import IMAGE, latent_type
 _log = logging.getLogger(__name__)
 TOGETHER = 4
 """Batches whose rows are looked at before any is refined by a table, so that those with like steps meet in one."""
-DEFAULT = ["pti"]
-"""The refinement of runs that were made before there were others; it is left out of their identity."""
 DIVERGED = "diverged: tuning ended farther away than it began, so this is what the pivot gives untuned"
 KEPT = "diverged: tuning ended farther away than it began, so this is what it began with"
 FIELDS = (
@@ -98,7 +96,7 @@ class TuneStage(Stage):
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
         self.refinements = build_refinements(generator, self.loss, self.params, models)
         self.features = next((each.network for each in self.refinements if isinstance(each, ByFeatures)), None)
-        unsaid = {"enabled"} | ({"refine"} if params.refine == DEFAULT else set())
+        unsaid = {"enabled"} | ({"refine"} if params.refine == [ALONE] else set())  # older runs don't say it
         self._identity: dict[str, Any] = {"params": params.model_dump(exclude=unsaid), **hashes}
         for refinement in self.refinements:
             self._identity |= refinement.identity
@@ -135,8 +133,9 @@ class TuneStage(Stage):
         with one_thread():
             inverted = self.invert(rows)
             if self.allocation:
-                looked = self.look(inverted)
-                choices = self.allocation.choose([one.reached for one in looked])
+                looked = self.look(inverted) if self.allocation.looks else []
+                starts = [one.reached for one in looked]
+                choices = self.allocation.choose(starts) if looked else self.allocation.for_all(len(rows))
                 for row, found, choice in zip(rows, self._refine_each(inverted, looked, choices), choices, strict=True):
                     yield self.columns(row, *found, choice)
             else:
@@ -169,7 +168,7 @@ class TuneStage(Stage):
         found = {
             place: (rows.pivots[place : place + 1], looked[place])
             for place, choice in enumerate(choices)
-            if self.ends_with_look(choice)
+            if ends_with_look(choice, self.params.refine)
         }
         left = [place for place in range(len(choices)) if place not in found]
         for group in groups_of([choices[place] for place in left], self.params.batch_size):
@@ -180,10 +179,6 @@ class TuneStage(Stage):
             tuned = way.refine(begun, self.finished) if way else self.refine(begun, self.finished)
             found |= zip(places, zip(begun.pivots.split(1), tuned, strict=True), strict=True)
         return [found[place] for place in range(len(choices))]
-
-    def ends_with_look(self, choice: Choice) -> bool:
-        """Tell whether a row that is looked at is done: by the run's own way, without a step of tuning, alone."""
-        return choice == Choice(0, 0) and self.params.refine == DEFAULT
 
     @torch.no_grad()
     def look(self, rows: Inverted) -> list[Tuned]:
@@ -201,7 +196,7 @@ class TuneStage(Stage):
         places = torch.arange(len(rows.pivots), device=rows.pivots.device)
         images, terms = in_chunks_each(seen, places, chunk_size(self.generator.size))
         (losses,) = read_losses([terms])
-        return [Tuned({}, image, 0, [loss], "steps") for image, loss in zip(images.split(1), losses, strict=True)]
+        return [Tuned({}, image, 0, [loss], "steps", True) for image, loss in zip(images.split(1), losses, strict=True)]
 
     def setting(self) -> dict[str, Any]:
         """What the seconds and the distances of tuning depend on, as a table of them has it."""
@@ -256,7 +251,7 @@ class TuneStage(Stage):
             return Rejected("bad_latent", "the optimisation of the pivot ended in NaN or infinity")
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
         image = tuned.image
-        if not choice or not self.ends_with_look(choice):
+        if not tuned.as_stored:
             draw = self.synthesis if self.features is None else self.generator.synthesis  # one recorded misses features
             with own_generator(self.generator, delta, self.features) as own:
                 image = own(lambda: draw(pivot))

@@ -120,9 +120,15 @@ def test_features_after_tuning_keep_its_weights(detailed: ModelPaths, rows: list
     found = stage.refinements[0].refine(given, [start, start], None)
     for row, one in enumerate(found):
         assert set(one.delta) == {*weights, "residual"}
+        code = given.pivots[row : row + 1]
         with changed(stage.generator, weights):
-            drawn = stage.generator.synthesis(given.pivots[row : row + 1])
-        torch.testing.assert_close(one.delta["residual"], (given.targets[row] - drawn[0].clamp(-1, 1)).detach())
+            drawn = stage.generator.synthesis(code)
+        lacking = (given.targets[row] - drawn[0].clamp(-1, 1)).detach()
+        torch.testing.assert_close(one.delta["residual"], lacking, rtol=0, atol=lacking.abs().max().item() / 127)
+        with torch.no_grad(), own_generator(stage.generator, pack_delta(one.delta), stage.features) as own:
+            again = own(lambda code=code: stage.generator.synthesis(code))
+        assert one.as_stored
+        torch.testing.assert_close(one.image, again, rtol=0, atol=1e-4)
     with pytest.raises(ParamsError, match=r"names another after features"):
         TuneStage(PARAMS.model_copy(update={"refine": ["features", "pti"]}), detailed)
 
