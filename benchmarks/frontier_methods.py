@@ -217,6 +217,7 @@ def methods() -> list[Method]:
         found.append(Method(f"hyperstyle, {n} of pti", "tuning", after, hyper, share))
         found.append(Method(f"pti, {n} steps", "tuning", run_of("psp", refine=["pti"], steps=n), ["psp"], share))
     found += [
+        Method("hybrid", "tuning", run_of("psp", refine=["hybrid"]), ["psp"], "few"),
         Method("in-domain optimisation", "optimisation", in_domain, ["idinvert"], "few"),
         Method("optimisation in W", "optimisation", projected("w"), [], "few"),
         Method("optimisation in W+", "optimisation", projected("w_plus"), [], "few"),

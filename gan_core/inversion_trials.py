@@ -158,7 +158,6 @@ def _measured(own: _Trials, encoder: str, refine: tuple[str, ...], tell: Tell) -
     unmeasured = Trial(steps=0, seconds=0.0, distances=())
     way = Way(encoder=encoder, refine=refine, trials=(unmeasured,))
     opened = own.stage.open_way(way)
-    own.stage.features = own.stage.features or opened.features
     opened.begin(own.batches[0])
     begun, encode_s = _timed(lambda: [opened.begin(batch) for batch in own.batches])
     trials = _Trials(own.stage, own.rows, begun, own.looked, opened)

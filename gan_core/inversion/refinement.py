@@ -13,13 +13,17 @@ from gan_core.batching import chunk_size, in_chunks_each
 from gan_core.checkpoints.files import Loaded
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
+from gan_core.geometry import framed_like
 from gan_core.inversion.delta import RESIDUAL, as_stored, changed
-from gan_core.inversion.features import load_features
+from gan_core.inversion.features import check_layer, load_features, side_of
 from gan_core.inversion.group import tune_group
+from gan_core.inversion.hybrid import Hybrid, known_part, layer_for, refine_hybrid
 from gan_core.inversion.hypernetwork import load_hypernetwork
 from gan_core.inversion.locality import Perceptual
 from gan_core.inversion.objective import StopReason, objective, read_losses
 from gan_core.inversion.pti import Budget, Tuned, tune_pivots
+from gan_core.inversion.weights import RowWeights
+from gan_core.judges.perceptual import PerceptualLoss
 from gan_core.params import ModelPaths, TuneParams
 from gan_core.registry import Registry
 from gan_core.rows import Progress
@@ -39,13 +43,14 @@ class Inverted:
 
 
 class Refinement(ABC):
-    """One way to give each row weights of its own.
+    """One way to give each row weights of its own, or, where it acts ``at_layers``, maps of a layer.
 
     ``identity`` says what its results depend on beside the generator, the perceptual trunk and the parameters: the
     hashes of files, and a version where the same files once gave others.
     """
 
     name: ClassVar[str]
+    at_layers: ClassVar[bool] = False
 
     def __init__(self, generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths) -> None:
         self.generator, self.loss, self.params = generator.model, loss, params
@@ -157,6 +162,7 @@ class ByFeatures(InPasses):
     """
 
     name = "features"
+    at_layers = True
     final = True
     passes = 1
     names = (RESIDUAL,)
@@ -175,6 +181,51 @@ class ByFeatures(InPasses):
     def _stored(self, residuals: Tensor) -> Tensor:
         rows = [self._kept({RESIDUAL: residual})[RESIDUAL] for residual in residuals]
         return torch.stack(rows).to(residuals.device)
+
+
+@REFINEMENTS.register("hybrid")
+class ByHybrid(Refinement):
+    """Weights where the pivot is near, a layer's maps elsewhere (``gan_core.inversion.hybrid``), row after row.
+
+    Weights are tuned from ``min_resolution`` up, or from that layer up.
+    """
+
+    name = "hybrid"
+    at_layers = True
+
+    def __init__(self, generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths) -> None:
+        super().__init__(generator, loss, params, models)
+        assert isinstance(loss, PerceptualLoss)
+        layer = layer_for(self.generator.size)
+        check_layer(self.generator, layer)
+        self.trunk, weights = loss, (params.l2_weight, params.perceptual_weight)
+        self.recipe = Hybrid(layer, l2_weight=weights[0] / 3, perceptual_weight=weights[1])  # errors are means here
+        self.resolution = min(params.min_resolution, side_of(layer))
+
+    def refine(self, rows: Inverted, starts: Sequence[Tuned] | None, finished: Progress | None) -> list[Tuned]:
+        if rows.targets.shape[2] != rows.targets.shape[3]:
+            raise ParamsError("tune.refine: hybrid is of square pictures, and this encoder's are none")
+        found = []
+        for row, pair in enumerate(zip(rows.pivots.split(1), rows.targets.split(1), strict=True)):
+            found.append(self._one(*pair, {} if starts is None else starts[row].delta))
+            if finished:
+                finished(1)
+        return found
+
+    def _one(self, pivot: Tensor, target: Tensor, start: dict[str, Tensor]) -> Tuned:
+        with torch.no_grad(), changed(self.generator, start):
+            before = self.generator.synthesis(pivot)
+        mask = known_part(framed_like(before, target), target, self.trunk)
+        weights = RowWeights(self.generator, self.resolution, 1, starts=[start])
+        refined = refine_hybrid(weights, pivot, target, mask, self.trunk, self.recipe)
+        delta = start | refined.delta
+        with torch.no_grad(), changed(self.generator, delta), refined.blend.injected(self.generator):
+            after = self.generator.synthesis(pivot)
+        ends = [objective(drawn, target, self.loss, self.params)[1] for drawn in (before, after)]
+        ((first,), (last,)) = read_losses(ends)
+        if not last.total <= first.total:
+            return Tuned(start, before, self.recipe.steps, [first, last], "diverged")
+        return Tuned(delta | refined.blend.as_delta(), after, self.recipe.steps, [first, last], "steps")
 
 
 def build_refinements(

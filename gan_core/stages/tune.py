@@ -96,6 +96,7 @@ class TuneStage(Stage):
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
         self.refinements = build_refinements(generator, self.loss, self.params, models)
         self.features = next((each.network for each in self.refinements if isinstance(each, ByFeatures)), None)
+        self.at_layers = any(each.at_layers for each in self.refinements)
         unsaid = {"enabled"} | ({"refine"} if params.refine == [ALONE] else set())  # older runs don't say it
         self._identity: dict[str, Any] = {"params": params.model_dump(exclude=unsaid), **hashes}
         for refinement in self.refinements:
@@ -155,7 +156,10 @@ class TuneStage(Stage):
 
     def open_way(self, way: Way) -> OpenWay:
         """Return another way to invert the rows, with its networks; raises ``UserError`` for one that can't be."""
-        return OpenWay(way, self._loaded, self.loss, self.params, self._models, self.frame)
+        opened = OpenWay(way, self._loaded, self.loss, self.params, self._models, self.frame)
+        self.features = self.features or opened.features
+        self.at_layers = self.at_layers or any(each.at_layers for each in opened.refinements)
+        return opened
 
     def _refine_each(
         self, rows: Inverted, looked: Sequence[Tuned], choices: Sequence[Choice]
@@ -215,7 +219,6 @@ class TuneStage(Stage):
         for way in self.ways:
             if way is not None:
                 check_hashes(way, path)
-                self.features = self.features or way.features
         return Allocation(invert, table, path, self.params.refine)
 
     def _targets(self, rows: Sequence[Row]) -> Tensor:
@@ -252,7 +255,7 @@ class TuneStage(Stage):
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
         image = tuned.image
         if not tuned.as_stored:
-            draw = self.synthesis if self.features is None else self.generator.synthesis  # one recorded misses features
+            draw = self.generator.synthesis if self.at_layers else self.synthesis  # one recorded misses changed layers
             with own_generator(self.generator, delta, self.features) as own:
                 image = own(lambda: draw(pivot))
         pixels = to_uint8(self.frame.crop(image))[0]

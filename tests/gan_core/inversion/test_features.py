@@ -93,7 +93,7 @@ def test_edits_have_detail_of_their_own(detailed: ModelPaths, rows: list[Row], r
         {"kind": "style-channel", "layer": 2, "channel": 1, "strengths": [3]}
     )
     kept = [row | result for row, result in zip(rows, refined, strict=True)]
-    stage = EditStage([smile, channel], detailed, tuned=True, features=True)
+    stage = EditStage([smile, channel], detailed, tuned=True, refined=["features"])
     plain = EditStage([smile, channel], detailed, tuned=True)
     assert stage.features is not None and "features" in stage.identity() and "features" not in plain.identity()
     for row, edited, without in zip(
@@ -109,7 +109,7 @@ def test_edits_have_detail_of_their_own(detailed: ModelPaths, rows: list[Row], r
         plain.process(kept)
     compose = edit_spec("compose").model_validate({"kind": "compose", "apply": {"operation": "extend"}})
     with pytest.raises(ParamsError, match=r"compose draws several rows into one picture"):
-        EditStage([compose], detailed, tuned=True, features=True)
+        EditStage([compose], detailed, tuned=True, refined=["features"])
 
 
 def test_features_after_tuning_keep_its_weights(detailed: ModelPaths, rows: list[Row]) -> None:
@@ -139,7 +139,7 @@ def test_features_of_another_generator_or_layer_are_refused(detailed: ModelPaths
     assert network.resolution == 32
     with pytest.raises(ParamsError, match=r"don't fit layer 4: its maps have 32 px"):
         HFGI.for_generator(generator.model, **NETWORK | {"strides": [1, 1]})
-    with pytest.raises(CheckpointError, match=r"act after the layer convs\.4, and this 'sngan' has none"):
+    with pytest.raises(CheckpointError, match=r"act at the layer convs\.4, and this 'sngan' has none"):
         network.check(SNGAN([16, 16, 8], 1, 12))
     wide = HFGI(3, **NETWORK)
     with pytest.raises(CheckpointError, match=r"the features have 3 channels, but layer 4 of this generator has"):
