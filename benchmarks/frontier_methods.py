@@ -202,7 +202,8 @@ def rows_of(images: Tensor) -> list[Row]:
 
 def stored(rows: Sequence[Row]) -> list[Row]:
     """Return rows whose pictures are stored, as a run has them."""
-    return [row | {"image": image_value(encode_png(row["image"]), "")} for row in rows]
+    pictures = ("image", "reconstruction")
+    return [row | {name: image_value(encode_png(row[name]), "") for name in pictures} for row in rows]
 
 
 def methods() -> list[Method]:

@@ -69,7 +69,7 @@ def measure_rows(params: Params, encoded: Sequence[Row], source: str, tell: Tell
     more = [parse_way(text) for text in also]
     with compute_on(params.run.device), one_thread():
         stage = TuneStage(params.tune, params.models, frame=framing_of(params).frame)
-        chosen = [row for row in map(stage.load, encoded) if not isinstance(row, Rejected)]
+        chosen = [row for row in map(stage.load_to_look, encoded) if not isinstance(row, Rejected)]
         if len(chosen) < FEWEST:
             raise DataError(f"{source} has {len(chosen)} encoded rows, and a table needs {FEWEST}: use a larger one")
         encoder = EncodeStage.build(params, source)
@@ -145,11 +145,11 @@ def _begin(stage: TuneStage, chosen: Sequence[Row], encode: Callable[[], object]
     size = stage.params.batch_size
     rows = [chosen[begin : begin + size] for begin in range(0, len(chosen), size)]
     first = stage.invert(rows[0])
-    _Trials(stage, rows[:1], [first], [stage.look(first)]).refine(1)  # warms up
+    _Trials(stage, rows[:1], [first], [stage.look(rows[0], first)]).refine(1)  # warms up
     encode()
     encode_s = _timed(encode)[1]
     batches, pivot_s = _timed(lambda: [stage.invert(batch) for batch in rows])
-    looked, look_s = _timed(lambda: [stage.look(batch) for batch in batches])
+    looked, look_s = _timed(lambda: [stage.look(*pair) for pair in zip(rows, batches, strict=True)])
     return _Trials(stage, rows, batches, looked), (encode_s + pivot_s) / len(chosen), look_s / len(chosen)
 
 

@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 TOGETHER = 4
 """Batches whose rows are looked at before any is refined by a table, so that those with like steps meet in one."""
 DIVERGED = "diverged: tuning ended farther away than it began, so this is what the pivot gives untuned"
+DRAWN = "reconstruction"
+"""The encode stage's picture of a row's latent."""
 KEPT = "diverged: tuning ended farther away than it began, so this is what it began with"
 FIELDS = (
     pa.field("tuned", IMAGE),
@@ -124,17 +126,28 @@ class TuneStage(Stage):
         return self._identity
 
     def load(self, row: Row) -> Row | Rejected:
-        """Decode the aligned image of a row whose latent is finite."""
+        """Decode the aligned image of a row whose latent is finite, and what a look at it compares with it."""
+        return self.load_to_look(row) if self.allocation and self.allocation.looks else self._load(row, ["image"])
+
+    def load_to_look(self, row: Row) -> Row | Rejected:
+        """Decode the aligned image, and what the encoder's latent gives, where that is the pivot's picture."""
+        return self._load(row, ["image", *([DRAWN] if self._is_drawn else [])])
+
+    def _load(self, row: Row, columns: Sequence[str]) -> Row | Rejected:
         if not np.isfinite(row["latent"]).all():
             return Rejected("bad_latent", "the latent has NaN or infinity")
-        return load_pictures(row, ["image"], MOST_ALIGNED)
+        return load_pictures(row, columns, MOST_ALIGNED)
+
+    @property
+    def _is_drawn(self) -> bool:
+        return self.params.pivot == "encoder" and self.frame.is_square
 
     def calculate(self, rows: Sequence[Row]) -> Iterator[Row | Rejected]:
         """Refine the rows, each from the same generator, then draw one after the other."""
         with one_thread():
             inverted = self.invert(rows)
             if self.allocation:
-                looked = self.look(inverted) if self.allocation.looks else []
+                looked = self.look(rows, inverted) if self.allocation.looks else []
                 starts = [one.reached for one in looked]
                 choices = self.allocation.choose(starts) if looked else self.allocation.for_all(len(rows))
                 for row, found, choice in zip(rows, self._refine_each(inverted, looked, choices), choices, strict=True):
@@ -185,19 +198,20 @@ class TuneStage(Stage):
         return [found[place] for place in range(len(choices))]
 
     @torch.no_grad()
-    def look(self, rows: Inverted) -> list[Tuned]:
-        """Return each row as it is before anything is refined, with the losses at its pivot.
+    def look(self, rows: Sequence[Row], inverted: Inverted) -> list[Tuned]:
+        """Return each of the ``rows`` as it is before anything is refined, with the losses at its pivot.
 
         Raises ``ParamsError`` where the objective has no perceptual distance, which tables are made of.
         """
         if not self.params.perceptual_weight:
             raise ParamsError("invert compares perceptual distances: tune.perceptual_weight has to be above 0")
+        known = stack_pictures(rows, DRAWN) if self._is_drawn else None
 
         def seen(part: Tensor) -> tuple[Tensor, Tensor]:
-            drawn = self.generator.synthesis(rows.pivots[part])
-            return drawn, objective(drawn, rows.targets[part], self.loss, self.params)[1]
+            drawn = self.generator.synthesis(inverted.pivots[part]) if known is None else known[part]
+            return drawn, objective(drawn, inverted.targets[part], self.loss, self.params)[1]
 
-        places = torch.arange(len(rows.pivots), device=rows.pivots.device)
+        places = torch.arange(len(inverted.pivots), device=inverted.pivots.device)
         images, terms = in_chunks_each(seen, places, chunk_size(self.generator.size))
         (losses,) = read_losses([terms])
         return [Tuned({}, image, 0, [loss], "steps", True) for image, loss in zip(images.split(1), losses, strict=True)]
@@ -214,7 +228,7 @@ class TuneStage(Stage):
                 "invert chooses the steps of each row's tuning: tune.refine needs pti, and tune.shared is off"
             )
         table, sha256 = read_table(path, self.setting())
-        self._identity["invert"] = invert.model_dump(mode="json") | {"table_sha256": sha256}
+        self._identity["invert"] = invert.model_dump(mode="json") | {"table_sha256": sha256, "version": 2}
         self.ways = [None, *(self.open_way(way) for way in table.others)]
         for way in self.ways:
             if way is not None:
