@@ -1,7 +1,8 @@
 """The frontier: what an inversion takes, and what it brings: ``python -m benchmarks.frontier``.
 
 Every method of ``benchmarks.frontier_methods`` inverts the same held-out portraits: seconds of a core a row, from the
-aligned image to what is stored (the median of three rounds where a row takes less than 0.1 s); LPIPS, MSE and identity
+aligned image to what is stored, by the stages of a run where it has them (the median of three rounds where a row takes
+less than 0.1 s); LPIPS, MSE and identity
 of its picture; of the edits smile, yaw and hair, each to the side where there is room, the smallest mean move (a share
 of the attribute's range), and the lowest identity after it (``identity_edited``) and that over the one before
 (``identity_kept``); bytes a row. ``..._error`` is a standard error over the rows. The slowest methods get a random part
@@ -17,8 +18,9 @@ LPIPS over the logarithm of seconds under the best other method so far at each t
 pass, beyond both errors; ``steps_after_hypernetwork`` has, for steps of tuning alone, the fewest after the hypernetwork
 that come as near.
 
-``--store`` writes the numbers to ``data/metrics/frontier.json``; ``--page`` writes the page and its chart from there,
-``--log`` logs them to MLflow, each method as a run with ``seconds``, ``lpips`` and the rest; neither measures.
+``--store`` writes the numbers to ``data/metrics/frontier.json`` (with ``--only`` those of other methods stay there);
+``--page`` writes the page and its chart from there, ``--log`` logs them to MLflow, each method as a run with
+``seconds``, ``lpips`` and the rest; neither measures.
 """
 
 import argparse
@@ -40,7 +42,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.frontier_methods import STEPS, Result, Setting, features_of, find_method, methods, rows_of, stored
+from benchmarks.frontier_methods import (
+    STEPS,
+    Result,
+    Setting,
+    encoding,
+    features_of,
+    find_method,
+    finished,
+    methods,
+    rows_of,
+    stored,
+)
 from benchmarks.harness import print_result
 from benchmarks.tuning import Portraits, held_out_portraits
 from gan_core.editing.apply import apply_edit
@@ -53,7 +66,6 @@ from gan_core.inversion_trials import measure_rows, ways_there
 from gan_core.loading import load_generator
 from gan_core.params import load_params
 from gan_core.precision import prepare_worker
-from gan_core.stages.encode import EncodeStage
 from gan_core.toy.training.encoder_scores import EDITS, sides
 from gan_core.training.log import SCORES
 from gan_core.training.study import Row, write_rows
@@ -238,9 +250,13 @@ def judged(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def is_dominated(row: Row, ours: Sequence[Row]) -> bool:
-    """Tell whether our curve is on or below a method's point, over the portraits that it shares with all budgets."""
-    lpips = row[shared_part(row, ours[0])]
-    return on_curve(curve_of(ours, row), math.log(row["seconds"])) <= lpips
+    """Tell whether our curve is on or below a method's point, over the portraits that it shares with all budgets.
+
+    Seconds that differ by less than both errors are equal.
+    """
+    early = [budget | {"seconds": budget["seconds"] - budget["seconds_error"]} for budget in ours]
+    at = math.log(row["seconds"] + row["seconds_error"])
+    return on_curve(curve_of(early, row), at) <= row[shared_part(row, ours[0])]
 
 
 def steps_after_hypernetwork(measured: Sequence[Row]) -> dict[str, float]:
@@ -278,9 +294,8 @@ def make_table(rows: int, path: str) -> None:
     prepare_worker()
     params = load_params(overrides={"run.device": "cpu"})
     portraits = held_out_portraits(params, rows, OTHERS)
-    given = rows_of(portraits.images)
-    encode = EncodeStage.build(params, "")
-    encoded = [row | new for row, new in zip(given, encode.calculate(given), strict=True)]  # type: ignore[operator]
+    setting = Setting(params, load_generator(params.models.generator), portraits.loss)
+    encoded = finished(encoding(setting, params.encode.encoder), rows_of(portraits.images))
     write_table(path, measure_rows(params, stored(encoded), "held-out portraits", print, ways_there(params)))
 
 
@@ -300,6 +315,14 @@ def measure_all(shares: Shares, rows: int, processes: int, only: str) -> list[Ro
         for row in pool.map(measure, ours, repeat(shares), repeat(table)):
             found[row["method"]] = shown(row)
     return [found[method.name] for method in names]
+
+
+def among_stored(key: str, rows: Sequence[Row]) -> list[Row]:
+    """Return all methods that were measured under ``key``, these ``rows`` in place of what is stored of theirs."""
+    kept = json.loads(TARGET.read_text()) if TARGET.exists() else {"key": ""}
+    found = {row["method"]: row for row in (kept["rows"] if kept["key"] == key else [])}
+    found |= {row["method"]: row for row in rows}
+    return [found[method.name] for method in methods() if method.name in found]
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
@@ -339,6 +362,7 @@ def main() -> None:
         rows = measure_all(shares, options.rows, options.processes, options.only)
         if options.store:
             key = f"{shares}, table of {options.rows} rows, {load_params().tune.model_dump_json()}"
+            rows = among_stored(key, rows)
             write_rows(TARGET, key, rows)
     print_result(methods={row["method"]: numbers_of(row) for row in rows}, **judged(rows))
 

@@ -1,9 +1,11 @@
 """The ways to invert a portrait that ``benchmarks.frontier`` compares, and what each needs to be there."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,18 +13,17 @@ from benchmarks.pti import published_loop
 from gan_core.batching import in_chunks
 from gan_core.budgets import InvertParams
 from gan_core.checkpoints.files import Loaded
-from gan_core.errors import ParamsError
+from gan_core.errors import DataError, ParamsError
 from gan_core.generators.base import Generator
-from gan_core.inversion.delta import pack_delta, pack_full
+from gan_core.inversion.delta import pack_full
 from gan_core.inversion.features import HFGI
 from gan_core.inversion.in_domain import InDomain, optimise_in_domain
 from gan_core.inversion.projector import PTI as PTI_RECIPE
 from gan_core.inversion.projector import Space, project
-from gan_core.inversion.refinement import Inverted, build_refinements, refine_all
 from gan_core.judges.perceptual import PerceptualLoss
 from gan_core.loading import load_encoder
-from gan_core.params import Params
-from gan_core.rows import Row
+from gan_core.params import ModelPaths, Params
+from gan_core.rows import Rejected, Row
 from gan_core.stages.encode import EncodeStage
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.images import encode_png, image_value, to_uint8
@@ -91,10 +92,20 @@ def command_of(need: str) -> str:
     return {"hyperstyle": "train-hypernetwork", "hfgi": "train-features"}.get(need, f"train-encoder@{need}")
 
 
+def models_of(setting: Setting, name: str) -> ModelPaths:
+    """Return the models of a run with the encoder ``name``."""
+    return setting.params.models.model_copy(update={"encoder": str(setting.params.encoder_path(name))})
+
+
+def encoding(setting: Setting, name: str) -> EncodeStage:
+    """Return the stage of a run with the encoder ``name``: latents, and the pictures drawn from them."""
+    return EncodeStage(setting.params.encode.model_copy(update={"encoder": name}), models_of(setting, name))
+
+
 def encoder_of(setting: Setting, name: str) -> Callable[[Tensor], Tensor]:
-    """Return what encodes images, a chunk at a time."""
-    encoder = load_encoder(setting.params.encoder_path(name), setting.generator, name).model
-    return torch.no_grad()(lambda images: in_chunks(encoder.encode, images))
+    """Return what encodes images and draws them, as a run does: latents ``[B, n_latent, w_dim]``."""
+    stage = encoding(setting, name)
+    return lambda images: torch.from_numpy(np.stack([row["latent"] for row in finished(stage, rows_of(images))]))
 
 
 def one_pass(name: str) -> Callable[[Setting], Invert]:
@@ -107,23 +118,37 @@ def one_pass(name: str) -> Callable[[Setting], Invert]:
     return build
 
 
-def refined(name: str, *refine: str, steps: int = 0) -> Callable[[Setting], Invert]:
-    """An encoder, and refinements as ``tune.refine`` names them, with ``steps`` of tuning; all else as in params."""
+def run_of(name: str, invert: InvertParams | None = None, **tune: Any) -> Callable[[Setting], Invert]:
+    """A run's stages of encoding by ``name`` and of tuning; ``tune`` is what differs from ``params.yaml``."""
 
     def build(setting: Setting) -> Invert:
-        tune = setting.params.tune.model_copy(update={"refine": list(refine), "steps": max(steps, 1)})
-        chain = build_refinements(setting.generator, setting.loss, tune, setting.params.models)
-        encode = encoder_of(setting, name)
+        models = models_of(setting, name).model_copy(update={"inversion": setting.table} if invert else {})
+        encode = encoding(setting, name)
+        stage = TuneStage(setting.params.tune.model_copy(update=tune), models, invert=invert)
 
-        def invert(images: Tensor) -> Result:
-            latents = encode(images)
-            seeds = list(range(len(images)))
-            found = refine_all(chain, Inverted(latents, images, seeds, [steps] * len(images)), None)
-            return Result(latents, [pack_delta(one.delta) for one in found])
+        def through(images: Tensor) -> Result:
+            latents, deltas = [], []
+            rows = rows_of(images)
+            for begin in range(0, len(rows), stage.batch_size):
+                encoded = finished(encode, rows[begin : begin + stage.batch_size])
+                for row in finished(stage, encoded):
+                    latents.append(torch.from_numpy(row["latent"]))
+                    deltas.append(row["delta"])
+            return Result(torch.stack(latents), deltas)
 
-        return invert
+        return through
 
     return build
+
+
+def finished(stage: EncodeStage | TuneStage, rows: Sequence[Row]) -> list[Row]:
+    """Return decoded rows with what a stage computes for them; raises ``DataError`` if it rejects one."""
+    found = []
+    for row, new in zip(rows, stage.calculate(rows), strict=True):
+        if isinstance(new, Rejected):
+            raise DataError(f"{row['key']} was rejected by the stage {stage.name}: {new.reason}")
+        found.append(row | new)
+    return found
 
 
 def projected(space: Space) -> Callable[[Setting], Invert]:
@@ -170,62 +195,38 @@ def published(setting: Setting) -> Invert:
     return invert
 
 
-def budget(seconds: float) -> Callable[[Setting], Invert]:
-    """The stages of a run with ``invert.budget_s``, by the table of this setting."""
-
-    def build(setting: Setting) -> Invert:
-        params, models = setting.params, setting.params.models.model_copy(update={"inversion": setting.table})
-        encode = EncodeStage(params.encode, models)
-        tune = TuneStage(params.tune, models, invert=InvertParams(budget_s=seconds))
-
-        def invert(images: Tensor) -> Result:
-            latents, deltas = [], []
-            for row in through(encode, tune, rows_of(images)):
-                latents.append(torch.from_numpy(row["latent"]))
-                deltas.append(row["delta"])
-            return Result(torch.stack(latents), deltas)
-
-        return invert
-
-    return build
-
-
 def rows_of(images: Tensor) -> list[Row]:
     """Return images as aligned rows, decoded."""
     return [{"key": f"portrait-{i}", "image": pixels} for i, pixels in enumerate(to_uint8(images))]
 
 
-def through(encode: EncodeStage, tune: TuneStage, rows: Sequence[Row]) -> Iterator[Row]:
-    """Take decoded rows through the computing of both stages, as many at a time as the stage of tuning looks at."""
-    for begin in range(0, len(rows), tune.batch_size):
-        part = rows[begin : begin + tune.batch_size]
-        encoded = [row | new for row, new in zip(part, encode.calculate(part), strict=True)]  # type: ignore[operator]
-        yield from (row | new for row, new in zip(encoded, tune.calculate(encoded), strict=True))  # type: ignore[operator]
-
-
 def stored(rows: Sequence[Row]) -> list[Row]:
     """Return rows whose pictures are stored, as a run has them."""
-    return [row | {"image": image_value(encode_png(row["image"]), "")} for row in rows]
+    pictures = ("image", "reconstruction")
+    return [row | {name: image_value(encode_png(row[name]), "") for name in pictures} for row in rows]
 
 
 def methods() -> list[Method]:
     """Return all, cheapest first."""
     hyper = (OVER, "hyperstyle")
     found = [Method(name, "one pass", one_pass(name), [name]) for name in ENCODERS]
-    found += [Method("hfgi", "network", refined("psp", "features"), ["psp", "hfgi"])]
-    found += [Method("hyperstyle", "network", refined(OVER, "hypernetwork"), hyper)]
+    found += [Method("hfgi", "network", run_of("psp", refine=["features"]), ["psp", "hfgi"])]
+    found += [Method("hyperstyle", "network", run_of(OVER, refine=["hypernetwork"]), hyper)]
     for n in STEPS:
         share = "some" if n >= MANY else "all"
-        after = refined(OVER, "hypernetwork", "pti", steps=n)
+        after = run_of(OVER, refine=["hypernetwork", "pti"], steps=n)
         found.append(Method(f"hyperstyle, {n} of pti", "tuning", after, hyper, share))
-        found.append(Method(f"pti, {n} steps", "tuning", refined("psp", "pti", steps=n), ["psp"], share))
+        found.append(Method(f"pti, {n} steps", "tuning", run_of("psp", refine=["pti"], steps=n), ["psp"], share))
     found += [
+        Method("hybrid", "tuning", run_of("psp", refine=["hybrid"]), ["psp"], "few"),
         Method("in-domain optimisation", "optimisation", in_domain, ["idinvert"], "few"),
         Method("optimisation in W", "optimisation", projected("w"), [], "few"),
         Method("optimisation in W+", "optimisation", projected("w_plus"), [], "few"),
         Method("pti, published loop", "tuning", published, ["psp"], "few"),
     ]
-    found += [Method(f"ours, {s:g} s", "ours", budget(s), ["psp"], "some" if s >= 1 else "all") for s in BUDGETS]
+    for s in BUDGETS:
+        ours = run_of("psp", InvertParams(budget_s=s))
+        found.append(Method(f"ours, {s:g} s", "ours", ours, ["psp"], "some" if s >= 1 else "all"))
     return found
 
 

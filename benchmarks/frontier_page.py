@@ -1,5 +1,6 @@
 """The page of the frontier, its chart, and its points in MLflow, from numbers that ``benchmarks.frontier`` stored."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ PANELS = {
 COLOURS = {"one pass": "#1f77b4", "network": "#2ca02c", "tuning": "#ff7f0e", "optimisation": "#9467bd"}
 MARKS = {"one pass": "o", "network": "D", "tuning": "s", "optimisation": "^"}
 OURS = "#d62728"
+PLACES = [(sign * 5, up) for up in (-2, 3, -8, 9, -14, 15, -20, 21) for sign in (1, -1)]
+"""Where a name may be beside its point, in points of print."""
 LOGGED = ("seconds", "bytes", "rows", *COLUMNS)
 
 
@@ -85,6 +88,9 @@ def draw_chart(measured: Sequence[Row], path: Path) -> None:
     for panel, (key, title) in zip(panels.flat, PANELS.items(), strict=True):
         _draw_panel(panel, measured, key, title)
     panels[0, 0].legend(loc="best", fontsize=8)
+    figure.draw_without_rendering()
+    for panel, key in zip(panels.flat, PANELS, strict=True):
+        _label(panel, measured, key)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
@@ -96,15 +102,34 @@ def _draw_panel(panel: Any, measured: Sequence[Row], key: str, title: str) -> No
         panel.errorbar(*_values(rows, key), _errors(rows, key), **look)
     ours = sorted((row for row in measured if row["group"] == "ours"), key=lambda row: row["seconds"])
     panel.errorbar(*_values(ours, key), _errors(ours, key), fmt="*-", ms=7, color=OURS, capsize=2, lw=1.4, label="ours")
-    for row in measured:
-        label = row["method"].removeprefix("ours, ").replace("hyperstyle, ", "hyper ").replace(" steps", "")
-        panel.annotate(label, (row["seconds"], row[key]), xytext=(3, 3), textcoords="offset points", fontsize=5.5)
     panel.set_xscale("log")
     if key in ("lpips", "mse"):
         panel.set_yscale("log")
     panel.set_title(title, fontsize=10)
     panel.set_xlabel("seconds of a core a row")
     panel.grid(alpha=0.25, lw=0.5)
+
+
+def _label(panel: Any, measured: Sequence[Row], key: str) -> None:
+    """Name the points, each at the first place around it that hides no name or point, or else at the last."""
+    from matplotlib.transforms import Bbox
+
+    points = panel.transData.transform([(row["seconds"], row[key]) for row in measured])
+    taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    frame = panel.get_window_extent()
+    for row in sorted(measured, key=lambda row: row[key]):
+        name = re.sub(r"hyperstyle, (\d+) of pti", r"h+\1", row["method"])
+        name = re.sub(r"ours, | steps|pti, (?=\d)", "", name)
+        for right, up in PLACES:
+            side = "left" if right > 0 else "right"
+            place: dict[str, Any] = {"xytext": (right, up), "textcoords": "offset points", "ha": side, "fontsize": 5.5}
+            label = panel.annotate(name, (row["seconds"], row[key]), **place)
+            box = label.get_window_extent()
+            inside = frame.x0 < box.x0 and box.x1 < frame.x1
+            if (inside and not any(box.overlaps(other) for other in taken)) or (right, up) == PLACES[-1]:
+                break
+            label.remove()
+        taken.append(box)
 
 
 def _values(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from gan_core.budgets import InvertParams
 from gan_core.device import CPU, compute_on, computing, synchronise
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import DataError, ParamsError
-from gan_core.inversion.allocation import Choice, Table, Trial, Way, write_table
+from gan_core.inversion.allocation import Choice, Table, Trial, Way, ends_with_look, write_table
 from gan_core.inversion.pti import Tuned
 from gan_core.inversion.refinement import Inverted
 from gan_core.inversion.ways import OpenWay, parse_way, part_of
@@ -26,7 +27,11 @@ from gan_core.stages.tune import TuneStage
 from gan_core.storage.shards import read_rows
 
 STEPS = (0, 1, 2, 5, 10, 20, 40, 80, 160)
+FEW_STEPS = 40
+"""More aren't tried after a network or before one: by then they bring what tuning alone brings (docs/frontier.md)."""
 FEWEST = 4
+ROUNDS, SHORT_S = 3, 2.0
+"""What takes less than two seconds is measured so often: the shorter, the more measures differ."""
 OF_HYPERNETWORK = "psp-w"
 """The encoder that hypernetworks are trained over, here and as published."""
 T = TypeVar("T")
@@ -37,7 +42,7 @@ def ways_there(params: Params) -> list[str]:
     """Return the ways beside tuning whose networks are there: features, a hypernetwork, other encoders."""
     models, found = params.models, []
     if Path(models.features).is_file():
-        found.append("features")
+        found += ["features", "pti, features"]
     if Path(models.hypernetwork).is_file() and params.encoder_path(OF_HYPERNETWORK).is_file():
         found += [f"{OF_HYPERNETWORK}: hypernetwork", f"{OF_HYPERNETWORK}: hypernetwork, pti"]
     others = [name for name in ENCODERS.names() if name != params.encode.encoder]
@@ -64,7 +69,7 @@ def measure_rows(params: Params, encoded: Sequence[Row], source: str, tell: Tell
     more = [parse_way(text) for text in also]
     with compute_on(params.run.device), one_thread():
         stage = TuneStage(params.tune, params.models, frame=framing_of(params).frame)
-        chosen = [row for row in map(stage.load, encoded) if not isinstance(row, Rejected)]
+        chosen = [row for row in map(stage.load_to_look, encoded) if not isinstance(row, Rejected)]
         if len(chosen) < FEWEST:
             raise DataError(f"{source} has {len(chosen)} encoded rows, and a table needs {FEWEST}: use a larger one")
         encoder = EncodeStage.build(params, source)
@@ -75,23 +80,25 @@ def measure_rows(params: Params, encoded: Sequence[Row], source: str, tell: Tell
         table = Table(
             setting=stage.setting(),
             source=source,
-            encode_s=encode_s + look_s,
+            encode_s=encode_s,
+            look_s=look_s,
             starts=tuple(one.reached for batch in own.looked for one in batch),
             trials=tuple(trials),
             others=tuple(others),
         )
-        mixed = _mixed(params, table, chosen, look_s)
-    said = f"the encoder and a look at what it found take {table.encode_s:.3g} s a row"
+        mixed = _mixed(params, table, chosen)
+    said = f"the encoder takes {encode_s:.3g} s a row, a look at what it found {look_s:.3g} s"
     tell(f"{len(chosen)} rows; {said}; steps of their own take {mixed:.3g} of equal ones")
     return table.model_copy(update={"mixed": mixed})
 
 
-def _mixed(params: Params, table: Table, rows: Sequence[Row], look_s: float) -> float:
+def _mixed(params: Params, table: Table, rows: Sequence[Row]) -> float:
     """Return what rows take that follow a table, without the look, over what it says of them.
 
     They get the budget of the middle one of the trials, so that their steps differ.
     """
-    budget = table.encode_s + table.trials[len(table.trials) // 2].seconds
+    before_s = table.encode_s + table.look_s
+    budget = before_s + table.trials[len(table.trials) // 2].seconds
     with TemporaryDirectory() as folder:
         path = f"{folder}/inversion.json"
         write_table(path, table)
@@ -99,8 +106,9 @@ def _mixed(params: Params, table: Table, rows: Sequence[Row], look_s: float) -> 
         stage = TuneStage(params.tune, models, frame=framing_of(params).frame, invert=invert)
     parts = [rows[begin : begin + stage.batch_size] for begin in range(0, len(rows), stage.batch_size)]
     found, seconds = _timed(lambda: [row for part in parts for row in stage.calculate(part)])
-    said = sum(0.0 if isinstance(row, Rejected) else row["spent_s"] for row in found) / len(rows) - table.encode_s
-    return max(seconds / len(rows) - look_s, 0.1 * said) / said if said > 0 else 1.0
+    said = sum(before_s if isinstance(row, Rejected) else row["spent_s"] for row in found) / len(rows) - before_s
+    looked_s = table.look_s if stage.allocation and stage.allocation.looks else 0.0
+    return max(seconds / len(rows) - looked_s, 0.1 * said) / said if said > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class _Trials:
             choice = Choice(0 if self.way is None else 1, steps)
             given = part_of(batch, range(len(rows)), [steps] * len(rows))
             tuned = looked
-            if not self.stage.ends_with_look(choice):
+            if not ends_with_look(choice, self.stage.params.refine):
                 tuned = self.way.refine(given, None) if self.way else self.stage.refine(given)
             for row, pivot, one in zip(rows, given.pivots.split(1), tuned, strict=True):
                 self.stage.columns(row, pivot, one, choice)
@@ -133,16 +141,16 @@ class _Trials:
 
 
 def _begin(stage: TuneStage, chosen: Sequence[Row], encode: Callable[[], object]) -> tuple[_Trials, float, float]:
-    """Return the rows at their pivots, the seconds a row of the encoder, and those of the pivots and a look at them."""
+    """Return the rows at their pivots, the seconds a row of the encoder and pivots, and those of a look at them."""
     size = stage.params.batch_size
     rows = [chosen[begin : begin + size] for begin in range(0, len(chosen), size)]
     first = stage.invert(rows[0])
-    _Trials(stage, rows[:1], [first], [stage.look(first)]).refine(1)  # warms up
+    _Trials(stage, rows[:1], [first], [stage.look(rows[0], first)]).refine(1)  # warms up
     encode()
     encode_s = _timed(encode)[1]
     batches, pivot_s = _timed(lambda: [stage.invert(batch) for batch in rows])
-    looked, look_s = _timed(lambda: [stage.look(batch) for batch in batches])
-    return _Trials(stage, rows, batches, looked), encode_s / len(chosen), (pivot_s + look_s) / len(chosen)
+    looked, look_s = _timed(lambda: [stage.look(*pair) for pair in zip(rows, batches, strict=True)])
+    return _Trials(stage, rows, batches, looked), (encode_s + pivot_s) / len(chosen), look_s / len(chosen)
 
 
 def _measured(own: _Trials, encoder: str, refine: tuple[str, ...], tell: Tell) -> Way:
@@ -150,13 +158,12 @@ def _measured(own: _Trials, encoder: str, refine: tuple[str, ...], tell: Tell) -
     unmeasured = Trial(steps=0, seconds=0.0, distances=())
     way = Way(encoder=encoder, refine=refine, trials=(unmeasured,))
     opened = own.stage.open_way(way)
-    own.stage.features = own.stage.features or opened.features
     opened.begin(own.batches[0])
     begun, encode_s = _timed(lambda: [opened.begin(batch) for batch in own.batches])
     trials = _Trials(own.stage, own.rows, begun, own.looked, opened)
     _Trials(own.stage, own.rows[:1], begun[:1], own.looked[:1], opened).refine(1)
     tell(f"{way}:")
-    tried = STEPS if opened.steps_matter else STEPS[:1]
+    tried = [steps for steps in STEPS if steps <= (FEW_STEPS if opened.steps_matter else 0)]
     found = tuple(_trial(trials, steps, encode_s / own.count, tell) for steps in tried)
     return way.model_copy(update={"hashes": opened.hashes, "trials": found})
 
@@ -180,9 +187,15 @@ def _encoded(run: Run) -> Iterator[Row]:
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    """Return what ``work`` returns, and its seconds: of processors on the CPU, of the clock on a device."""
+    """Return what ``work`` returns, and its seconds: of processors on the CPU, of the clock on a device.
+
+    What takes less than ``SHORT_S`` is done ``ROUNDS`` times, and the median counts.
+    """
     clock = time.process_time if computing().kind == CPU else time.perf_counter
-    begin = clock()
-    found = work()
-    synchronise()
-    return found, clock() - begin
+    times: list[float] = []
+    while not times or (len(times) < ROUNDS and times[0] < SHORT_S):
+        begin = clock()
+        found = work()
+        synchronise()
+        times.append(clock() - begin)
+    return found, median(times)

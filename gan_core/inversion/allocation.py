@@ -1,9 +1,9 @@
 """How each row is inverted, and by how many steps: from a table of what ways cost and bring, measured on such rows.
 
-Rows differ in how far their pivot is from their picture, and this is known before anything is refined. The rows of the
-table are cut by that distance into bins, and each bin has its own curve of the distance over seconds, of all ways and
-their steps. A budget is spent on what lowers the mean distance most for its seconds (the lower convex hulls of the
-curves).
+Rows differ in how far their pivot is from their picture, which a look finds out before anything is refined. The rows of
+the table are cut by that distance into bins, and each bin has its own curve of the distance over seconds, of all ways
+and their steps. A budget is spent on what lowers the mean distance most for its seconds (the lower convex hulls of the
+curves). Where all rows get the same, they need no look, and its seconds are left for them.
 """
 
 import hashlib
@@ -25,6 +25,8 @@ from gan_core.storage.urls import read_bytes
 BINS = 8
 ROWS_OF_BIN = 4
 """A bin's curve is the mean of at least so many rows."""
+ALONE = "pti"
+"""The refinement of a run that has no other."""
 SHARE = 0.9
 """Rows of a bin that have to reach a target by the steps that the bin gets."""
 MAKE = "`edit-dataset calibrate-inversion RUN` makes it from an encoded run"
@@ -71,9 +73,10 @@ class Way(BaseModel):
 class Table(BaseModel):
     """Trials of rows of the run ``source``, first without steps, then with more and more, and those of ``others``.
 
-    ``starts`` are the distances at the pivots, ``encode_s`` the seconds a row of the encoder, and ``setting`` is what
-    all of it depends on: networks, the parameters of tuning, the kind of device. Trials have equal steps for all rows;
-    ``mixed`` is what rows with steps of their own take beside the look, over what their trials say.
+    ``starts`` are the distances at the pivots, ``encode_s`` the seconds a row of the encoder, ``look_s`` those of a
+    look at what it found (older tables have both in ``encode_s``), and ``setting`` is what all of it depends on:
+    networks, the parameters of tuning, the kind of device. Trials have equal steps for all rows; ``mixed`` is what rows
+    with steps of their own take beside the look, over what their trials say.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,6 +84,7 @@ class Table(BaseModel):
     setting: dict[str, Any]
     source: str
     encode_s: Finite
+    look_s: Finite = 0.0
     starts: Annotated[tuple[Finite, ...], Field(min_length=1)]
     trials: Annotated[Trials, Field(min_length=2)]
     others: tuple[Way, ...] = ()
@@ -129,13 +133,18 @@ class Choice(NamedTuple):
     steps: int
 
 
+def ends_with_look(choice: Choice, refine: Sequence[str]) -> bool:
+    """Tell whether a row is done once it was looked at: by ``refine``, the run's own, without a step of tuning."""
+    return choice == Choice(0, 0) and list(refine) == [ALONE]
+
+
 class _Curve:
     """What a way takes and brings: ``seconds`` and mean distances for each of ``counts`` steps."""
 
-    def __init__(self, way: Way, encode_s: float, mixed: float) -> None:
+    def __init__(self, way: Way, before_s: float, mixed: float) -> None:
         self.steps = [trial.steps for trial in way.trials]
         self.counts = np.arange(self.steps[-1] + 1)
-        self.tried = encode_s + mixed * np.maximum.accumulate([trial.seconds for trial in way.trials])
+        self.tried = before_s + mixed * np.maximum.accumulate([trial.seconds for trial in way.trials])
         self.seconds = np.interp(self.counts, self.steps, self.tried)
         self.distances = np.minimum.accumulate([trial.distances for trial in way.trials])
 
@@ -143,68 +152,62 @@ class _Curve:
         return np.interp(np.log1p(self.counts), np.log1p(self.steps), self.distances[:, rows].mean(1))
 
 
-class Allocation:
-    """What ``invert`` gives each row by a table, read from ``path``; raises ``ParamsError`` if it can't.
+class _Plan:
+    """What the rows of each of ``parts`` get; ``without`` is a choice that it doesn't have."""
 
-    ``refine`` are the run's own refinements.
-    """
-
-    def __init__(self, invert: InvertParams, table: Table, path: str, refine: Sequence[str] = ("pti",)) -> None:
-        self.ways = table.ways(refine)
-        self._curves = [_Curve(way, table.encode_s, table.mixed) for way in self.ways]
-        starts = np.array(table.starts)
-        bins = max(1, min(BINS, len(starts) // ROWS_OF_BIN))
-        parts = np.array_split(np.argsort(starts, kind="stable"), bins)
-        self._edges = [float(starts[part[0]]) for part in parts[1:]]
-        if invert.budget_s is not None:
-            self._choices = self._spend(invert.budget_s, parts, path)
-        elif invert.target is not None:
-            self._choices = self._reach(invert.target, parts, path)
-
-    def choose(self, starts: Sequence[float]) -> list[Choice]:
-        """Return what is done with rows whose pivots are so far from their pictures."""
-        return [self._choices[bisect_right(self._edges, start)] for start in starts]
+    def __init__(
+        self, curves: Sequence[_Curve], parts: Sequence[np.ndarray], looks: bool, without: Choice | None
+    ) -> None:
+        self.curves, self.parts, self.looks, self._without = curves, parts, looks, without
+        self._shares = [len(part) / sum(map(len, parts)) for part in parts]
+        self.least = min(second for second, _ in self._options())
+        self.choices: list[Choice] = []
 
     def seconds(self, choice: Choice) -> float:
-        """Return what the table says that a row's inversion takes, from its aligned image on."""
-        seconds = self._curves[choice.way].seconds
+        seconds = self.curves[choice.way].seconds
         return float(seconds[min(choice.steps, len(seconds) - 1)])
 
-    def _reach(self, target: Gate, parts: Sequence[np.ndarray], path: str) -> list[Choice]:
-        """Return for each bin the cheapest trial by which enough of its rows are there, else the one with most."""
-        if (nearest := min(curve.distances.min() for curve in self._curves)) > target.limit:
-            raise ParamsError(
-                f"invert.target: none of the {sum(map(len, parts))} rows of {path} reached {target}; the nearest came "
-                f"to {nearest:.3g} within {max(curve.steps[-1] for curve in self._curves)} steps"
-            )
+    def mean_seconds(self) -> float:
+        """Return what a row takes on average."""
+        return sum(s * self.seconds(choice) for s, choice in zip(self._shares, self.choices, strict=True))
+
+    def mean_distance(self) -> float:
+        """Return how far away a row is at the end on average."""
+        pairs = zip(self.parts, self.choices, strict=True)
+        ends = [self.curves[choice.way].means(part)[choice.steps] for part, choice in pairs]
+        return float(np.dot(self._shares, ends))
+
+    def reach(self, target: Gate, groups: Sequence[np.ndarray]) -> bool:
+        """Choose for each part the cheapest trial by which enough rows of each of its groups are there.
+
+        Where there is none it is the one with most. Return whether there is one for all parts.
+        """
         trials = sorted(
-            (curve.tried[i], way, i) for way, curve in enumerate(self._curves) for i in range(len(curve.steps))
+            (curve.tried[i], way, i)
+            for way, curve in enumerate(self.curves)
+            for i in range(len(curve.steps))
+            if Choice(way, curve.steps[i]) != self._without
         )
-        found = []
-        for part in parts:
-            shares = [(self._curves[way].distances[i, part] <= target.limit).mean() for _, way, i in trials]
+        self.choices, all_there = [], True
+        for part in self.parts:
+            members = [group for group in groups if np.isin(group, part).all()]
+            shares = [
+                min((self.curves[way].distances[i, group] <= target.limit).mean() for group in members)
+                for _, way, i in trials
+            ]
             enough = [place for place, share in enumerate(shares) if share >= SHARE]
             best = enough[0] if enough else max(range(len(shares)), key=lambda place: (shares[place], place))
+            all_there = all_there and bool(enough)
             _, way, i = trials[best]
-            found.append(Choice(way, self._curves[way].steps[i]))
-        return found
+            self.choices.append(Choice(way, self.curves[way].steps[i]))
+        return all_there
 
-    def _spend(self, budget: float, parts: Sequence[np.ndarray], path: str) -> list[Choice]:
-        """Return what each bin gets, so that the mean over rows is ``budget``: steepest slopes first."""
-        options = sorted(
-            (second, Choice(way, count))
-            for way, curve in enumerate(self._curves)
-            for count, second in zip(curve.counts.tolist(), curve.seconds, strict=True)
-        )
+    def spend(self, budget: float) -> None:
+        """Choose for each part, so that the mean over rows is ``budget``: steepest slopes first."""
+        options = self._options()
         seconds, choices = np.array([second for second, _ in options]), [choice for _, choice in options]
-        if budget < seconds[0]:
-            raise ParamsError(
-                f"invert.budget_s is {budget:g}, and by {path} the encoder and a look at its picture alone take "
-                f"{seconds[0]:.3g} s a row: give at least so much"
-            )
-        every = [[curve.means(part) for curve in self._curves] for part in parts]
+        every = [[curve.means(part) for curve in self.curves] for part in self.parts]
         curves = [np.array([means[way][steps] for way, steps in choices]) for means in every]
-        shares = [len(part) / sum(map(len, parts)) for part in parts]
         moves = sorted(
             (slope, part, begin, end)
             for part, curve in enumerate(curves)
@@ -212,13 +215,80 @@ class Allocation:
         )
         chosen, left = [0] * len(curves), budget - seconds[0]
         for _, part, begin, end in moves:
-            within = seconds[begin] + left / shares[part]
+            within = seconds[begin] + left / self._shares[part]
             last = min(end, int(np.searchsorted(seconds, within, side="right")) - 1)
             chosen[part] = min(range(begin, last + 1), key=lambda place: (curves[part][place], -place))
-            left -= shares[part] * (seconds[chosen[part]] - seconds[begin])
+            left -= self._shares[part] * (seconds[chosen[part]] - seconds[begin])
             if chosen[part] < end:
                 break
-        return [choices[place] for place in chosen]
+        self.choices = [choices[place] for place in chosen]
+
+    def _options(self) -> list[tuple[float, Choice]]:
+        return sorted(
+            (second, choice)
+            for way, curve in enumerate(self.curves)
+            for count, second in zip(curve.counts.tolist(), curve.seconds.tolist(), strict=True)
+            if (choice := Choice(way, count)) != self._without
+        )
+
+
+class Allocation:
+    """What ``invert`` gives each row by a table, read from ``path``; raises ``ParamsError`` if it can't.
+
+    ``refine`` are the run's own refinements. ``looks`` tells whether rows have to be looked at first: the same for all
+    rows without a look is taken where it brings at least as much.
+    """
+
+    def __init__(self, invert: InvertParams, table: Table, path: str, refine: Sequence[str] = (ALONE,)) -> None:
+        self.ways = table.ways(refine)
+        starts = np.array(table.starts)
+        bins = max(1, min(BINS, len(starts) // ROWS_OF_BIN))
+        groups = np.array_split(np.argsort(starts, kind="stable"), bins)
+        before_s = table.encode_s + table.look_s
+        looking = _Plan([_Curve(way, before_s, table.mixed) for way in self.ways], groups, True, None)
+        without = Choice(0, 0) if ends_with_look(Choice(0, 0), refine) else None
+        blind = _Plan([_Curve(way, table.encode_s, 1.0) for way in self.ways], [np.arange(len(starts))], False, without)
+        if invert.budget_s is not None:
+            self._plan = _by_budget(invert.budget_s, looking, blind, path)
+        elif invert.target is not None:
+            self._plan = _by_target(invert.target, looking, blind, groups, path)
+        self.looks = self._plan.looks
+        self._edges = [float(starts[part[0]]) for part in self._plan.parts[1:]]
+
+    def choose(self, starts: Sequence[float]) -> list[Choice]:
+        """Return what is done with rows whose pivots are so far from their pictures."""
+        return [self._plan.choices[bisect_right(self._edges, start)] for start in starts]
+
+    def for_all(self, count: int) -> list[Choice]:
+        """Return what is done with so many rows that aren't looked at."""
+        return self._plan.choices * count
+
+    def seconds(self, choice: Choice) -> float:
+        """Return what the table says that a row's inversion takes, from its aligned image on."""
+        return self._plan.seconds(choice)
+
+
+def _by_budget(budget: float, looking: _Plan, blind: _Plan, path: str) -> _Plan:
+    able = [plan for plan in (blind, looking) if plan.least <= budget]
+    if not able:
+        least = min(looking.least, blind.least)
+        raise ParamsError(
+            f"invert.budget_s is {budget:g}, and by {path} no way takes less than {least:.3g} s a row: give at least "
+            "so much"
+        )
+    for plan in able:
+        plan.spend(budget)
+    return min(able, key=lambda plan: float(f"{plan.mean_distance():.6g}"))  # sums of other parts round otherwise
+
+
+def _by_target(target: Gate, looking: _Plan, blind: _Plan, groups: Sequence[np.ndarray], path: str) -> _Plan:
+    if (nearest := min(curve.distances.min() for curve in looking.curves)) > target.limit:
+        raise ParamsError(
+            f"invert.target: none of the {sum(map(len, groups))} rows of {path} reached {target}; the nearest came "
+            f"to {nearest:.3g} within {max(curve.steps[-1] for curve in looking.curves)} steps"
+        )
+    looking.reach(target, groups)
+    return blind if blind.reach(target, groups) and blind.mean_seconds() <= looking.mean_seconds() else looking
 
 
 def _hull(seconds: np.ndarray, curve: np.ndarray) -> list[tuple[float, int, int]]:

@@ -39,6 +39,11 @@ def pack_full(delta: Mapping[str, Tensor]) -> bytes:
     return save(whole) if whole else b""
 
 
+def as_stored(delta: Mapping[str, Tensor], full: bool) -> dict[str, Tensor]:
+    """Return differences ``[...]`` as they come back from ``pack_full``, or from ``pack_delta``."""
+    return unpack_delta(pack_full(delta) if full else pack_delta(delta))
+
+
 def unpack_delta(data: bytes) -> dict[str, Tensor]:
     """Decode bytes of ``pack_delta`` or ``pack_full`` to float32 differences ``[...]`` by parameter name.
 

@@ -166,7 +166,7 @@ class HFGI(nn.Module):
         Raises ``CheckpointError`` for a generator without that layer.
         """
         layer = network.get("layer", 6)
-        return cls(channels=generator.get_parameter(_weight(generator, layer)).shape[1], **network)
+        return cls(channels=generator.get_parameter(check_layer(generator, layer)).shape[1], **network)
 
     @property
     def resolution(self) -> int:
@@ -196,11 +196,16 @@ class HFGI(nn.Module):
         """Return residuals ``[B, 3, input_size, input_size]`` that fit the pictures ``drawn``."""
         return self.grid_align(torch.cat([residual, self.look(drawn)], 1))
 
-    def detailed(self, generator: Generator, w_plus: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return pictures ``[B, 3, S, S]`` of ``w_plus`` without and with the detail of ``images``, and residuals."""
+    def detailed(
+        self, generator: Generator, w_plus: Tensor, images: Tensor, kept: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pictures ``[B, 3, S, S]`` of ``w_plus`` without and with the detail of ``images``, and residuals.
+
+        ``kept`` is what storage makes of residuals ``[B, 3, input_size, input_size]``.
+        """
         below = generator.lower(w_plus, self.resolution)
         coarse = generator.upper(below, w_plus, self.resolution)
-        residual = self.residual(images, coarse)
+        residual = kept(self.residual(images, coarse))
         with self.injected(generator, *self.conditions(residual, coarse)):
             return coarse, generator.upper(below, w_plus, self.resolution), residual
 
@@ -234,7 +239,7 @@ class HFGI(nn.Module):
 
     def check(self, generator: Generator) -> None:
         """Raise ``CheckpointError`` if the generator's layer has another width, or isn't there."""
-        width = generator.get_parameter(_weight(generator, self.layer)).shape[1]
+        width = generator.get_parameter(check_layer(generator, self.layer)).shape[1]
         if width != self.channels:
             raise CheckpointError(
                 f"the features have {self.channels} channels, but layer {self.layer} of this generator has {width}: "
@@ -252,11 +257,11 @@ def doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def _weight(generator: Generator, layer: int) -> str:
+def check_layer(generator: Generator, layer: int) -> str:
     """Return the name of a layer's filters; raises ``CheckpointError`` for a generator without it."""
     name = f"convs.{layer}.conv.weight"
     if name not in dict(generator.named_parameters()):
-        raise CheckpointError(f"features act after the layer convs.{layer}, and this {generator.family!r} has none")
+        raise CheckpointError(f"features act at the layer convs.{layer}, and this {generator.family!r} has none")
     return name
 
 

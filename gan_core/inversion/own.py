@@ -1,7 +1,7 @@
-"""What is a row's own when it is drawn: its weights, and the detail that features put into each of its pictures."""
+"""What is a row's own when it is drawn: its weights, a layer's maps, and the detail that features put into pictures."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from gan_core.errors import DataError
 from gan_core.generators.base import Generator
 from gan_core.inversion.delta import RESIDUAL, changed, unpack_delta
 from gan_core.inversion.features import HFGI
+from gan_core.inversion.hybrid import pop_blend
 
 Draw = Callable[[], Tensor]
 
@@ -24,10 +25,10 @@ def own_generator(
     a residual. Raises ``DataError`` if the delta is damaged, belongs to another generator, or needs ``features``.
     """
     delta = unpack_delta(data)
-    residual = delta.pop(RESIDUAL, None)
+    residual, blend = delta.pop(RESIDUAL, None), pop_blend(delta)
     if residual is not None and features is None:
         raise DataError("a row has the detail of features, and tune.refine names none: run the tune stage again")
-    with changed(generator, delta):
+    with changed(generator, delta), blend.injected(generator) if blend else nullcontext():
         if residual is None or features is None:
             yield lambda draw: draw()
         else:

@@ -36,7 +36,8 @@ class Tuned:
     ``delta`` maps the names of changed parameters to tuned minus original weights, and ``image [1, 3, H, W]`` around
     [-1, 1] is the tuned reconstruction. ``losses`` has one entry before each step and one at the end. If tuning
     diverged (to NaN, or above the initial objective), ``delta`` and ``image`` are those that it began with:
-    nothing, and that of the original generator.
+    nothing, and that of the original generator. ``as_stored`` tells whether ``image`` is what ``delta`` gives after it
+    was packed.
     """
 
     delta: dict[str, Tensor]
@@ -44,6 +45,7 @@ class Tuned:
     steps: int
     losses: list[Losses]
     stop_reason: StopReason
+    as_stored: bool = False
 
     @property
     def reached(self) -> float:

@@ -13,13 +13,17 @@ from gan_core.batching import chunk_size, in_chunks_each
 from gan_core.checkpoints.files import Loaded
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
-from gan_core.inversion.delta import RESIDUAL, changed
-from gan_core.inversion.features import load_features
+from gan_core.geometry import framed_like
+from gan_core.inversion.delta import RESIDUAL, as_stored, changed
+from gan_core.inversion.features import check_layer, load_features, side_of
 from gan_core.inversion.group import tune_group
+from gan_core.inversion.hybrid import Hybrid, known_part, layer_for, refine_hybrid
 from gan_core.inversion.hypernetwork import load_hypernetwork
 from gan_core.inversion.locality import Perceptual
 from gan_core.inversion.objective import StopReason, objective, read_losses
 from gan_core.inversion.pti import Budget, Tuned, tune_pivots
+from gan_core.inversion.weights import RowWeights
+from gan_core.judges.perceptual import PerceptualLoss
 from gan_core.params import ModelPaths, TuneParams
 from gan_core.registry import Registry
 from gan_core.rows import Progress
@@ -39,12 +43,14 @@ class Inverted:
 
 
 class Refinement(ABC):
-    """One way to give each row weights of its own.
+    """One way to give each row weights of its own, or, where it acts ``at_layers``, maps of a layer.
 
-    ``identity`` names the files that its results depend on beside the generator and the perceptual trunk.
+    ``identity`` says what its results depend on beside the generator, the perceptual trunk and the parameters: the
+    hashes of files, and a version where the same files once gave others.
     """
 
     name: ClassVar[str]
+    at_layers: ClassVar[bool] = False
 
     def __init__(self, generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths) -> None:
         self.generator, self.loss, self.params = generator.model, loss, params
@@ -76,15 +82,17 @@ class PivotalTuning(Refinement):
 class InPasses(Refinement):
     """A network that changes rows in ``passes`` without gradients; a row that it makes worse stays as it was.
 
-    ``names`` are those of what it finds for a row, as ``delta`` has them.
+    ``names`` are those of what it finds for a row, as ``delta`` has them. One whose results are ``final`` begins with
+    weights as they are stored, and finds what can be stored.
     """
 
     passes: int
     names: Sequence[str]
+    final = False
 
     @torch.no_grad()
     def refine(self, rows: Inverted, starts: Sequence[Tuned] | None, finished: Progress | None) -> list[Tuned]:
-        begun = [{}] * len(rows.pivots) if starts is None else [start.delta for start in starts]
+        begun = [{}] * len(rows.pivots) if starts is None else [self._kept(start.delta) for start in starts]
         before, after, terms, *values = self._all(rows, begun)
         deltas = [dict(zip(self.names, parts, strict=True)) for parts in zip(*values, strict=True)]
         first, last = read_losses(terms.unbind(1))
@@ -93,7 +101,8 @@ class InPasses(Refinement):
             losses, better = [first[row], last[row]], last[row].total <= first[row].total
             image = (after if better else before)[row : row + 1]
             reason: StopReason = "steps" if better else "diverged"
-            found.append(Tuned(begun[row] | delta if better else begun[row], image, self.passes, losses, reason))
+            kept = begun[row] | delta if better else begun[row]
+            found.append(Tuned(kept, image, self.passes, losses, reason, self.final))
         if finished:
             finished(len(found))
         return found
@@ -101,6 +110,9 @@ class InPasses(Refinement):
     @abstractmethod
     def drawn(self, pivots: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         """Return the pictures ``[B, 3, S, S]`` without and with what is found, and what is found, by ``names``."""
+
+    def _kept(self, delta: dict[str, Tensor]) -> dict[str, Tensor]:
+        return as_stored(delta, self.params.persist == "full") if self.final else delta
 
     def _all(self, rows: Inverted, begun: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, ...]:
         """Return the pictures, the losses of both ``[B, 2, 3]``, and what is found; tuned rows are drawn one by one."""
@@ -145,10 +157,13 @@ class ByHypernetwork(InPasses):
 class ByFeatures(InPasses):
     """The detail that ``models.features`` puts back (``gan_core.inversion.features``), the last of a chain.
 
-    A row keeps its residual, from which each of its edits gets detail of its own.
+    A row keeps its residual, from which each of its edits gets detail of its own. Its picture is drawn from what is
+    stored, so that it need not be drawn again.
     """
 
     name = "features"
+    at_layers = True
+    final = True
     passes = 1
     names = (RESIDUAL,)
 
@@ -156,12 +171,61 @@ class ByFeatures(InPasses):
         super().__init__(generator, loss, params, models)
         features = load_features(models.features, generator)
         self.network = features.model
-        self.identity = {"features_sha256": features.sha256}
+        self.identity = {"features_sha256": features.sha256, "features_version": "2"}
 
     def drawn(self, pivots: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         if targets.shape[2] != targets.shape[3]:
             raise ParamsError("tune.refine: features are of square pictures, and this encoder's are none")
-        return self.network.detailed(self.generator, pivots, targets)
+        return self.network.detailed(self.generator, pivots, targets, self._stored)
+
+    def _stored(self, residuals: Tensor) -> Tensor:
+        rows = [self._kept({RESIDUAL: residual})[RESIDUAL] for residual in residuals]
+        return torch.stack(rows).to(residuals.device)
+
+
+@REFINEMENTS.register("hybrid")
+class ByHybrid(Refinement):
+    """Weights where the pivot is near, a layer's maps elsewhere (``gan_core.inversion.hybrid``), row after row.
+
+    Weights are tuned from ``min_resolution`` up, or from that layer up.
+    """
+
+    name = "hybrid"
+    at_layers = True
+
+    def __init__(self, generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths) -> None:
+        super().__init__(generator, loss, params, models)
+        assert isinstance(loss, PerceptualLoss)
+        layer = layer_for(self.generator.size)
+        check_layer(self.generator, layer)
+        self.trunk, weights = loss, (params.l2_weight, params.perceptual_weight)
+        self.recipe = Hybrid(layer, l2_weight=weights[0] / 3, perceptual_weight=weights[1])  # errors are means here
+        self.resolution = min(params.min_resolution, side_of(layer))
+
+    def refine(self, rows: Inverted, starts: Sequence[Tuned] | None, finished: Progress | None) -> list[Tuned]:
+        if rows.targets.shape[2] != rows.targets.shape[3]:
+            raise ParamsError("tune.refine: hybrid is of square pictures, and this encoder's are none")
+        found = []
+        for row, pair in enumerate(zip(rows.pivots.split(1), rows.targets.split(1), strict=True)):
+            found.append(self._one(*pair, {} if starts is None else starts[row].delta))
+            if finished:
+                finished(1)
+        return found
+
+    def _one(self, pivot: Tensor, target: Tensor, start: dict[str, Tensor]) -> Tuned:
+        with torch.no_grad(), changed(self.generator, start):
+            before = self.generator.synthesis(pivot)
+        mask = known_part(framed_like(before, target), target, self.trunk)
+        weights = RowWeights(self.generator, self.resolution, 1, starts=[start])
+        refined = refine_hybrid(weights, pivot, target, mask, self.trunk, self.recipe)
+        delta = start | refined.delta
+        with torch.no_grad(), changed(self.generator, delta), refined.blend.injected(self.generator):
+            after = self.generator.synthesis(pivot)
+        ends = [objective(drawn, target, self.loss, self.params)[1] for drawn in (before, after)]
+        ((first,), (last,)) = read_losses(ends)
+        if not last.total <= first.total:
+            return Tuned(start, before, self.recipe.steps, [first, last], "diverged")
+        return Tuned(delta | refined.blend.as_delta(), after, self.recipe.steps, [first, last], "steps")
 
 
 def build_refinements(

@@ -52,10 +52,12 @@ class PerceptualLoss(nn.Module):
 
     def per_layer(self, x: Tensor, y: Tensor) -> Tensor:
         """Spatial mean of the weighted squared difference of each map, ``[layers, B]``."""
-        terms = []
-        for i, (a, b) in enumerate(zip(self.maps(x), self._target_maps(y), strict=True)):
-            terms.append(((a - b).square() * self.get_buffer(f"weight{i}")).sum(1).mean((1, 2)))
-        return torch.stack(terms)
+        return torch.stack([each.mean((1, 2)) for each in self.spatial(x, y)])
+
+    def spatial(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        """Weighted squared difference of each map, ``[B, h, w]``."""
+        pairs = enumerate(zip(self.maps(x), self._target_maps(y), strict=True))
+        return [((a - b).square() * self.get_buffer(f"weight{i}")).sum(1) for i, (a, b) in pairs]
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum over layers, ``[B]``."""

@@ -1,6 +1,6 @@
 """The stage that edits: latents -> one image for each picture of the plan."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from gan_core.geometry import SQUARE, Frame
 from gan_core.inversion.allocation import read_table
 from gan_core.inversion.features import load_features
 from gan_core.inversion.own import own_generator
-from gan_core.inversion.refinement import ByFeatures
+from gan_core.inversion.refinement import REFINEMENTS, ByFeatures
 from gan_core.loading import load_generator
 from gan_core.params import EditSpec, ModelPaths, Params
 from gan_core.rows import Rejected, Row
@@ -38,7 +38,7 @@ class EditStage(Stage):
 
     Adds one image column per picture. With ``tuned`` each row is drawn by its own tuned generator, all its edited
     latents in one batch; otherwise each edit is drawn once for the batch of rows. Of squares the ``frame`` is kept.
-    With ``features`` each picture of a tuned row gets the row's detail (``gan_core.inversion.features``).
+    ``refined`` are the refinements that tuned rows may have: pictures of rows with features get the row's detail.
     ``latents_of`` finds the rows that edits refer to. Rows are rejected as ``bad_latent`` or ``bad_edit`` where numbers
     aren't finite.
     """
@@ -54,7 +54,7 @@ class EditStage(Stage):
         batch_size: int = 32,
         latents_of: LatentsOf = no_references,
         frame: Frame = SQUARE,
-        features: bool = False,
+        refined: Collection[str] = (),
     ) -> None:
         self.frame = frame
         self.plan: list[PlannedEdit] = plan_edits(edits)
@@ -64,10 +64,11 @@ class EditStage(Stage):
         self.batch_size = batch_size
         generator = load_generator(models.generator)
         self.generator, self._hash = generator.model, generator.sha256
-        detail = load_features(models.features, generator) if features else None
+        detail = load_features(models.features, generator) if ByFeatures.name in refined else None
         self.features = detail.model if detail else None
-        # what is recorded would not see that features change a layer
-        self.synthesis = self.generator.synthesis if detail else Recorded(self.generator.synthesis)
+        self._at_layers = any(REFINEMENTS.get(name).at_layers for name in refined)
+        # what is recorded would not see that a layer is changed
+        self.synthesis = self.generator.synthesis if self._at_layers else Recorded(self.generator.synthesis)
         self._files = {"features": detail.sha256} if detail else {}
         self.kinds = self._build(edits, EditSetting(models, generator, latents_of))
 
@@ -109,10 +110,10 @@ class EditStage(Stage):
         kinds: list[EditKind] = []
         for spec in edits:
             kind = EDIT_KINDS.get(spec.kind)
-            if self.features and issubclass(kind, ImageEdit) and not kind.of_one:
+            if self._at_layers and issubclass(kind, ImageEdit) and not kind.of_one:
                 raise ParamsError(
-                    f"edits: {spec.kind} draws several rows into one picture, which the detail of features can't "
-                    "follow: leave it out, or choose another tune.refine"
+                    f"edits: {spec.kind} draws several rows into one picture, which what features or hybrid change "
+                    "in a layer can't follow: leave it out, or choose another tune.refine"
                 )
             kinds += [kind(spec, setting)] * len(kind.plan(spec))
         return kinds
@@ -166,5 +167,5 @@ def drawing_stage(params: Params, source: str) -> EditStage:
     """Build the stage that draws the planned edits; rows that they refer to are aligned and encoded as the run does."""
     latents_of = SourceLatents(source, lambda: [build_stage(name, params, source) for name in ("align", "encode")])
     models, frame = params.models, framing_of(params).frame
-    features = params.tune.enabled and ByFeatures.name in refinements_of(params)
-    return EditStage(params.edits, models, params.tune.enabled, params.run.batch_size, latents_of, frame, features)
+    refined = refinements_of(params) if params.tune.enabled else ()
+    return EditStage(params.edits, models, params.tune.enabled, params.run.batch_size, latents_of, frame, refined)

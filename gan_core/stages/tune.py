@@ -17,7 +17,7 @@ from gan_core.capture import Recorded
 from gan_core.device import computing, fetch, place_array
 from gan_core.errors import ParamsError
 from gan_core.geometry import SQUARE, Frame, average_down
-from gan_core.inversion.allocation import Allocation, Choice, Way, read_table
+from gan_core.inversion.allocation import ALONE, Allocation, Choice, Way, ends_with_look, read_table
 from gan_core.inversion.delta import pack_delta, pack_full
 from gan_core.inversion.in_domain import InDomain, optimise_in_domain
 from gan_core.inversion.objective import objective, read_losses
@@ -39,9 +39,9 @@ from gan_core.storage.shards import IMAGE, latent_type
 _log = logging.getLogger(__name__)
 TOGETHER = 4
 """Batches whose rows are looked at before any is refined by a table, so that those with like steps meet in one."""
-DEFAULT = ["pti"]
-"""The refinement of runs that were made before there were others; it is left out of their identity."""
 DIVERGED = "diverged: tuning ended farther away than it began, so this is what the pivot gives untuned"
+DRAWN = "reconstruction"
+"""The encode stage's picture of a row's latent."""
 KEPT = "diverged: tuning ended farther away than it began, so this is what it began with"
 FIELDS = (
     pa.field("tuned", IMAGE),
@@ -98,7 +98,8 @@ class TuneStage(Stage):
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
         self.refinements = build_refinements(generator, self.loss, self.params, models)
         self.features = next((each.network for each in self.refinements if isinstance(each, ByFeatures)), None)
-        unsaid = {"enabled"} | ({"refine"} if params.refine == DEFAULT else set())
+        self.at_layers = any(each.at_layers for each in self.refinements)
+        unsaid = {"enabled"} | ({"refine"} if params.refine == [ALONE] else set())  # older runs don't say it
         self._identity: dict[str, Any] = {"params": params.model_dump(exclude=unsaid), **hashes}
         for refinement in self.refinements:
             self._identity |= refinement.identity
@@ -125,18 +126,30 @@ class TuneStage(Stage):
         return self._identity
 
     def load(self, row: Row) -> Row | Rejected:
-        """Decode the aligned image of a row whose latent is finite."""
+        """Decode the aligned image of a row whose latent is finite, and what a look at it compares with it."""
+        return self.load_to_look(row) if self.allocation and self.allocation.looks else self._load(row, ["image"])
+
+    def load_to_look(self, row: Row) -> Row | Rejected:
+        """Decode the aligned image, and what the encoder's latent gives, where that is the pivot's picture."""
+        return self._load(row, ["image", *([DRAWN] if self._is_drawn else [])])
+
+    def _load(self, row: Row, columns: Sequence[str]) -> Row | Rejected:
         if not np.isfinite(row["latent"]).all():
             return Rejected("bad_latent", "the latent has NaN or infinity")
-        return load_pictures(row, ["image"], MOST_ALIGNED)
+        return load_pictures(row, columns, MOST_ALIGNED)
+
+    @property
+    def _is_drawn(self) -> bool:
+        return self.params.pivot == "encoder" and self.frame.is_square
 
     def calculate(self, rows: Sequence[Row]) -> Iterator[Row | Rejected]:
         """Refine the rows, each from the same generator, then draw one after the other."""
         with one_thread():
             inverted = self.invert(rows)
             if self.allocation:
-                looked = self.look(inverted)
-                choices = self.allocation.choose([one.reached for one in looked])
+                looked = self.look(rows, inverted) if self.allocation.looks else []
+                starts = [one.reached for one in looked]
+                choices = self.allocation.choose(starts) if looked else self.allocation.for_all(len(rows))
                 for row, found, choice in zip(rows, self._refine_each(inverted, looked, choices), choices, strict=True):
                     yield self.columns(row, *found, choice)
             else:
@@ -156,7 +169,10 @@ class TuneStage(Stage):
 
     def open_way(self, way: Way) -> OpenWay:
         """Return another way to invert the rows, with its networks; raises ``UserError`` for one that can't be."""
-        return OpenWay(way, self._loaded, self.loss, self.params, self._models, self.frame)
+        opened = OpenWay(way, self._loaded, self.loss, self.params, self._models, self.frame)
+        self.features = self.features or opened.features
+        self.at_layers = self.at_layers or any(each.at_layers for each in opened.refinements)
+        return opened
 
     def _refine_each(
         self, rows: Inverted, looked: Sequence[Tuned], choices: Sequence[Choice]
@@ -169,7 +185,7 @@ class TuneStage(Stage):
         found = {
             place: (rows.pivots[place : place + 1], looked[place])
             for place, choice in enumerate(choices)
-            if self.ends_with_look(choice)
+            if ends_with_look(choice, self.params.refine)
         }
         left = [place for place in range(len(choices)) if place not in found]
         for group in groups_of([choices[place] for place in left], self.params.batch_size):
@@ -181,27 +197,24 @@ class TuneStage(Stage):
             found |= zip(places, zip(begun.pivots.split(1), tuned, strict=True), strict=True)
         return [found[place] for place in range(len(choices))]
 
-    def ends_with_look(self, choice: Choice) -> bool:
-        """Tell whether a row that is looked at is done: by the run's own way, without a step of tuning, alone."""
-        return choice == Choice(0, 0) and self.params.refine == DEFAULT
-
     @torch.no_grad()
-    def look(self, rows: Inverted) -> list[Tuned]:
-        """Return each row as it is before anything is refined, with the losses at its pivot.
+    def look(self, rows: Sequence[Row], inverted: Inverted) -> list[Tuned]:
+        """Return each of the ``rows`` as it is before anything is refined, with the losses at its pivot.
 
         Raises ``ParamsError`` where the objective has no perceptual distance, which tables are made of.
         """
         if not self.params.perceptual_weight:
             raise ParamsError("invert compares perceptual distances: tune.perceptual_weight has to be above 0")
+        known = stack_pictures(rows, DRAWN) if self._is_drawn else None
 
         def seen(part: Tensor) -> tuple[Tensor, Tensor]:
-            drawn = self.generator.synthesis(rows.pivots[part])
-            return drawn, objective(drawn, rows.targets[part], self.loss, self.params)[1]
+            drawn = self.generator.synthesis(inverted.pivots[part]) if known is None else known[part]
+            return drawn, objective(drawn, inverted.targets[part], self.loss, self.params)[1]
 
-        places = torch.arange(len(rows.pivots), device=rows.pivots.device)
+        places = torch.arange(len(inverted.pivots), device=inverted.pivots.device)
         images, terms = in_chunks_each(seen, places, chunk_size(self.generator.size))
         (losses,) = read_losses([terms])
-        return [Tuned({}, image, 0, [loss], "steps") for image, loss in zip(images.split(1), losses, strict=True)]
+        return [Tuned({}, image, 0, [loss], "steps", True) for image, loss in zip(images.split(1), losses, strict=True)]
 
     def setting(self) -> dict[str, Any]:
         """What the seconds and the distances of tuning depend on, as a table of them has it."""
@@ -215,12 +228,11 @@ class TuneStage(Stage):
                 "invert chooses the steps of each row's tuning: tune.refine needs pti, and tune.shared is off"
             )
         table, sha256 = read_table(path, self.setting())
-        self._identity["invert"] = invert.model_dump(mode="json") | {"table_sha256": sha256}
+        self._identity["invert"] = invert.model_dump(mode="json") | {"table_sha256": sha256, "version": 2}
         self.ways = [None, *(self.open_way(way) for way in table.others)]
         for way in self.ways:
             if way is not None:
                 check_hashes(way, path)
-                self.features = self.features or way.features
         return Allocation(invert, table, path, self.params.refine)
 
     def _targets(self, rows: Sequence[Row]) -> Tensor:
@@ -256,8 +268,8 @@ class TuneStage(Stage):
             return Rejected("bad_latent", "the optimisation of the pivot ended in NaN or infinity")
         delta = pack_full(tuned.delta) if self.params.persist == "full" else pack_delta(tuned.delta)
         image = tuned.image
-        if not choice or not self.ends_with_look(choice):
-            draw = self.synthesis if self.features is None else self.generator.synthesis  # one recorded misses features
+        if not tuned.as_stored:
+            draw = self.generator.synthesis if self.at_layers else self.synthesis  # one recorded misses changed layers
             with own_generator(self.generator, delta, self.features) as own:
                 image = own(lambda: draw(pivot))
         pixels = to_uint8(self.frame.crop(image))[0]

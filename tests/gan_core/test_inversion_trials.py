@@ -40,7 +40,7 @@ def encoded(project: Path, monkeypatch: MonkeyPatch) -> Run:
     run = load_run("untuned")
     told: list[str] = []
     write_table(run.params.models.inversion, measure_table(run, 6, told.append))
-    assert len(told) == 4 and "0 steps" in told[0] and "6 rows; the encoder and a look" in told[-1]
+    assert len(told) == 4 and "0 steps" in told[0] and "6 rows; the encoder takes" in told[-1]
     return run
 
 
@@ -64,7 +64,7 @@ def test_runs_follow_the_table(encoded: Run) -> None:
     assert {row["stop_reason"] for row in rows} >= {"perceptual", "steps"}
     with pytest.raises(ParamsError, match="was measured with another tune"):
         plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1.0, "tune.lr": 0.5})
-    with pytest.raises(ParamsError, match=r"take .* s a row: give at least so much"):
+    with pytest.raises(ParamsError, match=r"no way takes less than .* s a row: give at least"):
         plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1e-9})
     blind = encoded.params.tune.model_copy(update={"perceptual_weight": 0.0})
     with pytest.raises(ParamsError, match=r"tune\.perceptual_weight has to be above 0"):

@@ -29,6 +29,7 @@ from gan_core.storage.shards import read_rows
 from gan_core.translation.tasks import TASKS
 from tests.device.fakegpu import NAME
 from tests.device.pretended.conftest import NEEDS_BFLOAT16, check_same, compare, there
+from tests.gan_core.inversion.test_hybrid import hybrid_stage
 from tests.gan_core.stages.test_compose_stage import PLAN
 from tests.gan_core.test_contracts import LANDMARK_NETWORKS, SMALL_EDITS, _checkpoint, rows_by_key
 from tests.gan_core.translation.test_translate_stage import variants
@@ -138,6 +139,15 @@ def test_tuning(changes: dict[str, Any], models: ModelPaths, aligned_rows: list[
         return TuneStage(params, models).process(rows)
 
     check_same(tune, 0.02 if params.precision == "fast" else 1e-4)
+
+
+def test_hybrid_refinement(models: ModelPaths, aligned_rows: list[Row]) -> None:
+    def refine() -> Any:
+        generator = load_generator(models.generator).model
+        latent = fetch(generator.broadcast(generator.latent_avg[None])[0])
+        return hybrid_stage(models).process([row | {"latent": latent} for row in aligned_rows[:1]])
+
+    check_same(refine)
 
 
 @pytest.mark.parametrize("name", LANDMARK_SOURCES.names())

@@ -116,8 +116,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 SLOW = {
     *("train-digit-paths@warped", "train-digit-paths@curvilinear", "train-paths@warped", "train-paths@curvilinear"),
     *("train-encoder@restyle-psp", "train-encoder@restyle-e4e", "train-encoder@psp-w-plus", "train-cel"),
+    *("train-encoder@psp-w", "train-encoder@style-transformer", "train-encoder@idinvert", "train-encoder@alae"),
     *("train-translation@inpainting", "train-translation@toonify", "train-translation@frontalisation"),
-    "train-features",
+    *("train-translation@sketch", "train-translation@segmentation", "train-features"),
 }
 """Trainings whose loop is that of another one; their networks are compared in tests of their own."""
 ONE_PATH = {"train-paths@warped", "train-paths@curvilinear"}

@@ -82,15 +82,38 @@ def test_a_way_that_brings_more_for_its_seconds_is_taken_and_one_that_brings_les
 
 
 def test_what_steps_of_their_own_take_counts() -> None:
-    plain, mixed = (Allocation(InvertParams(budget_s=0.1), table(mixed=m), "t") for m in (1.0, 1.5))
-    assert mixed.seconds(Choice(0, 10)) == pytest.approx(0.015 + 1.5 * 0.105)
+    plain, mixed = (Allocation(InvertParams(budget_s=0.1), table(mixed=m), "t") for m in (1.0, 1.05))
+    assert mixed.looks and mixed.seconds(Choice(0, 10)) == pytest.approx(0.015 + 1.05 * 0.105)
     spent = [np.mean([found.seconds(c) for c in found.choose(list(STARTS))]) for found in (plain, mixed)]
     assert 0.09 < min(spent) <= max(spent) <= 0.1
     assert np.mean(steps_of(mixed, list(STARTS))) < np.mean(steps_of(plain, list(STARTS)))
 
 
+def test_a_look_that_brings_too_little_is_left_out() -> None:
+    near = 0.1 + 0.01 * STARTS  # nearly the same for all rows
+    trials = [Trial(steps=n, seconds=0.005 + 0.01 * n, distances=tuple(near * 0.5 ** (n / 5))) for n in STEPS]
+    alike = table(look_s=0.03, starts=tuple(near), trials=tuple(trials))
+    blind, looking = (Allocation(InvertParams(budget_s=0.1), made, "t") for made in (alike, table(look_s=0.001)))
+    assert not blind.looks and looking.looks
+    (choice,) = set(blind.for_all(3))
+    assert 0.09 < blind.seconds(choice) <= 0.1 and blind.seconds(choice) == pytest.approx(0.02 + 0.01 * choice.steps)
+    with pytest.raises(ParamsError, match=r"no way takes less than 0\.03 s"):
+        Allocation(InvertParams(budget_s=0.029), alike, "t")
+    assert Allocation(InvertParams(budget_s=0.031), alike, "t").for_all(1) == [Choice(0, 1)]
+
+
+def test_a_target_that_one_way_reaches_for_all_rows_needs_no_look() -> None:
+    near, far = network(0.01, 0.05), network(0.02, 0.01)
+    found = Allocation(InvertParams(target="lpips <= 0.02"), table(others=(near, far), look_s=0.01), "t")
+    assert not found.looks and found.for_all(2) == [Choice(1, 0)] * 2
+    assert found.seconds(Choice(1, 0)) == pytest.approx(0.025)
+    found = Allocation(InvertParams(target="lpips <= 0.005"), table(others=(near, far), look_s=0.001), "t")
+    assert found.looks, "near rows are done by the cheaper one"
+
+
 def test_a_large_budget_goes_past_a_network_to_steps_that_bring_more() -> None:
-    assert set(allocation(network(0.015, 0.2), budget_s=9).choose(list(STARTS))) == {Choice(0, 40)}
+    found = allocation(network(0.015, 0.2), budget_s=9)
+    assert set(found.choose(list(STARTS))) == {Choice(0, 40)} and not found.looks
 
 
 def test_a_target_takes_the_cheapest_way_that_reaches_it() -> None:
@@ -101,7 +124,7 @@ def test_a_target_takes_the_cheapest_way_that_reaches_it() -> None:
 @pytest.mark.parametrize(
     ("invert", "said"),
     [
-        ({"budget_s": 0.019}, "budget_s is 0.019, and by table.json the encoder and a look .* take 0.02 s a row"),
+        ({"budget_s": 0.019}, r"budget_s is 0\.019, and by table\.json no way takes less than 0\.02 s a row"),
         ({"target": "lpips <= 1e-5"}, "none of the 64 rows of table.json reached lpips <= 1e-05; the nearest came to"),
     ],
 )

@@ -93,7 +93,7 @@ def test_edits_have_detail_of_their_own(detailed: ModelPaths, rows: list[Row], r
         {"kind": "style-channel", "layer": 2, "channel": 1, "strengths": [3]}
     )
     kept = [row | result for row, result in zip(rows, refined, strict=True)]
-    stage = EditStage([smile, channel], detailed, tuned=True, features=True)
+    stage = EditStage([smile, channel], detailed, tuned=True, refined=["features"])
     plain = EditStage([smile, channel], detailed, tuned=True)
     assert stage.features is not None and "features" in stage.identity() and "features" not in plain.identity()
     for row, edited, without in zip(
@@ -109,7 +109,7 @@ def test_edits_have_detail_of_their_own(detailed: ModelPaths, rows: list[Row], r
         plain.process(kept)
     compose = edit_spec("compose").model_validate({"kind": "compose", "apply": {"operation": "extend"}})
     with pytest.raises(ParamsError, match=r"compose draws several rows into one picture"):
-        EditStage([compose], detailed, tuned=True, features=True)
+        EditStage([compose], detailed, tuned=True, refined=["features"])
 
 
 def test_features_after_tuning_keep_its_weights(detailed: ModelPaths, rows: list[Row]) -> None:
@@ -120,9 +120,15 @@ def test_features_after_tuning_keep_its_weights(detailed: ModelPaths, rows: list
     found = stage.refinements[0].refine(given, [start, start], None)
     for row, one in enumerate(found):
         assert set(one.delta) == {*weights, "residual"}
+        code = given.pivots[row : row + 1]
         with changed(stage.generator, weights):
-            drawn = stage.generator.synthesis(given.pivots[row : row + 1])
-        torch.testing.assert_close(one.delta["residual"], (given.targets[row] - drawn[0].clamp(-1, 1)).detach())
+            drawn = stage.generator.synthesis(code)
+        lacking = (given.targets[row] - drawn[0].clamp(-1, 1)).detach()
+        torch.testing.assert_close(one.delta["residual"], lacking, rtol=0, atol=lacking.abs().max().item() / 127)
+        with torch.no_grad(), own_generator(stage.generator, pack_delta(one.delta), stage.features) as own:
+            again = own(lambda code=code: stage.generator.synthesis(code))
+        assert one.as_stored
+        torch.testing.assert_close(one.image, again, rtol=0, atol=1e-4)
     with pytest.raises(ParamsError, match=r"names another after features"):
         TuneStage(PARAMS.model_copy(update={"refine": ["features", "pti"]}), detailed)
 
@@ -133,7 +139,7 @@ def test_features_of_another_generator_or_layer_are_refused(detailed: ModelPaths
     assert network.resolution == 32
     with pytest.raises(ParamsError, match=r"don't fit layer 4: its maps have 32 px"):
         HFGI.for_generator(generator.model, **NETWORK | {"strides": [1, 1]})
-    with pytest.raises(CheckpointError, match=r"act after the layer convs\.4, and this 'sngan' has none"):
+    with pytest.raises(CheckpointError, match=r"act at the layer convs\.4, and this 'sngan' has none"):
         network.check(SNGAN([16, 16, 8], 1, 12))
     wide = HFGI(3, **NETWORK)
     with pytest.raises(CheckpointError, match=r"the features have 3 channels, but layer 4 of this generator has"):

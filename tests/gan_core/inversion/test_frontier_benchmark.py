@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.frontier import Shares, area_ratio, best_so_far, judged, on_curve, steps_after_hypernetwork, within
+from benchmarks.frontier import (
+    Shares,
+    area_ratio,
+    best_so_far,
+    is_dominated,
+    judged,
+    on_curve,
+    steps_after_hypernetwork,
+    within,
+)
 from benchmarks.frontier_methods import methods
 from benchmarks.frontier_page import COLUMNS, draw_chart, missing_of, said_of, table_of
 from gan_core.params import load_params
@@ -18,7 +27,7 @@ CURVE = [(0.0, 0.4), (2.0, 0.2), (4.0, 0.1)]
 def row(method: str, group: str, seconds: float, lpips: float, **more: Any) -> dict[str, Any]:
     numbers = dict.fromkeys(COLUMNS, 0.5) | {"lpips": lpips}
     errors = {f"{name}_error": 0.01 for name in COLUMNS}
-    about = {"method": method, "group": group, "rows": 8, "seconds": seconds, "bytes": 5120.0}
+    about = {"method": method, "group": group, "rows": 8, "seconds": seconds, "seconds_error": 0.0, "bytes": 5120.0}
     return about | numbers | errors | more
 
 
@@ -46,6 +55,10 @@ def test_what_is_dominated_and_which_edits_are_worse() -> None:
     found = judged(rows)
     assert found["dominated"] == ["psp", "slow"] and found["area_ratio"] > 1
     assert found["edits_worse"] == ["ours, 1 s: move 0.500, psp 0.600"]
+    near = [row("near", "network", 0.99, 0.04, seconds_error=e) for e in (0.001, 0.02)]
+    assert [is_dominated(one, rows[3:5]) for one in near] == [False, True], (
+        "seconds that differ by their error are equal"
+    )
     assert "train-encoder@alae" in missing_of(rows) and "psp, slow" in said_of(found)
     assert judged(rows[:1])["dominated"] == [] and table_of(rows[:1]).count("\n") == 2
 

@@ -72,7 +72,7 @@ def test_offsets_pictures_and_an_edit(case: str) -> None:
     found |= {f"image_step{step}": drawn for step, (_, drawn) in enumerate(passes, 1)}
     changes = passes[-1][0]
     for i, name in zip(layers, network.changed_names(generator), strict=True):
-        found[f"stepN_delta_{i}"] = changes[name] / generator.get_parameter(name)
+        found[f"stepN_delta_{i}"] = (changes[name] / generator.get_parameter(name))[:, 0]
     direction = torch.from_numpy(fill("input:direction", (1, 512), rule="raw"))
     found["edit_image"] = draw_changed(generator, changes, codes + 2 * direction / direction.norm())
     for key in {key.removesuffix("__sub") for key in expected[0]}:
