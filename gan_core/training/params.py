@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from gan_core.sections import Count, Positive, Precision, Section, Weight
+from gan_core.sections import Count, Positive, Precision, Section, Unit, Weight
 
 
 class DirectionsParams(Section):
@@ -79,5 +79,31 @@ class LatentEditsParams(Section):
     picture_steps: Annotated[int, Field(ge=0)] = 180
     lr: Positive = 1e-3
     weight_decay: Weight = 0.0
+    precision: Precision = "fast"
+    seed: int = 0
+
+
+class SinganParams(Section):
+    """SinGAN of one picture (Rott Shaham et al. 2019), with the published values as defaults.
+
+    The picture is seen at sizes from ``min_size`` (shorter side) to ``max_size`` (longer side), each about ``factor`` of
+    the next. Networks have ``channels``, twice as many after every four scales, at most 128. A scale takes ``iterations``,
+    each with so many ``steps`` of the discriminator and then of the generator; from ``drop_at`` of them on, rates are a
+    tenth. ``amplitude`` is that of the noise, over the error of the reconstruction. With ``redraw`` the noise that the
+    coarsest scale reconstructs from is a new one each iteration, as in the published script; the paper has one.
+    """
+
+    factor: Annotated[float, Field(gt=0.1, lt=1)] = 0.75
+    min_size: Count = 25
+    max_size: Count = 250
+    channels: Count = 32
+    iterations: Count = 2_000
+    steps: Count = 3
+    lr: Positive = 5e-4
+    drop_at: Unit = 0.8
+    penalty_weight: Weight = 0.1
+    reconstruction_weight: Weight = 10.0
+    amplitude: Weight = 0.1
+    redraw: bool = True
     precision: Precision = "fast"
     seed: int = 0
