@@ -1,7 +1,7 @@
 """What the five articles claim, by what was stored of all seeds: ``python -m benchmarks.claims``.
 
 It trains nothing. It reads the rows of the studies in ``data/metrics`` (``gan_core.toy.training.path_study``,
-``benchmarks.neighbours --store``), judges each claim by the rules of ``benchmarks.verdicts``, and prints the table of
+``gan_core.toy.training.singan_study``, ``benchmarks.neighbours --store``), judges each claim by the rules of ``benchmarks.verdicts``, and prints the table of
 ``docs/claims.md`` (``--page`` writes it there). RESULT has the names of the claims that ``held``, ``held_in_part``,
 were ``refuted``, or are ``open``: fewer than three seeds, or too few moves.
 """
@@ -19,11 +19,12 @@ from gan_core.training.log import SCORES
 from gan_core.training.path_study import Row
 
 PAGE = Path("docs/claims.md")
-SOURCES = {"digits": "study-digit-paths", "portraits": "study-paths", "tuning": "neighbours"}
+SOURCES = {"digits": "study-digit-paths", "portraits": "study-paths", "tuning": "neighbours", "singan": "study-singan"}
 COMMANDS = {
     "digits": "python -m gan_core.toy.training.path_study digits",
     "portraits": "python -m gan_core.toy.training.path_study portraits",
     "tuning": "python -m benchmarks.neighbours --store",
+    "singan": "python -m gan_core.toy.training.singan_study --workers 2",
     "": "",
 }
 CURVE = ("recognised", "bend", "side_effects", "identity", "order")
@@ -119,8 +120,27 @@ CLAIMS = (
     Claim(
         "soat_more_natural",
         SOAT,
-        "compositions of one picture are more natural than those of SinGAN, without training",
-        missing="no SinGAN was trained",
+        "pictures made of one picture are more natural than SinGAN's: nearer to portraits, and to that one by patches",
+        "singan",
+        tuple(Part(f"wide {measure}", "soat", "singan") for measure in ("fid/toy-attr", "sifid/toy-perceptual")),
+    ),
+    Claim(
+        "soat_blends_more_natural",
+        SOAT,
+        "blends of two pictures are more natural than collages that SinGAN harmonises: nearer to portraits, less seam",
+        "singan",
+        tuple(
+            Part(f"{axis} {measure}", "soat", "singan")
+            for axis in ("horizontal", "vertical")
+            for measure in ("fid/toy-attr", "seam")
+        ),
+    ),
+    Claim(
+        "soat_needs_no_training",
+        SOAT,
+        "without training: in less than a thousandth of SinGAN's time a picture",
+        "singan",
+        (Part("seconds", "soat", "singan", share=1e-3),),
     ),
 )  # fmt: skip
 

@@ -7,7 +7,13 @@ from pydantic import Field, model_validator
 
 from gan_core.params import check_sections, load_sections
 from gan_core.sections import Count, Positive, Precision, Section, Unit, Weight
-from gan_core.training.params import DirectionsParams, LatentEditsParams, PathsParams, PathStudyParams
+from gan_core.training.params import (
+    DirectionsParams,
+    LatentEditsParams,
+    PathsParams,
+    PathStudyParams,
+    SinganStudyParams,
+)
 from gan_core.translation.tasks import Term
 
 TOY_FILE = "toy.yaml"
@@ -257,6 +263,7 @@ class ToyParams(Section):
     study_digit_paths: PathStudyParams = PathStudyParams(
         moves=STUDIED_MOVES, paths=DIGIT_PATHS.model_copy(update=FAST_DIGIT_PATHS)
     )
+    study_singan: SinganStudyParams = SinganStudyParams()
 
     @model_validator(mode="before")
     @classmethod

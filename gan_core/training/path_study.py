@@ -45,7 +45,7 @@ class PathStudy:
         All trainings reach a number of moves before any goes further, so that what is written at any time compares
         equal budgets. With more than one of ``workers`` they go on beside each other, which changes no result.
         """
-        rows = self._rows(target)
+        rows = stored_rows(target, self.key)
         for moves in self.params.moves:
             done = {row["seed"] for row in rows if row["moves"] == moves}
             seeds = [seed for seed in self.params.seeds if seed not in done]
@@ -63,10 +63,6 @@ class PathStudy:
         """What all rows of one file have in common: the parameters of each training, and the generator."""
         unused = {"steps", "seed"}
         return f"{self.params.paths.model_dump_json(exclude=unused)} {self.params.codes} {self.generator_sha256}"
-
-    def _rows(self, target: Path) -> list[Row]:
-        stored = json.loads(target.read_text()) if target.exists() else {}
-        return list(stored["rows"]) if stored.get("key") == self.key else []
 
     def _train(self, method: str, seed: int, moves: int, folder: Path, report: Callable[[str], Report]) -> PathState:
         """Bring a training to so many moves; its state stays in ``folder``."""
@@ -103,6 +99,12 @@ class PathStudy:
     def _params(self, seed: int, moves: int) -> PathsParams:
         chosen = self.params.paths
         return chosen.model_copy(update={"seed": seed, "steps": -(-moves // chosen.batch_size)})
+
+
+def stored_rows(target: Path, key: str) -> list[Row]:
+    """Return the rows that a study wrote with this ``key``, none if there are none."""
+    stored = json.loads(target.read_text()) if target.exists() else {}
+    return list(stored["rows"]) if stored.get("key") == key else []
 
 
 def write_rows(target: Path, key: str, rows: Sequence[Row]) -> None:
