@@ -1,9 +1,10 @@
 """What the five articles claim, by what was stored of all seeds: ``python -m benchmarks.claims``.
 
 It trains nothing. It reads the rows of the studies in ``data/metrics`` (``gan_core.toy.training.path_study``,
-``gan_core.toy.training.singan_study``, ``benchmarks.neighbours --store``), judges each claim by the rules of ``benchmarks.verdicts``, and prints the table of
-``docs/claims.md`` (``--page`` writes it there). RESULT has the names of the claims that ``held``, ``held_in_part``,
-were ``refuted``, or are ``open``: fewer than three seeds, or too few moves.
+``gan_core.toy.training.singan_study``, ``benchmarks.neighbours --store``), judges each claim by the rules of
+``benchmarks.verdicts``, and prints the table of ``docs/claims.md`` (``--page`` writes it there). RESULT has the names
+of the claims that ``held``, ``held_in_part``, were ``refuted``, or are ``open``: fewer than three seeds, or too few
+moves.
 """
 
 import argparse
@@ -191,7 +192,7 @@ def curves_of(stored: Mapping[str, Sequence[Row]]) -> str:
         rows = stored.get(world, [])
         for moves, method in dict.fromkeys((row["moves"], row["method"]) for row in rows):
             these = [row for row in rows if (row["moves"], row["method"]) == (moves, method)]
-            cells = [_mean(these, measure) for measure in CURVE]
+            cells = [mean_of(these, measure) for measure in CURVE]
             lines.append(f"| {world} | {moves:,} | {method} | {len(these)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -220,7 +221,8 @@ def main() -> None:
     print_result(**{name: [found.claim.name for found in judged if found.verdict == name] for name in verdicts})
 
 
-def _mean(rows: Sequence[Row], measure: str) -> str:
+def mean_of(rows: Sequence[Row], measure: str) -> str:
+    """Return the mean of a measure over rows, ± its standard deviation."""
     values = [row[measure] for row in rows]
     return f"{statistics.fmean(values):.3g}" + (f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
 

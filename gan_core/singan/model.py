@@ -70,7 +70,7 @@ class SinGAN(nn.Module):
     def draw_noises(
         self, stream: torch.Generator, sizes: Sequence[Size], count: int = 1, first: int = 0
     ) -> list[Tensor]:
-        """Draw noise ``[count, pictures, 3, *size]`` for scales from ``first``; the coarsest has grey one, as published."""
+        """Draw noise ``[count, pictures, 3, *size]`` for scales from ``first``; it is grey at the coarsest."""
         grey = [scale == 0 for scale in range(first, first + len(sizes))]
         shapes = [(count, self.pictures, 1 if one else 3, *size) for one, size in zip(grey, sizes, strict=True)]
         return [place(torch.randn(shape, generator=stream)).expand(-1, -1, 3, -1, -1) for shape in shapes]

@@ -22,7 +22,7 @@ from gan_core.metrics.frechet import frechet_distance, gather, gather_positions
 from gan_core.singan.collage import collage, pasted_share
 from gan_core.training.beside import in_processes
 from gan_core.training.log import Report
-from gan_core.training.params import SinganStudyParams
+from gan_core.training.params import SinganParams, SinganStudyParams
 from gan_core.training.path_study import Row, stored_rows, write_rows
 from gan_core.training.singan import SinganState, clock, train_singan
 
@@ -59,7 +59,7 @@ class SinganStudy:
     """The study, with what it needs: portraits by their first number and count, and networks.
 
     ``encode`` gives the latents that SOAT begins with, ``judge`` features of images ``[B, D]``, ``patches`` feature
-    maps ``[B, C, h, w]``. Names of measures end in those of ``judge_name`` and ``patches_name``. ``networks`` stands for the
+    maps ``[B, C, h, w]``; names of measures end in ``judge_name`` and ``patches_name``. ``networks`` stands for the
     weights of all networks.
     """
 
@@ -86,10 +86,9 @@ class SinganStudy:
         rows = stored_rows(target, self.key)
         others: State | None = None
         for seed in [seed for seed in self.params.seeds if seed not in {row["seed"] for row in rows}]:
-            starts = range(0, self.params.pictures, self.params.together)
             if workers > 1:
-                in_processes([partial(self.train, seed, start, folder, report) for start in starts], workers)
-            states = [self.train(seed, start, folder, report) for start in starts]
+                in_processes([partial(self.train, seed, start, folder, report) for start in self.starts], workers)
+            states = [self.train(seed, start, folder, report) for start in self.starts]
             others = others or self._others()
             rows += self.measure(seed, states, others)
             write_rows(target, self.key, rows)
@@ -99,15 +98,38 @@ class SinganStudy:
         """Return the portraits of a seed, ``[pictures, 3, H, W]`` in [-1, 1]."""
         return self.portraits(seed * MOST_PICTURES, self.params.pictures)
 
+    @property
+    def starts(self) -> range:
+        """The first portraits of those that are trained together."""
+        return range(0, self.params.pictures, self.params.together)
+
     def train(self, seed: int, start: int, folder: Path, report: Callable[[str], Report]) -> SinganState:
         """Train the SinGANs of some of a seed's portraits to their end; their state stays in ``folder``."""
+        state, path = self._begun(seed, start, folder)
+        train_singan(state, self._params(seed), path, report(path.stem))
+        return state
+
+    def trained(self, seed: int, folder: Path) -> list[SinganState]:
+        """Return the ended trainings of a seed that ``folder`` keeps; raises ``ParamsError`` if one isn't there."""
+        states = []
+        for start in self.starts:
+            state, path = self._begun(seed, start, folder)
+            state.load(path)
+            if state.seen < len(state.reals) * self.params.singan.iterations:
+                raise ParamsError(f"{path} isn't trained to its end: run the study again, it goes on there")
+            state.model.eval().requires_grad_(False)
+            states.append(state)
+        return states
+
+    def _begun(self, seed: int, start: int, folder: Path) -> tuple[SinganState, Path]:
         pictures = self.group(seed)[start : start + self.params.together]
-        name, params = f"{seed}-{start}-{len(pictures)}", self.params.singan.model_copy(update={"seed": seed})
-        state = SinganState.create(pictures, params)
+        state = SinganState.create(pictures, self._params(seed))
         if self.params.paste_at >= len(state.reals):
             raise ParamsError(f"study_singan.paste_at {self.params.paste_at}: there are {len(state.reals)} scales")
-        train_singan(state, params, folder / f"{name}.pt", report(name))
-        return state
+        return state, folder / f"{seed}-{start}-{len(pictures)}.pt"
+
+    def _params(self, seed: int) -> SinganParams:
+        return self.params.singan.model_copy(update={"seed": seed})
 
     @torch.no_grad()
     def make(self, seed: int, states: Sequence[SinganState]) -> dict[str, Made]:
