@@ -168,7 +168,7 @@ def table_of(judged: Sequence[Judged]) -> str:
         claim = found.claim
         shown = zip(claim.parts, found.numbers, strict=False)
         measured = "; ".join(f"{part.measure.replace('_', ' ')}: {numbers}" for part, numbers in shown)
-        command = COMMANDS[claim.source if found.numbers else ""]
+        command = COMMANDS[claim.source]
         cells = (
             f"{claim.text} (`{claim.name}`)",
             claim.article,

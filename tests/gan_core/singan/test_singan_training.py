@@ -8,15 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import claims
 from benchmarks import singan as page
 from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.metrics.frechet import frechet_distance, gather_positions
-from gan_core.training import singan, singan_study
+from gan_core.params import check_params
+from gan_core.toy.params import load_toy_params
+from gan_core.toy.training.singan_study import singan_study
+from gan_core.training import singan
+from gan_core.training import singan_study as studying
 from gan_core.training.params import SinganParams, SinganStudyParams
 from gan_core.training.singan import Scale, SinganState, train_singan
 from gan_core.training.singan_study import SinganStudy
 from tests.reports import Reports
+
+ROOT = Path(__file__).parents[3]
 
 
 def weights(state: SinganState) -> list[Tensor]:
@@ -130,9 +137,7 @@ def test_both_are_measured_beside_each_other_a_seed_at_a_time(
     study: SinganStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside, target = list[int](), tmp_path / "rows.json"
-    monkeypatch.setattr(
-        singan_study, "in_processes", lambda jobs, workers: beside.extend(workers for job in jobs if job())
-    )
+    monkeypatch.setattr(studying, "in_processes", lambda jobs, workers: beside.extend(workers for job in jobs if job()))
     first = study.run(tmp_path, target, lambda _: Reports(), workers=2)
     assert beside == [2, 2] and sorted(path.name for path in tmp_path.glob("*.pt")) == ["0-0-1.pt", "0-1-1.pt"]
     assert [row["method"] for row in first] == ["singan", "soat", "soat stretch", "collage"]
@@ -188,3 +193,18 @@ def test_the_page_says_when_nothing_is_measured(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(page, "PAGE", target)
     page.write_page([])
     assert target.read_text() == f"# A\n\n{page.MEASURED}\n{page.NOT_YET}\n\n## B\n"
+
+
+def test_claims_read_what_the_study_of_portraits_measures(tiny_models: dict[str, str]) -> None:
+    found = singan_study(load_toy_params(ROOT / "toy.yaml"), check_params({"models": tiny_models}))
+    portraits = found.group(1)
+    assert portraits.shape == (8, 3, 64, 64) and torch.equal(portraits[:2], found.portraits(64, 2))
+    assert found.patches(portraits[:1]).shape == (1, 8, 32, 32), "the map before the second pooling"
+    assert found.judge(portraits[:2]).shape == (2, 16)
+    assert found.encode(portraits[:2]).shape == (2, found.generator.n_latent, found.generator.w_dim)
+    scores = (f"sifid/{found.patches_name}", f"fid/{found.judge_name}", "seam")
+    measures = {f"{name} {score}" for name in ("wide", "horizontal", "vertical") for score in scores} | {"seconds"}
+    parts = [part for claim in claims.CLAIMS if claim.source == "singan" for part in claim.parts]
+    assert len(parts) == 7 and {part.measure for part in parts} <= measures
+    assert {name for part in parts for name in (part.method, part.rival)} == {"soat", "singan"}
+    assert claims.COMMANDS["singan"].startswith(f"python -m {singan_study.__module__}")
