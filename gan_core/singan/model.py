@@ -36,7 +36,9 @@ class SinGAN(nn.Module):
         ``image`` is of the scale before. The result is as large as the last noise.
         """
         for scale, noise in enumerate(noises, first):
-            former = torch.zeros_like(noise) if image is None else self.enlarged(image, noise.shape[3:])
+            former = (
+                torch.zeros_like(noise) if image is None else self.enlarged(image, (noise.shape[3], noise.shape[4]))
+            )
             image = self.at(scale, noise, former)
         assert image is not None
         return image

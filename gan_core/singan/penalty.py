@@ -37,9 +37,9 @@ def slope_penalty(network: ScaleDiscriminator, images: Tensor, dtype: torch.dtyp
     for layer in layers:
         v = layer.onward(v)
     gradients = {"tail.weight": last.to_weight(top, v)}
-    x = None
+    below: Tensor | None = None
     for name, layer in zip(("body.block3", "body.block2", "body.block1", "head"), reversed(layers), strict=True):
-        x, found = layer.back(x)
+        below, found = layer.back(below)
         gradients |= {f"{name}.{key}": value for key, value in found.items()}
     return penalty, gradients
 
@@ -87,7 +87,8 @@ class _Layer:
     """A convolution, normalisation and leaky ReLU, with what was seen on the way."""
 
     def __init__(self, block: nn.Sequential, dtype: torch.dtype) -> None:
-        self.conv, self.norm = _Convolution(block.conv, dtype), block.norm  # type: ignore[arg-type]
+        self.conv = _Convolution(block.conv, dtype)  # type: ignore[arg-type]
+        self.norm: nn.BatchNorm2d = block.norm  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the input ``x``, what is normalised (``c``), and where the activation is steep."""
