@@ -1,10 +1,10 @@
 """What the five articles claim, by what was stored of all seeds: ``python -m benchmarks.claims``.
 
 It trains nothing. It reads the rows of the studies in ``data/metrics`` (``gan_core.toy.training.path_study``,
-``.encoder_study``, ``.translation_study``, ``benchmarks.neighbours --store``), judges each claim by the rules of
-``benchmarks.verdicts``, and prints the tables of ``docs/claims.md`` (``--page`` writes them there). RESULT has the
-names of the claims that ``held``, ``held_in_part``, were ``refuted``, or are ``open``: fewer than three seeds, or too
-small a budget.
+``.encoder_study``, ``.translation_study``, ``.singan_study``, ``benchmarks.neighbours --store``), judges each claim by
+the rules of ``benchmarks.verdicts``, and prints the tables of ``docs/claims.md`` (``--page`` writes them there). RESULT
+has the names of the claims that ``held``, ``held_in_part``, were ``refuted``, or are ``open``: fewer than three seeds,
+or too small a budget.
 """
 
 import argparse
@@ -26,6 +26,7 @@ SOURCES = {
     "tuning": "neighbours",
     "encoders": "study-encoders",
     "translations": "study-translations",
+    "singan": "study-singan",
 }
 EQUAL_SECONDS = " in equal seconds"
 """Ends the name of a source whose rows compare equal seconds of training instead of equal numbers of images."""
@@ -37,6 +38,7 @@ COMMANDS = {
     "encoders": ENCODERS,
     f"encoders{EQUAL_SECONDS}": ENCODERS,
     "translations": TRANSLATIONS,
+    "singan": "python -m gan_core.toy.training.singan_study --workers 2",
     "": "",
 }
 ENCODER_CURVE = (
@@ -213,8 +215,27 @@ CLAIMS = (
     Claim(
         "soat_more_natural",
         SOAT,
-        "compositions of one picture are more natural than those of SinGAN, without training",
-        missing="no SinGAN was trained",
+        "pictures made of one picture are more natural than SinGAN's: nearer to portraits, and to that one by patches",
+        "singan",
+        tuple(Part(f"wide {measure}", "soat", "singan") for measure in ("fid/toy-attr", "sifid/toy-perceptual")),
+    ),
+    Claim(
+        "soat_blends_more_natural",
+        SOAT,
+        "blends of two pictures are more natural than collages that SinGAN harmonises: nearer to portraits, less seam",
+        "singan",
+        tuple(
+            Part(f"{axis} {measure}", "soat", "singan")
+            for axis in ("horizontal", "vertical")
+            for measure in ("fid/toy-attr", "seam")
+        ),
+    ),
+    Claim(
+        "soat_needs_no_training",
+        SOAT,
+        "without training: in less than a thousandth of SinGAN's time a picture",
+        "singan",
+        (Part("seconds", "soat", "singan", share=1e-3),),
     ),
 )  # fmt: skip
 
@@ -249,7 +270,7 @@ def table_of(judged: Sequence[Judged]) -> str:
         claim = found.claim
         shown = zip(claim.parts, found.numbers, strict=False)
         measured = "; ".join(f"{part.measure.replace('_', ' ')}: {numbers}" for part, numbers in shown)
-        command = COMMANDS[claim.source if found.numbers else ""]
+        command = COMMANDS[claim.source]
         cells = (
             f"{claim.text} (`{claim.name}`)",
             claim.article,
@@ -271,7 +292,7 @@ def curves_of(rows: Sequence[Row], unit: str, measures: Sequence[str], world: st
     lines, begin = [], [world] if world else []
     for budget, method in dict.fromkeys((row[unit], row["method"]) for row in rows):
         these = [row for row in rows if (row[unit], row["method"]) == (budget, method)]
-        cells = [*begin, f"{budget:,}", method, str(len(these)), *(_mean(these, measure) for measure in measures)]
+        cells = [*begin, f"{budget:,}", method, str(len(these)), *(mean_of(these, measure) for measure in measures)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -323,7 +344,8 @@ def main() -> None:
     print_result(**{name: [found.claim.name for found in judged if found.verdict == name] for name in verdicts})
 
 
-def _mean(rows: Sequence[Row], measure: str) -> str:
+def mean_of(rows: Sequence[Row], measure: str) -> str:
+    """Return the mean of a measure over rows, ± its standard deviation; nothing for a measure that none has."""
     values = [row[measure] for row in rows if measure in row]
     if not values:
         return ""

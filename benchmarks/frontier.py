@@ -68,7 +68,7 @@ from gan_core.params import load_params
 from gan_core.precision import prepare_worker
 from gan_core.toy.training.encoder_scores import EDITS, sides
 from gan_core.training.log import SCORES
-from gan_core.training.study import Row, write_rows
+from gan_core.training.study import Row, stored_rows, write_rows
 
 TARGET = SCORES / "frontier.json"
 BATCH = 32
@@ -319,9 +319,7 @@ def measure_all(shares: Shares, rows: int, processes: int, only: str) -> list[Ro
 
 def among_stored(key: str, rows: Sequence[Row]) -> list[Row]:
     """Return all methods that were measured under ``key``, these ``rows`` in place of what is stored of theirs."""
-    kept = json.loads(TARGET.read_text()) if TARGET.exists() else {"key": ""}
-    found = {row["method"]: row for row in (kept["rows"] if kept["key"] == key else [])}
-    found |= {row["method"]: row for row in rows}
+    found = {row["method"]: row for row in [*stored_rows(TARGET, key), *rows]}
     return [found[method.name] for method in methods() if method.name in found]
 
 

@@ -43,7 +43,7 @@ MOVED = {
     *("portraits", "sample", "directions", "train_generator", "train_cel", "train_encoder", "train_translation"),
     *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter", "train_paths"),
     *("train_latent_edits", "train_digits", "train_digit_paths", "train_hypernetwork", "train_features"),
-    *("study_paths", "study_digit_paths", "study_encoders", "study_translations"),
+    *("study_paths", "study_digit_paths", "study_encoders", "study_translations", "study_singan"),
 }
 """Sections that are in ``toy.yaml`` now."""
 

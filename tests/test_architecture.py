@@ -50,7 +50,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "storage": ("storage", "importers", "checkpoints"),
     "networks": ("generators", "encoders", "judges", "loading"),
-    "methods": ("align", "inversion", "editing", "paths", "compose", "translation", "metrics"),
+    "methods": ("align", "inversion", "editing", "paths", "compose", "singan", "translation", "metrics"),
     "combinations of methods, and files of others": ("edits", "published"),
     "runs": ("runs",),
     "stages": ("stages",),

@@ -45,10 +45,14 @@ class PerceptualLoss(nn.Module):
         self.register_buffer("scale", torch.tensor(scale).reshape(1, 3, 1, 1))
         self._kept: tuple[Tensor, int, list[Tensor]] | None = None
 
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of the images, ``[B, C, h, w]`` each, as the trunk gives them."""
+        images = ((images - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
+        return [features.float() for features in self.trunk(images)]
+
     def maps(self, images: Tensor) -> list[Tensor]:
         """Feature maps of the images, each of unit length over its channels."""
-        images = ((images - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
-        return [_unit(features.float()) for features in self.trunk(images)]
+        return [_unit(features) for features in self.features(images)]
 
     def per_layer(self, x: Tensor, y: Tensor) -> Tensor:
         """Spatial mean of the weighted squared difference of each map, ``[layers, B]``."""

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from gan_core.device import fetch
 from gan_core.judges.extractors import EXTRACTORS
@@ -15,6 +16,14 @@ def gather(features: np.ndarray) -> State:
     """Features ``[N, D]`` -> count, sum and sum of outer products, in float64."""
     features = features.astype(np.float64)
     return {"n": np.asarray(float(len(features))), "sum": features.sum(0), "outer": features.T @ features}
+
+
+def gather_positions(maps: Tensor) -> State:
+    """Feature maps ``[B, C, h, w]`` -> the statistics of their positions, which the FID of single images compares.
+
+    Two images' distance by ``frechet_distance`` is SIFID (Rott Shaham et al. 2019), with their features.
+    """
+    return gather(fetch(maps.movedim(1, 3).flatten(0, 2)))
 
 
 def mean_and_covariance(state: State) -> tuple[np.ndarray, np.ndarray]:

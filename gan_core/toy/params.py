@@ -7,7 +7,13 @@ from pydantic import Field, model_validator
 
 from gan_core.params import check_sections, load_sections
 from gan_core.sections import Count, Positive, Precision, Section, Unit, Weight
-from gan_core.training.params import DirectionsParams, LatentEditsParams, PathsParams, PathStudyParams
+from gan_core.training.params import (
+    DirectionsParams,
+    LatentEditsParams,
+    PathsParams,
+    PathStudyParams,
+    SinganStudyParams,
+)
 from gan_core.translation.tasks import Term
 
 TOY_FILE = "toy.yaml"
@@ -336,6 +342,7 @@ class ToyParams(Section):
     )
     study_encoders: EncoderStudyParams = EncoderStudyParams(encoders=STUDIED_ENCODERS)
     study_translations: TranslationStudyParams = TranslationStudyParams()
+    study_singan: SinganStudyParams = SinganStudyParams()
 
     @model_validator(mode="before")
     @classmethod

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from gan_core.sections import Count, Positive, Precision, Section, Weight
+from gan_core.compose.operations import Stretch
+from gan_core.sections import Count, Positive, Precision, Section, Unit, Weight
 
 
 class DirectionsParams(Section):
@@ -81,3 +82,48 @@ class LatentEditsParams(Section):
     weight_decay: Weight = 0.0
     precision: Precision = "fast"
     seed: int = 0
+
+
+class SinganParams(Section):
+    """SinGAN of one picture (Rott Shaham et al. 2019), with the published values as defaults.
+
+    The picture is seen at sizes from ``min_size`` (shorter side) to ``max_size`` (longer side), each about ``factor``
+    of the next. Networks have ``channels``, twice as many after every four scales, at most 128. A scale takes
+    ``iterations``, each with so many ``steps`` of the discriminator and then of the generator; from ``drop_at`` of them
+    on, rates are a tenth. ``amplitude`` is that of the noise, over the error of the reconstruction. With ``redraw`` the
+    noise that the coarsest scale reconstructs from is a new one each iteration, as in the published script; the paper
+    has one for all.
+    """
+
+    factor: Annotated[float, Field(gt=0.1, lt=1)] = 0.75
+    min_size: Count = 25
+    max_size: Count = 250
+    channels: Count = 32
+    iterations: Count = 2_000
+    steps: Count = 3
+    lr: Positive = 5e-4
+    drop_at: Unit = 0.8
+    penalty_weight: Weight = 0.1
+    reconstruction_weight: Weight = 10.0
+    amplitude: Weight = 0.1
+    redraw: bool = True
+    precision: Precision = "fast"
+    seed: int = 0
+
+
+class SinganStudyParams(Section):
+    """SinGAN beside SOAT over held-out portraits: ``pictures`` of each of ``seeds``, other ones for each.
+
+    So many SinGANs learn ``together``, as one network. Of each picture ``samples`` of twice its width are drawn. SOAT
+    extends it in each way of ``extensions``; claims are about the first. ``paste_at`` is the scale from which SinGAN
+    makes a collage of two pictures look like one. ``others`` are real portraits that results are compared with.
+    """
+
+    seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2, 3]
+    pictures: Annotated[int, Field(ge=2, le=64)] = 8
+    together: Count = 4
+    samples: Count = 4
+    extensions: Annotated[list[Stretch], Field(min_length=1)] = ["reflect", "stretch", "replicate"]
+    paste_at: Count = 2
+    others: Annotated[int, Field(ge=2)] = 256
+    singan: SinganParams = SinganParams()

@@ -87,8 +87,7 @@ class Study(ABC, Generic[Trained]):
 
     def stored(self, target: Path) -> list[Row]:
         """Return the rows of a file that are this study's."""
-        found = json.loads(target.read_text()) if target.exists() else {}
-        rows = found["rows"] if found.get("key") == self.key else []
+        rows = stored_rows(target, self.key)
         known = {method: self.key_of(method) for method in self.plan.methods}
         return [row for row in rows if row.get("made_from", "") == known.get(row["method"], row.get("made_from", ""))]
 
@@ -123,6 +122,12 @@ def check_seen(path: Path, seen: int, last: int, unit: str) -> None:
     """Raise ``ParamsError`` for a state that has ``seen`` more than it was to see at the last."""
     if seen > last:
         raise ParamsError(f"{path} has seen {seen} {unit}, too many for {last}: remove it")
+
+
+def stored_rows(target: Path, key: str) -> list[Row]:
+    """Return the rows that ``write_rows`` wrote with this ``key``, none if there are none."""
+    stored = json.loads(target.read_text()) if target.exists() else {}
+    return list(stored["rows"]) if stored.get("key") == key else []
 
 
 def write_rows(target: Path, key: str, rows: Sequence[Row]) -> None:
