@@ -114,6 +114,7 @@ def train_step(
     sampled = params.batch_size if warm_up else params.batch_size // SAMPLED
     batch = task.draw(portraits, networks.generator, params.batch_size, sampled, stream)
     state.set_stage(params)
+    state.set_norms(params)
     set_rate(state.optimiser, params.lr * course.rate(state.seen // params.batch_size))
     if warm_up:
         total, losses = latent_loss(state.encoder, params, networks, batch)

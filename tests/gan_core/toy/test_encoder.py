@@ -226,6 +226,21 @@ def test_stages_begin_one_after_the_other(networks: LossNetworks) -> None:
     assert state.best_average().stage == 9
 
 
+def test_an_encoder_of_several_looks_learns_from_pictures_with_the_statistics_it_is_used_with(
+    networks: LossNetworks, portraits: PortraitSet, tmp_path: Path
+) -> None:
+    seen = {}
+    for variant in ("restyle-psp", "psp"):
+        changes = VARIANTS[variant] | {"latent_images": 8}
+        for images in (8, 16):
+            trained = train(
+                networks, portraits, tmp_path / f"{variant}-{images}", variant=variant, images=images, **changes
+            )
+            norms = [module for module in trained.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+            seen[variant, images] = torch.cat([module.get_buffer("num_batches_tracked")[None] for module in norms])
+    assert (seen["restyle-psp", 16] == seen["restyle-psp", 8]).all() and (seen["psp", 16] > seen["psp", 8]).all()
+
+
 def test_the_best_average_is_kept(networks: LossNetworks) -> None:
     state = EncoderState.create("psp", PARAMS, networks.generator)
     weight = state.average.get_parameter("latlayer1.weight")
