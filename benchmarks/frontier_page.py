@@ -66,7 +66,7 @@ def said_of(found: Mapping[str, Any]) -> str:
     dominated, worse = found["dominated"], found["edits_worse"]
     lines = [
         f"- `area_ratio` {found['area_ratio']:.3g}: the area under the best other method so far over that under ours.",
-        f"- `dominated` {len(dominated)}: {', '.join(dominated) or 'none'}.",
+        f"- `dominated` {len(dominated)}: {', '.join(f'`{name}`' for name in dominated) or 'none'}.",
         f"- `edits_worse` {len(worse)}: {'; '.join(worse) or 'none'}.",
         *(
             f"- {alone} steps of tuning alone are reached by {after:g} after the hypernetwork."

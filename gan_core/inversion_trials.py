@@ -108,7 +108,7 @@ def _mixed(params: Params, table: Table, rows: Sequence[Row]) -> float:
     found, seconds = _timed(lambda: [row for part in parts for row in stage.calculate(part)])
     said = sum(before_s if isinstance(row, Rejected) else row["spent_s"] for row in found) / len(rows) - before_s
     looked_s = table.look_s if stage.allocation and stage.allocation.looks else 0.0
-    return max(seconds / len(rows) - looked_s, 0.1 * said) / said if said > 0 else 1.0
+    return max(seconds / len(rows) - looked_s, said) / said if said > 0 else 1.0  # never cheaper than equal steps
 
 
 @dataclass(frozen=True)

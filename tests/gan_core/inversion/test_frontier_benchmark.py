@@ -59,7 +59,7 @@ def test_what_is_dominated_and_which_edits_are_worse() -> None:
     assert [is_dominated(one, rows[3:5]) for one in near] == [False, True], (
         "seconds that differ by their error are equal"
     )
-    assert "train-encoder@alae" in missing_of(rows) and "psp, slow" in said_of(found)
+    assert "train-encoder@alae" in missing_of(rows) and "`psp`, `slow`" in said_of(found)
     assert judged(rows[:1])["dominated"] == [] and table_of(rows[:1]).count("\n") == 2
 
 
