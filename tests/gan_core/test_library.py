@@ -41,6 +41,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         gan_core.load_generatr  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_code_of_the_page_runs() -> None:
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, flags=re.S))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
