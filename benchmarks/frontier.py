@@ -2,12 +2,11 @@
 
 Every method of ``benchmarks.frontier_methods`` inverts the same held-out portraits: seconds of a core a row, from the
 aligned image to what is stored, by the stages of a run where it has them (the median of three rounds where a row takes
-less than 0.1 s); LPIPS, MSE and identity
-of its picture; of the edits smile, yaw and hair, each to the side where there is room, the smallest mean move (a share
-of the attribute's range), and the lowest identity after it (``identity_edited``) and that over the one before
-(``identity_kept``); bytes a row. ``..._error`` is a standard error over the rows. The slowest methods get a random part
-of the portraits (``--few``, ``--some``), which their numbers name as ``rows``. Methods whose networks are not there are
-named with the command that trains them.
+less than 0.1 s); LPIPS, MSE and identity of its picture; of the edits smile, yaw and hair, each to the side where there
+is room, the smallest mean move (a share of the attribute's range), and the lowest identity after it
+(``identity_edited``) and that over the one before (``identity_kept``); bytes a row. ``..._error`` is a standard error
+over the rows. The slowest methods get a random part of the portraits (``--few``, ``--some``), which their numbers name
+as ``rows``. Methods whose networks are not there are named with the command that trains them.
 
 Ours is ``invert.budget_s`` at six budgets, by a table that is measured here on other portraits (``--rows``). RESULT:
 ``methods`` has the numbers of each (``lpips_some`` and ``lpips_few`` over the smaller parts, by which methods are

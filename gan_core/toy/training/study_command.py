@@ -4,7 +4,7 @@ import argparse
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gan_core.device import compute_on
 from gan_core.errors import UserError
@@ -12,9 +12,17 @@ from gan_core.params import Params, load_params
 from gan_core.precision import keep_freed_memory
 from gan_core.toy.params import ToyParams, load_toy_params
 from gan_core.training.log import FOLDER, SCORES, TrainingLog
-from gan_core.training.study import Study
+from gan_core.training.study import Reports
 
-Make = Callable[[ToyParams, Params], Study[Any]]
+
+class Runs(Protocol):
+    """A study that goes on in a folder and writes its rows into a file."""
+
+    def run(self, folder: Path, target: Path, report: Reports, workers: int = 1) -> Any:
+        """Train and measure, or go on."""
+
+
+Make = Callable[[ToyParams, Params], Runs]
 
 
 def run_study(name: str, make: Make, toy: ToyParams, params: Params, workers: int = 1) -> Path:
