@@ -1,6 +1,5 @@
 """Train SinGAN on one picture: scale after scale, a Wasserstein game with a reconstruction (SinGAN, section 2.2)."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -9,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_core.device import CPU, computing, place
+from gan_core.device import place
 from gan_core.precision import autocast, compute_dtype
 from gan_core.singan.model import SinGAN
 from gan_core.singan.networks import ScaleDiscriminator
@@ -29,11 +28,6 @@ REPORTS = 4
 """Reports of each scale."""
 SAMPLES = 7
 """Samples that a report shows, after the reconstruction."""
-
-
-def clock() -> float:
-    """Return seconds of this process's cores, where they compute; seconds by the clock for another device."""
-    return time.process_time() if computing().kind == CPU else time.monotonic()
 
 
 @dataclass
@@ -93,13 +87,10 @@ def train_singan(state: SinganState, params: SinganParams, state_path: Path, rep
 
     def step(stream: torch.Generator) -> dict[str, float]:
         nonlocal scale
-        started = clock()
         number, iteration = divmod(state.seen, each)
         if scale is None or scale.number != number:
             scale = Scale(state, params, number, stream if iteration == 0 else None)
-        losses = scale.step(iteration, stream)
-        state.seconds += clock() - started
-        return losses
+        return scale.step(iteration, stream)
 
     fit(state, course, step, report, lambda: ({}, shown(state, params)), state_path)
     state.model.eval().requires_grad_(False)

@@ -23,7 +23,8 @@ from gan_core.singan.collage import collage, pasted_share
 from gan_core.training.beside import in_processes
 from gan_core.training.log import Report
 from gan_core.training.params import SinganParams, SinganStudyParams
-from gan_core.training.singan import SinganState, clock, train_singan
+from gan_core.training.fit import clock
+from gan_core.training.singan import SinganState, train_singan
 from gan_core.training.study import Row, stored_rows, write_rows
 
 SINGAN, SOAT, COLLAGE = "singan", "soat", "collage"

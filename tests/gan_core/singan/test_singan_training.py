@@ -1,6 +1,7 @@
 """SinGANs learn scale after scale, go on where they were stopped, and are measured beside SOAT."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(
     reports, path = Reports(), tmp_path / "killed.pt"
     once = SinganState.create(pictures, params)
     assert [tuple(real.shape) for real in once.reals] == [(1, 2, 3, side, side) for side in (11, 13, 14)]
+    began = time.process_time()
     train_singan(once, params, tmp_path / "once.pt", reports)
+    assert 0 < once.seconds < time.process_time() - began
     for stop in (2, 4):  # at the end of a scale, and in the middle of one
         with pytest.raises(KeyboardInterrupt):
             train_singan(SinganState.create(pictures, params), params, path, Reports(stop_at=stop))
