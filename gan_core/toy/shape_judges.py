@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gan_core.judges.networks import load_network
 from gan_core.judges.scorers import Scorers
-from gan_core.toy.shapes import FACTORS, NAMES, PERIODIC, measure_shapes, truth_of
+from gan_core.toy.shapes import FACTORS, NAMES, PERIODIC, measure_shapes
 
 READER = Path("data/models/shape-reader.safetensors")
 READ = (*(f"{name} {part}" for name in PERIODIC for part in ("cos", "sin")), *FACTORS[len(PERIODIC) :])
@@ -29,9 +29,9 @@ def read(path: Path = READER) -> Scorers:
 
 def to_reading(factors: Tensor) -> Tensor:
     """Return what the network should read of factors ``[B, 6]``: ``[B, 10]``, named by ``READ``."""
-    truth, turns = truth_of(factors), len(PERIODIC)
-    angles = 2 * math.pi * truth[:, :turns]
-    return torch.cat([torch.stack([angles.cos(), angles.sin()], 2).flatten(1), 2 * truth[:, turns:] - 1], 1)
+    turns = len(PERIODIC)
+    angles = 2 * math.pi * factors[:, :turns]
+    return torch.cat([torch.stack([angles.cos(), angles.sin()], 2).flatten(1), 2 * factors[:, turns:] - 1], 1)
 
 
 def from_reading(values: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 Each periodic attribute is the angle of its own plane of the latent space, size and kind are one axis each, and a fixed
 rotation hides all of these. So a straight line can't serve: along it the angle of a plane changes by half a turn at
-most, and how far and which way depends on where it starts; opposite moves of two latents are the same move of a third.
-What turns an attribute equally from everywhere is a circle around the plane's origin. No map that straightens the whole
-space gives closed curves either: such paths can follow arcs, to a cut that they leave somewhere.
+most, and how far and which way depends on where it starts; over all latents as many go one way as the other. What turns
+an attribute equally from everywhere is a circle around the plane's origin. No map that straightens the whole space
+gives closed curves either: such paths can follow arcs, and must leave them somewhere.
 """
 
 import math
@@ -19,9 +19,8 @@ Z_DIM = 2 * len(PERIODIC) + 2
 SIZE = 32
 SIZES = (0.22, 0.38)
 """Roots of the area, as shares of the picture: the longest shape ends before it meets itself around the torus."""
-ASPECT = 2.0
-LARGEST_POWER = 4.0
-"""Kinds are superellipses ``|u|^p + |v|^p <= 1``, from p = 1 (a rhombus) over 2 (an ellipse) to this (a round bar)."""
+ASPECTS = (1.5, 3.5)
+"""Length over width of the first and the last kind; a rounder shape would have no rotation."""
 GROUND = 0.1
 """Coverage below this is no ink: generators don't draw the ground exactly black."""
 ROTATION_SEED = 4
@@ -36,20 +35,21 @@ def factors_of(z: Tensor) -> Tensor:
 
 
 def render_shapes(factors: Tensor, size: int = SIZE) -> Tensor:
-    """Draw factors ``[B, 6]``: images ``[B, 3, size, size]`` in [-1, 1] on a torus, with smooth edges.
+    """Draw factors ``[B, 6]``: images ``[B, 3, size, size]`` in [-1, 1] of ellipses on a torus, with smooth edges.
 
     ``x`` and ``y`` are the centre, from the upper left. ``turn`` 1 is half a turn, after which each shape is itself.
+    ``kind`` is its proportions, from stout to slender.
     """
     x, y, turn, hue, share, kind = factors.unbind(1)
-    power = _power(kind)[:, None, None]
     places = (torch.arange(size, device=factors.device) + 0.5) / size
     dx, dy = (wrapped(places[None] - centre[:, None]) for centre in (x, y))
     along, across = _turned(dx[:, None, :], dy[:, :, None], turn)
-    long = _half_length(share, kind)[:, None, None]
-    u, v = (along / long).abs().clamp_min(1e-6), (across * ASPECT / long).abs().clamp_min(1e-6)
-    radius = (u**power + v**power) ** (1 / power)
-    slope = torch.hypot((u / radius) ** (power - 1), ASPECT * (v / radius) ** (power - 1)) / long
-    coverage = (0.5 - size * (radius - 1) / slope).clamp(0, 1)
+    side, aspect = SIZES[0] + (SIZES[1] - SIZES[0]) * share, ASPECTS[0] * (ASPECTS[1] / ASPECTS[0]) ** kind
+    long, wide = (side * (ratio / math.pi).sqrt() for ratio in (aspect, 1 / aspect))
+    u, v = along / long[:, None, None], across / wide[:, None, None]
+    radius = torch.hypot(u, v).clamp_min(1e-6)
+    slope = torch.hypot(u / long[:, None, None], v / wide[:, None, None]) / radius
+    coverage = (0.5 - size * (radius - 1) / slope.clamp_min(1e-6)).clamp(0, 1)
     return 2 * coverage[:, None] * colours(hue)[:, :, None, None] - 1
 
 
@@ -63,8 +63,7 @@ def measure_shapes(images: Tensor) -> Tensor:
     """Measure images ``[B, 3, H, W]`` in closed form: ``[B, 6]`` in the order of ``FACTORS``, as ``factors_of`` gives.
 
     Positions are circular means of the ink, ``turn`` is the long axis of its second moments about them, ``hue`` the
-    angle of its mean colour, ``size`` the root of its area. Of ``kind`` it is the mixed fourth moment along both axes,
-    as a share of the way from that of the first kind to that of the last.
+    angle of its mean colour, ``size`` the root of its area, ``kind`` the root of the ratio of the second moments.
     """
     rgb = (images.clamp(-1, 1) + 1) / 2
     ink = (rgb.sum(1) / 1.5 - GROUND).clamp_min(0) / (1 - GROUND)
@@ -74,45 +73,18 @@ def measure_shapes(images: Tensor) -> Tensor:
     dx, dy = (wrapped(places[None] - centre[:, None]) for centre in (x, y))
     dx, dy = dx[:, None, :], dy[:, :, None]
     xx, yy, xy = ((ink * each).sum((1, 2)) / total for each in (dx * dx, dy * dy, dx * dy))
+    mean, apart = (xx + yy) / 2, torch.hypot((xx - yy) / 2, xy)
     turn = torch.atan2(2 * xy, xx - yy) / (2 * math.pi) % 1
-    along, across = _turned(dx, dy, turn)
-    squares = along.square(), across.square()
-    uu, vv, both = ((ink * each).sum((1, 2)) / total for each in (*squares, squares[0] * squares[1]))
     hue = _circular_mean((rgb * ink[:, None]).sum((2, 3)), torch.arange(3, device=images.device) / 3)
     size = (ink.mean((1, 2)).sqrt() - SIZES[0]) / (SIZES[1] - SIZES[0])
-    return torch.stack([x, y, turn, hue, size, _fullness(both / (uu * vv).clamp_min(1e-9))], 1)
-
-
-def truth_of(factors: Tensor) -> Tensor:
-    """Return what ``measure_shapes`` finds of factors ``[B, 6]``, but for the pixels: the same, and the fullness."""
-    return torch.cat([factors[:, :-1], _fullness(_mixed_moment(_power(factors[:, -1:])))], 1)
+    aspect = ((mean + apart) / (mean - apart).clamp_min(1e-6)).sqrt()
+    kind = (aspect / ASPECTS[0]).log() / math.log(ASPECTS[1] / ASPECTS[0])
+    return torch.stack([x, y, turn, hue, size, kind], 1)
 
 
 def wrapped(difference: Tensor) -> Tensor:
     """Return differences of places on a circle of length 1 the shorter way round: -0.5 to 0.5."""
     return (difference + 0.5) % 1 - 0.5
-
-
-def _fullness(mixed_moment: Tensor) -> Tensor:
-    """Share of the way from a rhombus (0) over an ellipse (0.59) to the last kind (1)."""
-    low, high = (_mixed_moment(torch.tensor(power)).item() for power in (1.0, LARGEST_POWER))
-    return (mixed_moment - low) / (high - low)
-
-
-def _mixed_moment(power: Tensor) -> Tensor:
-    """``E[u^2 v^2] / (E[u^2] E[v^2])`` of a superellipse, by Dirichlet's integrals: 0.4 for p = 1, 2/3 for p = 2."""
-    a, b, c = (torch.lgamma(k / power + 1) for k in (4, 6, 2))
-    return (2 * a - b - c).exp()
-
-
-def _half_length(share: Tensor, kind: Tensor) -> Tensor:
-    side, power = SIZES[0] + (SIZES[1] - SIZES[0]) * share, _power(kind)
-    unit_area = 4 * (2 * torch.lgamma(1 / power + 1) - torch.lgamma(2 / power + 1)).exp() / ASPECT
-    return side / unit_area.sqrt()
-
-
-def _power(kind: Tensor) -> Tensor:
-    return LARGEST_POWER**kind
 
 
 def _turned(dx: Tensor, dy: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
