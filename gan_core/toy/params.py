@@ -244,7 +244,7 @@ class TrainShapesParams(Section):
     """SNGAN's network, taught what the renderer of shapes draws of each latent: squared error, averaged weights."""
 
     channels: list[int] = [64, 48, 32, 16]
-    steps: Count = 2500
+    steps: Count = 6000
     batch_size: Count = 32
     lr: Positive = 4e-3
     ema_steps: Count = 100

@@ -124,7 +124,7 @@ SLOW = {
     *("train-encoder@restyle-psp", "train-encoder@restyle-e4e", "train-encoder@psp-w-plus", "train-cel"),
     *("train-encoder@psp-w", "train-encoder@style-transformer", "train-encoder@idinvert", "train-encoder@alae"),
     *("train-translation@inpainting", "train-translation@toonify", "train-translation@frontalisation"),
-    *("train-network@landmarks", "train-network@segmenter"),
+    *("train-network@landmarks", "train-network@segmenter", "train-shape-reader"),
     *("train-translation@sketch", "train-translation@segmentation", "train-features"),
 }
 """Trainings whose loop is that of another one; their networks are compared in tests of their own."""
