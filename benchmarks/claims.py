@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.harness import print_result
 from benchmarks.verdicts import Claim, Judged, Part, at_equal_seconds, judge
 from gan_core.toy.params import load_toy_params
+from gan_core.toy.training.path_study import MOMENTS
 from gan_core.training.log import SCORES
 from gan_core.training.study import Row
 
@@ -23,6 +24,7 @@ PAGE = Path("docs/claims.md")
 SOURCES = {
     "digits": "study-digit-paths",
     "portraits": "study-paths",
+    "shapes": "study-shape-paths",
     "tuning": "neighbours",
     "encoders": "study-encoders",
     "translations": "study-translations",
@@ -34,6 +36,7 @@ ENCODERS, TRANSLATIONS = (f"python -m gan_core.toy.training.{name}_study" for na
 COMMANDS = {
     "digits": "python -m gan_core.toy.training.path_study digits",
     "portraits": "python -m gan_core.toy.training.path_study portraits",
+    "shapes": "python -m gan_core.toy.training.path_study shapes",
     "tuning": "python -m benchmarks.neighbours --store",
     "encoders": ENCODERS,
     f"encoders{EQUAL_SECONDS}": ENCODERS,
@@ -49,7 +52,12 @@ TRANSLATION_CURVE = (
     *("seconds", "lpips", "identity", "fid", "yaw_after", "edges", "mean_iou", "lpips_growth", "outputs", "diversity"),
     *("parameters", "seconds_per_picture"),
 )
-CURVE = ("recognised", "bend", "side_effects", "identity", "order")
+WORLDS = {"digits": ("",), "portraits": ("",), "shapes": ("", f" by {MOMENTS}")}
+"""The worlds of paths, each with how its measures end: those by what named the paths, and those by other judges."""
+CURVE = (
+    *("recognised", "bend", "reached", "side_effects", "identity", "order"),
+    *(f"{measure} by {MOMENTS}" for measure in ("reached", "side_effects", "identity")),
+)
 CURVES, CLAIMED = "<!-- curves -->", "<!-- claims -->"
 ENCODERS_MARK, SECONDS_MARK = "<!-- encoders -->", "<!-- encoders in equal seconds -->"
 TRANSLATIONS_MARK = "<!-- translations -->"
@@ -62,15 +70,15 @@ RECONSTRUCTION, EDITS = ("mse", "lpips", "fid", "swd"), ("fid of edits", "swd of
 COST = ("parameters", "seconds_per_picture")
 
 
-def smallest(measure: str) -> tuple[Part, ...]:
-    """Say that the curvilinear paths have the smallest ``measure``."""
-    return tuple(Part(measure, "curvilinear", rival) for rival in ("linear", "warped"))
+def smallest(measure: str, source: str) -> tuple[Part, ...]:
+    """Say that the curvilinear paths of a world have the smallest ``measure``, by all who judge it."""
+    return tuple(Part(measure + by, "curvilinear", rival) for by in WORLDS[source] for rival in ("linear", "warped"))
 
 
-def commutes(source: str) -> Claim:
-    """Say that the order of curvilinear edits doesn't matter, by less than 1 % of an edit."""
-    parts = (Part("order", "curvilinear", limit=1.0), Part("undo", "curvilinear", limit=1.0))
-    return Claim(f"curvilinear_commutes_{source}", CURVILINEAR, f"edits commute ({source})", source, parts)
+def order_of(method: str, source: str, matters: bool) -> tuple[Part, ...]:
+    """Say that the order of a method's edits ``matters``, by 1 % of an edit or more, or doesn't, by all judges."""
+    measures = (measure + by for by in WORLDS[source] for measure in ("order", "undo"))
+    return tuple(Part(measure, method, limit=1.0, more=matters) for measure in measures)
 
 
 def beats(rival: str, seconds: bool = False) -> Claim:
@@ -96,31 +104,44 @@ def several_outputs(task: str) -> Part:
 CLAIMS = (
     *(
         claim
-        for source in ("digits", "portraits")
+        for source in WORLDS
         for claim in (
-            commutes(source),
+            Claim(
+                f"curvilinear_commutes_{source}",
+                CURVILINEAR,
+                f"edits commute ({source})",
+                source,
+                order_of("curvilinear", source, matters=False),
+            ),
             Claim(
                 f"curvilinear_side_effects_{source}",
                 CURVILINEAR,
                 f"the smallest side effects of linear, warped and curvilinear paths ({source})",
                 source,
-                smallest("side_effects"),
+                smallest("side_effects", source),
             ),
             Claim(
                 f"curvilinear_identity_{source}",
                 CURVILINEAR,
                 f"the smallest identity error of the three ({source})",
                 source,
-                smallest("identity"),
+                smallest("identity", source),
             ),
             Claim(
                 f"warped_order_matters_{source}",
                 CURVILINEAR,
                 f"warped edits don't commute ({source})",
                 source,
-                (Part("order", "warped", limit=1.0, more=True), Part("undo", "warped", limit=1.0, more=True)),
+                order_of("warped", source, matters=True),
             ),
         )
+    ),
+    Claim(
+        "curvilinear_reaches_shapes",
+        CURVILINEAR,
+        "moves attributes that linear paths can't: nearer to the wanted move of each, wherever it starts (shapes)",
+        "shapes",
+        tuple(Part("reached" + by, "curvilinear", "linear", more=True) for by in WORLDS["shapes"]),
     ),
     Claim(
         "tuning_lowers_distortion",
@@ -255,6 +276,7 @@ def goals() -> dict[str, int]:
     return {
         "digits": toy.study_digit_paths.moves[-1],
         "portraits": toy.study_paths.moves[-1],
+        "shapes": toy.study_shape_paths.moves[-1],
         "encoders": toy.study_encoders.images[-1],
         "translations": toy.study_translations.images[-1],
     }
@@ -306,9 +328,7 @@ def curve_table(lines: Sequence[str], unit: str, measures: Sequence[str], worlds
 
 def tables_of(stored: Mapping[str, Sequence[Row]]) -> dict[str, str]:
     """Return the learning curves of all studies, by where they stand on the page."""
-    paths = [
-        line for world in ("digits", "portraits") for line in curves_of(stored.get(world, []), "moves", CURVE, world)
-    ]
+    paths = [line for world in WORLDS for line in curves_of(stored.get(world, []), "moves", CURVE, world)]
     studies = {
         ENCODERS_MARK: ("encoders", ENCODER_CURVE),
         SECONDS_MARK: (f"encoders{EQUAL_SECONDS}", ENCODER_CURVE),

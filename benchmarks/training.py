@@ -1,8 +1,9 @@
 """What a move of the trainings of paths costs: ``python -m benchmarks.training``.
 
 By world and method, in processor time of one thread: the settings of the paths that the project keeps (``train_paths``
-and ``train_digit_paths`` in ``toy.yaml``) against those of the long trainings (``study_paths``, ``study_digit_paths``),
-in turns. ``moves_per_s`` and ``kept_moves_per_s`` are the medians over the rounds, ``speedups`` their ratios.
+and ``train_digit_paths`` in ``toy.yaml``; it keeps none of shapes, so the latter's) against those of the long trainings
+(``study_paths``, ``study_digit_paths``, ``study_shape_paths``), in turns. ``moves_per_s`` and ``kept_moves_per_s`` are
+the medians over the rounds, ``speedups`` their ratios.
 """
 
 import argparse
@@ -15,14 +16,14 @@ import torch
 from benchmarks.harness import print_result
 from gan_core.params import load_params
 from gan_core.precision import prepare_worker
-from gan_core.toy.params import load_toy_params
+from gan_core.toy.params import SHAPE_PATHS, load_toy_params
 from gan_core.toy.training.path_study import TARGETS, path_study
 from gan_core.training.drawing import Drawing
 from gan_core.training.params import PathsParams
 from gan_core.training.path_study import PathStudy
 from gan_core.training.paths import PathState, draw_moves, train_step
 
-MOVES = {"digits": 512, "portraits": 64}
+MOVES = {"digits": 512, "portraits": 64, "shapes": 512}
 """Moves that are timed at a time, at least: a second or two."""
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     prepare_worker()
     toy, params = load_toy_params(), load_params()
-    kept = {"digits": toy.train_digit_paths, "portraits": toy.train_paths}
+    kept = {"digits": toy.train_digit_paths, "portraits": toy.train_paths, "shapes": SHAPE_PATHS}
     found: dict[str, dict[str, float]] = {"kept_moves_per_s": {}, "moves_per_s": {}, "speedups": {}}
     for world in options.worlds:
         study = path_study(world, toy, params)

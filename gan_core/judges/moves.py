@@ -25,8 +25,10 @@ INSIDE = (0.1, 0.9)
 def direction_with_room(before: Scored, column: int) -> Tensor:
     """Return +1 for rows in the lower half of an attribute's range and -1 for the others, ``[B]``.
 
-    Moved in this direction, each row has at least half of the range before it.
+    Moved in this direction, each row has at least half of the range before it. A periodic attribute has no end: +1.
     """
+    if column in before.wraps:
+        return torch.ones_like(before.attributes[:, column])
     return torch.where(before.attributes[:, column] < 0.5, 1.0, -1.0)
 
 
@@ -36,7 +38,7 @@ def score_move(before: Scored, after: Scored, column: int, signs: Tensor) -> dic
     ``move``: mean change of the attribute; ``side_effect``: mean absolute change of the others (both in shares of the
     range); ``identity_kept``: mean cosine of the identity before and after, where it is judged.
     """
-    change = after.attributes - before.attributes
+    change = after.change(before)
     others = [i for i in range(change.shape[1]) if i != column]
     scores = {
         "move": (signs * change[:, column]).mean().item(),

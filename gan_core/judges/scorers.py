@@ -1,7 +1,7 @@
 """The networks that score pictures: which attributes they show, and whose identity."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,27 +18,39 @@ BATCH = 64
 class Scorers:
     """Score pictures ``[B, C, H, W]``: ``attributes`` gives ``[B, A]``, ``identity`` unit rows ``[B, D]``.
 
-    Attributes, named by ``names``, are shares of their ranges: 0 to 1. ``attributes_sha256`` is the hash of the file of
-    the network behind ``attributes``, if there is one.
+    Attributes, named by ``names``, are shares of their ranges: 0 to 1. Those that are ``periodic`` wrap around: 0 and 1
+    are the same. ``attributes_sha256`` is the hash of the file of the network behind ``attributes``, if there is one.
     """
 
     names: tuple[str, ...]
     attributes: Reader
     identity: Reader
     attributes_sha256: str | None = None
+    periodic: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Latents ``w_plus [B, n_latent, w_dim]`` with the scores of their pictures: ``[B, A]`` and ``[B, D]``."""
+    """Latents ``w_plus [B, n_latent, w_dim]`` with the scores of their pictures: ``[B, A]`` and ``[B, D]``.
+
+    ``wraps`` are the columns of periodic attributes.
+    """
 
     w_plus: Tensor
     attributes: Tensor
     identity: Tensor
+    wraps: tuple[int, ...] = ()
 
     def part(self, rows: slice) -> "Scored":
         """Return some of the rows."""
-        return Scored(self.w_plus[rows], self.attributes[rows], self.identity[rows])
+        return replace(self, w_plus=self.w_plus[rows], attributes=self.attributes[rows], identity=self.identity[rows])
+
+    def change(self, since: "Scored") -> Tensor:
+        """Return the change ``[B, A]`` of the attributes of each row; of periodic ones the shorter way round."""
+        change = self.attributes - since.attributes
+        columns = list(self.wraps)
+        change[:, columns] = (change[:, columns] + 0.5) % 1 - 0.5
+        return change
 
 
 def load_scorers(models: ModelPaths) -> Scorers:
@@ -56,4 +68,5 @@ def render_and_score(generator: Generator, w_plus: Tensor, scorers: Scorers) -> 
         images = generator.synthesis(part)
         scores.append((scorers.attributes(images), scorers.identity(images)))
     attributes, identity = zip(*scores, strict=True)
-    return Scored(w_plus, torch.cat(attributes), torch.cat(identity))
+    wraps = tuple(scorers.names.index(name) for name in scorers.periodic)
+    return Scored(w_plus, torch.cat(attributes), torch.cat(identity), wraps)

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from gan_core.device import place
 from gan_core.generators.base import Generator
-from gan_core.judges.moves import direction_with_room
+from gan_core.judges.moves import direction_with_room, score_move
 from gan_core.judges.scorers import Scored, Scorers
 from gan_core.paths.naming import score_codes
 from gan_core.paths.stored import SemanticPaths
+
+ABLE = 1 / 3
+"""The share of another method's move below which a method is unable to make it; of portraits and digits all make it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Bench:
     def change(self, faces: Scored, name: str, since: Scored | None = None) -> Tensor:
         """Absolute change of an attribute since the start (or ``since``), ``[B]``, in shares of its range."""
         column = self.scorers.names.index(name)
-        return (faces.attributes[:, column] - (since or self.start).attributes[:, column]).abs()
+        return faces.change(since or self.start)[:, column].abs()
 
 
 @torch.no_grad()
@@ -113,11 +116,32 @@ def mean_errors(bench: Bench) -> dict[str, float]:
     return means | {"side_effects": others.mean().item(), "identity": lost.mean().item()}
 
 
+@torch.no_grad()
+def reached(bench: Bench, move: float) -> float:
+    """Return the share of ``move`` by which one unit of each named path moves its attribute on average: 0 to 1.
+
+    Changes that go the other way count against it, so it is small for paths that move some codes up and others down.
+    The mean over the attributes.
+    """
+    shares = []
+    for name in bench.paths.named:
+        column = bench.scorers.names.index(name)
+        moved = score_move(bench.start, bench.alone(name, 1.0), column, bench.signs(name))["move"]
+        shares.append(min(max(moved / move, 0.0), 1.0))
+    return sum(shares) / max(1, len(shares))
+
+
 def match_lengths(methods: Sequence[SemanticPaths]) -> None:
-    """Shorten units, so that one unit of an attribute moves it as far as with the method that moves it least."""
+    """Shorten units, so that one unit of an attribute moves it as far as with the method that moves it least.
+
+    A method that moves it less than ``ABLE`` of what another does has no edit of it: it keeps its unit, and shortens no
+    other's.
+    """
     for name in methods[0].named:
-        least = min(paths.named[name].move for paths in methods)
-        for paths in methods:
+        furthest = max(paths.named[name].move for paths in methods)
+        able = [paths for paths in methods if paths.named[name].move >= ABLE * furthest]
+        least = min(paths.named[name].move for paths in able)
+        for paths in able:
             named = paths.named[name]
             paths.named[name] = replace(named, unit=named.unit * least / named.move, move=least)
 

@@ -75,7 +75,7 @@ def rank_paths(
     places = place(torch.tensor(PLACES))
     for path in range(paths.model.count):
         seen = [_walked(paths, generator, codes, path, place * longest, scorers) for place in PLACES]
-        change = torch.stack([faces.attributes - start.attributes for faces in seen])
+        change = torch.stack([faces.change(start) for faces in seen])
         slopes.append(_slope(change, places).mean(0))
         lost = torch.stack([1 - (faces.identity * start.identity).sum(1) for faces in seen])
         identities.append(_slope(lost[:, :, None], places.abs()).mean().abs())

@@ -240,6 +240,18 @@ class TrainDigitsParams(Section):
     seed: int = 0
 
 
+class TrainShapesParams(Section):
+    """SNGAN's network, taught what the renderer of shapes draws of each latent: squared error, averaged weights."""
+
+    channels: list[int] = [64, 48, 32, 16]
+    steps: Count = 6000
+    batch_size: Count = 32
+    lr: Positive = 4e-3
+    ema_steps: Count = 100
+    precision: Precision = "fast"
+    seed: int = 0
+
+
 ENCODERS = {
     "psp": TrainEncoderParams(),
     "e4e": TrainEncoderParams(
@@ -307,9 +319,11 @@ DIGIT_PATHS = PathsParams(
     attributes=["ink", "slant", "width"],
     move=0.3,
 )
+SHAPE_PATHS = DIGIT_PATHS.model_copy(update={"attributes": ["x", "y", "turn", "hue", "size"], "move": 0.25})
 FAST_PATHS = {"moves_per_code": 4, "precision": "fast", "models": {"curvilinear": {"steps": 4}}}
 FAST_PORTRAIT_PATHS = FAST_PATHS | {"batch_size": 32, "lr": 2e-3, "path_lr": 2e-3}
-FAST_DIGIT_PATHS = FAST_PATHS | {"batch_size": 128, "lr": 2e-3, "path_lr": 2e-3, "reconstructor_channels": 1}
+FAST_SHAPE_PATHS = FAST_PATHS | {"batch_size": 128, "lr": 2e-3, "path_lr": 2e-3}
+FAST_DIGIT_PATHS = FAST_SHAPE_PATHS | {"reconstructor_channels": 1}
 """What makes a move of a long training cheap, and rates that grow with the root of the batch; digits are grey."""
 STUDIED_MOVES = [19_200, 38_400, 76_800, 153_600, 307_200, 614_400, 921_600, 1_228_800, 1_843_200, 2_400_000]
 """The first is what the paths that the project keeps have learnt from, the last what the publication used."""
@@ -336,9 +350,14 @@ class ToyParams(Section):
     train_paths: PathsParams = PathsParams()
     train_digits: TrainDigitsParams = TrainDigitsParams()
     train_digit_paths: PathsParams = DIGIT_PATHS
+    train_shapes: TrainShapesParams = TrainShapesParams()
+    train_shape_reader: TrainMeasureParams = TrainMeasureParams(images=128_000, lr=3e-3, width=8)
     study_paths: PathStudyParams = PathStudyParams(paths=PathsParams().model_copy(update=FAST_PORTRAIT_PATHS))
     study_digit_paths: PathStudyParams = PathStudyParams(
         moves=STUDIED_MOVES, paths=DIGIT_PATHS.model_copy(update=FAST_DIGIT_PATHS)
+    )
+    study_shape_paths: PathStudyParams = PathStudyParams(
+        moves=STUDIED_MOVES, paths=SHAPE_PATHS.model_copy(update=FAST_SHAPE_PATHS)
     )
     study_encoders: EncoderStudyParams = EncoderStudyParams(encoders=STUDIED_ENCODERS)
     study_translations: TranslationStudyParams = TranslationStudyParams()

@@ -19,6 +19,8 @@ from gan_core.toy.training.hypernetwork import make_hypernetwork
 from gan_core.toy.training.measure_learners import LEARNERS
 from gan_core.toy.training.measure_networks import make_network
 from gan_core.toy.training.paths import make_digit_paths, make_paths
+from gan_core.toy.training.shape_reader import make_shape_reader
+from gan_core.toy.training.shapes import make_shapes
 from gan_core.toy.training.sngan import make_digits
 from gan_core.toy.training.translation import make_translator
 from gan_core.training.directions import train_directions
@@ -109,6 +111,8 @@ TRAININGS: dict[str, Training] = {
         )
         for method in PATH_METHODS
     },
+    "train-shapes": Training("shapes", _section("train_shapes"), make_shapes),
+    "train-shape-reader": Training("shape-reader", _section("train_shape_reader"), make_shape_reader),
     "train-latent-edits": Training("latent-edits", _section("train_latent_edits"), make_latent_edits),
 }
 

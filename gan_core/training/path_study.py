@@ -1,15 +1,16 @@
 """Learn paths by several methods and seeds, and measure all of them side by side after the same numbers of moves."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gan_core.generators.base import Generator
 from gan_core.judges.scorers import Scorers
-from gan_core.paths.measures import Bench, bend, match_lengths, mean_errors, round_trip
+from gan_core.paths.measures import Bench, bend, match_lengths, mean_errors, reached, round_trip
 from gan_core.paths.naming import name_paths, rank_paths
 from gan_core.paths.space import sample_codes
 from gan_core.paths.stored import SemanticPaths
@@ -26,7 +27,8 @@ CODES_SEED = 77
 class PathStudy(Study[PathState]):
     """A study in one world: its generator, what scores pictures, and ``models``, the path model of each method.
 
-    Methods of a seed are measured over moves of equal lengths, so together.
+    Methods of a seed are measured over moves of equal lengths, so together. ``scorers`` name the paths; what other
+    ``judges`` find of them is in columns of their own, such as ``side_effects by NAME``.
     """
 
     unit = "moves"
@@ -36,6 +38,7 @@ class PathStudy(Study[PathState]):
     generator_sha256: str
     scorers: Scorers
     models: Mapping[str, str]
+    judges: Mapping[str, Scorers] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan:
@@ -43,9 +46,12 @@ class PathStudy(Study[PathState]):
 
     @property
     def key(self) -> str:
-        """The parameters of each training, and the generator."""
+        """The parameters of each training, the generator, and who judges if there are several."""
         unused = {"steps", "seed"}
-        return f"{self.params.paths.model_dump_json(exclude=unused)} {self.params.codes} {self.generator_sha256}"
+        judges = f" {self.scorers.attributes_sha256} {list(self.judges)}" if self.judges else ""
+        return (
+            f"{self.params.paths.model_dump_json(exclude=unused)} {self.params.codes} {self.generator_sha256}{judges}"
+        )
 
     def train(self, method: str, seed: int, budget: int, path: Path, report: Report) -> PathState:
         params = self._params(seed, budget)
@@ -58,18 +64,32 @@ class PathStudy(Study[PathState]):
         params = self._params(seed, budget)
         for state in trained.values():
             self._name(state.paths, params)
-        match_lengths([state.paths for state in trained.values()])
         stream = torch.Generator().manual_seed(CODES_SEED)
         codes = sample_codes(self.generator, params.space, self.params.codes, stream)
-        return {method: self._scores(state, params, codes) for method, state in trained.items()}
+        far = {method: self._judged(state.paths, codes, self._reached) for method, state in trained.items()}
+        match_lengths([state.paths for state in trained.values()])
+        return {method: self._scores(state, params, codes) | far[method] for method, state in trained.items()}
 
-    def _scores(self, state: PathState, params: PathsParams, codes: Tensor) -> Scores:
-        scores = {"seconds": state.seconds, "recognised": recognised(state, params, self.generator)}
+    def _scores(self, state: PathState, params: PathsParams, codes: Tensor) -> dict[str, Any]:
+        scores: dict[str, Any] = {"seconds": state.seconds, "recognised": recognised(state, params, self.generator)}
         scores |= {"bend": bend(state.paths, codes, params.amounts[1])}
         scores |= round_trip(state.paths, codes, 2 * params.amounts[1])
-        scores |= mean_errors(Bench.of(state.paths, self.generator, self.scorers, codes))
+        scores |= self._judged(state.paths, codes, mean_errors)
         named = {name: [path.path, round(path.move, DIGITS)] for name, path in state.paths.named.items()}
         return scores | {"named": named}
+
+    def _reached(self, bench: Bench) -> dict[str, float]:
+        return {"reached": reached(bench, self.params.paths.move)}
+
+    def _judged(
+        self, paths: SemanticPaths, codes: Tensor, measure: Callable[[Bench], dict[str, float]]
+    ) -> dict[str, float]:
+        """Measure by what names the paths, and by each other judge."""
+        found = measure(Bench.of(paths, self.generator, self.scorers, codes))
+        for name, scorers in self.judges.items():
+            others = measure(Bench.of(paths, self.generator, scorers, codes))
+            found |= {f"{key} by {name}": value for key, value in others.items()}
+        return found
 
     def _name(self, paths: SemanticPaths, params: PathsParams) -> None:
         longest = params.amounts[1]

@@ -22,7 +22,13 @@ from gan_core.paths import naming
 from gan_core.paths.base import PATHS
 from gan_core.sections import Section
 from gan_core.toy.digits import DIGITS, load_digits, write_digits
-from gan_core.toy.params import ToyParams, TrainDigitsParams, TrainEncoderParams, TrainHypernetworkParams
+from gan_core.toy.params import (
+    ToyParams,
+    TrainDigitsParams,
+    TrainEncoderParams,
+    TrainHypernetworkParams,
+    TrainShapesParams,
+)
 from gan_core.toy.training import cel, encoder, gan, sngan
 from gan_core.toy.training.gan_scores import held_out_distance
 from gan_core.toy.training.landmark_learner import LandmarkLearner
@@ -64,7 +70,7 @@ def shrink(section: Section) -> Section:
         sizes |= {"latent_images": 0, "encoder": "psp"}
     if isinstance(section, DirectionsParams):
         sizes["attributes"] = ["smile"]
-    if isinstance(section, TrainDigitsParams):
+    if isinstance(section, TrainDigitsParams | TrainShapesParams):
         sizes["channels"] = [8, 8, 8]
     return type(section).model_validate(section.model_dump() | sizes)
 
@@ -118,7 +124,7 @@ SLOW = {
     *("train-encoder@restyle-psp", "train-encoder@restyle-e4e", "train-encoder@psp-w-plus", "train-cel"),
     *("train-encoder@psp-w", "train-encoder@style-transformer", "train-encoder@idinvert", "train-encoder@alae"),
     *("train-translation@inpainting", "train-translation@toonify", "train-translation@frontalisation"),
-    *("train-network@landmarks", "train-network@segmenter"),
+    *("train-network@landmarks", "train-network@segmenter", "train-shape-reader"),
     *("train-translation@sketch", "train-translation@segmentation", "train-features"),
 }
 """Trainings whose loop is that of another one; their networks are compared in tests of their own."""

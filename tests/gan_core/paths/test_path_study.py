@@ -15,7 +15,12 @@ from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.sngan import SNGAN, UpBlock
 from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.judges.scorers import Scorers
+from gan_core.paths.linear import Identity
+from gan_core.paths.measures import match_lengths
 from gan_core.paths.reconstructor import RECONSTRUCTORS
+from gan_core.paths.space import Frame
+from gan_core.paths.stored import NamedPath, SemanticPaths
 from gan_core.training import study as trainings
 from gan_core.training.drawing import Drawing
 from gan_core.training.params import PathsParams
@@ -51,6 +56,43 @@ def test_every_method_and_seed_is_measured_at_every_number_of_moves(
     other = replace(few, params=few.params.model_copy(update={"codes": 5}))
     with pytest.raises(ParamsError, match=r"straight-0.pt has seen 16 moves, too many for 8: remove it"):
         other.run(tmp_path, target, lambda _: reports)
+
+
+def test_other_judges_have_columns_of_their_own(study: PathStudy, tmp_path: Path) -> None:
+    names, colour = study.scorers.names, study.scorers.names.index("colour")
+
+    def mixed(images: torch.Tensor) -> torch.Tensor:
+        """See pose in what the other calls colour."""
+        seen = study.scorers.attributes(images).clone()
+        seen[:, colour] += seen[:, names.index("pose")]
+        return seen
+
+    judges = {"twin": study.scorers, "other": Scorers(names, mixed, study.scorers.identity)}
+    small = study.params.model_copy(update={"moves": [8], "seeds": [0], "methods": ["straight"]})
+    few = replace(study, params=small, judges=judges)
+    (row,) = few.run(tmp_path, tmp_path / "rows.json", lambda _: Reports())
+    for measure in ("reached", "order", "undo", "side_effects", "identity"):
+        assert row[f"{measure} by twin"] == row[measure], "it sees the same"
+        assert f"{measure} by other" in row
+    assert row["side_effects by other"] > 1.1 * row["side_effects"]
+    assert 0.5 < row["reached"] <= 1
+    assert few.key == f"{study.key} None ['twin', 'other']"
+
+
+def test_a_method_that_is_unable_to_make_a_move_shortens_no_other() -> None:
+    def moving(*moves: float) -> SemanticPaths:
+        paths = SemanticPaths(Identity(12), Frame(12), "w", SHA)
+        paths.named = {name: NamedPath(0, 2.0, move) for name, move in zip(("a", "b"), moves, strict=True)}
+        return paths
+
+    far, near, unable = moving(0.5, 0.5), moving(0.4, 0.4), moving(-0.02, 0.25)
+    match_lengths([far, near, unable])
+    assert [(paths.named["a"].unit, paths.named["a"].move) for paths in (far, near, unable)] == [
+        (pytest.approx(1.6), 0.4),
+        (2.0, 0.4),
+        (2.0, -0.02),
+    ]
+    assert [paths.named["b"].unit for paths in (far, near, unable)] == [1.0, pytest.approx(1.25), 2.0]
 
 
 @pytest.mark.slow
