@@ -21,9 +21,9 @@ from gan_core.metrics.base import State
 from gan_core.metrics.frechet import frechet_distance, gather, gather_positions
 from gan_core.singan.collage import collage, pasted_share
 from gan_core.training.beside import in_processes
+from gan_core.training.fit import clock
 from gan_core.training.log import Report
 from gan_core.training.params import SinganParams, SinganStudyParams
-from gan_core.training.fit import clock
 from gan_core.training.singan import SinganState, train_singan
 from gan_core.training.study import Row, stored_rows, write_rows
 
