@@ -48,8 +48,8 @@ class Scored:
     def change(self, since: "Scored") -> Tensor:
         """Return the change ``[B, A]`` of the attributes of each row; of periodic ones the shorter way round."""
         change = self.attributes - since.attributes
-        columns = list(self.wraps)
-        change[:, columns] = (change[:, columns] + 0.5) % 1 - 0.5
+        for column in self.wraps:
+            change[:, column] = (change[:, column] + 0.5) % 1 - 0.5
         return change
 
 
