@@ -1,6 +1,9 @@
 """IR-SE, ArcFace's residual backbone with squeeze and excitation (Deng et al. 2019), on which pSp and e4e build."""
 
+from typing import ClassVar
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Units = tuple[int, int, int, int]
@@ -21,6 +24,26 @@ class SqueezeExcite(nn.Module):
         return x * torch.sigmoid(self.fc2(torch.relu(self.fc1(means))))
 
 
+class ShortcutConv(nn.Conv2d):
+    """A 1x1 convolution with a stride, which picks its pixels itself where it learns and is narrow.
+
+    oneDNN (in torch 2.13) writes past its memory in the gradient of such weights, in float32 with channels last, where
+    they have fewer inputs than a vector register has numbers.
+    """
+
+    REGISTER: ClassVar[int] = 16
+    """Numbers of a register of AVX-512; AVX2 has 8."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_channels >= self.REGISTER or not torch.is_grad_enabled():
+            return super().forward(x)
+        down, across = self.stride
+        return F.conv2d(x[..., ::down, ::across], self.weight, self.bias)
+
+
 class ResidualUnit(nn.Module):
     """BN, conv, PReLU, conv with ``stride``, BN and, if ``gated``, a gate; added to a shortcut without activation."""
 
@@ -28,9 +51,7 @@ class ResidualUnit(nn.Module):
         super().__init__()
         self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
         if inputs != outputs:
-            self.shortcut_layer = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.shortcut_layer = nn.Sequential(ShortcutConv(inputs, outputs, stride), nn.BatchNorm2d(outputs))
         self.res_layer = nn.Sequential(
             nn.BatchNorm2d(inputs),
             nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False),

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gan_core.encoders.backbone import Units
+from gan_core.encoders.backbone import ShortcutConv, Units
 
 RESNET_34: Units = (3, 4, 6, 3)
 
@@ -31,7 +31,7 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
     """The convolution beside a block, where it changes the size or the width."""
     if stride == 1 and inputs == outputs:
         return None
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(ShortcutConv(inputs, outputs, stride), nn.BatchNorm2d(outputs))
 
 
 def resnet_stem(channels: int, width: int) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.PReLU]:

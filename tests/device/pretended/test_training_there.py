@@ -65,7 +65,8 @@ def shrink(section: Section) -> Section:
     sizes = {name: value for name, value in SIZES.items() if name in type(section).model_fields}
     if isinstance(section, TrainEncoderParams):
         thin = SIZES["network"] | {"widths": [8] * len(section.network.get("widths", []))}
-        sizes["network"] = section.network | {name: value for name, value in thin.items() if name in section.network}
+        known = {name: value for name, value in thin.items() if isinstance(section.network.get(name), type(value))}
+        sizes["network"] = section.network | known
     if isinstance(section, TrainHypernetworkParams):
         sizes |= {"latent_images": 0, "encoder": "psp"}
     if isinstance(section, DirectionsParams):

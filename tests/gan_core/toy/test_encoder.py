@@ -31,7 +31,6 @@ from tests.reports import Reports
 
 ROOT = Path(__file__).parents[3]
 
-# Not narrower: on AVX2 oneDNN 3.12 corrupts memory in the gradient of a 1x1 convolution, stride 2, under 8 channels.
 NETWORK = {"units": [1, 1, 1, 1], "width": 8, "input_size": 64}
 PARAMS = TrainEncoderParams(network=NETWORK, images=32, latent_images=0, batch_size=8, lr=3e-3, precision="exact")
 PUBLISHED = {"l2": 1.0, "perceptual": 0.8, "identity": 0.1, "delta": 2e-4, "adversarial": 0.1}
@@ -297,7 +296,6 @@ def test_a_hypernetwork_learns_by_the_same_loop(
 ) -> None:
     first = load_encoder(models.encoder, load_generator(models.generator)).model
     chosen = TrainHypernetworkParams(
-        # 8 channels: oneDNN crashes on AVX2 in the gradient of 1x1 convolutions of stride 2 with fewer (torch 2.13)
         network={"units": [1, 1, 1, 1], "width": 8, "input_size": 64, "steps": 2, "resolution": 32},
         **{"images": 64, "batch_size": 8, "precision": "exact", "lr": 3e-3, "losses": {"l2": 1.0}},
     )
