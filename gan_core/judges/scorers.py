@@ -49,8 +49,13 @@ class Scored:
         """Return the change ``[B, A]`` of the attributes of each row; of periodic ones the shorter way round."""
         change = self.attributes - since.attributes
         for column in self.wraps:
-            change[:, column] = (change[:, column] + 0.5) % 1 - 0.5
+            change[:, column] = wrapped(change[:, column])
         return change
+
+
+def wrapped(difference: Tensor) -> Tensor:
+    """Return differences of places on a circle of length 1 the shorter way round: -0.5 to 0.5."""
+    return (difference + 0.5) % 1 - 0.5
 
 
 def load_scorers(models: ModelPaths) -> Scorers:

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from gan_core.judges.scorers import wrapped
+
 PERIODIC = ("x", "y", "turn", "hue")
 NAMES = (*PERIODIC, "size")
 FACTORS = (*NAMES, "kind")
@@ -82,9 +84,10 @@ def measure_shapes(images: Tensor) -> Tensor:
     return torch.stack([x, y, turn, hue, size, kind], 1)
 
 
-def wrapped(difference: Tensor) -> Tensor:
-    """Return differences of places on a circle of length 1 the shorter way round: -0.5 to 0.5."""
-    return (difference + 0.5) % 1 - 0.5
+def factor_errors(found: Tensor, factors: Tensor) -> Tensor:
+    """Return how far attributes ``[B, 6]`` are from factors ``[B, 6]``; periodic ones the shorter way round."""
+    away, turns = found - factors, len(PERIODIC)
+    return torch.cat([wrapped(away[:, :turns]), away[:, turns:]], 1).abs()
 
 
 def _turned(dx: Tensor, dy: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:

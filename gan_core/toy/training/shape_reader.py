@@ -11,7 +11,7 @@ from gan_core.judges.networks import AttributeRegressor
 from gan_core.params import Params
 from gan_core.toy.params import TrainMeasureParams
 from gan_core.toy.shape_judges import READ, READER, from_reading, to_reading
-from gan_core.toy.shapes import FACTORS, PERIODIC, render_shapes, wrapped
+from gan_core.toy.shapes import FACTORS, factor_errors, render_shapes
 from gan_core.toy.training.learner import HELD_OUT_SEED, Batch, Learner, Scores
 from gan_core.toy.training.measure_networks import evaluate, train_learner
 from gan_core.training.log import Report
@@ -42,9 +42,8 @@ class ShapeLearner(Learner):
 
     def score(self) -> Scores:
         factors = place(torch.rand(HELD_OUT, len(FACTORS), generator=torch.Generator().manual_seed(HELD_OUT_SEED)))
-        away = from_reading(self.network(render_shapes(factors))) - factors
-        away[:, : len(PERIODIC)] = wrapped(away[:, : len(PERIODIC)])
-        return dict(zip((f"{name}_error" for name in FACTORS), away.abs().mean(0).tolist(), strict=True))
+        errors = factor_errors(from_reading(self.network(render_shapes(factors))), factors).mean(0)
+        return dict(zip((f"{name}_error" for name in FACTORS), errors.tolist(), strict=True))
 
 
 def make_shape_reader(chosen: TrainMeasureParams, params: Params, folder: Path, report: Report) -> Scores:

@@ -18,7 +18,7 @@ from gan_core.loading import model_tensors
 from gan_core.params import Params
 from gan_core.precision import autocast
 from gan_core.toy.params import TrainShapesParams
-from gan_core.toy.shapes import FACTORS, PERIODIC, Z_DIM, factors_of, measure_shapes, render_shapes, wrapped
+from gan_core.toy.shapes import FACTORS, PERIODIC, Z_DIM, factor_errors, factors_of, measure_shapes, render_shapes
 from gan_core.training.fit import Course, fit
 from gan_core.training.log import Report
 from gan_core.training.schedule import set_rate
@@ -88,9 +88,8 @@ def score_shapes(generator: SNGAN) -> dict[str, float]:
     drawn, wanted = generator.draw(z), render_shapes(factors, generator.size)
     found = measure_shapes(drawn)
     scores = {"pixel_error": F.mse_loss(drawn, wanted).sqrt().item() / 2}
-    for column, name in enumerate(FACTORS):
-        away = found[:, column] - factors[:, column]
-        scores[f"{name}_error"] = (wrapped(away) if name in PERIODIC else away).abs().mean().item()
+    errors = factor_errors(found, factors).mean(0)
+    scores |= dict(zip((f"{name}_error" for name in FACTORS), errors.tolist(), strict=True))
     for column, name in enumerate(PERIODIC):
         arcs = torch.bincount((found[:, column] * ARCS).long().clamp_max(ARCS - 1), minlength=ARCS)
         scores[f"{name}_cover"] = arcs.min().item() * ARCS / SCORED

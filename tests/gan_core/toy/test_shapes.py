@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gan_core.judges.moves import direction_with_room, score_move
-from gan_core.judges.scorers import Scored, render_and_score
+from gan_core.judges.scorers import Scored, render_and_score, wrapped
 from gan_core.loading import load_generator
 from gan_core.params import Params
 from gan_core.toy.params import TrainMeasureParams, TrainShapesParams
@@ -17,11 +17,11 @@ from gan_core.toy.shapes import (
     NAMES,
     PERIODIC,
     Z_DIM,
+    factor_errors,
     factors_of,
     measure_shapes,
     render_shapes,
     rotation,
-    wrapped,
 )
 from gan_core.toy.training import shape_reader, shapes
 from tests.reports import Reports
@@ -35,9 +35,7 @@ def some_factors(count: int = 64) -> torch.Tensor:
 
 def away(found: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
     """Largest differences by name."""
-    difference = found - truth
-    difference[:, : len(PERIODIC)] = wrapped(difference[:, : len(PERIODIC)])
-    return dict(zip(FACTORS, difference.abs().amax(0).tolist(), strict=True))
+    return dict(zip(FACTORS, factor_errors(found, truth).amax(0).tolist(), strict=True))
 
 
 def test_what_was_drawn_is_measured_wherever_it_lies() -> None:
