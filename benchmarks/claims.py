@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.harness import print_result
 from benchmarks.verdicts import Claim, Judged, Part, at_equal_seconds, judge
 from gan_core.toy.params import load_toy_params
-from gan_core.toy.training.path_study import MOMENTS
+from gan_core.toy.training.path_study import MOMENTS, SECOND
 from gan_core.training.log import SCORES
 from gan_core.training.study import Row
 
@@ -52,11 +52,11 @@ TRANSLATION_CURVE = (
     *("seconds", "lpips", "identity", "fid", "yaw_after", "edges", "mean_iou", "lpips_growth", "outputs", "diversity"),
     *("parameters", "seconds_per_picture"),
 )
-WORLDS = {"digits": ("",), "portraits": ("",), "shapes": ("", f" by {MOMENTS}")}
+WORLDS = {"digits": ("",), "portraits": ("", f" by {SECOND}"), "shapes": ("", f" by {MOMENTS}")}
 """The worlds of paths, each with how its measures end: those by what named the paths, and those by other judges."""
 CURVE = (
     *("recognised", "bend", "reached", "side_effects", "identity", "order"),
-    *(f"{measure} by {MOMENTS}" for measure in ("reached", "side_effects", "identity")),
+    *(f"{measure} by {judge}" for judge in (MOMENTS, SECOND) for measure in ("reached", "side_effects", "identity")),
 )
 CURVES, CLAIMED = "<!-- curves -->", "<!-- claims -->"
 ENCODERS_MARK, SECONDS_MARK = "<!-- encoders -->", "<!-- encoders in equal seconds -->"
@@ -94,6 +94,40 @@ def beats(rival: str, seconds: bool = False) -> Claim:
         return Claim(f"{name}_in_equal_seconds", STYLE, text, f"encoders{EQUAL_SECONDS}", tuple(parts), unit="images")
     text = f"better reconstructions and edits than {rival}, smaller and quicker"
     return Claim(name, STYLE, text, "encoders", (*parts, *cost), unit="images")
+
+
+def of_tuning(group: str = "") -> tuple[Claim, ...]:
+    """Say what pivotal tuning does, of portraits each by itself or, with the prefix ``group``, by one generator."""
+    tuned, locality = f"{group}tuned", f"{group}locality"
+    of_eight = " (one generator for eight)" if group else ""
+    near = ("2.75", "5.5", "11")
+    within = f"with the locality term, pictures of neighbours ({', '.join(near[:-1])} and {near[-1]} from the pivot)"
+    said: dict[str, tuple[str, tuple[Part, ...]]] = {
+        "tuning_lowers_distortion": (
+            "tuning brings the picture closer to the portrait, by error, LPIPS and identity",
+            (
+                Part("mse", tuned, "untuned"),
+                Part("lpips", tuned, "untuned"),
+                Part("identity", tuned, "untuned", more=True),
+            ),
+        ),
+        "tuning_keeps_editability": (
+            "edits after tuning move attributes at least 0.9 as far as before, and keep 0.9 as much identity",
+            tuple(Part(measure, tuned, "untuned", share=0.9, more=True) for measure in ("move", "identity_kept")),
+        ),
+        "locality_keeps_neighbours": (
+            f"{within} change less",
+            tuple(Part(f"changed {distance}", locality, tuned) for distance in near),
+        ),
+        "locality_keeps_quality": (
+            f"{within} are of better quality",
+            tuple(Part(f"quality {distance}", locality, tuned) for distance in near),
+        ),
+    }
+    return tuple(
+        Claim(f"{group.replace(' ', '_')}{name}", PTI, text + of_eight, "tuning", parts)
+        for name, (text, parts) in said.items()
+    )
 
 
 def several_outputs(task: str) -> Part:
@@ -143,38 +177,8 @@ CLAIMS = (
         "shapes",
         tuple(Part("reached" + by, "curvilinear", "linear", more=True) for by in WORLDS["shapes"]),
     ),
-    Claim(
-        "tuning_lowers_distortion",
-        PTI,
-        "tuning brings the picture closer to the portrait, by error, LPIPS and identity",
-        "tuning",
-        (
-            Part("mse", "tuned", "untuned"),
-            Part("lpips", "tuned", "untuned"),
-            Part("identity", "tuned", "untuned", more=True),
-        ),
-    ),
-    Claim(
-        "tuning_keeps_editability",
-        PTI,
-        "edits after tuning move attributes at least 0.9 as far as before, and keep 0.9 as much identity",
-        "tuning",
-        tuple(Part(measure, "tuned", "untuned", share=0.9, more=True) for measure in ("move", "identity_kept")),
-    ),
-    Claim(
-        "locality_keeps_neighbours",
-        PTI,
-        "with the locality term, pictures of neighbours (2.75, 5.5 and 11 from the pivot) change less",
-        "tuning",
-        tuple(Part(f"changed {distance}", "locality", "tuned") for distance in ("2.75", "5.5", "11")),
-    ),
-    Claim(
-        "locality_keeps_quality",
-        PTI,
-        "with the locality term, pictures of neighbours (2.75, 5.5 and 11 from the pivot) are of better quality",
-        "tuning",
-        tuple(Part(f"quality {distance}", "locality", "tuned") for distance in ("2.75", "5.5", "11")),
-    ),
+    *of_tuning(),
+    *of_tuning("group "),
     *(beats(rival, seconds) for seconds in (False, True) for rival in ("psp", "e4e")),
     Claim(
         "reference_edits_differ_little",

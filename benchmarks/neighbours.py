@@ -1,8 +1,9 @@
 """What pivotal tuning does to the neighbours of a pivot: ``python -m benchmarks.neighbours``.
 
 Held-out portraits, other ones for each seed, are tuned as ``params.yaml`` says, without and with the locality term
-(weight 0.1, alpha 11, as published). Neighbours are random codes moved to a distance of ``NEAR`` from the pivot
-(equation 3; 11 is what the term itself trains on), and random codes as they are (``far``). Measured by variant:
+(weight 0.1, alpha 11, as published), each by itself and all as a group (``tune.shared``: one generator).
+Neighbours are random codes moved to a distance of ``NEAR`` from the pivot (equation 3; 11 is what the term itself
+trains on), and random codes as they are (``far``). Measured by variant:
 
 * ``lpips``, ``mse``, ``identity``: the tuned picture of the pivot against the portrait; ``move`` and ``identity_kept``:
   its edits, see ``benchmarks.tuning``;
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from benchmarks.harness import print_result
 from benchmarks.tuning import Portraits, drawn_by, editability, held_out_portraits, quality
 from gan_core.inversion.delta import apply_delta, pack_delta
+from gan_core.inversion.group import tune_group
 from gan_core.inversion.locality import Locality
 from gan_core.inversion.pti import tune_pivots
 from gan_core.judges.networks import load_network
@@ -74,7 +76,8 @@ def measure(portraits: Portraits, real: State, tune: TuneParams | None, count: i
     started, rows = time.process_time(), len(portraits.images)
     deltas = [b""] * rows
     if tune is not None:
-        tuned = tune_pivots(
+        tune_all = tune_group if tune.shared else tune_pivots
+        tuned = tune_all(
             portraits.generator, portraits.pivots, portraits.images, portraits.loss, tune, list(range(rows))
         )
         deltas = [pack_delta(result.delta) for result in tuned]
@@ -94,14 +97,18 @@ def measure(portraits: Portraits, real: State, tune: TuneParams | None, count: i
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=16, help="portraits of each seed")
-    parser.add_argument("--neighbours", type=int, default=16, help="codes for each portrait and distance")
+    parser.add_argument("--images", type=int, default=8, help="portraits of each seed")
+    parser.add_argument("--neighbours", type=int, default=12, help="codes for each portrait and distance")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--store", action="store_true")
     options = parser.parse_args()
     prepare_worker()
     params = load_params()
-    variants = {"untuned": None, "tuned": params.tune, "locality": params.tune.model_copy(update=LOCALITY)}
+    variants = {"untuned": None} | {
+        prefix + name: params.tune.model_copy(update=changes | {"shared": shared})
+        for prefix, shared in (("", False), ("group ", True))
+        for name, changes in (("tuned", {}), ("locality", LOCALITY))
+    }
     rows: list[Row] = []
     judge = load_network(params.models.attributes, "attributes").model
     real = gathered(judge, held_out_portraits(params, OTHERS, options.seeds * options.images).images)

@@ -31,7 +31,7 @@ def stepper(study: PathStudy, method: str, params: PathsParams, moves: int) -> C
     """Return a function that makes at least so many moves, and returns how many a second of the processor."""
     state = PathState.create(study.models[method], params, study.generator, study.generator_sha256)
     state.place(training=True)
-    draw = Drawing(study.generator, params.space, params.precision)
+    draw = Drawing(study.generator, params.space, params.precision, params.drawn_size)
     stream = torch.Generator().manual_seed(0)
 
     count = -(-moves // params.batch_size)

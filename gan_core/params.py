@@ -44,7 +44,7 @@ MOVED = {
     *("train_identity", "train_attributes", "train_perceptual", "train_landmarks", "train_segmenter", "train_paths"),
     *("train_latent_edits", "train_digits", "train_digit_paths", "train_hypernetwork", "train_features"),
     *("study_paths", "study_digit_paths", "study_encoders", "study_translations", "study_singan"),
-    *("train_shapes", "train_shape_reader", "study_shape_paths"),
+    *("train_shapes", "train_shape_reader", "study_shape_paths", "train_judge"),
 }
 """Sections that are in ``toy.yaml`` now."""
 

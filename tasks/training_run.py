@@ -56,6 +56,7 @@ class TrainingRun(Report):
 
     def progress(self, seen: int, images: int) -> None:
         """Update the progress bar."""
+        self.local.progress(seen, images)
         self.bars.update(self.bar, completed=seen, total=images)
 
     def __enter__(self) -> Self:

@@ -321,7 +321,7 @@ DIGIT_PATHS = PathsParams(
 )
 SHAPE_PATHS = DIGIT_PATHS.model_copy(update={"attributes": ["x", "y", "turn", "hue", "size"], "move": 0.25})
 FAST_PATHS = {"moves_per_code": 4, "precision": "fast", "models": {"curvilinear": {"steps": 4}}}
-FAST_PORTRAIT_PATHS = FAST_PATHS | {"batch_size": 32, "lr": 2e-3, "path_lr": 2e-3}
+FAST_PORTRAIT_PATHS = FAST_PATHS | {"batch_size": 32, "drawn_size": 32, "lr": 2e-3, "path_lr": 2e-3}
 FAST_SHAPE_PATHS = FAST_PATHS | {"batch_size": 128, "lr": 2e-3, "path_lr": 2e-3}
 FAST_DIGIT_PATHS = FAST_SHAPE_PATHS | {"reconstructor_channels": 1}
 """What makes a move of a long training cheap, and rates that grow with the root of the batch; digits are grey."""
@@ -342,6 +342,7 @@ class ToyParams(Section):
     train_translation: dict[str, TrainTranslationParams] = TRANSLATIONS
     train_identity: TrainMeasureParams = TrainMeasureParams()
     train_attributes: TrainMeasureParams = TrainMeasureParams(width=24)
+    train_judge: TrainMeasureParams = TrainMeasureParams(width=32, seed=1)
     train_perceptual: TrainMeasureParams = TrainMeasureParams(images=40_000, lr=2e-3)
     train_landmarks: TrainMeasureParams = TrainMeasureParams(images=80_000, width=16)
     train_segmenter: TrainMeasureParams = TrainMeasureParams(images=40_000, batch_size=32, lr=2e-3, width=16)

@@ -47,11 +47,16 @@ class TrainingLog(Report):
         folder.mkdir(parents=True, exist_ok=True)
         self.lines = folder / f"{name}.jsonl"
         self.picture = folder / f"{name}.png"
-        self._last = (time.monotonic(), 0)
+        self._last: tuple[float, int] | None = None
+
+    def progress(self, seen: int, images: int) -> None:
+        if self._last is None:
+            self._last = (time.monotonic(), seen)
 
     def __call__(self, seen: int, metrics: dict[str, float], pictures: Tensor) -> None:
         now = time.monotonic()
-        speed = (seen - self._last[1]) / (now - self._last[0]) if self._last[1] else 0.0
+        since, before = self._last or (now, seen)
+        speed = (seen - before) / max(now - since, 1e-9)
         self._last = (now, seen)
         values = {name: round(value, 5) for name, value in metrics.items()}
         logger.info("%d images, %.0f images/s, %s", seen, speed, values)

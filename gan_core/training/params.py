@@ -24,7 +24,8 @@ class PathsParams(Section):
     They run through ``space`` of the generator, in its ``rank`` leading principal axes (the whole space for null);
     amounts are in standard deviations there. ``models`` holds arguments of single path models, by name. Strength 1
     moves an attribute by ``move`` of its range. A step makes ``batch_size`` moves, ``moves_per_code`` of them from each
-    code, whose picture is drawn once. ``precision`` is that of pictures and reconstructor in training.
+    code, whose picture is drawn once. ``precision`` is that of pictures and reconstructor in training, which looks at
+    the generator's own pictures of ``drawn_size`` (the sum of its coarser to-RGB layers), or at whole ones for null.
     """
 
     space: str = "w"
@@ -35,6 +36,7 @@ class PathsParams(Section):
     batch_size: Count = 8
     moves_per_code: Count = 1
     precision: Precision = "exact"
+    drawn_size: Annotated[Count | None, Field(exclude_if=lambda size: size is None)] = None
     lr: Positive = 1e-3
     path_lr: Positive = 1e-3
     amounts: tuple[Positive, Positive] = (0.5, 3.0)

@@ -88,7 +88,7 @@ def train_paths(state: PathState, params: PathsParams, generator: Generator, sta
     """Train (or go on training) ``state`` for ``params.steps``."""
     batch = params.batch_size
     course = Course(params.steps * batch, batch, params.seed, REPORT_STEPS * batch)
-    draw = Drawing(generator, params.space, params.precision)
+    draw = Drawing(generator, params.space, params.precision, params.drawn_size)
 
     def step(stream: torch.Generator) -> dict[str, float]:
         losses = train_step(state, params, draw, draw_moves(state.paths, params, generator, stream))
@@ -141,14 +141,11 @@ def train_step(state: PathState, params: PathsParams, draw: Drawing, moves: Move
 @torch.no_grad()
 def recognised(state: PathState, params: PathsParams, generator: Generator, batches: int = 16) -> float:
     """Share of fresh moves whose path the trained reconstructor recognises."""
-    correct = []
+    correct, draw = [], Drawing(generator, params.space, "exact", params.drawn_size)
     for i in range(batches):
         stream = torch.Generator().manual_seed(step_seed(params.seed, params.steps + i))
         moves = draw_moves(state.paths, params, generator, stream)
-        images = [
-            generator.synthesis(codes_to_w_plus(generator, state.paths.space, codes))
-            for codes in (moves.codes, state.paths.move(moves.codes, moves.paths, moves.amounts))
-        ]
+        images = map(draw, (moves.codes, state.paths.move(moves.codes, moves.paths, moves.amounts)))
         correct.append((state.reconstructor(*images)[0].argmax(1) == moves.paths).float().mean().item())
     return sum(correct) / batches
 

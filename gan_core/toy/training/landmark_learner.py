@@ -9,11 +9,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 from gan_core.device import on_host, place
 from gan_core.judges.networks import LandmarkNet, soft_argmax
 from gan_core.storage.images import to_tensor
-from gan_core.toy.training.learner import HELD_OUT_SEED, Batch, Learner, Scores
+from gan_core.toy.training.learner import HELD_OUT_SEED, Batch, PortraitLearner, Scores
 from gan_core.toy.training.measure_data import cached, invent_clutter, look, render_frames
 
 
-class LandmarkLearner(Learner):
+class LandmarkLearner(PortraitLearner):
     """Points of heads in frames, near and far, and whether there is a head at all."""
 
     name = "landmarks"

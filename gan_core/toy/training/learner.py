@@ -19,14 +19,18 @@ Scores = dict[str, float]
 
 
 class Learner(nn.Module, ABC):
-    """A network with its data, loss and score; heads that only training needs live here and are not saved."""
+    """A network with its data, loss and score; heads that only training needs live here and are not saved.
+
+    ``registered`` is the network's name in ``gan_core.judges.networks.NETWORKS``, where that isn't ``name``.
+    """
 
     name: ClassVar[str]
+    registered: ClassVar[str] = ""
     network: nn.Module
 
-    def __init__(self, params: TrainMeasureParams, train: PortraitSet, held_out: PortraitSet, cache: Path) -> None:
+    def __init__(self, params: TrainMeasureParams) -> None:
         super().__init__()
-        self.params, self.train_set, self.held_out, self.cache = params, train, held_out, cache
+        self.params = params
 
     @abstractmethod
     def draw(self, rng: torch.Generator) -> Batch:
@@ -42,6 +46,14 @@ class Learner(nn.Module, ABC):
     @abstractmethod
     def score(self) -> Scores:
         """Scores on held-out pictures; the network is in eval mode."""
+
+
+class PortraitLearner(Learner):
+    """Learns from portraits of a disk, and keeps what it makes of them in the folder ``cache``."""
+
+    def __init__(self, params: TrainMeasureParams, train: PortraitSet, held_out: PortraitSet, cache: Path) -> None:
+        super().__init__(params)
+        self.train_set, self.held_out, self.cache = train, held_out, cache
 
     def _pick(self, count: int, rng: torch.Generator) -> tuple[Tensor, np.ndarray]:
         rows = torch.randint(len(self.train_set), (count,), generator=rng).sort().values.numpy()

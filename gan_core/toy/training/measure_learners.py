@@ -13,7 +13,7 @@ from gan_core.storage.images import to_tensor
 from gan_core.toy.renderer import ATTRIBUTES, FACTOR_NAMES, FACTORS, SEGMENTATION_LABELS
 from gan_core.toy.training.augment import augment
 from gan_core.toy.training.landmark_learner import LandmarkLearner
-from gan_core.toy.training.learner import HELD_OUT_SEED, Batch, Learner, Scores, embed
+from gan_core.toy.training.learner import HELD_OUT_SEED, Batch, PortraitLearner, Scores, embed
 from gan_core.toy.training.measure_data import IDENTITY_COLUMNS, render_identities, whiten
 from gan_core.toy.training.segmenter_learner import SegmenterLearner
 
@@ -21,7 +21,7 @@ ATTRIBUTE_COLUMNS = [FACTOR_NAMES.index(name) for name in ATTRIBUTES]
 MILD, HARSH = {"share": 0.25, "strength": 0.5}, {"share": 0.65, "strength": 1.0}
 
 
-class IdentityLearner(Learner):
+class IdentityLearner(PortraitLearner):
     """The embedding estimates the whitened identity factors, each weighted by how well views of one person agree on it:
     so cosines of unit vectors compare what can be seen of two people's factors."""
 
@@ -68,7 +68,7 @@ class IdentityLearner(Learner):
         }
 
 
-class AttributeLearner(Learner):
+class AttributeLearner(PortraitLearner):
     """Squared error on attribute values scaled to [-1, 1]."""
 
     name = "attributes"
@@ -92,7 +92,14 @@ class AttributeLearner(Learner):
         return named | {f"r2/{name}": 1 - value.item() for name, value in zip(ATTRIBUTES, residual, strict=True)}
 
 
-class PerceptualLearner(Learner):
+class JudgeLearner(AttributeLearner):
+    """A second attribute regressor, wider and begun elsewhere. Nothing is trained, chosen or named by it."""
+
+    name = "judge"
+    registered = "attributes"
+
+
+class PerceptualLearner(PortraitLearner):
     """All slices together label pixels, the first three tell how an image was damaged, the last tells all factors."""
 
     name = "perceptual"
@@ -156,7 +163,10 @@ def attribute_values(factors: np.ndarray) -> Tensor:
     return whiten(torch.from_numpy(np.array(factors)))[:, ATTRIBUTE_COLUMNS] / 3**0.5
 
 
-LEARNERS: dict[str, type[Learner]] = {
+LEARNERS: dict[str, type[PortraitLearner]] = {
     learner.name: learner
-    for learner in (IdentityLearner, AttributeLearner, PerceptualLearner, LandmarkLearner, SegmenterLearner)
+    for learner in (
+        *(IdentityLearner, AttributeLearner, JudgeLearner, PerceptualLearner),
+        *(LandmarkLearner, SegmenterLearner),
+    )
 }

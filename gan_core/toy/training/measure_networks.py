@@ -66,7 +66,7 @@ def store(learner: Learner, scores: Scores, path: Path) -> str:
     """Write the network with a card that holds its held-out scores; return the file's sha256."""
     card = Card(
         kind="network",
-        name=learner.name,
+        name=learner.registered or learner.name,
         arguments=learner.network.arguments,  # type: ignore[arg-type]
         made_by=f"python -m tasks.train train-network@{learner.name}",
         licence="Apache-2.0",
@@ -101,5 +101,6 @@ def train_network(
 
 
 def make_network(name: str, chosen: TrainMeasureParams, params: Params, folder: Path, report: Report) -> Scores:
-    """Train one of ``LEARNERS`` as ``train_network`` does, for the path in ``models`` that has its name."""
-    return train_network(name, chosen, FOLDER, Path(getattr(params.models, name)), folder, report)
+    """Train one of ``LEARNERS`` as ``train_network`` does, for the path in ``models`` that has its name, if one has."""
+    output = getattr(params.models, name, f"data/models/{name}.safetensors")
+    return train_network(name, chosen, FOLDER, Path(output), folder, report)

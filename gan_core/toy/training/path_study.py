@@ -20,8 +20,9 @@ from gan_core.toy.training.study_command import run_command
 from gan_core.training.path_study import PathStudy
 
 TARGETS = {"digits": "study-digit-paths", "portraits": "study-paths", "shapes": "study-shape-paths"}
-MOMENTS = "moments"
-"""The judge of shapes that no network is part of."""
+MOMENTS, SECOND = "moments", "second regressor"
+"""The judge of shapes that no network is part of, and that of portraits that didn't name the paths."""
+JUDGE = "data/models/judge.safetensors"
 
 
 def path_study(world: str, toy: ToyParams, params: Params) -> PathStudy:
@@ -33,8 +34,9 @@ def path_study(world: str, toy: ToyParams, params: Params) -> PathStudy:
     if world == "shapes":
         generator, judges = load_generator(SHAPES_GENERATOR), {MOMENTS: measured()}
         return PathStudy(toy.study_shape_paths, generator.model, generator.sha256, read(), METHODS, judges)
-    generator = load_generator(params.models.generator)
-    return PathStudy(toy.study_paths, generator.model, generator.sha256, load_scorers(params.models), METHODS)
+    generator, judge = load_generator(params.models.generator), params.models.model_copy(update={"attributes": JUDGE})
+    scorers, judges = load_scorers(params.models), {SECOND: load_scorers(judge)}
+    return PathStudy(toy.study_paths, generator.model, generator.sha256, scorers, METHODS, judges)
 
 
 def main() -> None:

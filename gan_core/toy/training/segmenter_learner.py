@@ -9,14 +9,14 @@ from torch.nn.functional import cross_entropy
 
 from gan_core.judges.segmenter import CLASSES, Segmenter, count_overlaps, mean_iou
 from gan_core.toy.training.augment import quantise_blocks, smooth
-from gan_core.toy.training.learner import Batch, Learner, Scores, embed
+from gan_core.toy.training.learner import Batch, PortraitLearner, Scores, embed
 from gan_core.translation.inputs import mirror_labels
 
 RARE = 0.5
 """Classes weigh by their share of all pixels to the power of minus this: eyes and teeth are few pixels."""
 
 
-class SegmenterLearner(Learner):
+class SegmenterLearner(PortraitLearner):
     """Cross-entropy, rare classes weighing more; half of the portraits are mirrored, some blurred or recompressed."""
 
     name = "segmenter"

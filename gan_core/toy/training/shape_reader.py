@@ -27,8 +27,7 @@ class ShapeLearner(Learner):
     name = "attributes"
 
     def __init__(self, params: TrainMeasureParams) -> None:
-        nn.Module.__init__(self)  # its pictures are no portraits from a disk
-        self.params = params
+        super().__init__(params)
         self.network = AttributeRegressor(list(READ), params.width)
 
     def draw(self, rng: torch.Generator) -> Batch:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
+from gan_core.generators.layers import upfirdn2d
 from gan_core.generators.sngan import SNGAN, UpBlock
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.scorers import Scorers
@@ -149,6 +150,35 @@ def test_fast_pictures_are_near_the_exact_ones_and_leave_the_generator(generator
     assert (found - wanted).abs().mean() < 0.02 * wanted.abs().mean()
     assert (near - right).norm() < 0.1 * right.norm()
     assert torch.equal(exact(codes), wanted) and exact.generator is generator
+
+
+def test_smaller_pictures_are_those_that_the_generator_adds_finer_layers_to() -> None:
+    generator = StyleGAN2(16, style_dim=6, n_mlp=1, channels={4: 8, 8: 8, 16: 8}).eval().requires_grad_(False)
+    codes = torch.randn(3, 6, requires_grad=True)
+    small = Drawing(generator, "z", "exact", 8)(codes)
+    assert small.shape == (3, 3, 8, 8) and torch.autograd.grad(small.sum(), codes)[0].any()
+    with torch.no_grad():
+        for layer, _ in generator.layers()[-3:]:
+            layer.conv.weight.zero_()
+        up = upsampled_rgb(generator, small)
+        assert torch.allclose(Drawing(generator, "z", "exact")(codes), up, atol=1e-5)
+
+
+def upsampled_rgb(generator: StyleGAN2, small: Tensor) -> Tensor:
+    to_rgb = generator.to_rgbs[-1]
+    return upfirdn2d(small, to_rgb.upsample.kernel, up=2, pad=(2, 1)) + to_rgb.bias
+
+
+@pytest.mark.parametrize(
+    ("generator", "said"),
+    [
+        (SNGAN((8, 8, 8), 1, 6), "sngan has pictures inside of no size"),
+        (StyleGAN2(16, 6, 1, channels={4: 8, 8: 8, 16: 8}), r"stylegan2 has pictures inside of \[4, 8\]"),
+    ],
+)
+def test_pictures_of_a_size_that_is_not_inside_are_refused(generator: Generator, said: str) -> None:
+    with pytest.raises(ParamsError, match=f"drawn_size 16: {said}"):
+        Drawing(generator, "z", "exact", 16)
 
 
 def test_a_reconstructor_of_one_channel_looks_at_no_other() -> None:

@@ -50,7 +50,8 @@ def test_stores_a_network_with_its_scores(
     folder.mkdir()
     scores = train_network(name, PARAMS, portraits, path, folder, reports)
     assert reports[-1][0] == PARAMS.images and reports[-1][2].shape[1:] == (3, 64, 64)
-    assert type(load_network(path, name).model) is NETWORKS.get(name)
+    kind = LEARNERS[name].registered or name
+    assert type(load_network(path, kind).model) is NETWORKS.get(kind)
     assert read_card(path).extra["held_out"] == scores
     assert all(np.isfinite(value) for value in scores.values())
     assert {entry.name for entry in tmp_path.iterdir()} == {path.name, folder.name}
