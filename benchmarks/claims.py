@@ -197,6 +197,20 @@ CLAIMS = (
         (Part("lpips", "psp", "psp-w-plus"), Part("identity", "psp", "psp-w-plus", more=True)),
         unit="images",
     ),
+    *(
+        Claim(
+            f"psp_beats_{rival}",
+            PSP,
+            f"nearer to the portrait, by LPIPS, error and identity, than {name}'s encoder",
+            "encoders",
+            (
+                *(Part(measure, "psp", rival) for measure in ("lpips", "mse")),
+                Part("identity", "psp", rival, more=True),
+            ),
+            unit="images",
+        )
+        for rival, name in (("alae", "ALAE"), ("idinvert", "in-domain inversion"))
+    ),
     Claim(
         "identity_loss_keeps_identity",
         PSP,

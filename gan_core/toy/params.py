@@ -252,6 +252,8 @@ class TrainShapesParams(Section):
     seed: int = 0
 
 
+IN_DOMAIN: dict[str, Any] = {"input_size": 64, "widths": [16, 32, 64, 128, 128]}
+ALAE: dict[str, Any] = {"input_size": 64, "widths": [16, 32, 64, 128, 128, 128]}
 ENCODERS = {
     "psp": TrainEncoderParams(),
     "e4e": TrainEncoderParams(
@@ -267,8 +269,8 @@ ENCODERS = {
         progressive_start=32_000,
         progressive_every=1_000,
     ),
-    "idinvert": TrainEncoderParams(network={"input_size": 64, "widths": [16, 32, 64, 128, 128]}),
-    "alae": TrainEncoderParams(network={"input_size": 64, "widths": [16, 32, 64, 128, 128, 128]}),
+    "idinvert": TrainEncoderParams(network=IN_DOMAIN),
+    "alae": TrainEncoderParams(network=ALAE),
 }
 WIDE: dict[str, Any] = {**PYRAMID, "head_width": 128}
 """As published, heads are as wide as styles: .76 of pSp's parameters (published: .85) and half of its time.
@@ -293,6 +295,8 @@ STUDIED_ENCODERS = {
     ),
     "psp-w-plus": StudiedEncoderParams(architecture="psp-w-plus", network=PYRAMID, **STUDIED),
     "psp-without-identity": StudiedEncoderParams(network=WIDE, losses=WITHOUT_IDENTITY, **STUDIED),
+    "idinvert": StudiedEncoderParams(architecture="idinvert", network=IN_DOMAIN, **STUDIED),
+    "alae": StudiedEncoderParams(architecture="alae", network=ALAE, **STUDIED),
 }
 FRONTALISATION: dict[Term, float] = {
     **{"l2": 0.001, "perceptual": 0.08, "l2_crop": 0.01, "perceptual_crop": 0.8},
