@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness import print_result
+from benchmarks.neighbours import NEAR
 from benchmarks.verdicts import Claim, Judged, Part, at_equal_seconds, judge
 from gan_core.toy.params import load_toy_params
 from gan_core.toy.training.path_study import MOMENTS, SECOND
@@ -56,7 +57,12 @@ WORLDS = {"digits": ("",), "portraits": ("", f" by {SECOND}"), "shapes": ("", f"
 """The worlds of paths, each with how its measures end: those by what named the paths, and those by other judges."""
 CURVE = (
     *("recognised", "bend", "reached", "side_effects", "identity", "order"),
-    *(f"{measure} by {judge}" for judge in (MOMENTS, SECOND) for measure in ("reached", "side_effects", "identity")),
+    *(
+        measure + by
+        for world in WORLDS.values()
+        for by in world[1:]
+        for measure in ("reached", "side_effects", "identity")
+    ),
 )
 CURVES, CLAIMED = "<!-- curves -->", "<!-- claims -->"
 ENCODERS_MARK, SECONDS_MARK = "<!-- encoders -->", "<!-- encoders in equal seconds -->"
@@ -96,20 +102,21 @@ def beats(rival: str, seconds: bool = False) -> Claim:
     return Claim(name, STYLE, text, "encoders", (*parts, *cost), unit="images")
 
 
+def nearer(method: str, rival: str, *errors: str) -> tuple[Part, ...]:
+    """Say that pictures of a method are nearer to what they should be than a rival's, by ``errors`` and identity."""
+    return (*(Part(error, method, rival) for error in errors), Part("identity", method, rival, more=True))
+
+
 def of_tuning(group: str = "") -> tuple[Claim, ...]:
     """Say what pivotal tuning does, of portraits each by itself or, with the prefix ``group``, by one generator."""
     tuned, locality = f"{group}tuned", f"{group}locality"
     of_eight = " (one generator for eight)" if group else ""
-    near = ("2.75", "5.5", "11")
+    near = [f"{distance:g}" for distance in NEAR]
     within = f"with the locality term, pictures of neighbours ({', '.join(near[:-1])} and {near[-1]} from the pivot)"
     said: dict[str, tuple[str, tuple[Part, ...]]] = {
         "tuning_lowers_distortion": (
             "tuning brings the picture closer to the portrait, by error, LPIPS and identity",
-            (
-                Part("mse", tuned, "untuned"),
-                Part("lpips", tuned, "untuned"),
-                Part("identity", tuned, "untuned", more=True),
-            ),
+            nearer(tuned, "untuned", "mse", "lpips"),
         ),
         "tuning_keeps_editability": (
             "edits after tuning move attributes at least 0.9 as far as before, and keep 0.9 as much identity",
@@ -194,7 +201,7 @@ CLAIMS = (
         "a pyramid with a network for each style is nearer to the portrait, by LPIPS and identity, than all styles "
         "from one vector",
         "encoders",
-        (Part("lpips", "psp", "psp-w-plus"), Part("identity", "psp", "psp-w-plus", more=True)),
+        nearer("psp", "psp-w-plus", "lpips"),
         unit="images",
     ),
     *(
@@ -203,10 +210,7 @@ CLAIMS = (
             PSP,
             f"nearer to the portrait, by LPIPS, error and identity, than {name}'s encoder",
             "encoders",
-            (
-                *(Part(measure, "psp", rival) for measure in ("lpips", "mse")),
-                Part("identity", "psp", rival, more=True),
-            ),
+            nearer("psp", rival, "lpips", "mse"),
             unit="images",
         )
         for rival, name in (("alae", "ALAE"), ("idinvert", "in-domain inversion"))
@@ -225,8 +229,7 @@ CLAIMS = (
         "faces are turned to the front nearer to the truth than by pix2pixHD, and more turned ones lose less",
         "translations",
         (
-            Part("lpips", "psp-frontalisation", "pix2pix-frontalisation"),
-            Part("identity", "psp-frontalisation", "pix2pix-frontalisation", more=True),
+            *nearer("psp-frontalisation", "pix2pix-frontalisation", "lpips"),
             Part("lpips_growth", "psp-frontalisation", "pix2pix-frontalisation"),
         ),
         unit="images",

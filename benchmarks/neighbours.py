@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from benchmarks.harness import print_result
 from benchmarks.tuning import Portraits, drawn_by, editability, held_out_portraits, quality
 from gan_core.inversion.delta import apply_delta, pack_delta
-from gan_core.inversion.group import tune_group
 from gan_core.inversion.locality import Locality
-from gan_core.inversion.pti import tune_pivots
+from gan_core.inversion.refinement import Inverted, PivotalTuning
 from gan_core.judges.networks import load_network
+from gan_core.loading import load_generator
 from gan_core.metrics.base import State
 from gan_core.metrics.frechet import frechet_distance, gather
 from gan_core.params import TuneParams, load_params
@@ -76,10 +76,9 @@ def measure(portraits: Portraits, real: State, tune: TuneParams | None, count: i
     started, rows = time.process_time(), len(portraits.images)
     deltas = [b""] * rows
     if tune is not None:
-        tune_all = tune_group if tune.shared else tune_pivots
-        tuned = tune_all(
-            portraits.generator, portraits.pivots, portraits.images, portraits.loss, tune, list(range(rows))
-        )
+        models = portraits.params.models
+        tuning = PivotalTuning(load_generator(models.generator), portraits.loss, tune, models)
+        tuned = tuning.refine(Inverted(portraits.pivots, portraits.images, range(rows)), None, None)
         deltas = [pack_delta(result.delta) for result in tuned]
     scores: Row = {"seconds": (time.process_time() - started) / rows}
     scores |= quality(portraits, drawn_by(portraits, deltas)) | editability(portraits, deltas)

@@ -45,6 +45,10 @@ class Generator(nn.Module, ABC):
         """Return the side of each noise map in pixels, in the order of ``synthesis``."""
         return []
 
+    def inner_sizes(self) -> list[int]:
+        """Return the sides of the pictures that ``lower`` can end with, before finer layers are added."""
+        return []
+
     def lower(self, w_plus: Tensor, resolution: int, noise: Noise = "const") -> tuple[Tensor, ...]:
         """Compute the part of ``synthesis`` below ``resolution`` pixels from ``w_plus [B, n_latent, w_dim]``.
 

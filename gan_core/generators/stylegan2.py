@@ -152,6 +152,9 @@ class StyleGAN2(Generator):
     def noise_sizes(self) -> list[int]:
         return [2 ** ((i + 5) // 2) for i in range(self.n_latent - 1)]
 
+    def inner_sizes(self) -> list[int]:
+        return [2**level for level in range(2, int(math.log2(self.size)))]
+
     def lower(self, w_plus: Tensor, resolution: int, noise: Noise = "const") -> tuple[Tensor, ...]:
         first = self._first_layer(resolution)
         if not first:

@@ -1,7 +1,6 @@
 """Pictures of codes as a training draws them: of a frozen generator, where they must be cheap rather than exact."""
 
 import copy
-import math
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ class Drawing:
 
     def __init__(self, generator: Generator, space: str, precision: Precision, size: int | None = None) -> None:
         self.generator, self.space, self.fast, self.size = generator, space, precision == "fast", size
-        if size is not None and size not in (sizes := inner_sizes(generator)):
+        if size is not None and size not in (sizes := generator.inner_sizes()):
             raise ParamsError(f"drawn_size {size}: {generator.family} has pictures inside of {sizes or 'no size'}")
         self._casts = False
         if self.fast:
@@ -42,10 +41,3 @@ class Drawing:
             if self.size is None:
                 return self.generator.synthesis(w_plus)
             return self.generator.lower(w_plus, 2 * self.size)[-1]
-
-
-def inner_sizes(generator: Generator) -> list[int]:
-    """Return the sides of the pictures that a generator has inside, before it adds finer layers; most have none."""
-    if type(generator).lower is Generator.lower:
-        return []
-    return [2**level for level in range(2, int(math.log2(generator.size)))]

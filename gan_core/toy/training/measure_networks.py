@@ -6,7 +6,7 @@ import torch
 
 from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.device import on_host, place
-from gan_core.params import Params
+from gan_core.params import ModelPaths, Params
 from gan_core.precision import autocast
 from gan_core.toy.params import TrainMeasureParams
 from gan_core.toy.training.learner import Learner, Scores
@@ -100,7 +100,11 @@ def train_network(
     return scores
 
 
+def network_path(name: str, models: ModelPaths) -> Path:
+    """Return where one of ``LEARNERS`` is: the path in ``models`` that has its name, or beside the project's others."""
+    return Path(getattr(models, name, f"data/models/{name}.safetensors"))
+
+
 def make_network(name: str, chosen: TrainMeasureParams, params: Params, folder: Path, report: Report) -> Scores:
-    """Train one of ``LEARNERS`` as ``train_network`` does, for the path in ``models`` that has its name, if one has."""
-    output = getattr(params.models, name, f"data/models/{name}.safetensors")
-    return train_network(name, chosen, FOLDER, Path(output), folder, report)
+    """Train one of ``LEARNERS`` as ``train_network`` does, for its ``network_path``."""
+    return train_network(name, chosen, FOLDER, network_path(name, params.models), folder, report)

@@ -13,6 +13,7 @@ from gan_core.params import Params
 from gan_core.toy.digits import digit_scorers, load_digits
 from gan_core.toy.params import ToyParams
 from gan_core.toy.shape_judges import measured, read
+from gan_core.toy.training.measure_networks import network_path
 from gan_core.toy.training.paths import METHODS
 from gan_core.toy.training.shapes import TARGET as SHAPES_GENERATOR
 from gan_core.toy.training.sngan import TARGET as DIGITS_GENERATOR
@@ -22,7 +23,6 @@ from gan_core.training.path_study import PathStudy
 TARGETS = {"digits": "study-digit-paths", "portraits": "study-paths", "shapes": "study-shape-paths"}
 MOMENTS, SECOND = "moments", "second regressor"
 """The judge of shapes that no network is part of, and that of portraits that didn't name the paths."""
-JUDGE = "data/models/judge.safetensors"
 
 
 def path_study(world: str, toy: ToyParams, params: Params) -> PathStudy:
@@ -34,8 +34,9 @@ def path_study(world: str, toy: ToyParams, params: Params) -> PathStudy:
     if world == "shapes":
         generator, judges = load_generator(SHAPES_GENERATOR), {MOMENTS: measured()}
         return PathStudy(toy.study_shape_paths, generator.model, generator.sha256, read(), METHODS, judges)
-    generator, judge = load_generator(params.models.generator), params.models.model_copy(update={"attributes": JUDGE})
-    scorers, judges = load_scorers(params.models), {SECOND: load_scorers(judge)}
+    models = params.models
+    second = models.model_copy(update={"attributes": str(network_path("judge", models))})
+    generator, scorers, judges = load_generator(models.generator), load_scorers(models), {SECOND: load_scorers(second)}
     return PathStudy(toy.study_paths, generator.model, generator.sha256, scorers, METHODS, judges)
 
 
