@@ -123,7 +123,7 @@ def train_cel(
         rate = warm_cosine(number, course.steps, warmup=50)
         for optimiser, lr in ((state.optimiser, params.lr), (state.discriminator_optimiser, params.discriminator_lr)):
             set_rate(optimiser, lr * rate)
-        real, weight = place(portraits.images(rows)), 1 + params.feature_weight * place(portraits.features(rows))
+        real, weight = place(portraits.images(rows)), place(portraits.weights(rows, params))
         return _learn(state, params, images, real, weight, number)
 
     fit(state, course, step, report, lambda: (score(state.average), sample_grid(state.average)), state_path)

@@ -20,8 +20,10 @@ from gan_core.device import place
 from gan_core.generators.base import Generator
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
 from gan_core.params import Params
-from gan_core.precision import set_precision
+from gan_core.precision import autocast, set_precision
+from gan_core.sections import Precision
 from gan_core.toy.params import TrainGeneratorParams
 from gan_core.toy.renderer import FACTORS
 from gan_core.toy.training.game import play, sample_grid, take_step
@@ -58,6 +60,23 @@ class Pairs:
     z: Tensor
     image: Tensor
     weight: Tensor
+
+
+@dataclass(frozen=True)
+class PairDistance:
+    """How far pictures are from the portraits of their latents: ``pyramid_loss``, and LPIPS with a weight."""
+
+    perceptual: PerceptualLoss
+    perceptual_weight: float
+    precision: Precision
+
+    def __call__(self, images: Tensor, pairs: Pairs) -> Tensor:
+        """Return the mean over images ``[B, 3, H, W]``."""
+        loss = pyramid_loss(images, pairs.image, pairs.weight)
+        if self.perceptual_weight:
+            with autocast(self.precision == "fast"):
+                loss = loss + self.perceptual_weight * self.perceptual(images, pairs.image).mean()
+        return loss
 
 
 @dataclass
@@ -107,6 +126,7 @@ class GanState(Resumable):
 def train_generator(
     params: TrainGeneratorParams,
     portraits: PortraitSet,
+    perceptual: PerceptualLoss,
     state_path: Path,
     report: Report,
     score: Callable[[Generator], dict[str, float]],
@@ -116,16 +136,19 @@ def train_generator(
 
     ``report`` is called every ``report_every`` images with the losses and what ``score`` finds.
     """
-    state = GanState.create(params)
+    state, distance = GanState.create(params), PairDistance(perceptual, params.perceptual_weight, params.precision)
     gaussian = gaussian_from_factors(torch.from_numpy(portraits.factors.copy()))
 
     def step(stream: torch.Generator) -> dict[str, float]:
         rows = torch.randint(len(portraits), (params.batch_size,), generator=stream).numpy()
         z = place(paired_latents(gaussian[rows], params.style_dim, stream))
-        weight = 1 + params.feature_weight * portraits.features(rows)
-        pairs = Pairs(z, place(portraits.images(rows)), place(weight))
+        pairs = Pairs(z, place(portraits.images(rows)), place(portraits.weights(rows, params)))
         _set_learning_rate(state, params)
-        return _warm_up_step(state, pairs) if state.seen < params.paired_images else _game_step(state, params, pairs)
+        return (
+            _warm_up_step(state, distance, pairs)
+            if state.seen < params.paired_images
+            else _game_step(state, params, distance, pairs)
+        )
 
     total = params.paired_images + params.adversarial_images
     course = Course(total, params.batch_size, params.seed, report_every, params.ema_images)
@@ -164,13 +187,13 @@ def _set_learning_rate(state: GanState, params: TrainGeneratorParams) -> None:
         group["lr"] = params.discriminator_lr * slowed
 
 
-def _warm_up_step(state: GanState, pairs: Pairs) -> dict[str, float]:
-    loss = pyramid_loss(state.generator(pairs.z, noise="none"), pairs.image, pairs.weight)
+def _warm_up_step(state: GanState, distance: PairDistance, pairs: Pairs) -> dict[str, float]:
+    loss = distance(state.generator(pairs.z, noise="none"), pairs)
     take_step(state.generator_optimiser, loss, state.generator)
     return {"pair": loss.item()}
 
 
-def _game_step(state: GanState, params: TrainGeneratorParams, pairs: Pairs) -> dict[str, float]:
+def _game_step(state: GanState, params: TrainGeneratorParams, distance: PairDistance, pairs: Pairs) -> dict[str, float]:
     """Let both players see the same pictures: those of the pairs or, a share ``mixing`` of the time, of mixed codes.
 
     A picture of mixed codes has no portrait to be compared with, so the pair loss rests in these steps.
@@ -182,7 +205,7 @@ def _game_step(state: GanState, params: TrainGeneratorParams, pairs: Pairs) -> d
     players = state.discriminator, state.discriminator_optimiser
     loss, found = play(*players, pairs.image, images, params, step)
     if not mixed:
-        pair = pyramid_loss(images, pairs.image, pairs.weight)
+        pair = distance(images, pairs)
         loss, found["pair"] = loss + params.pair_weight * pair, pair.item()
     if params.path_length_weight and step % params.path_length_every == 0:
         penalty = _path_length(state, max(params.batch_size // 2, 1))
@@ -212,7 +235,8 @@ def _path_length(state: GanState, batch: int) -> Tensor:
 def make_generator(chosen: TrainGeneratorParams, params: Params, folder: Path, report: Report) -> dict[str, float]:
     """Train the generator, or go on in ``folder``; store it, and return its distance to the held-out portraits."""
     score = held_out_distance(load_portraits("held_out"), params.models)
-    generator = train_generator(chosen, load_portraits("train"), folder / "state.pt", report, score)
+    perceptual = load_perceptual(params.models.perceptual).model
+    generator = train_generator(chosen, load_portraits("train"), perceptual, folder / "state.pt", report, score)
     scores = score(generator)
     card = Card(
         kind="generator",

@@ -18,14 +18,12 @@ from torch import Tensor
 from gan_core.errors import DataError
 from gan_core.storage.images import to_uint8
 from gan_core.toy import renderer as toy
-from gan_core.toy.params import load_toy_params
+from gan_core.toy.params import FeatureParams, load_toy_params
 from gan_core.toy.renderer import FACTORS, SEGMENTATION_LABELS, render, sample_factors
 
 FOLDER = Path("data/portraits")
 MADE_FROM = "made_from.json"
 BATCH = 64
-FEATURES = ("left_eye", "right_eye", "brows", "nose", "mouth", "teeth", "glasses")
-FEATURE_IDS = [SEGMENTATION_LABELS.index(name) for name in FEATURES]
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,11 @@ class PortraitSet:
         """Float images ``[B, 3, 64, 64]`` in [-1, 1] (channels last in memory) of the given rows."""
         return torch.from_numpy(self.image[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def features(self, rows: NDArray[np.int64]) -> Tensor:
-        """``[B, 1, 64, 64]``: 1 on and next to eyes, brows, nose, mouth and glasses, else 0."""
-        inside = np.isin(self.segmentation[rows], FEATURE_IDS)
-        return F.max_pool2d(torch.from_numpy(inside)[:, None].float(), 3, stride=1, padding=1)
+    def weights(self, rows: NDArray[np.int64], params: FeatureParams) -> Tensor:
+        """``[B, 1, 64, 64]``: 1 and, up to ``feature_reach`` pixels from a feature, its weight (the largest)."""
+        more = torch.tensor([params.feature_weights.get(name, 0.0) for name in SEGMENTATION_LABELS])
+        shown = more[torch.from_numpy(self.segmentation[rows]).long()][:, None]
+        return 1 + F.max_pool2d(shown, 2 * params.feature_reach + 1, stride=1, padding=params.feature_reach)
 
 
 def gaussian_from_factors(factors: Tensor) -> Tensor:

@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
+from gan_core.judges.networks import PerceptualTrunk
+from gan_core.judges.perceptual import PerceptualLoss
 from gan_core.toy.params import TrainGeneratorParams
 from gan_core.toy.renderer import FACTORS
-from gan_core.toy.training.gan import GanState, factor_basis, paired_latents, train_generator
+from gan_core.toy.training.gan import GanState, PairDistance, Pairs, factor_basis, paired_latents, train_generator
 from gan_core.toy.training.portraits import PortraitSet, gaussian_from_factors
 from gan_core.training import fit
 from gan_core.training.losses import pyramid_loss
@@ -43,7 +47,14 @@ def train(portraits: PortraitSet, path: Path, reports: Any, **changes: Any) -> S
 
     torch.manual_seed(0)
     params = PARAMS.model_copy(update=changes)
-    return train_generator(params, portraits, path, reports, score, report_every=16)
+    return train_generator(params, portraits, perceptual_loss(), path, reports, score, report_every=16)
+
+
+def perceptual_loss() -> PerceptualLoss:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        trunk = PerceptualTrunk(channels=(8, 8))
+    return PerceptualLoss("lpips_toy", trunk, [torch.full((8,), 0.5)] * 2, published_scaling=False)
 
 
 def pair_loss(generator: Generator, portraits: PortraitSet) -> float:
@@ -64,6 +75,18 @@ def test_the_warm_up_learns_the_pairs(portraits: PortraitSet, tmp_path: Path) ->
     start = pair_loss(GanState.create(PARAMS).generator, portraits)
     generator = train(portraits, tmp_path / "s.pt", Reports(), paired_images=480, adversarial_images=0)
     assert pair_loss(generator, portraits) < 0.6 * start
+
+
+def test_pairs_are_compared_by_pixels_and_by_features(portraits: PortraitSet) -> None:
+    real = portraits.images(np.arange(8))
+    pairs = Pairs(torch.zeros(8, 64), real, torch.ones(8, 1, 64, 64))
+    blurred = F.avg_pool2d(real, 3, stride=1, padding=1).requires_grad_()
+    plain = PairDistance(perceptual_loss(), 0.0, "exact")(blurred, pairs)
+    both = PairDistance(perceptual_loss(), 2.0, "exact")(blurred, pairs)
+    assert plain.item() == pyramid_loss(blurred, real).item()
+    torch.testing.assert_close(both - plain, 2 * perceptual_loss()(blurred, real).mean())
+    (gradient,) = torch.autograd.grad(both - plain, blurred)
+    assert gradient.abs().sum() > 0
 
 
 def test_both_phases_are_reported(portraits: PortraitSet, tmp_path: Path) -> None:

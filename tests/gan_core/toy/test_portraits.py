@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
 
 from gan_core.errors import DataError
-from gan_core.toy.renderer import factors_from_gaussian, render, sample_factors
+from gan_core.toy.params import FeatureParams
+from gan_core.toy.renderer import SEGMENTATION_LABELS, factors_from_gaussian, render, sample_factors
 from gan_core.toy.training import portraits
 from gan_core.toy.training.portraits import ensure_portraits, gaussian_from_factors, load_portraits
 
@@ -26,6 +29,24 @@ def test_the_arrays_hold_what_the_renderer_draws(rendered: Path) -> None:
     assert len(found) == 3
     np.testing.assert_array_equal(found.segmentation, drawn.segmentation.numpy())
     np.testing.assert_allclose(found.images(np.array([2, 0])), drawn.image[[2, 0]], atol=1 / 127)
+
+
+def test_features_weigh_more_and_so_does_what_is_near_them(rendered: Path) -> None:
+    found, rows = load_portraits("train", rendered), np.arange(3)
+    params = FeatureParams(feature_weights={"brows": 20.0, "mouth": 4.0}, feature_reach=2)
+    weights = found.weights(rows, params)
+    assert weights.shape == (3, 1, 64, 64)
+    assert set(weights.unique().tolist()) == {1.0, 5.0, 21.0}
+    for name, weight in (("brows", 21.0), ("mouth", 5.0)):
+        shown = torch.from_numpy(found.segmentation[rows] == SEGMENTATION_LABELS.index(name))[:, None]
+        near = F.max_pool2d(shown.float(), 5, stride=1, padding=2) > 0
+        assert (weights[near] >= weight).all()
+        assert ((weights == weight) <= near).all()
+
+
+def test_a_feature_that_no_portrait_has_is_refused() -> None:
+    with pytest.raises(ValidationError, match="no label nostril: the labels are background, skin"):
+        FeatureParams(feature_weights={"nostril": 1.0})
 
 
 def test_portraits_that_are_there_are_left_alone(rendered: Path) -> None:
