@@ -65,7 +65,7 @@ class TrainGeneratorParams(FeatureParams):
     batch_size: Count = 16
     paired_images: int = 220_000
     paired_lr: Positive = 8e-3
-    adversarial_images: int = 20_000
+    adversarial_images: int = 50_000
     lr: Positive = 5e-4
     discriminator_lr: Positive = 2e-3
     pair_weight: Weight = 20.0
