@@ -37,6 +37,9 @@ class SampleParams(Section):
     seed: int = 7_000_000
 
 
+FACE_FEATURES = ("left_eye", "right_eye", "brows", "nose", "mouth", "teeth", "glasses")
+
+
 class FeatureParams(Section):
     """What small features of a portrait weigh in the loss of pairs, beside the 1 of every pixel.
 
@@ -63,6 +66,8 @@ class TrainGeneratorParams(FeatureParams):
     channels: dict[int, int] = {4: 192, 8: 192, 16: 128, 32: 64, 64: 32}
     discriminator_channels: dict[int, int] = {4: 128, 8: 128, 16: 64, 32: 32, 64: 16}
     batch_size: Count = 16
+    feature_weights: dict[str, Weight] = dict.fromkeys(FACE_FEATURES, 4.0) | {"brows": 20.0}
+    feature_reach: Annotated[int, Field(ge=0)] = 3
     paired_images: int = 220_000
     paired_lr: Positive = 8e-3
     adversarial_images: int = 50_000
@@ -87,6 +92,7 @@ class TrainCelParams(FeatureParams):
     ``adversarial_weight`` is that of the adversarial game beside the regression of pairs (0: none).
     """
 
+    feature_weights: dict[str, Weight] = dict.fromkeys(FACE_FEATURES, 3.0)
     images: Count = 12_000
     kept_layers: Annotated[int, Field(ge=0)] = 6
     portraits: Count = 4_000
