@@ -26,7 +26,7 @@ from gan_core.loading import load_generator, model_tensors
 from gan_core.params import Params
 from gan_core.precision import set_precision
 from gan_core.storage.images import to_uint8
-from gan_core.toy.params import TrainCelParams
+from gan_core.toy.gan_params import TrainCelParams
 from gan_core.toy.renderer import cel
 from gan_core.toy.renderer.cel import render_cel
 from gan_core.toy.training.game import play, sample_grid, take_step

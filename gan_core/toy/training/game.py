@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from gan_core.device import place
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.toy.params import TrainCelParams, TrainGeneratorParams
+from gan_core.toy.gan_params import TrainCelParams, TrainGeneratorParams
 from gan_core.training.losses import logistic_discriminator_loss, nonsaturating_generator_loss, r1_penalty
 
 MAX_NORM = 10.0

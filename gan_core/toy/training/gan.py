@@ -24,7 +24,7 @@ from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
 from gan_core.params import Params
 from gan_core.precision import autocast, set_precision
 from gan_core.sections import Precision
-from gan_core.toy.params import TrainGeneratorParams
+from gan_core.toy.gan_params import TrainGeneratorParams
 from gan_core.toy.renderer import FACTORS
 from gan_core.toy.training.game import play, sample_grid, take_step
 from gan_core.toy.training.gan_scores import held_out_distance

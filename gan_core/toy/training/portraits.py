@@ -18,7 +18,8 @@ from torch import Tensor
 from gan_core.errors import DataError
 from gan_core.storage.images import to_uint8
 from gan_core.toy import renderer as toy
-from gan_core.toy.params import FeatureParams, load_toy_params
+from gan_core.toy.gan_params import FeatureParams
+from gan_core.toy.params import load_toy_params
 from gan_core.toy.renderer import FACTORS, SEGMENTATION_LABELS, render, sample_factors
 
 FOLDER = Path("data/portraits")

@@ -12,7 +12,7 @@ from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_generator
 from gan_core.params import ModelPaths, Params
-from gan_core.toy.params import TrainCelParams
+from gan_core.toy.gan_params import TrainCelParams
 from gan_core.toy.training import cel as training
 from gan_core.toy.training.cel import FROZEN, CelState, ensure_cel, first_layers, load_cel, train_cel
 from gan_core.toy.training.portraits import PortraitSet, ensure_portraits

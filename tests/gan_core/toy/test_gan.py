@@ -12,7 +12,7 @@ from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import PerceptualTrunk
 from gan_core.judges.perceptual import PerceptualLoss
-from gan_core.toy.params import TrainGeneratorParams
+from gan_core.toy.gan_params import TrainGeneratorParams
 from gan_core.toy.renderer import FACTORS
 from gan_core.toy.training.gan import GanState, PairDistance, Pairs, factor_basis, paired_latents, train_generator
 from gan_core.toy.training.portraits import PortraitSet, gaussian_from_factors

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from gan_core.errors import DataError
-from gan_core.toy.params import FeatureParams
+from gan_core.toy.gan_params import FeatureParams
 from gan_core.toy.renderer import SEGMENTATION_LABELS, factors_from_gaussian, render, sample_factors
 from gan_core.toy.training import portraits
 from gan_core.toy.training.portraits import ensure_portraits, gaussian_from_factors, load_portraits
