@@ -27,15 +27,24 @@ class FeatureParams(Section):
         return weights
 
 
-class TrainGeneratorParams(FeatureParams):
+class GameParams(FeatureParams):
+    """What the trainings of both generators share: the loss of pairs, and StyleGAN2's discriminator."""
+
+    discriminator_channels: dict[int, int] = {4: 128, 8: 128, 16: 64, 32: 32, 64: 16}
+    batch_size: Count = 16
+    r1_gamma: Weight = 2.0
+    r1_every: Count = 16
+    precision: Precision = "fast"
+    seed: int = 0
+
+
+class TrainGeneratorParams(GameParams):
     """StyleGAN2 on the toy portraits (Karras et al. 2020): paired warm-up, then the adversarial game."""
 
     size: Count = 64
     style_dim: Count = 128
     n_mlp: Count = 4
     channels: dict[int, int] = {4: 192, 8: 192, 16: 128, 32: 64, 64: 32}
-    discriminator_channels: dict[int, int] = {4: 128, 8: 128, 16: 64, 32: 32, 64: 16}
-    batch_size: Count = 16
     feature_weights: dict[str, Weight] = dict.fromkeys(FACE_FEATURES, 4.0) | {"brows": 20.0}
     feature_reach: Annotated[int, Field(ge=0)] = 3
     paired_images: int = 220_000
@@ -45,17 +54,13 @@ class TrainGeneratorParams(FeatureParams):
     discriminator_lr: Positive = 2e-3
     pair_weight: Weight = 20.0
     perceptual_weight: Weight = 2.0
-    r1_gamma: Weight = 2.0
-    r1_every: Count = 16
     path_length_weight: Weight = 2.0
     path_length_every: Count = 8
     mixing: Unit = 0.25
     ema_images: Count = 3_000
-    precision: Precision = "fast"
-    seed: int = 0
 
 
-class TrainCelParams(FeatureParams):
+class TrainCelParams(GameParams):
     """The generator fine-tuned on cel-shaded portraits: mapping and modulation stay those of ``models.generator``.
 
     So do its first ``kept_layers`` (0: as published), which is where a translation takes over.
@@ -66,13 +71,8 @@ class TrainCelParams(FeatureParams):
     images: Count = 12_000
     kept_layers: Annotated[int, Field(ge=0)] = 6
     portraits: Count = 4_000
-    discriminator_channels: dict[int, int] = {4: 128, 8: 128, 16: 64, 32: 32, 64: 16}
-    batch_size: Count = 16
     lr: Positive = 2e-3
     discriminator_lr: Positive = 4e-3
     adversarial_weight: Weight = 0.2
     r1_gamma: Weight = 5.0
-    r1_every: Count = 16
     ema_images: Count = 2_000
-    precision: Precision = "fast"
-    seed: int = 0

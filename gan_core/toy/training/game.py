@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from gan_core.device import place
 from gan_core.generators.discriminator import Discriminator
 from gan_core.generators.stylegan2 import StyleGAN2
-from gan_core.toy.gan_params import TrainCelParams, TrainGeneratorParams
+from gan_core.toy.gan_params import GameParams
 from gan_core.training.losses import logistic_discriminator_loss, nonsaturating_generator_loss, r1_penalty
 
 MAX_NORM = 10.0
@@ -18,7 +18,7 @@ def play(
     optimiser: torch.optim.Optimizer,
     real: Tensor,
     images: Tensor,
-    params: TrainGeneratorParams | TrainCelParams,
+    params: GameParams,
     step: int,
 ) -> tuple[Tensor, dict[str, float]]:
     """Let a discriminator learn from real and made images; return the generator's loss against it, and all losses."""
@@ -33,7 +33,7 @@ def _discriminator_step(
     optimiser: torch.optim.Optimizer,
     real: Tensor,
     fake: Tensor,
-    params: TrainGeneratorParams | TrainCelParams,
+    params: GameParams,
     step: int,
 ) -> dict[str, float]:
     discriminator.requires_grad_(True)
