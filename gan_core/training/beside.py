@@ -1,43 +1,51 @@
-"""Trainings beside each other on the CPU, each in a process of its own."""
+"""Trainings and measurements beside each other on the CPU, each in a process of its own."""
 
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection, wait
+from typing import TypeVar, cast
 
 import torch
 
 from gan_core.device import CPU, computing
 from gan_core.errors import ParamsError
 
+Result = TypeVar("Result")
 
-def in_processes(jobs: Sequence[Callable[[], object]], workers: int) -> None:
-    """Do all ``jobs``, ``workers`` at a time, each in a forked process with one torch thread; return when all are done.
 
-    Their results are lost, so they leave files. The processes end with this one. Raises ``ParamsError`` where another
-    device than the CPU computes, and ``RuntimeError`` where a job failed, which has said why.
+def in_processes(jobs: Sequence[Callable[[], Result]], workers: int) -> list[Result]:
+    """Do all ``jobs``, ``workers`` at a time, each in a forked process with one torch thread; return their results.
+
+    Results are pickled, so those that are large are better left in files. The processes end with this one. Raises
+    ``ParamsError`` where another device than the CPU computes, and ``RuntimeError`` where a job failed, which has said
+    why.
     """
     if computing().kind != CPU:
         raise ParamsError(f"{workers} workers need run.device cpu, not {computing().device}: leave --workers out")
-    waiting, running = list(jobs), list[BaseProcess]()
     fork = multiprocessing.get_context("fork")
-    while waiting or running:
-        while waiting and len(running) < workers:
-            running.append(fork.Process(target=_work, args=(waiting.pop(0),), daemon=True))
-            running[-1].start()
-        wait([process.sentinel for process in running])
-        for process in [process for process in running if not process.is_alive()]:
-            running.remove(process)
-            if process.exitcode:
-                raise RuntimeError(f"a training ended with exit code {process.exitcode}")
+    running: dict[Connection, int] = {}
+    results: dict[int, Result] = {}
+    while len(results) < len(jobs):
+        while len(running) < workers and (number := len(results) + len(running)) < len(jobs):
+            receiver, sender = fork.Pipe(duplex=False)
+            fork.Process(target=_work, args=(jobs[number], sender), daemon=True).start()
+            sender.close()  # the child has the only other one: if it ends without a result, receiving fails
+            running[receiver] = number
+        for receiver in cast(list[Connection], wait(list(running))):
+            number = running.pop(receiver)
+            try:
+                results[number] = receiver.recv()
+            except EOFError:
+                raise RuntimeError(f"job {number + 1} of {len(jobs)} failed: what it said is above") from None
+    return [results[number] for number in range(len(jobs))]
 
 
-def _work(job: Callable[[], object]) -> None:
+def _work(job: Callable[[], object], sender: Connection) -> None:
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    job()
+    sender.send(job())
 
 
 def _end_with_parent() -> None:

@@ -69,17 +69,19 @@ class Study(ABC, Generic[Trained]):
         """Train and measure, or go on in ``folder``; ``target`` gets a row for each method, seed and budget.
 
         All trainings reach a budget before any goes further, so that what is written at any time compares equal
-        budgets. With more than one of ``workers`` they go on beside each other, which changes no result.
+        budgets. With more than one of ``workers`` they go on, and are measured, beside each other, which changes no
+        result; rows of a budget are written when all are measured then.
         """
         rows = self.stored(target)
         for budget in self.plan.budgets:
             due = {seed: self._due(rows, seed, budget) for seed in self.plan.seeds}
+            groups = [(seed, group) for seed, methods in due.items() for group in self._groups(methods)]
+            measure = [partial(self._measured, seed, budget, group, folder, report) for seed, group in groups]
             if workers > 1:
                 pairs = [(method, seed) for seed, methods in due.items() for method in methods]
-                in_processes([partial(self.reach, *pair, budget, folder, report) for pair in pairs], workers)
-            for seed, group in ((seed, group) for seed, methods in due.items() for group in self._groups(methods)):
-                trained = {method: self.reach(method, seed, budget, folder, report) for method in group}
-                found = self.measure(seed, budget, trained)
+                in_processes([partial(self._left_in_file, *pair, budget, folder, report) for pair in pairs], workers)
+            measured = in_processes(measure, workers) if workers > 1 else (job() for job in measure)
+            for (seed, _), found in zip(groups, measured, strict=True):
                 rows = [row for row in rows if not self._is_of(row, seed, budget) or row["method"] not in found]
                 rows += [self._row(method, seed, budget, scores) for method, scores in found.items()]
                 write_rows(target, self.key, rows)
@@ -95,6 +97,15 @@ class Study(ABC, Generic[Trained]):
         """Bring a training to ``budget`` as ``train`` does; its state is ``<method>-<seed>.pt`` in ``folder``."""
         name = f"{method}-{seed}"
         return self.train(method, seed, budget, folder / f"{name}.pt", report(name))
+
+    def _left_in_file(self, method: str, seed: int, budget: int, folder: Path, report: Reports) -> None:
+        self.reach(method, seed, budget, folder, report)
+
+    def _measured(
+        self, seed: int, budget: int, group: Sequence[str], folder: Path, report: Reports
+    ) -> Mapping[str, Scores]:
+        trained = {method: self.reach(method, seed, budget, folder, report) for method in group}
+        return self.measure(seed, budget, trained)
 
     def _due(self, rows: Sequence[Row], seed: int, budget: int) -> list[str]:
         done = {row["method"] for row in rows if self._is_of(row, seed, budget)}

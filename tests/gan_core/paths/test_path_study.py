@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,13 +37,16 @@ SHA = "0" * 64
 def test_every_method_and_seed_is_measured_at_every_number_of_moves(
     study: PathStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, reports, beside = tmp_path / "rows.json", Reports(), list[int]()
-    monkeypatch.setattr(
-        trainings, "in_processes", lambda jobs, workers: beside.extend(workers for job in jobs if job())
-    )
+    target, reports, beside = tmp_path / "rows.json", Reports(), list[tuple[int, int]]()
+
+    def in_turn(jobs: Sequence[Callable[[], object]], workers: int) -> list[object]:
+        beside.append((len(jobs), workers))
+        return [job() for job in jobs]
+
+    monkeypatch.setattr(trainings, "in_processes", in_turn)
     few = replace(study, params=study.params.model_copy(update={"moves": [8]}))
     first = few.run(tmp_path, target, lambda _: Reports(), workers=2)
-    assert beside == [2] * 4, "two methods with two seeds"
+    assert beside == [(4, 2), (2, 2)], "two methods with two seeds are trained, and measured seed by seed"
     more = replace(study, params=study.params.model_copy(update={"seeds": [0]}))
     rows = more.run(tmp_path, target, lambda _: reports)
     assert rows[:4] == first and reports.steps == [16, 16], "it goes on where it was stopped"
@@ -101,7 +105,7 @@ def test_trainings_beside_each_other_in_a_process_that_may_fork() -> None:
     """Torch refuses gradients in a fork of a process that has used another device, as other tests have here."""
     tests = Path(__file__).with_name("forking.py")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", str(tests)], capture_output=True, text=True)
-    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
+    assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout
 
 
 def test_more_moves_continue_the_same_training(params: PathsParams, world: LinearWorld, tmp_path: Path) -> None:
