@@ -60,7 +60,7 @@ class PathStudyParams(Section):
 
     methods: Annotated[list[str], Field(min_length=1)] = ["linear", "warped", "curvilinear"]
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
-    moves: Annotated[list[Count], Field(min_length=1)] = [19_200, 200_000]
+    moves: Annotated[list[Count], Field(min_length=1)] = [19_200, 100_000, 200_000]
     codes: Count = 200
     paths: PathsParams = PathsParams()
 
