@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.harness import print_result
 from benchmarks.tuning import held_out_portraits
-from gan_core.metrics.pixel import psnr
+from gan_core.metrics.pixel import mse, psnr
 from gan_core.params import load_params
 from gan_core.precision import prepare_worker
 from gan_core.training.schedule import set_rate, warm_cosine
@@ -54,15 +54,13 @@ def main() -> None:
     portraits = held_out_portraits(load_params(), options.portraits)
     images, distance = portraits.images, portraits.loss
     draw = portraits.generator.requires_grad_(False).synthesis
-    near = lowered(portraits.pivots, draw, lambda x: (x - images).square().mean((1, 2, 3)), options.steps)
-    alike = lowered(portraits.pivots, draw, lambda x: distance(x, images), options.steps)
     small = reduce_bicubic(images, options.factor)
-    _, seen = lowered(
-        portraits.pivots,
-        draw,
-        lambda x: (reduce_bicubic(x, options.factor) - small).square().mean((1, 2, 3)),
-        options.steps,
+    errors: tuple[Callable[[Tensor], Tensor], ...] = (
+        lambda x: mse(x, images),
+        lambda x: distance(x, images),
+        lambda x: mse(reduce_bicubic(x, options.factor), small),
     )
+    near, alike, (_, seen) = (lowered(portraits.pivots, draw, error, options.steps) for error in errors)
     found = {}
     with torch.no_grad():
         drawn = {

@@ -88,9 +88,7 @@ class SinganStudy:
         others: State | None = None
         for seed in [seed for seed in self.params.seeds if seed not in {row["seed"] for row in rows}]:
             if workers > 1:
-                in_processes(
-                    [partial(self._left_in_file, seed, start, folder, report) for start in self.starts], workers
-                )
+                in_processes([partial(self.train, seed, start, folder, report) for start in self.starts], workers)
             states = [self.train(seed, start, folder, report) for start in self.starts]
             others = others or self._others()
             rows += self.measure(seed, states, others)
@@ -111,9 +109,6 @@ class SinganStudy:
         state, path = self._begun(seed, start, folder)
         train_singan(state, self._params(seed), path, report(path.stem))
         return state
-
-    def _left_in_file(self, seed: int, start: int, folder: Path, report: Callable[[str], Report]) -> None:
-        self.train(seed, start, folder, report)
 
     def trained(self, seed: int, folder: Path) -> list[SinganState]:
         """Return the ended trainings of a seed that ``folder`` keeps; raises ``ParamsError`` if one isn't there."""

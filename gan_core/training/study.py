@@ -3,14 +3,14 @@
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from gan_core.errors import ParamsError
-from gan_core.training.beside import in_processes
+from gan_core.training.beside import in_processes, results_of
 from gan_core.training.log import Report
 
 DIGITS = 6
@@ -77,10 +77,11 @@ class Study(ABC, Generic[Trained]):
             due = {seed: self._due(rows, seed, budget) for seed in self.plan.seeds}
             groups = [(seed, group) for seed, methods in due.items() for group in self._groups(methods)]
             measure = [partial(self._measured, seed, budget, group, folder, report) for seed, group in groups]
+            measured: Iterable[Mapping[str, Scores]] = (job() for job in measure)
             if workers > 1:
                 pairs = [(method, seed) for seed, methods in due.items() for method in methods]
-                in_processes([partial(self._left_in_file, *pair, budget, folder, report) for pair in pairs], workers)
-            measured = in_processes(measure, workers) if workers > 1 else (job() for job in measure)
+                in_processes([partial(self.reach, *pair, budget, folder, report) for pair in pairs], workers)
+                measured = results_of(measure, workers)
             for (seed, _), found in zip(groups, measured, strict=True):
                 rows = [row for row in rows if not self._is_of(row, seed, budget) or row["method"] not in found]
                 rows += [self._row(method, seed, budget, scores) for method, scores in found.items()]
@@ -97,9 +98,6 @@ class Study(ABC, Generic[Trained]):
         """Bring a training to ``budget`` as ``train`` does; its state is ``<method>-<seed>.pt`` in ``folder``."""
         name = f"{method}-{seed}"
         return self.train(method, seed, budget, folder / f"{name}.pt", report(name))
-
-    def _left_in_file(self, method: str, seed: int, budget: int, folder: Path, report: Reports) -> None:
-        self.reach(method, seed, budget, folder, report)
 
     def _measured(
         self, seed: int, budget: int, group: Sequence[str], folder: Path, report: Reports

@@ -10,7 +10,7 @@ import torch
 
 from gan_core.device import Compute, compute_on
 from gan_core.errors import ParamsError
-from gan_core.training.beside import in_processes
+from gan_core.training.beside import in_processes, results_of
 from gan_core.training.path_study import PathStudy
 from gan_core.training.paths import PathState
 from tests.reports import Reports
@@ -23,7 +23,7 @@ def test_trainings_beside_each_other_are_those_of_one_after_the_other(study: Pat
     small = replace(study, params=study.params.model_copy(update={"moves": [8]}))
     (tmp_path / "alone").mkdir()
     in_turn = [small.reach(*pair, 8, tmp_path / "alone", lambda _: Reports()) for pair in TRAININGS]
-    jobs = [partial(small._left_in_file, *pair, 8, tmp_path, lambda _: Reports()) for pair in TRAININGS]
+    jobs = [partial(small.reach, *pair, 8, tmp_path, lambda _: Reports()) for pair in TRAININGS]
     in_processes(jobs, 2)
     for expected, (method, seed) in zip(in_turn, TRAININGS, strict=True):
         state = PathState.create(study.models[method], small._params(seed, 8), study.generator, SHA)
@@ -46,7 +46,7 @@ def test_rows_that_are_measured_beside_each_other_are_those_of_one_after_the_oth
 
 def test_results_are_in_the_order_of_the_jobs() -> None:
     waits = [0.3, 0.0, 0.1, 0.0]
-    assert in_processes([partial(waited, seconds) for seconds in waits], 2) == waits
+    assert results_of([partial(waited, seconds) for seconds in waits], 2) == waits
 
 
 def waited(seconds: float) -> float:
@@ -55,7 +55,7 @@ def waited(seconds: float) -> float:
 
 
 def test_a_job_that_fails_ends_the_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError, match="job 2 of 2 failed"):
+    with pytest.raises(RuntimeError, match="job 2 of 2 failed: exit code 1"):
         in_processes([lambda: (tmp_path / "done").touch(), lambda: 1 / 0], 1)
     assert (tmp_path / "done").exists() and "ZeroDivisionError" in capfd.readouterr().err
     with compute_on(Compute("cuda:0")), pytest.raises(ParamsError, match=r"2 workers need run.device cpu, not cuda:0"):

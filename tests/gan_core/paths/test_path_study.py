@@ -43,7 +43,8 @@ def test_every_method_and_seed_is_measured_at_every_number_of_moves(
         beside.append((len(jobs), workers))
         return [job() for job in jobs]
 
-    monkeypatch.setattr(trainings, "in_processes", in_turn)
+    for name in ("in_processes", "results_of"):
+        monkeypatch.setattr(trainings, name, in_turn)
     few = replace(study, params=study.params.model_copy(update={"moves": [8]}))
     first = few.run(tmp_path, target, lambda _: Reports(), workers=2)
     assert beside == [(4, 2), (2, 2)], "two methods with two seeds are trained, and measured seed by seed"

@@ -138,9 +138,7 @@ def test_both_are_measured_beside_each_other_a_seed_at_a_time(
     study: SinganStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside, target = list[int](), tmp_path / "rows.json"
-    monkeypatch.setattr(
-        studying, "in_processes", lambda jobs, workers: beside.extend(workers for job in jobs if job() is None)
-    )
+    monkeypatch.setattr(studying, "in_processes", lambda jobs, workers: beside.extend(workers for job in jobs if job()))
     first = study.run(tmp_path, target, lambda _: Reports(), workers=2)
     assert beside == [2, 2] and sorted(path.name for path in tmp_path.glob("*.pt")) == ["0-0-1.pt", "0-1-1.pt"]
     assert [row["method"] for row in first] == ["singan", "soat", "soat stretch", "collage"]
