@@ -45,6 +45,9 @@ COMMANDS = {
     "singan": "python -m gan_core.toy.training.singan_study --workers 2",
     "": "",
 }
+WORLDS = {"digits": ("",), "portraits": ("", f" by {SECOND}"), "shapes": ("", f" by {MOMENTS}")}
+"""The worlds of paths, each with how its measures end: those by what named the paths, and those by other judges."""
+JUDGED = ("reached", "side_effects", "identity")
 ENCODER_CURVE = (
     *("seconds", "mse", "lpips", "identity", "fid", "swd", "fid of edits", "swd of edits", "move", "identity_kept"),
     *("reference_diversity", "parameters", "seconds_per_picture"),
@@ -53,21 +56,17 @@ TRANSLATION_CURVE = (
     *("seconds", "lpips", "identity", "fid", "yaw_after", "edges", "mean_iou", "lpips_growth", "outputs", "diversity"),
     *("parameters", "seconds_per_picture"),
 )
-WORLDS = {"digits": ("",), "portraits": ("", f" by {SECOND}"), "shapes": ("", f" by {MOMENTS}")}
-"""The worlds of paths, each with how its measures end: those by what named the paths, and those by other judges."""
-CURVE = (
-    *("recognised", "bend", "reached", "side_effects", "identity", "order"),
-    *(
-        measure + by
-        for world in WORLDS.values()
-        for by in world[1:]
-        for measure in ("reached", "side_effects", "identity")
-    ),
-)
-CURVES, CLAIMED = "<!-- curves -->", "<!-- claims -->"
-ENCODERS_MARK, SECONDS_MARK = "<!-- encoders -->", "<!-- encoders in equal seconds -->"
-TRANSLATIONS_MARK = "<!-- translations -->"
-"""Lines of the page between which, to its next heading, what is printed goes."""
+CURVES = {
+    world: ("moves", ("recognised", "bend", "alignment", "order", *(name + by for by in judges for name in JUDGED)))
+    for world, judges in WORLDS.items()
+} | {
+    "encoders": ("images", ENCODER_CURVE),
+    f"encoders{EQUAL_SECONDS}": ("images", ENCODER_CURVE),
+    "translations": ("images", TRANSLATION_CURVE),
+}
+"""Learning curves by source: what a budget counts, and the measures."""
+MARK = "<!-- {} -->"
+"""The line of the page that the table of a source follows, to the next heading; that of verdicts is ``claims``."""
 
 CURVILINEAR = "CurvilinearGANSpace (Aoshima and Matsubara 2023)"
 PTI, STYLE = "pivotal tuning (Roich et al. 2021)", "Style Transformer (Hu et al. 2022)"
@@ -327,38 +326,22 @@ def table_of(judged: Sequence[Judged]) -> str:
     return "\n".join(lines)
 
 
-def curves_of(rows: Sequence[Row], unit: str, measures: Sequence[str], world: str = "") -> list[str]:
-    """Return the lines of learning curves in Markdown: means ± deviations over seeds, by budget and method.
-
-    Each begins with the name of the ``world``, if there is one.
-    """
-    lines, begin = [], [world] if world else []
+def curve_table(rows: Sequence[Row], unit: str, measures: Sequence[str]) -> str:
+    """Return a learning curve in Markdown: means ± deviations over seeds of what rows have, by budget and method."""
+    measures = [name for name in measures if any(name in row for row in rows)]
+    names = [unit, "method", "seeds", *(name.replace("_", " ") for name in measures)]
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
     for budget, method in dict.fromkeys((row[unit], row["method"]) for row in rows):
         these = [row for row in rows if (row[unit], row["method"]) == (budget, method)]
-        cells = [*begin, f"{budget:,}", method, str(len(these)), *(mean_of(these, measure) for measure in measures)]
+        cells = [f"{budget:,}", method, str(len(these)), *(mean_of(these, measure) for measure in measures)]
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    return "\n".join(lines) if rows else "Not measured yet."
 
 
-def curve_table(lines: Sequence[str], unit: str, measures: Sequence[str], worlds: bool = False) -> str:
-    """Return a table of the lines of ``curves_of``, or that there are none yet."""
-    names = [*(["world"] if worlds else []), unit, "method", "seeds", *(name.replace("_", " ") for name in measures)]
-    head = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
-    return "\n".join([*head, *lines]) if lines else "Not measured yet."
-
-
-def tables_of(stored: Mapping[str, Sequence[Row]]) -> dict[str, str]:
-    """Return the learning curves of all studies, by where they stand on the page."""
-    paths = [line for world in WORLDS for line in curves_of(stored.get(world, []), "moves", CURVE, world)]
-    studies = {
-        ENCODERS_MARK: ("encoders", ENCODER_CURVE),
-        SECONDS_MARK: (f"encoders{EQUAL_SECONDS}", ENCODER_CURVE),
-        TRANSLATIONS_MARK: ("translations", TRANSLATION_CURVE),
-    }
-    return {CURVES: curve_table(paths, "moves", CURVE, worlds=True)} | {
-        mark: curve_table(curves_of(stored.get(source, []), "images", measures), "images", measures)
-        for mark, (source, measures) in studies.items()
-    }
+def tables_of(judged: Sequence[Judged], stored: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """Return the table of claims and all learning curves, by the lines of the page that they follow."""
+    curves = {MARK.format(source): curve_table(stored.get(source, []), *what) for source, what in CURVES.items()}
+    return {MARK.format("claims"): table_of(judged)} | curves
 
 
 def page_with(page: str, parts: Mapping[str, str]) -> str:
@@ -377,7 +360,7 @@ def main() -> None:
     options = parser.parse_args()
     stored = stored_rows()
     judged = [judge(claim, stored, goals()) for claim in CLAIMS]
-    parts = {CLAIMED: table_of(judged)} | tables_of(stored)
+    parts = tables_of(judged, stored)
     print("\n\n".join(parts.values()))
     if options.page:
         PAGE.write_text(page_with(PAGE.read_text(), parts))

@@ -153,14 +153,27 @@ def bend(paths: SemanticPaths, codes: Tensor, amount: float) -> float:
     It is the mean distance of a code's shift from the mean shift along its path, as a share of the mean length of
     shifts, over ``codes [B, width]`` and all paths.
     """
+    moved = _shifts(paths, codes, amount)
+    away = (moved - moved.mean(1, keepdim=True)).norm(dim=2)
+    return (away.mean() / moved.norm(dim=2).mean()).item()
+
+
+@torch.no_grad()
+def alignment(paths: SemanticPaths, others: SemanticPaths, codes: Tensor, amount: float) -> float:
+    """Return the mean cosine between moves by ``amount`` along each path and along the same path of ``others``.
+
+    It is the mean over ``codes [B, width]`` and all paths, -1 to 1. Both have the same frame.
+    """
+    cosines = torch.cosine_similarity(_shifts(paths, codes, amount), _shifts(others, codes, amount), dim=2)
+    return cosines.mean().item()
+
+
+def _shifts(paths: SemanticPaths, codes: Tensor, amount: float) -> Tensor:
+    """Return ``[paths, B, rank]``: how a move by ``amount`` along each path shifts each of the codes ``[B, width]``."""
     start = paths.frame.coordinates(codes)
-    away, length = [], []
-    for path in range(paths.model.count):
-        which = torch.full((len(codes),), path, device=codes.device)
-        shift = paths.model.move(start, which, start.new_full((len(codes),), amount)) - start
-        away.append((shift - shift.mean(0)).norm(dim=1).mean().item())
-        length.append(shift.norm(dim=1).mean().item())
-    return sum(away) / sum(length)
+    amounts = start.new_full((len(codes),), amount)
+    which = torch.arange(paths.model.count, device=codes.device)
+    return torch.stack([paths.model.move(start, path.expand(len(codes)), amounts) - start for path in which])
 
 
 @torch.no_grad()

@@ -149,7 +149,7 @@ class EncoderStudyParams(Section):
 
     encoders: Annotated[dict[str, StudiedEncoderParams], Field(min_length=1)]
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
-    images: Annotated[list[Count], Field(min_length=1)] = [50_000, 100_000, 200_000]
+    images: Annotated[list[Count], Field(min_length=1)] = [50_000, 100_000]
     portraits: Count = 512
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_core.generators.base import Generator
 from gan_core.judges.scorers import Scorers
-from gan_core.paths.measures import Bench, bend, match_lengths, mean_errors, reached, round_trip
+from gan_core.paths.measures import Bench, alignment, bend, match_lengths, mean_errors, reached, round_trip
 from gan_core.paths.naming import name_paths, rank_paths
 from gan_core.paths.space import sample_codes
 from gan_core.paths.stored import SemanticPaths
@@ -68,10 +68,12 @@ class PathStudy(Study[PathState]):
         codes = sample_codes(self.generator, params.space, self.params.codes, stream)
         far = {method: self._judged(state.paths, codes, self._reached) for method, state in trained.items()}
         match_lengths([state.paths for state in trained.values()])
-        return {method: self._scores(state, params, codes) | far[method] for method, state in trained.items()}
+        return {method: self._scores(method, state, params, codes) | far[method] for method, state in trained.items()}
 
-    def _scores(self, state: PathState, params: PathsParams, codes: Tensor) -> dict[str, Any]:
+    def _scores(self, method: str, state: PathState, params: PathsParams, codes: Tensor) -> dict[str, Any]:
         scores: dict[str, Any] = {"seconds": state.seconds, "recognised": recognised(state, params, self.generator)}
+        first = PathState.create(self.models[method], params, self.generator, self.generator_sha256)
+        scores |= {"alignment": alignment(state.paths, first.paths, codes, params.amounts[1])}
         scores |= {"bend": bend(state.paths, codes, params.amounts[1])}
         scores |= round_trip(state.paths, codes, 2 * params.amounts[1])
         scores |= self._judged(state.paths, codes, mean_errors)

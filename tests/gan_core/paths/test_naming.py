@@ -11,7 +11,15 @@ from gan_core.errors import CheckpointError, ParamsError
 from gan_core.judges.scorers import Scorers
 from gan_core.paths.base import PATHS
 from gan_core.paths.linear import Identity, Linear
-from gan_core.paths.measures import Bench, changes, commutativity_errors, round_trip, side_effect_matrix
+from gan_core.paths.measures import (
+    Bench,
+    alignment,
+    bend,
+    changes,
+    commutativity_errors,
+    round_trip,
+    side_effect_matrix,
+)
 from gan_core.paths.naming import Ranking, assign, name_paths, rank_paths
 from gan_core.paths.space import Frame, sample_codes
 from gan_core.paths.stored import NamedPath, SemanticPaths, load_paths, save_paths
@@ -105,6 +113,17 @@ def test_measures_tell_paths_that_do_not_commute(world: LinearWorld, scorers: Sc
 def test_round_trip_of_straight_paths(along_axes: SemanticPaths, world: LinearWorld) -> None:
     codes = sample_codes(world, "w", 50, torch.Generator().manual_seed(5))
     assert max(round_trip(along_axes, codes, 3.0).values()) < 1e-5
+
+
+def test_alignment_is_the_cosine_between_the_moves_of_two_models() -> None:
+    codes = torch.randn(20, 2, generator=torch.Generator().manual_seed(5))
+    first, turned = Linear(2), Linear(2)
+    with torch.no_grad():
+        turned.linear.weight.copy_(3 * torch.tensor([[0.5, 0.0], [3**0.5 / 2, -1.0]]))  # 60 degrees, and the way back
+    before, after = (SemanticPaths(model, Frame(2), "w", "0" * 64) for model in (first, turned))
+    assert alignment(before, before, codes, 2.0) == pytest.approx(1.0)
+    assert alignment(after, before, codes, 2.0) == pytest.approx((0.5 - 1.0) / 2)
+    assert bend(after, codes, 2.0) < 1e-6
 
 
 @pytest.mark.parametrize("name", PATHS.names())

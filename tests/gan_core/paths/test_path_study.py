@@ -57,6 +57,7 @@ def test_every_method_and_seed_is_measured_at_every_number_of_moves(
     assert json.loads(target.read_text()) == {"key": study.key, "rows": rows}
     for straight, bent in zip(rows[::2], rows[1::2], strict=True):
         assert straight["bend"] < 1e-6 < 0.05 < bent["bend"] and straight["order"] < 0.1
+        assert straight["alignment"] < 1 and bent["alignment"] < 1, "both have left where they began"
         for name in ("pose", "colour"):
             assert straight["named"][name][1] == bent["named"][name][1], "one unit moves it equally far"
     other = replace(few, params=few.params.model_copy(update={"codes": 5}))
