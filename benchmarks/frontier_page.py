@@ -64,14 +64,15 @@ def missing_of(rows: Sequence[Row]) -> str:
 def said_of(found: Mapping[str, Any]) -> str:
     """Return what RESULT says, in sentences."""
     dominated, worse = found["dominated"], found["edits_worse"]
+    steps = [f"{alone} and {after:g}" for alone, after in found["steps_after_hypernetwork"].items()]
     lines = [
-        f"- `area_ratio` {found['area_ratio']:.3g}: the area under the best other method so far over that under ours.",
-        f"- `dominated` {len(dominated)}: {', '.join(f'`{name}`' for name in dominated) or 'none'}.",
-        f"- `edits_worse` {len(worse)}: {'; '.join(worse) or 'none'}.",
-        *(
-            f"- {alone} steps of tuning alone are reached by {after:g} after the hypernetwork."
-            for alone, after in found["steps_after_hypernetwork"].items()
-        ),
+        f"- `area_ratio`: {found['area_ratio']:.3g}, the area under the curve of the best other method so far (LPIPS "
+        "over the logarithm of seconds) over that under ours.",
+        f"- `dominated`: {len(dominated)} methods on or above our curve"
+        f" ({', '.join(f'`{name}`' for name in dominated) or 'none'}).",
+        f"- `edits_worse`: {len(worse)} budgets whose edits move less, or keep less identity, than those of the best "
+        f"encoder of one pass ({'; '.join(worse) or 'none'}).",
+        f"- Steps to the same LPIPS, of tuning alone and after the hypernetwork: {', '.join(steps) or 'not measured'}.",
     ]
     return "\n".join(lines)
 

@@ -271,7 +271,7 @@ def calibrate(
 @app.command("calibrate-inversion", epilog="Example: edit-dataset calibrate-inversion runs/demo --rows 48")
 def calibrate_inversion(
     output: Annotated[str, typer.Argument(help="a run with encoded rows; with its parameters of tuning")],
-    rows: Annotated[int, typer.Option(min=4, help="rows that are tuned, by up to 80 steps")] = 48,
+    rows: Annotated[int, typer.Option(min=4, help="rows that are tuned, by up to 160 steps")] = 48,
     also: Annotated[
         list[str] | None, typer.Option(help="one more way, such as `features` or `psp-w: hypernetwork, pti`; again")
     ] = None,

@@ -97,7 +97,7 @@ def find_translator(params: Params, task: str) -> str:
         return params.translate.encoder or str(path)
     train = f"`python -m gan_core.toy.training.portraits && python -m tasks.train train-translation@{task}`"
     own = task in {each.name for each in PSP_TASKS}
-    what_to_do = f"train it, about 12 minutes ({train}), or " if own else ""
+    what_to_do = f"train it, 5 to 7 minutes of a core ({train}), or " if own else ""
     raise CheckpointError(
         f"no encoder of the task {task!r} at {path}: {what_to_do}name one in translate.encoder; "
         f"translate.task={INVERTS} takes that of models.encoder"
