@@ -282,11 +282,13 @@ CLAIMS = (
 
 
 def stored_rows() -> dict[str, list[Row]]:
-    """Read the rows of every source that is there, those of encoders after equal seconds too."""
+    """Read the rows of every source that is there, those of encoders that claims compare after equal seconds too."""
     files = {source: SCORES / f"{name}.json" for source, name in SOURCES.items()}
     found = {source: json.loads(path.read_text())["rows"] for source, path in files.items() if path.exists()}
     if "encoders" in found:
-        found[f"encoders{EQUAL_SECONDS}"] = at_equal_seconds(found["encoders"], "images")
+        timed = f"encoders{EQUAL_SECONDS}"
+        compared = set[str]().union(*(claim.methods for claim in CLAIMS if claim.source == timed))
+        found[timed] = at_equal_seconds([row for row in found["encoders"] if row["method"] in compared], "images")
     return found
 
 

@@ -61,6 +61,11 @@ class Claim:
     missing: str = ""
     unit: str = "moves"
 
+    @property
+    def methods(self) -> set[str]:
+        """What its parts compare."""
+        return {name for part in self.parts for name in (part.method, part.rival) if name is not None}
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -146,8 +151,7 @@ def _budgets(rows: Sequence[Row], claim: Claim) -> list[Any]:
 
 def _seeds(claim: Claim, rows: Sequence[Row]) -> set[int]:
     """Return the seeds of which every method of a claim has a row."""
-    methods = {name for part in claim.parts for name in (part.method, part.rival) if name is not None}
-    return set.intersection(*({row["seed"] for row in rows if row["method"] == name} for name in methods))
+    return set.intersection(*({row["seed"] for row in rows if row["method"] == name} for name in claim.methods))
 
 
 def _at(rows: Sequence[Row], unit: str, budget: int | None) -> list[Row]:

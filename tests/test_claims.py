@@ -1,5 +1,6 @@
 """Claims are judged by all seeds and by whether the budget was enough, and the page says what the rows say."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -146,6 +147,22 @@ def test_methods_are_compared_after_the_seconds_of_the_quickest() -> None:
         {"method": "b", "error": pytest.approx(7.0)} | shared,
     ], "after 10 images b had not been measured yet"
     assert at_equal_seconds([row for row in rows if row["method"] == "a" or row["images"] == 10], "images") == []
+
+
+def test_only_encoders_that_are_claimed_to_be_quick_are_compared_after_equal_seconds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = [
+        {"method": method, "seed": 0, "images": images, "seconds": seconds * images, "mse": 1.0}
+        for method, seconds in {"psp": 3.0, "e4e": 2.0, "style-transformer": 1.5, "alae": 0.1}.items()
+        for images in (10, 20)
+    ]
+    (tmp_path / "study-encoders.json").write_text(json.dumps({"key": "", "rows": rows}))
+    monkeypatch.setattr(claims, "SCORES", tmp_path)
+    found = claims.stored_rows()["encoders in equal seconds"]
+    assert [(row["method"], row["images"], row["seconds"]) for row in found] == [
+        (method, 20, 30.0) for method in ("psp", "e4e", "style-transformer")
+    ]
 
 
 def test_learning_curves_leave_out_what_a_method_or_all_of_them_do_not_have() -> None:
