@@ -43,7 +43,6 @@ COMMANDS = {
     f"encoders{EQUAL_SECONDS}": ENCODERS,
     "translations": TRANSLATIONS,
     "singan": "python -m gan_core.toy.training.singan_study --workers 2",
-    "": "",
 }
 WORLDS = {"digits": ("",), "portraits": ("", f" by {SECOND}"), "shapes": ("", f" by {MOMENTS}")}
 """The worlds of paths, each with how its measures end: those by what named the paths, and those by other judges."""
@@ -314,7 +313,6 @@ def table_of(judged: Sequence[Judged]) -> str:
         claim = found.claim
         shown = zip(claim.parts, found.numbers, strict=False)
         measured = "; ".join(f"{part.measure.replace('_', ' ')}: {numbers}" for part, numbers in shown)
-        command = COMMANDS[claim.source]
         cells = (
             f"{claim.text} (`{claim.name}`)",
             claim.article,
@@ -322,7 +320,7 @@ def table_of(judged: Sequence[Judged]) -> str:
             f"{found.budget:,} {claim.unit}" if found.budget else "",
             str(found.seeds or ""),
             f"**{found.verdict.replace('_', ' ')}**" + (f": {found.why}" if found.why else ""),
-            f"`{command}`" if command else "",
+            f"`{COMMANDS[claim.source]}`",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from gan_core.metrics.noise import bootstrap_error
 from gan_core.params import load_params
 from gan_core.report.comparison import RULE, Comparison
 from gan_core.report.encoder_cost import encoder_cost
+from gan_core.storage.urls import exists
 from gan_core.toy.training.encoder_scores import BATCH, edit_scores, reconstruct, statistics_of
 from gan_core.toy.training.portraits import load_portraits
 from gan_core.toy.training.reconstruction import LossNetworks
@@ -51,7 +52,7 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     for variant in ENCODERS.names():
         path = params.encoder_path(variant)
-        if not path.is_file():
+        if not exists(path):
             print(f"{variant}: not trained, {path} is missing", flush=True)
             continue
         encoder = load_encoder(path, generator, variant).model

@@ -72,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", action="append", choices=list(TRIALS), default=[], help="may be repeated")
     parser.add_argument("--trial", type=int, help="make this one trial of the promise named by --only")
     options = parser.parse_args(arguments)
+    if options.trial is not None and len(options.only) != 1:
+        parser.error("--trial is one of the promise that --only names: give --only once")
     signal.signal(signal.SIGALRM, _time_out)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as open_services:
         if not options.only or NEEDS_SERVER in options.only:

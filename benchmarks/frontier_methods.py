@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from gan_core.rows import Rejected, Row
 from gan_core.stages.encode import EncodeStage
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.images import encode_png, image_value, to_uint8
+from gan_core.storage.urls import exists
 
 ENCODERS = ("psp", "e4e", "style-transformer", "psp-w", "restyle-psp", "restyle-e4e", "idinvert", "alae")
 STEPS = (1, 2, 5, 10, 20, 40)
@@ -76,15 +76,13 @@ class Method:
 
     def missing(self, params: Params) -> list[str]:
         """Return the commands that train what is not there."""
-        return [
-            f"python -m tasks.train {command_of(need)}" for need in self.needs if not path_of(need, params).is_file()
-        ]
+        return [f"python -m tasks.train {command_of(need)}" for need in self.needs if not exists(path_of(need, params))]
 
 
-def path_of(need: str, params: Params) -> Path:
+def path_of(need: str, params: Params) -> str:
     """Return where a model lies: an encoder by its name, ``hyperstyle`` and ``hfgi``."""
     known = {"hyperstyle": params.models.hypernetwork, "hfgi": params.models.features}
-    return Path(known[need]) if need in known else params.encoder_path(need)
+    return known[need] if need in known else params.encoder_path(need)
 
 
 def command_of(need: str) -> str:
@@ -94,7 +92,7 @@ def command_of(need: str) -> str:
 
 def models_of(setting: Setting, name: str) -> ModelPaths:
     """Return the models of a run with the encoder ``name``."""
-    return setting.params.models.model_copy(update={"encoder": str(setting.params.encoder_path(name))})
+    return setting.params.models.model_copy(update={"encoder": setting.params.encoder_path(name)})
 
 
 def encoding(setting: Setting, name: str) -> EncodeStage:
@@ -243,4 +241,4 @@ def features_of(setting: Setting) -> HFGI | None:
     from gan_core.inversion.features import load_features
 
     path = setting.params.models.features
-    return load_features(path, setting.generator).model if Path(path).is_file() else None
+    return load_features(path, setting.generator).model if exists(path) else None

@@ -58,7 +58,6 @@ class Sizes:
     tune: TuneParams = field(default_factory=lambda: TuneParams(precision="fast", min_resolution=128, steps=40))
     loop_rows: int = 1
     loop_steps: int = 350
-    loop_rate: float = 3e-4
     inception_thin: int = 1
     features: int = 256
     flow: int = 1024

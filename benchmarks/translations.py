@@ -10,7 +10,6 @@ the renderer's own cel-shaded drawing of the same head, which no encoder has see
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from gan_core.rows import Row
 from gan_core.runs.stage import build_stage
 from gan_core.stages.translate import INPUT, OUTPUT, TranslateStage
 from gan_core.storage.images import encode_png, image_value
+from gan_core.storage.urls import exists
 from gan_core.toy.params import TRANSLATIONS
 from gan_core.toy.renderer.cel import render_cel
 from gan_core.toy.training.portraits import PortraitSet, load_portraits
@@ -221,7 +221,7 @@ def main() -> None:
     results: dict[str, float | dict[str, float]] = {}
     examples: list[Tensor] = []
     for task in options.task or [name for name in TASKS.names() if name in BASELINES]:
-        if not Path(translator_path(params, task)).exists():
+        if not exists(translator_path(params, task)):
             print(f"{task}: no encoder yet; train it with `python -m tasks.train train-translation@{task}`")
             continue
         found = examine(task, params, held_out, train, options.images)

@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of an article, in our words, and what would show it; without ``parts`` it is open, for ``missing``.
+    """One claim of an article, in our words, and what would show it: ``parts``, by the rows of ``source``.
 
     Budgets of its rows are counted in ``unit``.
     """
@@ -56,9 +56,8 @@ class Claim:
     name: str
     article: str
     text: str
-    source: str = ""
-    parts: tuple[Part, ...] = ()
-    missing: str = ""
+    source: str
+    parts: tuple[Part, ...]
     unit: str = "moves"
 
     @property
@@ -106,8 +105,8 @@ def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goals: Mapping[str,
     deviation over seeds and a twentieth of itself.
     """
     rows = stored.get(claim.source, [])
-    if not claim.parts or not rows:
-        return Judged(claim, "open", claim.missing or "not measured yet")
+    if not rows:
+        return Judged(claim, "open", "not measured yet")
     budgets = _budgets(rows, claim)
     if not budgets:
         return Judged(claim, "open", f"fewer than {FEWEST_SEEDS} seeds", len({row["seed"] for row in rows}))

@@ -26,8 +26,8 @@ from gan_core.errors import DataError
 from gan_core.runs.run import Run, load_run
 from gan_core.runs.stopping import STOPPED, Stopped, check_stop, forget_stop, request_stop, stop_requested
 from gan_core.storage.atomic import remove, write_bytes
-from gan_core.storage.holding import holder_of
-from gan_core.storage.receipts import Receipt, receipt_path
+from gan_core.storage.holding import holder_of, tolerant
+from gan_core.storage.receipts import Receipt, read_receipt
 from gan_core.storage.urls import exists, join_url, read_bytes
 from tasks.shards import Done, summarise_receipt
 
@@ -111,19 +111,25 @@ def beat_path(output: str, run_id: str) -> str:
 
 @contextmanager
 def beating(path: str, every: float = BEAT_S, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Renew the heartbeat file ``path``, and call ``meanwhile``, until the block ends; then remove the file."""
+    """Renew the heartbeat file ``path``, and call ``meanwhile``, until the block ends; then remove the file.
+
+    A beat that the store does not take is left out.
+    """
 
     def beat(ended: threading.Event) -> None:
         while not ended.is_set():
-            write_bytes(path, str(time.time()).encode())
-            meanwhile()
+            with tolerant():
+                write_bytes(path, str(time.time()).encode())
+            with tolerant():
+                meanwhile()
             ended.wait(every)
 
     try:
         with in_background(beat, f"beat {path}"):
             yield
     finally:
-        remove(path)
+        with tolerant():
+            remove(path)
 
 
 def _start(run: Run, shards: list[str]) -> Batch:
@@ -173,18 +179,15 @@ def _lost(run: Run, batch: Batch, state: State, now: Callable[[], float] = time.
     return (state.is_running() or state.is_pending()) and now() - batch.since > patience
 
 
-def _receipts(run: Run) -> Iterator[tuple[tuple[str, str], bytes]]:
+def _receipts(run: Run) -> Iterator[tuple[tuple[str, str], Receipt | None]]:
     for stage in run.stages:
         for shard in run.shards:
-            path = receipt_path(run.shard(stage, shard))
-            if exists(path):
-                yield (stage, shard), read_bytes(path)
+            yield (stage, shard), read_receipt(run.shard(stage, shard))
 
 
-def _done(run: Run, stage: str, shard: str, before: dict[tuple[str, str], bytes]) -> Done:
+def _done(run: Run, stage: str, shard: str, before: dict[tuple[str, str], Receipt | None]) -> Done:
     receipt: Receipt = run.require_receipt(stage, shard, "run it again")
     if receipt.identity != run.identities[stage]:
         raise DataError(f"{run.shard(stage, shard)} was made by another run meanwhile: run it again")
-    earlier = before.get((stage, shard))
-    reused = earlier is not None and Receipt.model_validate_json(earlier) == receipt
+    reused = before.get((stage, shard)) == receipt
     return summarise_receipt(shard, receipt.model_copy(update={"reused": reused}))

@@ -218,7 +218,7 @@ def compare(
         numbers = compare_encoders(source, output, variant, params, overrides)
     for line in Comparison(numbers).lines():
         typer.echo(line)
-    typer.echo(f"table: {output}/{COMPARISON}; the best is encode.encoder=champion now")
+    typer.echo(f"table: {output}/{COMPARISON}")
 
 
 @app.command("list", epilog="Example: edit-dataset list encoders")

@@ -19,7 +19,7 @@ from gan_core.report.encoder_cost import encoder_cost
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import require_name
-from gan_core.storage.urls import base_name, join_url
+from gan_core.storage.urls import base_name, exists, join_url
 from tasks.tracking.address import tracking_uri
 from tasks.tracking.client import TrackingError
 from tasks.tracking.comparison import track_comparison
@@ -49,7 +49,7 @@ def compare_encoders(
         overrides: Values that replace those of the file, such as {"measure.swd_images": 512}.
     """
     params = load_params(params_file, overrides)
-    paths = {variant: str(params.encoder_path(variant)) for variant in variants or trained_variants(params)}
+    paths = {variant: params.encoder_path(variant) for variant in variants or trained_variants(params)}
     numbers = {}
     with hold_folder(output):
         for variant, path in paths.items():
@@ -69,7 +69,7 @@ def compare_encoders(
 
 def trained_variants(params: Params) -> list[str]:
     """Return the variants whose checkpoints are there; raises ``ParamsError`` if there is none."""
-    found = [variant for variant in ENCODERS.names() if params.encoder_path(variant).is_file()]
+    found = [variant for variant in ENCODERS.names() if exists(params.encoder_path(variant))]
     if not found:
         raise ParamsError("no encoder is trained: `dvc pull` or `dvc repro train-encoder`")
     return found
@@ -96,5 +96,6 @@ def log_comparison(params: Params, dataset: str, output: str, comparison: Compar
         versions = {v: register_checkpoint(v, path, uri, experiment=experiment) for v, path in paths.items()}
         set_champion(versions[comparison.champion], uri)
         track_comparison(experiment, uri, f"encoders · {dataset}", comparison, children)
+        get_run_logger().info("the best, %s, is encode.encoder=champion now", comparison.champion)
     except TrackingError as error:
         get_run_logger().warning("%s; the numbers are in %s", error, join_url(output, COMPARISON))

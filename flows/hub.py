@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan_core.errors import DataError, UserError
-from gan_core.secrets import hide_all
 from gan_core.storage.names import SHARD_END
 from gan_core.storage.readme import README
 from gan_core.storage.receipts import receipt_path
+from tasks.tracking.client import say
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -39,7 +39,7 @@ def connect(repository: str) -> "HfApi":
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise DataError(f"{repository!r} can't be a dataset of the hub ({_line(error)}): write OWNER/NAME") from None
+        raise DataError(f"{repository!r} can't be a dataset of the hub ({say(error)}): write OWNER/NAME") from None
     if not get_token():
         raise UserError("there is no token for the hub: run `hf auth login`, or set HF_TOKEN")
     return HfApi(endpoint=os.environ.get(ENDPOINT) or None)
@@ -77,9 +77,5 @@ def _explained(api: "HfApi") -> Iterator[None]:
         raise
     except Exception as error:
         raise HubError(
-            f"the hub at {api.endpoint} did not take the dataset ({_line(error)}): the folder is whole, publish again"
+            f"the hub at {api.endpoint} did not take the dataset ({say(error)}): the folder is whole, publish again"
         ) from error
-
-
-def _line(error: BaseException) -> str:
-    return hide_all((str(error).strip().splitlines() or [type(error).__name__])[0])[:200]

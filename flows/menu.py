@@ -8,6 +8,7 @@ from gan_core.described import describe_section, summary_of
 from gan_core.errors import ParamsError, near_matches
 from gan_core.params import Params, load_params
 from gan_core.registry import Registry
+from gan_core.storage.urls import exists
 
 DIRECTIONS, PARAMETERS = "directions", "parameters"
 
@@ -91,5 +92,5 @@ def list_file(path: str | Path) -> Iterator[str]:
 def _directions(params_file: str) -> Iterator[str]:
     models = load_params(params_file).models
     yield from list_file(models.directions)
-    if Path(models.paths).is_file():
+    if exists(models.paths):
         yield from list_file(models.paths)

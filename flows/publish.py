@@ -10,12 +10,12 @@ from gan_core.recipes.base import recipe_of
 from gan_core.report.dataset_card import describe_stage
 from gan_core.runs.run import Run, load_run
 from gan_core.secrets import hide
-from gan_core.storage.atomic import FOLDER_LOCK, atomic_write, remove, sweep_folder, write_bytes
+from gan_core.storage.atomic import FOLDER_LOCK, copy_file, remove, sweep_folder, write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import SHARD_END, check_shard_name
 from gan_core.storage.readme import write_readme
-from gan_core.storage.receipts import read_json, receipt_path, valid_receipt
-from gan_core.storage.urls import CHUNK, base_name, is_local, open_fs
+from gan_core.storage.receipts import read_json, receipt_path, valid_receipt, write_receipt
+from gan_core.storage.urls import base_name, is_local
 from tasks.versions import add_output, git_sha
 
 ORIGIN = "origin.json"
@@ -55,8 +55,9 @@ def publish(
             if passing:
                 passing.copy(stage, shard, f"{destination}/{shard}")
             else:
-                for name in (shard, receipt_path(shard)):
-                    _copy(run.path(stage, name), f"{destination}/{name}")
+                copy_file(run.shard(stage, shard), f"{destination}/{shard}")
+                made = run.require_receipt(stage, shard, finishing(run))
+                write_receipt(f"{destination}/{shard}", made.model_copy(update={"statistics_sha256": None}))
         for name in left:
             remove(f"{destination}/{name}")
         told = passing.said if passing else f"{sum(run.rows.values())} rows"
@@ -106,14 +107,6 @@ def _with_receipts(folder: Path) -> Iterator[str]:
     for shard in folder.glob(f"*{SHARD_END}"):
         if valid_receipt(shard)[0]:
             yield from (shard.name, receipt_path(shard.name))
-
-
-def _copy(file: str, target: str) -> None:
-    """Copy a file as a whole."""
-    fs, path = open_fs(file)
-    with fs.open(path, "rb") as source, atomic_write(target) as copy:
-        while chunk := source.read(CHUNK):
-            copy.write(chunk)
 
 
 def _write_origin(folder: str, origin: dict[str, object]) -> None:

@@ -72,10 +72,11 @@ def _measure_night(
     datasets: list[str], output: str, params_file: str, overrides: dict[str, Any] | None, night: str, accept: bool
 ) -> State[list[Finding]]:
     track, history = load_params(params_file, overrides).track, read_history(output)
+    encoders = list(encoders_of(track, history))
     states = [
         measure(encoder, dataset, place, params_file, overrides, night, reference, return_state=True)
         for dataset in datasets
-        for encoder in encoders_of(track, history)
+        for encoder in encoders
         for place in [place_of(output, dataset, encoder.name)]
         for reference in [find_reference(history, (encoder.name, dataset), night)]
         if not stop_requested()
@@ -149,7 +150,7 @@ def place_of(output: str, dataset: str, encoder: str) -> str:
 
     It is named like the dataset, with a hash of the whole address where another dataset of that name was there first.
     """
-    name, encoder = base_name(dataset), require_name(encoder, "an encoder's name")
+    name, encoder = require_name(base_name(dataset), "a dataset's name"), require_name(encoder, "an encoder's name")
     place = join_url(output, name, encoder)
     with suppress(DataError):  # what is no run, or a damaged one, is told when the dataset is measured
         if load_run(place).source != dataset:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -25,6 +24,7 @@ from gan_core.runs.run import Run
 from gan_core.stages.encode import EncodeStage
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.shards import read_rows
+from gan_core.storage.urls import exists
 
 STEPS = (0, 1, 2, 5, 10, 20, 40, 80, 160)
 FEW_STEPS = 40
@@ -41,12 +41,12 @@ Tell = Callable[[str], None]
 def ways_there(params: Params) -> list[str]:
     """Return the ways beside tuning whose networks are there: features, a hypernetwork, other encoders."""
     models, found = params.models, []
-    if Path(models.features).is_file():
+    if exists(models.features):
         found += ["features", "pti, features"]
-    if Path(models.hypernetwork).is_file() and params.encoder_path(OF_HYPERNETWORK).is_file():
+    if exists(models.hypernetwork) and exists(params.encoder_path(OF_HYPERNETWORK)):
         found += [f"{OF_HYPERNETWORK}: hypernetwork", f"{OF_HYPERNETWORK}: hypernetwork, pti"]
     others = [name for name in ENCODERS.names() if name != params.encode.encoder]
-    return [*found, *(f"{name}:" for name in others if params.encoder_path(name).is_file())]
+    return [*found, *(f"{name}:" for name in others if exists(params.encoder_path(name)))]
 
 
 def measure_table(run: Run, rows: int, tell: Tell, also: Sequence[str] = ()) -> Table:

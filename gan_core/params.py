@@ -203,10 +203,9 @@ class Params(Section):
     extensions: Extensions = {}
     """The sections of other packages, by name."""
 
-    def encoder_path(self, variant: str) -> Path:
+    def encoder_path(self, variant: str) -> str:
         """Where an encoder lies: ``models.encoder`` for the one that ``encode`` names, else beside it by its name."""
-        path = Path(self.models.encoder)
-        return path if variant == self.encode.encoder else path.with_name(f"{variant}.safetensors")
+        return self.models.encoder if variant == self.encode.encoder else self.models.beside_encoder(variant)
 
     def extension(self, name: str, kind: type[S]) -> S:
         """Return the section ``name`` of another package, with its defaults where the file has none."""

@@ -22,6 +22,7 @@ from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import Stage
 from gan_core.runs.stopping import STOPPED_EXIT_CODE, Stopped, stoppable
 from gan_core.runs.summary import GATES
+from gan_core.storage.atomic import write_bytes
 
 HEADLINE = ("psnr", "identity", "lpips", "fid")
 
@@ -51,7 +52,7 @@ def by_picture(metrics: dict[str, float]) -> list[dict[str, str | float]]:
             continue
         metric, _, picture = name.rpartition("/")
         records.setdefault(picture, {"picture": picture})[metric] = value
-    shared = set.intersection(*(set(record) for record in records.values()))
+    shared = set.intersection(*map(set, records.values())) if records else set()
     return [{name: value for name, value in record.items() if name in shared} for record in records.values()]
 
 
@@ -100,8 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     written = {options.metrics: metrics, options.headline: headline(metrics), options.plot: by_picture(metrics)}
     for path, content in written.items():
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content, indent=1) + "\n")
+            write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

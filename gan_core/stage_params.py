@@ -44,6 +44,11 @@ class ModelPaths(Section):
     features: str = "data/models/hfgi.safetensors"
     """What draws details by features with `tune.refine: [features]` (HFGI)."""
 
+    def beside_encoder(self, name: str) -> str:
+        """Return the path or URL of the network ``name`` in the folder of ``encoder``."""
+        folder, slash, _ = self.encoder.rpartition("/")
+        return f"{folder}{slash}{name}.safetensors"
+
 
 class AlignParams(Section):
     """FFHQ alignment: finding the face and cutting it out as a square in a standard position."""

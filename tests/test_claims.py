@@ -1,6 +1,7 @@
 """Claims are judged by all seeds and by whether the budget was enough, and the page says what the rows say."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -91,9 +92,10 @@ def test_names_of_claims_are_listed_by_verdict(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(claims, "stored_rows", lambda: {"world": rows(1.0, 1.1, 0.9)})
-    monkeypatch.setattr(claims, "CLAIMS", (SMALLER, Claim("unseen", "an article", "", missing="one seed")))
+    monkeypatch.setattr(claims, "CLAIMS", (SMALLER, replace(SMALLER, name="unseen", source="another world")))
     monkeypatch.setattr("sys.argv", ["benchmarks.claims"])
-    monkeypatch.setitem(claims.COMMANDS, "world", "python -m world")
+    for world in ("world", "another world"):
+        monkeypatch.setitem(claims.COMMANDS, world, "python -m world")
     claims.main()
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last == 'RESULT {"held": ["smaller"], "held_in_part": [], "refuted": [], "open": ["unseen"]}'

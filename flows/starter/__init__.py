@@ -1,6 +1,5 @@
 """A new project folder: parameters, deployments, a DVC project and the toy networks, from the package alone."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from flows.project import checkout
 from gan_core.errors import UserError
+from gan_core.storage.atomic import copy_file
 from tasks.versions import start_project, track
 
 PACKAGE = "edit-dataset"
@@ -73,6 +73,5 @@ def _below(folder: Path) -> Iterator[Path]:
 def _copy(source: Path, target: Path) -> bool:
     if target.exists():
         return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    copy_file(source, target)
     return True

@@ -103,7 +103,9 @@ class _Answers:
             if place is not None
         ]
 
-    def picture(self, run: int, stage: str, column: str, shard: str, position: int, side: int = 192) -> Response:
+    def picture(
+        self, run: int, stage: str, column: str, shard: str, position: int, side: Annotated[int, Query(ge=1)] = 192
+    ) -> Response:
         """A picture of a row, shrunk."""
         name = self._names[run] if 0 <= run < len(self._names) else ""
         chosen = self._table.runs.get(name)

@@ -1,6 +1,7 @@
 """What a person says of rows: accepted or rejected, with a note, in ``marks.json`` beside the run's own files."""
 
 import json
+import threading
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -25,6 +26,7 @@ class Mark(BaseModel):
 
 
 _MARKS = TypeAdapter(dict[str, Mark])
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def read_marks(output: str) -> dict[str, Mark]:
@@ -39,9 +41,10 @@ def read_marks(output: str) -> dict[str, Mark]:
 
 
 def set_mark(output: str, key: str, mark: Mark) -> dict[str, Mark]:
-    """Say something of a row, or take it back with an empty mark; return all marks."""
-    marks = read_marks(output) | {key: Mark(mark=mark.mark, note=mark.note[:LONGEST_NOTE])}
-    marks = {name: said for name, said in sorted(marks.items()) if said != Mark()}
-    content = {name: said.model_dump() for name, said in marks.items()}
-    write_bytes(join_url(output, MARKS), (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    """Say something of a row, or take it back with an empty mark; return all marks. Threads may call it at once."""
+    with _ONE_AT_A_TIME:
+        marks = read_marks(output) | {key: Mark(mark=mark.mark, note=mark.note[:LONGEST_NOTE])}
+        marks = {name: said for name, said in sorted(marks.items()) if said != Mark()}
+        content = {name: said.model_dump() for name, said in marks.items()}
+        write_bytes(join_url(output, MARKS), (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return marks

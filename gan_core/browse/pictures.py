@@ -48,7 +48,7 @@ def read_history(run: Run, shard: str, position: int) -> Iterator[dict[str, Any]
         yield {"stage": stage, "columns": {name: _shown(value) for name, value in row.items()}, "shard": said}
 
 
-@lru_cache(maxsize=64)  # pages ask for neighbours: 100 rows of one column, a few MB
+@lru_cache(maxsize=16)  # pages ask for neighbours; a row group of pictures has up to 32 MiB (GROUP_BYTES)
 def _column(url: str, column: str, group: int) -> tuple[Any, ...]:
     with open_shard(url) as file:
         return tuple(file.read_row_group(group, columns=[column])[column].to_pylist())

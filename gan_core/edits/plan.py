@@ -6,6 +6,17 @@ from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS
 from gan_core.errors import ParamsError
 from gan_core.params import EditSpec
+from gan_core.storage.shards import BASE_NAMES
+
+TAKEN = frozenset(
+    {
+        *BASE_NAMES,
+        *("source", "image", "inputs", "aligned", "landmarks", "quad"),
+        *("encoded", "latent", "reconstruction"),
+        *("tuned", "delta", "steps", "loss", "loss_l2", "loss_perceptual", "stop_reason"),
+    }
+)
+"""Columns of the stages around the edits, and the names of pictures in scores: no edit may have one of them."""
 
 
 def known_edits(edits: Sequence[EditSpec]) -> list[PlannedEdit]:
@@ -15,7 +26,10 @@ def known_edits(edits: Sequence[EditSpec]) -> list[PlannedEdit]:
 
 
 def plan_edits(edits: Sequence[EditSpec]) -> list[PlannedEdit]:
-    """Return the images of all entries, in order; raises ``ParamsError`` if two images have the same column."""
+    """Return the images of all entries, in order.
+
+    Raises ``ParamsError`` if two images have the same column, or one has a column that a run has anyway.
+    """
     planned = [picture for spec in edits for picture in EDIT_KINDS.get(spec.kind).plan(spec)]
     columns = [edit.column for edit in planned]
     twice = sorted({column for column in columns if columns.count(column) > 1})
@@ -23,4 +37,6 @@ def plan_edits(edits: Sequence[EditSpec]) -> list[PlannedEdit]:
         raise ParamsError(
             f"edits: {', '.join(twice)} is planned more than once; give each strength of a direction once"
         )
+    if taken := sorted(TAKEN.intersection(columns)):
+        raise ParamsError(f"edits: {', '.join(taken)} is a column that every run has; give the edit another name")
     return planned

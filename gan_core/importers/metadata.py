@@ -21,12 +21,16 @@ DAMAGED = "metadata files that can't be read"
 
 
 class FolderMetadata:
-    """What the metadata files among ``files`` say of the pictures; each file is read when its folder is, and once."""
+    """What the metadata files among ``files`` say of the pictures.
+
+    A file is read when its folder is, and again after two others; a damaged one is told once.
+    """
 
     def __init__(self, files: Sequence[SourceFile], left_out: Tally) -> None:
         named = (file for file in files if file.name.rpartition("/")[2] == METADATA)
         self.files = {file.name.removesuffix(METADATA): file for file in named}
         self.left_out = left_out
+        self._damaged = set[str]()
         self._read = lru_cache(maxsize=2)(self._read_file)
 
     def of(self, name: str) -> Row:
@@ -46,7 +50,9 @@ class FolderMetadata:
                 lines = pq.read_table(opened).to_pylist()
             return {str(line.pop("file_name")): line for line in lines}
         except (DataError, KeyError, PermissionError, FileNotFoundError):
-            self.left_out.add(DAMAGED, printable(file.name))
+            if folder not in self._damaged:
+                self._damaged.add(folder)
+                self.left_out.add(DAMAGED, printable(file.name))
             return {}
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -47,8 +46,7 @@ class OpenWay:
     ) -> None:
         self.way, self.encoder, self.hashes = way, None, {}
         if way.encoder:
-            path = Path(models.encoder).with_name(f"{way.encoder}.safetensors")
-            encoder = load_encoder(path, generator, way.encoder)
+            encoder = load_encoder(models.beside_encoder(way.encoder), generator, way.encoder)
             self.encoder, self.hashes = encoder.model, {f"{way.encoder}_sha256": encoder.sha256}
             if not frame.is_square or not self.encoder.framing.is_square:
                 raise ParamsError(f"the encoder {way.encoder!r} is one of several, which see the whole square alone")

@@ -24,7 +24,8 @@ def unpack(arrays: Mapping[str, np.ndarray]) -> dict[str, States]:
     """The inverse of ``pack``; names that were packed by an earlier version are as they are called now."""
     states: dict[str, States] = {}
     for key, value in arrays.items():
-        metric, name, field = key.split(SEPARATOR)
+        metric, _, rest = key.partition(SEPARATOR)
+        name, _, field = rest.rpartition(SEPARATOR)  # an edit's name may have one too
         states.setdefault(metric, {}).setdefault(normal_name(name), {})[field] = value
     return states
 

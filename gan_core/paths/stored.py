@@ -91,9 +91,7 @@ def describe_named(paths: SemanticPaths) -> list[str]:
     return lines
 
 
-def save_paths(
-    path: str | Path, paths: SemanticPaths, made_by: str, licence: str = "Apache-2.0", extra: Mapping[str, object] = {}
-) -> str:
+def save_paths(path: str | Path, paths: SemanticPaths, made_by: str, extra: Mapping[str, object] = {}) -> str:
     """Write trained paths with a card, and return the file's sha256; ``extra`` is added to the card."""
     card = Card(
         kind="paths",
@@ -102,7 +100,7 @@ def save_paths(
         space=paths.space,
         generator_sha256=paths.generator_sha256,
         made_by=made_by,
-        licence=licence,
+        licence="Apache-2.0",
         source="learnt from pictures of the generator alone, named by an attribute network",
         extra={**extra, "named": {name: asdict(named) for name, named in paths.named.items()}},
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gan_core.errors import CheckpointError
+from gan_core.storage.atomic import write_bytes
 
 
 def pin_path(path: Path) -> Path:
@@ -12,7 +13,7 @@ def pin_path(path: Path) -> Path:
 
 def pin(path: Path, sha256: str) -> None:
     """Write the hash of a file beside it."""
-    pin_path(path).write_text(f"{sha256}  {path.name}\n")
+    write_bytes(pin_path(path), f"{sha256}  {path.name}\n".encode())
 
 
 def check_pin(path: Path, sha256: str) -> bool:

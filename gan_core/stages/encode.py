@@ -156,8 +156,3 @@ class _Judge:
             return row
         said = explain(self.limit, value)
         return Rejected(FLAG, said) if self.rejects else row | {"reason": f"{FLAG}: {said}"}
-
-
-def aligned_images(rows: Sequence[Row]) -> Tensor:
-    """Decode the ``image`` column of the align stage to ``[B, 3, H, W]`` in [-1, 1]; raises ``ImageError``."""
-    return stack_pictures([load_pictures(row, ["image"], MOST_ALIGNED) for row in rows], "image")

@@ -26,7 +26,7 @@ from typing import IO
 from fsspec.spec import AbstractFileSystem
 
 from gan_core.errors import DataError
-from gan_core.storage.urls import base_name, is_local, open_fs
+from gan_core.storage.urls import CHUNK, base_name, is_local, open_fs
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space and run again, finished shards are kept",
@@ -118,6 +118,14 @@ def write_bytes(url: str | Path, data: bytes) -> str:
     with atomic_write(url) as file:
         file.write(data)
     return file.sha256
+
+
+def copy_file(source: str | Path, target: str | Path) -> None:
+    """Copy a file, so that ``target`` is there as a whole or not at all; raises as ``atomic_write`` does."""
+    fs, path = open_fs(source)
+    with fs.open(path, "rb") as file, atomic_write(target) as copy:
+        while chunk := file.read(CHUNK):
+            copy.write(chunk)
 
 
 def remove(url: str | Path) -> None:

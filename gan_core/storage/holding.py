@@ -123,7 +123,7 @@ def hold_folder(folder: str | Path, lost: Callable[[], object] = lambda: None) -
         with in_background(partial(_beat, lease, lost), f"hold {folder}"):
             yield
     finally:
-        with _tolerant():
+        with tolerant():
             lease.release()
 
 
@@ -139,7 +139,7 @@ def holder_of(folder: str | Path) -> str:
 
 def _beat(lease: Lease, lost: Callable[[], object], ended: threading.Event) -> None:
     while not ended.wait(BEAT_S):
-        with _tolerant():
+        with tolerant():
             found = lease.read()
             if found is not None and found.get("id") != lease.id:
                 lost()
@@ -148,12 +148,12 @@ def _beat(lease: Lease, lost: Callable[[], object], ended: threading.Event) -> N
 
 
 @contextmanager
-def _tolerant() -> Iterator[None]:
-    """Go on where the store fails for a while: the lease lasts longer than one beat."""
+def tolerant() -> Iterator[None]:
+    """Go on where the store or the disk fails for a while: what is renewed in it lasts longer than one beat."""
     try:
         yield
     except Exception as error:
-        if not isinstance(error, OSError) and not is_store_error(error):
+        if not any(isinstance(each, OSError) or is_store_error(each) for each in (error, error.__cause__)):
             raise
 
 

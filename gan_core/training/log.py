@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from gan_core.storage.atomic import write_bytes
 from gan_core.storage.images import to_uint8
 
 FOLDER = Path("data/training")
@@ -70,6 +71,5 @@ def run_training(name: str, train: Callable[[Path], Mapping[str, Any]]) -> None:
     folder = FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     scores = train(folder)
-    SCORES.mkdir(parents=True, exist_ok=True)
-    (SCORES / f"{name}.json").write_text(json.dumps(scores, indent=2) + "\n")
+    write_bytes(SCORES / f"{name}.json", (json.dumps(scores, indent=2) + "\n").encode())
     shutil.rmtree(folder)

@@ -1,7 +1,6 @@
 """Trainings by several methods and seeds, all of them measured side by side after the same budgets."""
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from gan_core.errors import ParamsError
+from gan_core.storage.atomic import write_bytes
 from gan_core.training.beside import in_processes, results_of
 from gan_core.training.log import Report
 
@@ -141,8 +141,5 @@ def stored_rows(target: Path, key: str) -> list[Row]:
 
 def write_rows(target: Path, key: str, rows: Sequence[Row]) -> None:
     """Write ``rows`` atomically, one a line, after the ``key`` that they have in common."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in rows)
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(f'{{"key": {json.dumps(key)}, "rows": [\n{lines}\n]}}\n')
-    os.replace(temporary, target)
+    write_bytes(target, f'{{"key": {json.dumps(key)}, "rows": [\n{lines}\n]}}\n'.encode())

@@ -7,12 +7,12 @@ paper shows; its weights here are those of super-resolution.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from gan_core.errors import CheckpointError
 from gan_core.params import Params
 from gan_core.registry import Registry
+from gan_core.storage.urls import exists
 
 Term = Literal[
     "l2",
@@ -81,10 +81,9 @@ def decoder_path(params: Params, task: TranslationTask) -> str:
     return str(getattr(params.models, task.decoder))
 
 
-def translator_path(params: Params, task: str) -> Path:
+def translator_path(params: Params, task: str) -> str:
     """Return the path of a task's encoder: ``models.encoder`` for inversion, and beside it for other tasks."""
-    path = Path(params.models.encoder)
-    return path if task == INVERTS else path.with_name(f"translate-{task}.safetensors")
+    return params.models.encoder if task == INVERTS else params.models.beside_encoder(f"translate-{task}")
 
 
 def find_translator(params: Params, task: str) -> str:
@@ -93,8 +92,8 @@ def find_translator(params: Params, task: str) -> str:
     Raises ``CheckpointError`` that says how to train an encoder that is not there yet.
     """
     path = translator_path(params, task)
-    if params.translate.encoder or task == INVERTS or path.exists():
-        return params.translate.encoder or str(path)
+    if params.translate.encoder or task == INVERTS or exists(path):
+        return params.translate.encoder or path
     train = f"`python -m gan_core.toy.training.portraits && python -m tasks.train train-translation@{task}`"
     own = task in {each.name for each in PSP_TASKS}
     what_to_do = f"train it, 5 to 7 minutes of a core ({train}), or " if own else ""

@@ -14,7 +14,7 @@ import torch
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows import cli, servers
-from flows.batches import _done
+from flows.batches import _done, _receipts
 from flows.edit_dataset import edit_dataset
 from gan_core.errors import DataError, ParamsError
 from gan_core.plain import main, run_plain
@@ -25,6 +25,7 @@ from gan_core.runs.stage import build_stage
 from gan_core.runs.stopping import Stopped, check_stop
 from gan_core.storage import holding
 from gan_core.storage.atomic import FOLDER_LOCK, atomic_write, write_bytes
+from gan_core.storage.receipts import receipt_path
 
 QUICK: dict[str, Any] = {"tune.enabled": False, "edits": [], "measure.metrics": ["mse"]}
 HELD = r"out is being written by process \d+ on \S+ since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: wait for that run to end"
@@ -125,6 +126,18 @@ def test_a_shard_that_another_run_made_meanwhile_is_seen(project: Path, tiny_dat
     run_stage(build_stage("align", other.params, tiny_dataset), shard, "out")
     with pytest.raises(DataError, match="was made by another run meanwhile"):
         _done(run, "align", shard, {})
+
+
+def test_a_damaged_receipt_from_before_is_none(project: Path, tiny_dataset: str) -> None:
+    run = plan(tiny_dataset).begin()
+    shard = run.shards[0]
+    path = Path(receipt_path(run.shard("align", shard)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"key": ')
+    before = dict(_receipts(run))
+    run_stage(build_stage("align", run.params, tiny_dataset), shard, "out")
+    assert _done(run, "align", shard, before)["skipped"] is False
+    assert _done(run, "align", shard, dict(_receipts(run)))["skipped"] is True
 
 
 def forked(work: Callable[[], object]) -> int:

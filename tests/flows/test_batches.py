@@ -1,5 +1,6 @@
 """Batches handed out: signs of life, lost ones handed out again, failed ones told, and receipts as the result."""
 
+import errno
 import logging
 import time
 from functools import partial
@@ -43,6 +44,31 @@ def test_a_child_that_renews_its_file_lives(tmp_path: Path, monkeypatch: pytest.
     assert not _lost(JOB, mine, Running(), lambda: 2000.0)
     assert not _lost(JOB, mine, Running(), lambda: 2000.0 + batches.SILENCE_S)
     assert _lost(JOB, mine, Running(), lambda: 2001.0 + batches.SILENCE_S)
+
+
+def test_a_store_that_fails_for_a_while_ends_no_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, looked, failing = batches.write_bytes, list[int](), [OSError("away"), DataError("the disk is full")]
+    failing[1].__cause__ = OSError(errno.ENOSPC, "full")
+
+    def unreliable(url: str, data: bytes) -> str:
+        if failing:
+            raise failing.pop()
+        return write(url, data)
+
+    def look() -> None:
+        looked.append(len(failing))
+        if len(looked) == 3:
+            raise OSError("away")
+
+    monkeypatch.setattr(batches, "write_bytes", unreliable)
+    with beating(str(tmp_path / "beat"), every=0.01, meanwhile=look):
+        while len(looked) < 6:
+            time.sleep(0.01)
+        assert (tmp_path / "beat").exists() and looked[:2] == [1, 0]
+    failing.append(OSError("away"))
+    monkeypatch.setattr(batches, "remove", lambda url: unreliable(url, b""))
+    with beating(str(tmp_path / "beat")):
+        pass
 
 
 def test_a_child_may_wait_for_a_worker_for_ever_but_not_to_begin(

@@ -238,6 +238,16 @@ def test_rows_that_fail_a_gate_are_in_the_ledger_and_not_in_the_dataset(
     assert without is not None and without.said == f"6 of 8 rows: 1 rejected by hand, {before}"
 
 
+@pytest.mark.usefixtures("versioned")
+def test_a_published_stage_of_statistics_has_a_receipt_that_is_valid_without_them(gated: Run) -> None:
+    run_plain(plan_run(gated.source, "runs/a", overrides=SCORED | {"gates": []}))
+    publish("runs/a", "data/measured", stage="measure")
+    assert not list(Path("data/measured").glob("*.npz"))
+    for shard in list_shards("data/measured"):
+        receipt, why = valid_receipt(shard)
+        assert receipt is not None and receipt.rows, why
+
+
 def test_another_gate_remakes_no_stage_and_an_unknown_one_is_refused_before_anything(gated: Run) -> None:
     before = {path: path.read_bytes() for path in Path("runs/a").rglob("*.receipt.json")}
     plan = plan_run(gated.source, "runs/a", overrides=SCORED | {"gates": ["mse <= 0", "side_effect ≥ 0"]})

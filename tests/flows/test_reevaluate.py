@@ -154,3 +154,8 @@ def test_the_date_is_that_of_the_time_zone() -> None:
     assert today("UTC") <= today("Pacific/Kiritimati")
     with pytest.raises(ParamsError, match="'Mars/Base' is not known"):
         today("Mars/Base")
+
+
+def test_a_dataset_whose_name_leads_elsewhere_is_refused(project: Path) -> None:
+    with pytest.raises(DataError, match="a dataset's name"):
+        place_of("nights", "data/..", "psp")

@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from flows.servers import free_port
 from flows.viewer import make_app
-from gan_core.browse.marks import MARKS, read_marks
+from gan_core.browse.marks import MARKS, Mark, read_marks, set_mark
 from gan_core.errors import DataError
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
@@ -90,6 +91,7 @@ def test_pictures_and_the_whole_row_are_there_for_every_run(app_client: TestClie
             {"position": 999},
         ):
             assert app_client.get("/picture", params=asked | wrong).status_code == 404
+        assert app_client.get("/picture", params=asked | {"side": 0}).status_code == 422
     told = app_client.get("/api/row", params={"key": row["key"]}).json()
     assert [part["run"] for part in told] == ["first", "second"]
     assert [stage["stage"] for stage in told[0]["stages"]] == ["source", "align", "encode", "edit", "measure"]
@@ -107,6 +109,12 @@ def test_marks_are_kept_beside_the_run_and_can_be_asked_for(app_client: TestClie
     assert read_marks(str(runs / "first")) == {}
     (runs / "first" / MARKS).write_text("{")
     assert "holds no marks" in app_client.get("/api/rows").json()["detail"]
+
+
+def test_marks_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: set_mark(str(tmp_path), key, Mark(mark="rejected")), map(str, range(40))))
+    assert len(read_marks(str(tmp_path))) == 40
 
 
 def test_what_is_not_asked_from_this_machine_or_wrongly_is_refused(app_client: TestClient) -> None:

@@ -242,3 +242,10 @@ def test_a_project_without_a_file_of_the_toy_world_has_its_defaults(
     assert load_toy_params(overrides={"sample.seed": 3}).sample.seed == 3
     with pytest.raises(ParamsError, match=r"no parameter file at other\.yaml"):
         load_toy_params("other.yaml")
+
+
+@pytest.mark.parametrize("folder", ["data/models/", "s3://bucket/models/", ""])
+def test_another_encoder_lies_beside_the_one_that_is_named(folder: str) -> None:
+    params = check_params({"models": {"encoder": f"{folder}{{encoder}}.safetensors"}, "encode": {"encoder": "psp"}})
+    assert params.encoder_path("psp") == f"{folder}psp.safetensors"
+    assert params.encoder_path("e4e") == params.models.beside_encoder("e4e") == f"{folder}e4e.safetensors"

@@ -41,3 +41,4 @@ def test_records_of_pictures_have_the_same_fields() -> None:
         {"picture": "tuned", "fid/toy-attr": 2.0},
         {"picture": "smile@+1", "fid/toy-attr": 3.0},
     ]
+    assert by_picture({}) == [], "where no row was measured"

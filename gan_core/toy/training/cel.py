@@ -25,6 +25,7 @@ from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_generator, model_tensors
 from gan_core.params import Params
 from gan_core.precision import set_precision
+from gan_core.storage.atomic import write_bytes
 from gan_core.storage.images import to_uint8
 from gan_core.toy.gan_params import TrainCelParams
 from gan_core.toy.renderer import cel
@@ -151,7 +152,7 @@ def ensure_cel(folder: Path, portraits: PortraitSet) -> PortraitSet:
         note.unlink(missing_ok=True)
         parts = torch.from_numpy(portraits.factors.copy()).split(BATCH)
         np.save(folder / "image.npy", np.concatenate([to_uint8(render_cel(part)) for part in parts]))
-        note.write_text(json.dumps(made_from))
+        write_bytes(note, json.dumps(made_from).encode())
     return PortraitSet(np.load(folder / "image.npy", mmap_mode="r"), portraits.segmentation, portraits.factors)
 
 

@@ -189,7 +189,7 @@ def reconstruction_grid(
 
 
 def store_encoder(
-    encoder: Encoder, path: Path, generator: str, params: TrainEncoderParams, scores: dict[str, float], stage: str
+    encoder: Encoder, path: str | Path, generator: str, params: TrainEncoderParams, scores: dict[str, float], stage: str
 ) -> str:
     """Write the encoder that ``stage`` makes, bound to its generator, with its scores; return the file's sha256."""
     card = {"kind": "encoder", "name": encoder.name, "arguments": encoder.arguments, "space": encoder.space}

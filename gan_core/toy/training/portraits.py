@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan_core.errors import DataError
+from gan_core.storage.atomic import write_bytes
 from gan_core.storage.images import to_uint8
 from gan_core.toy import renderer as toy
 from gan_core.toy.gan_params import FeatureParams
@@ -86,7 +87,7 @@ def ensure_portraits(folder: Path, count: int, seed: int) -> None:
         return
     note.unlink(missing_ok=True)
     render_portraits(folder, count, seed)
-    note.write_text(json.dumps(made_from))
+    write_bytes(note, json.dumps(made_from).encode())
 
 
 def renderer_sha256() -> str:

@@ -5,7 +5,7 @@ import pytest
 from gan_core.edits.direction import edit_column
 from gan_core.edits.plan import plan_edits
 from gan_core.errors import ParamsError
-from gan_core.params import EditParams
+from gan_core.params import EditParams, check_params
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,14 @@ def test_each_strength_becomes_one_edit_in_order() -> None:
     assert [e.column for e in planned] == ["smile@-1", "smile@+1", "yaw@+2"]
     assert [(e.target, e.strength) for e in planned] == [("smile", -1), ("smile", 1), ("yaw", 2)]
     assert planned[2].spec is edits[1]
+
+
+@pytest.mark.parametrize("name", ["image", "aligned", "encoded", "tuned", "reconstruction", "status", "loss"])
+def test_a_column_that_a_run_has_anyway_is_refused(name: str) -> None:
+    apply = {"operation": "transfer", "name": name, "boxes": ["eyes"]}
+    (edit,) = check_params({"edits": [{"kind": "compose", "apply": apply, "references": ["a"]}]}).edits
+    with pytest.raises(ParamsError, match=rf"edits: {name} is a column that every run has; give the edit another name"):
+        plan_edits([edit])
 
 
 def test_the_same_edit_twice_is_refused() -> None:

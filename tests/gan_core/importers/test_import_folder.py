@@ -7,9 +7,13 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from gan_core.errors import DataError, ParamsError
 from gan_core.importers import base, folder, import_dataset
+from gan_core.importers.base import SourceFile
+from gan_core.importers.metadata import DAMAGED, METADATA, FolderMetadata
+from gan_core.importers.tally import Tally
 from gan_core.rows import Row
 from gan_core.storage.receipts import valid_receipt
 from gan_core.storage.shards import list_shards, read_rows
@@ -341,3 +345,16 @@ def test_shards_of_others_are_neither_removed_nor_replaced(source: Path, tmp_pat
     with pytest.raises(DataError, match=f"out has {name}, which no import wrote: move it away"):
         import_dataset(source, tmp_path / "out")
     assert (tmp_path / "out" / name).read_bytes() == b"mine"
+
+
+def test_a_damaged_table_beside_pictures_is_told_once(tmp_path: Path) -> None:
+    names = ["a", "a/b", "a/c"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / METADATA).write_bytes(b"no table")
+    left_out, fs = Tally(), LocalFileSystem()
+    files = [SourceFile(fs, str(tmp_path / name / METADATA), f"{name}/{METADATA}", 8) for name in names]
+    metadata = FolderMetadata(files, left_out)
+    for picture in ("a/1.png", "a/b/2.png", "a/c/3.png", "a/4.png"):
+        assert metadata.of(picture) == {}
+    assert [(group.label, group.count) for group in left_out.groups()] == [(DAMAGED, 3)]

@@ -12,7 +12,7 @@ from gan_core.errors import ParamsError
 from gan_core.meaning import Meaning
 from gan_core.metrics.base import METRICS, RowMetric
 from gan_core.metrics.names import find_columns, find_score, normal_name
-from gan_core.metrics.statistics import merge_all
+from gan_core.metrics.statistics import merge_all, pack, unpack
 from gan_core.params import check_params
 from gan_core.translation.scores import SCORES as TRANSLATION_SCORES
 
@@ -167,3 +167,8 @@ def test_a_name_of_no_score_is_refused_with_near_ones() -> None:
         find_columns("identiti/smile@+1", COLUMNS)
     with pytest.raises(ParamsError, match="no score 'identity/tuned/toy'"):
         find_columns("identity/tuned/toy", COLUMNS)
+
+
+def test_statistics_of_an_edit_with_a_bar_in_its_name() -> None:
+    states = {"fid": {"fid/toy-attr/a|b": {"n": np.asarray(2.0)}}, "swd": {"swd/a": {"n": np.asarray(1.0)}}}
+    assert unpack(pack(states)) == states

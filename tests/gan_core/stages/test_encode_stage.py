@@ -13,8 +13,8 @@ from gan_core.loading import load_encoder, load_generator
 from gan_core.params import EncodeParams, ModelPaths
 from gan_core.precision import has_bfloat16
 from gan_core.rows import Rejected, Row
-from gan_core.stages.encode import EncodeStage, aligned_images
-from gan_core.storage.images import to_uint8
+from gan_core.stages.encode import MOST_ALIGNED, EncodeStage
+from gan_core.storage.images import load_pictures, stack_pictures, to_uint8
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,9 @@ def stage(models: ModelPaths) -> EncodeStage:
 def test_rows_get_their_latent_and_its_image(stage: EncodeStage, models: ModelPaths, aligned_rows: list[Row]) -> None:
     loaded = load_generator(models.generator)
     encoder, generator = load_encoder(models.encoder, loaded, "psp").model, loaded.model
-    expected = encoder.encode(aligned_images(aligned_rows))
+    expected = encoder.encode(
+        stack_pictures([load_pictures(row, ["image"], MOST_ALIGNED) for row in aligned_rows], "image")
+    )
     results = stage.process(aligned_rows)
     assert len(results) == len(aligned_rows)
     latents = np.stack([row["latent"] for row in results])

@@ -8,7 +8,16 @@ import fsspec
 import pytest
 
 from gan_core.errors import DataError
-from gan_core.storage.atomic import FOLDER_LOCK, atomic_write, exclusive, remove, sweep_temporary, write_bytes
+from gan_core.storage import atomic
+from gan_core.storage.atomic import (
+    FOLDER_LOCK,
+    atomic_write,
+    copy_file,
+    exclusive,
+    remove,
+    sweep_temporary,
+    write_bytes,
+)
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.urls import base_name, exists, hash_file, is_local, join_url, read_bytes
 
@@ -136,3 +145,23 @@ def test_hash_sees_a_change_of_the_same_length(tmp_path: Path) -> None:
     first = hash_file(tmp_path / "a")
     (tmp_path / "a").write_bytes(b"aaab")
     assert hash_file(tmp_path / "a") != first
+
+
+def test_a_copy_is_whole_or_not_there(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = join_url(folder, "a.bin"), join_url(folder, "more", "b.bin")
+    write_bytes(first, bytes(range(256)) * 9)
+    monkeypatch.setattr(atomic, "CHUNK", 100)
+    copy_file(first, second)
+    assert read_bytes(second) == read_bytes(first)
+    written = list[bytes]()
+
+    def interrupted(file: atomic.HashingFile, data: bytes) -> int:
+        written.append(data)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return len(data)
+
+    monkeypatch.setattr(atomic.HashingFile, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        copy_file(first, join_url(folder, "c.bin"))
+    assert not exists(join_url(folder, "c.bin"))
