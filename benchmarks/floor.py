@@ -61,7 +61,7 @@ def main() -> None:
         lambda x: mse(reduce_bicubic(x, options.factor), small),
     )
     near, alike, (_, seen) = (lowered(portraits.pivots, draw, error, options.steps) for error in errors)
-    found = {}
+    found: dict[str, float] = {}
     with torch.no_grad():
         drawn = {
             "bicubic": F.interpolate(small, images.shape[2:], mode="bicubic"),

@@ -31,7 +31,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise, repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -146,9 +146,9 @@ def scores(
     before, truth = drawn[0], scorers.identity(wanted)
     start = F.cosine_similarity(scorers.identity(before), truth)
     seen = scorers.attributes(before)
-    parts = zip(before.split(BATCH), wanted.split(BATCH), strict=True)
+    batches = zip(before.split(BATCH), wanted.split(BATCH), strict=True)
     values = {
-        "lpips": torch.cat([portraits.loss(a, b) for a, b in parts]),
+        "lpips": torch.cat([portraits.loss(a, b) for a, b in batches]),
         "mse": (before - wanted).square().flatten(1).mean(1),
         "identity": start,
     }
@@ -186,7 +186,7 @@ def pictures(portraits: Portraits, rows: Tensor, result: Result, features: HFGI 
         edited = [apply_edit(latent, direction, s) for direction, s in zip(found, strength, strict=True)]
         codes = torch.cat([latent, *edited])
         with own_generator(generator, delta, features) as own:
-            drawn.append(own(lambda codes=codes: generator.synthesis(codes)).clamp(-1, 1))
+            drawn.append(own(partial(generator.synthesis, codes)).clamp(-1, 1))
     return torch.stack(drawn, 1)
 
 
