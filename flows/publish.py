@@ -40,8 +40,7 @@ def publish(
     stage = stage or recipe_of(run).published
     if stage not in run.stages:
         raise DataError(f"{output} has no stage {stage!r}{near_matches(stage, run.stages)}")
-    for shard in run.shards:
-        run.require_receipt(stage, shard, finishing(run))
+    made = {shard: run.require_receipt(stage, shard, finishing(run)) for shard in run.shards}
     passing = passing_rows(run)
     shards = [shard for shard in run.shards if passing is None or passing.has(shard)]
     files = [name for shard in shards for name in (shard, receipt_path(shard))]
@@ -56,8 +55,7 @@ def publish(
                 passing.copy(stage, shard, f"{destination}/{shard}")
             else:
                 copy_file(run.shard(stage, shard), f"{destination}/{shard}")
-                made = run.require_receipt(stage, shard, finishing(run))
-                write_receipt(f"{destination}/{shard}", made.model_copy(update={"statistics_sha256": None}))
+                write_receipt(f"{destination}/{shard}", made[shard].model_copy(update={"statistics_sha256": None}))
         for name in left:
             remove(f"{destination}/{name}")
         told = passing.said if passing else f"{sum(run.rows.values())} rows"
