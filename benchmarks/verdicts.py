@@ -100,9 +100,9 @@ def verdict_of(answers: Iterable[Answer]) -> Verdict:
 def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goals: Mapping[str, int] = {}) -> Judged:
     """Judge a claim by the ``stored`` rows of its source; ``goals`` are the budgets that a study is to reach.
 
-    It stays open with fewer than three seeds, before the goal, and while a larger budget still changes it: it is
-    enough if the parts had the same answers at half of it or less, and no mean margin has changed by more than its
-    deviation over seeds and a twentieth of itself.
+    It stays open with fewer than three seeds, before the goal, and while a larger budget still puts it at risk: the
+    budget is enough if the parts had the same answers at half of it or less, and no mean margin has come nearer to 0
+    by more than its deviation over seeds and a twentieth of itself.
     """
     rows = stored.get(claim.source, [])
     if not rows:
@@ -136,10 +136,11 @@ def _too_few(claim: Claim, rows: Sequence[Row], budgets: Sequence[Any], goal: in
 
 
 def _moved(part: Part, before: Sequence[Row], after: Sequence[Row]) -> bool:
+    """Say whether the answer has changed, or comes nearer to none: a margin that grows only makes it clearer."""
     old, new = part.margins(before), part.margins(after)
-    change = abs(statistics.fmean(new) - statistics.fmean(old))
+    nearer = abs(statistics.fmean(old)) - abs(statistics.fmean(new))
     allowed = max(statistics.stdev(new), abs(statistics.fmean(new)) / 20)  # a twentieth can't turn an answer
-    return answer(old) != answer(new) or change > allowed
+    return answer(old) != answer(new) or nearer > allowed
 
 
 def _budgets(rows: Sequence[Row], claim: Claim) -> list[Any]:

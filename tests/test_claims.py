@@ -60,6 +60,8 @@ def test_a_claim_of_several_parts() -> None:
         (rows(1.0, 1.1, 0.9, moves=60) + rows(1.0, 1.1, 0.9, moves=100), "open", "nothing shows"),
         (rows(1.0, 1.1, 0.9, moves=50) + rows(1.0, 1.1, 0.9, moves=100), "held", ""),
         (rows(3.0, 3.1, 2.9, moves=50) + rows(1.0, 1.1, 0.9, moves=100), "open", "more moves still change it"),
+        (rows(1.0, 1.1, 0.9, moves=50) + rows(3.0, 3.1, 2.9, moves=100), "held", ""),
+        (rows(-3.0, -3.1, -2.9, moves=50) + rows(3.0, 3.1, 2.9, moves=100), "open", "more moves still change it"),
         (rows(-1.0, 1.1, 0.9, moves=50) + rows(1.0, 1.1, 0.9, moves=100), "open", "more moves still change it"),
         (rows(1.01, 1.01, 1.01, moves=50) + rows(1.0, 1.0, 1.0, moves=100), "held", ""),
         (rows(1.0, 1.1, 0.9, moves=20) + rows(1.0, 1.1, 0.9, moves=50), "open", "50 of 100 moves so far"),

@@ -283,6 +283,8 @@ FAST_DIGIT_PATHS = FAST_SHAPE_PATHS | {"reconstructor_channels": 1}
 """What makes a move of a long training cheap, and rates that grow with the root of the batch; digits are grey."""
 STUDIED_MOVES = [19_200, 38_400, 76_800, 153_600, 307_200, 614_400, 921_600, 1_228_800, 1_843_200, 2_400_000]
 """The first is what the paths that the project keeps have learnt from, the last what the publication used."""
+STUDIED_SHAPE_MOVES = [19_200 * 2**doubled for doubled in range(7)]
+"""Up to half of the publication's number."""
 
 
 class ToyParams(Section):
@@ -314,7 +316,7 @@ class ToyParams(Section):
         moves=STUDIED_MOVES, paths=DIGIT_PATHS.model_copy(update=FAST_DIGIT_PATHS)
     )
     study_shape_paths: PathStudyParams = PathStudyParams(
-        moves=STUDIED_MOVES, paths=SHAPE_PATHS.model_copy(update=FAST_SHAPE_PATHS)
+        moves=STUDIED_SHAPE_MOVES, paths=SHAPE_PATHS.model_copy(update=FAST_SHAPE_PATHS)
     )
     study_encoders: EncoderStudyParams = EncoderStudyParams(encoders=STUDIED_ENCODERS)
     study_translations: TranslationStudyParams = TranslationStudyParams()
