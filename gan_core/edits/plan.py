@@ -1,6 +1,6 @@
 """Expand the entries of ``edits`` in ``params.yaml`` to the edit plan of a run, with one column per image."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS
@@ -25,18 +25,19 @@ def known_edits(edits: Sequence[EditSpec]) -> list[PlannedEdit]:
     return plan_edits([spec for spec in edits if spec.kind in kinds])
 
 
-def plan_edits(edits: Sequence[EditSpec]) -> list[PlannedEdit]:
+def plan_edits(edits: Sequence[EditSpec], taken: Collection[str] = TAKEN, section: str = "edits") -> list[PlannedEdit]:
     """Return the images of all entries, in order.
 
-    Raises ``ParamsError`` if two images have the same column, or one has a column that a run has anyway.
+    Raises ``ParamsError``, which names the ``section`` of ``params.yaml``, if two images have the same column, or one
+    has a column that is ``taken`` by the run itself.
     """
     planned = [picture for spec in edits for picture in EDIT_KINDS.get(spec.kind).plan(spec)]
     columns = [edit.column for edit in planned]
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if twice:
         raise ParamsError(
-            f"edits: {', '.join(twice)} is planned more than once; give each strength of a direction once"
+            f"{section}: {', '.join(twice)} is planned more than once; give each strength of a direction once"
         )
-    if taken := sorted(TAKEN.intersection(columns)):
-        raise ParamsError(f"edits: {', '.join(taken)} is a column that every run has; give the edit another name")
+    if clashes := [column for column in columns if column in taken]:
+        raise ParamsError(f"{section}: {', '.join(clashes)} is a column that every run has; give the edit another name")
     return planned

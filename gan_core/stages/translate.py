@@ -12,7 +12,7 @@ from gan_core.align.framing import UNKNOWN_SIZE, Framing
 from gan_core.batching import chunk_size, in_chunks, one_thread
 from gan_core.device import fetch, place
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, LatentsOf, no_references
-from gan_core.edits.plan import plan_edits
+from gan_core.edits.plan import TAKEN, plan_edits
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.geometry import SQUARE
@@ -72,7 +72,8 @@ class TranslateStage(Stage):
         self.encoder, self.generator, self.side = encoder.model, generator.model, encoder.model.input_size
         self._check(encoder_path)
         own = models.model_copy(update={"generator": decoder})
-        self.plan = plan_edits(params.variants)
+        taken = TAKEN.union((INPUT, OUTPUT, FACTOR), SCORES)
+        self.plan = plan_edits(params.variants, taken, "translate.variants")
         self.kinds = self._build(EditSetting(own, generator, latents_of))
         scores = [name for name in SCORES_OF[self.task.name] if name != "mean_iou" or params.classes == CLASSES]
         scores += ["diversity"] if len(self.plan) > 1 else []

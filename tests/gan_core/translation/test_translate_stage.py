@@ -32,7 +32,8 @@ MIX = {"kind": "mix", "latent_mask": [7, 8, 9], "pictures": 2}
 
 
 def variants(**changes: Any) -> Any:
-    return check_params({"translate": {"variants": [MIX | changes]}}).translate.variants
+    entry = {name: value for name, value in (MIX | changes).items() if value is not None}
+    return check_params({"translate": {"variants": [entry]}}).translate.variants
 
 
 def pixels(cell: dict[str, Any]) -> np.ndarray:
@@ -177,6 +178,14 @@ def test_what_cannot_be_done_is_refused_before_any_row(
 ) -> None:
     with pytest.raises(error, match=reason):
         build(**{"encoder_of": "inversion" if settings["task"] == "skech" else ""} | settings)
+
+
+@pytest.mark.parametrize("name", ["input", "output", "factor", "image", "lpips"])
+def test_a_variant_may_not_have_a_column_of_the_translation(name: str, build: Build) -> None:
+    apply = {"operation": "transfer", "name": name, "boxes": ["eyes"]}
+    chosen = variants(kind="compose", apply=apply, references=["a"], latent_mask=None, pictures=None)
+    with pytest.raises(ParamsError, match=rf"translate\.variants: {name} is a column that every run has"):
+        build("inversion", variants=chosen)
 
 
 def test_a_misspelt_variant_is_named() -> None:
