@@ -47,7 +47,7 @@ def make_table(source: str, folder: str, rows: int, only_tuning: bool) -> dict[s
 
 def seconds_by_clock(run: Run, rows: int) -> float:
     """Return the seconds of ``TIMED`` for each of ``rows``, by their receipts."""
-    receipts = [run.require_receipt(stage, shard, "run it again") for stage in TIMED for shard in run.shards]
+    receipts = [run.require_receipt(stage, shard) for stage in TIMED for shard in run.shards]
     return sum(receipt.seconds for receipt in receipts) / rows
 
 
@@ -59,7 +59,7 @@ def tuned_rows(run: Run) -> list[dict[str, Any]]:
 
 def hashes(run: Run) -> list[str]:
     """Return the hashes of all shards of a run."""
-    return [run.require_receipt(s, shard, "run it again").output_sha256 for s in run.stages for shard in run.shards]
+    return [run.require_receipt(s, shard).output_sha256 for s in run.stages for shard in run.shards]
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from gan_core.judges.networks import load_network
 from gan_core.loading import load_encoder, load_generator
 from gan_core.metrics.noise import bootstrap_error
 from gan_core.params import load_params
-from gan_core.report.comparison import RULE, Comparison
+from gan_core.report.comparison import Comparison
 from gan_core.report.encoder_cost import encoder_cost
 from gan_core.storage.urls import exists
 from gan_core.toy.training.encoder_scores import BATCH, edit_scores, reconstruct, statistics_of
@@ -72,7 +72,7 @@ def main() -> None:
     comparison = Comparison(found)
     for row in comparison.rows():
         print(f"{row['encoder']:18} mean rank {row['mean rank']:.2f}", flush=True)
-    print(f"champion: {comparison.champion}. {RULE}", flush=True)
+    print(f"champion: {comparison.champion}. {comparison.rule}", flush=True)
     print_result(**found)
 
 

@@ -80,7 +80,7 @@ def _schema(shard: str) -> Any:
 def hashes(output: Path) -> dict[str, str]:
     """The sha256 of every shard of a run, as its receipts say."""
     run = load_run(str(output))
-    return {f"{s}/{n}": run.require_receipt(s, n, "").output_sha256 for s in run.stages for n in run.shards}
+    return {f"{s}/{n}": run.require_receipt(s, n).output_sha256 for s in run.stages for n in run.shards}
 
 
 def bounded(read: Callable[[], object]) -> bool:

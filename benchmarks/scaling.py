@@ -105,7 +105,7 @@ def small_run(folder: str) -> Run:
     plan = plan_run(source, f"{folder}/few", overrides=QUICK)
     run_plain(plan)
     run = plan.run
-    good = next(s for s in run.shards if run.require_receipt("measure", s, "run again").rows == {"ok": 1})
+    good = next(s for s in run.shards if run.require_receipt("measure", s).rows == {"ok": 1})
     return replace(run, rows={good: 1})
 
 
@@ -119,7 +119,7 @@ def copied_run(run: Run, folder: str, shards: int) -> Run:
     hashes: dict[str, dict[str, str]] = {shard: {} for shard in rows}
     for stage in (SOURCE, *run.stages):
         table = pq.read_table(run.shard(stage, good))
-        receipt = run.require_receipt(stage, good, "run again")
+        receipt = run.require_receipt(stage, good)
         for shard in rows:
             target = many.shard(stage, shard)
             keys = pa.array([f"{shard}/{key}" for key in table["key"].to_pylist()])

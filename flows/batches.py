@@ -186,7 +186,7 @@ def _receipts(run: Run) -> Iterator[tuple[tuple[str, str], Receipt | None]]:
 
 
 def _done(run: Run, stage: str, shard: str, before: dict[tuple[str, str], Receipt | None]) -> Done:
-    receipt: Receipt = run.require_receipt(stage, shard, "run it again")
+    receipt: Receipt = run.require_receipt(stage, shard)
     if receipt.identity != run.identities[stage]:
         raise DataError(f"{run.shard(stage, shard)} was made by another run meanwhile: run it again")
     reused = before.get((stage, shard)) == receipt

@@ -14,7 +14,7 @@ from flows.notify import HOOKS
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import ParamsError
 from gan_core.params import Params, load_params
-from gan_core.report.comparison import RULE, Comparison, Numbers, numbers_of
+from gan_core.report.comparison import Comparison, Numbers, numbers_of
 from gan_core.report.encoder_cost import encoder_cost
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.holding import hold_folder
@@ -83,9 +83,11 @@ def measure_cost(path: str, device: str, generator: str) -> dict[str, float]:
 
 def write_comparison(output: str, comparison: Comparison) -> None:
     """Write the table and the champion to ``OUTPUT/comparison.json`` and to Prefect's artifacts."""
-    written = {"champion": comparison.champion, "rule": RULE, "encoders": comparison.rows()}
+    written = {"champion": comparison.champion, "rule": comparison.rule, "encoders": comparison.rows()}
     write_bytes(join_url(output, COMPARISON), (json.dumps(written, indent=1) + "\n").encode())
-    create_table_artifact(comparison.texts(), key="encoders", description=f"Champion: {comparison.champion}. {RULE}")
+    create_table_artifact(
+        comparison.texts(), key="encoders", description=f"Champion: {comparison.champion}. {comparison.rule}"
+    )
 
 
 def log_comparison(params: Params, dataset: str, output: str, comparison: Comparison, paths: dict[str, str]) -> None:

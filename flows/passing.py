@@ -15,11 +15,6 @@ from gan_core.storage.receipts import content_key, write_receipt
 from gan_core.storage.shards import BASE_NAMES, ShardWriter, open_shard, read_rows
 
 
-def finishing(run: Run) -> str:
-    """Say how a run is finished."""
-    return f"`edit-dataset run {run.source} {run.output}` finishes it"
-
-
 def passing_rows(run: Run) -> "Passing | None":
     """Judge the rows of a finished run; None for one without gates and without rows that a person has rejected.
 
@@ -36,7 +31,7 @@ def judge_rows(run: Run) -> "Passing":
     """
     marked = {key for key, said in read_marks(run.output).items() if said.mark == REJECTED}
     for shard in run.shards:
-        run.require_receipt(run.stages[-1], shard, finishing(run))
+        run.require_receipt(run.stages[-1], shard)
     verdicts = judge(run)
     keys = (
         row["key"]
@@ -115,7 +110,7 @@ class Passing:
         return writer
 
     def _write_receipt(self, stage: str, shard: str, target: str, writer: ShardWriter) -> None:
-        made = self.run.require_receipt(stage, shard, "run it again")
+        made = self.run.require_receipt(stage, shard)
         limits = {each["gate"]: each["limit"] for each in self.summary[GATES]["each"]}
         identity = {**made.identity, GATES: limits}
         told = {

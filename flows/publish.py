@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flows.passing import finishing, passing_rows
+from flows.passing import passing_rows
 from gan_core.errors import DataError, near_matches
 from gan_core.recipes.base import recipe_of
 from gan_core.report.dataset_card import describe_stage
@@ -16,7 +16,7 @@ from gan_core.storage.names import SHARD_END, check_shard_name
 from gan_core.storage.readme import write_readme
 from gan_core.storage.receipts import read_json, receipt_path, valid_receipt, write_receipt
 from gan_core.storage.urls import base_name, is_local
-from tasks.versions import add_output, git_sha
+from tasks.versions import add_output, check_output, git_sha
 
 ORIGIN = "origin.json"
 
@@ -40,12 +40,13 @@ def publish(
     stage = stage or recipe_of(run).published
     if stage not in run.stages:
         raise DataError(f"{output} has no stage {stage!r}{near_matches(stage, run.stages)}")
-    made = {shard: run.require_receipt(stage, shard, finishing(run)) for shard in run.shards}
+    made = {shard: run.require_receipt(stage, shard) for shard in run.shards}
     passing = passing_rows(run)
     shards = [shard for shard in run.shards if passing is None or passing.has(shard)]
     files = [name for shard in shards for name in (shard, receipt_path(shard))]
     if not is_local(destination) or "::" in destination:
         raise DataError(f"{destination} is no local folder: choose one that DVC can track")
+    check_output(destination)
     with hold_folder(destination):
         left = _claim(Path(destination), files)
         origin = {**_origin(run, stage), **(passing.summary if passing else {})}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gan_core.errors import DataError, near_matches
 from gan_core.runs.clearing import withdraw
-from gan_core.runs.run import PENDING, RUN_FILE, Run, load_run
+from gan_core.runs.run import FINISHED_FILE, PENDING, RUN_FILE, TRACKED, Run, load_run
 from gan_core.runs.summary import describe_gates, find_summary
 from gan_core.storage.receipts import ABSENT, NO_RECEIPT
 from gan_core.storage.shards import read_rows
@@ -49,7 +49,7 @@ def read_state(output: str) -> State:
     for shard in run.shards:
         if last := _last_finished(run, shard):
             state.rows.update(_statuses(run, last, shard))
-            state.flags.update(run.require_receipt(last, shard, "run it again").flags)
+            state.flags.update(run.require_receipt(last, shard).flags)
     return state
 
 
@@ -59,12 +59,14 @@ def describe_runs(folder: str) -> Iterator[str]:
         state = read_state(output)
         run, made = state.run, sum(counts[DONE] for counts in state.shards.values())
         whole = "finished" if state.finished else "not finished: run it again to go on"
+        if state.finished and not exists(run.path(FINISHED_FILE)):
+            whole = "all made, but for summary and report: run it again"
         yield f"{output}: {run.recipe} of {run.source}, {made} of {len(run.shards) * len(run.stages)} shards, {whole}"
         for stage, counts in state.shards.items():
             yield f"  {stage:8} {', '.join(f'{n} {name}' for name, n in sorted(counts.items()))}"
         yield f"  rows     {', '.join(_row_counts(state))}"
         yield from (f"  {line}" for line in describe_gates(find_summary(output)))
-        if exists(run.path(PENDING)):
+        if exists(run.path(PENDING)) or (state.finished and not exists(run.path(TRACKED))):
             yield f"  MLflow   not logged yet: `edit-dataset sync {output}`"
 
 

@@ -178,7 +178,7 @@ def _trial(trials: _Trials, steps: int, before_s: float, tell: Tell) -> Trial:
 def _encoded(run: Run) -> Iterator[Row]:
     """Yield the finished rows of a run after encoding, with their aligned images; raises ``DataError`` without any."""
     for shard in run.shards:
-        run.require_receipt("encode", shard, f"run `edit-dataset run {run.source} {run.output}`")
+        run.require_receipt("encode", shard)
         aligned, encoded = read_rows(run.shard("align", shard)), read_rows(run.shard("encode", shard))
         for images, latents in zip(aligned, encoded, strict=True):
             yield from (

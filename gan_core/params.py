@@ -275,7 +275,7 @@ def check_sections(
 def _explain(error: Any, model: type[Section], values: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{path}: {error['msg']} (got {show(error['input'])})"
+        return f"{path}: {error['msg'].removeprefix('Value error, ')} (got {show(error['input'])})"
     if model is Params and path in MOVED:
         return f"{path} is a section of toy.yaml now (`edit-dataset directions` takes --set KEY=VALUE instead)"
     *parents, key = error["loc"]

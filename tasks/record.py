@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gan_core.errors import DataError
 from gan_core.metrics.names import normal_name
 from gan_core.recipes.base import recipe_of
-from gan_core.runs.run import PENDING, Run, flatten
+from gan_core.runs.run import PENDING, TRACKED, Run, flatten
 from gan_core.runs.summary import GATES, gate_numbers, load_summary
 from gan_core.secrets import hide, hide_all
 from gan_core.storage.atomic import write_bytes
@@ -27,8 +27,6 @@ from tasks.tracking.client import user
 from tasks.tracking.names import LONGEST_RUN_NAME, own_name, shorten
 from tasks.versions import dvc_hashes, git_sha
 
-TRACKED = "tracking.json"
-"""What was logged last, and as which run."""
 MADE = "results.made"
 """The tag by which a run is found again in MLflow."""
 
@@ -63,10 +61,14 @@ def digest_results(done: Iterable[Done], metrics: Mapping[str, float]) -> str:
     return hashlib.sha256(json.dumps([shards, dict(metrics)], sort_keys=True).encode()).hexdigest()
 
 
-def digest_work(done: Iterable[Done]) -> str:
-    """Return the sha256 of all shards with the seconds that each took: a copy of a run has it too, no other run has."""
+def digest_work(run: Run, done: Iterable[Done]) -> str:
+    """Return the sha256 of all shards with the seconds that each took, and of the gates if there are any.
+
+    A copy of a run has it too, no other run has.
+    """
     shards = sorted((each["stage"], each["shard"], each["output_sha256"], each["seconds"]) for each in done)
-    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
+    gates = run.params.model_dump(mode="json").get("gates")  # left out where there are none
+    return hashlib.sha256(json.dumps([shards, gates] if gates else shards).encode()).hexdigest()
 
 
 def make_record(
@@ -90,16 +92,11 @@ def remake_record(run: Run) -> Record:
 
     Raises ``DataError`` for one that isn't finished.
     """
-    again = f"`edit-dataset run {run.source} {run.output}` finishes it"
-    done = [
-        summarise_receipt(shard, run.require_receipt(stage, shard, again))
-        for stage in run.stages
-        for shard in run.shards
-    ]
+    done = [summarise_receipt(shard, run.require_receipt(stage, shard)) for stage in run.stages for shard in run.shards]
     try:
         summary = load_summary(run.output)
     except (FileNotFoundError, ValueError):
-        raise DataError(f"{run.output} has no readable summary.json: {again}") from None
+        raise DataError(f"{run.output} has no readable summary.json: {run.finishing}") from None
     ended = _written(run.path("summary.json"))
     metrics = summary["metrics"] | gate_numbers(summary)
     return _gather(run, done, metrics, (ended - sum(each["seconds"] for each in done), ended), {})
@@ -111,7 +108,7 @@ def _gather(
     hashes = dvc_hashes({"dataset": run.source, **run.params.models.model_dump()})
     source = hide(run.source)
     dataset = {"name": base_name(source), "source": source, "digest": _dataset_digest(run, hashes)}
-    work = digest_work(done) if done else ""
+    work = digest_work(run, done) if done else ""
     known = {
         "dataset.digest": dataset["digest"],
         "recipe": run.recipe,

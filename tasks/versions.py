@@ -1,6 +1,7 @@
 """Which version of the code and of the data a run used: the only file that imports DVC."""
 
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,8 @@ from gan_core.errors import UserError
 
 _log = logging.getLogger(__name__)
 DVC = [sys.executable, "-m", "dvc"]
+NO_PROJECT = "this folder is no DVC project: run `git init && dvc init`, then try again"
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class DvcBusyError(UserError):
@@ -98,6 +101,22 @@ def track(paths: Sequence[str]) -> list[str]:
     return tracked
 
 
+def check_output(path: str) -> None:
+    """Raise ``UserError`` unless DVC can track ``path``: in a DVC project, that of the current folder."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        root = Path(Repo.find_root())
+    except NotDvcRepoError:
+        raise UserError(NO_PROJECT) from None
+    if not Path(path).resolve().is_relative_to(root.resolve()):
+        raise UserError(
+            f"{path} is outside of the DVC project {root}, so DVC can't track it: choose a folder in the project, "
+            "or copy the rows with `edit-dataset export`"
+        )
+
+
 def add_output(path: str, push: bool = False) -> str:
     """Have DVC track a folder as it is now, send it to the remote if ``push``, and return its hash.
 
@@ -117,9 +136,9 @@ def add_output(path: str, push: bool = False) -> str:
     except LockError:
         raise DvcBusyError(f"{path}: another DVC command is at work in this folder; wait for it to end") from None
     except NotDvcRepoError:
-        raise UserError("this folder is no DVC project: run `git init && dvc init`, then try again") from None
+        raise UserError(NO_PROJECT) from None
     except DvcException as error:
-        raise UserError(" ".join(f"DVC refuses {path}: {error}".split())) from error
+        raise UserError(" ".join(f"DVC refuses {path}: {COLOURS.sub('', str(error))}".split())) from error
 
 
 def _quiet() -> None:

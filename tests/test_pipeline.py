@@ -69,6 +69,11 @@ def test_a_stage_names_what_exists(name: str) -> None:
         assert find_spec(module), module
 
 
+def test_the_demo_is_made_again_after_any_change_of_its_parameters() -> None:
+    read = {name.partition(".")[0] for name in stages()["demo"]["params"]}
+    assert read == set(Params.model_fields) - {"compose", "translate", "track", "extensions"}
+
+
 def test_the_trainings_are_those_of_the_pipeline() -> None:
     commands = {name: stage["cmd"] for name, stage in stages().items()}
     last = {name: cmd if isinstance(cmd, str) else cmd[-1] for name, cmd in commands.items()}

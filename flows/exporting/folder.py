@@ -12,7 +12,7 @@ from typing import Any
 
 from flows.exporting.formats import FORMATS, Format, Pairs, ParquetRows, Scores
 from flows.exporting.pictures import Selection, choose_before, choose_pictures
-from flows.passing import finishing, judge_rows
+from flows.passing import judge_rows
 from gan_core.errors import DataError, near_matches
 from gan_core.recipes.base import recipe_of
 from gan_core.report.dataset_card import describe_stage
@@ -74,12 +74,12 @@ def export(
 def _select(run: Run, form: str, stage: str, pictures: Sequence[str], before: str) -> Selection:
     """Check everything that is asked for; raises ``DataError``."""
     if form not in FORMATS:
-        raise DataError(f"there is no format {form!r}{near_matches(form, FORMATS)}: {', '.join(FORMATS)}")
+        raise DataError(f"there is no format {form!r}{near_matches(form, FORMATS)}")
     stage = stage or recipe_of(run).published
     if stage not in run.stages:
         raise DataError(f"{run.output} has no stage {stage!r}{near_matches(stage, run.stages)}")
     for shard in run.shards:
-        run.require_receipt(stage, shard, finishing(run))
+        run.require_receipt(stage, shard)
     if pictures and not FORMATS[form].takes_pictures:
         raise DataError(f"the format {form} has whole rows: --picture is for the other formats")
     if FORMATS[form] is Scores:
@@ -103,7 +103,7 @@ def _describe(chosen: Selection, form: str) -> dict[str, Any]:
         "pictures": [picture.column for picture in chosen.pictures],
         "before": chosen.before.column if chosen.before else "",
     }
-    receipts = [run.require_receipt(stage, shard, finishing(run)) for stage in sorted(stages) for shard in run.shards]
+    receipts = [run.require_receipt(stage, shard) for stage in sorted(stages) for shard in run.shards]
     made = [VERSION, said, [receipt.output_sha256 for receipt in receipts], chosen.passing.passed.tobytes().hex()]
     return {
         "key": sha256(json.dumps(made).encode()).hexdigest(),

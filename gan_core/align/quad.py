@@ -95,9 +95,11 @@ def check_square(square: FaceSquare, width: int, height: int, min_side: float) -
         return Rejected("tiny_face", f"the face square is {square.side:.1f} px wide, below {min_side:g} px")
     x, y = square.centre
     if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
-        return Rejected("out_of_frame", f"the face's centre ({x:.0f}, {y:.0f}) is outside the {width}x{height} image")
+        at = f"{np.round(x):.6g}, {np.round(y):.6g}"
+        return Rejected("out_of_frame", f"the face's centre ({at}) is outside the {width}x{height} image")
     if square.side > 8 * max(width, height):
-        return Rejected("out_of_frame", f"the face square is {square.side:.0f} px wide in a {width}x{height} image")
+        side = f"{np.round(square.side):.6g}"
+        return Rejected("out_of_frame", f"the face square is {side} px wide in a {width}x{height} image")
     return None
 
 

@@ -21,6 +21,8 @@ Table = dict[str, Points]
 MATCHING = 2
 """Raised when a row of FFHQ may get other landmarks than before, so that it is aligned again."""
 CELEBA_ALIGNED, CELEBA_ALIGNED_SIZE = "list_landmarks_align_celeba", (178, 218)
+CELEBA_PHOTOGRAPHS = "list_landmarks_celeba"
+"""Both lists have the same names of files; only the size of a picture tells which of them is about it."""
 
 
 @LANDMARK_SOURCES.register("table")
@@ -52,12 +54,15 @@ class TableLandmarks(LandmarkSource):
         points = table.get(key, table.get(key.rsplit("/", 1)[-1]))
         if points is None:
             return Rejected("no_face", "has no landmarks for it")
-        if Path(self.checkpoint).name.startswith(CELEBA_ALIGNED) and image.size != CELEBA_ALIGNED_SIZE:
+        name, is_aligned = Path(self.checkpoint).name, image.size == CELEBA_ALIGNED_SIZE
+        reason = ""
+        if name.startswith(CELEBA_ALIGNED) and not is_aligned:
             reason = (
                 f"is for CelebA's aligned pictures of 178x218 pixels, but this one has {image.width}x{image.height}"
             )
-            return Rejected("degenerate_landmarks", reason)
-        return points
+        if name.startswith(CELEBA_PHOTOGRAPHS) and is_aligned:
+            reason = f"is for CelebA's photographs, but this one is an aligned picture (178x218): {CELEBA_ALIGNED} is"
+        return Rejected("degenerate_landmarks", reason) if reason else points
 
     @cached_property
     def folder(self) -> str:

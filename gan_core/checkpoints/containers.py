@@ -134,22 +134,33 @@ def _in_one_sentence(path: Path, read: Callable[[], T]) -> T:
 def _open(path: Path) -> Contents:
     with open(path, "rb") as file:
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    for (offset, signature), meaning in OTHER_FILES.items():
-        if bytes(view[offset : offset + len(signature)]) == signature:
-            raise Refused(f"it is {meaning}")
+    value: object
     metadata: dict[str, str] = {}
-    if bytes(view[:4]) == b"PK\x03\x04":
+    if _is_safetensors(view):
+        container, (value, metadata) = "safetensors", _read_safetensors(view)
+    elif meaning := _other_file(view):
+        raise Refused(f"it is {meaning}")
+    elif bytes(view[:4]) == b"PK\x03\x04":
         container, value = "torch zip file", _read_zip(path, view)
     elif view[0] == 0x80:
         container, value = _read_stream(view, nested=lambda inner: _read_stream(inner)[1])
-    elif bytes(view[8:9]) == b"{":
-        container, (value, metadata) = "safetensors", _read_safetensors(view)
     else:
         raise Refused(f"it begins with {bytes(view[:8])!r}, like no checkpoint: it is damaged or another kind of file")
     written = sum(tensor.nbytes for tensor in stored_tensors(value))
     if written > 2 * len(view) + MAX_INDEX_BYTES:
         raise Refused(f"its tensors would fill {written >> 20} MiB, many times the file", unsafe=True)
     return Contents(path, container, value, metadata, view)
+
+
+def _is_safetensors(view: memoryview) -> bool:
+    """Whether a length below 4 GiB and a brace come first. The length may begin with the bytes of any other file."""
+    return bytes(view[4:9]) == b"\0\0\0\0{"
+
+
+def _other_file(view: memoryview) -> str:
+    """Say what a file is that is no checkpoint; nothing if it may be one."""
+    found = (meaning for (at, sign), meaning in OTHER_FILES.items() if bytes(view[at : at + len(sign)]) == sign)
+    return next(found, "")
 
 
 class _Places:

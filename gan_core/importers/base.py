@@ -80,7 +80,10 @@ IMPORTERS: Registry[type[Importer]] = Registry("kind of source", "gan_core.impor
 
 def printable(name: str) -> str:
     """Return ``name`` as a key: control characters and invalid UTF-8 are escaped, and long names are shortened."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # halves of characters that stand for no byte: JSON can state them
+        text = name.encode("utf-8", "backslashreplace").decode()
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     if len(text) <= MAX_KEY_CHARACTERS:
         return text

@@ -19,6 +19,7 @@ from gan_core.importers.listing import find_files
 from gan_core.importers.names import ARCHIVES, kind_of
 from gan_core.importers.tally import Group, Tally
 from gan_core.rows import Row, composed
+from gan_core.secrets import hide
 from gan_core.storage.atomic import exclusive, remove, sweep_temporary, write_bytes
 from gan_core.storage.images import image_value
 from gan_core.storage.names import SHARD_END
@@ -217,6 +218,7 @@ class _Rows(Iterator[Row]):
         self._items = importer.items()
         self._noted = importer.noted
         self._keys: set[str] = set()
+        self._renamed: dict[str, str] = {}
         self._forms: set[str] = set()
 
     def __next__(self) -> Row:
@@ -226,6 +228,9 @@ class _Rows(Iterator[Row]):
             key = next(name for n in range(2, len(self._keys) + 3) if (name := f"{item.key}#{n}") not in self._keys)
             if status == "ok":
                 status, reason = "duplicate_key", f"an earlier row has the key {item.key}"
+                if first := self._renamed.get(item.key):
+                    reason += f", which it was given because it repeats {first}: remove it, or rename this one"
+            self._renamed[key] = item.key
         self._keys.add(key)
         self._compare_form(key)
         if status != "ok":
@@ -276,6 +281,8 @@ def _check_destination(destination: str | Path, source: str) -> bool:
         if name in visible and _source_of(join_url(destination, name)) == source:
             _check_shards(destination, visible, was_killed=UNFINISHED_IMPORT in visible)
             return ABOUT not in visible
+        if name in visible and (other := _source_of(join_url(destination, name))):
+            raise DataError(f"{destination} holds a dataset of {hide(other)}: choose another folder")
     raise DataError(f"{destination} is not empty ({visible[0]} is there): choose another folder or empty it")
 
 

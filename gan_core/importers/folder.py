@@ -46,6 +46,7 @@ class FolderImporter(Importer):
                 said = self.metadata.of(file.name)
                 key = printable(str(said.get("key") or file.name))
                 yield _read(file, key, self._columns(self.matches.of.get(place, {}), file.name, said))
+        self.metadata.tell_rest()
         for place in self.matches.shared:
             self.left_out.add(SHARED, printable(self.files[place].name))
         for group in self.matches.alone:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import pyarrow.parquet as pq
 
 from gan_core.errors import DataError
 from gan_core.importers.base import SourceFile, printable
+from gan_core.importers.names import is_picture
 from gan_core.importers.tally import Tally
 from gan_core.rows import Row
 from gan_core.storage.shards import explain_damage
@@ -18,42 +20,74 @@ METADATA = "metadata.parquet"
 EXPORTED_BY, OURS = "exported_by", "edit-dataset"
 """What the JSON beside a picture says if `edit-dataset export` wrote it: its ``key`` is the row's."""
 DAMAGED = "metadata files that can't be read"
+UNMATCHED = "lines of metadata without a picture of that name"
+REPEATED = "lines of metadata for a picture that a later line is about too"
 
 
 class FolderMetadata:
     """What the metadata files among ``files`` say of the pictures.
 
-    A file is read when its folder is, and again after two others; a damaged one is told once.
+    A file is read when its folder is, and again after two others. What is wrong with it is told once: that it is
+    damaged, or which of its lines are about no picture.
     """
 
     def __init__(self, files: Sequence[SourceFile], left_out: Tally) -> None:
         named = (file for file in files if file.name.rpartition("/")[2] == METADATA)
         self.files = {file.name.removesuffix(METADATA): file for file in named}
         self.left_out = left_out
-        self._damaged = set[str]()
+        self._pictures = {file.name for file in files if is_picture(file.name)} if self.files else set[str]()
+        self._told = set[str]()
         self._read = lru_cache(maxsize=2)(self._read_file)
 
     def of(self, name: str) -> Row:
         """Return what the nearest metadata file above a picture says of it, without its ``file_name``, or nothing."""
+        folder = self._nearest(name)
+        return {} if folder is None else self._read(folder).get(name.removeprefix(folder), {})
+
+    def tell_rest(self) -> None:
+        """Count the lines of files that no picture made necessary to read."""
+        for folder in self.files.keys() - self._told:
+            self._read(folder)
+
+    def _nearest(self, name: str) -> str | None:
         folder = name
         while folder := folder[: folder.rfind("/", 0, -1) + 1]:
             if folder in self.files:
-                return self._read(folder).get(name.removeprefix(folder), {})
-        return self._read("").get(name, {}) if "" in self.files else {}
+                return folder
+        return "" if "" in self.files else None
 
     def _read_file(self, folder: str) -> dict[str, Row]:
-        file = self.files[folder]
+        file, is_new = self.files[folder], folder not in self._told
+        self._told.add(folder)
         try:
             if file.fault:
                 raise DataError(file.fault)
             with file.open() as opened, explain_damage(file.path):
                 lines = pq.read_table(opened).to_pylist()
-            return {str(line.pop("file_name")): line for line in lines}
-        except (DataError, KeyError, PermissionError, FileNotFoundError):
-            if folder not in self._damaged:
-                self._damaged.add(folder)
+            named = [(_relative(line.pop("file_name")), line) for line in lines]
+        except (DataError, KeyError, ValueError, OverflowError, PermissionError, FileNotFoundError):
+            if is_new:
                 self.left_out.add(DAMAGED, printable(file.name))
             return {}
+        if is_new:
+            self._tell(folder, (name for name, _ in named))
+        return dict(named)
+
+    def _tell(self, folder: str, names: Iterable[str]) -> None:
+        seen = set[str]()
+        for name in names:
+            picture = folder + name
+            if picture not in self._pictures or self._nearest(picture) != folder:
+                self.left_out.add(UNMATCHED, printable(picture))
+            elif name in seen:
+                self.left_out.add(REPEATED, printable(picture))
+            seen.add(name)
+
+
+def _relative(file_name: object) -> str:
+    """Return a ``file_name`` as the path below the folder of its file: ``./a.png`` is ``a.png``."""
+    text = file_name.decode("utf-8", "surrogateescape") if isinstance(file_name, bytes) else str(file_name)
+    return posixpath.normpath(text)
 
 
 def as_sidecar(line: Row) -> bytes:

@@ -28,7 +28,7 @@ RESERVED = {*BASE_NAMES, "image", "sha256"}
 
 @IMPORTERS.register("parquet")
 class ParquetImporter(Importer):
-    """Each row becomes a row; its key is the column ``key`` if there is one, else ``<file without suffix>:<row>``.
+    """Each row becomes a row; its key is the column ``key`` if that says one, else ``<file without suffix>:<row>``.
 
     The image column is ``image``, else the first that HF marks as an image, else the first struct with ``bytes``, else
     a binary column with a usual name. All other columns are kept, as ``source_<name>`` where the name is reserved; of
@@ -57,7 +57,8 @@ class ParquetImporter(Importer):
                 yield self._item(row, f"{stem}:{index}")
 
     def _item(self, row: Row, place: str) -> Item:
-        key = printable(str(row["key"])) if row.get("key") is not None else place
+        own = "" if row.get("key") is None else printable(str(row["key"]))
+        key = own or place
         extra = {new: row.get(name) for name, new in self.columns.items()}
         data, path = _image_of(row.get(self.image))
         if self.is_ours and row["status"] not in ("ok", None):
@@ -158,7 +159,23 @@ def _rows(file: SourceFile, schema: pa.Schema, image: str) -> Iterator[Row]:
         for batch in _batches(parquet, file):
             names = batch.schema.names
             fitted = [c if n == image else _fit(c, schema.field(n), file) for n, c in zip(names, batch, strict=True)]
-            yield from to_rows(pa.RecordBatch.from_arrays(fitted, names))
+            yield from _as_rows(pa.RecordBatch.from_arrays(fitted, names), file)
+
+
+def _as_rows(batch: pa.RecordBatch, file: SourceFile) -> list[Row]:
+    """Do as ``to_rows``; raises ``DataError`` that names the column with a value that Python can't hold."""
+    try:
+        return to_rows(batch)
+    except (OverflowError, ValueError, KeyError) as error:  # dates before the year 1, time zones that don't exist
+        if batch.num_columns > 1:
+            for name in batch.schema.names:
+                _as_rows(batch.select([name]), file)
+        (field, *_) = batch.schema
+        said = " ".join(str(error).split())[:80]
+        raise DataError(
+            f"{file.path}: column {field.name} ({field.type}) holds a value that can't be read ({said}): "
+            "leave it out, or store it as text or numbers"
+        ) from None
 
 
 def _batches(parquet: pq.ParquetFile, file: SourceFile) -> Iterator[pa.RecordBatch]:
@@ -167,7 +184,7 @@ def _batches(parquet: pq.ParquetFile, file: SourceFile) -> Iterator[pa.RecordBat
     except pa.ArrowInvalid as error:
         if FIXED_SIZE_NULL not in str(error):
             raise
-        reason = "a column of fixed-size lists holds nulls, which pyarrow can't read"
+        reason = "a column of fixed-size lists holds nulls or has the size 0, which pyarrow can't read"
         raise DataError(f"{file.path}: {reason}: write it as plain lists or without nulls") from None
 
 

@@ -8,7 +8,7 @@ import lzma
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Protocol, Self, cast
 
@@ -143,21 +143,35 @@ def _takes_all(_name: str) -> bool:
 
 
 def _members(file: SourceFile, wanted: Callable[[str], object]) -> Iterator[Member]:
-    """Stream an archive with the bytes of one member at a time in memory; a damaged end is a member with a fault."""
+    """Stream an archive with the bytes of one member at a time in memory; a damaged end is a member with a fault.
+
+    Archives that follow one another in one file are read as one.
+    """
     if file.fault:
         raise DataError(f"can't read {file.path}: {file.fault}")
     with file.open() as raw:
-        stream = _Tail(_decompress(raw))
-        try:
-            archive = tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|")  # noqa: SIM115
-        except _BROKEN as error:
-            _pass_on_infrastructure(error)
-            raise DataError(f"{file.path} is not a tar archive ({error}): remove it or fetch it again") from None
-        with archive:
-            yield from _walk(archive, stream, wanted)
+        stream: _Tail | None = _Tail(_decompress(raw))
+        is_first = True
+        while stream is not None:
+            try:
+                archive = tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|")  # noqa: SIM115
+            except _BROKEN as error:
+                _pass_on_infrastructure(error)
+                if is_first:
+                    raise DataError(
+                        f"{file.path} is not a tar archive ({error}): remove it or fetch it again"
+                    ) from None
+                yield Member("~end", fault=("truncated", f"something else follows the archive's end mark ({error})"))
+                return
+            with archive:
+                stream = yield from _walk(archive, stream, wanted)
+            is_first = False
 
 
-def _walk(archive: tarfile.TarFile, stream: _Tail, wanted: Callable[[str], object]) -> Iterator[Member]:
+def _walk(
+    archive: tarfile.TarFile, stream: _Tail, wanted: Callable[[str], object]
+) -> Generator[Member, None, _Tail | None]:
+    """Yield the members; return the stream from what follows the end mark on, or None if nothing does."""
     current = "~end"
     try:
         for info in archive:
@@ -169,9 +183,11 @@ def _walk(archive: tarfile.TarFile, stream: _Tail, wanted: Callable[[str], objec
             current = "~end"
         if stream.block_at(archive.offset) != bytes(tarfile.BLOCKSIZE):
             raise EOFError("no end mark")  # tarfile treats a damaged or missing header as the end of the archive
+        return stream.after_zeros(archive.offset)
     except _BROKEN as error:
         _pass_on_infrastructure(error)
         yield Member(current, fault=("truncated", f"the archive ends early or is damaged here ({error})"))
+        return None
 
 
 class _Readable(Protocol):
@@ -181,15 +197,17 @@ class _Readable(Protocol):
 
 
 class _Tail:
-    """A stream that remembers the end of what it has read."""
+    """A stream that remembers the end of what it has read; ``begun`` comes before what ``raw`` still holds."""
 
-    def __init__(self, raw: _Readable) -> None:
+    def __init__(self, raw: _Readable, begun: bytes = b"") -> None:
         self._raw = raw
+        self._begun = begun
         self._tail = b""
         self._end = 0
 
     def read(self, size: int) -> bytes:
-        data = self._raw.read(size)
+        data, self._begun = self._begun[:size], self._begun[size:]
+        data += self._raw.read(size - len(data))
         self._tail = self._tail[-2 * tarfile.RECORDSIZE :] + data
         self._end += len(data)
         return data
@@ -197,6 +215,20 @@ class _Tail:
     def block_at(self, offset: int) -> bytes:
         begin = offset - (self._end - len(self._tail))
         return self._tail[begin : begin + tarfile.BLOCKSIZE]
+
+    def after_zeros(self, offset: int) -> _Tail | None:
+        """Read on from ``offset`` to the first block that isn't zeros; return the stream from there on, if any."""
+        rest, zeros = self._tail[offset - (self._end - len(self._tail)) :] + self._begun, bytes(tarfile.BLOCKSIZE)
+        while rest:
+            whole = len(rest) - len(rest) % tarfile.BLOCKSIZE
+            for at in range(0, whole, tarfile.BLOCKSIZE):
+                if rest[at : at + tarfile.BLOCKSIZE] != zeros:
+                    return _Tail(self._raw, rest[at:])
+            more = self._raw.read(tarfile.RECORDSIZE)
+            if not more and any(rest[whole:]):
+                return _Tail(self._raw, rest[whole:])
+            rest = rest[whole:] + more if more else b""
+        return None
 
 
 def _decompress(raw: IO[bytes]) -> _Readable:

@@ -78,8 +78,9 @@ def gather(run: Run, reference: str = "") -> Evidence:
     that both have. Noise and rows are kept beside the run, and used again while the shards are the same. Numbers that
     the run has too few rows for are left out. Raises ``DataError`` for a run that isn't measured to the end.
     """
-    metrics, scores = load_summary(run.output)["metrics"], _scores(run)
-    names = [name for name in metrics if name == SLICED or _is("fid", name) or name in scores]
+    summary, scores = load_summary(run.output), _scores(run)
+    metrics, left_out = summary["metrics"], summary["omitted"]
+    names = [name for name in metrics if _is_distance(name) or name in scores]
     digest, sets = _digest(run), cache(partial(_sets, run))
     noise = _noise(run, names, scores, digest, sets)
     changes = _changes(run, names, scores, digest, sets, reference)
@@ -87,7 +88,8 @@ def gather(run: Run, reference: str = "") -> Evidence:
     speed = time_stage(build_stage("encode", run.params, run.source), _timed_rows(run))
     if not speed.busy:
         measured[SPEED] = Measured(value=speed.value, noise=speed.noise)
-    omitted = {SPEED: speed.busy} if speed.busy else {}
+    omitted = {name: why for name, why in left_out.items() if _is_distance(name)}
+    omitted |= {SPEED: speed.busy} if speed.busy else {}
     return Evidence(measured, digest, "" if changes is None else reference, omitted)
 
 
@@ -146,8 +148,8 @@ def _timed_rows(run: Run) -> list[Row]:
     return list(_fine_rows(run, "align", ["key", "status", "image"], TIMED_ROWS))
 
 
-def _is(metric: str, name: str) -> bool:
-    return name.startswith(f"{metric}/") and name.endswith(f"/{ENCODED}")
+def _is_distance(name: str) -> bool:
+    return name == SLICED or (name.startswith("fid/") and name.endswith(f"/{ENCODED}"))
 
 
 def _noise(run: Run, names: list[str], scores: pd.DataFrame, digest: str, sets: Sets) -> dict[str, float]:
@@ -168,7 +170,7 @@ def _read_noise(path: str) -> Noise | None:
 
 def _digest(run: Run) -> str:
     places = [(stage, shard) for stage in run.stages for shard in run.shards]
-    receipts = [run.require_receipt(*place, "run it again").output_sha256 for place in places]
+    receipts = [run.require_receipt(*place).output_sha256 for place in places]
     return hashlib.sha256("".join(receipts).encode()).hexdigest()
 
 

@@ -74,7 +74,7 @@ def _series(number: int, entries: Sequence[Entry], history: Sequence[Entry]) -> 
     version = f"Version {newest.version} of the registry:" if newest.version else ""
     which = Text(version, f"{newest.path} {newest.sha256[:12]}".strip())
     title = f"{newest.encoder} on {newest.dataset}"
-    omitted = [Text(f"{explain_number(n).label}: left out, {why}.") for n, why in newest.omitted.items()]
+    omitted = [Text(f"{explain_number(n).label}: left out: {why}.") for n, why in newest.omitted.items()]
     return Section(title, f"series-{number}", [which, Plots(list(_charts(entries, history))), *omitted])
 
 

@@ -91,14 +91,19 @@ def _component(content: Mapping[str, object], source: Source, path: Path) -> tup
     tensors = {name: value.float() for name, value in content.items() if isinstance(value, Tensor)}
     if "eigvec" in tensors:
         columns = tensors["eigvec"]
+        if columns.dim() != 2 or columns.numel() == 0:
+            raise CheckpointError(f"{path}: eigvec is {list(columns.shape)}, not a matrix whose columns are directions")
         return columns[:, _index(source, columns.shape[1], path)], None
     names = ("comp", "std", "mean") if "comp" in tensors else ("lat_comp", "lat_stdev", "lat_mean")
     if missing := [name for name in names if name not in tensors]:
         raise CheckpointError(f"{path} has no {', '.join(missing)}: it is neither GANSpace nor a factorisation")
     components, spread, mean = (tensors[name] for name in names)
-    components = components.reshape(len(components), -1)
-    index = _index(source, len(components), path)
-    return components[index] * spread.flatten()[index], mean.flatten()
+    count, width = (len(components), components[0].numel()) if components.numel() and components.dim() else (0, 0)
+    if not width or (spread.numel(), mean.numel()) != (count, width):
+        shapes = ", ".join(f"{name} {list(tensors[name].shape)}" for name in names)
+        raise CheckpointError(f"{path} has {shapes}: each component needs one deviation, and the mean their length")
+    index = _index(source, count, path)
+    return components[index].flatten() * spread.flatten()[index], mean.flatten()
 
 
 def _index(source: Source, count: int, path: Path) -> int:

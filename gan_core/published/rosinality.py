@@ -137,12 +137,15 @@ def _last(part: str, state: Mapping[str, Any]) -> int:
 def latent_average(stored: object, width: int, count: int, where: str | Path) -> Tensor:
     """Return a stored ``latent_avg`` as ``[count, width]``; equal rows may be fewer or more than ``count``.
 
-    Raises ``CheckpointError`` for other shapes, and for different rows that aren't one for each of ``count`` latents.
+    Raises ``CheckpointError`` for other shapes, for numbers that aren't finite, and for different rows that aren't one
+    for each of ``count`` latents.
     """
     if not isinstance(stored, Tensor) or stored.dim() == 0 or stored.shape[-1] != width or not stored.numel():
         shape = list(stored.shape) if isinstance(stored, Tensor) else type(stored).__name__
         raise CheckpointError(f"{where} has a latent_avg of {shape}, but its latents have {width} numbers")
     rows = stored.reshape(-1, width).float()
+    if not rows.isfinite().all():
+        raise CheckpointError(f"{where} has a latent_avg with NaN or infinity: it is damaged, fetch it again")
     if bool((rows == rows[:1]).all()):
         return rows[:1].expand(count, width).clone()
     if count == 1 or len(rows) < count:

@@ -14,10 +14,6 @@ from gan_core.metrics.names import find_score
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RULE = (
-    "The best mean rank over MSE, LPIPS, identity, FID and SWD of the reconstructions and FID and SWD of the edits, "
-    "each counted once; on a tie, the encoder with fewer parameters."
-)
 OF_EDITS = " of edits"
 JUDGED = ("mse", "lpips", "identity", "fid", "swd", f"fid{OF_EDITS}", f"swd{OF_EDITS}")
 COSTS = {
@@ -42,17 +38,32 @@ class Comparison:
         return [c for c in (*JUDGED, *others, *COSTS) if all(c in found for found in numbers)]
 
     @property
+    def judged(self) -> list[str]:
+        """The columns that decide, of those that all encoders have."""
+        return [column for column in self.columns if column in JUDGED]
+
+    @property
+    def rule(self) -> str:
+        """How the best encoder is chosen, by what was measured."""
+        names, missing = (
+            ", ".join(explain_column(column).label for column in columns)
+            for columns in (self.judged, [column for column in JUDGED if column not in self.judged])
+        )
+        ranked = f"The best mean rank over {names}, each counted once; on a tie, the" if names else "The"
+        left_out = f" Not measured for all of them: {missing}." if missing else ""
+        return f"{ranked} encoder with fewer parameters.{left_out}"
+
+    @property
     def ranks(self) -> dict[str, float]:
         """Mean rank of each encoder over the judged columns, 1 being best; equal numbers share a rank."""
-        judged = [column for column in self.columns if column in JUDGED]
         return {
-            name: float(np.mean([self._rank(name, column) for column in judged])) if judged else 1.0
+            name: float(np.mean([self._rank(name, column) for column in self.judged])) if self.judged else 1.0
             for name in self.encoders
         }
 
     @property
     def champion(self) -> str:
-        """The best encoder by ``RULE``."""
+        """The best encoder by ``rule``."""
         ranks = self.ranks
         return min(self.encoders, key=lambda name: (ranks[name], self.encoders[name].get("parameters", 0), name))
 
@@ -72,7 +83,7 @@ class Comparison:
         table = [[name, *(text[name] for text in texts)] for name in texts[0]]
         widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
         fitted = [[text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in table]
-        return [*("  ".join(cells).rstrip() for cells in fitted), f"champion: {self.champion}. {RULE}"]
+        return [*("  ".join(cells).rstrip() for cells in fitted), f"champion: {self.champion}. {self.rule}"]
 
     def _rank(self, name: str, column: str) -> float:
         sign = 1 if explain_column(column).better == "lower" else -1

@@ -14,7 +14,7 @@ def write_cards(run: Run) -> None:
     """Write a dataset card into the folder of every stage of a finished run."""
     networks = list(_networks(run))
     for stage in run.stages:
-        receipts = [run.require_receipt(stage, shard, "the run is not finished") for shard in run.shards]
+        receipts = [run.require_receipt(stage, shard) for shard in run.shards]
         rows: Counter[str] = Counter()
         for receipt in receipts:
             rows.update(receipt.rows)

@@ -11,13 +11,12 @@ from gan_core.recipes.base import recipe_of
 from gan_core.report.dataset_card import write_cards
 from gan_core.report.gating import LEDGER, clear_ledger, judge, summarise_gates, write_ledger
 from gan_core.report.report import REPORT, write_report
-from gan_core.runs.run import Run, describe_run
+from gan_core.runs.run import FINISHED_FILE, Run, describe_run
 from gan_core.runs.summary import SUMMARY_FILE, add_to_summary, gate_numbers, load_summary
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.receipts import canonical_json, code_version, read_json
 from gan_core.storage.urls import hash_file, join_url
 
-FINISHED_FILE = "finished.json"
 VERSION = 3
 """Is raised with a change in what summaries or reports say of the same shards."""
 

@@ -18,8 +18,14 @@ from gan_core.storage.urls import base_name, exists, is_inside, join_url, open_f
 RUN_FILE = "run.json"
 PENDING = "pending.json"
 """The file with what is still to be logged to MLflow."""
+TRACKED = "tracking.json"
+"""The file with what was logged last, and as which run."""
+FINISHED_FILE = "finished.json"
+"""The file that is written last of a run's own results, and only compared."""
 SOURCE = "source"
 """The name under which stages read the imported dataset."""
+OWN_COMMANDS = ("compose", "translate")
+"""The recipes that have a command of their own."""
 ANEW = "choose another output folder, or move this one away"
 Name = Annotated[str, AfterValidator(check_name)]
 ShardName = Annotated[str, AfterValidator(check_shard_name)]
@@ -84,9 +90,15 @@ class Run:
         """Return the valid receipt of a shard after a stage, or None and the reason why there is none."""
         return valid_receipt(self.shard(stage, shard))
 
-    def require_receipt(self, stage: str, shard: str, fix: str) -> Receipt:
-        """Return the receipt of a finished shard; raises ``DataError`` that ends with ``fix`` if it isn't finished."""
-        return require_receipt(self.shard(stage, shard), fix)
+    def require_receipt(self, stage: str, shard: str) -> Receipt:
+        """Return the receipt of a finished shard; raises ``DataError`` if it isn't finished."""
+        return require_receipt(self.shard(stage, shard), self.finishing)
+
+    @property
+    def finishing(self) -> str:
+        """Say how the run is finished."""
+        command = self.recipe if self.recipe in OWN_COMMANDS else "run"
+        return f"`edit-dataset {command} {self.source} {self.output}` finishes it, with the options that it began with"
 
 
 def check_changes(run: Run, update: bool = False) -> None:

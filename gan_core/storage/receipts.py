@@ -50,6 +50,7 @@ class Receipt(BaseModel):
     reused: bool = Field(default=False, exclude=True)
 
 
+_ABSENT = (FileNotFoundError, NotADirectoryError)
 _UNREADABLE = (ValidationError, UnicodeDecodeError, IsADirectoryError)
 
 
@@ -115,7 +116,7 @@ def read_receipt(shard: str | Path) -> Receipt | None:
     """Return what a shard's receipt says, valid or not; None if there is none that can be read."""
     try:
         return Receipt.model_validate_json(read_bytes(receipt_path(shard)))
-    except (FileNotFoundError, *_UNREADABLE):
+    except (*_ABSENT, *_UNREADABLE):
         return None
 
 
@@ -123,7 +124,7 @@ def valid_receipt(shard: str | Path, key: str | None = None) -> tuple[Receipt | 
     """Return a shard's receipt if it matches the data, the statistics and ``key``, else ``None`` and the reason."""
     try:
         receipt = Receipt.model_validate_json(read_bytes(receipt_path(shard)))
-    except FileNotFoundError:
+    except _ABSENT:
         return None, NO_RECEIPT if exists(shard) else ABSENT
     except _UNREADABLE:
         return None, "its receipt is damaged"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gan_core.report.comparison import COSTS, RULE, Comparison, draw_comparison
+from gan_core.report.comparison import COSTS, Comparison, draw_comparison
 from tasks.record import read_tracked
 from tasks.tracking.client import author, client_of, experiment_of, get_run, log_metrics, mlflow_errors
 from tasks.tracking.names import LONGEST_RUN_NAME, shorten
@@ -22,7 +22,7 @@ def track_comparison(experiment: str, uri: str, name: str, comparison: Compariso
     """
     with mlflow_errors(uri):
         client = client_of(uri)
-        tags = {"champion": comparison.champion, "rule": RULE} | author()
+        tags = {"champion": comparison.champion, "rule": comparison.rule} | author()
         name = shorten(f"{name} · {time.strftime('%Y-%m-%d %H:%M', time.gmtime())}", LONGEST_RUN_NAME)
         run_id = client.create_run(experiment_of(client, uri, experiment), run_name=name, tags=tags).info.run_id
         rows = comparison.rows()

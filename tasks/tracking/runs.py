@@ -13,14 +13,12 @@ from typing import NamedTuple
 from prefect import get_run_logger
 
 from gan_core.errors import UserError
-from gan_core.runs.run import PENDING, Run, load_run
+from gan_core.runs.run import PENDING, TRACKED, Run, load_run
 from gan_core.secrets import hide, hide_all
 from gan_core.storage.atomic import remove
 from gan_core.storage.urls import join_url
 from tasks.record import (
-    TRACKED,
     Record,
-    digest_results,
     digest_work,
     make_record,
     read_record,
@@ -47,26 +45,18 @@ def track(
 ) -> str | None:
     """Log a finished run and return its MLflow id; what is in MLflow is not logged twice, and no failure is raised."""
     logger = get_run_logger()
-    failed, earlier = None, None
-    try:
-        earlier = find_logged(run, digest_results(done, metrics), digest_work(done))
-    except UserError as error:
-        failed = error
-    if earlier:
-        remove(run.path(PENDING))
-        logger.info("in MLflow already (%s), as run %s", earlier.uri, earlier.run_id)
-        return earlier.run_id
-    record = make_record(run, done, metrics, started, samples)
-    for name in long_params(record.params):
-        logger.info(
-            "%s is too long for MLflow: it gets the beginning and a sha256, and %s the whole", name, PARAMS_FILE
-        )
-    half = read_record(run.output)
+    record, half = make_record(run, done, metrics, started, samples), read_record(run.output)
     waiting = record.model_copy(update={"run_id": half.run_id if half else None})
     write_record(run.output, waiting)
     try:
-        if failed is not None:
-            raise failed
+        if earlier := find_logged(run, record.digest, record.made):
+            remove(run.path(PENDING))
+            logger.info("in MLflow already (%s), as run %s", earlier.uri, earlier.run_id)
+            return earlier.run_id
+        for name in long_params(record.params):
+            logger.info(
+                "%s is too long for MLflow: it gets the beginning and a sha256, and %s the whole", name, PARAMS_FILE
+            )
         logged = _send(load_run(run.output), waiting, force=True)
     except UserError as error:
         logger.warning("%s", error)
@@ -145,7 +135,7 @@ def _current_record(run: Run) -> Record:
         return remake_record(run)
     receipts = [(shard, run.receipt(stage, shard)[0]) for stage in run.stages for shard in run.shards]
     done = [summarise_receipt(shard, receipt) for shard, receipt in receipts if receipt is not None]
-    renewed = record.made and len(done) == len(receipts) and record.made != digest_work(done)
+    renewed = record.made and len(done) == len(receipts) and record.made != digest_work(run, done)
     return remake_record(run).model_copy(update={"run_id": record.run_id}) if renewed else record
 
 

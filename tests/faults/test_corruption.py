@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gan_core.errors import DataError
+from gan_core.errors import DataError, UserError
 from gan_core.storage.receipts import receipt_path, statistics_path, valid_receipt
 from gan_core.storage.shards import read_rows
 
@@ -61,6 +61,14 @@ def test_damage_is_found_and_only_that_shard_made_again(
     assert [receipt.reused for receipt in receipts] == [False, True, True]
     assert why in receipts[0].why
     assert workplace.files() == undisturbed
+
+
+def test_a_file_in_the_place_of_a_stages_folder_is_told_in_one_line(workplace: Any) -> None:
+    workplace.output.mkdir()
+    (workplace.output / "align").write_text("mine")
+    with pytest.raises(UserError, match=r"can't write .*align.*: a file is where a folder should be: choose another"):
+        workplace.run()
+    assert (workplace.output / "align").read_text() == "mine"
 
 
 def test_stale_temporary_files_and_locks_are_in_nobodys_way(workplace: Any, undisturbed: dict[str, bytes]) -> None:

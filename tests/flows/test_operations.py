@@ -25,7 +25,9 @@ from flows.status import (
 )
 from gan_core.errors import DataError, ParamsError, UserError
 from gan_core.params import load_params
+from gan_core.plain import run_plain
 from gan_core.recipes.base import Plan, plan_run
+from gan_core.report import write_report
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import build_stage
@@ -61,6 +63,22 @@ def test_status_tells_shards_by_state_and_rows_by_reason(run: Run) -> None:
     assert "  rows     5 ok, 1 not_an_image (align), 2 not begun" in lines
     assert "  MLflow   not logged yet: `edit-dataset sync runs/a`" in lines
     assert find_runs("runs/a") == ["runs/a"]
+
+
+def test_status_tells_what_a_run_lacks_that_was_killed_at_its_end(project: Path, tiny_dataset: str) -> None:
+    run_plain(plan_run(tiny_dataset, "runs/b", overrides=QUICK))
+    waits = "  MLflow   not logged yet: `edit-dataset sync runs/b`"
+    lines = list(describe_runs("runs/b"))
+    assert lines[0].endswith("shards, finished") and waits in lines
+    Path("runs/b/tracking.json").touch()
+    Path("runs/b/finished.json").unlink()
+    lines = list(describe_runs("runs/b"))
+    assert lines[0].endswith("shards, all made, but for summary and report: run it again") and waits not in lines
+
+
+def test_a_report_of_an_unfinished_run_says_how_to_finish_it(run: Run) -> None:
+    with pytest.raises(DataError, match=r"measure/shard-00000\.parquet: `edit-dataset run .* runs/a` finishes"):
+        write_report("runs/a")
 
 
 def test_flags_of_rows_that_went_on_are_counted(run: Run) -> None:

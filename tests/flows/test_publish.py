@@ -76,6 +76,7 @@ def test_a_published_stage_is_a_dataset_with_its_origin_and_survives_gc(run: Run
 @pytest.fixture
 def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC is left out: what happens in the folder is what counts."""
+    monkeypatch.setattr("flows.publish.check_output", lambda folder: None)
     monkeypatch.setattr("flows.publish.add_output", lambda folder, push: str(sorted(files(folder))))
 
 
@@ -280,9 +281,20 @@ def test_what_cannot_be_published_is_said_in_one_line(run: Run) -> None:
         publish("runs/a", "data/faces", "edits")
     with pytest.raises(DataError, match=r"can't use runs/a/encode/shard-00000\.parquet.*`edit-dataset run"):
         publish("runs/a", "data/faces", "encode")
+    with pytest.raises(UserError, match="no DVC project"):
+        publish("runs/a", "data/faces", "align")
+    assert not Path("data/faces").exists()
+
+
+@pytest.mark.usefixtures("versioned")
+def test_nothing_is_published_where_something_else_is_or_dvc_does_not_look(
+    run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     Path("data/mine").mkdir(parents=True)
     Path("data/mine/letter.txt").write_text("dear")
     with pytest.raises(DataError, match="data/mine is not empty and was not published"):
         publish("runs/a", "data/mine", "align")
-    with pytest.raises(UserError, match="no DVC project"):
-        publish("runs/a", "data/faces", "align")
+    elsewhere = tmp_path_factory.mktemp("store") / "elsewhere"
+    with pytest.raises(UserError, match=r"elsewhere is outside of the DVC project .*: choose a folder in the project"):
+        publish("runs/a", str(elsewhere), "align")
+    assert not elsewhere.exists()

@@ -4,6 +4,7 @@ import getpass
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,9 +65,9 @@ def done(sha: str = "aa") -> list[Done]:
     return [Done(stage="measure", shard=SHARD, rows=rows, output_sha256=sha, seconds=1.0, skipped=False)]
 
 
-def track(run: Run, results: list[Done] | None = None) -> str | None:
+def track(run: Run, results: list[Done] | None = None, gates: Mapping[str, float] = {}) -> str | None:
     with disable_run_logger():
-        return tracking.track(run, results or done(), METRICS, 1_700_000_000.0)
+        return tracking.track(run, results or done(), METRICS | gates, 1_700_000_000.0)
 
 
 def runs(run: Run) -> list[LoggedRun]:
@@ -125,6 +126,26 @@ def test_the_same_results_are_logged_once_and_new_ones_again(run: Run) -> None:
     assert len(runs(run)) == 1
     assert track(run, done("bb")) != first
     assert len(runs(run)) == 2
+
+
+def test_other_gates_are_another_run_and_the_former_ones_are_the_former(run: Run) -> None:
+    first, other, again = (
+        track(replace(run, params=run.params.model_copy(update={"gates": [gate]})), gates={f"gates/failed/{gate}": 0.0})
+        for gate in ("mse <= 1", "mse <= 2", "mse <= 1")
+    )
+    assert first == again != other
+    assert {logged.data.params["gates"] for logged in runs(run)} == {'["mse <= 1"]', '["mse <= 2"]'}
+
+
+def test_a_run_whose_logging_is_cut_off_waits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracking, "find_logged", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        track(run)
+    assert read_record("out") is not None
+    assert tracking.sync("out").new
 
 
 def test_a_run_that_was_deleted_in_mlflow_is_logged_again(run: Run) -> None:

@@ -82,3 +82,12 @@ def test_squares_that_cannot_be_cropped_are_named(centre: tuple[float, float], s
     square = FaceSquare(np.array(centre), np.array([side / 2, 0.0]))
     rejected = check_square(square, 100, 80, min_side=12.0)
     assert (rejected.status if rejected else None) == status
+
+
+def test_a_square_far_away_is_told_in_few_letters() -> None:
+    for square in (
+        FaceSquare(np.full(2, 1e308), np.array([20.0, 0.0])),
+        FaceSquare(np.full(2, 50.0), np.full(2, 1e300)),
+    ):
+        rejected = check_square(square, 100, 80, min_side=12.0)
+        assert rejected is not None and len(rejected.reason) < 100

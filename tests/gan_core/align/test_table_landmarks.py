@@ -19,7 +19,7 @@ from gan_core.rows import Rejected
 from tests.golden.fill import golden
 
 FIVE = [69, 109, 106, 113, 77, 142, 73, 152, 108, 154]
-IMAGE = Image.new("RGB", (178, 218))
+IMAGE = Image.new("RGB", (409, 687))
 HEAD = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
 
 
@@ -173,13 +173,24 @@ def test_names_in_another_unicode_form_are_found(tmp_path: Path) -> None:
         assert np.array_equal(TableLandmarks(str(path)).landmarks(IMAGE, {"key": key}), np.reshape(FIVE, (5, 2)))
 
 
-def test_celebas_aligned_list_is_for_aligned_pictures(tmp_path: Path) -> None:
-    path = tmp_path / "list_landmarks_align_celeba.csv"
+@pytest.mark.parametrize(
+    ("name", "is_aligned", "says"),
+    [
+        ("list_landmarks_align_celeba.csv", True, "178x218 pixels, but this one has 409x687"),
+        (
+            "list_landmarks_celeba.txt",
+            False,
+            "this one is an aligned picture (178x218): list_landmarks_align_celeba is",
+        ),
+    ],
+)
+def test_celebas_lists_are_for_their_own_pictures(name: str, is_aligned: bool, says: str, tmp_path: Path) -> None:
+    path, aligned = tmp_path / name, Image.new("RGB", (178, 218))
     path.write_text(f"000001.jpg,{','.join(map(str, FIVE))}\n")
-    source = TableLandmarks(str(path))
-    assert np.array_equal(source.landmarks(IMAGE, {"key": "000001.jpg"}), np.reshape(FIVE, (5, 2)))
-    status, reason = found(source, "000001.jpg", Image.new("RGB", (409, 687)))
-    assert status == "degenerate_landmarks" and "178x218 pixels, but this one has 409x687" in reason
+    source, (own, other) = TableLandmarks(str(path)), (aligned, IMAGE) if is_aligned else (IMAGE, aligned)
+    assert np.array_equal(source.landmarks(own, {"key": "000001.jpg"}), np.reshape(FIVE, (5, 2)))
+    status, reason = found(source, "000001.jpg", other)
+    assert status == "degenerate_landmarks" and says in reason
 
 
 @pytest.mark.parametrize(

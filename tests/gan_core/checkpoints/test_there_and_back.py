@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import struct
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +34,19 @@ def brought_in(content: Any, folder: Path) -> dict[str, Tensor]:
     torch.save(content, folder / "x.pt")
     import_checkpoint(folder / "x.pt", folder / "x.safetensors")
     return load_checkpoint(folder / "x.safetensors").model
+
+
+@pytest.mark.parametrize("start", [b"\x80", b"\x1f\x8b", b"\x80\x02"])
+def test_the_length_of_a_header_may_begin_like_another_kind_of_file(start: bytes, tmp_path: Path) -> None:
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    length = int.from_bytes(start, "little")
+    while length < len(header):
+        length += 256 ** len(start)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + header.ljust(length) + struct.pack("<f", 0.5))
+    assert path.read_bytes().startswith(start)
+    contents = open_checkpoint(path)
+    assert contents.container == "safetensors" and contents.load() == {"x": torch.tensor([0.5])}
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

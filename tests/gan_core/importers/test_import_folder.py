@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from gan_core.errors import DataError, ParamsError
 from gan_core.importers import base, folder, import_dataset
 from gan_core.importers.base import SourceFile
-from gan_core.importers.metadata import DAMAGED, METADATA, FolderMetadata
+from gan_core.importers.metadata import DAMAGED, METADATA, REPEATED, UNMATCHED, FolderMetadata
 from gan_core.importers.tally import Tally
 from gan_core.rows import Row
 from gan_core.storage.receipts import valid_receipt
@@ -327,7 +329,7 @@ def test_a_destination_that_holds_something_else_is_refused(source: Path, tmp_pa
     import_dataset(source, tmp_path / "out")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "x.png").write_bytes(pngs[0])
-    with pytest.raises(DataError, match="not empty"):
+    with pytest.raises(DataError, match=r"out holds a dataset of .*in: choose another folder"):
         import_dataset(tmp_path / "other", tmp_path / "out")
     (tmp_path / "link").symlink_to(source)
     for inside in (source, source / "out", tmp_path / "link" / "out"):
@@ -358,3 +360,33 @@ def test_a_damaged_table_beside_pictures_is_told_once(tmp_path: Path) -> None:
     for picture in ("a/1.png", "a/b/2.png", "a/c/3.png", "a/4.png"):
         assert metadata.of(picture) == {}
     assert [(group.label, group.count) for group in left_out.groups()] == [(DAMAGED, 3)]
+
+
+def test_lines_of_a_table_that_no_picture_has_are_told(tmp_path: Path, pngs: list[bytes]) -> None:
+    names = ["./a.png", "b.png", "b.png", "gone.png", "sub/c.png"]
+    table = pa.table({"file_name": pa.array(names), "label": pa.array(range(5))})
+    for name in ("in", "in/sub", "in/none"):
+        (tmp_path / name).mkdir()
+    pq.write_table(table, tmp_path / "in" / METADATA)
+    pq.write_table(table.slice(0, 1), tmp_path / "in" / "none" / METADATA)
+    pq.write_table(
+        pa.table({"file_name": pa.array([b"c.png"]), "label": pa.array([7])}), tmp_path / "in/sub" / METADATA
+    )
+    for place, name in enumerate(["a.png", "b.png", "sub/c.png"]):
+        (tmp_path / "in" / name).write_bytes(pngs[place])
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    labels = {row["key"]: json.loads(row["json"])["label"] for row in rows_of(tmp_path / "out")}
+    assert labels == {"a.png": 0, "b.png": 2, "sub/c.png": 7}
+    assert {group.label: (group.count, set(group.names)) for group in report.left_out} == {
+        UNMATCHED: (3, {"gone.png", "sub/c.png", "none/a.png"}),
+        REPEATED: (1, {"b.png"}),
+    }
+
+
+def test_a_date_that_python_cant_hold_in_a_table_beside_pictures_is_told(tmp_path: Path, pngs: list[bytes]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(pngs[0])
+    when = pa.array([2**61], pa.int64()).cast(pa.timestamp("us"))
+    pq.write_table(pa.table({"file_name": pa.array(["a.png"]), "when": when}), tmp_path / "in" / METADATA)
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert report.rows == {"ok": 1} and [group.label for group in report.left_out] == [DAMAGED]

@@ -92,11 +92,15 @@ def test_image_columns_of_any_form(tmp_path: Path, pngs: list[bytes], image: str
 
 
 def test_keys_come_from_the_key_column(tmp_path: Path, pngs: list[bytes]) -> None:
-    keys = ["x", None, "x", "new\nline", "../up"]
-    write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:5]), "key": pa.array(keys)})
+    keys = ["x", None, "x", "new\nline", "../up", "", "x#2"]
+    write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:7]), "key": pa.array(keys)})
     report = import_dataset(tmp_path / "in", tmp_path / "out")
-    assert [row["key"] for row in rows_of(tmp_path / "out")] == ["x", "a:1", "x#2", "new\\nline", "../up"]
-    assert report.rows == {"duplicate_key": 1, "ok": 4}
+    rows = rows_of(tmp_path / "out")
+    assert [row["key"] for row in rows] == ["x", "a:1", "x#2", "new\\nline", "../up", "a:5", "x#2#2"]
+    assert report.rows == {"duplicate_key": 2, "ok": 5}
+    assert rows[-1]["reason"] == (
+        "an earlier row has the key x#2, which it was given because it repeats x: remove it, or rename this one"
+    )
 
 
 def test_rows_without_bytes_are_kept_and_paths_not_followed(tmp_path: Path, pngs: list[bytes]) -> None:
@@ -256,13 +260,40 @@ def test_files_that_cant_be_imported_say_which_column(tmp_path: Path, pngs: list
     twice = pa.Table.from_arrays([images(pngs[:1]), pa.array([1]), pa.array([2])], names=["image", "x", "x"])
     nulls = pa.table({"image": images(pngs[:2]), "x": pa.array([[1.0], None], pa.list_(pa.float32(), 1))})
     words = pa.table({"image": pa.array(["/data/a.png"])})
-    said = {"more than one column 'x'": twice, "fixed-size lists holds nulls": nulls, r"it has image \(string\)": words}
+    empty = pa.table({"image": images(pngs[:2]), "x": pa.array([[], []], pa.list_(pa.float32(), 0))})
+    said = {
+        "more than one column 'x'": twice,
+        "fixed-size lists holds nulls": nulls,
+        "has the size 0": empty,
+        r"it has image \(string\)": words,
+    }
     for place, (message, table) in enumerate(said.items()):
         (tmp_path / f"{place}").mkdir()
         pq.write_table(table, tmp_path / f"{place}" / "a.parquet")
         with pytest.raises(DataError, match=message) as caught:
             import_dataset(tmp_path / f"{place}", tmp_path / "out")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.date32(), -800_000),
+        (pa.timestamp("us"), 2**61),
+        (pa.duration("s"), 2**62),
+        (pa.timestamp("us", "Mars/Base"), 1),
+    ],
+)
+def test_a_value_that_python_cant_hold_is_refused_with_its_column(
+    tmp_path: Path, pngs: list[bytes], kind: pa.DataType, value: int
+) -> None:
+    integers = pa.int32() if kind == pa.date32() else pa.int64()
+    column = pa.array([0, value], integers).cast(kind)
+    write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:2]), "when": column})
+    with pytest.raises(
+        DataError, match=r"a\.parquet: column when \(.*\) holds a value that can't be read \(.*\): leave"
+    ):
+        import_dataset(tmp_path / "in", tmp_path / "out")
 
 
 def test_images_as_binary_views(tmp_path: Path, pngs: list[bytes]) -> None:

@@ -1,5 +1,7 @@
+import bz2
 import gzip
 import json
+import lzma
 import os
 import random
 import tarfile
@@ -279,6 +281,48 @@ def test_an_archive_damaged_between_members_says_so(
     report = import_dataset(tmp_path / "in", tmp_path / "out")
     assert report.rows == {"ok": 2, "truncated": 1}
     assert rows_of(tmp_path / "out")[-1]["key"] == "t/~end"
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress, bz2.compress])
+@pytest.mark.parametrize("zeros", [0, 512, 40 * 512])
+def test_archives_that_follow_one_another_are_read_as_one(
+    tmp_path: Path, pngs: list[bytes], make_tar: MakeTar, compress: Callable[[bytes], bytes], zeros: int
+) -> None:
+    parts = [{"1.png": pngs[0], "2.json": points(2)}, {"2.png": pngs[1]}, {"3.png": pngs[2]}]
+    data = [make_tar(tmp_path / f"{i}.tar", members).read_bytes() for i, members in enumerate(parts)]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "t.tar").write_bytes(b"".join(compress(part + bytes(zeros)) for part in data))
+    assert import_dataset(tmp_path / "in", tmp_path / "out").rows == {"ok": 3}
+    assert landmarks_of(tmp_path / "out") == {"1.png": None, "2.png": 2, "3.png": None}
+
+
+@pytest.mark.parametrize("rest", [b"x", b"y" * 600, bytes(700) + b"z"])
+def test_what_follows_an_archive_and_is_none_is_told(
+    tmp_path: Path, pngs: list[bytes], make_tar: MakeTar, rest: bytes
+) -> None:
+    path = make_tar(tmp_path / "in" / "t.tar", {"1.png": pngs[0]})
+    path.write_bytes(path.read_bytes() + rest)
+    assert import_dataset(tmp_path / "in", tmp_path / "out").rows == {"ok": 1, "truncated": 1}
+    assert "something else follows the archive's end mark" in rows_of(tmp_path / "out")[-1]["reason"]
+
+
+def test_a_wrong_checksum_at_the_end_of_an_archive_is_told(
+    tmp_path: Path, pngs: list[bytes], make_tar: MakeTar
+) -> None:
+    path = make_tar(tmp_path / "in" / "t.tar.gz", {"1.png": pngs[0]}, "w:gz")
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+    assert import_dataset(tmp_path / "in", tmp_path / "out").rows == {"ok": 1, "truncated": 1}
+
+
+def test_half_a_character_in_the_key_of_a_sidecar_is_escaped(
+    tmp_path: Path, pngs: list[bytes], make_tar: MakeTar
+) -> None:
+    sidecar = b'{"exported_by": "edit-dataset", "key": "a\\ud800"}'
+    make_tar(tmp_path / "in" / "t.tar", {"1.png": pngs[0], "1.json": sidecar})
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    assert [row["key"] for row in rows_of(tmp_path / "out")] == ["a\\ud800"]
 
 
 def test_a_huge_member_is_not_read(

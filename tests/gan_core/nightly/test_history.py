@@ -144,7 +144,7 @@ def test_the_page_says_what_would_be_seen_and_what_was_left_out() -> None:
     page = render_nights(history)
     assert "A change of 0.0047 is seen with 90% power; compared row by row over 100 rows." in page
     assert "At most 0.1% of the nights without a change raise anything." in page
-    assert "Images per second: left out, the machine was busy in 20 of 24 trials." in page
+    assert "Images per second: left out: the machine was busy in 20 of 24 trials." in page
 
 
 def test_the_page_shows_every_series_and_marks_what_moved() -> None:

@@ -181,6 +181,11 @@ def test_files_that_are_no_directions_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "zero.npy", np.zeros(4))
     np.savez(tmp_path / "other.npz", lat_comp=np.ones((2, 1, 4)))
     torch.save([torch.ones(4), torch.ones(4)], tmp_path / "list.pt")
+    torch.save({"eigvec": torch.ones(4)}, tmp_path / "flat.pt")
+    torch.save({"comp": torch.ones(0, 4), "std": torch.ones(0), "mean": torch.ones(4)}, tmp_path / "none.pt")
+    np.savez(tmp_path / "short.npz", lat_comp=np.ones((3, 1, 4)), lat_stdev=np.ones(2), lat_mean=np.ones(4))
+    np.savez(tmp_path / "mean.npz", lat_comp=np.ones((3, 1, 4)), lat_stdev=np.ones(3), lat_mean=np.ones(2))
+    np.savez(tmp_path / "one.npz", lat_comp=np.ones(()), lat_stdev=np.ones(1), lat_mean=np.ones(1))
     (tmp_path / "two.npy").write_bytes((tmp_path / "other.npz").read_bytes())
     (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:60])
     for name, message in (
@@ -190,6 +195,11 @@ def test_files_that_are_no_directions_are_refused(tmp_path: Path) -> None:
         ("cut.npz", r"is not a whole numpy file"),
         ("none.npy", r"no directions at"),
         ("list.pt", r"holds several tensors, not one direction"),
+        ("flat.pt", r"eigvec is \[4\], not a matrix"),
+        ("none.pt", r"comp \[0, 4\], std \[0\], mean \[4\]: each component needs one deviation"),
+        ("short.npz", r"lat_stdev \[2\]"),
+        ("mean.npz", r"lat_mean \[2\]"),
+        ("one.npz", r"lat_comp \[\]"),
         ("two.npy", r"has no lat_stdev, lat_mean"),
     ):
         with pytest.raises(CheckpointError, match=message):

@@ -68,7 +68,7 @@ def test_summary_report_and_inspection_tell_of_the_rows_and_no_shard_changes(jud
     before, beyond = judged
     assert summary(before)[FLAG] == {"why": "data/models/domain.json knows nothing of this encoder"}
     run = measured(before.source, "before")
-    assert [run.require_receipt("measure", s, "").reused for s in run.shards] == [False, False]
+    assert [run.require_receipt("measure", s).reused for s in run.shards] == [False, False]
     told = summary(run)[FLAG]
     assert ([row["key"] for row in told["farthest"]], told["rows"]) == (beyond, 3)
     assert summary(run)["flags"] == {FLAG: 3}

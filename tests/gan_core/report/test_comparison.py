@@ -62,9 +62,18 @@ def test_ranks_are_over_the_columns_that_all_have(comparison: Comparison) -> Non
     assert [row["encoder"] for row in comparison.rows()] == ["wide", "psp", "e4e"]
 
 
+def test_the_rule_names_what_was_ranked_and_what_was_not_measured(comparison: Comparison) -> None:
+    assert comparison.rule == (
+        "The best mean rank over MSE, Identity, each counted once; on a tie, the encoder with fewer parameters. "
+        "Not measured for all of them: LPIPS, FID, SWD, FID of edits, SWD of edits."
+    )
+
+
 def test_of_equal_ones_the_smaller_wins() -> None:
     same = {"mse": 0.1, "parameters": 9.0}
     assert Comparison({"large": same, "small": same | {"parameters": 1.0}}).champion == "small"
+    by_size = Comparison({"large": {"parameters": 9.0}, "small": {"parameters": 1.0}})
+    assert by_size.champion == "small" and by_size.rule.startswith("The encoder with fewer parameters. Not measured")
 
 
 def test_the_chart_has_a_panel_a_column(comparison: Comparison) -> None:

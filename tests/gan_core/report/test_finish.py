@@ -10,8 +10,8 @@ import pytest
 
 from gan_core.metrics.base import Summary
 from gan_core.recipes.edit import EditRecipe
-from gan_core.report.finish import FINISHED_FILE, Result, finish_run
-from gan_core.runs.run import Run
+from gan_core.report.finish import Result, finish_run
+from gan_core.runs.run import FINISHED_FILE, Run
 from gan_core.runs.summary import load_summary, write_summary
 
 RESULTS: list[Result] = [("measure", "shard-00001.parquet", "b" * 64), ("measure", "shard-00000.parquet", "a" * 64)]
