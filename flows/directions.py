@@ -242,11 +242,16 @@ def show(
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Draw some latents, one per row, each at seven strengths."""
+    from PIL import Image
+
     from gan_core.device import compute_on
+    from gan_core.errors import ParamsError
     from gan_core.params import load_params
     from gan_core.paths.pictures import direction_strip, path_strip
     from gan_core.training.log import tile
 
+    if Path(picture).suffix.lower() not in Image.registered_extensions():
+        raise ParamsError(f"{picture} is no name of a picture: end it in .png or .jpg")
     loaded = load_params(params)
     models = loaded.models
     with compute_on(loaded.run.device):

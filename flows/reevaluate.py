@@ -23,7 +23,7 @@ from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import load_run
 from gan_core.runs.stopping import STOPPED, stop_requested
 from gan_core.storage.holding import hold_folder
-from gan_core.storage.names import require_name
+from gan_core.storage.names import check_name, require_name
 from gan_core.storage.urls import base_name, join_url, open_fs
 from tasks.tracking.address import tracking_uri
 from tasks.tracking.client import TrackingError
@@ -146,11 +146,16 @@ def measure(
 
 
 def place_of(output: str, dataset: str, encoder: str) -> str:
-    """Return the folder of the run of an encoder over a dataset; ``DataError`` for a name that leads elsewhere.
+    """Return the folder of the run of an encoder over a dataset; ``DataError`` for a dataset that leads elsewhere.
 
-    It is named like the dataset, with a hash of the whole address where another dataset of that name was there first.
+    It is named like the dataset, with a hash of the whole address where another dataset of that name was there first;
+    the folder in it like the encoder, or with a hash of its name where no folder can be called so.
     """
-    name, encoder = require_name(base_name(dataset), "a dataset's name"), require_name(encoder, "an encoder's name")
+    name = require_name(base_name(dataset), "a dataset's name")
+    try:
+        encoder = check_name(encoder)
+    except ValueError:
+        encoder = f"encoder-{sha256(encoder.encode()).hexdigest()[:16]}"
     place = join_url(output, name, encoder)
     with suppress(DataError):  # what is no run, or a damaged one, is told when the dataset is measured
         if load_run(place).source != dataset:

@@ -65,7 +65,7 @@ def describe_runs(folder: str) -> Iterator[str]:
         for stage, counts in state.shards.items():
             yield f"  {stage:8} {', '.join(f'{n} {name}' for name, n in sorted(counts.items()))}"
         yield f"  rows     {', '.join(_row_counts(state))}"
-        yield from (f"  {line}" for line in describe_gates(find_summary(output)))
+        yield from (f"  {line}" for line in describe_gates(find_summary(output)) if state.finished)
         if exists(run.path(PENDING)) or (state.finished and not exists(run.path(TRACKED))):
             yield f"  MLflow   not logged yet: `edit-dataset sync {output}`"
 

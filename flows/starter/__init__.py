@@ -36,6 +36,8 @@ def make_project(folder: str | Path, sample: bool = False) -> Project:
     a DVC project that tracks the networks. Raises ``UserError`` where the package has no networks, or the folder can't
     be written.
     """
+    if "://" in str(folder):
+        raise UserError(f"{folder} is a URL: name a local folder; datasets and runs of a project may be anywhere")
     target, origin = Path(folder), _origin()
     models = [path for path in _below(origin / MODELS) if path.suffix in (".safetensors", ".json")]
     if not any(path.name == "generator.safetensors" for path in models):

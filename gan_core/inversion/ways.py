@@ -14,7 +14,15 @@ from gan_core.inversion.allocation import MAKE, Choice, Way
 from gan_core.inversion.features import HFGI
 from gan_core.inversion.locality import Perceptual
 from gan_core.inversion.pti import Tuned
-from gan_core.inversion.refinement import ByFeatures, Inverted, PivotalTuning, Refinement, build_refinements, refine_all
+from gan_core.inversion.refinement import (
+    REFINEMENTS,
+    ByFeatures,
+    Inverted,
+    PivotalTuning,
+    Refinement,
+    build_refinements,
+    refine_all,
+)
 from gan_core.loading import load_encoder
 from gan_core.params import ModelPaths, TuneParams
 from gan_core.rows import Progress
@@ -23,10 +31,12 @@ from gan_core.rows import Progress
 def parse_way(text: str) -> tuple[str, tuple[str, ...]]:
     """Read ``psp-w: hypernetwork, pti``, ``features`` or ``psp-w:`` as the name of an encoder and refinements.
 
-    Raises ``ParamsError`` for a text that names nothing.
+    Raises ``ParamsError`` for a text that names nothing, and for an unknown refinement.
     """
     encoder, _, rest = text.rpartition(":")
     refine = tuple(part.strip() for part in rest.split(",") if part.strip())
+    for part in refine:
+        REFINEMENTS.get(part)
     if not refine and not encoder.strip():
         raise ParamsError(f"{text!r} is no way to invert: write `features`, `psp-w: hypernetwork, pti` or `e4e:`")
     return encoder.strip(), refine

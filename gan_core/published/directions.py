@@ -121,7 +121,7 @@ def _entry(content: Arrays, source: Source, path: Path) -> Tensor:
     if (chosen := source.entry) is not None:
         if not any(_belongs(name, chosen) for name in found):
             near = near_matches(chosen, [name[:40] for name in list(found)[:SEARCHED]])
-            raise ParamsError(f"{path} has no entry {chosen!r}{near}; it has {_listed(found)}")
+            raise ParamsError(f"{path} has no entry {chosen!r}{near}")
         found = {name: tensor for name, tensor in found.items() if _belongs(name, chosen)}
     if len(found) != 1:
         raise CheckpointError(

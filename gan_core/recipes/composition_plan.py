@@ -15,9 +15,12 @@ from gan_core.errors import ParamsError
 from gan_core.params import CompositionSpec
 from gan_core.recipes.composition_sources import Sources
 from gan_core.rows import Row
+from gan_core.runs.clearing import clear
 from gan_core.runs.run import Run
+from gan_core.storage.names import SHARD_END
 from gan_core.storage.receipts import Receipt, code_version, content_key, valid_receipt, write_receipt
 from gan_core.storage.shards import ShardWriter
+from gan_core.storage.urls import names_in
 
 PLAN = "plan"
 FIELDS = (
@@ -80,8 +83,12 @@ def _random_groups(spec: CompositionSpec, fewest: int, sources: Sources) -> Iter
 def write_plan(run: Run, shards: dict[str, list[Planned]], sources: Sources) -> None:
     """Write one shard of planned pictures for each name, with the codes of their sources, unless it is there already.
 
+    Shards of a longer plan before are removed.
+
     A picture one of whose sources failed is planned as a row that failed.
     """
+    earlier = [name for name in names_in(run.path(PLAN)) if name.endswith(SHARD_END)]
+    clear(run.output, [PLAN], earlier, [PLAN], shards)
     for shard, planned in shards.items():
         url = run.shard(PLAN, shard)
         wanted = sorted({key for one in planned for key in one.sources if key not in sources.failed})

@@ -1,5 +1,6 @@
 """The sources of compositions: rows of an encoded dataset, or seeds, by key."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from gan_core.runs.run import is_run, load_run
 from gan_core.storage.shards import list_shards, open_shard, read_rows
 
 SEEDS = "seeds:"
+MOST_SEEDS = 1_000_000
+"""All their keys are held in memory."""
 
 
 class Sources(ABC):
@@ -46,10 +49,13 @@ class Seeds(Sources):
     """``seeds:64`` (or ``seeds:64@1000`` to begin at 1000): random codes, truncated by ``psi``, one for each seed."""
 
     def __init__(self, text: str, generator: Generator, psi: float) -> None:
-        number, _, start = text.removeprefix(SEEDS).partition("@")
-        if not number.isdigit() or not (start or "0").isdigit() or int(number) < 1:
-            raise ParamsError(f"{text}: write seeds:NUMBER or seeds:NUMBER@FIRST, such as seeds:64")
-        self.keys = [f"seed-{seed}" for seed in range(int(start or 0), int(start or 0) + int(number))]
+        asked = re.fullmatch(r"([0-9]{1,18})(?:@([0-9]{1,18}))?", text.removeprefix(SEEDS))
+        number, start = (int(part or 0) for part in asked.groups()) if asked else (0, 0)
+        if not 1 <= number <= MOST_SEEDS:
+            raise ParamsError(
+                f"{text[:80]}: write seeds:NUMBER or seeds:NUMBER@FIRST, such as seeds:64, with at most {MOST_SEEDS:,}"
+            )
+        self.keys = [f"seed-{seed}" for seed in range(start, start + number)]
         self.failed = {}
         self.generator, self.psi = generator, psi
 

@@ -14,7 +14,7 @@ from gan_core.device import fetch, place
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, LatentsOf, no_references
 from gan_core.edits.plan import TAKEN, plan_edits
 from gan_core.encoders.base import ENCODERS
-from gan_core.errors import CheckpointError, ParamsError
+from gan_core.errors import CheckpointError, ParamsError, near_matches
 from gan_core.geometry import SQUARE
 from gan_core.judges.segmenter import CLASSES
 from gan_core.loading import load_encoder, load_generator, outline
@@ -25,7 +25,7 @@ from gan_core.runs.stage import STAGES, Stage, settle
 from gan_core.stages.align import AlignStage
 from gan_core.stages.references import SourceLatents
 from gan_core.storage.images import ImageError, to_uint8
-from gan_core.storage.shards import IMAGE, latent_type
+from gan_core.storage.shards import IMAGE, latent_type, list_shards, open_shard
 from gan_core.translation.inputs import INPUTS, EncoderInput, check_factors, label_cell, picture_cell
 from gan_core.translation.masks import MASKS
 from gan_core.translation.scores import SCORES, SCORES_OF, Scorer, Translated
@@ -71,6 +71,7 @@ class TranslateStage(Stage):
         encoder = load_encoder(encoder_path, generator)
         self.encoder, self.generator, self.side = encoder.model, generator.model, encoder.model.input_size
         self._check(encoder_path)
+        self._check_columns()
         own = models.model_copy(update={"generator": decoder})
         taken = TAKEN.union((INPUT, OUTPUT, FACTOR), SCORES)
         self.plan = plan_edits(params.variants, taken, "translate.variants")
@@ -87,6 +88,26 @@ class TranslateStage(Stage):
             *(pa.field(score, pa.float32()) for score in scores),
         ]
         self._hashes = {"encoder_sha256": encoder.sha256, "generator_sha256": generator.sha256}
+
+    def _check_columns(self) -> None:
+        """Raise ``ParamsError`` for a column that the dataset doesn't have, or that holds no pictures."""
+        if not self.source:
+            return
+        wanted = {} if self.params.align else {"column": self.params.column}
+        if self.params.made and self.transform.from_labels:
+            wanted["labels"] = self.params.labels
+        if self.params.truth and not self.params.made:
+            wanted["truth"] = self.params.truth
+        shard = list_shards(self.source)[0]
+        with open_shard(shard) as file:
+            schema = file.schema_arrow
+        for name, column in wanted.items():
+            if column not in schema.names:
+                near = near_matches(column, schema.names)
+                raise ParamsError(f"translate.{name}: {shard} has no column {column!r}{near}")
+            kind = schema.field(column).type
+            if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+                raise ParamsError(f"translate.{name}: the column {column!r} of {shard} holds {kind}, not pictures")
 
     @classmethod
     def build(cls, params: Params, source: str) -> "TranslateStage":

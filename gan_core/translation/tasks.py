@@ -89,8 +89,10 @@ def translator_path(params: Params, task: str) -> str:
 def find_translator(params: Params, task: str) -> str:
     """Return ``translate.encoder``, or the path of the task's encoder.
 
-    Raises ``CheckpointError`` that says how to train an encoder that is not there yet.
+    Raises ``ParamsError`` for an unknown task, and ``CheckpointError`` that says how to train an encoder that is not
+    there yet.
     """
+    TASKS.get(task)
     path = translator_path(params, task)
     if params.translate.encoder or task == INVERTS or exists(path):
         return params.translate.encoder or path

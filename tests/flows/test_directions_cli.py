@@ -53,6 +53,7 @@ def test_show_draws_a_strip(project: Path, capsys: pytest.CaptureFixture[str], o
     answered(capsys, "directions", "show", "yaw", "yaw.png", "--rows", "2", *option)
     assert Image.open("yaw.png").size == (7 * 64, 2 * 64)
     assert "did you mean 'yaw'" in refused(capsys, "directions", "show", "yow", "yaw.png", *option)
+    assert "yaw.txt is no name of a picture" in refused(capsys, "directions", "show", "yaw", "yaw.txt", *option)
 
 
 def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

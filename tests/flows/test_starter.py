@@ -113,3 +113,10 @@ def test_a_package_without_networks_says_so(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_checkout_is_known_by_its_files() -> None:
     assert checkout() == ROOT
+
+
+def test_a_project_is_a_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="s3://bucket/x is a URL: name a local folder"):
+        starter.make_project("s3://bucket/x")
+    assert list(tmp_path.iterdir()) == []

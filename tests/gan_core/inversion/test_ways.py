@@ -26,6 +26,11 @@ def test_a_text_that_names_nothing_is_one_sentence(text: str) -> None:
         parse_way(text)
 
 
+def test_an_unknown_refinement_is_refused_before_any_trial() -> None:
+    with pytest.raises(ParamsError, match="unknown refinement 'hypernetwrk'; did you mean 'hypernetwork'"):
+        parse_way("psp-w: hypernetwrk, pti")
+
+
 def test_rows_of_a_way_and_like_steps_meet_in_a_batch() -> None:
     choices = [Choice(0, 5), Choice(1, 0), Choice(0, 1), Choice(0, 40), Choice(1, 0), Choice(0, 2)]
     assert groups_of(choices, 2) == [[2, 5], [0, 3], [1, 4]]

@@ -266,9 +266,21 @@ def test_mistakes_are_told_before_anything_is_written(
     assert not Path("out").exists()
 
 
+def test_a_shorter_plan_leaves_no_shard_of_the_one_before(plan: dict[str, Any]) -> None:
+    run(compose__plan=[{"operation": "extend", "count": 8}])
+    assert len(list(Path("out/plan").glob("*.parquet"))) == 2
+    Path("out/plan/mine.parquet").write_bytes(b"mine")
+    shorter = {"compose.plan": [{"operation": "extend", "count": 2}]}
+    plan_run("seeds:8", "out", overrides=shorter, recipe="compose", update=True).begin()
+    assert {path.name for path in Path("out/plan").glob("*.parquet")} == {"shard-00000.parquet", "mine.parquet"}
+
+
 def test_sources_that_cannot_be_used_are_told(plan: dict[str, Any], tiny_dataset: str, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="write seeds:NUMBER"):
         run("seeds:many")
+    for many in ("seeds:99999999999", "seeds:1@" + 30 * "9", "seeds:" + 90 * "9", "seeds:0", "seeds:²"):
+        with pytest.raises(ParamsError, match=r"write seeds:NUMBER .* with at most 1,000,000"):
+            run(many)
     with pytest.raises(DataError, match="has no column latent"):
         run(tiny_dataset)
     with pytest.raises(DataError, match="no dataset at nowhere"):

@@ -51,3 +51,20 @@ def test_a_row_that_is_not_there_cannot_be_referred_to(translators: ModelPaths, 
     variants = [{"kind": "mix", "latent_mask": [9], "references": ["portraits/7500002.pn"]}]
     with pytest.raises(ParamsError, match=r"no row 'portraits/7500002.pn' in .*; did you mean"):
         TranslateStage.build(setting(translators, variants=variants), sample)
+
+
+@pytest.mark.parametrize(
+    ("translate", "said"),
+    [
+        ({"column": "lables"}, r"translate\.column: .* has no column 'lables'; did you mean 'labels'"),
+        ({"column": "key"}, r"translate\.column: the column 'key' of .* holds string, not pictures"),
+        ({"truth": "imagee"}, r"translate\.truth: .* has no column 'imagee'; did you mean 'image'"),
+        ({"made": True, "column": "image", "labels": "label"}, r"translate\.labels: .* has no column 'label'; did you"),
+        ({"task": "sketchs"}, r"unknown translation task 'sketchs'; did you mean 'sketch'"),
+    ],
+)
+def test_what_concerns_every_row_is_refused_before_any(
+    translate: dict[str, Any], said: str, translators: ModelPaths, sample: str
+) -> None:
+    with pytest.raises(ParamsError, match=said):
+        TranslateStage.build(setting(translators, variants=[], **translate), sample)
