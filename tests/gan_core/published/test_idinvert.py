@@ -135,7 +135,7 @@ def test_steps_of_the_optimisation(prefix: str) -> None:
     for step in range(3):
         losses.append(run.step())
         if not step and not prefix:
-            assert relative_error(run.latents.grad, arrays["grad_step1"]) < 1e-3
+            assert relative_error(run.latents.grad, arrays["grad_step1"]) < 5e-3  # .0027 without vector instructions
     for name, values in (("loss", "total"), ("loss_pix", "pixels"), ("loss_feat", "features"), ("loss_reg", "domain")):
         if prefix + name in arrays:
             found = [getattr(loss, values).item() for loss in losses]
