@@ -67,7 +67,7 @@ def digest_work(run: Run, done: Iterable[Done]) -> str:
     A copy of a run has it too, no other run has.
     """
     shards = sorted((each["stage"], each["shard"], each["output_sha256"], each["seconds"]) for each in done)
-    gates = run.params.model_dump(mode="json").get("gates")  # left out where there are none
+    gates = [str(gate) for gate in run.params.gates]
     return hashlib.sha256(json.dumps([shards, gates] if gates else shards).encode()).hexdigest()
 
 

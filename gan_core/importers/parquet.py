@@ -15,7 +15,7 @@ from gan_core.errors import DataError
 from gan_core.importers.base import IMPORTERS, MAX_FILE_BYTES, Importer, Item, SourceFile, printable
 from gan_core.rows import Row
 from gan_core.storage.images import ImageCell
-from gan_core.storage.shards import BASE_NAMES, array_shape, explain_damage, to_rows
+from gan_core.storage.shards import BASE_NAMES, array_shape, explain_damage, holds_images, is_binary, to_rows
 from gan_core.storage.urls import base_name
 
 BATCH_ROWS = 16
@@ -125,8 +125,8 @@ def _portable_schema(schema: pa.Schema, file: SourceFile) -> pa.Schema:
 
 
 def _image_columns(schema: pa.Schema, files: Sequence[SourceFile]) -> list[str]:
-    structs = [field.name for field in schema if _is_image_struct(field.type)]
-    plain = [name for name in PLAIN_NAMES if name in schema.names and _is_binary(schema.field(name).type)]
+    structs = [field.name for field in schema if holds_images(field.type)]
+    plain = [name for name in PLAIN_NAMES if name in schema.names and is_binary(schema.field(name).type)]
     marked = [name for name in _hf_images(schema) if name in structs or name in plain]
     found = [*(name for name in ("image",) if name in [*structs, *plain]), *marked, *structs, *plain]
     if not found:
@@ -143,14 +143,6 @@ def _hf_images(schema: pa.Schema) -> list[str]:
         return [name for name, feature in features.items() if feature.get("_type") == "Image"]
     except (KeyError, ValueError, TypeError, AttributeError):
         return []
-
-
-def _is_image_struct(kind: pa.DataType) -> bool:
-    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 def _rows(file: SourceFile, schema: pa.Schema, image: str) -> Iterator[Row]:

@@ -98,11 +98,11 @@ def _component(content: Mapping[str, object], source: Source, path: Path) -> tup
     if missing := [name for name in names if name not in tensors]:
         raise CheckpointError(f"{path} has no {', '.join(missing)}: it is neither GANSpace nor a factorisation")
     components, spread, mean = (tensors[name] for name in names)
-    count, width = (len(components), components[0].numel()) if components.numel() and components.dim() else (0, 0)
-    if not width or (spread.numel(), mean.numel()) != (count, width):
+    whole = components.dim() > 0 and components.numel() > 0
+    if not whole or (len(components), components[0].numel()) != (spread.numel(), mean.numel()):
         shapes = ", ".join(f"{name} {list(tensors[name].shape)}" for name in names)
         raise CheckpointError(f"{path} has {shapes}: each component needs one deviation, and the mean their length")
-    index = _index(source, count, path)
+    index = _index(source, len(components), path)
     return components[index].flatten() * spread.flatten()[index], mean.flatten()
 
 

@@ -25,7 +25,7 @@ from gan_core.runs.stage import STAGES, Stage, settle
 from gan_core.stages.align import AlignStage
 from gan_core.stages.references import SourceLatents
 from gan_core.storage.images import ImageError, to_uint8
-from gan_core.storage.shards import IMAGE, latent_type, list_shards, open_shard
+from gan_core.storage.shards import IMAGE, holds_images, latent_type, list_shards, open_shard
 from gan_core.translation.inputs import INPUTS, EncoderInput, check_factors, label_cell, picture_cell
 from gan_core.translation.masks import MASKS
 from gan_core.translation.scores import SCORES, SCORES_OF, Scorer, Translated
@@ -105,8 +105,7 @@ class TranslateStage(Stage):
             if column not in schema.names:
                 near = near_matches(column, schema.names)
                 raise ParamsError(f"translate.{name}: {shard} has no column {column!r}{near}")
-            kind = schema.field(column).type
-            if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+            if not holds_images(kind := schema.field(column).type):
                 raise ParamsError(f"translate.{name}: the column {column!r} of {shard} holds {kind}, not pictures")
 
     @classmethod

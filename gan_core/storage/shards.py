@@ -279,6 +279,16 @@ def _unnest(kind: pa.DataType) -> tuple[tuple[int, ...], pa.DataType]:
     return tuple(shape), kind
 
 
+def holds_images(kind: pa.DataType) -> bool:
+    """Whether cells of this type are images: structs with the ``bytes`` of a file, as in ``IMAGE``."""
+    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and is_binary(kind.field("bytes").type)
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether a type holds bytes, in whatever form Arrow stores them."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
 def _is_image(cell: object) -> bool:
     return isinstance(cell, dict) and "bytes" in cell
 
