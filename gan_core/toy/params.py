@@ -126,8 +126,8 @@ class TrainPix2PixParams(Section):
     discriminator: dict[str, int] = {"width": 16, "layers": 3, "scales": 2}
     images: Count = 16_000
     batch_size: Count = 16
-    lr: Positive = 1e-3
-    discriminator_lr: Positive = 1e-3
+    lr: Positive = 5e-4
+    discriminator_lr: Positive = 5e-4
     feature_weight: Weight = 10.0
     perceptual_weight: Weight = 10.0
     ema_images: Positive = 4_000
@@ -161,7 +161,7 @@ class TranslationStudyParams(Section):
 
     tasks: Annotated[list[str], Field(min_length=1)] = ["frontalisation", "sketch", "segmentation"]
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
-    images: Annotated[list[Count], Field(min_length=1)] = [16_000, 32_000, 64_000]
+    images: Annotated[list[Count], Field(min_length=1)] = [16_000, 32_000]
     portraits: Count = 256
     latent_images: Annotated[int, Field(ge=0)] = 8_000
     ema_images: Positive = 40_000
