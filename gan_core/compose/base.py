@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gan_core import params
 from gan_core.align.landmarks import LETTERBOX_SIZE
 from gan_core.checkpoints.files import Loaded
-from gan_core.errors import CheckpointError, ParamsError
+from gan_core.errors import CheckpointError, ParamsError, UserError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Branch
@@ -85,6 +85,14 @@ OPERATIONS: Registry[type[Operation]] = params.OPERATIONS
 def entry_name(spec: CompositionSpec) -> str:
     """Return the name of an entry: its ``name``, or its operation."""
     return spec.name or spec.operation
+
+
+def open_operation(spec: CompositionSpec, models: ModelPaths, generator: Loaded[StyleGAN2]) -> Operation:
+    """Return an entry ready to be applied; raises ``UserError`` that names it for one that is impossible."""
+    try:
+        return OPERATIONS.get(spec.operation)(spec, models, generator)
+    except UserError as error:
+        raise type(error)(f"compose: {entry_name(spec)}: {error}") from None
 
 
 def branch(generator: StyleGAN2, w_plus: Tensor) -> Branch:

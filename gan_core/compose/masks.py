@@ -100,6 +100,8 @@ def read_mask(url: str) -> Tensor:
     try:
         picture = to_tensor([decode_image(read_bytes(url), MAX_PIXELS)])
         return check_mask((picture.mean(1, keepdim=True) / 2 + 0.5).clamp(0, 1))
+    except FileNotFoundError:
+        raise ParamsError(f"mask {url}: there is no such file, check its path") from None
     except (OSError, ImageError, ParamsError) as error:
         raise ParamsError(f"mask {url}: {error}") from None
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor
 
 from gan_core.batching import one_thread
-from gan_core.compose.base import OPERATIONS, check_composer, check_number
+from gan_core.compose.base import OPERATIONS, check_composer, check_number, open_operation
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit, hash_latents
 from gan_core.errors import ParamsError
@@ -45,7 +45,7 @@ class ComposeEdit(ImageEdit[ComposeEditSpec]):
                 f"edits: {', '.join(planned)} of {spec.apply.operation} belong to compose.plan: an edit is applied "
                 "to every row, and `references` names the other sources"
             )
-        self.operation = operation(spec.apply, setting.models, check_composer(setting.generator))
+        self.operation = open_operation(spec.apply, setting.models, check_composer(setting.generator))
         self.references = setting.latents_of(spec.references) if spec.references else None
 
     @classmethod

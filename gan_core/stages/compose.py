@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_core.batching import one_thread
-from gan_core.compose.base import OPERATIONS, SCORES, Operation, check_composer, entry_name
+from gan_core.compose.base import SCORES, Operation, check_composer, entry_name, open_operation
 from gan_core.device import place_array
 from gan_core.errors import UserError
 from gan_core.loading import load_generator
@@ -53,7 +53,7 @@ class ComposeStage(Stage):
         self.batch_size = 8
         generator = check_composer(load_generator(models.generator))
         self.generator = generator.model
-        self.operations: list[Operation] = [OPERATIONS.get(s.operation)(s, models, generator) for s in params.plan]
+        self.operations: list[Operation] = [open_operation(spec, models, generator) for spec in params.plan]
         self.distances = Distances(measure, models)
         files = {name: digest for operation in self.operations for name, digest in operation.files().items()}
         plan = [spec.model_dump(mode="json") for spec in params.plan]

@@ -57,7 +57,7 @@ class Transfer(Operation[TransferSpec]):
         self.chosen = spec
         self.second = load_second(models.second_generator, generator) if spec.translated else None
         if sum(map(bool, (spec.boxes, spec.column, spec.mask))) != 1:
-            raise ParamsError("compose: transfer takes boxes, or a column that has them, or a mask: give one of them")
+            raise ParamsError("takes boxes, or a column that has them, or a mask: give one of them")
         self.mask = read_mask(spec.mask) if spec.mask else None
         named = any(isinstance(box, str) for box in spec.boxes)
         self.landmarks = load_network(models.landmarks, "landmarks") if named else None
