@@ -81,11 +81,13 @@ def factorise(
 
     ``layers`` (first, past the last) are those that SeFa factorises and that the directions change. Directions of
     ``pca`` are as long as one standard deviation of 10,000 codes; the others have unit length. Raises ``ParamsError``
-    for an unknown method, and for a generator that the method can't factorise.
+    for an unknown method, for a generator that the method can't factorise, and for more directions than it has.
     """
     if method not in METHODS:
         raise ParamsError(f"unknown way to factorise {method!r}{near_matches(method, METHODS)}")
     rows = _with_sign(METHODS[method](generator.model, count, None if layers is None else range(*layers)))
+    if len(rows) < count:
+        raise ParamsError(f"{generator.path} has {len(rows)} directions by {method}, not {count}: ask for fewer")
     unit = "one sigma" if method == "pca" else "a unit vector"
     space = "w" if "w" in generator.model.spaces else "z"
     return [
