@@ -166,7 +166,7 @@ class TranslateParams(Section):
     """The column of the pictures that results are compared with, where `made` is false; empty: none."""
     labels: str = "labels"
     """The column of label maps."""
-    classes: Count = 13
+    classes: Annotated[int, Field(ge=1, le=256)] = 13
     """Classes of the label maps, 0 to this minus 1; the project's own have 13."""
     label_resampling: Literal["nearest", "bilinear"] = "nearest"
     """How maps of another size reach that of the encoder; `bilinear` interpolates the ids, as pSp's loader does."""

@@ -21,7 +21,7 @@ from gan_core.runs.stopping import forget_stop, request_stop
 from gan_core.runs.summary import summarise
 from gan_core.storage.atomic import sweep_folder
 from gan_core.storage.holding import hold_folder
-from gan_core.storage.keys import check_rows
+from gan_core.storage.keys import check_dataset
 from gan_core.storage.shards import BASE_NAMES, IMAGE
 
 if TYPE_CHECKING:
@@ -104,14 +104,15 @@ class Recipe(ABC):
 
     def plan(self, params: Params, source: str, output: str) -> Plan:
         """Check dataset and networks; nothing is written. Raises ``UserError`` for the first thing that is wrong."""
-        rows, identities, pictures, scores = check_rows(source), {}, 0, []
+        dataset, identities, pictures, scores = check_dataset(source), {}, 0, []
         for name in self.stages(params):
             stage = self.build_stage(name, params, source)
+            dataset.check_pictures(stage.reads)
             identities[name] = identity_of(stage)
             pictures += sum(field.type == IMAGE for field in stage.fields)
             scores = [field.name for field in stage.fields if pa.types.is_floating(field.type)]
-        check_space(output, sum(rows.values()), pictures, params.align.size or 0, params.pictures.format)
-        run = Run(params, source, output, rows, json.loads(json.dumps(identities)), self.name)
+        check_space(output, sum(dataset.rows.values()), pictures, params.align.size or 0, params.pictures.format)
+        run = Run(params, source, output, dataset.rows, json.loads(json.dumps(identities)), self.name)
         return Plan(run, scores=tuple(scores))
 
     def build_stage(self, name: str, params: Params, source: str) -> Stage:

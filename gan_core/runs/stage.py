@@ -34,12 +34,12 @@ class Stage(ABC):
     ``inputs`` names the earlier stages whose columns are read (their shards are joined by key). ``fields`` are the
     columns that it adds to ``key, status, reason, stage``. ``version`` is raised by hand whenever the code gives other
     results than before: shards made by the old code are then redone. ``source`` is the URL of the imported dataset,
-    needed where ``inputs`` has ``"source"``. ``meanings`` says how pages show float columns that are scores of this
-    stage's own, and totals that are named after them. A stage that takes long may call ``finished`` with the number of
-    rows that it has just done; rows not reported by it are counted when their batch is done. ``compute`` says where the
-    stage was built: its networks are there, and ``calculate`` is called in that context. ``pictures`` is the format in
-    which its pictures are stored. ``io_threads`` is the number of threads for ``load`` and ``store``; with 0 there are
-    none.
+    needed where ``inputs`` has ``"source"``; ``reads`` are the columns of it that must hold pictures, by the parameter
+    or stage that asks for them. ``meanings`` says how pages show float columns that are scores of this stage's own, and
+    totals that are named after them. A stage that takes long may call ``finished`` with the number of rows that it has
+    just done; rows not reported by it are counted when their batch is done. ``compute`` says where the stage was built:
+    its networks are there, and ``calculate`` is called in that context. ``pictures`` is the format in which its
+    pictures are stored. ``io_threads`` is the number of threads for ``load`` and ``store``; with 0 there are none.
     """
 
     name: ClassVar[str]
@@ -47,6 +47,7 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     meanings: ClassVar[Mapping[str, Meaning]] = MappingProxyType({})
     source: str = ""
+    reads: Mapping[str, str] = MappingProxyType({})
     fields: Sequence[pa.Field]
     batch_size: int
     finished: Progress = staticmethod(_silent)

@@ -57,7 +57,7 @@ class AlignStage(Stage):
         batch_size: int = 32,
         framing: Framing = UNKNOWN,
     ) -> None:
-        self.source = source
+        self.source, self.reads = source, {self.name: "image"}
         self.params = complete_sizes(params, framing.aligned)
         self.size, self.transform_size = self.params.size or 0, self.params.transform_size or 0
         self.batch_size = min(batch_size, TOGETHER)

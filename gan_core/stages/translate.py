@@ -14,7 +14,7 @@ from gan_core.device import fetch, place
 from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, LatentsOf, no_references
 from gan_core.edits.plan import TAKEN, plan_edits
 from gan_core.encoders.base import ENCODERS
-from gan_core.errors import CheckpointError, ParamsError, near_matches
+from gan_core.errors import CheckpointError, ParamsError
 from gan_core.geometry import SQUARE
 from gan_core.judges.segmenter import CLASSES
 from gan_core.loading import load_encoder, load_generator, outline
@@ -25,8 +25,8 @@ from gan_core.runs.stage import STAGES, Stage, settle
 from gan_core.stages.align import AlignStage
 from gan_core.stages.references import SourceLatents
 from gan_core.storage.images import ImageError, to_uint8
-from gan_core.storage.shards import IMAGE, holds_images, latent_type, list_shards, open_shard
-from gan_core.translation.inputs import INPUTS, EncoderInput, check_factors, label_cell, picture_cell
+from gan_core.storage.shards import IMAGE, latent_type
+from gan_core.translation.inputs import INPUTS, MASK, EncoderInput, MaskedInput, check_factors, label_cell, picture_cell
 from gan_core.translation.masks import MASKS
 from gan_core.translation.scores import SCORES, SCORES_OF, Scorer, Translated
 from gan_core.translation.tasks import TASKS, find_translator
@@ -71,7 +71,7 @@ class TranslateStage(Stage):
         encoder = load_encoder(encoder_path, generator)
         self.encoder, self.generator, self.side = encoder.model, generator.model, encoder.model.input_size
         self._check(encoder_path)
-        self._check_columns()
+        self.reads = self._pictures()
         own = models.model_copy(update={"generator": decoder})
         taken = TAKEN.union((INPUT, OUTPUT, FACTOR), SCORES)
         self.plan = plan_edits(params.variants, taken, "translate.variants")
@@ -89,24 +89,15 @@ class TranslateStage(Stage):
         ]
         self._hashes = {"encoder_sha256": encoder.sha256, "generator_sha256": generator.sha256}
 
-    def _check_columns(self) -> None:
-        """Raise ``ParamsError`` for a column that the dataset doesn't have, or that holds no pictures."""
-        if not self.source:
-            return
+    def _pictures(self) -> dict[str, str]:
+        """The columns of the source that hold pictures, by parameter."""
         wanted = {} if self.params.align else {"column": self.params.column}
         if self.params.made and self.transform.from_labels:
             wanted["labels"] = self.params.labels
-        if self.params.truth and not self.params.made:
-            wanted["truth"] = self.params.truth
-        shard = list_shards(self.source)[0]
-        with open_shard(shard) as file:
-            schema = file.schema_arrow
-        for name, column in wanted.items():
-            if column not in schema.names:
-                near = near_matches(column, schema.names)
-                raise ParamsError(f"translate.{name}: {shard} has no column {column!r}{near}")
-            if not holds_images(kind := schema.field(column).type):
-                raise ParamsError(f"translate.{name}: the column {column!r} of {shard} holds {kind}, not pictures")
+        if not self.params.made:
+            wanted |= {"truth": self.params.truth} if self.params.truth else {}
+            wanted |= {"made": MASK} if isinstance(self.transform, MaskedInput) else {}
+        return {f"translate.{name}": column for name, column in wanted.items()}
 
     @classmethod
     def build(cls, params: Params, source: str) -> "TranslateStage":
@@ -205,6 +196,11 @@ class TranslateStage(Stage):
             raise ParamsError(
                 f"translate.align: only pictures can be aligned, and {self.task.name!r} reads something else here; "
                 "set it to false and give aligned rows"
+            )
+        if self.params.align and self.params.column != "image":
+            raise ParamsError(
+                f"translate.column: with translate.align the pictures in 'image' are translated, not those in "
+                f"{self.params.column!r}: leave it out, or set translate.align to false and give aligned rows"
             )
         if self.task.input_kind == "low-resolution":
             check_factors(self.params.factors, self.side)

@@ -8,7 +8,7 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TypedDict
 
@@ -19,13 +19,15 @@ from torch import Tensor
 
 from gan_core.device import fetch, place_array
 from gan_core.rows import Row
-from gan_core.storage.rgb import to_rgb
+from gan_core.storage.rgb import to_rgb, to_values
 
 MAX_PIXELS = 64_000_000
 """Limit for images whose size no parameter limits; it bounds the memory of decoding (3 bytes a pixel: 192 MB)."""
 MAX_METADATA = 64 << 20
 """Bytes to which a PNG's text or profile may expand. Pillow's own 1 MiB rejects what cameras and editors write."""
 
+Convert = Callable[[Image.Image, bytes], Image.Image]
+"""Gives a loaded image and its file another mode."""
 _ORIENTATION = 0x0112
 _ROTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,8 +73,8 @@ class ImageError(Exception):
         self.reason = reason
 
 
-def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
-    """Decode ``data`` to an upright RGB image; raises ``ImageError`` if that fails.
+def decode_image(data: bytes | None, max_pixels: int, convert: Convert = to_rgb) -> Image.Image:
+    """Decode ``data`` to an upright image, RGB if ``convert`` isn't another; raises ``ImageError`` if that fails.
 
     The size in the header is compared with ``max_pixels`` before any pixel is decoded. Pillow's own limit (179 million
     pixels unless the program raised it) applies as well.
@@ -84,7 +86,18 @@ def decode_image(data: bytes | None, max_pixels: int) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError("too_many_pixels", f"{width}x{height} is more than {max_pixels} pixels")
-    return _load(image, data)
+    return _load(image, data, convert)
+
+
+def decode_grey(data: bytes | None, max_pixels: int) -> np.ndarray | None:
+    """Decode ``data`` to grey values ``[H, W]`` as they are stored, of 8 or 16 bits; None if it has colours.
+
+    Raises ``ImageError`` as ``decode_image`` does.
+    """
+    pixels = np.asarray(decode_image(data, max_pixels, to_values))
+    if pixels.ndim == 2:
+        return pixels
+    return None if (pixels != pixels[..., :1]).any() else pixels[..., 0]
 
 
 def load_pictures(row: Row, columns: Sequence[str], max_pixels: int = MAX_PIXELS) -> Row:
@@ -170,11 +183,11 @@ def _unidentified(data: bytes) -> ImageError:
     return ImageError("truncated", f"it begins like {name}, but ends early, is damaged, or is of a rare kind")
 
 
-def _load(image: Image.Image, data: bytes) -> Image.Image:
+def _load(image: Image.Image, data: bytes, convert: Convert) -> Image.Image:
     try:
         image.load()
         rotation = _rotation(image)
-        colours = to_rgb(image, data)
+        colours = convert(image, data)
         return colours if rotation is None else colours.transpose(rotation)
     except MemoryError:
         raise

@@ -1,43 +1,67 @@
-"""Check the rows of a dataset before a run: each has a status, and a key that no other row has."""
+"""Check a dataset before a run: each row has a status and a key of its own, and pictures are where they are read."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gan_core.errors import DataError
+from gan_core.errors import DataError, near_matches
 from gan_core.storage.names import require_name
-from gan_core.storage.shards import BASE_NAMES, explain_damage, list_shards, open_shard
+from gan_core.storage.shards import BASE_NAMES, explain_damage, holds_images, list_shards, open_shard
 from gan_core.storage.urls import base_name
 
 CHECKED = ("key", "status")
 IMPORT = "make a dataset with `edit-dataset import SRC DST`"
 
 
-def check_rows(source: str) -> dict[str, int]:
-    """Return the numbers of rows of a dataset's shards by name.
+@dataclass(frozen=True)
+class Dataset:
+    """A checked dataset: the numbers of rows of its shards by name, and their columns by URL."""
+
+    rows: dict[str, int]
+    schemas: dict[str, pa.Schema]
+
+    def check_pictures(self, wanted: Mapping[str, str]) -> None:
+        """Raise ``DataError`` for a shard without pictures in one of the columns that are ``wanted``.
+
+        The keys of ``wanted`` are what asks for the column, such as a parameter.
+        """
+        for asking, column in wanted.items():
+            for shard, schema in self.schemas.items():
+                if column not in schema.names:
+                    raise DataError(f"{asking}: {shard} has no column {column!r}{near_matches(column, schema.names)}")
+                kind = schema.field(column).type
+                if not holds_images(kind) and not pa.types.is_null(kind):
+                    raise DataError(f"{asking}: the column {column!r} of {shard} holds {kind}, not pictures")
+
+
+def check_dataset(source: str) -> Dataset:
+    """Return what is known of a dataset's shards.
 
     Raises ``DataError`` for a shard that is damaged or empty or lacks a column that every shard has, for rows without a
     key or status, and for a key that two rows have. Of each key eight bytes are kept until all are seen.
     """
     shards = list_shards(source)
-    hashes = {shard: _hash_keys(shard) for shard in shards}
+    schemas: dict[str, pa.Schema] = {}
+    hashes = {shard: _hash_keys(shard, schemas) for shard in shards}
     _check_equal(hashes)
-    return {require_name(base_name(shard), source): len(hashes[shard]) for shard in shards}
+    return Dataset({require_name(base_name(shard), source): len(hashes[shard]) for shard in shards}, schemas)
 
 
-def _hash_keys(shard: str) -> np.ndarray:
-    parts = [np.fromiter(map(hash, keys), np.int64, len(keys)) for keys in _read_keys(shard)]
+def _hash_keys(shard: str, schemas: dict[str, pa.Schema]) -> np.ndarray:
+    """Return the hashes of a shard's keys, and add its columns to ``schemas``."""
+    parts = [np.fromiter(map(hash, keys), np.int64, len(keys)) for keys in _read_keys(shard, schemas)]
     if not parts:
         raise DataError(f"{shard} has no rows: remove it or import the dataset again")
     return np.concatenate(parts)
 
 
-def _read_keys(shard: str) -> Iterator[list[str]]:
+def _read_keys(shard: str, schemas: dict[str, pa.Schema]) -> Iterator[list[str]]:
     with open_shard(shard) as file:
-        schema = file.schema_arrow
+        schema = schemas[shard] = file.schema_arrow
         if absent := sorted(set(BASE_NAMES) - set(schema.names)):
             raise DataError(f"{shard} has no column {', '.join(absent)}: {IMPORT}")
         for kind in map(schema.field, BASE_NAMES):
@@ -66,7 +90,7 @@ def _check_equal(hashes: dict[str, np.ndarray]) -> None:
     places: dict[str, str] = {}
     for shard, own in hashes.items():
         if np.isin(own, suspects).any():
-            for part in _read_keys(shard):
+            for part in _read_keys(shard, {}):
                 keys.update(part)
                 places |= dict.fromkeys(part, shard)
     twice = [key for key, count in keys.items() if count > 1]

@@ -36,6 +36,13 @@ def to_rgb(image: Image.Image, data: bytes) -> Image.Image:
     raise ValueError(f"colour mode {image.mode}")
 
 
+def to_values(image: Image.Image, data: bytes) -> Image.Image:
+    """Return 16-bit grey with its values as they are stored, in mode I, and everything else as ``to_rgb`` does."""
+    if _is_16_bit_grey(image) and 2 not in _tag(image, SAMPLE_FORMAT):
+        return Image.fromarray(np.asarray(image).astype(np.int32))
+    return to_rgb(image, data)
+
+
 def _tag(image: Image.Image, number: int) -> tuple[int, ...]:
     found = getattr(image, "tag_v2", {}).get(number, ())
     return found if isinstance(found, tuple) else (found,)

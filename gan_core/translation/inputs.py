@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from gan_core.errors import ParamsError
 from gan_core.judges.segmenter import CLASSES, LABELS
 from gan_core.registry import Registry
 from gan_core.rows import Row
-from gan_core.storage.images import MAX_PIXELS, ImageError, decode_image, to_tensor
+from gan_core.storage.images import MAX_PIXELS, ImageError, decode_grey, decode_image, to_tensor
 from gan_core.translation.degradations import check_factor, degrade
 from gan_core.translation.masks import draw_mask, hide
 
@@ -24,6 +25,8 @@ RESAMPLING: dict[Resampling, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
 }
 """How label maps of another size are resized: by nearest neighbour, or as the published loader of pSp does."""
+MASK = "mask"
+"""The column of masks that are read."""
 MIRRORED = {"left_eye": "right_eye", "right_eye": "left_eye"}
 
 
@@ -95,17 +98,24 @@ class LowResolutionInput(InputTransform):
         return EncoderInput(degrade(image[None], factor)[0], factor=factor)
 
     def read(self, row: Row, column: str, side: int) -> EncoderInput:
-        """Read a small image; its size determines the factor. Raises ``ImageError`` if it doesn't divide ``side``."""
+        """Read a small image; its size determines the factor.
+
+        Raises ``ImageError`` if it doesn't divide ``side``, or is too small to be compared with an output.
+        """
         image = cell_image(row, column)
         width, height = image.size
         if width != height or side % width:
             raise ImageError("bad_size", f"a small picture of {width}x{height} pixels: its side must divide {side}")
+        try:
+            check_factor(side // width, side, side)
+        except ParamsError as error:
+            raise ImageError("bad_size", f"a small picture of {width}x{height} pixels: {error}") from None
         return EncoderInput(resize_square(image, side), factor=side // width)
 
 
 @INPUTS.register("masked")
 class MaskedInput(InputTransform):
-    """An image covered by one of ``masks``, or by the row's own mask in the column ``mask`` (white is covered)."""
+    """An image covered by one of ``masks``, or by the row's own in the column ``mask`` (white is covered)."""
 
     def make(self, image: Tensor, labels: Tensor | None, stream: torch.Generator) -> EncoderInput:
         name = self.masks[int(torch.randint(len(self.masks), (), generator=stream))]
@@ -114,10 +124,14 @@ class MaskedInput(InputTransform):
 
     def read(self, row: Row, column: str, side: int) -> EncoderInput:
         image = picture_cell(row, column, side)
-        mask = cell_image(row, "mask").convert("L").resize((side, side), Image.Resampling.NEAREST)
-        hidden = torch.from_numpy(np.array(mask)) > 127
+        mask = cell_image(row, MASK).convert("L")
+        if mask.width != mask.height:
+            raise ImageError("bad_size", f"a mask of {mask.width}x{mask.height} pixels: a square one is expected")
+        hidden = torch.from_numpy(np.array(mask.resize((side, side), Image.Resampling.NEAREST))) > 127
         if hidden.all():
             raise ImageError("bad_mask", "the mask covers the whole picture: nothing is left to go by")
+        if not hidden.any():
+            raise ImageError("bad_mask", "the mask covers nothing: white (above 127 of 255) is what it covers")
         return EncoderInput(hide(image[None], hidden)[0], hidden)
 
 
@@ -195,7 +209,11 @@ def colour_labels(labels: Tensor, classes: int) -> Tensor:
 
 def cell_image(row: Row, column: str) -> Image.Image:
     """Decode an image cell; raises ``ImageError`` if it is missing or can't be decoded."""
-    return decode_image((row.get(column) or {}).get("bytes"), MAX_PIXELS)
+    return decode_image(_cell_bytes(row, column), MAX_PIXELS)
+
+
+def _cell_bytes(row: Row, column: str) -> bytes | None:
+    return (row.get(column) or {}).get("bytes")
 
 
 def resize_square(image: Image.Image, side: int) -> Tensor:
@@ -215,20 +233,20 @@ def picture_cell(row: Row, column: str, side: int) -> Tensor:
 
 
 def label_cell(row: Row, column: str, side: int, classes: int, resampling: Resampling = "nearest") -> Tensor:
-    """Read a label map, a grey image whose values are class ids, as ids ``[side, side]``, uint8.
+    """Read a label map, a grey image of 8 or 16 bits whose values are class ids, as ids ``[side, side]``, uint8.
 
     A map of another size keeps its classes with ``nearest``. With ``bilinear`` the ids themselves are interpolated, as
     in pSp's code, so that classes between two others appear along their borders. Raises ``ImageError`` for a bad cell,
     an image that isn't square or grey, and unknown classes.
     """
-    pixels = np.asarray(cell_image(row, column))
+    pixels = decode_grey(_cell_bytes(row, column), MAX_PIXELS)
+    if pixels is None:
+        raise ImageError("bad_labels", "the label map has colours: store class ids as grey values")
     if pixels.shape[0] != pixels.shape[1]:
         raise ImageError("bad_size", f"{pixels.shape[1]}x{pixels.shape[0]} pixels: a square label map is expected")
-    if (pixels != pixels[..., :1]).any():
-        raise ImageError("bad_labels", "the label map has colours: store class ids as grey values")
-    ids = np.asarray(Image.fromarray(pixels[..., 0]).resize((side, side), RESAMPLING[resampling]))
     if (highest := int(pixels.max())) >= classes:
         raise ImageError("bad_labels", f"the label map has class {highest}, but classes are 0 to {classes - 1}")
+    ids = np.asarray(Image.fromarray(pixels.astype(np.uint8)).resize((side, side), RESAMPLING[resampling]))
     return torch.from_numpy(ids.copy())
 
 

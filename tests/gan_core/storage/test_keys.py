@@ -12,7 +12,7 @@ import pytest
 from gan_core.errors import DataError
 from gan_core.recipes.base import plan_run
 from gan_core.recipes.composition_sources import Encoded
-from gan_core.storage.keys import check_rows
+from gan_core.storage.keys import check_dataset
 from gan_core.storage.shards import ShardWriter, latent_type
 
 Texts = Sequence[str | None]
@@ -32,7 +32,7 @@ def write(folder: Path, *shards: Any, **columns: Any) -> str:
 
 def test_rows_are_counted_by_shard(tmp_path: Path) -> None:
     coded = pa.array(["c", "d", "e"]).dictionary_encode()
-    assert check_rows(write(tmp_path, ["a", "b"], coded)) == {"0.parquet": 2, "1.parquet": 3}
+    assert check_dataset(write(tmp_path, ["a", "b"], coded)).rows == {"0.parquet": 2, "1.parquet": 3}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_rows_are_counted_by_shard(tmp_path: Path) -> None:
 )
 def test_what_is_no_key_is_told_in_a_line(tmp_path: Path, shards: Any, columns: Any, said: str) -> None:
     with pytest.raises(DataError) as refused:
-        check_rows(write(tmp_path, *shards, **columns))
+        check_dataset(write(tmp_path, *shards, **columns))
     assert said in str(refused.value) and "\n" not in str(refused.value) and len(str(refused.value)) < 500
 
 
@@ -62,7 +62,7 @@ def test_a_column_that_every_shard_has_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match="has no column reason, stage, status: make a dataset with `edit-dataset import"
     ):
-        check_rows(str(tmp_path))
+        check_dataset(str(tmp_path))
 
 
 def test_planning_refuses_them(project: Path) -> None:
@@ -78,3 +78,23 @@ def test_sources_of_compositions_have_keys_of_their_own(tmp_path: Path, keys: li
         writer.write([{"key": k, "status": "ok", "reason": "", "stage": "x", "latent": np.ones((2, 3))} for k in keys])
     with pytest.raises(DataError, match="has rows without a key, or two of one key"):
         Encoded(str(tmp_path), "any")
+
+
+def test_pictures_have_to_be_where_they_are_read(tmp_path: Path) -> None:
+    picture = {"bytes": b"", "path": ""}
+    dataset = check_dataset(write(tmp_path, ["a"], image=[picture], photo=[b"bytes alone"], nothing=pa.nulls(1)))
+    dataset.check_pictures({"align": "image", "translate.truth": "nothing"})
+    with pytest.raises(DataError, match=r"align: .*0\.parquet has no column 'imag'; did you mean 'image'"):
+        dataset.check_pictures({"align": "imag"})
+    with pytest.raises(DataError, match=r"x: the column 'photo' of .*0\.parquet holds binary, not pictures"):
+        dataset.check_pictures({"x": "photo"})
+
+
+def test_a_run_over_a_dataset_without_pictures_is_refused_before_anything_is_written(
+    tmp_path: Path, tiny_models: dict[str, str]
+) -> None:
+    source = write(tmp_path / "in", ["a"], photo=[{"bytes": b"", "path": ""}])
+    overrides: dict[str, Any] = {"models": tiny_models, "align.landmarks": "centre", "tune.enabled": False}
+    with pytest.raises(DataError, match=r"align: .*0\.parquet has no column 'image'"):
+        plan_run(source, str(tmp_path / "out"), overrides=overrides)
+    assert not (tmp_path / "out").exists()

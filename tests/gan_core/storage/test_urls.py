@@ -10,7 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 from gan_core.checkpoints import files
 from gan_core.errors import DataError
 from gan_core.storage import urls
-from gan_core.storage.keys import check_rows
+from gan_core.storage.keys import check_dataset
 from gan_core.storage.shards import list_shards, open_shard
 
 
@@ -52,7 +52,7 @@ def test_what_may_not_be_read_is_told_in_one_line(
         read(tmp_path / "a")
 
 
-@pytest.mark.parametrize("read", [list_shards, check_rows])
+@pytest.mark.parametrize("read", [list_shards, check_dataset])
 def test_a_dataset_that_may_not_be_read_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[str], object]
 ) -> None:

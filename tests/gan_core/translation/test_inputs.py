@@ -1,3 +1,4 @@
+import io
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,19 @@ def test_label_maps_are_shrunk_by_class_or_as_published_by_number() -> None:
     assert torch.equal(label_cell(row, "x", 512, CLASSES, "bilinear"), label_cell(row, "x", 512, CLASSES))
 
 
+def test_label_maps_of_16_bits_hold_ids_too() -> None:
+    ids = np.arange(64 * 64).reshape(64, 64) % CLASSES
+    maps = {bits: io.BytesIO() for bits in (8, 16)}
+    for bits, file in maps.items():
+        Image.fromarray(ids.astype(f"uint{bits}")).save(file, "PNG")
+    read = [label_cell({"x": image_value(file.getvalue(), "")}, "x", 64, CLASSES) for file in maps.values()]
+    assert all(np.array_equal(found.numpy(), ids) for found in read)
+    file = io.BytesIO()
+    Image.fromarray((ids * 257).astype(np.uint16)).save(file, "PNG")
+    with pytest.raises(ImageError, match="bad_labels: the label map has class 3084, but classes are 0 to 12"):
+        label_cell({"x": image_value(file.getvalue(), "")}, "x", 64, CLASSES)
+
+
 def test_mirrored_labels_are_those_of_the_mirrored_head(portraits: Portraits) -> None:
     labels = portraits.segmentation
     mirrored = mirror_labels(labels)
@@ -114,6 +128,8 @@ def test_a_small_picture_tells_its_factor() -> None:
     assert (seen.factor, seen.tensor.shape) == (8, (3, 64, 64))
     with pytest.raises(ImageError, match="bad_size: a small picture of 24x24 pixels: its side must divide 64"):
         transform.read({"x": cell(np.zeros((24, 24, 3), np.uint8))}, "x", 64)
+    with pytest.raises(ImageError, match="bad_size: a small picture of 1x1 pixels: the factor 64 leaves too little"):
+        transform.read({"x": cell(np.zeros((1, 1, 3), np.uint8))}, "x", 64)
 
 
 @pytest.mark.parametrize("name", MASKS.names())
@@ -140,6 +156,16 @@ BAD: dict[str, tuple[str, dict[str, np.ndarray], str]] = {
         "masked",
         {"x": np.zeros((64, 64, 3), np.uint8), "mask": np.full((64, 64, 3), 255, np.uint8)},
         "bad_mask: the mask covers the whole picture",
+    ),
+    "a mask over nothing": (
+        "masked",
+        {"x": np.zeros((64, 64, 3), np.uint8), "mask": np.full((64, 64, 3), 127, np.uint8)},
+        "bad_mask: the mask covers nothing",
+    ),
+    "a wide mask": (
+        "masked",
+        {"x": np.zeros((64, 64, 3), np.uint8), "mask": np.full((32, 128, 3), 255, np.uint8)},
+        "bad_size: a mask of 128x32 pixels",
     ),
     "no mask": ("masked", {"x": np.zeros((64, 64, 3), np.uint8)}, "empty"),
 }

@@ -1,12 +1,16 @@
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from gan_core.errors import ParamsError
+from gan_core.errors import DataError, ParamsError, UserError
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, check_params
+from gan_core.recipes.base import plan_params
 from gan_core.rows import Rejected, Row
 from gan_core.stages.translate import TranslateStage
 from gan_core.translation.inputs import picture_cell
@@ -60,11 +64,30 @@ def test_a_row_that_is_not_there_cannot_be_referred_to(translators: ModelPaths, 
         ({"column": "key"}, r"translate\.column: the column 'key' of .* holds string, not pictures"),
         ({"truth": "imagee"}, r"translate\.truth: .* has no column 'imagee'; did you mean 'image'"),
         ({"made": True, "column": "image", "labels": "label"}, r"translate\.labels: .* has no column 'label'; did you"),
+        ({"align": True, "column": "photo"}, r"translate\.align: only pictures can be aligned"),
+        ({"align": True, "made": True, "task": "frontalisation", "column": "x"}, r"\.column: with translate\.align"),
         ({"task": "sketchs"}, r"unknown translation task 'sketchs'; did you mean 'sketch'"),
     ],
 )
 def test_what_concerns_every_row_is_refused_before_any(
-    translate: dict[str, Any], said: str, translators: ModelPaths, sample: str
+    translate: dict[str, Any], said: str, translators: ModelPaths, sample: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ParamsError, match=said):
-        TranslateStage.build(setting(translators, variants=[], **translate), sample)
+    params = setting(translators, variants=[], **translate)
+    with pytest.raises(UserError, match=said):
+        plan_params(params, sample, str(tmp_path / "out"), recipe="translate")
+
+
+@pytest.mark.parametrize(
+    ("translate", "asking", "column"),
+    [({}, "translate.column", "labels"), ({"task": "inpainting", "column": "image"}, "translate.made", "mask")],
+)
+def test_a_column_that_a_later_shard_does_not_have_is_refused_before_any_row(
+    translate: dict[str, Any], asking: str, column: str, translators: ModelPaths, sample: str, tmp_path: Path
+) -> None:
+    first, second = sorted(Path(sample).glob("*.parquet"))
+    (tmp_path / "data").mkdir()
+    shutil.copy(first, tmp_path / "data")
+    pq.write_table(pq.read_table(second).drop_columns([column]), tmp_path / "data" / second.name)
+    params = setting(translators, variants=[], **translate)
+    with pytest.raises(DataError, match=f"{asking}: .*{second.name} has no column '{column}'"):
+        plan_params(params, str(tmp_path / "data"), str(tmp_path / "out"), recipe="translate")
