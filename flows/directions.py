@@ -1,5 +1,6 @@
 """The commands ``edit-dataset directions ...``: directions and paths for edits, fitted here or imported."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,10 @@ def fit(
         str, typer.Argument(help="a path model (such as curvilinear), svm, sefa, closed-form or pca")
     ] = "svm",
     target: Annotated[
-        str, typer.Argument(help="where paths or directions are written; GENERATOR-directions.safetensors with --judge")
+        str,
+        typer.Argument(
+            help="the file of paths to write, or of directions to add to; GENERATOR-directions.safetensors with --judge"
+        ),
     ] = "",
     attribute: Annotated[
         list[str] | None, typer.Option(help="svm: what to fit, if not the `attributes` of --set")
@@ -58,8 +62,8 @@ def fit(
 
     A path model is learnt and named (it resumes): `--set steps=2000`, or any other key of `train_paths` in toy.yaml;
     svm fits boundaries of attributes to latents: `--set samples=4000`, or any key of `directions` there; sefa,
-    closed-form and pca need the generator alone. With --judge the pictures of any generator are judged, and the
-    directions added to TARGET: `directions fit --judge age`.
+    closed-form and pca need the generator alone. With --judge the pictures of any generator are judged: `directions fit
+    --judge age`. Directions are added to those that TARGET has.
     """
     from gan_core.device import compute_on
     from gan_core.editing.factorised import METHODS
@@ -68,7 +72,7 @@ def fit(
     from gan_core.paths.base import PATHS
 
     loaded = load_params(params)
-    _check_options(method, target, attribute, judge)
+    _check_options(method, target, judge, attribute, free_of, layers, settings)
     with compute_on(loaded.run.device):
         if judge:
             lines = _fit_judged(target, judge, free_of or [], settings, loaded)
@@ -84,8 +88,23 @@ def fit(
         typer.echo(line)
 
 
-def _check_options(method: str, target: str, attribute: list[str] | None, judge: list[str] | None) -> None:
+def _check_options(
+    method: str,
+    target: str,
+    judge: list[str] | None,
+    attribute: list[str] | None,
+    free_of: list[str] | None,
+    layers: tuple[int, int] | None,
+    settings: list[str] | None,
+) -> None:
+    from gan_core.editing.factorised import METHODS
     from gan_core.errors import ParamsError
+
+    given = {"--attribute": attribute, "--free-of": free_of, "--layers": layers, "--set": settings}
+    own = {name: {"--layers"} for name in METHODS} | {"svm": {"--attribute", "--free-of", "--set"}}
+    taken = own.get(method, {"--set"})
+    if unused := [option for option, value in given.items() if value and option not in taken]:
+        raise ParamsError(f"{method} has no use for {', '.join(unused)}: leave it out")
 
     if judge and method != "svm":
         raise ParamsError(
@@ -161,12 +180,13 @@ def _fit_svm(
 
 
 def _factorise(method: str, target: str, count: int, layers: tuple[int, int] | None, params: "Params") -> list[str]:
-    from gan_core.editing.directions import describe_direction, save_directions
+    from gan_core.editing.directions import add_directions, describe_direction
     from gan_core.editing.factorised import factorise
     from gan_core.loading import load_generator
 
-    directions = factorise(load_generator(params.models.generator), method, count, layers)
-    save_directions(target, directions, f"edit-dataset directions fit {method}")
+    generator = load_generator(params.models.generator)
+    directions = factorise(generator, method, count, layers)
+    add_directions(target, directions, generator, f"edit-dataset directions fit {method}")
     return [describe_direction(direction) for direction in directions]
 
 
@@ -242,16 +262,18 @@ def show(
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Draw some latents, one per row, each at seven strengths."""
-    from PIL import Image
-
     from gan_core.device import compute_on
     from gan_core.errors import ParamsError
     from gan_core.params import load_params
     from gan_core.paths.pictures import direction_strip, path_strip
     from gan_core.training.log import tile
 
-    if Path(picture).suffix.lower() not in Image.registered_extensions():
+    if Path(picture).suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ParamsError(f"{picture} is no name of a picture: end it in .png or .jpg")
+    if not Path(picture).parent.is_dir():
+        raise ParamsError(f"there is no folder {Path(picture).parent} for {picture}: make it, or name another one")
+    if ends and not all(map(math.isfinite, ends)):
+        raise ParamsError(f"--ends {ends[0]:g} {ends[1]:g}: give two finite strengths")
     loaded = load_params(params)
     models = loaded.models
     with compute_on(loaded.run.device):
@@ -285,9 +307,9 @@ def import_(
     params: ParamsFile = "params.yaml",
 ) -> None:
     """Import a direction from another project into a file of directions of `models.generator`."""
-    from gan_core.editing.directions import describe_direction
+    from gan_core.editing.directions import describe_direction, stored_directions
     from gan_core.params import load_params
-    from gan_core.published.directions import Source, import_direction, replaced, stored_directions
+    from gan_core.published.directions import Source, import_direction, replaced
 
     generator = load_params(params).models.generator
     told = Source("", space, absolute, component, layers, name, text, beta, entry)

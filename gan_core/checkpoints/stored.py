@@ -1,7 +1,8 @@
 """The content of a checkpoint file before loading: tensors are positions in the file, and objects inert records."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -26,6 +27,18 @@ class Refused(Exception):
     def __init__(self, reason: str, unsafe: bool = False) -> None:
         super().__init__(reason)
         self.unsafe = unsafe
+
+
+def last_number(keys: Iterable[str], pattern: str) -> int:
+    """Return the highest number that the ``pattern`` finds at the beginning of ``keys``.
+
+    Raises ``KeyError`` if there is none, and if more than one below it is missing: a network gets as many layers as the
+    number says, however few a file holds.
+    """
+    numbers = {int(found[1]) for key in keys if (found := re.match(pattern, key))}
+    if not numbers or max(numbers) > len(numbers):
+        raise KeyError(pattern.replace(r"(\d+)", "*").replace("\\", "").rstrip("."))
+    return max(numbers)
 
 
 @dataclass(eq=False)

@@ -13,6 +13,8 @@ from gan_core.generators.walk import DIMENSION, Axis
 
 SIGMA = 0.7
 """Width of the smoothing along the codes, as published."""
+MOST_SMOOTHING = 100.0
+"""Fewer than about 30 codes are all averaged by it; more takes memory and time for nothing."""
 
 
 def smooth(codes: Tensor, sigma: float = SIGMA, centre: Tensor | float = 0.0) -> Tensor:
@@ -27,7 +29,9 @@ def smooth(codes: Tensor, sigma: float = SIGMA, centre: Tensor | float = 0.0) ->
     weights = (taps / taps.sum()).tolist()
     offset = widest(codes - centre)
     shifts = range(-radius, radius + 1)
-    soft = torch.stack([w * offset.roll(k, 0) for k, w in zip(shifts, weights, strict=True)]).sum(0)
+    soft = torch.zeros_like(offset)
+    for shift, weight in zip(shifts, weights, strict=True):
+        soft += weight * offset.roll(shift, 0)
     return (centre + soft * (_rms(offset) / _rms(soft))).to(codes)
 
 

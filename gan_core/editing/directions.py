@@ -69,6 +69,31 @@ def save_directions(
     return save_checkpoint(path, {name: d.vector for name, d in found.items()}, card, half=False)
 
 
+def add_directions(path: str | Path, found: Iterable[Direction], generator: Loaded[Generator], made_by: str) -> str:
+    """Write directions of ``generator`` to a file, where others that it has stay; return its sha256.
+
+    Those of the same names are replaced. Raises ``CheckpointError`` as ``kept_directions`` does.
+    """
+    kept = kept_directions(path, generator)
+    return save_directions(path, (kept | {direction.name: direction for direction in found}).values(), made_by)
+
+
+def stored_directions(path: str | Path) -> dict[str, Direction]:
+    """Return the directions of a file by name, none if there is no such file."""
+    return load_directions(path).model if Path(path).exists() else {}
+
+
+def kept_directions(path: str | Path, generator: Loaded[Generator]) -> dict[str, Direction]:
+    """Return the directions by name of a file that others are to be added to, none if there is no such file.
+
+    Raises ``CheckpointError`` for another kind of file, and for directions of another generator.
+    """
+    kept = stored_directions(path)
+    if other := next((d.name for d in kept.values() if d.generator_sha256 != generator.sha256), ""):
+        raise CheckpointError(f"{path} holds {other!r} for another generator than {generator.path}: name another file")
+    return kept
+
+
 def load_directions(path: str | Path, generator: Loaded[Generator] | None = None) -> Loaded[dict[str, Direction]]:
     """Return the directions of a file by name, sorted.
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gan_core.checkpoints.files import Loaded
 from gan_core.device import place
+from gan_core.editing.apply import check_layers
 from gan_core.editing.directions import Direction
 from gan_core.errors import ParamsError, near_matches
 from gan_core.generators.base import Generator
@@ -81,10 +82,13 @@ def factorise(
 
     ``layers`` (first, past the last) are those that SeFa factorises and that the directions change. Directions of
     ``pca`` are as long as one standard deviation of 10,000 codes; the others have unit length. Raises ``ParamsError``
-    for an unknown method, for a generator that the method can't factorise, and for more directions than it has.
+    for an unknown method, for a generator that the method can't factorise, for latents that it doesn't have, and
+    for more directions than there are.
     """
     if method not in METHODS:
         raise ParamsError(f"unknown way to factorise {method!r}{near_matches(method, METHODS)}")
+    if layers is not None:
+        check_layers(layers, generator.model.n_latent, method)
     rows = _with_sign(METHODS[method](generator.model, count, None if layers is None else range(*layers)))
     if len(rows) < count:
         raise ParamsError(f"{generator.path} has {len(rows)} directions by {method}, not {count}: ask for fewer")

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.stored import StateDict, StoredTensor, load_tensors, outlines, state_of
+from gan_core.checkpoints.stored import StateDict, StoredTensor, last_number, load_tensors, outlines, state_of
 from gan_core.encoders.alae import AlaeEncoder
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan1 import SLOW, StyleGAN1
@@ -56,12 +56,12 @@ def build_alae(states: States, where: str | Path = "the file") -> tuple[AlaeEnco
     The encoder adds no average. Raises ``CheckpointError`` for networks that are not whole.
     """
     try:
-        count = 1 + max(int(key.split(".")[1]) for key in states["encoder"] if key.startswith("encode_block."))
+        count = 1 + last_number(states["encoder"], r"encode_block\.(\d+)\.")
         sides = [states["encoder"][f"encode_block.{i}.bias_2"].shape[1] for i in range(count)]
         widths = [states["encoder"]["encode_block.0.bias_1"].shape[1], *sides]
         style_dim = len(states["encoder"]["encode_block.0.style_1.weight"])
         drawn = [states["decoder"][f"decode_block.{i}.bias_1"].shape[1] for i in range(count)]
-        depth = 1 + max(int(key.split(".")[1]) for key in states["mapping"])
+        depth = 1 + last_number(states["mapping"], r"\w+\.(\d+)\.")
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f"{where} is not a whole ALAE: {error} not found") from None
     encoder = AlaeEncoder(2 * count, style_dim, 4 << (count - 1), widths)

@@ -14,7 +14,7 @@ from torch import Tensor
 from gan_core.checkpoints.arrays import Arrays, named_arrays, read_arrays
 from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.editing.apply import check_layers
-from gan_core.editing.directions import Direction, find_direction, load_directions, save_directions
+from gan_core.editing.directions import Direction, add_directions, find_direction, kept_directions, load_directions
 from gan_core.editing.stylespace import check_styles, read_style_vector, text_direction
 from gan_core.errors import CheckpointError, ParamsError, near_matches
 from gan_core.generators.base import Generator
@@ -180,24 +180,14 @@ def import_direction(
     else:
         direction = read_direction(source, facts)
     _check_fit(direction, generator)
-    kept = stored_directions(target)
-    if other := [d.name for d in kept.values() if d.generator_sha256 != sha256]:
-        raise CheckpointError(
-            f"{target} holds {other[0]!r} for another generator than {generator_path}: name another file"
-        )
+    kept = kept_directions(target, loaded)
     if (old := replaced(kept, direction)) and facts.name is None:
         raise ParamsError(
             f"{target} has another direction {old.name!r} already ({old.method or 'no method noted'}): choose another "
             f"--name, or say --name {old.name} to replace it"
         )
-    others = [d for d in kept.values() if d.name != direction.name]
-    save_directions(target, [*others, direction], "edit-dataset directions import")
+    add_directions(target, [direction], loaded, "edit-dataset directions import")
     return direction
-
-
-def stored_directions(target: str | Path) -> dict[str, Direction]:
-    """Return the directions of a file by name, none if there is no such file."""
-    return load_directions(target).model if Path(target).is_file() else {}
 
 
 def _without_vector(direction: Direction) -> dict[str, object]:

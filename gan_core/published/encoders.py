@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypedDict
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.stored import StateDict, outlines, plain_names
+from gan_core.checkpoints.stored import StateDict, last_number, outlines, plain_names
 from gan_core.encoders.backbone import IR_SE_50
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.encoders.restyle import PAIR
@@ -47,6 +47,8 @@ RESTYLE: Mapping[str, str] = {
     "ResNetProgressiveBackboneEncoder": "restyle-e4e",
 }
 """The same for encoders of ReStyle; those without a pyramid have the same names in both."""
+MAX_SIZE = 1 << 16
+"""Pixels of a generator that a file may speak of: the largest published one has 1024."""
 STEPS = 5
 """How often ReStyle's published encoders look."""
 MOST_STEPS = 100
@@ -188,8 +190,10 @@ def infer_encoder(
 
 
 def _latents_for(size: object) -> int | None:
-    """Return the number of latents of a generator of ``size`` pixels, or None if it is not a number."""
-    return 2 * (int(size).bit_length() - 1) - 2 if isinstance(size, int | float) and size else None
+    """Return the number of latents of a generator of ``size`` pixels, or None if no generator has such a size."""
+    if isinstance(size, int | float) and 4 <= size <= MAX_SIZE:
+        return 2 * (int(size).bit_length() - 1) - 2
+    return None
 
 
 def _by_names(encoder: Shapes, options: Options, where: str | Path) -> str:
@@ -290,7 +294,8 @@ def _sizes(variant: str, encoder: Shapes, decoder: Shapes, count: int | None) ->
         return _head_sizes(encoder)
     if variant == "style-transformer":
         queries, style_dim = encoder["z"].shape[1:]
-        depth = max([int(key.split(".")[1]) for key in decoder if key.startswith("style.")], default=8)
+        mapped = any(key.startswith("style.") for key in decoder)
+        depth = last_number(decoder, r"style\.(\d+)\.") if mapped else 8
         return {
             "n_latent": count or queries,
             "style_dim": style_dim,
@@ -306,9 +311,9 @@ def _sizes(variant: str, encoder: Shapes, decoder: Shapes, count: int | None) ->
 
 def _head_sizes(encoder: Shapes) -> EncoderArguments:
     style_dim, inner = encoder["styles.0.linear.weight"].shape
-    styles = {int(key.split(".")[1]) for key in encoder if key.startswith("styles.")}
     halvings = sum(key.startswith("styles.0.convs.") and key.endswith(".weight") for key in encoder)
-    sizes: EncoderArguments = {"n_latent": max(styles) + 1, "style_dim": style_dim, "input_size": 16 << halvings}
+    sizes: EncoderArguments = {"n_latent": 1 + last_number(encoder, r"styles\.(\d+)\."), "style_dim": style_dim}
+    sizes["input_size"] = 16 << halvings
     if inner != style_dim:
         sizes["head_width"] = inner
     return sizes

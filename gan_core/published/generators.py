@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gan_core.checkpoints.stored import StateDict
+from gan_core.checkpoints.stored import StateDict, last_number
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
 from gan_core.generators.biggan import CHUNK, BigGAN
@@ -51,7 +51,7 @@ def _sngan(state: StateDict) -> tuple[Generator, StateDict]:
 
 
 def _ptrblck(state: StateDict) -> tuple[Generator, StateDict]:
-    layers = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("features."))
+    layers = 1 + last_number(state, r"features\.(\d+)\.")
     widths = [len(state[f"features.{i}.wscale.b"]) for i in range(0, layers, 2)]
     return ProgGAN(widths, state["features.0.conv.weight"].shape[1]), state
 
@@ -70,7 +70,7 @@ def _equalised(state: StateDict, weight: str, bias: str) -> tuple[Generator, Sta
         raise CheckpointError(
             f"the level of detail is {state['lod'].item():g}: the training hasn't reached the last level"
         )
-    layers = 1 + max(int(key.split(".")[0][5:]) for key in state if key.startswith("layer"))
+    layers = 1 + last_number(state, r"layer(\d+)\.")
     widths = [len(state[f"layer{i}.{bias}"]) for i in range(0, layers, 2)]
     generator = ProgGAN(widths, state[f"layer0.{weight}"].shape[1])
     names = {f"features.{i}": f"layer{i}" for i in range(layers)} | {"output": f"output{layers // 2 - 1}"}

@@ -4,17 +4,16 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from gan_core.checkpoints.stored import StateDict, load_tensors, outlines, state_of
+from gan_core.checkpoints.stored import StateDict, last_number, load_tensors, outlines, state_of
 from gan_core.encoders.idinvert import LAST, InDomainEncoder
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan1 import StyleGAN1
 from gan_core.loading import load_state, model_tensors
-from gan_core.published.encoders import Shapes
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 
 GENERATOR, ENCODER = "synthesis.layer0.const", "block0.bn.bn.running_mean"
@@ -96,8 +95,8 @@ def build_generator(state: Mapping[str, Tensor], where: str | Path = "the file")
     if lod is not None and not lod.is_meta and bool(lod.any()):
         raise CheckpointError(f"{where} has not been trained to its last level (lod {lod.item():g}): name a later file")
     try:
-        depth = 1 + _last(state, r"mapping\.dense(\d+)\.")
-        count = 1 + _last(state, r"synthesis\.layer(\d+)\.epilogue")
+        depth = 1 + last_number(state, r"mapping\.dense(\d+)\.")
+        count = 1 + last_number(state, r"synthesis\.layer(\d+)\.epilogue")
         widths = [len(state[f"synthesis.layer{i}.epilogue.bias"]) for i in range(0, count, 2)]
         style_dim = state["mapping.dense0.fc.weight"].shape[1]
         per_layer = len(state[f"mapping.dense{depth - 1}.fc.weight"]) != style_dim
@@ -114,7 +113,7 @@ def build_encoder(state: Mapping[str, Tensor], where: str | Path = "the file") -
     Raises ``CheckpointError`` for a state dict that is not whole.
     """
     try:
-        last = _last(state, r"block(\d+)\.")
+        last = last_number(state, r"block(\d+)\.")
         widths = [len(state["block0.conv.weight"])]
         widths += [len(state[f"block{i}.conv2.weight"]) for i in range(1, last)]
         outputs, inputs = state[f"block{last}.fc.weight"].shape
@@ -168,7 +167,3 @@ def _renamed(key: str) -> str:
     for pattern, ours in RENAMED:
         key = re.sub(pattern, ours, key)
     return key
-
-
-def _last(state: Shapes | Mapping[str, Any], pattern: str) -> int:
-    return max(int(found[1]) for key in state if (found := re.match(pattern, key)))

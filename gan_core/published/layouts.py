@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from gan_core.checkpoints.containers import Contents, open_checkpoint
-from gan_core.checkpoints.files import Card, save_checkpoint
+from gan_core.checkpoints.files import Card, read_card, save_checkpoint
 from gan_core.checkpoints.stored import Refused, StateDict, stored_tensors
 from gan_core.checkpoints.subjects import SUBJECT
-from gan_core.errors import CheckpointError
+from gan_core.errors import CheckpointError, UserError
 from gan_core.generators.base import Generator
 from gan_core.loading import model_tensors
 from gan_core.published.pins import check_pin
 from gan_core.registry import Registry
 
+SUFFIX = ".safetensors"
 UNKNOWN_LICENCE = "not known: see where the file comes from"
 
 
@@ -129,19 +130,42 @@ def import_checkpoint(
     A single network is written to ``target``. Several networks are written beside it, with the network's name before
     the suffix. ``licence`` replaces the licence that is known of the layout, ``variant`` says which network it is where
     the file doesn't, and ``subject`` what its pictures show if not faces. Raises ``CheckpointError`` for a file that
-    can't be read, has no known layout, lacks tensors, must be told the variant, or isn't the one of first use.
+    can't be read, has no known layout, lacks tensors, must be told the variant, or isn't the one of first use, and if
+    another file is where one would be written.
     """
     contents = open_checkpoint(source)
     if contents.card:
         raise CheckpointError(f"{source} is already in the layout of this project: copy it")
     origin, parts = convert_contents(contents, licence, variant, subject)
+    stem = str(target).removesuffix(SUFFIX)
+    paths = [Path(target) if len(parts) == 1 else Path(f"{stem}.{part.of}{SUFFIX}") for part in parts]
+    for path in paths:
+        check_target(path, source, str(origin["source"]))
     written: dict[str, str] = {}
-    for part in parts:
-        path = Path(target) if len(parts) == 1 else Path(target).with_suffix(f".{part.of}.safetensors")
+    for path, part in zip(paths, parts, strict=True):
         bound = {"generator_sha256": next(iter(written.values()))} if part.bound and written else {}
         card = Card.model_validate(origin | bound | part.card)
         written[str(path)] = save_checkpoint(path, part.tensors, card, half=False)
     return written
+
+
+def check_target(target: str | Path, source: str | Path, made_from: str) -> None:
+    """Raise ``CheckpointError`` if a file is at ``target`` already, unless its card says ``made_from``.
+
+    ``source`` is the file that is imported, which is never the target.
+    """
+    path = Path(target)
+    if not path.exists():
+        return
+    if path.samefile(source):
+        raise CheckpointError(f"{target} is the file that is imported: name another one to write")
+    try:
+        card = read_card(path)
+    except UserError:
+        card = None
+    if card is None or card.source != made_from:
+        what = f"a {card.kind} from {card.source}" if card else "which no import wrote"
+        raise CheckpointError(f"{target} is there already, {what}: name another target, or move it away")
 
 
 def convert_contents(

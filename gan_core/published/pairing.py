@@ -12,7 +12,7 @@ from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
 from gan_core.loading import check_latents, load_generator, load_state
-from gan_core.published.layouts import convert_contents
+from gan_core.published.layouts import check_target, convert_contents
 
 FAR = 0.1
 """Distance between two averages, as a share of the typical one of a latent, from which they are of other networks.
@@ -35,10 +35,12 @@ def pair_encoder(
 
     Returns the sha256 of the file by its path. Its card says what the encoder was made for and how far the two latent
     averages are apart. Raises ``CheckpointError`` if the latents differ in number or width, if there is no encoder in
-    the file, and, unless ``any_generator``, if it was made for another generator.
+    the file, if another file is where it would be written, and, unless ``any_generator``, if it was made for another
+    generator.
     """
     generator = load_generator(generator_path)
     card, tensors, made_for = _encoder(source, licence, variant, subject)
+    check_target(target, source, card.source)
     if made_for not in (None, generator.sha256) and not any_generator:
         raise CheckpointError(
             f"{source} was made for another generator ({_short(made_for)}) than {generator_path} "

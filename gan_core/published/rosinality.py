@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.stored import StateDict, StoredTensor, loaded, outlines, plain_names
+from gan_core.checkpoints.stored import StateDict, StoredTensor, last_number, loaded, outlines, plain_names
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2, StyleGAN2Arguments
 from gan_core.loading import load_state
@@ -108,7 +108,7 @@ def infer_arguments(state: Mapping[str, Any], where: str | Path = "the state dic
     Raises ``CheckpointError`` for a state dict of another layout.
     """
     try:
-        depth, blocks = _last("style", state), 1 + _last("to_rgbs", state)
+        depth, blocks = last_number(state, r"style\.(\d+)\."), 1 + last_number(state, r"to_rgbs\.(\d+)\.")
         channels = {4: state["conv1.conv.weight"].shape[1]}
         channels |= {8 << j: state[f"convs.{2 * j}.conv.weight"].shape[1] for j in range(blocks)}
         style_dim = state["style.1.weight"].shape[0]
@@ -124,14 +124,6 @@ def with_widths(arguments: StyleGAN2Arguments, where: str | Path) -> StyleGAN2Ar
     if min(arguments["style_dim"], *arguments["channels"].values()) < 1:
         raise CheckpointError(f"{where} has a layer without channels: it is damaged, download it again")
     return arguments
-
-
-def _last(part: str, state: Mapping[str, Any]) -> int:
-    """Return the number of the last layer of a part; raises ``KeyError`` if there is none."""
-    numbers = [int(key.split(".")[1]) for key in state if key.startswith(f"{part}.")]
-    if not numbers:
-        raise KeyError(f"{part}.*")
-    return max(numbers)
 
 
 def latent_average(stored: object, width: int, count: int, where: str | Path) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from gan_core.errors import CheckpointError, DataError, ParamsError, near_matche
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.runs.run import is_run, load_run
-from gan_core.storage.shards import list_shards, open_shard, read_rows
+from gan_core.storage.shards import list_shards, open_shard, read_rows, unnest
 
 SEEDS = "seeds:"
 MOST_SEEDS = 1_000_000
@@ -110,15 +111,29 @@ class Encoded(Sources):
     def boxes(self, column: str) -> dict[str, list[list[float]]]:
         if column not in self._boxes:
             shards = list_shards(self.dataset)
+            for shard in shards:
+                _check_boxes(shard, column)
             rows = (row for shard in shards for part in read_rows(shard, ["key", column]) for row in part)
             self._boxes[column] = {row["key"]: _box_list(row[column]) for row in rows if row[column] is not None}
         return self._boxes[column]
 
 
 def _box_list(cell: Any) -> list[list[float]]:
-    """A box, or a list of boxes."""
-    boxes = np.asarray(cell if len(cell) and np.ndim(cell[0]) else [cell], dtype=np.float64)
-    return [[float(side) for side in box] for box in boxes]
+    """A box, or a list of boxes; what is missing in them is NaN, which no box has."""
+    boxes = cell if len(cell) and (cell[0] is None or np.ndim(cell[0])) else [cell]
+    return [[np.nan if side is None else float(side) for side in ([] if box is None else box)] for box in boxes]
+
+
+def _check_boxes(shard: str, column: str) -> None:
+    """Raise ``DataError`` for a column whose type is neither a list of numbers nor a list of such lists."""
+    with open_shard(shard) as file:
+        schema = file.schema_arrow
+    if column not in schema.names:
+        return  # reading it says which columns there are
+    depth, leaf = unnest(kind := schema.field(column).type)
+    numbers = pa.types.is_floating(leaf) or pa.types.is_integer(leaf) or pa.types.is_null(leaf)
+    if not pa.types.is_null(kind) and not (depth in (1, 2) and numbers):
+        raise DataError(f"the column {column!r} of {shard} holds {kind}, not boxes: lists of four numbers, or several")
 
 
 def open_sources(source: str, generator: Loaded[StyleGAN2], psi: float) -> Sources:

@@ -178,7 +178,7 @@ def _read_run(output: str) -> StoredRun | None:
     url = join_url(output, RUN_FILE)
     try:
         return StoredRun.model_validate(read_json(url))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
         what = error.errors(include_url=False, include_input=False)[0]

@@ -14,7 +14,7 @@ from gan_core.rows import Rejected, Row
 from gan_core.runs.overlap import Overlap
 from gan_core.runs.stage import Stage
 from gan_core.storage.images import ImageError
-from gan_core.storage.shards import BASE_NAMES
+from gan_core.storage.shards import BASE_NAMES, unnest
 
 _log = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -147,12 +147,7 @@ def _checked(stage: Stage, columns: Row) -> Row | Rejected:
         raise ValueError(f"stage {stage.name} gave columns that it does not declare: {sorted(unknown)}")
     for field in stage.fields:
         cell = columns.get(field.name)
-        if cell is not None and _is_float(field.type) and not np.isfinite(np.asarray(cell, dtype=np.float64)).all():
+        floating = pa.types.is_floating(unnest(field.type)[1])
+        if cell is not None and floating and not np.isfinite(np.asarray(cell, dtype=np.float64)).all():
             return Rejected("not_finite", f"{field.name} has NaN or infinite values")
     return columns
-
-
-def _is_float(kind: pa.DataType) -> bool:
-    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_floating(kind))

@@ -279,6 +279,14 @@ def _unnest(kind: pa.DataType) -> tuple[tuple[int, ...], pa.DataType]:
     return tuple(shape), kind
 
 
+def unnest(kind: pa.DataType) -> tuple[int, pa.DataType]:
+    """Return how many lists, of whatever form, a type nests, and the type of what is in them."""
+    depth = 0
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind, depth = kind.value_type, depth + 1
+    return depth, kind
+
+
 def holds_images(kind: pa.DataType) -> bool:
     """Whether cells of this type are images: structs with the ``bytes`` of a file, as in ``IMAGE``."""
     return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and is_binary(kind.field("bytes").type)

@@ -7,7 +7,7 @@ import numpy as np
 
 from gan_core.device import fetch, place_array
 from gan_core.editing.calibrate import calibrate
-from gan_core.editing.directions import Direction, save_directions
+from gan_core.editing.directions import Direction, add_directions, kept_directions
 from gan_core.editing.linear import Array, condition, svm_direction
 from gan_core.errors import ParamsError, near_matches
 from gan_core.judges.scorers import load_scorers
@@ -22,7 +22,7 @@ CALIBRATION_FACES = 64
 def fit_boundaries(
     target: str | Path, attributes: Sequence[str], free_of: Sequence[str], params: DirectionsParams, models: ModelPaths
 ) -> list[Direction]:
-    """Fit a boundary for each of ``attributes``, free of the others in ``free_of``, and write them to ``target``.
+    """Fit a boundary for each of ``attributes``, free of the others in ``free_of``, and add them to ``target``.
 
     The normals of support vector machines on ``params.samples`` latents of ``models.generator``, labelled by the
     attribute network, projected off those of ``free_of`` (Shen et al. 2020, sections 3.1 and 3.2), and scaled so that
@@ -35,6 +35,7 @@ def fit_boundaries(
             raise ParamsError(f"no attribute {name!r} to fit{near_matches(name, scorers.names)}")
     loaded = load_generator(models.generator)
     generator, sha256 = loaded.model, loaded.sha256
+    kept_directions(target, loaded)  # refuses before anything is measured
     faces = sample_faces(generator, params.samples, params.seed, scorers)
     held_out = min(CALIBRATION_FACES, params.samples // 4)
     few = faces.part(slice(held_out))
@@ -46,7 +47,8 @@ def fit_boundaries(
         normal, method = boundary(normals, name, free_of)
         draft = Direction(name, place_array(normal.astype(np.float32)), sha256, unit=unit, method=method)
         found.append(calibrate(generator, few, draft, scorers, params.move, reach(w)))
-    save_directions(target, found, f"edit-dataset directions fit svm, {params.samples} samples, seed {params.seed}")
+    made_by = f"edit-dataset directions fit svm, {params.samples} samples, seed {params.seed}"
+    add_directions(target, found, loaded, made_by)
     return found
 
 

@@ -14,15 +14,14 @@ from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.checkpoints.files import Loaded
 from gan_core.device import fetch, place_array
 from gan_core.editing.calibrate import calibrate
-from gan_core.editing.directions import Direction, save_directions
+from gan_core.editing.directions import Direction, add_directions, kept_directions
 from gan_core.editing.linear import Array
-from gan_core.errors import CheckpointError, ParamsError
+from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.judges.attribute_judges import AttributeJudge, find_judge
 from gan_core.judges.scorers import Scored, Scorers
 from gan_core.loading import load_generator
 from gan_core.params import ModelPaths
-from gan_core.published.directions import stored_directions
 from gan_core.rows import Rejected
 from gan_core.storage.images import to_uint8
 from gan_core.training.boundaries import CALIBRATION_FACES, boundary, normals_of, reach
@@ -78,14 +77,13 @@ def fit_judged(
     others = [parse_wanted(text, models) for text in free_of if text not in [each.name for each in wanted]]
     everything = _by_attribute([*wanted, *others])
     generator = load_generator(models.generator)
-    kept = _kept(target, generator)
+    kept_directions(target, generator)  # refuses before anything is measured
     _check_faces(generator, everything.values(), params.seed)
     faces = sample_faces(generator.model, params.samples, params.seed, judge_scorers(everything))
     _check_variety(generator, everything, faces)
     free = [each.judge.attribute for each in everything.values() if each in others or each.name in free_of]
     found = [_fit(generator, each, free, faces, everything, params) for each in wanted]
-    stay = [direction for name, direction in kept.items() if name not in [d.name for d in found]]
-    save_directions(target, [*stay, *found], f"edit-dataset directions fit svm --judge, seed {params.seed}")
+    add_directions(target, found, generator, f"edit-dataset directions fit svm --judge, seed {params.seed}")
     return found
 
 
@@ -106,15 +104,6 @@ def _by_attribute(wanted: Sequence[Wanted]) -> dict[str, Wanted]:
             raise ParamsError(f"two judges see {each.judge.attribute!r}: fit their directions into two files")
         found[each.judge.attribute] = each
     return found
-
-
-def _kept(target: str | Path, generator: Loaded[Generator]) -> dict[str, Direction]:
-    kept = stored_directions(target)
-    if other := next((d.name for d in kept.values() if d.generator_sha256 != generator.sha256), ""):
-        raise CheckpointError(
-            f"{target} holds {other!r} for another generator than {generator.path}: name another file"
-        )
-    return kept
 
 
 @torch.no_grad()

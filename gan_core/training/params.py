@@ -11,7 +11,7 @@ from gan_core.sections import Count, Positive, Precision, Section, Unit, Weight
 class DirectionsParams(Section):
     """Linear directions fitted on labelled samples of the generator; strength 1 moves by ``move`` of the range."""
 
-    samples: Count = 8_000
+    samples: Annotated[int, Field(ge=16)] = 8_000
     attributes: list[str] = ["smile", "yaw", "hair_lightness"]
     move: Annotated[float, Field(gt=0, lt=1)] = 0.5
     refine_steps: Annotated[int, Field(ge=0)] = 300

@@ -193,8 +193,40 @@ def test_fit_finds_boundaries_free_of_others(project: Path, capsys: pytest.Captu
     free = fitted("--attribute", "smile", "--free-of", "yaw", "--free-of", "smile")
     assert abs(plain["smile"] @ plain["yaw"]) > 1e-3
     assert abs(free["smile"] @ plain["yaw"]) < 1e-5
-    (direction,) = load_directions("mine.safetensors").model.values()
-    assert direction.method == "svm free of yaw"
+    methods = {name: direction.method for name, direction in load_directions("mine.safetensors").model.items()}
+    assert methods == {"smile": "svm free of yaw", "yaw": "svm"}
     assert "did you mean 'smile'" in refused(
         capsys, "directions", "fit", "svm", "x.safetensors", "--attribute", "smile", "--free-of", "smyle"
     )
+
+
+def test_fit_adds_to_a_file_and_replaces_no_other(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answered(capsys, "directions", "fit", "sefa", "mine.safetensors", "--count", "2")
+    answered(capsys, "directions", "fit", "pca", "mine.safetensors", "--count", "1")
+    assert sorted(load_directions("mine.safetensors").model) == ["pca-0", "sefa-0", "sefa-1"]
+    Path("notes.txt").write_text("mine")
+    for target in ("notes.txt", models(project)["encoder"]):
+        before = Path(target).read_bytes()
+        refused(capsys, "directions", "fit", "sefa", target)
+        refused(capsys, "directions", "fit", "svm", target, "--attribute", "smile", "--set", "samples=40")
+        assert Path(target).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["fit", "sefa", "x", "--layers", "5", "2"], "layers [5, 2] of 'sefa' must be"),
+        (["fit", "pca", "x", "--layers", "0", "99"], "layers [0, 99] of 'pca' must be"),
+        (["fit", "pca", "x", "--set", "samples=3"], "pca has no use for --set"),
+        (["fit", "sefa", "x", "--attribute", "smile"], "sefa has no use for --attribute"),
+        (["fit", "svm", "x", "--set", "samples=2"], "samples"),
+        (["show", "smile", "no/s.png"], "there is no folder no for no/s.png"),
+        (["show", "smile", "s.h5"], "s.h5 is no name of a picture"),
+        (["show", "smile", "s.png", "--ends", "nan", "1"], "--ends nan 1: give two finite strengths"),
+    ],
+)
+def test_options_that_cannot_be_used_are_told(
+    project: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert said in refused(capsys, "directions", *options)
+    assert not Path("x").exists()

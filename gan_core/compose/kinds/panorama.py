@@ -1,16 +1,16 @@
 """Panoramas of any number of sources."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor
 
 from gan_core.checkpoints.files import Loaded
 from gan_core.compose.base import OPERATIONS, Drawing, Operation
-from gan_core.compose.panorama import SIGMA, joins_of, panorama, seam_score, smooth
+from gan_core.compose.panorama import MOST_SMOOTHING, SIGMA, joins_of, panorama, seam_score, smooth
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Axis
 from gan_core.params import CompositionSpec, ModelPaths
-from gan_core.sections import Weight
 
 
 class PanoramaSpec(CompositionSpec):
@@ -19,7 +19,7 @@ class PanoramaSpec(CompositionSpec):
     operation: Literal["panorama"] = "panorama"
     axis: Axis = "horizontal"
     """Beside each other, or below each other."""
-    smoothing: Weight = SIGMA
+    smoothing: Annotated[float, Field(ge=0, le=MOST_SMOOTHING)] = SIGMA
     """Sigma along the codes; 0: none, with visible seams."""
     wrap: bool = False
     """The last source goes over into the first."""

@@ -95,12 +95,15 @@ def outside_change(before: Tensor, after: Tensor, mask: Tensor) -> float:
     """Return the mean change of pixels outside of a mask, divided by the mean change inside.
 
     ``before`` and ``after`` are ``[1, 3, H, W]``, and ``mask [1, 1, h, w]`` has values 0 to 1. Outside are pixels below
-    2 % after a dilation by 2 pixels, inside those above one half. Without pixels outside the result is 0.
+    2 % after a dilation by 2 pixels, inside those above one half. Without pixels outside the result is 0. Raises
+    ``ParamsError`` without pixels inside.
     """
     change = (after - before).abs().mean(1, keepdim=True)
     soft = F.interpolate(mask, change.shape[2:], mode="bilinear", align_corners=False)
-    outside = F.max_pool2d(soft, 5, stride=1, padding=2) < OUTSIDE
-    return float(change[outside].mean() / change[soft > INSIDE].mean().clamp_min(1e-6)) if outside.any() else 0.0
+    outside, inside = F.max_pool2d(soft, 5, stride=1, padding=2) < OUTSIDE, soft > INSIDE
+    if not inside.any():
+        raise ParamsError("the part is smaller than a pixel of the picture: make it larger")
+    return float(change[outside].mean() / change[inside].mean().clamp_min(1e-6)) if outside.any() else 0.0
 
 
 class SwapSpec(CompositionSpec):

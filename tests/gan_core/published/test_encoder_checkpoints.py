@@ -248,6 +248,22 @@ def test_other_files_are_refused(content: dict[str, Any], message: str) -> None:
         load_published_encoder(content)
 
 
+@pytest.mark.parametrize("size", [float("nan"), float("inf"), 1 << 60, -4])
+def test_a_size_that_no_generator_has_tells_nothing(size: float) -> None:
+    file = wrapper("psp")
+    file["opts"] |= {"output_size": size}
+    assert load_published_encoder(file).encoder.arguments == load_published_encoder(wrapper("psp")).encoder.arguments
+
+
+@pytest.mark.parametrize("variant", ["psp", "style-transformer"])
+def test_a_number_far_above_the_layers_in_the_file_is_refused_at_once(variant: str) -> None:
+    file = wrapper(variant)
+    part = "encoder.styles.100000000.linear.weight" if variant == "psp" else "decoder.style.100000000.weight"
+    file["state_dict"][part] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r"not found|differ"):
+        load_published_encoder(file)
+
+
 def test_shapes_alone_tell_the_variant() -> None:
     parts = split_wrapper(wrapper("style-transformer", "module."))
     assert infer_encoder(parts["encoder"], {}, 10, decoder=parts["decoder"]) == (

@@ -1,6 +1,7 @@
 """Files of pSp, e4e and Style Transformer through inspect and import."""
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_encoder, load_generator
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
+from gan_core.published.pairing import pair_encoder
 from tests.golden.fill import golden
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -130,3 +132,28 @@ def test_an_encoder_of_another_generator_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="writes 6 latents"):
         import_checkpoint(tmp_path / "x.pt", tmp_path / "y.safetensors")
     assert not list(tmp_path.glob("y*"))
+
+
+def test_no_other_file_is_written_over(tmp_path: Path) -> None:
+    source, notes, tuned = (tmp_path / name for name in ("e4e.pt", "notes.txt", "tuned.pt"))
+    shutil.copy(GOLDEN / "pti-tuned-tiny.pt", tuned)
+    write_wrapper(source, "e4e")
+    notes.write_text("mine")
+    write_wrapper(tmp_path / "psp.pt", "psp")
+    written = import_checkpoint(source, tmp_path / "ffhq-v1.1.safetensors")
+    assert [Path(path).name for path in written] == [f"ffhq-v1.1.{of}.safetensors" for of in ("generator", "encoder")]
+    assert import_checkpoint(source, tmp_path / "ffhq-v1.1") == written
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(CheckpointError, match=r"ffhq-v1\.1\.generator.* is there already, a generator from e4e\.pt"):
+        import_checkpoint(tmp_path / "psp.pt", tmp_path / "ffhq-v1.1.safetensors")
+    generator, encoder = written
+    for single, target, said in (
+        (tuned, tuned, "is the file that is imported"),
+        (tuned, notes, "is there already, which no import wrote"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            import_checkpoint(single, target)
+    for bound, target in ((source, source), (encoder, encoder)):
+        with pytest.raises(CheckpointError, match="is the file that is imported"):
+            pair_encoder(bound, target, generator)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

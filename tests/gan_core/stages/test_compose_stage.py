@@ -215,6 +215,38 @@ def test_boxes_come_from_a_column(plan: dict[str, Any], tmp_path: Path) -> None:
     assert not Path("other").exists() and not Path("seeded").exists()
 
 
+BOX = [0.1, 0.1, 0.3, 0.3]
+
+
+def test_a_malformed_box_is_its_own_rows_fault_and_another_type_of_column_that_of_all(
+    plan: dict[str, Any], tmp_path: Path
+) -> None:
+    cells = {"a": [BOX], "b": [BOX, [0.5]], "c": [BOX, None], "d": [[None, 0.1, 0.3, 0.3]], "e": []}
+
+    def boxed(name: str, kind: pa.DataType, cells: dict[str, Any]) -> str:
+        fields = [pa.field("latent", latent_type(10, 16)), pa.field("part", kind)]
+        with ShardWriter(tmp_path / name / "shard-00000.parquet", fields) as writer:
+            for key, part in cells.items():
+                latent = np.random.default_rng(0).standard_normal((10, 16)).astype(np.float32)
+                writer.write([{"key": key, "status": "ok", "reason": "", "stage": "x", "latent": latent, "part": part}])
+        return str(tmp_path / name)
+
+    entry = {"operation": "transfer", "column": "part", "sources": [[key] for key in cells]}
+    run(boxed("boxes", pa.list_(pa.list_(pa.float64())), cells), compose__plan=[entry])
+    made = rows()
+    assert [row["status"] for row in made] == ["ok"] + ["bad_composition"] * 4
+    assert all("give left, top, width and height" in row["reason"] for row in made[1:])
+    for name, kind, cell in (("texts", pa.list_(pa.string()), ["eyes"]), ("numbers", pa.float64(), 0.5)):
+        with pytest.raises(DataError, match=r"the column 'part' of .* holds .*, not boxes"):
+            run(boxed(name, kind, {"a": cell}), "other", compose__plan=[entry | {"sources": [["a"]]}])
+
+
+def test_a_part_smaller_than_a_pixel_is_told(plan: dict[str, Any]) -> None:
+    run(compose__plan=[{"operation": "transfer", "boxes": [[0.5, 0.5, 0.0001, 0.0001]], "count": 1, "group": 2}])
+    (row,) = rows()
+    assert row["status"] == "bad_composition" and "smaller than a pixel" in row["reason"]
+
+
 def test_a_local_translation_takes_one_source_and_the_second_generator(plan: dict[str, Any]) -> None:
     entry = {"operation": "transfer", "boxes": [[0.2, 0.2, 0.4, 0.4]], "translated": True, "count": 1, "pose": "none"}
     run(compose__plan=[entry])
@@ -254,6 +286,7 @@ def test_a_mask_says_where_the_second_source_shows(plan: dict[str, Any]) -> None
         ([{"operation": "panorama", "grop": 3}], r"unknown key compose.plan.0.grop; did you mean 'group'"),
         ([{"operation": "transfer", "boxes": [[0.5, 0, 0.9, 1]], "count": 1}], "compose: transfer: box .* outside"),
         ([{"operation": "transfer", "name": "a", "boxes": ["eye"], "count": 1}], "a: unknown box.* mean 'eyes'"),
+        ([{"operation": "panorama", "count": 1, "group": 3, "smoothing": 1e9}], "smoothing"),
         ([{"operation": "transfer", "count": 1}], "takes boxes, or a column"),
         ([{"operation": "translate", "alphas": [2.0], "count": 1}], "alphas"),
     ],
