@@ -12,10 +12,11 @@ from flows.edit_dataset import edit_dataset
 from flows.naming import by_output, named
 from flows.notify import HOOKS
 from gan_core.encoders.base import ENCODERS
-from gan_core.errors import ParamsError
+from gan_core.errors import DataError, ParamsError
 from gan_core.params import Params, load_params
 from gan_core.report.comparison import Comparison, Numbers, numbers_of
 from gan_core.report.encoder_cost import encoder_cost
+from gan_core.runs.run import is_run
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import require_name
@@ -38,8 +39,8 @@ def compare_encoders(
 ) -> dict[str, Numbers]:
     """Run the pipeline once per variant, without tuning; register the encoders and name the best ``champion``.
 
-    Gates are left out. The numbers are also written to ``OUTPUT/comparison.json``. If MLflow can't be reached, there is
-    a warning.
+    A single variant is registered, and the champion stays. Gates are left out. The numbers are also written to
+    ``OUTPUT/comparison.json``. If MLflow can't be reached, there is a warning.
 
     Args:
         source: The dataset: a folder or fsspec URL of Parquet shards.
@@ -48,6 +49,8 @@ def compare_encoders(
         params_file: The parameter file.
         overrides: Values that replace those of the file, such as {"measure.swd_images": 512}.
     """
+    if is_run(output):
+        raise DataError(f"{output} holds a run: choose another folder for the runs of the encoders")
     params = load_params(params_file, overrides)
     paths = {variant: params.encoder_path(variant) for variant in variants or trained_variants(params)}
     numbers = {}
@@ -96,8 +99,12 @@ def log_comparison(params: Params, dataset: str, output: str, comparison: Compar
     children, experiment = {variant: join_url(output, variant) for variant in paths}, params.track.experiment
     try:
         versions = {v: register_checkpoint(v, path, uri, experiment=experiment) for v, path in paths.items()}
-        set_champion(versions[comparison.champion], uri)
         track_comparison(experiment, uri, f"encoders · {dataset}", comparison, children)
+        if len(paths) == 1:
+            get_run_logger().info("one encoder alone is no comparison: encode.encoder=champion stays as it is")
+            return
+        set_champion(versions[comparison.champion], uri)
         get_run_logger().info("the best, %s, is encode.encoder=champion now", comparison.champion)
     except TrackingError as error:
-        get_run_logger().warning("%s; the numbers are in %s", error, join_url(output, COMPARISON))
+        written = join_url(output, COMPARISON)
+        get_run_logger().warning("%s; no encoder was made champion, the numbers are in %s", error, written)

@@ -5,18 +5,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from flows.publish import ORIGIN, published_files
 from gan_core.errors import DataError, UserError
 from gan_core.storage.names import SHARD_END
-from gan_core.storage.readme import README
+from gan_core.storage.readme import OURS, README
 from gan_core.storage.receipts import receipt_path
 from tasks.tracking.client import say
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-ORIGIN = "origin.json"
 ENDPOINT = "HF_ENDPOINT"
 EXTRA = "pip install -e '.[hub]' -c constraints.txt"
 
@@ -48,24 +49,46 @@ def connect(repository: str) -> "HfApi":
 def upload(api: "HfApi", folder: str, repository: str) -> str:
     """Make a dataset of the hub equal to a published folder, in one commit, and return its address.
 
-    A new one is private. What an earlier upload wrote and this one hasn't is removed. Raises ``DataError`` for a
-    dataset of the hub with data that no publish wrote, and ``HubError``.
+    A new one is private. What an earlier upload wrote and this one hasn't is removed; what others put there stays, a
+    dataset card too. Raises ``DataError`` for a dataset of the hub with data that no publish wrote, or where a file of
+    others would be written over, and ``HubError``.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     origin = json.loads(Path(folder, ORIGIN).read_text())
-    files = [*origin["files"], ORIGIN, *([README] if Path(folder, README).is_file() else [])]
+    files = [*origin["files"], ORIGIN]
     with _explained(api):
         address = api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
         there = set(api.list_repo_files(repository, repo_type="dataset"))
+        ours = _uploaded(api, repository, there)
         data = {name for name in there if name.endswith((SHARD_END, receipt_path(SHARD_END)))}
-        if data and ORIGIN not in there:
-            raise DataError(f"{repository} has data that no publish wrote ({min(data)}): choose another name")
-        changes: list[Any] = [CommitOperationDelete(name) for name in sorted(data - set(files))]
+        foreign = there.intersection(files) - ours if ours else data
+        if foreign:
+            raise DataError(f"{repository} has data that no publish wrote ({min(foreign)}): choose another name")
+        if Path(folder, README).is_file() and (README not in there or OURS in _read(api, repository, README)):
+            files.append(README)
+        changes: list[Any] = [CommitOperationDelete(name) for name in sorted(ours & there - set(files))]
         changes += [CommitOperationAdd(name, str(Path(folder, name))) for name in files]
         title = f"{origin['stage']} of {origin['run']} by edit-dataset"
         api.create_commit(repository, changes, commit_message=title, repo_type="dataset")
     return str(address)
+
+
+def _uploaded(api: "HfApi", repository: str, there: set[str]) -> set[str]:
+    """Return the names of the files that the last upload wrote, none if there was no upload."""
+    if ORIGIN not in there:
+        return set()
+    with TemporaryDirectory() as folder:
+        Path(folder, ORIGIN).write_text(_read(api, repository, ORIGIN))
+        try:
+            return published_files(Path(folder))
+        except DataError:
+            raise DataError(f"{ORIGIN} of {repository} on the hub is damaged: choose another name") from None
+
+
+def _read(api: "HfApi", repository: str, name: str) -> str:
+    with TemporaryDirectory() as folder:
+        return Path(api.hf_hub_download(repository, name, repo_type="dataset", local_dir=folder)).read_text()
 
 
 @contextmanager

@@ -107,8 +107,11 @@ def reevaluate(
     from prefect import tags
 
     from flows.interrupting import interruptible
-    from flows.reevaluate import MOVED, reevaluate_nightly
+    from flows.reevaluate import MOVED, night_of, reevaluate_nightly
     from gan_core.storage.urls import exists
+
+    if date:
+        night_of(date)
 
     with interruptible(), tags("edit-dataset", "nightly"):
         ended = reevaluate_nightly(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,12 @@ class Passing:
     summary: Mapping[str, Any]
 
     @property
+    def told(self) -> dict[str, Any]:
+        """What ``origin.json`` says: ``summary``, and how many rows are published and how many a person rejected."""
+        by_hand = {"rejected_by_hand": self.by_hand} if self.by_hand else {}
+        return {**self.summary, "published": int(self.passed.sum()), **by_hand}
+
+    @property
     def said(self) -> str:
         """One line: how many rows are published and how many are not, by gate and by status."""
         return f"{int(self.passed.sum())} of {sum(self.run.rows.values())} rows: {self.left_out}"
@@ -94,7 +101,7 @@ class Passing:
         return "; ".join(judged.explain(row) for judged in failed) or "rejected by hand"
 
     def copy(self, stage: str, shard: str, target: str) -> None:
-        """Write the passing rows of a shard after ``stage``, and a receipt that names the gates."""
+        """Write the passing rows of a shard after ``stage``, and a receipt of the gates and of which passed."""
         self._write_receipt(stage, shard, target, self.write(stage, shard, target))
 
     def write(self, stage: str, shard: str, target: str) -> ShardWriter:
@@ -113,6 +120,8 @@ class Passing:
         made = self.run.require_receipt(stage, shard)
         limits = {each["gate"]: each["limit"] for each in self.summary[GATES]["each"]}
         identity = {**made.identity, GATES: limits}
+        if self.by_hand:  # gates alone say which rows pass
+            identity["passed_sha256"] = sha256(self.of(shard).tobytes()).hexdigest()
         told = {
             "key": content_key(stage, made.code_version, identity, made.input_keys),
             "identity": identity,

@@ -15,7 +15,7 @@ from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import SHARD_END, check_shard_name
 from gan_core.storage.readme import write_readme
 from gan_core.storage.receipts import read_json, receipt_path, valid_receipt, write_receipt
-from gan_core.storage.urls import base_name, is_local
+from gan_core.storage.urls import base_name, is_inside, is_local
 from tasks.versions import add_output, check_output, git_sha
 
 ORIGIN = "origin.json"
@@ -46,10 +46,12 @@ def publish(
     files = [name for shard in shards for name in (shard, receipt_path(shard))]
     if not is_local(destination) or "::" in destination:
         raise DataError(f"{destination} is no local folder: choose one that DVC can track")
+    if is_inside(destination, output):
+        raise DataError(f"{destination} lies in the run {output}: choose a folder outside of it")
     check_output(destination)
     with hold_folder(destination):
         left = _claim(Path(destination), files)
-        origin = {**_origin(run, stage), **(passing.summary if passing else {})}
+        origin = {**_origin(run, stage), **(passing.told if passing else {})}
         _write_origin(destination, origin | {"files": sorted({*files, *left})})  # who is killed leaves no file unnamed
         for shard in shards:
             if passing:
@@ -76,7 +78,7 @@ def _claim(folder: Path, files: list[str]) -> list[str]:
     """
     sweep_folder(folder)
     found = {path.name for path in folder.iterdir() if path.name != FOLDER_LOCK}
-    ours = _published_files(folder) if found else set()
+    ours = published_files(folder) if found else set()
     in_the_way = sorted(name for name in found - ours if name in files or name.endswith(SHARD_END))
     if in_the_way:
         raise DataError(
@@ -86,7 +88,7 @@ def _claim(folder: Path, files: list[str]) -> list[str]:
     return sorted((ours & found) - {*files, ORIGIN})
 
 
-def _published_files(folder: Path) -> set[str]:
+def published_files(folder: Path) -> set[str]:
     """Return the names of the files that an earlier publish wrote into a folder; ``DataError`` if there was none."""
     try:
         origin = read_json(folder / ORIGIN)

@@ -1,5 +1,6 @@
 """Measure every registered encoder on every published dataset each night and compare it with earlier nights."""
 
+import os
 from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
@@ -17,14 +18,14 @@ from flows.naming import named
 from flows.notify import HOOKS
 from gan_core.errors import DataError, ParamsError
 from gan_core.nightly.evidence import drop_rows, gather
-from gan_core.nightly.history import Entry, Finding, add_night, find_reference, read_history, write_history
+from gan_core.nightly.history import Entry, Finding, add_night, check_day, find_reference, read_history, write_history
 from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import load_run
 from gan_core.runs.stopping import STOPPED, stop_requested
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import check_name, require_name
-from gan_core.storage.urls import base_name, join_url, open_fs
+from gan_core.storage.urls import base_name, is_local, join_url, open_fs
 from tasks.tracking.address import tracking_uri
 from tasks.tracking.client import TrackingError
 from tasks.tracking.nightly import track_nights
@@ -53,7 +54,7 @@ def reevaluate_nightly(
     The rows are compared with those of the last accepted night, or of the first. Shards and noise of earlier nights are
     used again where nothing has changed; speed is measured anew. Without MLflow the encoders of the night before are
     measured, and what could not be logged is logged by the next night. Only one night at a time works in ``output``;
-    raises ``DataError`` for a second.
+    raises ``DataError`` for a second, and ``ParamsError`` for a date that is none.
 
     Args:
         datasets: The datasets, folders or URLs of shards, such as data/sample.
@@ -64,8 +65,9 @@ def reevaluate_nightly(
         timezone: The time zone whose date today is.
         accept: Take tonight's numbers as the new usual ones instead of raising what has moved.
     """
+    night = night_of(date) if date else today(timezone)
     with hold_folder(output):
-        return _measure_night(datasets, output, params_file, overrides, date or today(timezone), accept)
+        return _measure_night(datasets, output, params_file, overrides, night, accept)
 
 
 def _measure_night(
@@ -75,7 +77,7 @@ def _measure_night(
     encoders = list(encoders_of(track, history))
     states = [
         measure(encoder, dataset, place, params_file, overrides, night, reference, return_state=True)
-        for dataset in datasets
+        for dataset in spelled(datasets, history)
         for encoder in encoders
         for place in [place_of(output, dataset, encoder.name)]
         for reference in [find_reference(history, (encoder.name, dataset), night)]
@@ -217,6 +219,27 @@ def show_night(history: list[Entry], night: str, page: str) -> None:
     found = [f"- {finding}" for entry in tonight for finding in entry.findings] or ["Nothing has moved."]
     text = "\n".join([f"## Night of {night}", *found, "", f"Time series: `{open_fs(page)[1]}`"])
     create_markdown_artifact(text, key="nightly-findings", description=f"What moved in the night of {night}")
+
+
+def spelled(datasets: list[str], history: list[Entry]) -> list[str]:
+    """Return each dataset once, as earlier nights wrote it where they have measured it under another spelling."""
+    known = {_place_in_store(entry.dataset): entry.dataset for entry in history}
+    tidy = [dataset.rstrip("/") if "://" in dataset else os.path.normpath(dataset) for dataset in datasets]
+    found = {_place_in_store(dataset): dataset for dataset in tidy}
+    return [known.get(place, dataset) for place, dataset in found.items()]
+
+
+def _place_in_store(dataset: str) -> tuple[str, str]:
+    fs, path = open_fs(dataset)
+    return type(fs).__name__, os.path.abspath(path) if is_local(dataset) else path.rstrip("/")
+
+
+def night_of(date: str) -> str:
+    """Return the date of a night; raises ``ParamsError`` for what is none."""
+    try:
+        return check_day(date)
+    except ValueError as error:
+        raise ParamsError(f"date {date!r} ({error}): write one such as 2026-11-21") from None
 
 
 def today(timezone: str) -> str:

@@ -102,8 +102,8 @@ def track(paths: Sequence[str]) -> list[str]:
 
 
 def check_output(path: str) -> None:
-    """Raise ``UserError`` unless DVC can track ``path``: in a DVC project, that of the current folder."""
-    from dvc.exceptions import NotDvcRepoError
+    """Raise ``UserError`` unless DVC can track ``path`` by itself: in a DVC project, that of the current folder."""
+    from dvc.exceptions import NotDvcRepoError, OutputNotFoundError
     from dvc.repo import Repo
 
     try:
@@ -115,6 +115,10 @@ def check_output(path: str) -> None:
             f"{path} is outside of the DVC project {root}, so DVC can't track it: choose a folder in the project, "
             "or copy the rows with `edit-dataset export`"
         )
+    with Repo() as repo, suppress(OutputNotFoundError):
+        for tracked in repo.find_outs_by_path(str(Path(path).resolve()), strict=False):
+            if Path(tracked.fs_path) != Path(path).resolve():
+                raise UserError(f"{path} lies in {tracked}, which DVC tracks as a whole: choose a folder outside of it")
 
 
 def add_output(path: str, push: bool = False) -> str:
@@ -155,8 +159,12 @@ def keep_output(path: str, pushed: bool) -> list[str]:
     with Repo() as repo:
         name = repo.config["core"].get("remote")
         url, top = (repo.config["remote"][name]["url"], repo.scm.root_dir) if name else ("", "")
-    command = " ".join(["git add", *map(quote, files)]) + " && git commit"
-    said = [f"keep it: {command}" + (f" && dvc push {quote(path)}" if name and not pushed else "")]
+        versioned = not repo.config["core"].get("no_scm")
+    git = [" ".join(["git add", *map(quote, files)]), "git commit"] if versioned else []
+    commands = git + ([f"dvc push {quote(path)}"] if name and not pushed else [])
+    said = [f"keep it: {' && '.join(commands)}"] if commands else []
+    if not versioned:
+        said.append(f"{path}.dvc names this version: keep a copy, as there is no git here")
     if not name:
         said.append("nobody else gets the data: DVC has no remote here (`dvc remote add -d NAME URL`, then `dvc push`)")
     elif "://" not in url and Path(url).is_relative_to(top):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -15,12 +16,13 @@ from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from gan_core.device import compute_on, fetch
+from gan_core.errors import DataError
 from gan_core.judges.extractors import EXTRACTORS, Extractor
 from gan_core.metrics.base import ALIGNED, ENCODED
 from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, project_patches, sliced_of
 from gan_core.metrics.statistics import merge_all
 from gan_core.metrics.swd import hash_keys
-from gan_core.nightly.history import SPEED, Measured
+from gan_core.nightly.history import REJECTED, SPEED, Measured
 from gan_core.nightly.kept import Change, KeptRows, compare, keep_set, read_kept, write_kept
 from gan_core.nightly.speed import time_stage
 from gan_core.pages.rows import read_fine_scores
@@ -76,15 +78,21 @@ def gather(run: Run, reference: str = "") -> Evidence:
 
     ``reference`` is the digest of an earlier night's rows: what changed since is told for each number, over the rows
     that both have. Noise and rows are kept beside the run, and used again while the shards are the same. Numbers that
-    the run has too few rows for are left out. Raises ``DataError`` for a run that isn't measured to the end.
+    the run has too few rows for are left out. Raises ``DataError`` for a run that isn't measured to the end, and if no
+    row could be measured.
     """
     summary, scores = load_summary(run.output), _scores(run)
     metrics, left_out = summary["metrics"], summary["omitted"]
+    rows = Counter(summary["rows"])
+    if not rows["ok"]:
+        said = ", ".join(f"{count} {status}" for status, count in rows.items())
+        raise DataError(f"none of the {rows.total()} rows of {run.source} could be measured ({said}): see {run.output}")
     names = [name for name in metrics if _is_distance(name) or name in scores]
     digest, sets = _digest(run), cache(partial(_sets, run))
     noise = _noise(run, names, scores, digest, sets)
     changes = _changes(run, names, scores, digest, sets, reference)
     measured = {name: _measured(metrics[name], noise[name], (changes or {}).get(name)) for name in names}
+    measured[REJECTED] = Measured(value=rows.total() - rows["ok"], noise=0.0, rows=rows.total())
     speed = time_stage(build_stage("encode", run.params, run.source), _timed_rows(run))
     if not speed.busy:
         measured[SPEED] = Measured(value=speed.value, noise=speed.noise)

@@ -1,11 +1,13 @@
 """The history of nightly measurements, kept in one small file, and which metrics have moved by more than chance."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from statistics import fmean, median
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter
 from scipy.stats import norm, t
 
 from gan_core.errors import DataError
@@ -27,14 +29,28 @@ SAME = 1e-4
 SPEED = "images_per_s"
 NIGHTS_FOR_SPEED = 7
 """The number of nights from which the variation of speed, which depends on the machine, is estimated."""
-SPEED_MEANING = Meaning(
-    "Images per second", better="higher", sentence="Speed of the encoder on the first rows, measured again each night."
-)
+REJECTED = "rejected"
+"""The number of rows that could not be measured. It is no sample, so that any change of it counts."""
+MEANINGS = {
+    SPEED: Meaning(
+        "Images per second",
+        better="higher",
+        sentence="Speed of the encoder on the first rows, measured again each night.",
+    ),
+    REJECTED: Meaning(
+        "Rejected rows", better="lower", digits=0, sentence="Rows of the dataset that could not be measured."
+    ),
+}
 
 
 def explain_number(name: str) -> Meaning:
     """Return what a number of a night means."""
-    return SPEED_MEANING if name == SPEED else find_score(name).meaning
+    return MEANINGS.get(name) or find_score(name).meaning
+
+
+def count_tests(entries: Iterable["Entry"]) -> int:
+    """Return how many numbers of a night may be changed by chance."""
+    return sum(name != REJECTED for entry in entries for name in entry.measured)
 
 
 class Measured(BaseModel):
@@ -91,6 +107,16 @@ class Finding(BaseModel):
         )
 
 
+def check_day(text: str) -> str:
+    """Return a date that is written as 2026-11-21; raises ``ValueError`` for anything else."""
+    if date.fromisoformat(text).isoformat() != text:
+        raise ValueError("it is not written as 2026-11-21")
+    return text
+
+
+Day = Annotated[str, AfterValidator(check_day)]
+
+
 class Entry(BaseModel):
     """One encoder on one dataset in one night.
 
@@ -100,7 +126,7 @@ class Entry(BaseModel):
     have neither.
     """
 
-    date: str
+    date: Day
     encoder: str
     dataset: str
     version: str = ""
@@ -158,7 +184,7 @@ def add_night(history: Sequence[Entry], tonight: Sequence[Entry]) -> tuple[list[
     """
     done = {(entry.date, *entry.series) for entry in tonight}
     kept = [entry for entry in history if (entry.date, *entry.series) not in done]
-    tests = sum(len(entry.measured) for entry in tonight)
+    tests = count_tests(tonight)
     judged = [entry.model_copy(update={"findings": list(judge(entry, kept, tests))}) for entry in tonight]
     settled = [_settle(entry) for entry in judged]
     return [*kept, *settled], [finding for entry in settled for finding in entry.findings]
@@ -188,15 +214,18 @@ def judge(entry: Entry, history: Sequence[Entry], tests: int) -> Iterator[Findin
 def find_band(name: str, now: Measured, window: Sequence[Entry], tests: int) -> Band | None:
     """Return the band of a number in the nights before, ``None`` where too few were measured.
 
-    ``CHANCE`` is shared by the night's ``tests`` numbers (Bonferroni). Of rows that are the same in both nights only
-    their changes count: the band is their standard error times the quantile of Student's t (with no more degrees of
-    freedom than the error of a distance of sets has swaps), and at least ``SAME``.
-    Without such rows (an earlier version's nights, speed) the usual value is the median of the window, and the band is
-    ``q sqrt(noise^2 + usual_noise^2 + spread^2)``: tonight's bootstrap error, the median one of the window, and the
-    window's own spread from night to night (1.48 times its median deviation, for speed 1.25 times its mean one).
+    ``CHANCE`` is shared by the night's ``tests`` numbers (Bonferroni). Of rows that are the same in both nights
+    only their changes count: the band is their standard error times the quantile of Student's t (with no more
+    degrees of freedom than the error of a distance of sets has swaps), and at least ``SAME``. Of rejected rows the
+    usual number is the first of the window. Without rows that are the same (an earlier version's nights, speed) the
+    usual value is the median of the window, and the band is ``q sqrt(noise^2 + usual_noise^2 + spread^2)``:
+    tonight's bootstrap error, the median one of the window, and the window's own spread from night to night (1.48
+    times its median deviation, for speed 1.25 times its mean one).
     """
     earlier = [night.measured[name] for night in window if name in night.measured]
     share = 1 - CHANCE / (2 * max(tests, 1))
+    if name == REJECTED:
+        return Band(earlier[0].value, 0.5, 1.0, paired=True) if earlier else None
     if now.change is not None:
         return _paired_band(now, now.change, earlier, share)
     if len(earlier) < (NIGHTS_FOR_SPEED if name == SPEED else 1):

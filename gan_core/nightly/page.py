@@ -12,6 +12,7 @@ from gan_core.nightly.history import (
     Band,
     Entry,
     by_series,
+    count_tests,
     explain_number,
     find_band,
     trailing,
@@ -105,7 +106,7 @@ def _say_seen(band: Band, rows: int) -> str:
 
 
 def _band_of(entry: Entry, name: str, history: Sequence[Entry]) -> Band | None:
-    tests = sum(len(e.measured) for e in history if e.date == entry.date)
+    tests = count_tests(e for e in history if e.date == entry.date)
     return find_band(name, entry.measured[name], trailing(history, entry), tests)
 
 

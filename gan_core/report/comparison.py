@@ -78,12 +78,12 @@ class Comparison:
         return [{k: v if isinstance(v, str) else f"{v:.4g}" for k, v in row.items()} for row in self.rows()]
 
     def lines(self) -> list[str]:
-        """The table for a terminal, a line for each column and the champion first, then who the champion is."""
+        """The table for a terminal, a line for each column and the best encoder first, then which that is."""
         texts = self.texts()
         table = [[name, *(text[name] for text in texts)] for name in texts[0]]
         widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
         fitted = [[text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in table]
-        return [*("  ".join(cells).rstrip() for cells in fitted), f"champion: {self.champion}. {self.rule}"]
+        return [*("  ".join(cells).rstrip() for cells in fitted), f"best: {self.champion}. {self.rule}"]
 
     def _rank(self, name: str, column: str) -> float:
         sign = 1 if explain_column(column).better == "lower" else -1

@@ -123,7 +123,9 @@ def _send(run: Run, record: Record, uri: str = "", force: bool = False) -> Logge
         client = client_of(whole)
         earlier = None if force else find_run(client, output, record.experiment, record.digest, record.made)
         run_id = earlier or upload(client, whole, output, record)
-    write_record(output, record.model_copy(update={"run_id": run_id, "uri": hide(address)}), TRACKED)
+    tracked = record.model_copy(update={"run_id": run_id, "uri": hide(address)})
+    if read_record(output, TRACKED) != tracked:
+        write_record(output, tracked, TRACKED)
     remove(join_url(output, PENDING))
     return Logged(run_id, hide(whole), earlier is None)
 

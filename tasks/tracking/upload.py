@@ -3,6 +3,7 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from gan_core.errors import UserError
 from gan_core.report.report import REPORT
 from gan_core.runs.run import Run, load_run
 from gan_core.runs.summary import SUMMARY_FILE
@@ -45,7 +46,11 @@ def upload(client: "MlflowClient", uri: str, output: str, record: Record) -> str
     """Log a run as a new one and return its id, which waits in ``pending.json`` meanwhile."""
     _delete_half(client, record)
     run_id = _create_run(client, uri, record)
-    write_record(output, record.model_copy(update={"run_id": run_id}))
+    try:
+        write_record(output, record.model_copy(update={"run_id": run_id}))
+    except UserError:
+        client.delete_run(run_id)  # nobody would know of it
+        raise
     _log_numbers(client, run_id, record)
     _log_system(client, run_id, record)
     run = load_run(output)

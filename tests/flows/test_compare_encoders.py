@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from flows import cli, compare_encoders
 from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.encoders.base import ENCODERS
+from gan_core.errors import DataError
 from gan_core.loading import load_generator, model_tensors
 from gan_core.params import load_params
 from gan_core.runs.run import load_run
@@ -54,7 +55,7 @@ def test_runs_have_one_parent_and_the_best_is_the_champion(
     assert done.exit_code == 0
     written = json.loads(Path("runs/both/comparison.json").read_text())
     assert {row["encoder"] for row in written["encoders"]} == {"psp", "e4e"}
-    assert f"champion: {written['champion']}. " in done.output and "\nidentity " in done.output
+    assert f"best: {written['champion']}. " in done.output and "\nidentity " in done.output
     assert all({"mse", "lpips", "parameters", "images_per_s", "peak_mb"} <= set(row) for row in written["encoders"])
 
     track = load_params().track
@@ -68,6 +69,12 @@ def test_runs_have_one_parent_and_the_best_is_the_champion(
     assert parent.data.metrics == {}
     assert all(cost.items() <= run.data.metrics.items() and "mean rank" in run.data.metrics for run in children)
     assert champion(track.uri).name == written["champion"] == parent.data.tags["champion"]
+
+    other = next(name for name in ("psp", "e4e") if name != written["champion"])
+    alone = CliRunner().invoke(cli.app, ["compare-encoders", dataset, "runs/alone", "--variant", other])
+    assert alone.exit_code == 0 and champion(track.uri).name == written["champion"]
+    refused = CliRunner().invoke(cli.app, ["compare-encoders", dataset, f"runs/both/{other}"])
+    assert isinstance(refused.exception, DataError) and "holds a run" in str(refused.exception)
 
     asked = ["run", dataset, "runs/best", "--set", "encode.encoder=champion", "--set", "tune.enabled=false"]
     assert CliRunner().invoke(cli.app, asked, catch_exceptions=False).exit_code == 0

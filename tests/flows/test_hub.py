@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterator
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,7 +35,16 @@ class Hub(BaseHTTPRequestHandler):
             sizes = {name: len(content) for name, content in self.files.items()}
             self.answer([{"type": "file", "path": name, "size": size, "oid": "0"} for name, size in sizes.items()])
         elif self.is_known():
-            self.answer({"error": f"unexpected {self.path}"}, 404)
+            self.do_HEAD()
+            self.wfile.write(self.files[self.path.rpartition("/")[2]])
+
+    def do_HEAD(self) -> None:
+        content = self.files[self.path.rpartition("/")[2]]
+        self.send_response(200)
+        for name, said in (("ETag", f'"{sha256(content).hexdigest()}"'), ("X-Repo-Commit", "1" * 40)):
+            self.send_header(name, said)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -143,13 +153,19 @@ def test_another_version_replaces_what_an_upload_wrote_and_nothing_else(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     upload(connect("me/faces"), write_folder({"shard-00000.parquet": "a", "shard-00001.parquet": "b"}), "me/faces")
-    hub.files["notes.md"] = b"mine"
+    others = {"notes.md": b"a", "test/labels.parquet": b"b", "labels.parquet": b"c", "README.md": b"# Mine"}
+    hub.files |= others
+    Path("data/faces/README.md").write_text("# Ours")
     address = upload(connect("me/faces"), write_folder({"shard-00000.parquet": "c"}), "me/faces")
-    assert {*hub.files} == {"shard-00000.parquet", "origin.json", "notes.md"} and address.endswith("/datasets/me/faces")
+    assert {*hub.files} == {"shard-00000.parquet", "origin.json", *others} and address.endswith("/datasets/me/faces")
+    assert others.items() <= hub.files.items()
+    with pytest.raises(DataError, match=r"has data that no publish wrote \(labels\.parquet\)"):
+        upload(connect("me/faces"), write_folder({"labels.parquet": "c"}), "me/faces")
+    write_folder({"shard-00000.parquet": "c"})
     assert hub.files["shard-00000.parquet"] == b"c" and len(hub.commits) == 2
     before = hub.files | {}
     del hub.files["origin.json"]
-    with pytest.raises(DataError, match=r"has data that no publish wrote \(shard-00000\.parquet\)"):
+    with pytest.raises(DataError, match=r"has data that no publish wrote \(labels\.parquet\)"):
         upload(connect("me/faces"), "data/faces", "me/faces")
     assert hub.files == {name: content for name, content in before.items() if name != "origin.json"}
 

@@ -235,6 +235,10 @@ def test_rows_that_fail_a_gate_are_in_the_ledger_and_not_in_the_dataset(
     gate, before = "3 fail a gate (mse <= q0.5: 3)", "1 rejected before (not_an_image: 1)"
     assert said == [f"3 of 8 rows: {gate}, 1 rejected by hand, {before}"]
     assert [key for key, _ in columns(list_shards("data/edited"), "key", "status")] == passing[1:]
+    origin = json.loads(Path("data/edited/origin.json").read_text())
+    assert (origin["published"], origin["rejected_by_hand"]) == (3, 1)
+    again = [valid_receipt(shard)[0] for shard in list_shards("data/edited")]
+    assert {receipt.key for receipt in again if receipt}.isdisjoint({receipt.key for receipt in receipts if receipt})
     without = passing_rows(replace(gated, params=gated.params.model_copy(update={"gates": []})))
     assert without is not None and without.said == f"6 of 8 rows: 1 rejected by hand, {before}"
 
@@ -298,3 +302,10 @@ def test_nothing_is_published_where_something_else_is_or_dvc_does_not_look(
     with pytest.raises(UserError, match=r"elsewhere is outside of the DVC project .*: choose a folder in the project"):
         publish("runs/a", str(elsewhere), "align")
     assert not elsewhere.exists()
+    publish("runs/a", "data/faces", "align")
+    before = Path("data/faces.dvc").read_bytes()
+    with pytest.raises(UserError, match="data/faces/more lies in data/faces, which DVC tracks as a whole"):
+        publish("runs/a", "data/faces/more", "align")
+    with pytest.raises(DataError, match="runs/a/pub lies in the run runs/a"):
+        publish("runs/a", "runs/a/pub", "align")
+    assert Path("data/faces.dvc").read_bytes() == before and not Path("data/faces/more").exists()

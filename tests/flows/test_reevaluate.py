@@ -38,9 +38,9 @@ def entry(day: str = "2026-11-20", **more: object) -> Entry:
 def spoil(path: str, into: Path) -> str:
     """Write the encoder at ``path`` with a third of its weights gone, as a file of its own."""
     stored = load_checkpoint(path)
-    tensors, card = stored.model, stored.card
+    tensors, card = sorted(stored.model.items()), stored.card  # a file gives its tensors in any order
     torch.manual_seed(0)
-    worse = {name: t * (torch.rand(t.shape) > 0.33) if t.is_floating_point() else t for name, t in tensors.items()}
+    worse = {name: t * (torch.rand(t.shape) > 0.33) if t.is_floating_point() else t for name, t in tensors}
     save_checkpoint(into, worse, card)
     return str(into)
 
@@ -155,3 +155,24 @@ def test_the_date_is_that_of_the_time_zone() -> None:
 def test_a_dataset_whose_name_leads_elsewhere_is_refused(project: Path) -> None:
     with pytest.raises(DataError, match="a dataset's name"):
         place_of("nights", "data/..", "psp")
+
+
+@pytest.mark.parametrize("date", ["2026-13-02", "2026-W46-1", "20261107", "yesterday"])
+def test_a_date_that_is_none_is_refused_before_anything_is_measured(
+    project: Path, capsys: pytest.CaptureFixture[str], date: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["reevaluate", "ds", "--date", date])
+    assert end.value.code == 2 and f"date '{date}'" in capsys.readouterr().err
+    with pytest.raises(ParamsError, match="write one such as 2026-11-21"):
+        reevaluate_nightly.fn(["ds"], "nights", date=date)
+    assert not Path("nights").exists() and not Path("runs/nightly").exists()
+
+
+def test_a_dataset_is_one_series_however_it_is_spelled(project: Path) -> None:
+    ways = ["ds/", "./ds", str(project / "ds"), "ds", "other"]
+    assert reevaluate.spelled(ways, []) == ["ds", "other"]
+    assert reevaluate.spelled(ways, [entry()]) == ["ds", "other"]
+    known = entry().model_copy(update={"dataset": str(project / "ds")})
+    assert reevaluate.spelled(["ds/"], [known]) == [str(project / "ds")]
+    assert reevaluate.spelled(["memory://a/ds/", "memory://a/ds"], []) == ["memory://a/ds"]

@@ -148,6 +148,22 @@ def test_a_run_whose_logging_is_cut_off_waits(run: Run, monkeypatch: pytest.Monk
     assert tracking.sync("out").new
 
 
+def test_a_run_whose_folder_is_read_only_is_logged_once_or_not_at_all(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object) -> None:
+        raise DataError("the file system is read-only")
+
+    assert track(run)
+    tracking.sync("out")
+    for module in (tracking, upload):
+        monkeypatch.setattr(module, "write_record", read_only)
+    assert not tracking.sync("out").new
+    with pytest.raises(TrackingError, match="read-only"):
+        tracking.sync("out", force=True)
+    assert len(runs(run)) == 1
+
+
 def test_a_run_that_was_deleted_in_mlflow_is_logged_again(run: Run) -> None:
     client, first = MlflowClient(run.params.track.uri), track(run)
     client.delete_run(first)

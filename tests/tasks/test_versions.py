@@ -71,6 +71,17 @@ def test_what_keeps_a_published_folder_is_said_with_where_its_bytes_go(repositor
     assert keep_output("data", pushed=True) == [git_add]
 
 
+def test_without_git_nothing_is_said_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).close()
+    named, nobody = keep_output("data", pushed=False)
+    assert named == "data.dvc names this version: keep a copy, as there is no git here"
+    assert "DVC has no remote here" in nobody
+    with Repo() as repo, repo.config.edit() as config:
+        config["remote"], config["core"] = {"near": {"url": "s3://bucket/store"}}, {"remote": "near", "no_scm": True}
+    assert keep_output("data", pushed=False)[0] == "keep it: dvc push data"
+
+
 def test_a_stage_is_made_once_and_its_failure_is_told_in_one_line(repository: Path) -> None:
     stages = {"good": {"cmd": "echo made > good", "outs": ["good"]}, "bad": {"cmd": "exit 3"}}
     (repository / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))

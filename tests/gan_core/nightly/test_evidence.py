@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gan_core.checkpoints.files import load_checkpoint, save_checkpoint
+from gan_core.errors import DataError
 from gan_core.nightly import evidence
 from gan_core.nightly.evidence import drop_rows, gather
 from gan_core.nightly.history import Entry, add_night, find_reference
@@ -25,7 +26,8 @@ def spoil(path: Path, into: Path, share: float) -> str:
     """Write a checkpoint with noise on its weights, of ``share`` of the deviation of each tensor."""
     stored = load_checkpoint(path)
     torch.manual_seed(0)
-    noisy = {n: t + share * t.std() * torch.randn(t.shape) if t.numel() > 1 else t for n, t in stored.model.items()}
+    tensors = sorted(stored.model.items())  # a file gives its tensors in any order
+    noisy = {n: t + share * t.std() * torch.randn(t.shape) if t.numel() > 1 else t for n, t in tensors}
     save_checkpoint(into, noisy, stored.card)
     return str(into)
 
@@ -71,8 +73,22 @@ def test_rows_are_kept_until_nothing_is_compared_with_them(
     second = gather(encoded(dataset, project / "out", worse, ["mse"]), first.rows)
     assert second.reference == first.rows != second.rows
     assert second.measured["mse/encoded"].change and second.measured["mse/encoded"].rows == 11
+    assert first.measured["rejected"] == second.measured["rejected"]
+    assert (first.measured["rejected"].value, first.measured["rejected"].rows) == (1, 12)
     drop_rows(str(project / "out"), {second.rows})
     assert gather(encoded(dataset, project / "out", worse, ["mse"]), first.rows).reference == ""
+
+
+def test_an_encoder_that_fails_for_every_row_is_no_night(
+    project: Path, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "time_stage", lambda *_: Speed(busy="not timed here"))
+    stored = load_checkpoint(tiny_models["encoder"])
+    dead = {name: t * 1e30 if t.is_floating_point() else t for name, t in stored.model.items()}  # it overflows
+    save_checkpoint(project / "dead.safetensors", dead, stored.card)
+    run = encoded(write_dataset(project / "ds", (4,)), project / "out", str(project / "dead.safetensors"), ["mse"])
+    with pytest.raises(DataError, match=r"none of the 4 rows of .* could be measured .*bad_latent"):
+        gather(run)
 
 
 def test_only_rows_of_that_folder_are_dropped(tmp_path: Path) -> None:

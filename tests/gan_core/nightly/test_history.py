@@ -1,5 +1,6 @@
 """Nights: what is raised and what isn't, the file that keeps them, and their page."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from gan_core.errors import DataError
 from gan_core.metrics.noise import bootstrap_error, mean_of
 from gan_core.nightly.history import (
+    REJECTED,
     Entry,
     Finding,
     Measured,
@@ -155,3 +157,28 @@ def test_the_page_shows_every_series_and_marks_what_moved() -> None:
     assert "Metrics have moved" in page and page.count('class="found"') == 1
     assert "fid/toy-attr/encoded is 20, usual is 9.1" in page and 'class="band"' in page
     assert "psp on sample" in page and "<script" not in page
+
+
+def test_any_change_of_the_number_of_rejected_rows_is_raised() -> None:
+    history: list[Entry] = []
+    seen = []
+    for day, rejected, accepted in (
+        (1, 2, False),
+        (2, 2, False),
+        (3, 5, False),
+        (4, 5, True),
+        (5, 5, False),
+        (6, 4, False),
+    ):
+        measured = {REJECTED: Measured(value=rejected, noise=0, rows=30)}
+        entry = night(day).model_copy(update={"measured": measured, "accepted": accepted})
+        history, found = add_night(history, [entry])
+        seen.append([finding.worse for finding in found])
+    assert seen == [[], [], [True], [True], [], [False]]
+
+
+@pytest.mark.parametrize("day", ["2026-13-02", "20261107", "2026-W46-1"])
+def test_a_history_with_a_date_that_is_none_is_damaged(tmp_path: Path, day: str) -> None:
+    (tmp_path / "history.json").write_text(json.dumps([night(1).model_dump() | {"date": day}]))
+    with pytest.raises(DataError, match=r"history\.json is damaged"):
+        read_history(str(tmp_path))
