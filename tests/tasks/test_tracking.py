@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ from prefect.logging import disable_run_logger
 
 from gan_core.errors import DataError
 from gan_core.metrics.base import Summary
-from gan_core.params import TrackParams, load_params
+from gan_core.params import load_params
 from gan_core.runs.run import Run, begin_run
 from gan_core.runs.summary import write_summary
 from gan_core.storage.images import encode_png, image_value
@@ -30,9 +29,7 @@ from tasks.record import digest_results, make_record, read_record, write_record
 from tasks.shards import Done
 from tasks.tracking import runs as tracking
 from tasks.tracking import upload
-from tasks.tracking.address import tracking_uri
-from tasks.tracking.artifacts import artifact_folder
-from tasks.tracking.client import TrackingError, client_of
+from tasks.tracking.client import TrackingError
 from tasks.tracking.names import own_name
 
 METRICS = {"fid/toy-attr/tuned": 12.5, "identity/toy/smile@+1": 0.9, "swd/smile@-0.5": 3.0, "bad/score": float("nan")}
@@ -295,18 +292,6 @@ def test_a_clock_that_was_set_back_gives_no_run_that_ends_before_it_starts(run: 
     assert record.ended >= record.started == late
 
 
-def test_mlflow_does_not_print_the_address_with_its_password(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", raising=False)
-    ended = client_of("http://me:s3cret@127.0.0.1:9")._tracking_client
-    kept = SimpleNamespace(data=SimpleNamespace(tags={}), info=SimpleNamespace(experiment_id="1", run_name="a"))
-    for name in ("get_run", "update_run_info"):
-        monkeypatch.setattr(ended.store, name, lambda *_, **__: kept)
-    ended.set_terminated("a")
-    assert capsys.readouterr().out == ""
-
-
 @pytest.mark.parametrize(("error", "status"), [(ValueError("spoiled"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
 def test_a_run_that_fails_is_marked_so_and_its_error_goes_on(run: Run, error: BaseException, status: str) -> None:
     with disable_run_logger(), pytest.raises(type(error)), tracking.failures_tracked(run, 1_700_000_000.0):
@@ -397,17 +382,3 @@ def test_an_address_where_nobody_answers_is_an_error_in_one_line(run: Run, monke
     with pytest.raises(TrackingError, match=r"can't log to http://127\.0\.0\.1:9 .*edit-dataset sync out") as e:
         tracking.sync("out")
     assert "\n" not in str(e.value)
-
-
-def test_where_to_log_is_the_parameter_the_address_or_the_servers_own_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI"):
-        monkeypatch.delenv(name, raising=False)
-    assert tracking_uri(TrackParams()) == "sqlite:///mlflow.db"
-    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql://db/mlflow")
-    assert tracking_uri(TrackParams()) == "postgresql://db/mlflow"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    assert tracking_uri(TrackParams()) == "http://elsewhere"
-    assert tracking_uri(TrackParams(uri="http://named")) == "http://named"
-    assert artifact_folder("postgresql://db/mlflow") == artifact_folder("sqlite:///m.db") == "mlflow-artifacts:/"
-    assert artifact_folder("sqlite:////a b/m.db?timeout=3") == "file:///a%20b/mlartifacts"
-    assert artifact_folder("http://elsewhere") is None
