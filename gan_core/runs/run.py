@@ -137,7 +137,7 @@ def load_run(output: str) -> Run:
     """Return the run stored in ``output``; raises ``DataError`` if there is none."""
     run = _read_run(output)
     if run is None:
-        raise DataError(f"no run in {output}: make one with `edit-dataset run SOURCE {output}`")
+        raise DataError(f"no run in {output}: name the folder that `edit-dataset run SOURCE FOLDER` made")
     params = check_stored_params(run.params, output)
     return Run(params, run.source, output, run.shards, run.identities, run.recipe)
 
