@@ -92,4 +92,4 @@ def test_a_terminal_gets_the_table_with_the_champion_first() -> None:
         "psnr       31.5  20",
         "mean rank  1     2",
     ]
-    assert last.startswith("champion: b. The best mean rank")
+    assert last.startswith("best: b. The best mean rank")
