@@ -65,7 +65,7 @@ def upload(api: "HfApi", folder: str, repository: str) -> str:
         foreign = there.intersection(files) - ours if ours else data
         if foreign:
             raise DataError(f"{repository} has data that no publish wrote ({min(foreign)}): choose another name")
-        if Path(folder, README).is_file() and (README not in there or OURS in _read(api, repository, README)):
+        if Path(folder, README).is_file() and (README not in there or _is_our_card(api, repository)):
             files.append(README)
         changes: list[Any] = [CommitOperationDelete(name) for name in sorted(ours & there - set(files))]
         changes += [CommitOperationAdd(name, str(Path(folder, name))) for name in files]
@@ -79,16 +79,17 @@ def _uploaded(api: "HfApi", repository: str, there: set[str]) -> set[str]:
     if ORIGIN not in there:
         return set()
     with TemporaryDirectory() as folder:
-        Path(folder, ORIGIN).write_text(_read(api, repository, ORIGIN))
+        api.hf_hub_download(repository, ORIGIN, repo_type="dataset", local_dir=folder)
         try:
             return published_files(Path(folder))
         except DataError:
             raise DataError(f"{ORIGIN} of {repository} on the hub is damaged: choose another name") from None
 
 
-def _read(api: "HfApi", repository: str, name: str) -> str:
+def _is_our_card(api: "HfApi", repository: str) -> bool:
     with TemporaryDirectory() as folder:
-        return Path(api.hf_hub_download(repository, name, repo_type="dataset", local_dir=folder)).read_text()
+        card = api.hf_hub_download(repository, README, repo_type="dataset", local_dir=folder)
+        return OURS.encode() in Path(card).read_bytes()
 
 
 @contextmanager

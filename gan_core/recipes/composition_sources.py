@@ -130,9 +130,9 @@ def _check_boxes(shard: str, column: str) -> None:
         schema = file.schema_arrow
     if column not in schema.names:
         return  # reading it says which columns there are
-    depth, leaf = unnest(kind := schema.field(column).type)
+    sizes, leaf = unnest(kind := schema.field(column).type)
     numbers = pa.types.is_floating(leaf) or pa.types.is_integer(leaf) or pa.types.is_null(leaf)
-    if not pa.types.is_null(kind) and not (depth in (1, 2) and numbers):
+    if not pa.types.is_null(kind) and not (len(sizes) in (1, 2) and numbers):
         raise DataError(f"the column {column!r} of {shard} holds {kind}, not boxes: lists of four numbers, or several")
 
 

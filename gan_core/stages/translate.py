@@ -94,9 +94,10 @@ class TranslateStage(Stage):
         wanted = {} if self.params.align else {"column": self.params.column}
         if self.params.made and self.transform.from_labels:
             wanted["labels"] = self.params.labels
-        if not self.params.made:
-            wanted |= {"truth": self.params.truth} if self.params.truth else {}
-            wanted |= {"made": MASK} if isinstance(self.transform, MaskedInput) else {}
+        if self.params.truth and not self.params.made:
+            wanted["truth"] = self.params.truth
+        if not self.params.made and isinstance(self.transform, MaskedInput):
+            wanted["made"] = MASK
         return {f"translate.{name}": column for name, column in wanted.items()}
 
     @classmethod

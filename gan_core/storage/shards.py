@@ -29,6 +29,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 BASE_FIELDS = tuple(pa.field(name, pa.string()) for name in ("key", "status", "reason", "stage"))
 BASE_NAMES = tuple(field.name for field in BASE_FIELDS)
 UNFINISHED_IMPORT = "importing.json"
+ANY_LENGTH = -1
 GROUP_ROWS = 100
 GROUP_BYTES = 32 << 20
 """A row group ends at this many rows or bytes of images, which bounds the memory of readers and writers."""
@@ -267,24 +268,21 @@ def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
 
 def array_shape(kind: pa.DataType) -> tuple[int, ...]:
     """Return the shape of nested fixed-size lists of floats, or ``()`` for any other type."""
-    shape, leaf = _unnest(kind)
-    return shape if pa.types.is_floating(leaf) else ()
+    sizes, leaf = unnest(kind)
+    return sizes if pa.types.is_floating(leaf) and ANY_LENGTH not in sizes else ()
 
 
-def _unnest(kind: pa.DataType) -> tuple[tuple[int, ...], pa.DataType]:
-    shape: list[int] = []
-    while pa.types.is_fixed_size_list(kind):
-        shape.append(kind.list_size)
+def unnest(kind: pa.DataType) -> tuple[tuple[int, ...], pa.DataType]:
+    """Return the sizes of the lists that a type nests, ``ANY_LENGTH`` where it is free, and the type in them."""
+    sizes: list[int] = []
+    while True:
+        if pa.types.is_fixed_size_list(kind):
+            sizes.append(kind.list_size)
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            sizes.append(ANY_LENGTH)
+        else:
+            return tuple(sizes), kind
         kind = kind.value_type
-    return tuple(shape), kind
-
-
-def unnest(kind: pa.DataType) -> tuple[int, pa.DataType]:
-    """Return how many lists, of whatever form, a type nests, and the type of what is in them."""
-    depth = 0
-    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        kind, depth = kind.value_type, depth + 1
-    return depth, kind
 
 
 def holds_images(kind: pa.DataType) -> bool:
@@ -325,7 +323,7 @@ def _plain(cells: Sequence[object]) -> list[object]:
 
 
 def _stack(cells: Sequence[ArrayLike | None], kind: pa.DataType) -> pa.Array:
-    shape, leaf = _unnest(kind)
+    shape, leaf = unnest(kind)
     values = np.full((len(cells), *shape), np.nan, dtype=leaf.to_pandas_dtype())
     for slot, cell in zip(values, cells, strict=True):
         if cell is not None:
