@@ -257,15 +257,17 @@ def calibrate(
     settings: Setting = None,
 ) -> None:
     """Fit what counts as `out_of_domain` for a run's encoder to the run's rows, into the file `models.domain`."""
-    from gan_core.judges.domain import write_domains
+    from gan_core.judges.domain import find_limits, write_domains
     from gan_core.params import load_params
     from gan_core.recipes.outliers import fit_domain
     from gan_core.runs.run import load_run
 
     domain, path = fit_domain(load_run(output)), load_params(params, parse_settings(settings)).models.domain
+    before = {known.score: f", was {known.limit:.3g}" for known in find_limits(path, domain.model_dump())}
     write_domains(path, [domain])
     for limit in domain.limits:
-        typer.echo(f"{path}: {limit.score} above {limit.limit:.3g} is out of domain ({limit.rows} rows)")
+        was = before.get(limit.score, "")
+        typer.echo(f"{path}: {limit.score} above {limit.limit:.3g} is out of domain ({limit.rows} rows{was})")
 
 
 @app.command("calibrate-inversion", epilog="Example: edit-dataset calibrate-inversion runs/demo --rows 48")

@@ -119,6 +119,8 @@ def reevaluate(
         )
         if ended.is_cancelled():
             raise Stopped(ended.message)
+        if isinstance(error := ended.result(raise_on_failure=False), BaseException):
+            raise error
     typer.echo(f"{ended.name}: {ended.message}")
     if exists(page := f"{output}/report.html"):
         typer.echo(f"page: {page}")
@@ -170,7 +172,7 @@ def view(
 
 
 def publish(
-    output: Annotated[str, typer.Argument(help="a finished run")] = "runs/demo",
+    output: Annotated[str, typer.Argument(help="a run in which this stage is finished")] = "runs/demo",
     destination: Annotated[str, typer.Argument(help="the dataset's folder")] = "data/edited",
     stage: Annotated[str, typer.Option(help="whose shards; the run's last one with pictures if not given")] = "",
     push: Annotated[bool, typer.Option("--push", help="send it to DVC's remote as well")] = False,

@@ -33,7 +33,7 @@ def publish(
     Without ``stage`` it is the one that the run's recipe publishes. Of a run with gates or marks only the rows are
     copied that pass all gates and that nobody has rejected; ``tell`` is called with a line on how many are not.
     ``origin.json`` there says which run, parameters and commit it was made by, and names the files. Those of an earlier
-    version that are no longer made are removed; what no publish wrote stays. Raises ``DataError`` for a run that isn't
+    version that are no longer made are removed; what no publish wrote stays. Raises ``DataError`` where the stage isn't
     finished or of which no row passes, for a folder with shards of others, and ``UserError``.
     """
     run = load_run(output)
@@ -48,7 +48,7 @@ def publish(
         raise DataError(f"{destination} is no local folder: choose one that DVC can track")
     if is_inside(destination, output):
         raise DataError(f"{destination} lies in the run {output}: choose a folder outside of it")
-    check_output(destination)
+    check_output(destination, push)
     with hold_folder(destination):
         left = _claim(Path(destination), files)
         origin = {**_origin(run, stage), **(passing.told if passing else {})}

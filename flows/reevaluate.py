@@ -14,6 +14,7 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.edit_dataset import edit_dataset
+from flows.ledger import hide_lost_tracebacks
 from flows.naming import named
 from flows.notify import HOOKS
 from gan_core.errors import DataError, ParamsError
@@ -65,6 +66,7 @@ def reevaluate_nightly(
         timezone: The time zone whose date today is.
         accept: Take tonight's numbers as the new usual ones instead of raising what has moved.
     """
+    hide_lost_tracebacks()
     night = night_of(date) if date else today(timezone)
     with hold_folder(output):
         return _measure_night(datasets, output, params_file, overrides, night, accept)

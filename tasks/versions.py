@@ -14,6 +14,7 @@ from gan_core.errors import UserError
 _log = logging.getLogger(__name__)
 DVC = [sys.executable, "-m", "dvc"]
 NO_PROJECT = "this folder is no DVC project: run `git init && dvc init`, then try again"
+NO_REMOTE = "DVC has no remote here: `dvc remote add -d NAME URL`"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -101,8 +102,11 @@ def track(paths: Sequence[str]) -> list[str]:
     return tracked
 
 
-def check_output(path: str) -> None:
-    """Raise ``UserError`` unless DVC can track ``path`` by itself: in a DVC project, that of the current folder."""
+def check_output(path: str, push: bool = False) -> None:
+    """Raise ``UserError`` unless DVC can track ``path`` by itself: in a DVC project, that of the current folder.
+
+    With ``push`` the project needs a remote, too.
+    """
     from dvc.exceptions import NotDvcRepoError, OutputNotFoundError
     from dvc.repo import Repo
 
@@ -116,6 +120,8 @@ def check_output(path: str) -> None:
             "or copy the rows with `edit-dataset export`"
         )
     with Repo() as repo, suppress(OutputNotFoundError):
+        if push and not repo.config["core"].get("remote"):
+            raise UserError(f"--push: {NO_REMOTE}, and publish again")
         for tracked in repo.find_outs_by_path(str(Path(path).resolve()), strict=False):
             if Path(tracked.fs_path) != Path(path).resolve():
                 raise UserError(f"{path} lies in {tracked}, which DVC tracks as a whole: choose a folder outside of it")
@@ -166,7 +172,7 @@ def keep_output(path: str, pushed: bool) -> list[str]:
     if not versioned:
         said.append(f"{path}.dvc names this version: keep a copy, as there is no git here")
     if not name:
-        said.append("nobody else gets the data: DVC has no remote here (`dvc remote add -d NAME URL`, then `dvc push`)")
+        said.append(f"nobody else gets the data: {NO_REMOTE}, then `dvc push`")
     elif "://" not in url and Path(url).is_relative_to(top):
         inside = Path(url).relative_to(top)
         said.append(f"the DVC remote {name!r} is the folder {inside} of this repository: commit that as well")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -32,12 +32,13 @@ class LandmarkSource(ABC):
 
     ``virtual`` points define a square but no face: they are not stored, and the crop is not padded. With ``whole`` they
     are not used either, because the picture is taken as it is. With several faces a detector takes the ``largest``, or
-    rejects the image if ``faces`` is ``only``. ``frame`` is the part of the square that is cropped. ``dataset`` is the
-    URL of the rows' dataset, where it is known.
+    rejects the image if ``faces`` is ``only``. ``needs`` is the column of the rows that it reads, if any. ``frame`` is
+    the part of the square that is cropped. ``dataset`` is the URL of the rows' dataset, where it is known.
     """
 
     virtual: ClassVar[bool] = False
     whole: ClassVar[bool] = False
+    needs: ClassVar[str] = ""
     frame: Frame = SQUARE
     dataset: str = ""
 
@@ -48,6 +49,14 @@ class LandmarkSource(ABC):
     @abstractmethod
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
         """Return pixel positions ``[5, 2]`` or ``[68, 2]`` in the RGB ``image``, or why there are none: ``no_face``."""
+
+    def check_columns(self, columns: Container[str], where: str) -> None:
+        """Raise ``DataError`` if ``needs`` is not among the columns of ``where``."""
+        if self.needs and self.needs not in columns:
+            raise DataError(
+                f"align.landmarks: {where} has no column {self.needs!r}: "
+                "add one (5 or 68 points), or choose 'mtcnn' (photographs), 'toy-net' or 'centre'"
+            )
 
     def locate(self, images: Sequence[Image.Image], rows: Sequence[Row]) -> list[Points | Rejected]:
         """Do the same for several images; a source whose networks see them together overrides this.
@@ -68,16 +77,14 @@ LANDMARK_SOURCES: Registry[type[LandmarkSource]] = Registry("landmark source", "
 class ColumnLandmarks(LandmarkSource):
     """Landmarks in the column ``landmarks`` of the dataset; null means that there is no face."""
 
+    needs = "landmarks"
+
     def landmarks(self, image: Image.Image, row: Row) -> Points | Rejected:
         """Return the points ``[5, 2]`` or ``[68, 2]`` of the row; other shapes are ``degenerate_landmarks``.
 
-        Raises ``DataError`` if the dataset has no such column.
+        Raises ``DataError`` if there is no such column.
         """
-        if "landmarks" not in row:
-            raise DataError(
-                "align.landmarks is 'columns' but the dataset has no column 'landmarks': "
-                "add one (5 or 68 points), or choose 'mtcnn' (photographs), 'toy-net' or 'centre'"
-            )
+        self.check_columns(row, self.dataset or "the row")
         if row["landmarks"] is None:
             return Rejected("no_face", "the column 'landmarks' is null")
         try:

@@ -85,7 +85,10 @@ def write_domains(path: str, domains: Iterable[Domain]) -> None:
 
 
 def find_limits(path: str, encode: Mapping[str, Any]) -> Sequence[Limit]:
-    """Return the limits of the encoder and the generator in the identity of an encode stage; empty for unknown ones."""
+    """Return the limits of an encoder and its generator; empty for unknown ones.
+
+    ``encode`` has their hashes, as the identity of an encode stage does.
+    """
     pair = encode.get("encoder_sha256"), encode.get("generator_sha256")
     known = (d for d in read_domains(path) if (d.encoder_sha256, d.generator_sha256) == pair)
     return next((domain.limits for domain in known), ())

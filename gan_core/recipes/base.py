@@ -107,7 +107,7 @@ class Recipe(ABC):
         dataset, identities, pictures, scores = check_dataset(source), {}, 0, []
         for name in self.stages(params):
             stage = self.build_stage(name, params, source)
-            dataset.check_pictures(stage.reads)
+            stage.check(dataset)
             identities[name] = identity_of(stage)
             pictures += sum(field.type == IMAGE for field in stage.fields)
             scores = [field.name for field in stage.fields if pa.types.is_floating(field.type)]

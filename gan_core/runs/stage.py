@@ -15,6 +15,7 @@ from gan_core.registry import Registry
 from gan_core.rows import Progress, Rejected, Row
 from gan_core.runs.overlap import count_threads
 from gan_core.storage.formats import PNG, PictureFormat
+from gan_core.storage.keys import Dataset
 from gan_core.storage.shards import IMAGE
 
 S = TypeVar("S", bound="Stage")
@@ -73,6 +74,10 @@ class Stage(ABC):
         Raises ``UserError`` for a checkpoint or parameter that can't be used.
         """
         return cls()
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise ``DataError`` for a dataset whose shards lack a column that the stage reads, before a run begins."""
+        dataset.check_pictures(self.reads)
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

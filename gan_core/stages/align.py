@@ -18,6 +18,7 @@ from gan_core.params import AlignParams, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
 from gan_core.storage.images import ImageError, decode_image, resize_rounded
+from gan_core.storage.keys import Dataset
 from gan_core.storage.shards import IMAGE, latent_type
 
 ENCODER_INPUT = "encoder_input"
@@ -84,6 +85,12 @@ class AlignStage(Stage):
         framed = {} if self.frame.is_square else {"frame": [self.frame.height, self.frame.width]}
         seen = {ENCODER_INPUT: list(self.seen)} if self.seen else {}
         return {"params": self.params.model_dump(), **framed, **seen, **self.landmark_source.identity()}
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise ``DataError`` also for shards without landmarks, where the rows have to have them."""
+        super().check(dataset)
+        for shard, schema in dataset.schemas.items():
+            self.landmark_source.check_columns(schema.names, shard)
 
     def load(self, row: Row) -> Row | Rejected:
         """Decode the picture."""

@@ -125,7 +125,7 @@ def test_a_published_stage_goes_to_the_hub_and_its_folder_is_imported_back(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("flows.publish.check_output", lambda folder: None)
+    monkeypatch.setattr("flows.publish.check_output", lambda folder, push: None)
     monkeypatch.setattr("flows.publish.add_output", lambda folder, push: "version")
     monkeypatch.setattr("tasks.versions.keep_output", lambda path, pushed: [])
     shutil.copytree(gated_folder, tmp_path, dirs_exist_ok=True)

@@ -57,6 +57,14 @@ def versioned(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("versioned")
+def test_what_cannot_be_pushed_is_not_published(run: Run) -> None:
+    subprocess.run([*DVC, "remote", "remove", "store"], check=True)
+    with pytest.raises(UserError, match="--push: DVC has no remote here: `dvc remote add -d NAME URL`"):
+        publish("runs/a", "data/faces", "align", push=True)
+    assert not Path("data/faces").exists()
+
+
+@pytest.mark.usefixtures("versioned")
 def test_a_published_stage_is_a_dataset_with_its_origin_and_survives_gc(run: Run) -> None:
     version = publish("runs/a", "data/faces", "align", push=True)
     assert dvc_hashes({"faces": "data/faces"}) == {"faces": version} and version in Path("data/faces.dvc").read_text()
@@ -76,7 +84,7 @@ def test_a_published_stage_is_a_dataset_with_its_origin_and_survives_gc(run: Run
 @pytest.fixture
 def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC is left out: what happens in the folder is what counts."""
-    monkeypatch.setattr("flows.publish.check_output", lambda folder: None)
+    monkeypatch.setattr("flows.publish.check_output", lambda folder, push: None)
     monkeypatch.setattr("flows.publish.add_output", lambda folder, push: str(sorted(files(folder))))
 
 

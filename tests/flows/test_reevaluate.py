@@ -45,6 +45,17 @@ def spoil(path: str, into: Path) -> str:
     return str(into)
 
 
+def test_a_night_that_cannot_begin_says_why_in_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert project
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["reevaluate", "ds"])
+    said = capsys.readouterr().err + caplog.text
+    assert ended.value.code == 2 and "error: no encoder is registered" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.slow
 def test_a_worse_encoder_is_found_and_an_unchanged_night_does_nothing_twice(
     project: Path, tiny_models: dict[str, str]
@@ -52,7 +63,7 @@ def test_a_worse_encoder_is_found_and_an_unchanged_night_does_nothing_twice(
     dataset, uri = write_dataset(project / "ds", (24, 24)), load_params().track.uri
     nights = CliRunner()
     none = nights.invoke(cli.app, ["reevaluate", dataset])
-    assert none.exit_code == 1 and "no encoder is registered" in none.output and "page:" not in none.output
+    assert isinstance(none.exception, ParamsError) and "page:" not in none.output
     register_checkpoint("nightly-psp", tiny_models["encoder"], uri)
     assert nights.invoke(cli.app, ["reevaluate", dataset, "--date", "2026-11-18"]).exit_code == 0
     written = {str(p): p.stat().st_mtime_ns for p in Path("runs/nightly").rglob("*.parquet")}

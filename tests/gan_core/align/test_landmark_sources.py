@@ -1,8 +1,10 @@
 """Landmark sources: the contract for each registered name, then what each of them promises."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -23,7 +25,9 @@ from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.errors import DataError
 from gan_core.judges.networks import NETWORKS
 from gan_core.loading import model_tensors
+from gan_core.recipes.base import plan_run
 from gan_core.rows import Rejected
+from tests.conftest import write_dataset
 
 FIVE = [[20.0, 30.0], [40.0, 30.0], [30.0, 40.0], [23.0, 52.0], [37.0, 52.0]]
 
@@ -103,6 +107,15 @@ def test_columns_turns_missing_numbers_into_degenerate_landmarks() -> None:
 def test_columns_names_the_missing_column() -> None:
     with pytest.raises(DataError, match=r"no column 'landmarks'.*'mtcnn' \(photographs\), 'toy-net' or 'centre'"):
         ColumnLandmarks().landmarks(picture(9, 9), {"key": "a"})
+
+
+def test_a_shard_without_landmarks_is_refused_before_a_run_begins(project: Path) -> None:
+    write_dataset(project / "ds", (2, 2))
+    _, second = sorted((project / "ds").glob("*.parquet"))
+    pq.write_table(pq.read_table(second).drop_columns(["landmarks"]), second)
+    with pytest.raises(DataError, match=f"{second.name} has no column 'landmarks'"):
+        plan_run("ds", "out", overrides={"align.landmarks": "columns"})
+    assert not (project / "out").exists()
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (101, 64), (64, 90)])

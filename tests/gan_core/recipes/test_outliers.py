@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
+from typer.testing import CliRunner
 
+from flows import cli
 from flows.inspection import describe
 from gan_core.errors import ParamsError
 from gan_core.judges.domain import FLAG, write_domains
@@ -173,3 +176,10 @@ def test_a_rocket_and_a_retina_are_out_of_the_domain_and_portraits_are_not(
     )
     assert {row["key"] for row in rows_of(run, "encode") if row["status"] == FLAG} == set(others)
     assert {row["key"] for row in rows_of(run, "measure") if row["status"] == "ok"} == set(faces)
+
+
+def test_a_new_limit_is_told_with_the_one_that_it_replaces(judged: tuple[Run, list[str]]) -> None:
+    run, _ = judged
+    old = json.loads(Path("data/models/domain.json").read_text())[0]["limits"][0]["limit"]
+    said = CliRunner().invoke(cli.app, ["calibrate", run.output]).output
+    assert re.search(rf"lpips/toy above [\d.e-]+ is out of domain \(7 rows, was {old:.3g}\)", said)
