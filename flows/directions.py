@@ -1,8 +1,9 @@
 """The commands ``edit-dataset directions ...``: directions and paths for edits, fitted here or imported."""
 
 import math
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,7 +54,9 @@ def fit(
     free_of: Annotated[
         list[str] | None, typer.Option(help="svm: an attribute that must not change with it; with --judge a judge")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="sefa, closed-form, pca: how many directions")] = 5,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="sefa, closed-form, pca: how many directions, if not 5")
+    ] = None,
     layers: Annotated[tuple[int, int] | None, typer.Option(help="the same: latents, first and past the last")] = None,
     settings: FitSetting = None,
     params: ParamsFile = "params.yaml",
@@ -72,14 +75,14 @@ def fit(
     from gan_core.paths.base import PATHS
 
     loaded = load_params(params)
-    _check_options(method, target, judge, attribute, free_of, layers, settings)
+    _check_options(method, target, judge, attribute, free_of, count, layers, settings)
     with compute_on(loaded.run.device):
         if judge:
             lines = _fit_judged(target, judge, free_of or [], settings, loaded)
         elif method == "svm":
             lines = _fit_svm(target, attribute, free_of or [], settings, loaded)
         elif method in METHODS:
-            lines = _factorise(method, target, count, layers, loaded)
+            lines = _factorise(method, target, count or 5, layers, loaded)
         elif method in PATHS.names():
             lines = _fit_paths(method, target, settings, loaded)
         else:
@@ -94,14 +97,15 @@ def _check_options(
     judge: list[str] | None,
     attribute: list[str] | None,
     free_of: list[str] | None,
+    count: int | None,
     layers: tuple[int, int] | None,
     settings: list[str] | None,
 ) -> None:
     from gan_core.editing.factorised import METHODS
     from gan_core.errors import ParamsError
 
-    given = {"--attribute": attribute, "--free-of": free_of, "--layers": layers, "--set": settings}
-    own = {name: {"--layers"} for name in METHODS} | {"svm": {"--attribute", "--free-of", "--set"}}
+    given = {"--attribute": attribute, "--free-of": free_of, "--count": count, "--layers": layers, "--set": settings}
+    own = {name: {"--count", "--layers"} for name in METHODS} | {"svm": {"--attribute", "--free-of", "--set"}}
     taken = own.get(method, {"--set"})
     if unused := [option for option, value in given.items() if value and option not in taken]:
         raise ParamsError(f"{method} has no use for {', '.join(unused)}: leave it out")
@@ -133,28 +137,24 @@ def _fit_judged(
 def _fit_paths(model: str, target: str, settings: list[str] | None, params: "Params") -> list[str]:
     from gan_core.paths.stored import describe_named
     from gan_core.training.fit_paths import fit_paths
-    from gan_core.training.log import run_training
+    from gan_core.training.log import resumable
     from tasks.training_run import TrainingRun
 
     job = _path_fit(model, target, settings, params)
-    name = job.target.stem
-    found: list[str] = []
-
-    def train(folder: Path) -> dict[str, Any]:
-        paths, scores = fit_paths(job, folder, run)
-        found.extend(describe_named(paths))
-        return scores
-
-    with TrainingRun(name, job.params, params.track) as run:
-        run_training(name, train)
-    return found
+    name = f"{job.target.stem}-{sha256(str(job.target.resolve()).encode()).hexdigest()[:8]}"
+    with TrainingRun(name, job.params, params.track) as run, resumable(name) as folder:
+        paths, _ = fit_paths(job, folder, run)
+    return describe_named(paths)
 
 
 def _path_fit(model: str, target: str, settings: list[str] | None, params: "Params") -> "PathFit":
+    from gan_core.checkpoints.files import file_sha256
     from gan_core.judges.scorers import load_scorers
+    from gan_core.paths.stored import check_target
     from gan_core.training.fit_paths import PathFit
 
     section, models = _paths_section(settings), params.models
+    check_target(target, model, file_sha256(models.generator))
     made_by = "edit-dataset directions"
     return PathFit(model, section, models.generator, load_scorers(models), Path(target), made_by)
 

@@ -59,7 +59,7 @@ class Storage:
         """The numbers ``[count]``, copied from the file once; raises ``Refused`` if the file doesn't have them."""
         if self.view is None or len(self.view) != self.nbytes:
             raise Refused("its index gives a wrong position for a tensor")
-        values = torch.empty(self.count, dtype=self.dtype)
+        values = torch.empty(self.count, dtype=self.dtype, device="cpu")
         if not self.count:
             return values
         values.view(torch.uint8).numpy()[:] = np.frombuffer(self.view, np.uint8)
@@ -225,5 +225,19 @@ def plain_names(state: Mapping[Any, T]) -> dict[str, T]:
 
 
 def outlines(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state dict with tensors ``[...]`` that have no values, so that names and shapes can be checked."""
-    return {name: value.outline() if isinstance(value, StoredTensor) else value for name, value in state.items()}
+    """Return a state dict with tensors ``[...]`` that have no values, so that names and shapes can be checked.
+
+    Only single numbers ``[]`` are loaded: they say how far a training has come. Raises ``Refused`` as ``loaded`` does.
+    """
+    return {name: _outline(value) if isinstance(value, StoredTensor) else value for name, value in state.items()}
+
+
+def _outline(tensor: StoredTensor) -> Tensor:
+    return tensor.outline() if tensor.shape else tensor.load()
+
+
+def check_weights(state: StateDict) -> None:
+    """Raise ``Refused`` for a tensor ``[...]`` of something else than real numbers; single ones may count steps."""
+    for name, tensor in state.items():
+        if tensor.shape and not tensor.is_floating_point():
+            raise Refused(f"{name} is of the type {str(tensor.dtype).removeprefix('torch.')}, not of weights")

@@ -72,9 +72,13 @@ def save_directions(
 def add_directions(path: str | Path, found: Iterable[Direction], generator: Loaded[Generator], made_by: str) -> str:
     """Write directions of ``generator`` to a file, where others that it has stay; return its sha256.
 
-    Those of the same names are replaced. Raises ``CheckpointError`` as ``kept_directions`` does.
+    Those of the same names are replaced. Raises ``ParamsError`` for a name that can't be part of a column's, and
+    ``CheckpointError`` as ``kept_directions`` does.
     """
-    kept = kept_directions(path, generator)
+    found, kept = list(found), kept_directions(path, generator)
+    for direction in found:
+        if not direction.name.isprintable() or not direction.name.strip() or set(direction.name) & set("/@"):
+            raise ParamsError(f"a direction can't be called {direction.name!r}: give it a --name without / and @")
     return save_directions(path, (kept | {direction.name: direction for direction in found}).values(), made_by)
 
 

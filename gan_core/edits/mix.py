@@ -14,14 +14,14 @@ from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, hash_latent
 from gan_core.errors import ParamsError
 from gan_core.params import EditSpec
 from gan_core.rows import Row, row_seed
-from gan_core.sections import Count, Unit
+from gan_core.sections import Count, Name, Unit
 
 
 class MixSpec(EditSpec):
     """Some latents of a row are blended with those of another row, or of a random style."""
 
     kind: Literal["mix"] = "mix"
-    name: str = "mix"
+    name: Name = "mix"
     """How the columns are named: NAME@1, NAME@2, …"""
     latent_mask: Annotated[list[int], Field(min_length=1)]
     """Which latents."""

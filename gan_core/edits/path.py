@@ -16,6 +16,7 @@ from gan_core.params import EditSpec
 from gan_core.paths.latents import check_latents, move_latents
 from gan_core.paths.stored import load_paths
 from gan_core.rows import Row
+from gan_core.sections import Name
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class PathSpec(EditSpec):
     """Learned paths: one or several attributes at once."""
 
     kind: Literal["path"] = "path"
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z][\w-]*$")] = "path"
+    name: Name = "path"
     """Tells apart what moves the same attributes, by another model or in another order."""
     moves: Annotated[dict[str, float], Field(min_length=1)]
     """A strength for each attribute."""

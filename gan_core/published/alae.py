@@ -9,7 +9,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gan_core.checkpoints.stored import StateDict, StoredTensor, last_number, load_tensors, outlines, state_of
+from gan_core.checkpoints.stored import (
+    StateDict,
+    StoredTensor,
+    check_weights,
+    last_number,
+    load_tensors,
+    outlines,
+    state_of,
+)
 from gan_core.encoders.alae import AlaeEncoder
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan1 import SLOW, StyleGAN1
@@ -55,6 +63,8 @@ def build_alae(states: States, where: str | Path = "the file") -> tuple[AlaeEnco
 
     The encoder adds no average. Raises ``CheckpointError`` for networks that are not whole.
     """
+    for state in states.values():
+        check_weights(state)
     try:
         count = 1 + last_number(states["encoder"], r"encode_block\.(\d+)\.")
         sides = [states["encoder"][f"encode_block.{i}.bias_2"].shape[1] for i in range(count)]
@@ -68,7 +78,10 @@ def build_alae(states: States, where: str | Path = "the file") -> tuple[AlaeEnco
     load_state(encoder, _encoder_state(states["encoder"]) | {"latent_avg": encoder.latent_avg}, where)
     generator = StyleGAN1(drawn, style_dim, depth, smooth=True)
     maps = {key: value for key, value in generator.state_dict().items() if key.endswith("noise_map")}
-    average = next(iter(states["average"].values())).reshape(-1, style_dim).mean(0)
+    average = next(iter(states["average"].values()))
+    if not average.numel() or average.numel() % style_dim:
+        raise CheckpointError(f"{where} has an average of {list(average.shape)}, its latents have {style_dim} numbers")
+    average = average.reshape(-1, style_dim).mean(0)
     load_state(generator, maps | _generator_state(states, count) | {"latent_avg": average}, where)
     return encoder.eval().requires_grad_(False), generator.eval().requires_grad_(False)
 

@@ -75,7 +75,7 @@ def read_direction(path: str | Path, source: Source) -> Direction:
     if source.entry is not None and factorised:
         raise ParamsError(f"{path} has components: choose one by its number as the component, not as an entry")
     return Direction(
-        source.name or _name(path, source),
+        _name(path, source),
         vector,
         source.generator_sha256,
         space="w_plus" if vector.dim() == 2 else source.space,
@@ -153,6 +153,8 @@ def _origin(vector: Tensor, mean: Tensor | None) -> float:
 
 
 def _name(path: Path, source: Source) -> str:
+    if source.name is not None:
+        return source.name
     number = source.component if source.component is not None else source.entry
     if number is not None and str(number).isdigit():
         return f"{path.stem}-{number}"
@@ -221,7 +223,9 @@ def _ours(source: str | Path, facts: Source, any_generator: bool) -> Direction:
             f"{source} was made for the generator {found.generator_sha256[:12]}, not for this one "
             f"({facts.generator_sha256[:12]}): use --any-generator to import it anyway"
         )
-    return replace(found, name=facts.name or found.name, generator_sha256=facts.generator_sha256)
+    return replace(
+        found, name=found.name if facts.name is None else facts.name, generator_sha256=facts.generator_sha256
+    )
 
 
 def _styles(path: Path, facts: Source, generator: Generator) -> Direction:
@@ -236,7 +240,7 @@ def _styles(path: Path, facts: Source, generator: Generator) -> Direction:
     else:
         vector, unit = text_direction(path, facts.text, facts.beta, generator), "one sigma of the most relevant channel"
         method = f"channels of {path.name} for {Path(facts.text).name}, beta {facts.beta:g}"
-    return Direction(facts.name or _name(path, facts), vector, facts.generator_sha256, "s", unit, method=method)
+    return Direction(_name(path, facts), vector, facts.generator_sha256, "s", unit, method=method)
 
 
 def _check_fit(direction: Direction, generator: Generator) -> None:

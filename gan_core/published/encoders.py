@@ -19,7 +19,7 @@ from gan_core.encoders.restyle import PAIR
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.loading import load_state
-from gan_core.published.rosinality import build_generator, check_generator, infer_arguments, latent_average
+from gan_core.published.rosinality import MAX_SIZE, build_generator, check_generator, infer_arguments, latent_average
 from gan_core.published.unwrapping import options_of, unwrap
 
 
@@ -47,8 +47,6 @@ RESTYLE: Mapping[str, str] = {
     "ResNetProgressiveBackboneEncoder": "restyle-e4e",
 }
 """The same for encoders of ReStyle; those without a pyramid have the same names in both."""
-MAX_SIZE = 1 << 16
-"""Pixels of a generator that a file may speak of: the largest published one has 1024."""
 STEPS = 5
 """How often ReStyle's published encoders look."""
 MOST_STEPS = 100

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from torch import Tensor
+
 from gan_core.checkpoints.stored import StateDict, last_number
 from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
@@ -41,13 +43,18 @@ def build_published(state: StateDict, where: str = "the weights") -> Generator:
 def _sngan(state: StateDict) -> tuple[Generator, StateDict]:
     for key, value in state.items():
         stem, found, rest = key.partition(".conv")
-        if found and not value.is_meta and not value.equal(state[f"{stem}.model.{3 * int(rest[0])}.{rest[2:]}"]):
+        if found and not _same(value, state[f"{stem}.model.{3 * int(rest[0])}.{rest[2:]}"]):
             raise CheckpointError(f"{key} differs from its second name in the file: the weights are damaged")
     dense = state["model.0.weight"]
     blocks = sorted(int(key.split(".")[1]) for key in state if key.endswith(".model.6.bias"))
     widths = [len(state[f"model.{i}.model.6.bias"]) for i in blocks]
     image_channels = len(state[f"model.{blocks[-1] + 3}.bias"])
     return SNGAN([dense.shape[0] // 16, *widths], image_channels, dense.shape[1]), state
+
+
+def _same(tensor: Tensor, second: Tensor) -> bool:
+    alike = (tensor.shape, tensor.dtype) == (second.shape, second.dtype)
+    return alike and (tensor.is_meta or tensor.equal(second))
 
 
 def _ptrblck(state: StateDict) -> tuple[Generator, StateDict]:
@@ -66,7 +73,7 @@ def _genforce(state: StateDict) -> tuple[Generator, StateDict]:
 
 def _equalised(state: StateDict, weight: str, bias: str) -> tuple[Generator, StateDict]:
     """Convert layouts without stored factors: layers ``layer<i>``, and the last of the RGB layers ``output<j>``."""
-    if "lod" in state and not state["lod"].is_meta and state["lod"].any():
+    if "lod" in state and state["lod"].any():
         raise CheckpointError(
             f"the level of detail is {state['lod'].item():g}: the training hasn't reached the last level"
         )

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gan_core.checkpoints.stored import StateDict, last_number, load_tensors, outlines, state_of
+from gan_core.checkpoints.stored import StateDict, check_weights, last_number, load_tensors, outlines, state_of
 from gan_core.encoders.idinvert import LAST, InDomainEncoder
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan1 import StyleGAN1
@@ -64,6 +64,7 @@ class GeneratorLayout(_Bare):
     mark = GENERATOR
 
     def build(self, state: StateDict, where: str | Path) -> StyleGAN1:
+        check_weights(state)
         return build_generator(state, where)
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
@@ -92,7 +93,7 @@ def build_generator(state: Mapping[str, Tensor], where: str | Path = "the file")
     Raises ``CheckpointError`` for a state dict that is not whole, or of a training that has not reached the last level.
     """
     lod = state.get("synthesis.lod")
-    if lod is not None and not lod.is_meta and bool(lod.any()):
+    if lod is not None and bool(lod.any()):
         raise CheckpointError(f"{where} has not been trained to its last level (lod {lod.item():g}): name a later file")
     try:
         depth = 1 + last_number(state, r"mapping\.dense(\d+)\.")

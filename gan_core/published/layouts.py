@@ -1,7 +1,8 @@
 """The common interface of published checkpoint layouts: recognise a file, describe it, convert it to our layout."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -110,9 +111,11 @@ def inspect_checkpoint(path: str | Path, variant: str | None = None) -> dict[str
     if card := contents.card:
         return about | {"layout": "edit-dataset", **card.model_dump(exclude_defaults=True, exclude={"extra"})}
     layout = find_layout(contents, variant)
+    with _told(path), _whole(layout, path):
+        facts = layout.facts(contents.value, path)
     return about | {
         "layout": layout.name,
-        **layout.facts(contents.value, path),
+        **facts,
         "licence": layout.terms(contents.value),
         "import": _verdict(layout, contents),
     }
@@ -177,12 +180,10 @@ def convert_contents(
     """
     check_pin(contents.path, contents.sha256)
     layout = find_layout(contents, variant, subject)
-    try:
+    with _told(contents.path), _whole(layout, contents.path):
         parts = layout.convert(contents.value, contents.path)
         for part in parts:
             check_finite(part.tensors)
-    except Refused as error:
-        raise CheckpointError(f"{contents.path} is refused: {error}") from None
     origin: dict[str, object] = {
         "made_by": f"edit-dataset checkpoints import ({layout.name})",
         "licence": licence or layout.terms(contents.value),
@@ -207,10 +208,30 @@ def generator_part(generator: Generator, of: str) -> Part:
     return Part(of or "generator", model_tensors(generator), card | {"arguments": generator.arguments})
 
 
+@contextmanager
+def _whole(layout: Layout, path: str | Path) -> Iterator[None]:
+    """Raise ``CheckpointError`` for what a layout stumbles over in a file, such as a tensor without dimensions."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = f"{path} is not a whole file of the layout {layout.name} ({type(error).__name__}: {error})"
+        raise CheckpointError(f"{said}: download it again") from error
+
+
+@contextmanager
+def _told(path: str | Path) -> Iterator[None]:
+    """Raise ``CheckpointError`` for what is refused."""
+    try:
+        yield
+    except Refused as error:
+        raise CheckpointError(f"{path} is refused: {error}") from None
+
+
 def _verdict(layout: Layout, contents: Contents) -> str:
     try:
         check_pin(contents.path, contents.sha256)
-        layout.check(contents.value, contents.path)
+        with _whole(layout, contents.path):
+            layout.check(contents.value, contents.path)
     except (CheckpointError, Refused) as error:
         return f"refused: {error}"
     return "yes"

@@ -17,6 +17,8 @@ from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 MARKS = ("conv1.conv.weight", "conv1.conv.modulation.weight")
 """Names by which a generator of this layout is known."""
 AVERAGE = "latent_avg"
+MAX_SIZE = 1 << 12
+"""Pixels of a generator that a file may speak of: the largest published one has 1024."""
 COUNTER = "n_averaged"
 """How often PyTorch's ``AveragedModel`` has averaged, which it keeps beside the weights."""
 
@@ -120,7 +122,9 @@ def infer_arguments(state: Mapping[str, Any], where: str | Path = "the state dic
 
 
 def with_widths(arguments: StyleGAN2Arguments, where: str | Path) -> StyleGAN2Arguments:
-    """Return the arguments; raises ``CheckpointError`` if a layer has no channels, which no network can be built of."""
+    """Return the arguments; raises ``CheckpointError`` for layers without channels and for pictures of absurd sizes."""
+    if arguments["size"] > MAX_SIZE:
+        raise CheckpointError(f"{where} speaks of pictures of {arguments['size']} px, at most {MAX_SIZE} are read")
     if min(arguments["style_dim"], *arguments["channels"].values()) < 1:
         raise CheckpointError(f"{where} has a layer without channels: it is damaged, download it again")
     return arguments
@@ -147,6 +151,7 @@ def latent_average(stored: object, width: int, count: int, where: str | Path) ->
 
 
 def _built(state: StateDict, average: object, where: str | Path) -> StyleGAN2:
+    check_generator(state, where)
     generator = StyleGAN2(**infer_arguments(state, where))
     known = average is not None
     mean = latent_average(average, generator.w_dim, 1, where)[0] if known else torch.zeros_like(generator.latent_avg)

@@ -25,7 +25,7 @@ from gan_core.toy.training.sngan import make_digits
 from gan_core.toy.training.translation import make_translator
 from gan_core.training.directions import train_directions
 from gan_core.training.latent_edits import train_latent_edits
-from gan_core.training.log import Report, run_training
+from gan_core.training.log import Report, resumable, write_scores
 from gan_core.training.params import DirectionsParams, LatentEditsParams
 
 PATH_METHODS = ("linear", "warped", "curvilinear")
@@ -47,8 +47,8 @@ class Training:
 
     def run(self, toy: ToyParams, params: Params, report: Report) -> None:
         """Train, or go on where it was stopped, and write the scores to ``data/metrics``."""
-        with compute_on(params.run.device):
-            run_training(self.name, lambda folder: self.make(self.section(toy), params, folder, report))
+        with compute_on(params.run.device), resumable(self.name) as folder:
+            write_scores(self.name, self.make(self.section(toy), params, folder, report))
 
 
 def make_directions(

@@ -4,7 +4,8 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,10 +67,15 @@ class TrainingLog(Report):
         tile(pictures).save(self.picture)
 
 
-def run_training(name: str, train: Callable[[Path], Mapping[str, Any]]) -> None:
-    """Call ``train`` with a folder to resume from, which goes when it ends; write its scores to ``data/metrics``."""
+@contextmanager
+def resumable(name: str) -> Iterator[Path]:
+    """Give a training a folder to resume from, which goes when it ends."""
     folder = FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
-    scores = train(folder)
-    write_bytes(SCORES / f"{name}.json", (json.dumps(scores, indent=2) + "\n").encode())
+    yield folder
     shutil.rmtree(folder)
+
+
+def write_scores(name: str, scores: Mapping[str, Any]) -> None:
+    """Write what a training of the project has scored to ``data/metrics``."""
+    write_bytes(SCORES / f"{name}.json", (json.dumps(scores, indent=2) + "\n").encode())

@@ -1,6 +1,5 @@
 """The commands that fit, rank, show and import directions."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +62,7 @@ def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.Capture
     assert [line.split()[0] for line in reply.splitlines()] == ["smile", "yaw"]
     found = load_paths("mine.safetensors", load_generator(models(project)["generator"])).model
     assert set(found.named) == {"smile", "yaw"}
-    assert set(json.loads(Path("data/metrics/mine.json").read_text())) == {"smile", "yaw", "scores"}
+    assert not Path("data/metrics").exists()
     mistyped = refused(capsys, "directions", "fit", "warped", "x.safetensors", "--set", "step=1")
     assert "--set, overrides or variables: unknown key step; did you mean 'steps'" in mistyped
     assert "no way to fit 'wraped'; did you mean 'warped'" in refused(
@@ -71,6 +70,32 @@ def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.Capture
     )
     lines = answered(capsys, "directions", "list", "--file", "mine.safetensors").splitlines()
     assert [line.split()[1] for line in lines] == ["orthogonal", "orthogonal"]
+
+
+def test_paths_replace_only_paths_of_the_same_model_and_generator(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [word for one in ("rank=2", "steps=1", "rank_codes=2", "attributes=[yaw]") for word in ("--set", one)]
+    Path("notes.txt").write_text("mine")
+    for target, held in (("notes.txt", "something else"), (models(project)["directions"], "directions (linear)")):
+        before = Path(target).read_bytes()
+        said = refused(capsys, "directions", "fit", "orthogonal", target, *settings)
+        assert f"{target} is there already and holds {held}, not paths of orthogonal" in said
+        assert Path(target).read_bytes() == before
+    answered(capsys, "directions", "fit", "orthogonal", "mine.safetensors", *settings)
+    answered(capsys, "directions", "fit", "orthogonal", "mine.safetensors", *settings)
+    assert "holds paths (orthogonal)" in refused(capsys, "directions", "fit", "linear", "mine.safetensors", *settings)
+    unused = refused(capsys, "directions", "fit", "linear", "x.safetensors", "--count", "3", *settings)
+    assert "linear has no use for --count" in unused
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "smile@+1", "a\nb"])
+def test_a_direction_whose_name_cannot_be_part_of_a_column_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    np.save("age.npy", np.eye(16)[0])
+    said = refused(capsys, "directions", "import", "age.npy", "mine.safetensors", "--space", "w", "--name", name)
+    assert "a direction can't be called" in said and not Path("mine.safetensors").exists()
 
 
 def test_fit_by_a_judge_adds_to_the_file_of_the_generator(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
