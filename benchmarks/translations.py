@@ -9,7 +9,7 @@ the renderer's own cel-shaded drawing of the same head, which no encoder has see
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -168,14 +168,16 @@ def examine(task: str, params: Params, held_out: PortraitSet, train: PortraitSet
 
 
 def _add(
-    sums: dict[str, list[float]], prefix: str, scores: dict[str, list[float | None]], seen: Sequence[EncoderInput]
+    sums: dict[str, list[float]],
+    prefix: str,
+    scores: Mapping[str, Sequence[float]],
+    seen: Sequence[EncoderInput],
 ) -> None:
     for name, values in scores.items():
         for value, one in zip(values, seen, strict=True):
-            if value is not None:
-                sums.setdefault(prefix + name, []).append(value)
-                if one.factor > 1 and name in ("psnr", "lpips"):
-                    sums.setdefault(f"{prefix}{name}/x{one.factor}", []).append(value)
+            sums.setdefault(prefix + name, []).append(value)
+            if one.factor > 1 and name in ("psnr", "lpips"):
+                sums.setdefault(f"{prefix}{name}/x{one.factor}", []).append(value)
 
 
 @torch.no_grad()

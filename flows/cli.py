@@ -216,7 +216,7 @@ def compare(
 
     with interruptible(), tags("edit-dataset", "compare-encoders"):
         numbers = compare_encoders(source, output, variant, params, overrides)
-    for line in Comparison(numbers).lines():
+    for line in Comparison.of(numbers).lines():
         typer.echo(line)
     typer.echo(f"table: {output}/{COMPARISON}")
 

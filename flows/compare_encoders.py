@@ -39,8 +39,9 @@ def compare_encoders(
 ) -> dict[str, Numbers]:
     """Run the pipeline once per variant, without tuning; register the encoders and name the best ``champion``.
 
-    A single variant is registered, and the champion stays. Gates are left out. The numbers are also written to
-    ``OUTPUT/comparison.json``. If MLflow can't be reached, there is a warning.
+    A single variant is registered, and the champion stays. An encoder of which no row could be measured is left out.
+    So are gates. The numbers are also written to ``OUTPUT/comparison.json``. If MLflow can't be reached, there is a
+    warning.
 
     Args:
         source: The dataset: a folder or fsspec URL of Parquet shards.
@@ -64,7 +65,7 @@ def compare_encoders(
             except CancelledRun as cancelled:
                 return cast(dict[str, Numbers], Cancelled(message=str(cancelled)))
             numbers[variant] = numbers_of(metrics, measure_cost(path, params.run.device, params.models.generator))
-        comparison = Comparison(numbers)
+        comparison = Comparison.of(numbers)
         write_comparison(output, comparison)
     log_comparison(params, base_name(source), output, comparison, paths)
     return numbers
@@ -98,10 +99,12 @@ def log_comparison(params: Params, dataset: str, output: str, comparison: Compar
     uri = tracking_uri(params.track)
     children, experiment = {variant: join_url(output, variant) for variant in paths}, params.track.experiment
     try:
-        versions = {v: register_checkpoint(v, path, uri, experiment=experiment) for v, path in paths.items()}
+        compared = {variant: paths[variant] for variant in comparison.encoders}
+        versions = {v: register_checkpoint(v, path, uri, experiment=experiment) for v, path in compared.items()}
         track_comparison(experiment, uri, f"encoders · {dataset}", comparison, children)
-        if len(paths) == 1:
-            get_run_logger().info("one encoder alone is no comparison: encode.encoder=champion stays as it is")
+        if len(compared) == 1 or not comparison.judged:
+            why = "one encoder alone is no comparison" if len(compared) == 1 else "nothing was measured of the encoders"
+            get_run_logger().info("%s: encode.encoder=champion stays as it is", why)
             return
         set_champion(versions[comparison.champion], uri)
         get_run_logger().info("the best, %s, is encode.encoder=champion now", comparison.champion)

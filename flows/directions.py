@@ -266,6 +266,7 @@ def show(
     from gan_core.errors import ParamsError
     from gan_core.params import load_params
     from gan_core.paths.pictures import direction_strip, path_strip
+    from gan_core.storage.atomic import explain_os_errors
     from gan_core.training.log import tile
 
     if Path(picture).suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -281,7 +282,8 @@ def show(
             images = direction_strip(file or models.directions, models.generator, name, rows, ends)
         else:
             images = path_strip(file or models.paths, models.generator, name, rows, ends)
-    tile(images, len(images) // rows).save(picture)
+    with explain_os_errors(picture):
+        tile(images, len(images) // rows).save(picture)
     typer.echo(picture)
 
 

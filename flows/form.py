@@ -7,6 +7,7 @@ from pydantic import Field
 from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import ParamsError
+from gan_core.runs.run import flatten
 from tasks.tracking.registry import CHAMPION
 
 OFF = "off"
@@ -35,6 +36,6 @@ def with_choices(
         chosen["tune.enabled"] = False
     elif tuning:
         chosen |= {"tune.enabled": True, "tune.refine": [part.strip() for part in tuning.split(",")]}
-    if twice := sorted(chosen.keys() & (overrides or {}).keys()):
+    if twice := sorted(chosen.keys() & flatten(overrides or {}).keys()):
         raise ParamsError(f"{twice[0]} is given twice, as a field and in overrides: leave one out")
     return (overrides or {}) | chosen if chosen else overrides

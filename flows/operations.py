@@ -197,7 +197,7 @@ def export(
     form: Annotated[str, typer.Option("--format", help="imagefolder, webdataset, parquet, csv or pairs")],
     stage: Annotated[str, typer.Option(help="whose pictures; the run's last stage with pictures if not given")] = "",
     picture: Annotated[list[str] | None, typer.Option(help="a column, such as smile@+1; repeatable")] = None,
-    before: Annotated[str, typer.Option(help="what pairs begin with: aligned, encoded or tuned")] = "aligned",
+    before: Annotated[str, typer.Option(help="pairs: what they begin with, encoded or tuned if not aligned")] = "",
 ) -> None:
     """Write the rows of a run that pass as files for other programs, with a ledger of those that are left out."""
     from flows.exporting import export as write

@@ -43,11 +43,10 @@ def near_matches(name: str, known: Iterable[str]) -> str:
 
     A name that only looks the same, because its Unicode form (NFC, NFD) is another, is said.
     """
-    known = list(known)
+    known = list(dict.fromkeys(known))
     if alike := next((other for other in known if composed(other) == composed(name)), ""):
         return f"; it is there in another Unicode form (NFC, NFD): write {alike!a}"
-    known = known[:COMPARED]
-    known = sorted(known)
+    known = sorted(known[:COMPARED])
     close = get_close_matches(name[:MAX_LETTERS], known, n=3, cutoff=0.5)  # looser than difflib's default of 0.6
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"

@@ -40,14 +40,15 @@ def export(
     form: str,
     stage: str = "",
     pictures: Sequence[str] = (),
-    before: str = "aligned",
+    before: str = "",
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write the rows of a finished run that are ``ok``, pass its gates and were not rejected by hand.
 
     ``form`` is a name of ``FORMATS``. Without ``stage`` it is the one that the run's recipe publishes, and without
-    ``pictures`` all of its pictures. ``left_out.csv`` says of every other row why it isn't there. An export that was
-    cut off goes on where it was; one of other rows is replaced. ``tell`` is called with a line on what was left out.
+    ``pictures`` all of its pictures; pairs begin with the picture ``before``, or with the aligned one. ``left_out.csv``
+    says of every other row why it isn't there. An export that was cut off goes on where it was; one of other rows is
+    replaced. ``tell`` is called with a line on what was left out.
     Raises ``DataError`` for a run that isn't finished, for one of which no row passes, and for a folder with files of
     others.
     """
@@ -75,13 +76,14 @@ def _select(run: Run, form: str, stage: str, pictures: Sequence[str], before: st
     """Check everything that is asked for; raises ``DataError``."""
     if form not in FORMATS:
         raise DataError(f"there is no format {form!r}{near_matches(form, FORMATS)}")
+    given = {"--stage": stage, "--picture": pictures, "--before": before}
+    if unused := [option for option, value in given.items() if value and option not in FORMATS[form].takes]:
+        raise DataError(f"the format {form} has no use for {', '.join(unused)}: leave it out")
     stage = stage or recipe_of(run).published
     if stage not in run.stages:
         raise DataError(f"{run.output} has no stage {stage!r}{near_matches(stage, run.stages)}")
     for shard in run.shards:
         run.require_receipt(stage, shard)
-    if pictures and not FORMATS[form].takes_pictures:
-        raise DataError(f"the format {form} has whole rows: --picture is for the other formats")
     if FORMATS[form] is Scores:
         return Selection(judge_rows(run), stage, ())
     chosen = choose_pictures(run, stage, pictures)
@@ -90,7 +92,7 @@ def _select(run: Run, form: str, stage: str, pictures: Sequence[str], before: st
     edits = tuple(picture for picture in chosen if picture.attribute)
     if not edits:
         raise DataError(f"the stage {stage} of {run.output} has no edits: pairs are made of these")
-    return Selection(judge_rows(run), stage, edits, choose_before(run, stage, before))
+    return Selection(judge_rows(run), stage, edits, choose_before(run, stage, before or "aligned"))
 
 
 def _describe(chosen: Selection, form: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from flows.exporting.pictures import Item, Selection
 from gan_core.importers.metadata import EXPORTED_BY, METADATA, OURS
 from gan_core.recipes.base import recipe_of
-from gan_core.storage.atomic import atomic_write
+from gan_core.storage.atomic import atomic_write, explain_os_errors
 from gan_core.storage.shards import GROUP_BYTES, GROUP_ROWS, IMAGE, shard_schema, to_table
 
 ABOUT = {"key": pa.string(), "row": pa.string(), "picture": pa.string(), "attribute": pa.string()}
@@ -26,12 +26,12 @@ ABOUT_TYPES: dict[str, pa.DataType] = {**ABOUT, "strength": pa.float64()}
 class Format(ABC):
     """Writes a part. ``ending`` follows the part's number, and ``data_files`` is the pattern of what holds the rows.
 
-    ``takes_pictures`` says whether some of a stage's pictures can be chosen, and ``columns`` what readers find.
+    ``takes`` are the options that change what is written, and ``columns`` what readers find.
     """
 
     ending: ClassVar[str]
     data_files: ClassVar[str]
-    takes_pictures: ClassVar[bool] = True
+    takes: ClassVar[frozenset[str]] = frozenset({"--stage", "--picture"})
     columns: ClassVar[Mapping[str, str]] = {name: str(kind) for name, kind in ABOUT_TYPES.items()}
 
     def part(self, index: int) -> str:
@@ -82,7 +82,7 @@ class ParquetRows(Format):
 
     ending = ".parquet"
     data_files = "shard-*.parquet"
-    takes_pictures = False
+    takes = frozenset({"--stage"})
 
     def write(self, chosen: Selection, shard: str, target: Path) -> None:
         chosen.passing.write(chosen.stage, shard, str(target))
@@ -93,6 +93,7 @@ class Pairs(Format):
 
     ending = ".parquet"
     data_files = "shard-*.parquet"
+    takes = frozenset({"--stage", "--picture", "--before"})
     columns: ClassVar[Mapping[str, str]] = {**Format.columns, "before": "image", "after": "image"}
 
     def write(self, chosen: Selection, shard: str, target: Path) -> None:
@@ -109,7 +110,7 @@ class Scores(Format):
 
     ending = ".csv"
     data_files = "shard-*.csv"
-    takes_pictures = False
+    takes: ClassVar[frozenset[str]] = frozenset()
     columns: ClassVar[Mapping[str, str]] = {"key": "string", "the scores": "double"}
 
     def write(self, chosen: Selection, shard: str, target: Path) -> None:
@@ -135,7 +136,8 @@ def _stem(item: Item) -> str:
 
 def _write_file(item: Item, folder: Path) -> tuple[str, dict[str, str | float]]:
     name = f"{_stem(item)}{item.suffix}"
-    (folder / name).write_bytes(item.data)
+    with explain_os_errors(folder / name):
+        (folder / name).write_bytes(item.data)
     return name, item.about
 
 

@@ -7,11 +7,10 @@ from typing import Any
 
 from PIL import Image
 
-from gan_core.pages.pictures import row_groups
+from gan_core.pages.pictures import kept_in_source, row_groups
 from gan_core.runs.run import SOURCE, Run
 from gan_core.storage.images import decode_image
 from gan_core.storage.shards import IMAGE, open_shard, to_rows
-from gan_core.storage.urls import exists
 
 LARGEST_SIDE = 1024
 QUALITY = 90
@@ -22,6 +21,8 @@ def read_picture(run: Run, stage: str, column: str, shard: str, position: int, s
 
     What can't be decoded raises ``ImageError``.
     """
+    if stage == SOURCE and not kept_in_source(run, shard, {position}):
+        return None
     row = _group(run.shard(stage, shard), column, position)
     data = (row or {}).get("bytes")
     if data is None:
@@ -36,10 +37,9 @@ def read_picture(run: Run, stage: str, column: str, shard: str, position: int, s
 def read_history(run: Run, shard: str, position: int) -> Iterator[dict[str, Any]]:
     """Yield what each stage says of a row, and how the shard was made; pictures and arrays are left out."""
     for stage in (SOURCE, *run.stages):
-        url = run.shard(stage, shard)
-        if stage == SOURCE and not exists(url):
+        if stage == SOURCE and not kept_in_source(run, shard, {position}):
             continue
-        with open_shard(url) as file:
+        with open_shard(run.shard(stage, shard)) as file:
             plain = [f.name for f in file.schema_arrow if f.type != IMAGE and not str(f.type).startswith("fixed_size")]
             group, inside = _locate(file, position)
             (row,) = to_rows(file.read_row_group(group, columns=plain).slice(inside, 1).to_batches()[0])

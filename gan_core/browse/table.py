@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from gan_core.browse.marks import UNMARKED
 from gan_core.errors import DataError, near_matches
+from gan_core.pages.pictures import kept_in_source
 from gan_core.runs.run import SOURCE, Run
 from gan_core.storage.shards import open_shard
-from gan_core.storage.urls import base_name, exists
+from gan_core.storage.urls import base_name
 
 BINS = 40
 """Bars of a histogram."""
@@ -116,7 +117,7 @@ class RowTable:
 
 def picture_columns(run: Run) -> list[tuple[str, str]]:
     """Return stage and column of every picture that the rows of a run have, the source's first."""
-    stages = [SOURCE, *run.stages] if exists(run.shard(SOURCE, run.shards[0])) else list(run.stages)
+    stages = [SOURCE, *run.stages] if kept_in_source(run, run.shards[0], {0}) else list(run.stages)
     found = []
     for stage in stages:
         with open_shard(run.shard(stage, run.shards[0])) as file:

@@ -308,7 +308,8 @@ def _check_apart(source: str | Path, destination: str | Path) -> None:
 
 def _remove_shards(destination: str | Path, first: int) -> None:
     for name in names_in(destination):
-        if name.startswith("shard-") and name.endswith(".parquet") and name >= shard_name(first):
+        number = re.fullmatch(r"shard-(\d{5,})\.parquet", name)
+        if number and int(number[1]) >= first:
             url = join_url(destination, name)
             for part in (receipt_path(url), statistics_path(url), url):
                 remove(part)

@@ -179,25 +179,28 @@ def find_reference(history: Sequence[Entry], series: tuple[str, str], date: str)
 def add_night(history: Sequence[Entry], tonight: Sequence[Entry]) -> tuple[list[Entry], list[Finding]]:
     """Compare tonight's entries with earlier nights; return the new history and the findings.
 
-    A night that is repeated replaces its earlier entries. The rows of an accepted night become the reference, and so do
-    those of a night that has none to be compared with and shows nothing.
+    A night that is repeated replaces its earlier entries; one that was accepted is compared with itself, and stays so
+    while nothing moves. The rows of an accepted night become the reference, and so do those of a night that has none to
+    be compared with and shows nothing.
     """
     done = {(entry.date, *entry.series) for entry in tonight}
     kept = [entry for entry in history if (entry.date, *entry.series) not in done]
+    accepted = {e.series: e for e in history if (e.date, *e.series) in done and e.accepted}
     tests = count_tests(tonight)
-    judged = [entry.model_copy(update={"findings": list(judge(entry, kept, tests))}) for entry in tonight]
-    settled = [_settle(entry) for entry in judged]
+    settled = [_settle(entry, kept, accepted.get(entry.series), tests) for entry in tonight]
     return [*kept, *settled], [finding for entry in settled for finding in entry.findings]
 
 
-def _settle(entry: Entry) -> Entry:
-    fresh = entry.accepted or not (entry.reference or entry.findings)
-    return entry.model_copy(update={"reference": entry.rows}) if fresh else entry
+def _settle(entry: Entry, history: Sequence[Entry], repeated: Entry | None, tests: int) -> Entry:
+    """Judge an entry by the one that it repeats, if that was accepted, else by the nights before it."""
+    findings = list(judge(entry, [repeated] if repeated else trailing(history, entry), tests))
+    accepted = entry.accepted or (repeated is not None and not findings)
+    fresh = {"reference": entry.rows} if accepted or not (entry.reference or findings) else {}
+    return entry.model_copy(update={"findings": findings, "accepted": accepted, **fresh})
 
 
-def judge(entry: Entry, history: Sequence[Entry], tests: int) -> Iterator[Finding]:
-    """Yield the numbers of ``entry`` outside of their band."""
-    window = trailing(history, entry)
+def judge(entry: Entry, window: Sequence[Entry], tests: int) -> Iterator[Finding]:
+    """Yield the numbers of ``entry`` outside of their band, as the nights of ``window`` give it."""
     for name, now in entry.measured.items():
         band = find_band(name, now, window, tests)
         if band and abs(now.value - band.usual) > band.width:

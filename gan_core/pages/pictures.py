@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from gan_core.errors import DataError
 from gan_core.pages.rows import Line
 from gan_core.runs.run import SOURCE, Run
 from gan_core.storage.images import ImageError, decode_image
 from gan_core.storage.shards import IMAGE, open_shard, to_rows
-from gan_core.storage.urls import exists
 
 LARGEST_SIDE = 256
 LOSSLESS_SIDE = 128
@@ -66,16 +66,40 @@ def to_data_url(
 
 
 def _read_images(run: Run, stage: str, shard: str, wanted: set[int]) -> Iterator[tuple[int, str, bytes | None]]:
-    url = run.shard(stage, shard)
-    if stage == SOURCE and not exists(url):  # a dataset may have been moved since; its run can still be looked at
+    if stage == SOURCE and not (wanted := kept_in_source(run, shard, wanted)):
         return
-    with open_shard(url) as file:
+    with open_shard(run.shard(stage, shard)) as file:
         columns = [f.name for f in file.schema_arrow if f.type == IMAGE]
         for group, start, inside in row_groups(file, wanted) if columns else ():
             table = file.read_row_group(group, columns=columns).take(np.array(inside) - start)
             for position, row in zip(inside, to_rows(table.combine_chunks().to_batches()[0]), strict=True):
                 for name in columns:
                     yield position, image_name(stage, name), (row[name] or {}).get("bytes")
+
+
+def kept_in_source(run: Run, shard: str, wanted: set[int]) -> set[int]:
+    """Return those of the positions at which the source still has the row, by its key, that the run has there.
+
+    A dataset may have been moved, damaged or made anew since; its run can still be looked at, without its pictures.
+    """
+    try:
+        theirs = _read_keys(run.shard(SOURCE, shard), wanted)
+    except DataError:
+        return set()
+    ours = _read_keys(run.shard(run.stages[0], shard), wanted)
+    return {position for position in wanted if theirs.get(position) == ours[position]}
+
+
+def _read_keys(url: str, wanted: set[int]) -> dict[int, str]:
+    with open_shard(url) as file:
+        if "key" not in file.schema_arrow.names:
+            return {}
+        return {
+            position: keys[position - start]
+            for group, start, inside in row_groups(file, wanted)
+            for keys in [file.read_row_group(group, columns=["key"])["key"].to_pylist()]
+            for position in inside
+        }
 
 
 def row_groups(file: pq.ParquetFile, wanted: set[int]) -> Iterator[tuple[int, int, list[int]]]:

@@ -48,8 +48,12 @@ def totals_table(totals: Totals, head: str) -> list[Block]:
         for t in totals.table
     ]
     heads = [Column(head, number=False), *(Column(picture or "all") for picture in totals.pictures)]
-    omitted = [Text(f"Left out ({reason}): {', '.join(names)}.") for reason, names in totals.omitted.items()]
-    return [*([Table(heads, rows)] if rows else []), *omitted]
+    return [*([Table(heads, rows)] if rows else []), *say_omitted(totals)]
+
+
+def say_omitted(totals: Totals) -> list[Text]:
+    """Say which metrics were left out, and why."""
+    return [Text(f"Left out ({reason}): {', '.join(names)}.") for reason, names in totals.omitted.items()]
 
 
 def _show(total: Total, picture: str) -> str:

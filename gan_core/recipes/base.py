@@ -105,12 +105,18 @@ class Recipe(ABC):
     def plan(self, params: Params, source: str, output: str) -> Plan:
         """Check dataset and networks; nothing is written. Raises ``UserError`` for the first thing that is wrong."""
         dataset, identities, pictures, scores = check_dataset(source), {}, 0, []
+        lacking: list[DataError] = []  # told after what is wrong with the parameters of any stage
         for name in self.stages(params):
             stage = self.build_stage(name, params, source)
-            stage.check(dataset)
+            try:
+                stage.check(dataset)
+            except DataError as error:
+                lacking.append(error)
             identities[name] = identity_of(stage)
             pictures += sum(field.type == IMAGE for field in stage.fields)
             scores = [field.name for field in stage.fields if pa.types.is_floating(field.type)]
+        if lacking:
+            raise lacking[0]
         check_space(output, sum(dataset.rows.values()), pictures, params.align.size or 0, params.pictures.format)
         run = Run(params, source, output, dataset.rows, json.loads(json.dumps(identities)), self.name)
         return Plan(run, scores=tuple(scores))

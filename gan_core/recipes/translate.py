@@ -14,9 +14,9 @@ from gan_core.runs.run import Run
 from gan_core.runs.stage import Stage, settle
 from gan_core.runs.summary import count_rows, write_summary
 from gan_core.stages.align import AlignStage
-from gan_core.stages.translate import FACTOR, translation_framing
+from gan_core.stages.translate import FACTOR, translation_framing, why_unscored
 from gan_core.storage.shards import open_shard
-from gan_core.translation.scores import SCORES
+from gan_core.translation.scores import SCORES, SCORES_OF
 
 STAGE = "translate"
 
@@ -66,7 +66,10 @@ def summarise_translation(run: Run) -> dict[str, float]:
             if run.params.translate.task == "super-resolution":
                 values[f"{name}/x{factor}"].append(value)
     means = {name: float(np.mean(found)) for name, found in values.items()}
-    return write_summary(run.output, Summary(means, {} if means else {"all": "no row was translated"}), rows)
+    params = run.params.translate
+    absent = [name for name in SCORES_OF[params.task] if name not in means]
+    omitted = {name: why_unscored(name, params) or "no row was translated" for name in absent}
+    return write_summary(run.output, Summary(means, omitted), rows)
 
 
 def _read_scores(url: str) -> list[tuple[str, int, float]]:

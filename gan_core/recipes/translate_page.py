@@ -6,6 +6,7 @@ from gan_core.pages.page import Page, Picture, Section, Strip, Strips, Text, Til
 from gan_core.pages.pictures import Images, image_name, read_images
 from gan_core.pages.rows import Line, Rows, read_rows_of
 from gan_core.pages.sections import note, number_tiles, outcome_tiles, read_numbers, rejected_section, stages_section
+from gan_core.pages.totals import read_totals, say_omitted
 from gan_core.runs.run import SOURCE, Run
 from gan_core.stages.translate import INPUT, OUTPUT
 from gan_core.storage.urls import base_name
@@ -49,7 +50,8 @@ def _images(run: Run, rows: Rows, images: Images) -> Section:
         said += (
             f" Label maps of another size than the encoder's were resized with {RESAMPLED[settings.label_resampling]}."
         )
-    return Section("Images", "images", [Text(said), Strips([_strip(run, rows, line, images) for line in rows.sample])])
+    strips = Strips([_strip(run, rows, line, images) for line in rows.sample])
+    return Section("Images", "images", [Text(said), *say_omitted(read_totals(run, rows)), strips])
 
 
 def _strip(run: Run, rows: Rows, line: Line, images: Images) -> Strip:

@@ -26,9 +26,19 @@ Numbers = dict[str, float]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Numbers by encoder and column; a column that a run couldn't measure is absent."""
+    """Numbers by encoder and column; a column that a run couldn't measure is absent.
+
+    ``left_out`` are encoders of which no row could be measured.
+    """
 
     encoders: Mapping[str, Numbers]
+    left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, encoders: Mapping[str, Numbers]) -> "Comparison":
+        """Compare those of which something that decides was measured; all, if it was of none of them."""
+        found = {name: numbers for name, numbers in encoders.items() if not numbers.keys().isdisjoint(JUDGED)}
+        return cls(found, tuple(name for name in encoders if name not in found)) if found else cls(encoders)
 
     @property
     def columns(self) -> list[str]:
@@ -51,7 +61,9 @@ class Comparison:
         )
         ranked = f"The best mean rank over {names}, each counted once; on a tie, the" if names else "The"
         left_out = f" Not measured for all of them: {missing}." if missing else ""
-        return f"{ranked} encoder with fewer parameters.{left_out}"
+        failed = ", ".join(self.left_out)
+        apart = f" Left out, as none of their rows could be measured: {failed}." if failed else ""
+        return f"{ranked} encoder with fewer parameters.{left_out}{apart}"
 
     @property
     def ranks(self) -> dict[str, float]:

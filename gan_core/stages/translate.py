@@ -76,7 +76,7 @@ class TranslateStage(Stage):
         taken = TAKEN.union((INPUT, OUTPUT, FACTOR), SCORES)
         self.plan = plan_edits(params.variants, taken, "translate.variants")
         self.kinds = self._build(EditSetting(own, generator, latents_of))
-        scores = [name for name in SCORES_OF[self.task.name] if name != "mean_iou" or params.classes == CLASSES]
+        scores = [name for name in SCORES_OF[self.task.name] if not why_unscored(name, params)]
         scores += ["diversity"] if len(self.plan) > 1 else []
         self.scorer = Scorer(scores, models)
         self.fields: Sequence[pa.Field] = [
@@ -141,7 +141,7 @@ class TranslateStage(Stage):
         column = "image" if self.params.align else self.params.column
         name = column if self.params.made else self.params.truth
         try:
-            return row | {SEEN: self.see(row), TRUTH: picture_cell(row, name, self.side) if name else None}
+            return row | {SEEN: self.see(row)} | ({TRUTH: picture_cell(row, name, self.side)} if name else {})
         except ImageError as error:
             return Rejected(error.status, error.reason)
         except ParamsError as error:
@@ -150,7 +150,7 @@ class TranslateStage(Stage):
     @torch.no_grad()
     def calculate(self, rows: Sequence[Row]) -> list[Row | Rejected]:
         """Translate all rows; their number and order change no result."""
-        seen, truth = [row[SEEN] for row in rows], [row[TRUTH] for row in rows]
+        seen, truth = [row[SEEN] for row in rows], [row[TRUTH] for row in rows if TRUTH in row]
         inputs = place(torch.stack([one.tensor for one in seen]))
         with one_thread():
             latents = in_chunks(self.encoder.encode, inputs)
@@ -159,7 +159,7 @@ class TranslateStage(Stage):
             mixed = [kind.edit(safe, rows, picture) for kind, picture in zip(self.kinds, self.plan, strict=True)]
             size = chunk_size(self.generator.size)
             output, *variants = (in_chunks(self.generator.synthesis, w, size).clamp(-1, 1) for w in (safe, *mixed))
-            known = None if any(one is None for one in truth) else place(torch.stack(list(truth)))
+            known = place(torch.stack(truth)) if truth else None
             small, *smaller = (F.adaptive_avg_pool2d(picture, self.side) for picture in (output, *variants))
             scores = self.scorer.score(Translated(seen, inputs, small, smaller, known))
         pictures = {INPUT: self.transform.show(inputs), OUTPUT: output} | {
@@ -207,6 +207,15 @@ class TranslateStage(Stage):
             check_factors(self.params.factors, self.side)
         for mask in self.params.masks:
             MASKS.get(mask)
+
+
+def why_unscored(score: str, params: TranslateParams) -> str:
+    """Return why no row of a translation can have one of its task's scores, or an empty string if rows can."""
+    if SCORES[score].needs_truth and not (params.made or params.truth):
+        return "the true pictures are not known: translate.truth names their column"
+    if score == "mean_iou" and params.classes != CLASSES:
+        return f"the segmenter knows {CLASSES} classes, not {params.classes}"
+    return ""
 
 
 def translation_framing(params: Params) -> Framing:

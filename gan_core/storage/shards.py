@@ -166,7 +166,10 @@ def explain_damage(url: str | Path) -> Iterator[None]:
 
 @contextmanager
 def open_shard(url: str | Path) -> Iterator[pq.ParquetFile]:
-    """Open a shard for the ``with`` block; raises ``DataError`` if it is missing or damaged, or may not be read."""
+    """Open a shard for the ``with`` block.
+
+    Raises ``DataError`` if it is missing or damaged, may not be read, or has two columns of one name.
+    """
     fs, path = open_fs(url)
     try:
         with explain_denied(url):
@@ -174,7 +177,11 @@ def open_shard(url: str | Path) -> Iterator[pq.ParquetFile]:
     except FileNotFoundError:
         raise DataError(f"no shard at {url}") from None
     with file, explain_damage(url):
-        yield pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+        names = Counter(opened.schema_arrow.names)
+        if twice := next((name for name, count in names.items() if count > 1), None):
+            raise DataError(f"{url} has {names[twice]} columns {twice!r}: rename or remove them, and write it again")
+        yield opened
 
 
 def count_rows(url: str | Path, flagged: bool = True) -> tuple[dict[str, int], dict[str, int]]:

@@ -53,15 +53,9 @@ class Scorer:
         hashes |= {"perceptual": distance.sha256} if distance else {}
         self.files = {f"{name}_sha256": sha256 for name, sha256 in sorted(hashes.items())}
 
-    def score(self, x: Translated) -> dict[str, list[float | None]]:
-        """Return the scores of each row by name, ``None`` for scores that need an unknown truth."""
-        found: dict[str, list[float | None]] = {}
-        for name in self.names:
-            if SCORES[name].needs_truth and x.truth is None:
-                found[name] = [None] * len(x.seen)
-            else:
-                found[name] = SCORES[name].compute(self, x).cpu().double().tolist()
-        return found
+    def score(self, x: Translated) -> dict[str, list[float]]:
+        """Return the scores of each row by name."""
+        return {name: SCORES[name].compute(self, x).cpu().double().tolist() for name in self.names}
 
     def lpips(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the perceptual distance ``[B]`` of images ``[B, 3, S, S]``."""
@@ -96,7 +90,7 @@ class Score:
 
 
 def truth_of(x: Translated) -> Tensor:
-    """Return the images ``[B, 3, S, S]`` that inputs were made from; scores with ``needs_truth`` always have them."""
+    """Return the images ``[B, 3, S, S]`` that inputs were made from; where they aren't known nothing asks for them."""
     assert x.truth is not None
     return x.truth
 

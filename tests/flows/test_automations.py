@@ -78,6 +78,8 @@ def test_choices_of_the_form_stand_for_parameters_and_the_old_ones_are_still_tak
     assert with_choices(None, "", "", "off", "") == {"tune.enabled": False}
     with pytest.raises(ParamsError, match=r"encode\.encoder is given twice"):
         with_choices({"encode.encoder": "psp"}, "e4e", "", "", "")
+    with pytest.raises(ParamsError, match=r"encode\.encoder is given twice"):
+        with_choices({"encode": {"encoder": "psp"}}, "e4e", "", "", "")
     fields = edit_dataset.parameters.properties
     assert {"", "psp", "champion"} <= set(fields["encoder"]["enum"]) and "centre" in fields["landmarks"]["enum"]
     assert fields["device"]["type"] == "string" and fields["tuning"]["enum"][1] == "off"

@@ -262,7 +262,9 @@ def test_what_cannot_be_exported_is_said_in_one_line(run: Run) -> None:
         (("imagefolder", "edits"), "no stage 'edits'; did you mean 'edit'"),
         (("imagefolder", "measure"), "measure of runs/a has no pictures"),
         (("imagefolder", "", ["smile@1"]), "no picture 'smile@1'; did you mean"),
-        (("parquet", "", ["smile@+1"]), "whole rows"),
+        (("parquet", "", ["smile@+1"]), "parquet has no use for --picture"),
+        (("csv", "align", [], "tuned"), "csv has no use for --stage, --before"),
+        (("imagefolder", "", [], "tuned"), "imagefolder has no use for --before"),
         (("pairs", "align"), "has no edits"),
         (("pairs", "", [], "tuned"), "no picture 'tuned' before edit: it has aligned, encoded"),
     ):

@@ -9,9 +9,10 @@ import pytest
 
 from gan_core.errors import DataError
 from gan_core.importers import import_dataset
+from gan_core.importers.dataset import _remove_shards
 from gan_core.importers.parquet import portable_type
 from gan_core.rows import Row
-from gan_core.storage.shards import IMAGE, list_shards, open_shard, read_rows
+from gan_core.storage.shards import IMAGE, list_shards, open_shard, read_rows, shard_name
 
 
 def rows_of(dataset: Path) -> list[Row]:
@@ -309,3 +310,13 @@ def test_of_several_image_columns_the_one_that_is_used_is_said(tmp_path: Path, p
     rows = rows_of(tmp_path / "out")
     assert [row["image"]["bytes"] for row in rows] == pngs[:2]
     assert [row["after"]["bytes"] for row in rows] == pngs[2:4]
+
+
+def test_shards_beyond_the_last_are_told_by_their_number_not_their_name(tmp_path: Path) -> None:
+    numbers = (99, 10_001, 99_999, 100_001, 100_002, 250_000)
+    for number in numbers:
+        (tmp_path / shard_name(number)).write_bytes(b"")
+    (tmp_path / "shard-999999-mine.parquet").write_bytes(b"")
+    _remove_shards(tmp_path, first=100_002)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*map(shard_name, numbers[:4]), "shard-999999-mine.parquet"}

@@ -102,6 +102,18 @@ def test_the_history_outlives_the_process_and_damage_is_told(tmp_path: Path) -> 
         read_history(str(tmp_path))
 
 
+def test_an_accepted_night_that_is_repeated_stays_accepted_while_nothing_moves() -> None:
+    def rejected(day: int, rows: float, accepted: bool = False) -> Entry:
+        measured = {REJECTED: Measured(value=rows, noise=0.0)}
+        return night(day).model_copy(update={"measured": measured, "accepted": accepted})
+
+    history, _ = run_nights([rejected(1, 1), rejected(2, 2, accepted=True)])
+    repeated, found = add_night(history, [rejected(2, 2)])
+    assert not found and repeated[-1].accepted
+    assert not add_night(repeated, [rejected(3, 2)])[1]
+    assert [finding.value for finding in add_night(history, [rejected(2, 3)])[1]] == [3]
+
+
 def compared(day: int, history: list[Entry], change: float | None, accepted: bool = False) -> Entry:
     """A night of an identity that has changed so much since the reference that the history names, if it names one."""
     reference = find_reference(history, ("psp", "sample"), f"2026-11-{day:02d}")

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gan_core.browse.pictures import read_history, read_picture
+from gan_core.browse.table import picture_columns
 from gan_core.meaning import Meaning
 from gan_core.pages.pictures import LARGEST_SIDE, read_images, to_data_url
 from gan_core.pages.plots import histogram, ticks
@@ -58,17 +61,44 @@ def flat(value: int, side: int = 8) -> bytes:
 
 
 def test_pictures_come_from_their_own_rows_wherever_these_lie(tmp_path: Path) -> None:
-    with ShardWriter(tmp_path / "source/shard-00000.parquet", [pa.field("image", IMAGE)]) as writer:
-        for i in range(230):
-            row = {"key": str(i), "status": "ok", "reason": "", "stage": "source"}
-            writer.write([row | {"image": image_value(flat(i), "") if i != 7 else None}])
-    run = Run(Params(), str(tmp_path / "source"), str(tmp_path / "out"), {"shard-00000.parquet": 230}, {})
+    run = write_run(tmp_path, range(230))
     wanted = [229, 0, 100, 99, 7]
-    lines = [Line("shard-00000.parquet", i, str(i), "ok", "", "source", {}) for i in wanted]
-    images = read_images(run, lines, ["source"])
+    images = read_images(run, lines_at(wanted), ["source"])
     assert images.pop(("shard-00000.parquet", 7)) == {}
     for i in set(wanted) - {7}:
         assert images["shard-00000.parquet", i] == {"source": to_data_url(flat(i), 10_000)}
+
+
+def write_run(folder: Path, keys: Iterable[int]) -> Run:
+    """A run over ``keys``, row 7 without a picture, whose source has them too."""
+    for place in ("source", "out/align"):
+        with ShardWriter(folder / place / "shard-00000.parquet", [pa.field("image", IMAGE)]) as writer:
+            for i in keys:
+                row = {"key": str(i), "status": "ok", "reason": "", "stage": "source"}
+                writer.write([row | {"image": image_value(flat(i), "") if i != 7 else None}])
+    return Run(Params(), str(folder / "source"), str(folder / "out"), {"shard-00000.parquet": 230}, {"align": {}})
+
+
+def lines_at(positions: Iterable[int]) -> list[Line]:
+    return [Line("shard-00000.parquet", i, str(i), "ok", "", "source", {}) for i in positions]
+
+
+def test_a_source_that_was_made_anew_shows_no_pictures_of_other_rows(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [0, 1, 2, 3])
+    write_run(tmp_path / "other", [3, 1, 0])
+    source = tmp_path / "source/shard-00000.parquet"
+    source.write_bytes((tmp_path / "other/source/shard-00000.parquet").read_bytes())
+    images = read_images(run, lines_at(range(4)), ["source", "align"])
+    shown = [list(images["shard-00000.parquet", i]) for i in range(4)]
+    assert shown == [["aligned"], ["source", "aligned"], ["aligned"], ["aligned"]]
+    assert read_picture(run, "source", "image", source.name, 0, 8) is None
+    assert read_picture(run, "source", "image", source.name, 1, 8)
+    assert [told["stage"] for told in read_history(run, source.name, 0)] == ["align"]
+    source.write_bytes(source.read_bytes()[:300])
+    assert list(read_images(run, lines_at([1]), ["source", "align"])["shard-00000.parquet", 1]) == ["aligned"]
+    assert picture_columns(run) == [("align", "image")]
+    source.unlink()
+    assert picture_columns(run) == [("align", "image")]
 
 
 def test_large_pictures_are_shrunk_and_bombs_left_out() -> None:

@@ -46,7 +46,7 @@ SPOILT: dict[str, Callable[[Tensor], Any]] = {
     "text": lambda tensor: "weights",
     "nothing": lambda tensor: None,
 }
-TRIALS = 60
+TRIALS = 8
 """Files of each layout, other tensors and other damages each."""
 
 

@@ -76,6 +76,14 @@ def test_of_equal_ones_the_smaller_wins() -> None:
     assert by_size.champion == "small" and by_size.rule.startswith("The encoder with fewer parameters. Not measured")
 
 
+def test_an_encoder_that_could_not_be_measured_decides_nothing() -> None:
+    measured, broken = {"mse": 0.1, "parameters": 9.0}, {"parameters": 1.0}
+    found = Comparison.of({"psp": measured, "broken": broken, "e4e": measured | {"mse": 0.2}})
+    assert (found.champion, found.judged, found.left_out) == ("psp", ["mse"], ("broken",))
+    assert found.rule.endswith("Left out, as none of their rows could be measured: broken.")
+    assert Comparison.of({"a": broken, "b": broken}).encoders.keys() == {"a", "b"}
+
+
 def test_the_chart_has_a_panel_a_column(comparison: Comparison) -> None:
     figure = draw_comparison(comparison)
     titles = ["MSE\nlower is better", "Identity\nhigher is better", "Parameters\nlower is better"]

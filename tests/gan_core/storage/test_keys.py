@@ -57,6 +57,13 @@ def test_what_is_no_key_is_told_in_a_line(tmp_path: Path, shards: Any, columns: 
     assert said in str(refused.value) and "\n" not in str(refused.value) and len(str(refused.value)) < 500
 
 
+def test_two_columns_of_one_name_are_told_in_a_line(tmp_path: Path) -> None:
+    text = pa.array(["a"])
+    pq.write_table(pa.table([text] * 5, ["key", "status", "reason", "stage", "key"]), tmp_path / "0.parquet")
+    with pytest.raises(DataError, match=r"0\.parquet has 2 columns 'key': rename or remove them"):
+        check_dataset(str(tmp_path))
+
+
 def test_a_column_that_every_shard_has_is_asked_for(tmp_path: Path) -> None:
     pq.write_table(pa.table({"key": ["a"], "image": [b""]}), tmp_path / "0.parquet")
     with pytest.raises(
@@ -94,7 +101,7 @@ def test_a_run_over_a_dataset_without_pictures_is_refused_before_anything_is_wri
     tmp_path: Path, tiny_models: dict[str, str]
 ) -> None:
     source = write(tmp_path / "in", ["a"], photo=[{"bytes": b"", "path": ""}])
-    overrides: dict[str, Any] = {"models": tiny_models, "align.landmarks": "centre", "tune.enabled": False}
+    overrides: dict[str, Any] = {"models": tiny_models, "align.landmarks": "centre", "tune.enabled": False, "edits": []}
     with pytest.raises(DataError, match=r"align: .*0\.parquet has no column 'image'"):
         plan_run(source, str(tmp_path / "out"), overrides=overrides)
     assert not (tmp_path / "out").exists()

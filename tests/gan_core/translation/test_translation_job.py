@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import torch
 from gan_core.errors import DataError, ParamsError, UserError
 from gan_core.loading import load_encoder, load_generator
 from gan_core.params import ModelPaths, Params, check_params
+from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_params
+from gan_core.report import write_report
 from gan_core.rows import Rejected, Row
 from gan_core.stages.translate import TranslateStage
 from gan_core.translation.inputs import picture_cell
@@ -49,6 +52,21 @@ def test_without_pictures_a_style_is_the_tasks_own(translators: ModelPaths, samp
     own = torch.zeros(1, stage.encoder.n_latent, stage.encoder.w_dim)
     mixed = stage.kinds[0].edit(own, [reference], stage.plan[0])
     np.testing.assert_allclose(mixed[0, 7:].numpy(), made["latent"][7:], rtol=1e-4, atol=1e-5)
+
+
+def test_what_needs_a_truth_that_is_not_given_is_not_promised(
+    translators: ModelPaths, sample: str, tmp_path: Path
+) -> None:
+    params = setting(translators, variants=[])
+    judged = params.model_copy(update={"gates": check_params({"gates": ["lpips <= 0.5"]}).gates})
+    with pytest.raises(ParamsError, match=r"gates\.0: no score 'lpips'"):
+        plan_params(judged, sample, str(tmp_path / "out"), recipe="translate")
+    plan = plan_params(params, sample, str(tmp_path / "out"), recipe="translate")
+    assert plan.scores == ("mean_iou",)
+    run_plain(plan)
+    told = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert told["omitted"] == {"lpips": "the true pictures are not known: translate.truth names their column"}
+    assert "translate.truth names their column" in Path(write_report(plan.run)).read_text()
 
 
 def test_a_row_that_is_not_there_cannot_be_referred_to(translators: ModelPaths, sample: str) -> None:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,8 +84,7 @@ def test_diversity_is_the_mean_over_pairs(translators: ModelPaths, perfect: Tran
     assert three.tolist() == pytest.approx((two * 2 / 3).tolist(), rel=1e-4)
 
 
-def test_without_the_truth_its_scores_are_empty(translators: ModelPaths, perfect: Translated) -> None:
-    scorer = Scorer(["mse", "edges", "lpips"], translators)
+def test_edges_need_no_truth(translators: ModelPaths, perfect: Translated) -> None:
+    scorer = Scorer(["edges"], translators)
     found = scorer.score(replace(perfect, truth=None, inputs=draw_sketch(torch.zeros(2, 64, 64))))
-    assert found["mse"] == found["lpips"] == [None, None]
-    assert all(value is not None for value in found["edges"])
+    assert np.isfinite(found["edges"]).all()
