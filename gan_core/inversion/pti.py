@@ -71,9 +71,14 @@ def tune_pivots(
     determine the samples of the locality term. A row stops after its steps, or before a step if its perceptual distance
     is at most ``params.stop_perceptual`` (0: never); the other rows continue. ``budgets`` replaces ``params.steps`` and
     ``params.lr`` per row. ``finished`` is called with 1 when a row stops. ``starts`` are weight differences that
-    each row begins with, instead of the generator's weights. Rows affect each other by rounding only.
+    each row begins with, instead of the generator's weights. Rows affect each other by rounding only. Raises
+    ``ValueError`` if one of these is of another number of rows.
     """
     budgets = budgets or [Budget(params.steps, params.lr)] * len(pivots)
+    given = {"targets": len(targets), "seeds": len(seeds), "budgets": len(budgets)}
+    given |= {} if starts is None else {"starts": len(starts)}
+    if other := {name: count for name, count in given.items() if count != len(pivots)}:
+        raise ValueError(f"{len(pivots)} pivots, but {other}: give one for each row")
     return _Tuning(generator, pivots, targets, loss, params, seeds, budgets, finished, starts).run()
 
 

@@ -71,7 +71,7 @@ class SemanticPaths(nn.Module):
             raise ParamsError(f"no path is called {name!r}{near_matches(name, self.named)}")
         low, high = self.named[name].range
         strength = torch.as_tensor(strength)
-        if bool((strength < low - 1e-6).any() | (strength > high + 1e-6).any()):
+        if not bool(((strength >= low - 1e-6) & (strength <= high + 1e-6)).all()):
             far = strength.flatten()[strength.abs().argmax()].item()
             raise ParamsError(f"strength {far:g} of {name!r} is outside of {low:g} to {high:g}, where it was measured")
         return self.named[name]

@@ -127,9 +127,12 @@ def resize_rounded(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
 def to_tensor(images: Sequence[Image.Image | np.ndarray]) -> Tensor:
     """Convert RGB images of one size, PIL or ``uint8 [H, W, 3]``, to ``[B, 3, H, W]`` float32 in [-1, 1].
 
-    The tensor is on the device of this context (``gan_core.device``).
+    The tensor is on the device of this context (``gan_core.device``). Raises ``ValueError`` for images of several
+    sizes, with other channels, or of other numbers.
     """
-    stack = np.stack([np.asarray(image, dtype=np.uint8) for image in images])
+    stack = np.stack([np.asarray(image) for image in images])
+    if stack.dtype != np.uint8 or stack.shape[3:] != (3,):
+        raise ValueError(f"images of {stack.dtype} {list(stack.shape[1:])}: convert them to RGB, uint8 [H, W, 3]")
     return place_array(stack).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
 
 

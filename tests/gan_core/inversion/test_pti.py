@@ -245,3 +245,15 @@ def test_only_the_weights_at_the_chosen_resolution_and_above_move() -> None:
     assert result.delta.keys() <= toy().upper_parameters(16).keys()
     assert {name.split(".")[0] for name in result.delta} == {"convs", "to_rgbs"}
     assert result.losses[-1].l2 < 0.7 * result.losses[0].l2
+
+
+@pytest.mark.parametrize(
+    ("rows", "seeds", "budgets", "told"),
+    [(3, [0, 1], None, "'targets': 3"), (2, [0], None, "'seeds': 1"), (2, [0, 1], [Budget(1, 0.1)], "'budgets': 1")],
+)
+def test_what_is_not_one_for_each_row_is_refused(
+    rows: int, seeds: list[int], budgets: list[Budget] | None, told: str
+) -> None:
+    pivots, targets = raw("pivot", 2, 6, 8), torch.zeros(rows, 3, 16, 16)
+    with pytest.raises(ValueError, match=f"2 pivots, but .*{told}"):
+        tune_pivots(toy(), pivots, targets, pooled_difference, published(steps=1), seeds, budgets)

@@ -82,6 +82,8 @@ def test_strengths_are_per_row_and_names_are_checked(along_axes: SemanticPaths, 
     )
     with pytest.raises(ParamsError, match=r"no path is called 'poes'; did you mean 'pose'"):
         along_axes.edit(codes, {"poes": 1.0})
+    with pytest.raises(ParamsError, match=r"strength nan of 'pose' is outside of -1 to 1"):
+        along_axes.find("pose", float("nan"))
     with pytest.raises(ParamsError, match=r"strength -2.5 of 'pose' is outside of -1 to 1"):
         along_axes.edit(codes, {"pose": torch.tensor([0.1, -2.5, 1.0])})
 

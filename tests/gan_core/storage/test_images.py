@@ -150,3 +150,19 @@ def test_tensor_and_back_is_exact_for_every_value() -> None:
 
 def test_to_uint8_clamps() -> None:
     assert to_uint8(torch.tensor([-7.0, 7.0, 0.0]).view(1, 3, 1, 1)).ravel().tolist() == [0, 255, 128]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.uint16),
+        np.zeros((4, 4), np.uint8),
+        Image.new("RGBA", (4, 4)),
+        Image.new("L", (4, 4)),
+    ],
+    ids=["floating", "16 bits", "flat", "RGBA", "grey"],
+)
+def test_what_is_no_picture_in_8_bits_of_rgb_is_not_made_a_tensor(image: Image.Image | np.ndarray) -> None:
+    with pytest.raises(ValueError, match="convert them to RGB, uint8"):
+        to_tensor([image])
