@@ -87,7 +87,7 @@ def kept_in_source(run: Run, shard: str, wanted: set[int]) -> set[int]:
     except DataError:
         return set()
     ours = _read_keys(run.shard(run.stages[0], shard), wanted)
-    return {position for position in wanted if theirs.get(position) == ours[position]}
+    return {position for position, key in theirs.items() if ours.get(position) == key}
 
 
 def _read_keys(url: str, wanted: set[int]) -> dict[int, str]:
