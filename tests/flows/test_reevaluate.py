@@ -46,9 +46,12 @@ def spoil(path: str, into: Path) -> str:
 
 
 def test_a_night_that_cannot_begin_says_why_in_one_line(
-    project: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert project
+    monkeypatch.setattr(reevaluate, "registered_encoders", lambda uri: [])
     with pytest.raises(SystemExit) as ended:
         cli.main(["reevaluate", "ds"])
     said = capsys.readouterr().err + caplog.text
@@ -58,9 +61,10 @@ def test_a_night_that_cannot_begin_says_why_in_one_line(
 
 @pytest.mark.slow
 def test_a_worse_encoder_is_found_and_an_unchanged_night_does_nothing_twice(
-    project: Path, tiny_models: dict[str, str]
+    project: Path, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset, uri = write_dataset(project / "ds", (24, 24)), load_params().track.uri
+    dataset, uri = write_dataset(project / "ds", (24, 24)), f"sqlite:///{project}/own.db"
+    monkeypatch.setenv("EDIT_DATASET__TRACK__URI", uri)  # other tests register encoders too
     nights = CliRunner()
     none = nights.invoke(cli.app, ["reevaluate", dataset])
     assert isinstance(none.exception, ParamsError) and "page:" not in none.output
