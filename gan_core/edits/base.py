@@ -25,7 +25,7 @@ S = TypeVar("S", bound=EditSpec)
 
 def no_references(keys: Sequence[str]) -> Tensor:
     """Replace ``LatentsOf`` where there is no dataset: always raises ``ParamsError``, and returns no ``[K, ...]``."""
-    raise ParamsError(f"edits: references ({', '.join(keys[:3])}) need the source dataset, and none was given")
+    raise ParamsError(f"references ({', '.join(keys[:3])}) need the source dataset, and none was given")
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class SourceLatents:
                     return found
         found = alike | found
         if absent := next((key for key in keys if key not in found), None):
-            raise ParamsError(f"edits: no row {absent!r} in {self.source} to refer to{near_matches(absent, seen)}")
+            raise ParamsError(f"references: no row {absent!r} in {self.source} to refer to{near_matches(absent, seen)}")
         return found
 
     def _encode(self, rows: dict[str, Row]) -> None:
@@ -58,7 +58,7 @@ class SourceLatents:
                     row = _advance(stage, row)
             if row["status"] != "ok":
                 raise ParamsError(
-                    f"edits: the row {row['key']!r} can't be referred to: {row['status']}, {row['reason']}"
+                    f"references: the row {row['key']!r} can't be referred to: {row['status']}, {row['reason']}"
                 )
             self._known[key] = place_array(np.array(row["latent"], dtype=np.float32))
 
