@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from gan_core.errors import CheckpointError
+from gan_core.errors import CheckpointError, UserError
 from gan_core.registry import Arguments
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.names import check_path
@@ -120,6 +120,14 @@ def read_card(path: str | Path) -> Card:
             return parse_card(path, file.metadata())
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is {_damage(local, error)}") from None
+
+
+def find_card(path: str | Path) -> Card | None:
+    """Return the card of what is at ``path``, None for a file that has none or can't be read."""
+    try:
+        return read_card(path)
+    except UserError:
+        return None
 
 
 def parse_card(path: str | Path, metadata: Mapping[str, str] | None) -> Card:

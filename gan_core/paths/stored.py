@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_core.checkpoints.files import Card, Loaded, load_checkpoint, read_card, save_checkpoint
+from gan_core.checkpoints.files import Card, Loaded, find_card, load_checkpoint, save_checkpoint
 from gan_core.device import place
-from gan_core.errors import CheckpointError, ParamsError, UserError, near_matches
+from gan_core.errors import CheckpointError, ParamsError, near_matches
 from gan_core.generators.base import Generator
 from gan_core.loading import build_described, load_state
 from gan_core.paths.base import PATHS, PathModel
@@ -111,10 +111,7 @@ def check_target(path: str | Path, model: str, generator_sha256: str) -> None:
     """Raise ``CheckpointError`` if a file is at ``path`` already, unless it holds paths of this model and generator."""
     if not Path(path).exists():
         return
-    try:
-        card = read_card(path)
-    except UserError:
-        card = None
+    card = find_card(path)
     if card is None or (card.kind, card.name, card.generator_sha256) != ("paths", model, generator_sha256):
         held = f"{card.kind} ({card.name})" if card else "something else"
         raise CheckpointError(

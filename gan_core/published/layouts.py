@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from gan_core.checkpoints.containers import Contents, open_checkpoint
-from gan_core.checkpoints.files import Card, read_card, save_checkpoint
+from gan_core.checkpoints.files import Card, find_card, save_checkpoint
 from gan_core.checkpoints.stored import Refused, StateDict, stored_tensors
 from gan_core.checkpoints.subjects import SUBJECT
-from gan_core.errors import CheckpointError, UserError
+from gan_core.errors import CheckpointError
 from gan_core.generators.base import Generator
 from gan_core.loading import model_tensors
 from gan_core.published.pins import check_pin
@@ -162,10 +162,7 @@ def check_target(target: str | Path, source: str | Path, made_from: str) -> None
         return
     if path.samefile(source):
         raise CheckpointError(f"{target} is the file that is imported: name another one to write")
-    try:
-        card = read_card(path)
-    except UserError:
-        card = None
+    card = find_card(path)
     if card is None or card.source != made_from:
         what = f"a {card.kind} from {card.source}" if card else "which no import wrote"
         raise CheckpointError(f"{target} is there already, {what}: name another target, or move it away")

@@ -93,16 +93,18 @@ def test_a_file_with_one_bad_tensor_is_imported_or_refused_in_one_line(layout: s
     assert refused
 
 
-@pytest.mark.parametrize("layout", ["alae", "idinvert-generator"])
-def test_weights_of_another_type_are_refused(layout: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("layout", "inside", "style"),
+    [
+        ("alae", ("models", "discriminator_s"), "style_1.weight"),  # the moving average, which is what is read
+        ("idinvert-generator", (), "style_mod.dense.fc.weight"),
+    ],
+)
+def test_weights_of_another_type_are_refused(layout: str, inside: tuple[str, ...], style: str, tmp_path: Path) -> None:
     WRITERS[layout](tmp_path)
     content = torch.load(tmp_path / "file", weights_only=False)
-    style = "style_1.weight" if layout == "alae" else "style_mod.dense.fc.weight"
-    place = next(place for place in places(content) if str(place[-1]).endswith(style))
+    place = next(p for p in places(content) if p[:-1] == inside and str(p[-1]).endswith(style))
     torch.save(spoil(content, place, SPOILT["flags"]), tmp_path / "flags")
-    if layout == "alae":  # the moving average, which is what is read
-        place = next(p for p in places(content) if p[1] == "discriminator_s" and str(p[-1]).endswith(style))
-        torch.save(spoil(content, place, SPOILT["flags"]), tmp_path / "flags")
     with pytest.raises(CheckpointError, match="is of the type bool, not of weights"):
         import_checkpoint(tmp_path / "flags", tmp_path / "x.safetensors")
 
