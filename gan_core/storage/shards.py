@@ -8,7 +8,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from gan_core.errors import DataError
 from gan_core.rows import Row
 from gan_core.storage.atomic import atomic_write
-from gan_core.storage.urls import base_name, explain_denied, join_url, open_fs
+from gan_core.storage.urls import base_name, explain_denied, join_url, names_in, open_fs
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 BASE_FIELDS = tuple(pa.field(name, pa.string()) for name in ("key", "status", "reason", "stage"))
@@ -66,7 +66,8 @@ def shard_schema(fields: Sequence[pa.Field]) -> pa.Schema:
 def list_shards(url: str | Path) -> list[str]:
     """Return the URLs of the shards in a dataset's folder, sorted by name.
 
-    Raises ``DataError`` if the folder doesn't exist, may not be read, has no shards, or holds an unfinished import.
+    Raises ``DataError`` if the folder doesn't exist, may not be read, has no shards, or holds an unfinished import; also
+    if a folder in it has shards, which nobody would read.
     """
     fs, path = open_fs(url)
     fs.invalidate_cache()
@@ -79,10 +80,31 @@ def list_shards(url: str | Path) -> list[str]:
     names = sorted(base_name(entry["name"]) for entry in entries if entry["type"] != "directory")
     if UNFINISHED_IMPORT in names:
         raise DataError(f"the import into {url} was not finished: run the same import again")
-    shards = [join_url(url, name) for name in names if name.endswith(".parquet") and not name.startswith(".")]
+    shards = [join_url(url, name) for name in names if _is_shard(name)]
+    folders = sorted(base_name(entry["name"]) for entry in entries if entry["type"] == "directory")
+    inner = [join_url(url, name) for name in folders if not name.startswith(".")]
+    inner = [folder for folder in inner if _has_shards(folder)]
+    if inner and shards:
+        raise DataError(
+            f"{url} has shards, and so has {inner[0]} in it, whose rows would not be read: move that folder elsewhere, "
+            f"or make one dataset of both with `edit-dataset import {url} DST`"
+        )
+    if inner:
+        raise DataError(f"no shards in {url}, but in {', '.join(inner)}: name one of these")
     if not shards:
         raise DataError(f"no shards in {url}: make a dataset with `edit-dataset import SRC DST`")
     return shards
+
+
+def _is_shard(name: str) -> bool:
+    return name.endswith(".parquet") and not name.startswith(".")
+
+
+def _has_shards(folder: str) -> bool:
+    """Whether a folder has shards. One that may not be read, such as ``lost+found`` of a disk, is taken to have none."""
+    with suppress(PermissionError):
+        return any(map(_is_shard, names_in(folder)))
+    return False
 
 
 class ShardWriter:

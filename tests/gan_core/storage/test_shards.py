@@ -168,6 +168,18 @@ def test_list_shards_refuses_what_is_no_dataset(tmp_path: Path) -> None:
         list_shards(tmp_path)
 
 
+def test_shards_in_folders_of_a_dataset_are_told(tmp_path: Path) -> None:
+    for folder in ("notes", "more", "b", ".cache"):
+        (tmp_path / folder).mkdir()
+    for folder in ("more", "b", ".cache"):
+        (tmp_path / folder / "shard-00000.parquet").touch()
+    with pytest.raises(DataError, match=r"no shards in [^,]*, but in [^ ]*/b, [^ ]*/more: name one of these"):
+        list_shards(tmp_path)
+    (tmp_path / "shard-00000.parquet").touch()
+    with pytest.raises(DataError, match=r"so has [^ ]*/b in it, whose rows would not be read: move .* import .* DST"):
+        list_shards(tmp_path)
+
+
 def test_shards_live_on_other_file_systems(tmp_path: Path) -> None:
     fsspec.filesystem("memory").store.clear()
     rows = make_rows(5)
