@@ -14,9 +14,10 @@ from flows.notify import HOOKS
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import DataError, ParamsError
 from gan_core.params import Params, load_params
-from gan_core.report.comparison import Comparison, Numbers, numbers_of
+from gan_core.report.comparison import ROWS, Comparison, Numbers, numbers_of
 from gan_core.report.encoder_cost import encoder_cost
 from gan_core.runs.run import is_run
+from gan_core.runs.summary import find_summary
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import require_name
@@ -65,6 +66,7 @@ def compare_encoders(
             except CancelledRun as cancelled:
                 return cast(dict[str, Numbers], Cancelled(message=str(cancelled)))
             numbers[variant] = numbers_of(metrics, measure_cost(path, params.run.device, params.models.generator))
+            numbers[variant][ROWS] = find_summary(place)["rows"].get("ok", 0)
         comparison = Comparison.of(numbers)
         write_comparison(output, comparison)
     log_comparison(params, base_name(source), output, comparison, paths)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OF_EDITS = " of edits"
+ROWS = "rows"
 JUDGED = ("mse", "lpips", "identity", "fid", "swd", f"fid{OF_EDITS}", f"swd{OF_EDITS}")
 COSTS = {
     "parameters": Meaning("Parameters", better="lower"),
@@ -28,7 +29,8 @@ Numbers = dict[str, float]
 class Comparison:
     """Numbers by encoder and column; a column that a run couldn't measure is absent.
 
-    ``left_out`` are encoders of which no row could be measured.
+    ``left_out`` are encoders of which no row could be measured. ``ROWS`` of an encoder is how many rows its numbers are
+    of: no column of the table, but told where encoders differ in it.
     """
 
     encoders: Mapping[str, Numbers]
@@ -63,7 +65,7 @@ class Comparison:
         left_out = f" Not measured for all of them: {missing}." if missing else ""
         failed = ", ".join(self.left_out)
         apart = f" Left out, as none of their rows could be measured: {failed}." if failed else ""
-        return f"{ranked} encoder with fewer parameters.{left_out}{apart}"
+        return f"{ranked} encoder with fewer parameters.{left_out}{apart}{self._different_rows()}"
 
     @property
     def ranks(self) -> dict[str, float]:
@@ -96,6 +98,13 @@ class Comparison:
         widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
         fitted = [[text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in table]
         return [*("  ".join(cells).rstrip() for cells in fitted), f"best: {self.champion}. {self.rule}"]
+
+    def _different_rows(self) -> str:
+        rows = {name: int(numbers[ROWS]) for name, numbers in self.encoders.items() if ROWS in numbers}
+        if len(set(rows.values())) < 2:
+            return ""
+        told = ", ".join(f"{count} of {name}" for name, count in rows.items())
+        return f" The numbers are of different rows, as not every encoder could encode all: {told}."
 
     def _rank(self, name: str, column: str) -> float:
         sign = 1 if explain_column(column).better == "lower" else -1

@@ -84,6 +84,14 @@ def test_an_encoder_that_could_not_be_measured_decides_nothing() -> None:
     assert Comparison.of({"a": broken, "b": broken}).encoders.keys() == {"a", "b"}
 
 
+def test_numbers_of_different_rows_are_told() -> None:
+    psp, e4e = {"mse": 0.1, "rows": 6.0}, {"mse": 0.2, "rows": 5.0}
+    found = Comparison({"psp": psp, "e4e": e4e})
+    assert found.rule.endswith("as not every encoder could encode all: 6 of psp, 5 of e4e.")
+    assert found.columns == ["mse"]
+    assert "different rows" not in Comparison({"psp": psp, "e4e": e4e | {"rows": 6.0}}).rule
+
+
 def test_the_chart_has_a_panel_a_column(comparison: Comparison) -> None:
     figure = draw_comparison(comparison)
     titles = ["MSE\nlower is better", "Identity\nhigher is better", "Parameters\nlower is better"]
