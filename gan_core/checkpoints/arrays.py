@@ -82,16 +82,23 @@ def _read_numpy(path: Path) -> Arrays:
         if isinstance(stored, np.ndarray):
             if stored.dtype.kind not in "fiu":
                 raise ValueError(f"it holds {stored.dtype}, not numbers")
-            return torch.from_numpy(stored.astype(np.float32))
+            return _as_float(stored)
         with stored:
             arrays = {key: stored[key] for key in stored.files}
-        return {key: torch.from_numpy(a.astype(np.float32)) for key, a in arrays.items() if a.dtype.kind in "fiu"}
+        return {key: _as_float(array) for key, array in arrays.items() if array.dtype.kind in "fiu"}
     except MemoryError:
         raise CheckpointError(f"{path} is refused: it needs more memory than there is to be read") from None
     except _DAMAGE as error:
-        if "pickle" in str(error):
-            raise CheckpointError(f"{path} is refused: it holds pickled objects, which are never opened here") from None
-        raise CheckpointError(f"{path} is not a whole numpy file ({str(error)[:200]})") from None
+        if "pickle" not in str(error):
+            raise CheckpointError(f"{path} is not a whole numpy file ({str(error)[:200]})") from None
+        if not _is_numpy(path) and not path.read_bytes().startswith(b"\x80"):  # numpy takes all that for a pickle
+            raise CheckpointError(f"{path} is not a numpy file, though its name ends in {path.suffix}") from None
+        raise CheckpointError(f"{path} is refused: it holds pickled objects, which are never opened here") from None
+
+
+def _as_float(array: np.ndarray) -> Tensor:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is told when it is used
+        return torch.from_numpy(array.astype(np.float32))
 
 
 def _check_size(path: Path) -> None:

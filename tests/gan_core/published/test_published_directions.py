@@ -188,11 +188,15 @@ def test_files_that_are_no_directions_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", lat_comp=np.ones(()), lat_stdev=np.ones(1), lat_mean=np.ones(1))
     (tmp_path / "two.npy").write_bytes((tmp_path / "other.npz").read_bytes())
     (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:60])
+    (tmp_path / "text.npy").write_text("smile, age\n")
+    np.save(tmp_path / "huge.npy", np.full(4, 1e300))
     for name, message in (
         ("cube.npy", r"is \[2, 3, 4\], not a direction"),
         ("zero.npy", r"direction of zeros"),
         ("other.npz", r"has no lat_stdev, lat_mean"),
         ("cut.npz", r"is not a whole numpy file"),
+        ("text.npy", r"is not a numpy file, though its name ends in .npy"),
+        ("huge.npy", r"direction of zeros or with NaN"),
         ("none.npy", r"no directions at"),
         ("list.pt", r"holds several tensors, not one direction"),
         ("flat.pt", r"eigvec is \[4\], not a matrix"),
