@@ -66,8 +66,8 @@ def shard_schema(fields: Sequence[pa.Field]) -> pa.Schema:
 def list_shards(url: str | Path) -> list[str]:
     """Return the URLs of the shards in a dataset's folder, sorted by name.
 
-    Raises ``DataError`` if the folder doesn't exist, may not be read, has no shards, or holds an unfinished import; also
-    if a folder in it has shards, which nobody would read.
+    Raises ``DataError`` if the folder doesn't exist, may not be read, has no shards, or holds an unfinished import, and
+    if a folder in it has shards too, which nobody would read.
     """
     fs, path = open_fs(url)
     fs.invalidate_cache()
@@ -101,7 +101,7 @@ def _is_shard(name: str) -> bool:
 
 
 def _has_shards(folder: str) -> bool:
-    """Whether a folder has shards. One that may not be read, such as ``lost+found`` of a disk, is taken to have none."""
+    """Whether a folder has shards. One that may not be read, as ``lost+found`` of a disk, is taken to have none."""
     with suppress(PermissionError):
         return any(map(_is_shard, names_in(folder)))
     return False
