@@ -97,8 +97,8 @@ def verdict_of(answers: Iterable[Answer]) -> Verdict:
     return "refuted" if set(answers) == {"no"} else "open"
 
 
-def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goals: Mapping[str, int] = {}) -> Judged:
-    """Judge a claim by the ``stored`` rows of its source; ``goals`` are the budgets that a study is to reach.
+def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goal: int = 0) -> Judged:
+    """Judge a claim by the ``stored`` rows of its source; ``goal`` is the budget that its trainings are to reach.
 
     It stays open with fewer than three seeds, before the goal, and while a larger budget still puts it at risk: the
     budget is enough if the parts had the same answers at half of it or less, and no mean margin has come nearer to 0
@@ -112,9 +112,7 @@ def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goals: Mapping[str,
         return Judged(claim, "open", f"fewer than {FEWEST_SEEDS} seeds", len({row["seed"] for row in rows}))
     newest = _at(rows, claim.unit, budgets[-1])
     verdict = verdict_of(answer(part.margins(newest)) for part in claim.parts)
-    why = _too_few(claim, rows, budgets, goals.get(claim.source, 0)) or (
-        "the seeds don't agree" if verdict == "open" else ""
-    )
+    why = _too_few(claim, rows, budgets, goal) or ("the seeds don't agree" if verdict == "open" else "")
     numbers = [part.shown(newest) for part in claim.parts]
     seeds = len(_seeds(claim, newest))
     return Judged(claim, "open" if why else verdict, why, seeds, budgets[-1], numbers)

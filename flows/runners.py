@@ -12,6 +12,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 from prefect import Task
+from prefect.exceptions import ExternalSignal
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
@@ -52,20 +53,23 @@ def make_runner(params: RunParams) -> Runner:
 def run_shards(run: Run) -> list[Done]:
     """Send each shard through the tasks of the run's stages, where it isn't finished; return what was done, in order.
 
-    Raises the first error of a shard when all others have ended, and ``Stopped`` if the work is asked to stop.
+    Raises the first error of a shard when all others have ended, and ``Stopped`` if the work is asked to stop. Where
+    Prefect ends this process (SIGTERM, a cancelled deployment), its signal goes on after the batches in work.
     """
+    futures: list[PrefectFuture[Done]] = []
     with ExitStack() as stack:
         with deaf_to_interrupts():
             runner = stack.enter_context(make_runner(run.params.run))
             stack.enter_context(_stops_reach(runner))
             parts = _split(run, SHARDS_PER_LOOK)
             looks = [runner.submit(skip, {"run": part, "shards": _names(part)}) for part in parts]
-        finished = [done for look in looks for done in _result(look)]
-        with deaf_to_interrupts():
-            futures = list(submit_shards(run, runner, finished))
         try:
+            finished = [done for look in looks for done in _result(look)]
+            with deaf_to_interrupts():
+                futures += submit_shards(run, runner, finished)
             return collect(run, finished, futures)
-        except Stopped:
+        except (Stopped, ExternalSignal):
+            request_stop()
             _let_end(runner, futures)
             raise
 

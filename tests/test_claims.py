@@ -13,6 +13,7 @@ from benchmarks import claims
 from benchmarks.neighbours import neighbours
 from benchmarks.tuning import Portraits
 from benchmarks.verdicts import Claim, Part, Verdict, answer, at_equal_seconds, judge, verdict_of
+from gan_core.toy.params import load_toy_params
 from gan_core.training.study import Row
 from tests.gan_core.editing.conftest import LinearWorld
 
@@ -69,7 +70,7 @@ def test_a_claim_of_several_parts() -> None:
     ],
 )
 def test_no_verdict_without_seeds_and_a_budget_that_is_enough(stored: list[Row], verdict: Verdict, why: str) -> None:
-    found = judge(SMALLER, {"world": stored}, {"world": 100})
+    found = judge(SMALLER, {"world": stored}, 100)
     assert found.verdict == verdict and found.why.startswith(why) and bool(why) == bool(found.why)
 
 
@@ -82,12 +83,25 @@ def test_limits_shares_and_more() -> None:
 
 def test_the_page_says_what_the_stored_rows_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    stored, page = claims.stored_rows(), claims.PAGE.read_text()
-    judged = [judge(claim, stored, claims.goals()) for claim in claims.CLAIMS]
+    stored, page, toy = claims.stored_rows(), claims.PAGE.read_text(), load_toy_params()
+    judged = [judge(claim, stored, claims.goal_of(claim, toy)) for claim in claims.CLAIMS]
     assert claims.page_with(page, claims.tables_of(judged, stored)) == page, (
         "write it with `python -m benchmarks.claims --page`"
     )
     assert page.count("\n| ") > len(claims.CLAIMS)
+
+
+def test_a_claim_is_to_reach_what_all_its_encoders_reach() -> None:
+    toy, text = load_toy_params(), "a is nearer than b"
+    study = toy.study_encoders.model_copy(update={"images": [10, 20], "further": {"psp": [40], "e4e": [30]}})
+    toy = toy.model_copy(update={"study_encoders": study})
+
+    def goal(method: str, rival: str, source: str = "encoders") -> int:
+        return claims.goal_of(Claim("nearer", "an article", text, source, (Part("mse", method, rival),)), toy)
+
+    assert goal("psp", "e4e") == 30
+    assert goal("psp", "alae") == 20
+    assert goal("soat", "singan", "singan") == 0
 
 
 def test_names_of_claims_are_listed_by_verdict(
@@ -125,9 +139,9 @@ def studied(images: int, a: float, b: float, seeds: int = 3, size: float = 1.0) 
 
 def test_budgets_are_counted_in_the_unit_of_the_claim_and_sizes_do_not_depend_on_them() -> None:
     rows = studied(50, 1.0, 2.0, size=1.5) + studied(100, 1.0, 2.0)
-    found = judge(STUDIED, {"world": rows}, {"world": 100})
+    found = judge(STUDIED, {"world": rows}, 100)
     assert (found.verdict, found.budget, found.seeds) == ("held", 100, 3)
-    assert judge(STUDIED, {"world": rows}, {"world": 200}).why == "100 of 200 images so far"
+    assert judge(STUDIED, {"world": rows}, 200).why == "100 of 200 images so far"
     assert judge(STUDIED, {"world": studied(100, 1.0, 2.0)}).why.startswith("nothing shows that more images")
 
 

@@ -1,7 +1,7 @@
 """Parameters of the toy world, read from ``toy.yaml``: its portraits, its sample, and the trainings of its models."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -144,13 +144,25 @@ class StudiedEncoderParams(TrainEncoderParams):
 class EncoderStudyParams(Section):
     """Encoders learnt from several ``seeds``, measured over held-out ``portraits`` after each number of ``images``.
 
-    Rates stay what they are after the warm-up, so that any training can go on to more images.
+    Rates stay what they are after the warm-up, so that any training can go on to more images; those of ``further`` do,
+    to the numbers that they have there.
     """
 
     encoders: Annotated[dict[str, StudiedEncoderParams], Field(min_length=1)]
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
     images: Annotated[list[Count], Field(min_length=1)] = [50_000, 100_000]
+    further: dict[str, list[Count]] = {}
     portraits: Count = 512
+
+    @model_validator(mode="after")
+    def _check_further(self) -> Self:
+        if unknown := self.further.keys() - self.encoders.keys():
+            raise ValueError(f"further: {', '.join(sorted(unknown))} is not among encoders: {', '.join(self.encoders)}")
+        return self
+
+    def last_of(self, encoder: str) -> int:
+        """Return how many images an encoder sees in all."""
+        return max([*self.images, *self.further.get(encoder, [])])
 
 
 class TranslationStudyParams(Section):

@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -23,11 +23,24 @@ Trained = TypeVar("Trained")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained: every one of ``methods`` from every one of ``seeds``, to each of ``budgets`` in turn."""
+    """What is trained: every one of ``methods`` from every one of ``seeds``, to each of ``budgets`` in turn.
+
+    The methods of ``further`` then go on to more budgets.
+    """
 
     methods: Sequence[str]
     seeds: Sequence[int]
     budgets: Sequence[int]
+    further: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def methods_at(self, budget: int) -> list[str]:
+        """Return the methods that reach a budget and are measured there."""
+        return [method for method in self.methods if budget in (*self.budgets, *self.further.get(method, ()))]
+
+    @property
+    def all_budgets(self) -> list[int]:
+        """Every budget of any method, rising."""
+        return sorted({*self.budgets, *(budget for more in self.further.values() for budget in more)})
 
 
 class Study(ABC, Generic[Trained]):
@@ -73,7 +86,7 @@ class Study(ABC, Generic[Trained]):
         result; rows of a budget are written when all are measured then.
         """
         rows = self.stored(target)
-        for budget in self.plan.budgets:
+        for budget in self.plan.all_budgets:
             due = {seed: self._due(rows, seed, budget) for seed in self.plan.seeds}
             groups = [(seed, group) for seed, methods in due.items() for group in self._groups(methods)]
             measure = [partial(self._measured, seed, budget, group, folder, report) for seed, group in groups]
@@ -107,8 +120,9 @@ class Study(ABC, Generic[Trained]):
 
     def _due(self, rows: Sequence[Row], seed: int, budget: int) -> list[str]:
         done = {row["method"] for row in rows if self._is_of(row, seed, budget)}
-        missing = [method for method in self.plan.methods if method not in done]
-        return list(self.plan.methods) if missing and self.together else missing
+        planned = self.plan.methods_at(budget)
+        missing = [method for method in planned if method not in done]
+        return planned if missing and self.together else missing
 
     def _is_of(self, row: Row, seed: int, budget: int) -> bool:
         return (row["seed"], row[self.unit]) == (seed, budget)

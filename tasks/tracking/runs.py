@@ -76,7 +76,7 @@ def failures_tracked(run: Run, started: float) -> Iterator[list[Sample]]:
         with sampling(_monitors() if is_wanted(run.params.track) else []) as samples:
             yield samples
     except BaseException as error:
-        said = hide_all(f"{type(error).__name__}: {error}")
+        said = hide_all(": ".join([type(error).__name__, *filter(None, [str(error)])]))
         status = "FAILED" if isinstance(error, Exception) else "KILLED"
         try:
             upload_failure(tracking_uri(run.params.track), make_record(run, [], {}, started, samples), said, status)

@@ -17,7 +17,9 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
+from gan_core.params import load_params
 from gan_core.recipes.base import plan_run
 from gan_core.runs import stopping
 from gan_core.runs.run_stage import run_stage
@@ -179,6 +181,26 @@ def test_the_first_interrupt_ends_a_flow_as_cancelled(
     assert states(prefect_server)[0] == "CANCELLED"
     left = sorted(path.name for path in Path("out").rglob("*") if path.name.startswith("."))
     assert left == [] and len(list(Path("out/tune").glob("*.receipt.json"))) < 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("runner", ["threads", *PROCESSES])
+def test_a_flow_that_is_terminated_ends_within_a_batch_and_is_tracked(
+    project: Path, tiny_dataset: str, prefect_server: str, environment: dict[str, str], runner: str
+) -> None:
+    command = Command(*run_words(tiny_dataset, runner), environment=environment)
+    command.wait_until(tuning)
+    command.process.terminate()
+    command.end()
+    assert command.process.returncode == -signal.SIGTERM
+    assert states(prefect_server)[0] == "CRASHED"
+    assert [path.name for path in Path("out").rglob("*") if path.name.startswith(".shard")] == []
+    assert list(Path("out/tune").glob("*.receipt.json")) == []
+    track = load_params().track
+    client = MlflowClient(track.uri)
+    (tracked,) = client.search_runs([client.get_experiment_by_name(track.experiment).experiment_id])
+    assert (tracked.info.status, tracked.data.tags["error"]) == ("KILLED", "TerminationSignal")
 
 
 @pytest.mark.slow

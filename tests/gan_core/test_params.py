@@ -192,6 +192,7 @@ def test_params_do_not_change_under_a_run() -> None:
         ({"train_encoder": {"psp": {"imges": 5}}}, r"unknown key train_encoder.psp.imges; did you mean 'images'"),
         ({"train_encoder": {"psp": {"losses": {"lpips": 1}}}}, r"train_encoder.psp.losses.lpips.*'perceptual'"),
         ({"train_generator": {"mixing": 1.5}}, r"train_generator.mixing: .*less than or equal to 1"),
+        ({"study_encoders": {"further": {"pps": [9]}}}, r"further: pps is not among encoders: psp, e4e,"),
         ({"tune": {"steps": 1}}, r"toy.yaml: unknown key tune;"),
     ],
 )

@@ -119,7 +119,7 @@ class EncoderStudy(Study[StudiedState]):
 
     @property
     def plan(self) -> Plan:
-        return Plan(list(self.params.encoders), self.params.seeds, self.params.images)
+        return Plan(list(self.params.encoders), self.params.seeds, self.params.images, self.params.further)
 
     @property
     def key(self) -> str:

@@ -61,6 +61,14 @@ def test_all_trainings_reach_a_budget_before_any_goes_further(tmp_path: Path) ->
     assert run(again, tmp_path) == rows and not again.trained and not again.measured
 
 
+def test_methods_go_further_alone_when_all_have_reached_the_common_budgets(tmp_path: Path) -> None:
+    rows = run(Counting(), tmp_path)
+    more = Counting(plan=Plan(["a", "b"], [0, 1], [10, 20], {"b": [30, 40]}))
+    assert run(more, tmp_path)[: len(rows)] == rows
+    assert more.trained == [("b", s, budget) for budget in (30, 40) for s in (0, 1)]
+    assert more.measured == [["b"]] * 4
+
+
 def test_a_method_that_comes_later_is_trained_alone(tmp_path: Path) -> None:
     rows = run(Counting(), tmp_path)
     more = Counting(plan=Plan(["a", "b", "c"], [0, 1], [10, 20]))
