@@ -41,8 +41,8 @@ def compare_encoders(
     """Run the pipeline once per variant, without tuning; register the encoders and name the best ``champion``.
 
     A single variant is registered, and the champion stays. An encoder of which no row could be measured is left out.
-    So are gates. The numbers are also written to ``OUTPUT/comparison.json``. If MLflow can't be reached, there is a
-    warning.
+    So are gates. The numbers are also written to ``OUTPUT/comparison.json``; runs below a folder without one, if they
+    differ, are somebody else's and not redone. If MLflow can't be reached, there is a warning.
 
     Args:
         source: The dataset: a folder or fsspec URL of Parquet shards.
@@ -55,14 +55,14 @@ def compare_encoders(
         raise DataError(f"{output} holds a run: choose another folder for the runs of the encoders")
     params = load_params(params_file, overrides)
     paths = {variant: params.encoder_path(variant) for variant in variants or trained_variants(params)}
-    numbers = {}
+    numbers, made_before = {}, exists(join_url(output, COMPARISON))
     with hold_folder(output):
         for variant, path in paths.items():
             chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False, "gates": []}
             more = (overrides or {}) | chosen | {"measure.swd_edits": True}
             try:
                 place = join_url(output, require_name(variant, "an encoder's name"))
-                metrics = edit_dataset(source, place, params_file, more, update=True)
+                metrics = edit_dataset(source, place, params_file, more, update=made_before)
             except CancelledRun as cancelled:
                 return cast(dict[str, Numbers], Cancelled(message=str(cancelled)))
             numbers[variant] = numbers_of(metrics, measure_cost(path, params.run.device, params.models.generator))

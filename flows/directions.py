@@ -142,7 +142,7 @@ def _fit_paths(model: str, target: str, settings: list[str] | None, params: "Par
 
     job = _path_fit(model, target, settings, params)
     name = f"{job.target.stem}-{sha256(str(job.target.resolve()).encode()).hexdigest()[:8]}"
-    with TrainingRun(name, job.params, params.track) as run, resumable(name) as folder:
+    with resumable(name) as folder, TrainingRun(name, job.params, params.track) as run:
         paths, _ = fit_paths(job, folder, run)
     return describe_named(paths)
 

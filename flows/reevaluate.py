@@ -19,14 +19,23 @@ from flows.naming import named
 from flows.notify import HOOKS
 from gan_core.errors import DataError, ParamsError
 from gan_core.nightly.evidence import drop_rows, gather
-from gan_core.nightly.history import Entry, Finding, add_night, check_day, find_reference, read_history, write_history
+from gan_core.nightly.history import (
+    HISTORY_FILE,
+    Entry,
+    Finding,
+    add_night,
+    check_day,
+    find_reference,
+    read_history,
+    write_history,
+)
 from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import load_run
 from gan_core.runs.stopping import STOPPED, stop_requested
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import check_name, require_name
-from gan_core.storage.urls import base_name, is_local, join_url, open_fs
+from gan_core.storage.urls import base_name, exists, is_local, join_url, open_fs
 from tasks.tracking.address import tracking_uri
 from tasks.tracking.client import TrackingError
 from tasks.tracking.nightly import track_nights
@@ -76,9 +85,10 @@ def _measure_night(
     datasets: list[str], output: str, params_file: str, overrides: dict[str, Any] | None, night: str, accept: bool
 ) -> State[list[Finding]]:
     track, history = load_params(params_file, overrides).track, read_history(output)
+    made_before = exists(join_url(output, HISTORY_FILE))
     encoders = list(encoders_of(track, history))
     states = [
-        measure(encoder, dataset, place, params_file, overrides, night, reference, return_state=True)
+        measure(encoder, dataset, place, params_file, overrides, night, reference, made_before, return_state=True)
         for dataset in spelled(datasets, history)
         for encoder in encoders
         for place in [place_of(output, dataset, encoder.name)]
@@ -115,15 +125,17 @@ def measure(
     overrides: dict[str, Any] | None,
     night: str,
     reference: str = "",
+    update: bool = False,
 ) -> Entry:
     """Run one encoder over one dataset, reusing what is there, and return the night's numbers.
 
-    ``reference`` is the digest of the rows that they are compared with.
+    ``reference`` is the digest of the rows that they are compared with. Without ``update`` a run in ``output`` that
+    differs is not redone.
     """
     chosen = {"models.encoder": encoder.path, "encode.encoder": encoder.encoder}
     left_out = {"tune.enabled": False, "edits": [], "gates": []}
     try:
-        edit_dataset(dataset, output, params_file, (overrides or {}) | chosen | left_out, update=True)
+        edit_dataset(dataset, output, params_file, (overrides or {}) | chosen | left_out, update=update)
     except CancelledRun as cancelled:
         return cast(Entry, Cancelled(message=str(cancelled)))
     run = load_run(output)

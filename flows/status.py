@@ -56,7 +56,13 @@ def read_state(output: str) -> State:
 def describe_runs(folder: str) -> Iterator[str]:
     """Yield lines about all runs in ``folder``."""
     for output in find_runs(folder):
-        state = read_state(output)
+        try:
+            state = read_state(output)
+        except DataError as error:
+            if output == folder:
+                raise
+            yield f"{output}: {error}"
+            continue
         run, made = state.run, sum(counts[DONE] for counts in state.shards.values())
         whole = "finished" if state.finished else "not finished: run it again to go on"
         if state.finished and not exists(run.path(FINISHED_FILE)):

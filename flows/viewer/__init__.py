@@ -54,7 +54,8 @@ class _Answers:
     def about(self) -> dict[str, Any]:
         """The runs, their pictures and scores, and how many rows there are of each status and mark."""
         table = self._table
-        marks = [mark.mark for mark in read_marks(self._own).values() if mark.mark != UNMARKED]
+        said = read_marks(self._own)  # of rows that the run no longer has, too
+        marks = [said[key].mark for key in table.frame["key"] if key in said and said[key].mark != UNMARKED]
         counts = {mark: marks.count(mark) for mark in ("accepted", "rejected")}
         return {
             "runs": [

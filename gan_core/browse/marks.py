@@ -2,9 +2,9 @@
 
 import json
 import threading
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from gan_core.errors import DataError
 from gan_core.storage.atomic import write_bytes
@@ -17,12 +17,17 @@ LONGEST_NOTE = 2000
 
 
 class Mark(BaseModel):
-    """What is said of a row."""
+    """What is said of a row; a note has at most ``LONGEST_NOTE`` characters, and ``?`` for halves of characters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mark: Literal["accepted", "rejected", "unmarked"] = "unmarked"
-    note: str = ""
+    note: Annotated[str, Field(max_length=LONGEST_NOTE)] = ""
+
+    @field_validator("note", mode="before")
+    @classmethod
+    def _only_whole_characters(cls, note: object) -> object:
+        return note.encode(errors="replace").decode() if isinstance(note, str) else note
 
 
 _MARKS = TypeAdapter(dict[str, Mark])
@@ -36,14 +41,14 @@ def read_marks(output: str) -> dict[str, Mark]:
         return _MARKS.validate_json(read_bytes(url))
     except FileNotFoundError:
         return {}
-    except ValidationError:
+    except (ValidationError, IsADirectoryError):
         raise DataError(f"{url} holds no marks by key: mend it, or move it away") from None
 
 
 def set_mark(output: str, key: str, mark: Mark) -> dict[str, Mark]:
     """Say something of a row, or take it back with an empty mark; return all marks. Threads may call it at once."""
     with _ONE_AT_A_TIME:
-        marks = read_marks(output) | {key: Mark(mark=mark.mark, note=mark.note[:LONGEST_NOTE])}
+        marks = read_marks(output) | {key: mark}
         marks = {name: said for name, said in sorted(marks.items()) if said != Mark()}
         content = {name: said.model_dump() for name, said in marks.items()}
         write_bytes(join_url(output, MARKS), (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

@@ -10,7 +10,7 @@ from PIL import Image
 from gan_core.pages.pictures import kept_in_source, row_groups
 from gan_core.runs.run import SOURCE, Run
 from gan_core.storage.images import decode_image
-from gan_core.storage.shards import IMAGE, open_shard, to_rows
+from gan_core.storage.shards import holds_images, open_shard, to_rows
 
 LARGEST_SIDE = 1024
 QUALITY = 90
@@ -40,7 +40,7 @@ def read_history(run: Run, shard: str, position: int) -> Iterator[dict[str, Any]
         if stage == SOURCE and not kept_in_source(run, shard, {position}):
             continue
         with open_shard(run.shard(stage, shard)) as file:
-            plain = [f.name for f in file.schema_arrow if f.type != IMAGE and not str(f.type).startswith("fixed_size")]
+            plain = [f.name for f in file.schema_arrow if not holds_images(f.type) and not str(f.type).startswith("fixed_size")]
             group, inside = _locate(file, position)
             (row,) = to_rows(file.read_row_group(group, columns=plain).slice(inside, 1).to_batches()[0])
         receipt, _ = run.receipt(stage, shard)
@@ -68,4 +68,9 @@ def _locate(file: Any, position: int) -> tuple[int, int]:
 
 
 def _shown(value: object) -> object:
+    """A cell as it is, with bytes in it, however deep, as the first of their hexadecimal digits."""
+    if isinstance(value, dict):
+        return {name: _shown(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_shown(inner) for inner in value]
     return value.hex()[:16] if isinstance(value, bytes) else value

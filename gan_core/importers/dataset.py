@@ -104,7 +104,7 @@ def import_dataset(
     gives the same bytes. A shard ends at ``rows_per_shard`` rows or 500 MiB. Links that leave the source are read only
     with ``follow_links``. An earlier import of the same source at ``destination`` is replaced. Raises ``DataError`` if
     there is nothing to import, or if a file is damaged or a folder can't be read; in that case no new dataset is left
-    behind.
+    behind. An earlier one stays if no shard was replaced yet; else the error says that it is lost.
     """
     if rows_per_shard < 1:
         raise DataError(f"rows_per_shard is {rows_per_shard}: at least 1 is needed")
@@ -118,9 +118,11 @@ def import_dataset(
     for file in found:
         if file.name not in chosen:
             importer.left_out.add(kind_of(file.name), printable(file.name))
-    with exclusive(join_url(destination, ABOUT)), _unfinished(destination, str(source)):
+    receipts: list[Receipt] = []
+    with exclusive(join_url(destination, ABOUT)), _unfinished(destination, str(source), receipts):
         rows = _Rows(importer)
-        receipts = list(_write_shards(rows, kind, destination, rows_per_shard, progress or _silent))
+        for receipt in _write_shards(rows, kind, destination, rows_per_shard, progress or _silent):
+            receipts.append(receipt)
         if not receipts:
             raise DataError(f"nothing to import from {source}: its {kind} files have no rows")
         _remove_shards(destination, first=len(receipts))
@@ -196,8 +198,8 @@ def _write_shards(
             code_version=code,
             identity=identity,
         )
+        yield receipt  # before it is written: the shard has replaced another one already
         write_receipt(url, receipt)
-        yield receipt
 
 
 def _up_to(rows: Iterator[Row], count: int) -> Iterator[Row]:
@@ -250,21 +252,32 @@ class _Rows(Iterator[Row]):
 
 
 @contextmanager
-def _unfinished(destination: str | Path, source: str) -> Iterator[None]:
-    """Mark the dataset as unfinished while the block runs, and remove a new dataset if the block raises."""
+def _unfinished(destination: str | Path, source: str, written: Sequence[Receipt]) -> Iterator[None]:
+    """Mark the dataset as unfinished while the block runs, which notes the shards that are ``written``.
+
+    If the block raises, a new dataset is removed, and an earlier one is whole again unless a shard was written.
+    """
     marker = join_url(destination, UNFINISHED_IMPORT)
+    was_whole = not exists(marker)
     is_new = _check_destination(destination, source)
     for name in (ABOUT, UNFINISHED_IMPORT, README, "shard-"):
         sweep_temporary(join_url(destination, name))
     try:
         write_bytes(marker, ImportMarker(source=source).model_dump_json().encode())
         yield
-    except BaseException:
+    except BaseException as error:
         if is_new:
             remove(join_url(destination, ABOUT))
             remove_readme(destination)
             _remove_shards(destination, first=0)
             remove(marker)
+        elif was_whole and not written:
+            remove(marker)
+        elif isinstance(error, DataError):
+            raise DataError(
+                f"{error}; {len(written)} shards of the earlier import in {destination} are replaced already: it can be "
+                "used again when this import has succeeded"
+            ) from None
         raise
     remove(marker)
 

@@ -13,7 +13,7 @@ from gan_core.errors import DataError
 from gan_core.pages.rows import Line
 from gan_core.runs.run import SOURCE, Run
 from gan_core.storage.images import ImageError, decode_image
-from gan_core.storage.shards import IMAGE, open_shard, to_rows
+from gan_core.storage.shards import holds_images, open_shard, to_rows
 
 LARGEST_SIDE = 256
 LOSSLESS_SIDE = 128
@@ -69,7 +69,7 @@ def _read_images(run: Run, stage: str, shard: str, wanted: set[int]) -> Iterator
     if stage == SOURCE and not (wanted := kept_in_source(run, shard, wanted)):
         return
     with open_shard(run.shard(stage, shard)) as file:
-        columns = [f.name for f in file.schema_arrow if f.type == IMAGE]
+        columns = [f.name for f in file.schema_arrow if holds_images(f.type)]
         for group, start, inside in row_groups(file, wanted) if columns else ():
             table = file.read_row_group(group, columns=columns).take(np.array(inside) - start)
             for position, row in zip(inside, to_rows(table.combine_chunks().to_batches()[0]), strict=True):

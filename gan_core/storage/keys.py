@@ -78,7 +78,7 @@ def _read_keys(shard: str, schemas: dict[str, pa.Schema]) -> Iterator[list[str]]
 
 def _is_text(kind: pa.DataType) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _check_equal(hashes: dict[str, np.ndarray]) -> None:

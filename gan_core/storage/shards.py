@@ -81,6 +81,8 @@ def list_shards(url: str | Path) -> list[str]:
     if UNFINISHED_IMPORT in names:
         raise DataError(f"the import into {url} was not finished: run the same import again")
     shards = [join_url(url, name) for name in names if _is_shard(name)]
+    if odd := [name for name in names if _is_shard(name.lower()) and not _is_shard(name)]:
+        raise DataError(f"{url} has {odd[0]}, which would not be read: let it end in .parquet, or move it elsewhere")
     folders = sorted(base_name(entry["name"]) for entry in entries if entry["type"] == "directory")
     inner = [join_url(url, name) for name in folders if not name.startswith(".")]
     inner = [folder for folder in inner if _has_shards(folder)]

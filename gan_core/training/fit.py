@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gan_core.device import CPU, computing
+from gan_core.errors import ParamsError
 from gan_core.training.log import Report
 from gan_core.training.schedule import warm, warm_cosine
 from gan_core.training.state import Resumable, move_average
@@ -30,6 +31,7 @@ Show = Callable[[], tuple[dict[str, float], Tensor]]
 class Course:
     """How long a training goes on and how often it is reported, in images; ``seed`` decides everything that it draws.
 
+    ``unit`` is what errors call the images, where a training has none.
     ``average_images`` is the half-life of the running average. An ``endless`` training can go on later, to more images.
     """
 
@@ -39,6 +41,7 @@ class Course:
     report_every: int
     average_images: float = 1.0
     endless: bool = False
+    unit: str = "images"
 
     @property
     def steps(self) -> int:
@@ -55,10 +58,12 @@ def fit(state: Resumable, course: Course, step: Step, report: Report, show: Show
 
     Step i follows from the seed and i alone, so that a resumed training ends with the same bits. ``report`` is called
     every ``report_every`` images and at the end, with the newest losses and what ``show`` gives; then too ``path`` is
-    written, and else about every ``SAVE_SECONDS``.
+    written, and else about every ``SAVE_SECONDS``. Raises ``ParamsError`` for a state that is further than ``course``.
     """
     state.place(training=True)
     state.load(path)
+    if state.seen > (last := course.steps * course.batch_size):
+        raise ParamsError(f"{path} has seen {state.seen} {course.unit}, too many for {last}: remove it")
     losses: dict[str, float] = {}
     saved = time.monotonic()
     while state.seen < course.images:

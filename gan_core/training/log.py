@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from gan_core.storage.atomic import write_bytes
+from gan_core.storage.atomic import locked, write_bytes
 from gan_core.storage.images import to_uint8
 
 FOLDER = Path("data/training")
@@ -69,11 +69,15 @@ class TrainingLog(Report):
 
 @contextmanager
 def resumable(name: str) -> Iterator[Path]:
-    """Give a training a folder to resume from, which goes when it ends."""
+    """Give a training a folder to resume from, which goes when it ends.
+
+    Raises ``DataError`` while another process trains there.
+    """
     folder = FOLDER / name
-    folder.mkdir(parents=True, exist_ok=True)
-    yield folder
-    shutil.rmtree(folder)
+    with locked(FOLDER / f".{name}.lock", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        shutil.rmtree(folder)
 
 
 def write_scores(name: str, scores: Mapping[str, Any]) -> None:

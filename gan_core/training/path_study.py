@@ -17,7 +17,7 @@ from gan_core.paths.stored import SemanticPaths
 from gan_core.training.log import Report
 from gan_core.training.params import PathsParams, PathStudyParams
 from gan_core.training.paths import PathState, recognised, train_paths
-from gan_core.training.study import DIGITS, Plan, Scores, Study, check_seen
+from gan_core.training.study import DIGITS, Plan, Scores, Study
 
 CODES_SEED = 77
 """Seeds the codes that paths are measured over, those of ``benchmarks.paths``."""
@@ -57,7 +57,6 @@ class PathStudy(Study[PathState]):
         params = self._params(seed, budget)
         state = PathState.create(self.models[method], params, self.generator, self.generator_sha256)
         train_paths(state, params, self.generator, path, report)
-        check_seen(path, state.seen, params.steps * params.batch_size, self.unit)
         return state
 
     def measure(self, seed: int, budget: int, trained: Mapping[str, PathState]) -> dict[str, Scores]:

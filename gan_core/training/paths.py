@@ -87,7 +87,7 @@ class PathState(Resumable):
 def train_paths(state: PathState, params: PathsParams, generator: Generator, state_path: Path, report: Report) -> None:
     """Train (or go on training) ``state`` for ``params.steps``."""
     batch = params.batch_size
-    course = Course(params.steps * batch, batch, params.seed, REPORT_STEPS * batch)
+    course = Course(params.steps * batch, batch, params.seed, REPORT_STEPS * batch, unit="moves")
     draw = Drawing(generator, params.space, params.precision, params.drawn_size)
 
     def step(stream: torch.Generator) -> dict[str, float]:

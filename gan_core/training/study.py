@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from gan_core.errors import ParamsError
 from gan_core.storage.atomic import write_bytes
 from gan_core.training.beside import in_processes, results_of
 from gan_core.training.log import Report
@@ -71,7 +70,7 @@ class Study(ABC, Generic[Trained]):
     def train(self, method: str, seed: int, budget: int, path: Path, report: Report) -> Trained:
         """Bring a training to ``budget``, going on from the file at ``path``, where its state stays.
 
-        Raises ``ParamsError`` for a state that is further (``check_seen``).
+        Raises ``ParamsError`` for a state that is further.
         """
 
     @abstractmethod
@@ -139,12 +138,6 @@ class Study(ABC, Generic[Trained]):
             name: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value for name, value in scores.items()
         }
         return {"method": method, "seed": seed, self.unit: budget} | made_from | rounded
-
-
-def check_seen(path: Path, seen: int, last: int, unit: str) -> None:
-    """Raise ``ParamsError`` for a state that has ``seen`` more than it was to see at the last."""
-    if seen > last:
-        raise ParamsError(f"{path} has seen {seen} {unit}, too many for {last}: remove it")
 
 
 def stored_rows(target: Path, key: str) -> list[Row]:

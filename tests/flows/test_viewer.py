@@ -6,8 +6,11 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
@@ -19,6 +22,8 @@ from gan_core.errors import DataError
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
 from gan_core.runs.run import load_run
+from gan_core.storage.shards import list_shards
+from gan_core.storage.urls import base_name
 
 QUICK: dict[str, Any] = {"run": {"batch_size": 4}, "tune": {"enabled": False}, "measure": {"metrics": ["mse", "psnr"]}}
 LOCAL = "http://127.0.0.1"
@@ -109,6 +114,42 @@ def test_marks_are_kept_beside_the_run_and_can_be_asked_for(app_client: TestClie
     assert read_marks(str(runs / "first")) == {}
     (runs / "first" / MARKS).write_text("{")
     assert "holds no marks" in app_client.get("/api/rows").json()["detail"]
+
+
+def test_odd_notes_are_told_and_marks_of_rows_that_are_gone_not_counted(app_client: TestClient, runs: Path) -> None:
+    key = app_client.get("/api/rows").json()["rows"][0]["key"]
+    asked = {"params": {"key": key}, "headers": {"Content-Type": "application/json"}}
+    refused = app_client.put("/api/mark", content=json.dumps({"note": "x" * 2001}), **asked)
+    assert refused.status_code == 422 and "at most 2000 characters" in str(refused.json())
+    kept = app_client.put("/api/mark", content='{"note": "\\ud800 lone"}', **asked)
+    assert kept.json()["note"] == "? lone" == read_marks(str(runs / "first"))[key].note
+    gone = {f"gone/{i}": {"mark": "rejected", "note": ""} for i in range(9)}
+    (runs / "first" / MARKS).write_text(json.dumps(gone | {key: {"mark": "rejected", "note": ""}}))
+    assert app_client.get("/api/about").json()["marks"] == {"accepted": 0, "rejected": 1, "unmarked": 7}
+    (runs / "first" / MARKS).unlink()
+    (runs / "first" / MARKS).mkdir()
+    assert "holds no marks" in app_client.get("/api/rows").json()["detail"]
+
+
+def test_images_in_columns_of_other_types_are_pictures_too(tiny_models: dict[str, str], tiny_dataset: str) -> None:
+    large = pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())])
+    with TemporaryDirectory() as folder:
+        for shard in list_shards(tiny_dataset):
+            table = pq.read_table(shard)
+            image, place = table.schema.get_field_index("image"), Path(folder, "source", base_name(shard))
+            table = table.set_column(image, "image", table["image"].cast(large))
+            nested = pa.array([[{"mask": b"\xff\xfe"}]] * len(table))
+            place.parent.mkdir(exist_ok=True)
+            pq.write_table(table.append_column("masks", nested), place)
+        params = Path(folder, "params.yaml")
+        params.write_text(json.dumps(QUICK | {"models": tiny_models, "edits": []}))
+        run_plain(plan_run(f"{folder}/source", f"{folder}/run", str(params)))
+        client = TestClient(make_app([load_run(f"{folder}/run")]), base_url=LOCAL)
+        row = client.get("/api/rows", params={"status": "ok", "size": 1}).json()["rows"][0]
+        (told,) = client.get("/api/row", params={"key": row["key"]}).json()
+        source = told["stages"][0]["columns"]
+        assert "image" not in source and source["masks"] == [{"mask": "fffe"}]
+        assert "Source" in Path(folder, "run", "report.html").read_text()
 
 
 def test_marks_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ from gan_core.toy.training.reconstruction import LossNetworks
 from gan_core.toy.training.study_command import run_command
 from gan_core.training.fit import Course
 from gan_core.training.log import Report
-from gan_core.training.study import Plan, Scores, Study, check_seen
+from gan_core.training.study import Plan, Scores, Study
 
 NAME = "study-encoders"
 JUDGES = ("generator", "perceptual", "identity", "attributes", "directions", "latent_edits")
@@ -134,7 +134,6 @@ class EncoderStudy(Study[StudiedState]):
         state = StudiedState.create(chosen.architecture, chosen, self.networks.generator)
         course = Course(budget, chosen.batch_size, seed, REPORT_EVERY, chosen.ema_images, endless=True)
         teach(state, chosen, course, self.networks, self.portraits, self.held_out, path, report)
-        check_seen(path, state.seen, course.steps * course.batch_size, self.unit)
         return state
 
     def measure(self, seed: int, budget: int, trained: Mapping[str, StudiedState]) -> dict[str, Scores]:

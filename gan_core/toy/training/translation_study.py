@@ -32,7 +32,7 @@ from gan_core.toy.training.study_command import run_command
 from gan_core.toy.training.translation import ARCHITECTURE, TranslationTraining, for_inputs, task_training
 from gan_core.training.fit import Course
 from gan_core.training.log import Report
-from gan_core.training.study import Plan, Scores, Study, check_seen
+from gan_core.training.study import Plan, Scores, Study
 from gan_core.translation.inputs import EncoderInput
 from gan_core.translation.scores import Scorer, Translated
 from gan_core.translation.tasks import TASKS
@@ -102,19 +102,16 @@ class TranslationStudy(Study[Translator]):
 
     def train(self, method: str, seed: int, budget: int, path: Path, report: Report) -> Translator:
         chosen, task = self._settings(method, seed, budget), self.tasks[_task(method)]
-        last = -(-budget // chosen.batch_size) * chosen.batch_size
         if isinstance(chosen, TrainPix2PixParams):
             rival = train_pix2pix(
                 task, chosen, self.networks, self.portraits, self.held_out, path, report, REPORT_EVERY
             )
-            check_seen(path, rival.seen, last, self.unit)
             return _pixels(rival)
         state = StudiedState.create(ARCHITECTURE, chosen, self.networks.generator)
         if chosen.start:
             state.begin_from(task.teacher)
         course = Course(budget, chosen.batch_size, seed, REPORT_EVERY, chosen.ema_images, endless=True)
         teach(state, chosen, course, self.networks, self.portraits, self.held_out, path, report, task)
-        check_seen(path, state.seen, last, self.unit)
         return _styles(state, self.networks)
 
     def measure(self, seed: int, budget: int, trained: Mapping[str, Translator]) -> dict[str, Scores]:

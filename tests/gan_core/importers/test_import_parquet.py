@@ -163,6 +163,21 @@ def test_bad_files_are_refused_in_one_line_and_nothing_left(tmp_path: Path, pngs
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+def test_an_earlier_import_stays_unless_shards_of_it_are_replaced(tmp_path: Path, pngs: list[bytes]) -> None:
+    good = write(tmp_path / "in" / "b.parquet", {"image": images(pngs)})
+    import_dataset(tmp_path / "in", tmp_path / "out", 5)
+    before = rows_of(tmp_path / "out")
+    good.write_bytes(_damaged(tmp_path / "other.parquet", pngs))
+    with pytest.raises(DataError, match=r"fetch it again$"):
+        import_dataset(tmp_path / "in", tmp_path / "out", 5)
+    assert rows_of(tmp_path / "out") == before
+    write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:1])})
+    with pytest.raises(DataError, match=r"; 1 shards of the earlier import in .* are replaced already: it can be used"):
+        import_dataset(tmp_path / "in", tmp_path / "out", 1)
+    with pytest.raises(DataError, match="was not finished"):
+        list_shards(tmp_path / "out")
+
+
 def test_columns_that_contradict_are_refused(tmp_path: Path, pngs: list[bytes]) -> None:
     write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:1]), "age": pa.array([30])})
     write(tmp_path / "in" / "b.parquet", {"image": images(pngs[:1]), "age": pa.array(["old"])})

@@ -180,6 +180,13 @@ def test_shards_in_folders_of_a_dataset_are_told(tmp_path: Path) -> None:
         list_shards(tmp_path)
 
 
+def test_a_shard_whose_ending_is_written_otherwise_is_told(tmp_path: Path) -> None:
+    for name in ("shard-00000.parquet", "shard-00001.PARQUET"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"has shard-00001.PARQUET, which would not be read: let it end in .parquet"):
+        list_shards(tmp_path)
+
+
 def test_shards_live_on_other_file_systems(tmp_path: Path) -> None:
     fsspec.filesystem("memory").store.clear()
     rows = make_rows(5)

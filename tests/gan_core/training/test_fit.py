@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gan_core.errors import ParamsError
 from gan_core.training import fit as loop
 from gan_core.training.fit import Course, fit
 from gan_core.training.state import Resumable
@@ -55,6 +56,13 @@ def test_reports_come_at_their_interval_and_at_the_end(tmp_path: Path) -> None:
     assert all(metrics["first"] == 1.0 for _, metrics, _ in reports), "a loss of some steps is told as it was last"
     assert reports[-1][1]["drawn"] == state.draws[-1]
     assert state.modes == {True} and not state.network.training and not state.average.training
+
+
+def test_a_state_that_has_seen_more_is_refused(tmp_path: Path) -> None:
+    walk(tmp_path / "s.pt")
+    assert walk(tmp_path / "s.pt", course=Course(47, 4, 3, 16)).seen == 48
+    with pytest.raises(ParamsError, match=r"s.pt has seen 48 images, too many for 44: remove it"):
+        walk(tmp_path / "s.pt", course=Course(44, 4, 3, 16))
 
 
 def test_a_steps_draws_follow_from_the_seed_and_its_number(tmp_path: Path) -> None:
