@@ -45,7 +45,8 @@ def normalised(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return maps ``[B, C, H, W]`` without their means and deviations, and these as a vector ``[B, 2 C]``."""
     mean = x.mean((2, 3), keepdim=True)
     variance = (x - mean).square().mean((2, 3), keepdim=True)
-    statistics = torch.cat([mean, variance.sqrt()], 1).flatten(1)
+    deviation = variance.clamp_min(torch.finfo(x.dtype).tiny).sqrt()  # at 0 a root has no gradient to learn from
+    statistics = torch.cat([mean, deviation], 1).flatten(1)
     return (x - mean) / (variance + EPS).sqrt(), statistics
 
 

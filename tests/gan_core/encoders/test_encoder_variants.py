@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from gan_core.encoders.alae import normalised
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.encoders.e4e import Encoder4Editing, LatentPool, stage_at
 from gan_core.encoders.restyle import PAIR, ReStyle
@@ -31,6 +32,14 @@ def test_wide_images_give_codes_of_the_same_shape(name: str) -> None:
     assert encoder.input_size == 64
     assert encoder.encode(torch.rand(2, 3, 96, 128)).shape == (2, 10, 16)
     assert ENCODERS.get(name)(**encoder.arguments).input_shape == (48, 64)
+
+
+def test_alae_learns_from_maps_that_do_not_vary() -> None:
+    maps = torch.ones(1, 2, 4, 4, requires_grad=True)
+    _, statistics = normalised(maps)
+    assert statistics.tolist() == [[1.0, 1.0, pytest.approx(0, abs=1e-12), pytest.approx(0, abs=1e-12)]]
+    statistics.sum().backward()
+    assert torch.equal(maps.grad, torch.full_like(maps, 1 / 16))
 
 
 def test_the_frame_of_wide_images_is_the_middle() -> None:
