@@ -106,7 +106,7 @@ class CompositionSpec(Section):
     """Tells entries of one operation apart."""
     sources: list[list[str]] = []
     """Groups of keys; each group is one composition."""
-    count: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    count: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Further compositions, whose sources are drawn at random."""
     group: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Sources of each of those; 0: the fewest that the operation takes."""

@@ -10,7 +10,7 @@ from PIL import Image
 from gan_core.pages.pictures import kept_in_source, row_groups
 from gan_core.runs.run import SOURCE, Run
 from gan_core.storage.images import decode_image
-from gan_core.storage.shards import holds_images, open_shard, to_rows
+from gan_core.storage.shards import array_shape, holds_images, open_shard, to_rows
 
 LARGEST_SIDE = 1024
 QUALITY = 90
@@ -40,7 +40,7 @@ def read_history(run: Run, shard: str, position: int) -> Iterator[dict[str, Any]
         if stage == SOURCE and not kept_in_source(run, shard, {position}):
             continue
         with open_shard(run.shard(stage, shard)) as file:
-            plain = [f.name for f in file.schema_arrow if not holds_images(f.type) and not str(f.type).startswith("fixed_size")]
+            plain = [f.name for f in file.schema_arrow if not holds_images(f.type) and not array_shape(f.type)]
             group, inside = _locate(file, position)
             (row,) = to_rows(file.read_row_group(group, columns=plain).slice(inside, 1).to_batches()[0])
         receipt, _ = run.receipt(stage, shard)

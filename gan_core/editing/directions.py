@@ -42,6 +42,8 @@ class Direction:
     judge: Mapping[str, Any] = field(default_factory=dict)
 
 
+IMPORTED = "imported from"
+"""How the method of a direction begins that comes from a file of others."""
 _DESCRIBED = tuple(f.name for f in fields(Direction) if f.name not in ("name", "vector", "generator_sha256"))
 
 
@@ -50,20 +52,22 @@ def save_directions(
 ) -> str:
     """Write directions of one generator to a file and return its sha256; ``extra`` is added to the card.
 
+    The licence of directions that were imported is not known, and the card says so.
     Raises ``ValueError`` for directions of several generators.
     """
     found = {direction.name: direction for direction in directions}
     generators = {direction.generator_sha256 for direction in found.values()}
     if len(generators) != 1:
         raise ValueError(f"directions of {len(generators)} generators can't share a file")
+    imported = sorted({one.method for one in found.values() if one.method.startswith(IMPORTED)})
     card = Card(
         kind="directions",
         name="linear",
         space="w",
         generator_sha256=generators.pop(),
         made_by=made_by,
-        licence="Apache-2.0",
-        source="fitted on labelled samples of the generator",
+        licence="not stated in the files that directions come from: ask their authors" if imported else "Apache-2.0",
+        source="; ".join(imported) or "fitted on labelled samples of the generator",
         extra={**extra, "directions": {name: _describe(direction) for name, direction in found.items()}},
     )
     return save_checkpoint(path, {name: d.vector for name, d in found.items()}, card, half=False)

@@ -14,7 +14,7 @@ from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, hash_latent
 from gan_core.errors import ParamsError
 from gan_core.params import EditSpec
 from gan_core.rows import Row, row_seed
-from gan_core.sections import Count, Name, Unit
+from gan_core.sections import Name, Unit
 
 
 class MixSpec(EditSpec):
@@ -27,7 +27,7 @@ class MixSpec(EditSpec):
     """Which latents."""
     alpha: Unit = 1.0
     """The share of the other style; 1 replaces them."""
-    pictures: Count = 1
+    pictures: Annotated[int, Field(ge=1, le=1000)] = 1
     """Columns of pictures, each with another style."""
     references: tuple[str, ...] = ()
     """Keys of the rows whose latents are taken in turn; none: each row and picture has a random style."""

@@ -1,5 +1,6 @@
 """Expand the entries of ``edits`` in ``params.yaml`` to the edit plan of a run, with one column per image."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from gan_core.editing.planned import PlannedEdit
@@ -33,7 +34,7 @@ def plan_edits(edits: Sequence[EditSpec], taken: Collection[str] = TAKEN, sectio
     """
     planned = [picture for spec in edits for picture in EDIT_KINDS.get(spec.kind).plan(spec)]
     columns = [edit.column for edit in planned]
-    twice = sorted({column for column in columns if columns.count(column) > 1})
+    twice = sorted(column for column, count in Counter(columns).items() if count > 1)
     if twice:
         raise ParamsError(
             f"{section}: {', '.join(twice)} is planned more than once; give each strength of a direction once"

@@ -275,8 +275,8 @@ def _unfinished(destination: str | Path, source: str, written: Sequence[Receipt]
             remove(marker)
         elif isinstance(error, DataError):
             raise DataError(
-                f"{error}; {len(written)} shards of the earlier import in {destination} are replaced already: it can be "
-                "used again when this import has succeeded"
+                f"{error}; {len(written)} shards of the earlier import in {destination} are replaced already: it can "
+                "be used again when this import has succeeded"
             ) from None
         raise
     remove(marker)

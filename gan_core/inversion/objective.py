@@ -30,10 +30,14 @@ def objective(images: Tensor, targets: Tensor, loss: Perceptual, params: TunePar
     """
     images = framed_like(images, targets)
     l2 = (images - targets).square().flatten(1).mean(1)
-    needed = params.perceptual_weight or params.stop_perceptual
-    perceptual = loss(images, targets) if needed else torch.zeros_like(l2)
+    perceptual = loss(images, targets) if is_compared(params) else torch.zeros_like(l2)
     total = params.l2_weight * l2 + params.perceptual_weight * perceptual
     return total, torch.stack([total, l2, perceptual], 1).detach()
+
+
+def is_compared(params: TuneParams) -> bool:
+    """Tell whether tuning computes the perceptual distance at all."""
+    return bool(params.perceptual_weight or params.stop_perceptual)
 
 
 def read_losses(terms: Sequence[Tensor]) -> list[list[Losses]]:

@@ -234,8 +234,20 @@ def build_refinements(
     """Build what ``params.refine`` names; raises ``ParamsError`` for names in an order that makes no sense."""
     if ByHypernetwork.name in params.refine[1:]:
         raise ParamsError("tune.refine names the hypernetwork after another: it begins with the generator itself")
-    if ByFeatures.name in params.refine[:-1]:
-        raise ParamsError("tune.refine names another after features: they are what the rest has left, so put them last")
+    for name in (ByFeatures.name, ByHybrid.name):
+        if name in params.refine[:-1]:
+            raise ParamsError(f"tune.refine names another after {name}, which keeps maps of a layer: put {name} last")
+    if params.locality_weight and PivotalTuning.name not in params.refine:
+        raise ParamsError("tune.locality_weight is of pti, which tune.refine doesn't name: set it to 0, or name pti")
+    if {PivotalTuning.name, ByHybrid.name} & set(params.refine):
+        if not params.l2_weight and not params.perceptual_weight:
+            raise ParamsError(
+                "tune.l2_weight and tune.perceptual_weight are both 0: nothing would be learnt, so set one"
+            )
+        try:
+            generator.model.upper_parameters(params.min_resolution)
+        except ParamsError as error:
+            raise ParamsError(f"tune.min_resolution: {error}") from None
     if params.shared and params.refine != [PivotalTuning.name]:
         raise ParamsError("tune.shared gives all rows one generator, and tune.refine each one of its own: choose")
     return [REFINEMENTS.get(name)(generator, loss, params, models) for name in params.refine]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gan_core.batching import in_chunks
 from gan_core.checkpoints.files import Loaded, read_card
+from gan_core.errors import CheckpointError
 from gan_core.judges.extractors import ToyAttributes
 from gan_core.judges.faces import ALIGNED_SIZE, COLUMNS, ROWS
 from gan_core.judges.networks import NETWORKS, load_network, resize
@@ -125,6 +126,11 @@ class FaceAttributes:
 
     def __init__(self, models: ModelPaths) -> None:
         loaded: Loaded[Any] = load_network(models.attributes)
+        if not hasattr(loaded.model, "names"):
+            raise CheckpointError(
+                f"{models.attributes} holds the network {loaded.card.name!r}, which gives no attributes: choose one of "
+                "attributes as models.attributes"
+            )
         self.suffix = f"/{loaded.card.name}"
         self.network: FaceRegressor = loaded.model
         self.names = list(self.network.names)

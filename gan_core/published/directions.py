@@ -3,6 +3,7 @@
 Nothing is unpickled. The caller states what a file doesn't: the generator, the space and the meaning of strengths.
 """
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
@@ -14,7 +15,14 @@ from torch import Tensor
 from gan_core.checkpoints.arrays import Arrays, named_arrays, read_arrays
 from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.editing.apply import check_layers
-from gan_core.editing.directions import Direction, add_directions, find_direction, kept_directions, load_directions
+from gan_core.editing.directions import (
+    IMPORTED,
+    Direction,
+    add_directions,
+    find_direction,
+    kept_directions,
+    load_directions,
+)
 from gan_core.editing.stylespace import check_styles, read_style_vector, text_direction
 from gan_core.errors import CheckpointError, ParamsError, near_matches
 from gan_core.generators.base import Generator
@@ -68,6 +76,9 @@ def read_direction(path: str | Path, source: Source) -> Direction:
         vector, mean = _vector(_entry(content, source, path), path), None
     if not vector.isfinite().all() or vector.norm() == 0:
         raise CheckpointError(f"{path} has a direction of zeros or with NaN: it is damaged")
+    origin = _origin(vector, mean) if source.absolute else None
+    if origin is not None and not math.isfinite(origin):
+        raise CheckpointError(f"{path} has a mean with NaN or too large numbers: it is damaged, or not --absolute")
     if source.component is not None and not factorised:
         raise ParamsError(
             f"{path} has no components: leave the component out (an entry chooses from several directions)"
@@ -81,8 +92,8 @@ def read_direction(path: str | Path, source: Source) -> Direction:
         space="w_plus" if vector.dim() == 2 else source.space,
         unit="one sigma" if mean is not None else "the length in the file",
         layers=source.layers,
-        method=f"imported from {path.name}",
-        origin=_origin(vector, mean) if source.absolute else None,
+        method=f"{IMPORTED} {path.name}",
+        origin=origin,
     )
 
 
@@ -235,7 +246,7 @@ def _styles(path: Path, facts: Source, generator: Generator) -> Direction:
         vector, unit, method = (
             read_style_vector(path, generator),
             "the length in the file",
-            f"imported from {path.name}",
+            f"{IMPORTED} {path.name}",
         )
     else:
         vector, unit = text_direction(path, facts.text, facts.beta, generator), "one sigma of the most relevant channel"

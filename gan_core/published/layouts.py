@@ -178,6 +178,7 @@ def convert_contents(
     check_pin(contents.path, contents.sha256)
     layout = find_layout(contents, variant, subject)
     with _told(contents.path), _whole(layout, contents.path):
+        layout.check(contents.value, contents.path)  # builds nothing: names and shapes come before memory
         parts = layout.convert(contents.value, contents.path)
         for part in parts:
             check_finite(part.tensors)

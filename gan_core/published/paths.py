@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.checkpoints.files import Loaded
-from gan_core.checkpoints.stored import StateDict, plain_names
+from gan_core.checkpoints.stored import Refused, StateDict, plain_names
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
 from gan_core.loading import load_state
@@ -15,6 +17,7 @@ from gan_core.paths.linear import FullyConnected, Linear, Orthogonal, Projective
 from gan_core.paths.space import Frame, check_space, code_width
 from gan_core.paths.stored import SemanticPaths
 from gan_core.paths.warped import Warped
+from gan_core.published.layouts import check_finite
 
 UNUSED = ("num_batches_tracked", "_num_evals")
 """Endings of tensors that only training uses."""
@@ -37,17 +40,26 @@ def read_published_paths(
         raise CheckpointError(f"{path} holds no deformator, support sets or flow: no published paths are like it")
     width = code_width(generator.model, space)
     try:
+        check_finite(state)
+        with torch.device("meta"):
+            _filled(build(state, width, projective, count), {key: part.to("meta") for key, part in state.items()}, path)
         model = build(state, width, projective, count)
-    except (KeyError, ValueError, IndexError) as error:
+    except Refused as error:
+        raise CheckpointError(f"{path} is refused: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: a part of the paths is missing ({error})") from None
     if model.dim != width:
         raise CheckpointError(
             f"{path} moves codes of {model.dim} numbers, {space} of this generator has {width}: it was made for another"
         )
+    paths = SemanticPaths(_filled(model, state, path), Frame(width), space, generator.sha256)
+    return paths.eval().requires_grad_(False)
+
+
+def _filled(model: PathModel, state: StateDict, path: str | Path) -> PathModel:
     kept = {key: value for key, value in model.state_dict().items() if key.endswith(UNUSED)}
     load_state(model, kept | state, path)
-    paths = SemanticPaths(model, Frame(width), space, generator.sha256)
-    return paths.eval().requires_grad_(False)
+    return model
 
 
 def _orthogonal(state: StateDict, width: int, projective: bool, count: int | None) -> PathModel:

@@ -3,6 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Sources(ABC):
         if key not in self.failed and key not in self._known:
             raise ParamsError(f"compose: no source {key!r}{near_matches(key, self.keys)}")
 
-    @property
+    @cached_property
     def _known(self) -> set[str]:
         return set(self.keys)
 
@@ -79,7 +80,7 @@ class Encoded(Sources):
         self._boxes: dict[str, dict[str, list[list[float]]]] = {}
         if is_run(source):
             encoded = load_run(source)
-            made_for = encoded.identities.get("encode", {}).get("generator")
+            made_for = encoded.identities.get("encode", {}).get("generator_sha256")
             if made_for not in (None, generator_sha256):
                 raise CheckpointError(
                     f"{source} was encoded for the generator {str(made_for)[:12]}, not for that of models.generator "

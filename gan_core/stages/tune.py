@@ -14,13 +14,14 @@ from gan_core.align.framing import framing_of
 from gan_core.batching import chunk_size, in_chunks_each, one_thread
 from gan_core.budgets import REACHED, InvertParams
 from gan_core.capture import Recorded
+from gan_core.checkpoints.files import file_sha256
 from gan_core.device import computing, fetch, place_array
 from gan_core.errors import ParamsError
 from gan_core.geometry import SQUARE, Frame, average_down
 from gan_core.inversion.allocation import ALONE, Allocation, Choice, Way, ends_with_look, read_table
 from gan_core.inversion.delta import pack_delta, pack_full
 from gan_core.inversion.in_domain import InDomain, optimise_in_domain
-from gan_core.inversion.objective import objective, read_losses
+from gan_core.inversion.objective import is_compared, objective, read_losses
 from gan_core.inversion.own import own_generator
 from gan_core.inversion.projector import PTI, Space, project
 from gan_core.inversion.pti import Tuned
@@ -62,7 +63,8 @@ class TuneStage(Stage):
     level of grey in 255 where nothing diverges.
 
     Adds ``tuned`` (drawn with ``delta``), ``delta`` (``gan_core.inversion.delta``; empty where tuning diverged),
-    ``steps``, ``loss`` (the objective at the end), its terms ``loss_l2`` and ``loss_perceptual``, and ``stop_reason``
+    ``steps``, ``loss`` (the objective at the end), its terms ``loss_l2`` and ``loss_perceptual`` (null where no
+    parameter asks for it), and ``stop_reason``
     (``steps``, ``perceptual``, ``diverged``: such a row is flagged); with a pivot that isn't the encoder's, ``latent``
     too; where ``invert`` gives each row its steps, ``spent_s``, the seconds of its inversion by the table (rows that
     miss a target are flagged), and ``inverted_by``, if the table has several ways. ``edits`` is the stage that draws
@@ -217,10 +219,11 @@ class TuneStage(Stage):
         return [Tuned({}, image, 0, [loss], "steps", True) for image, loss in zip(images.split(1), losses, strict=True)]
 
     def setting(self) -> dict[str, Any]:
-        """What the seconds and the distances of tuning depend on, as a table of them has it."""
+        """What the seconds and the distances of inversion depend on, as a table of them has it."""
         unset = {"enabled", "steps", "stop_perceptual", "persist"}
         others = {name: value for name, value in self._identity.items() if name.endswith("sha256") or name == "frame"}
-        return {"tune": self.params.model_dump(mode="json", exclude=unset), "device": computing().kind} | others
+        own = {"tune": self.params.model_dump(mode="json", exclude=unset), "device": computing().kind}
+        return own | others | {"encoder_sha256": file_sha256(self._models.encoder)}
 
     def _allocate(self, invert: InvertParams, path: str) -> Allocation:
         if self.params.shared or PivotalTuning.name not in self.params.refine:
@@ -273,7 +276,7 @@ class TuneStage(Stage):
             with own_generator(self.generator, delta, self.features) as own:
                 image = own(lambda: draw(pivot))
         pixels = to_uint8(self.frame.crop(image))[0]
-        columns: Row = {"tuned": pixels, "delta": delta} | _ending(row["key"], tuned)
+        columns: Row = {"tuned": pixels, "delta": delta} | self._ending(row["key"], tuned)
         if self.allocation and choice:
             columns |= self._spent(columns, choice)
         if self._own_latents:
@@ -290,6 +293,20 @@ class TuneStage(Stage):
         if self.target is None or reached <= self.target or "reason" in columns:
             return spent
         return spent | {"reason": f"missed_target: {REACHED} is {reached:.3g} after {columns['steps']} steps"}
+
+    def _ending(self, key: str, tuned: Tuned) -> Row:
+        """What a row says of how its tuning ended, which is also logged; where it diverged, of its pivot."""
+        diverged = tuned.stop_reason == "diverged"
+        first, last = tuned.losses[0], tuned.losses[0 if diverged else -1]
+        _log.info("%s: %d steps, loss %.4g to %.4g, %s", key, tuned.steps, first.total, last.total, tuned.stop_reason)
+        columns: Row = {
+            "steps": tuned.steps,
+            "loss": last.total,
+            "loss_l2": last.l2,
+            "loss_perceptual": last.perceptual if is_compared(self.params) else None,
+            "stop_reason": tuned.stop_reason,
+        }
+        return columns | ({"reason": KEPT if tuned.delta else DIVERGED} if diverged else {})
 
     def _edited(self, row: Row, columns: Row) -> Row | Rejected:
         """Draw the edits while the tuned weights are at hand, and keep nothing of the weights."""
@@ -308,18 +325,3 @@ class TuneStage(Stage):
         spent += [pa.field("inverted_by", pa.string())] if len(self.ways) > 1 else []
         own = [latent] if self._own_latents else []
         return [*own, *spent, *(self.edits.fields if self.edits else [])]
-
-
-def _ending(key: str, tuned: Tuned) -> Row:
-    """What a row says of how its tuning ended, which is also logged; where it diverged, of its pivot."""
-    diverged = tuned.stop_reason == "diverged"
-    first, last = tuned.losses[0], tuned.losses[0 if diverged else -1]
-    _log.info("%s: %d steps, loss %.4g to %.4g, %s", key, tuned.steps, first.total, last.total, tuned.stop_reason)
-    columns: Row = {
-        "steps": tuned.steps,
-        "loss": last.total,
-        "loss_l2": last.l2,
-        "loss_perceptual": last.perceptual,
-        "stop_reason": tuned.stop_reason,
-    }
-    return columns | ({"reason": KEPT if tuned.delta else DIVERGED} if diverged else {})

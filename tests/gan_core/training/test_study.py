@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from gan_core.training.log import Report
 from gan_core.training.study import Plan, Study
 from tests.reports import Reports
