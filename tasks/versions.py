@@ -8,8 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from gan_core.errors import UserError
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 _log = logging.getLogger(__name__)
 DVC = [sys.executable, "-m", "dvc"]
@@ -93,9 +97,9 @@ def track(paths: Sequence[str]) -> list[str]:
         with Repo() as repo:
             for path in paths:
                 try:
-                    repo.add(path)
+                    _add(repo, path)
                     tracked.append(path)
-                except DvcException as error:
+                except (DvcException, UserError) as error:
                     _log.warning("DVC doesn't track %s: %s", path, error)
     except NotDvcRepoError:
         return []
@@ -130,7 +134,8 @@ def check_output(path: str, push: bool = False) -> None:
 def add_output(path: str, push: bool = False) -> str:
     """Have DVC track a folder as it is now, send it to the remote if ``push``, and return its hash.
 
-    Raises ``DvcBusyError`` while another DVC command is at work here, and ``UserError`` for what DVC refuses.
+    Raises ``DvcBusyError`` while another DVC command is at work here, and ``UserError`` for what DVC refuses or can't
+    keep.
     """
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.lock import LockError
@@ -139,16 +144,29 @@ def add_output(path: str, push: bool = False) -> str:
     _quiet()
     try:
         with Repo() as repo:
-            (stage,) = repo.add(path)
+            version = _add(repo, path)
             if push:
                 repo.push(targets=[path])
-            return str(stage.outs[0].hash_info.value)
+            return version
     except LockError:
         raise DvcBusyError(f"{path}: another DVC command is at work in this folder; wait for it to end") from None
     except NotDvcRepoError:
         raise UserError(NO_PROJECT) from None
     except DvcException as error:
         raise UserError(" ".join(f"DVC refuses {path}: {COLOURS.sub('', str(error))}".split())) from error
+
+
+def _add(repo: "Repo", path: str) -> str:
+    """Have DVC track a path and return its hash; raises ``UserError`` where its cache hasn't got all of it.
+
+    DVC only logs what it can't write to its cache.
+    """
+    (stage,) = repo.add(path)
+    if stage.outs[0].changed_cache():
+        raise UserError(
+            f"{path} is not whole in DVC's cache ({repo.cache.local.path}): see if that disk is full, and do it again"
+        )
+    return str(stage.outs[0].hash_info.value)
 
 
 def _quiet() -> None:

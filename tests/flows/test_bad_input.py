@@ -65,6 +65,11 @@ def test_good_input_would_go_on(project: Path, tiny_dataset: str) -> None:
         ("models.directions=gone.safetensors", "no checkpoint at gone.safetensors"),
         ("models.identity=gone.safetensors", "no checkpoint at gone.safetensors"),
         ("models.perceptual=gone.safetensors", "no checkpoint at gone.safetensors"),
+        ("tune.refine=[hybrid, pti]", "tune.refine names another after hybrid"),
+        ("tune={refine: [hybrid], locality_weight: 1}", "tune.locality_weight is of pti"),
+        ("tune={l2_weight: 0, perceptual_weight: 0}", "are both 0: nothing would be learnt, so set one"),
+        ("tune.min_resolution=48", "tune.min_resolution: resolution 48: this generator has the powers of two up to 64"),
+        ("edits=[{kind: mix, latent_mask: [3], pictures: 1001}]", "less than or equal to 1000"),
         ("nonsense", "write KEY=VALUE"),
         ("tune=[", "not valid YAML"),
     ],
@@ -92,6 +97,27 @@ def test_an_encoder_of_another_generator(
     assert "made for another generator" in message and "keys" in message
     message = refused(capsys, project, tiny_dataset, "--set", f"models.encoder={tiny_models['generator']}")
     assert "holds a generator" in message and "keys such as" in message
+
+
+@pytest.mark.parametrize(
+    ("setting", "network", "said"),
+    [
+        ("attributes", "identity", "holds the network 'identity', which gives no attributes"),
+        ("identity", "attributes", "holds the network 'attributes', which embeds no faces"),
+        ("identity", "landmarks", "holds the network 'landmarks', which embeds no faces"),
+        ("identity", "perceptual", "holds the network 'perceptual', which embeds no faces"),
+    ],
+)
+def test_networks_that_measure_something_else(
+    project: Path,
+    tiny_dataset: str,
+    tiny_models: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    setting: str,
+    network: str,
+    said: str,
+) -> None:
+    assert said in refused(capsys, project, tiny_dataset, "--set", f"models.{setting}={tiny_models[network]}")
 
 
 def test_directions_of_another_generator(

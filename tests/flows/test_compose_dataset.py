@@ -56,7 +56,7 @@ def test_a_run_that_fails_is_in_mlflow_too(project: Path, monkeypatch: pytest.Mo
 def test_the_run_of_another_generator_is_refused(project: Path, tiny_dataset: str) -> None:
     edit_dataset(tiny_dataset, "encoded", overrides={"tune.enabled": False, "edits": []})
     run = json.loads(Path("encoded/run.json").read_text())
-    run["identities"]["encode"]["generator"] = "0" * 64
+    run["identities"]["encode"]["generator_sha256"] = "0" * 64
     Path("encoded/run.json").write_text(json.dumps(run))
     with pytest.raises(Exception, match="was encoded for the generator 000000000000"):
         compose_dataset("encoded", "out", overrides=OVERRIDES)

@@ -1,5 +1,6 @@
 """A run's stage becomes a dataset that DVC keeps versions of, and that outlives ``dvc gc``."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from dvc.repo import Repo
+from dvc_objects.db import ObjectDB
 
 from flows.cli import main
 from flows.inspection import describe
@@ -79,6 +81,22 @@ def test_a_published_stage_is_a_dataset_with_its_origin_and_survives_gc(run: Run
     shard.unlink()
     subprocess.run([*DVC, "pull", "-q", "-f", "data/faces"], check=True)
     assert shard.read_bytes() == content
+
+
+@pytest.mark.usefixtures("versioned")
+def test_a_version_that_is_not_whole_in_the_cache_is_no_version(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    add = ObjectDB.add
+
+    def full(self: ObjectDB, path: Any, fs: Any, oid: Any, on_error: Any = None, **more: Any) -> int:
+        if on_error is None:
+            return add(self, path, fs, oid, **more)
+        for each in oid:
+            on_error(each, OSError(errno.ENOSPC, "No space left on device"))
+        return 0
+
+    monkeypatch.setattr(ObjectDB, "add", full)
+    with pytest.raises(UserError, match=r"data/faces is not whole in DVC's cache \(.*cache.*\): see if that disk is full"):
+        publish("runs/a", "data/faces", "align", push=True)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A table measured on a run, and runs that follow it."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,11 @@ def test_runs_follow_the_table(encoded: Run) -> None:
     assert {row["stop_reason"] for row in rows} >= {"perceptual", "steps"}
     with pytest.raises(ParamsError, match="was measured with another tune"):
         plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1.0, "tune.lr": 0.5})
+    table = json.loads(Path(encoded.params.models.inversion).read_text())
+    table["setting"]["encoder_sha256"] = "0" * 64
+    Path("others.json").write_text(json.dumps(table))
+    with pytest.raises(ParamsError, match="others.json was measured with another encoder_sha256"):
+        plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1.0, "models.inversion": "others.json"})
     with pytest.raises(ParamsError, match=r"no way takes less than .* s a row: give at least"):
         plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1e-9})
     blind = encoded.params.tune.model_copy(update={"perceptual_weight": 0.0})

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_core.checkpoints.files import read_card
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import Direction, load_directions, save_directions
 from gan_core.editing.factorised import closed_form, principal_directions, sefa, sefa_weights
@@ -185,6 +186,7 @@ def test_files_that_are_no_directions_are_refused(tmp_path: Path) -> None:
     torch.save({"comp": torch.ones(0, 4), "std": torch.ones(0), "mean": torch.ones(4)}, tmp_path / "none.pt")
     np.savez(tmp_path / "short.npz", lat_comp=np.ones((3, 1, 4)), lat_stdev=np.ones(2), lat_mean=np.ones(4))
     np.savez(tmp_path / "mean.npz", lat_comp=np.ones((3, 1, 4)), lat_stdev=np.ones(3), lat_mean=np.ones(2))
+    np.savez(tmp_path / "nan.npz", lat_comp=np.ones((3, 1, 4)), lat_stdev=np.ones(3), lat_mean=np.full(4, np.nan))
     np.savez(tmp_path / "one.npz", lat_comp=np.ones(()), lat_stdev=np.ones(1), lat_mean=np.ones(1))
     (tmp_path / "two.npy").write_bytes((tmp_path / "other.npz").read_bytes())
     (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:60])
@@ -208,6 +210,18 @@ def test_files_that_are_no_directions_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(CheckpointError, match=message):
             read_direction(tmp_path / name, Source(SHA, component=0))
+    with pytest.raises(CheckpointError, match=r"nan.npz has a mean with NaN or too large numbers"):
+        read_direction(tmp_path / "nan.npz", Source(SHA, component=0, absolute=True))
+
+
+def test_a_card_says_which_directions_come_from_others(tmp_path: Path) -> None:
+    np.save(tmp_path / "age.npy", np.ones(4))
+    theirs, ours = read_direction(tmp_path / "age.npy", Source(SHA)), Direction("smile", torch.ones(4), SHA)
+    save_directions(tmp_path / "ours.safetensors", [ours], "a test")
+    assert read_card(tmp_path / "ours.safetensors").licence == "Apache-2.0"
+    save_directions(tmp_path / "both.safetensors", [ours, theirs], "a test")
+    card = read_card(tmp_path / "both.safetensors")
+    assert card.licence.startswith("not stated") and card.source == "imported from age.npy"
 
 
 def test_a_place_survives_the_directions_file(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Files of published path models, read as paths of a generator."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,16 @@ def test_files_that_are_no_paths_are_refused(generator: Loaded[Generator], tmp_p
         read({"SUPPORT_SETS": torch.zeros(2, 4)}, generator, tmp_path)
     with pytest.raises(CheckpointError, match=r"moves codes of 64 numbers, z of this generator has 128"):
         read({"log_mat_half": torch.zeros(64, 64)}, generator, tmp_path)
+    for state in (
+        {"log_mat_half": torch.tensor(1.0)},
+        {"log_mat_half": torch.zeros(128, 0)},
+        {"linear.weight": "abc", "linear.bias": torch.zeros(128)},
+        {"ALPHAS": torch.zeros(5, 0), "LOGGAMMA": torch.zeros(5, 1), "SUPPORT_SETS": torch.zeros(5, 0)},
+    ):
+        with pytest.raises(CheckpointError, match=r"published.pt"):
+            read(state, generator, tmp_path)
+    with pytest.raises(CheckpointError, match=r"is refused: linear.weight has NaN or infinite values"):
+        read({"linear.weight": torch.full((128, 128), math.nan), "linear.bias": torch.zeros(128)}, generator, tmp_path)
     with pytest.raises(CheckpointError, match=r"malicious.pt is refused"):
         read_published_paths(HERE / "malicious.pt", "z", generator, False, None)
     with pytest.raises(ParamsError, match=r"sngan has no space 'w' for paths"):

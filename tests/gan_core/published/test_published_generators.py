@@ -13,6 +13,7 @@ from gan_core.generators.biggan_deep import BigGANDeep, TruncatedNorm
 from gan_core.generators.proggan import ProgGAN
 from gan_core.generators.sngan import SNGAN
 from gan_core.loading import load_generator
+from gan_core.published.families import FamiliesLayout
 from gan_core.published.generators import build_published
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
 from tests.golden.families import filled, raw
@@ -157,6 +158,16 @@ def test_a_latent_of_another_shape_is_refused() -> None:
     assert math.prod(generator.synthesis(torch.zeros(2, 1, 4)).shape) == 2 * 3 * 8 * 8
     with pytest.raises(ValueError, match=r"needs \[B, 1, 4\]"):
         generator.synthesis(torch.zeros(2, 3, 4))
+
+
+def test_names_and_shapes_are_checked_before_a_generator_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FamiliesLayout, "convert", lambda *_: pytest.fail("it would take memory by the file's sizes"))
+    state = {f"layer{i}.bias": torch.zeros(2500) for i in range(10)} | {"layer0.weight": torch.zeros(1, 512)}
+    torch.save(state | {"output4.weight": torch.zeros(1), "output4.bias": torch.zeros(3)}, tmp_path / "published.pt")
+    with pytest.raises(CheckpointError, match="published.pt"):
+        import_checkpoint(tmp_path / "published.pt", tmp_path / "ours.safetensors")
 
 
 @pytest.mark.parametrize(

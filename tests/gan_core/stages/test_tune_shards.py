@@ -101,6 +101,12 @@ def test_the_losses_of_a_row_add_up(models: ModelPaths, output: Path) -> None:
     assert row["loss"] == pytest.approx(3 * row["loss_l2"] + 0.5 * row["loss_perceptual"], rel=1e-5)
 
 
+def test_a_distance_that_is_not_computed_is_not_0(models: ModelPaths, output: Path) -> None:
+    tune(tuning(models, perceptual_weight=0.0), output)
+    row = rows_of(output)["1/0.png"]
+    assert row["loss"] == pytest.approx(10 * row["loss_l2"], rel=1e-5) and row["loss_perceptual"] is None
+
+
 def kill_at_row(stage: TuneStage, output: Path, row: int) -> None:
     """Tune in this process, which is killed when so many rows are finished."""
     torch.set_num_threads(1)
