@@ -1,7 +1,7 @@
 """Networks that predict from two images along which path the second was moved, and how far."""
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,10 @@ class Reconstructor(nn.Module, ABC):
 
     Images are resized to ``size`` pixels (nearest) if it is given. Only the first ``image_channels`` are looked at: one
     is enough for a generator that draws grey. If it ``folds``, it may do the same, up to rounding, with fewer products.
+    It can't look at images of less than ``smallest`` pixels.
     """
+
+    smallest: ClassVar[int] = 1
 
     def __init__(self, image_channels: int, size: int | None) -> None:
         super().__init__()
@@ -63,6 +66,7 @@ DOUBLED = (
 class LeNet(Reconstructor):
     """Three 5x5 convolutions and their mean, for at least 32 px; state-dict names of GANLatentDiscovery."""
 
+    smallest = 32
     places: Tensor
 
     def __init__(self, count: int, image_channels: int = 3, size: int | None = None) -> None:

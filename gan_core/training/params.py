@@ -33,7 +33,7 @@ class PathsParams(Section):
     count: Count | None = None
     models: dict[str, dict[str, Any]] = {}
     steps: Count = 600
-    batch_size: Count = 8
+    batch_size: Annotated[int, Field(ge=2, le=2**31 - 1)] = 8
     moves_per_code: Count = 1
     precision: Precision = "exact"
     drawn_size: Annotated[Count | None, Field(exclude_if=lambda size: size is None)] = None

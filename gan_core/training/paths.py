@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan_core.device import place
+from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.loading import model_tensors
 from gan_core.paths.base import PATHS
@@ -72,6 +73,12 @@ class PathState(Resumable):
         model = PATHS.get(name)(**({"dim": len(frame.axes), "count": params.count} | params.models.get(name, {})))  # type: ignore[call-arg]
         build = RECONSTRUCTORS.get(params.reconstructor)
         reconstructor = place(build(model.count, params.reconstructor_channels, params.reconstructor_size))
+        seen = params.reconstructor_size or params.drawn_size or generator.size
+        if seen < reconstructor.smallest:
+            raise ParamsError(
+                f"the reconstructor {params.reconstructor!r} would see {seen} px, and needs {reconstructor.smallest}: "
+                "set reconstructor_size"
+            )
         if params.precision == "fast":
             reconstructor.folds = True
             reconstructor = reconstructor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -63,6 +63,12 @@ def test_status_tells_shards_by_state_and_rows_by_reason(run: Run) -> None:
     assert "  rows     5 ok, 1 not_an_image (align), 2 not begun" in lines
     assert "  MLflow   not logged yet: `edit-dataset sync runs/a`" in lines
     assert find_runs("runs/a") == ["runs/a"]
+    Path("runs/0").mkdir()
+    Path("runs/0/run.json").write_text("{")
+    damaged, *others = describe_runs("runs")
+    assert damaged.startswith("runs/0: runs/0/run.json is damaged") and others == lines
+    with pytest.raises(DataError, match=r"run.json is damaged"):
+        list(describe_runs("runs/0"))
 
 
 def test_status_tells_what_a_run_lacks_that_was_killed_at_its_end(project: Path, tiny_dataset: str) -> None:

@@ -104,3 +104,10 @@ def test_paths_come_to_be_recognised(params: PathsParams, world: LinearWorld, tm
     (seen, metrics, pictures), *_ = reports
     assert (seen, pictures.shape) == (60 * 32, (48, 3, 8, 8))
     assert set(metrics) == {"which", "how_far", "volume", "accuracy"}
+
+
+def test_pictures_that_are_too_small_for_the_reconstructor_are_refused(params: PathsParams, world: LinearWorld) -> None:
+    with pytest.raises(ParamsError, match=r"the reconstructor 'lenet' would see 16 px, and needs 32: set"):
+        PathState.create("linear", params.model_copy(update={"reconstructor_size": 16}), world, SHA)
+    with pytest.raises(ValueError, match="greater than or equal to 2"):
+        PathsParams(batch_size=1)
