@@ -68,7 +68,7 @@ def test_runs_follow_the_table(encoded: Run) -> None:
     table = json.loads(Path(encoded.params.models.inversion).read_text())
     table["setting"]["encoder_sha256"] = "0" * 64
     Path("others.json").write_text(json.dumps(table))
-    with pytest.raises(ParamsError, match="others.json was measured with another encoder_sha256"):
+    with pytest.raises(ParamsError, match=r"others.json was measured with another encoder_sha256"):
         plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1.0, "models.inversion": "others.json"})
     with pytest.raises(ParamsError, match=r"no way takes less than .* s a row: give at least"):
         plan_run("source", "other", overrides=TUNING | {"invert.budget_s": 1e-9})

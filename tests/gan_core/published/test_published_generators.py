@@ -166,7 +166,7 @@ def test_names_and_shapes_are_checked_before_a_generator_is_built(
     monkeypatch.setattr(FamiliesLayout, "convert", lambda *_: pytest.fail("it would take memory by the file's sizes"))
     state = {f"layer{i}.bias": torch.zeros(2500) for i in range(10)} | {"layer0.weight": torch.zeros(1, 512)}
     torch.save(state | {"output4.weight": torch.zeros(1), "output4.bias": torch.zeros(3)}, tmp_path / "published.pt")
-    with pytest.raises(CheckpointError, match="published.pt"):
+    with pytest.raises(CheckpointError, match=r"published.pt"):
         import_checkpoint(tmp_path / "published.pt", tmp_path / "ours.safetensors")
 
 
