@@ -29,7 +29,7 @@ from benchmarks.harness import print_result
 from gan_core import plain
 from gan_core.device import compute_on, describe_device
 from gan_core.errors import ParamsError
-from gan_core.runs.stopping import forget_stop, request_stop
+from gan_core.stopping import forget_stop, request_stop
 
 WHOLE_S = 460.0
 """Under 8 minutes, with what Python takes to start."""

@@ -24,7 +24,7 @@ from flows.runners import run_shards
 from gan_core.background import in_background
 from gan_core.errors import DataError
 from gan_core.runs.run import Run, load_run
-from gan_core.runs.stopping import STOPPED, Stopped, check_stop, forget_stop, request_stop, stop_requested
+from gan_core.stopping import STOPPED, Stopped, check_stop, forget_stop, request_stop, stop_requested
 from gan_core.storage.atomic import remove, write_bytes
 from gan_core.storage.holding import holder_of, tolerant
 from gan_core.storage.receipts import Receipt, read_receipt

@@ -12,8 +12,8 @@ from flows import checkpoints, operations
 from flows.directions import app as directions
 from flows.settings import Setting, parse_settings
 from gan_core.errors import UserError
-from gan_core.runs.stopping import STOPPED_EXIT_CODE, Stopped
 from gan_core.secrets import hide
+from gan_core.stopping import STOPPED_EXIT_CODE, Stopped
 
 app = typer.Typer(
     pretty_exceptions_show_locals=False,

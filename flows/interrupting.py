@@ -13,7 +13,7 @@ from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from gan_core.runs.stopping import STOPPED, Stopped, stoppable
+from gan_core.stopping import STOPPED, Stopped, stoppable
 
 PATIENCE_S = 2.0
 """How long Prefect's server may take to be told that a run is stopped at once."""

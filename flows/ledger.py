@@ -22,9 +22,9 @@ from flows.servers import find, is_lost, quiet_environment
 from gan_core.errors import UserError
 from gan_core.report.finish import finish_run
 from gan_core.runs.run import Run
-from gan_core.runs.stopping import check_stop
 from gan_core.runs.summary import GATES, find_summary
 from gan_core.secrets import hide
+from gan_core.stopping import check_stop
 from tasks.logs import drop_traceback, raised
 from tasks.shards import Done
 from tasks.system_metrics import Sample

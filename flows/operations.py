@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from gan_core.runs.stopping import Stopped
 from gan_core.secrets import hide
+from gan_core.stopping import Stopped
 
 MOVED_EXIT_CODE = 3
 UP = "Example: edit-dataset server up"

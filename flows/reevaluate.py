@@ -32,7 +32,7 @@ from gan_core.nightly.history import (
 from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import load_run
-from gan_core.runs.stopping import STOPPED, stop_requested
+from gan_core.stopping import STOPPED, stop_requested
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import check_name, require_name
 from gan_core.storage.urls import base_name, exists, is_local, join_url, open_fs

@@ -14,7 +14,7 @@ from flows.champion import resolve_encoder
 from flows.ledger import finish, hide_lost_tracebacks
 from flows.runners import run_shards
 from gan_core.recipes.base import Plan, plan_run
-from gan_core.runs.stopping import Stopped
+from gan_core.stopping import Stopped
 from tasks.tracking.runs import failures_tracked
 
 _planned: ContextVar[Plan | None] = ContextVar("planned", default=None)

@@ -23,7 +23,7 @@ from gan_core.device import KINDS, find_device
 from gan_core.errors import ParamsError
 from gan_core.params import RunParams
 from gan_core.runs.run import Run
-from gan_core.runs.stopping import Stopped, check_stop, forget_stop, request_stop, stop_requested
+from gan_core.stopping import Stopped, check_stop, forget_stop, request_stop, stop_requested
 from tasks.dask_worker import end_tasks
 from tasks.processes import make_counter, make_flag, prepare_process
 from tasks.shards import Done, stage_task

@@ -20,8 +20,8 @@ from gan_core.report.finish import Result, finish_run
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import Stage
-from gan_core.runs.stopping import STOPPED_EXIT_CODE, Stopped, stoppable
 from gan_core.runs.summary import GATES
+from gan_core.stopping import STOPPED_EXIT_CODE, Stopped, stoppable
 from gan_core.storage.atomic import write_bytes
 
 HEADLINE = ("psnr", "identity", "lpips", "fid")

@@ -9,7 +9,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 
 from gan_core.device import number_worker
-from gan_core.runs.stopping import share
+from gan_core.stopping import share
 
 
 def make_flag() -> ctypes.c_bool:

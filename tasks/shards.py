@@ -17,7 +17,7 @@ from gan_core.recipes.base import recipe_of
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import find_finished, run_stage
 from gan_core.runs.stage import Stage
-from gan_core.runs.stopping import Stopped, check_stop, name_work, stop_requested
+from gan_core.stopping import Stopped, check_stop, name_work, stop_requested
 from gan_core.storage.receipts import ABSENT, Receipt
 from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import is_store_error

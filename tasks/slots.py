@@ -19,7 +19,7 @@ from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from gan_core.errors import ParamsError
-from gan_core.runs.stopping import check_stop
+from gan_core.stopping import check_stop
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 # The slot of a killed task is free again after this; a living one loses its own when four renewals in a row fail.

@@ -46,7 +46,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
             "rows",
             "geometry",
         ),
-        *("gates", "budgets", "stage_params", "background", "device", "precision", "batching", "capture"),
+        *("gates", "budgets", "stage_params", "background", "stopping", "device", "precision", "batching", "capture"),
     ),
     "storage": ("storage", "importers", "checkpoints"),
     "networks": ("generators", "encoders", "judges", "loading"),

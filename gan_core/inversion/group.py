@@ -11,6 +11,7 @@ from gan_core.inversion.objective import Losses, objective, read_losses
 from gan_core.inversion.pti import Budget, Tuned, in_precision, learning_rate
 from gan_core.inversion.weights import RowWeights
 from gan_core.params import TuneParams
+from gan_core.stopping import check_stop
 
 
 @torch.enable_grad()
@@ -30,6 +31,7 @@ def tune_group(
     seen: list[list[Tensor]] = [[] for _ in rows]
     images = [targets[[r]] for r in rows]
     for turn in range(params.steps + 1):
+        check_stop()
         rate = learning_rate(Budget(params.steps, params.lr), turn, params.lr_rampdown) if turn < params.steps else 0.0
         for row in rows:
             image = weights.draw(below[row], pivots[[row]])

@@ -19,6 +19,7 @@ from gan_core.geometry import framed_like
 from gan_core.inversion.features import side_of
 from gan_core.inversion.weights import RowWeights
 from gan_core.judges.perceptual import PerceptualLoss
+from gan_core.stopping import check_stop
 
 FEATURE, MASK = "feature", "mask"
 """Names in a row's ``delta``, each followed by ``.`` and the number of the layer."""
@@ -131,6 +132,7 @@ def refine_hybrid(
     losses: list[tuple[float, float]] = []
     first = torch.zeros_like(feature)
     for step in range(recipe.steps):
+        check_stop()
         with Blend(recipe.layer, feature[0], small[0]).injected(generator):
             drawn = weights.draw(below, w_plus)
         outside, inside = (masked_loss(drawn, target, *part, loss, recipe) for part in parts)

@@ -10,6 +10,7 @@ from torch import Tensor
 from gan_core.generators.base import Generator
 from gan_core.geometry import framed_like
 from gan_core.inversion.locality import Perceptual
+from gan_core.stopping import check_stop
 
 Encode = Callable[[Tensor], Tensor]
 """From images ``[B, 3, H, W]`` in [-1, 1] to ``w_plus [B, n_latent, w_dim]``."""
@@ -89,5 +90,6 @@ def optimise_in_domain(
     """Return the latents ``[B, n_latent, w_dim]`` after ``recipe.steps`` from ``start``; each row is its own."""
     run = InDomainOptimisation(generator, encode, targets, start, distance, recipe)
     for _ in range(recipe.steps):
+        check_stop()
         run.step()
     return run.latents.detach()

@@ -14,6 +14,7 @@ from gan_core.generators.base import Generator
 from gan_core.geometry import framed_like
 from gan_core.inversion.locality import Perceptual
 from gan_core.inversion.schedule import ramp
+from gan_core.stopping import check_stop
 
 Space = Literal["w", "w_plus"]
 RAMPDOWN, RAMPUP, NOISE_RAMP, NOISE_SHARE = 0.25, 0.05, 0.75, 0.05
@@ -144,6 +145,7 @@ def project(
     noise = [draw(1, size, size).to(targets.device) for size in generator.noise_sizes()]
     under_way = Projection(generator, targets[rows], loss, recipe, mean, deviation, noise)
     for step in range(recipe.steps):
+        check_stop()
         under_way.step(step / recipe.steps, draw(*under_way.latents.shape[1:]))
     under_way.repeated.forget()
     return under_way.w_plus[: len(targets)], [part.detach()[: len(targets)] for part in under_way.noise]

@@ -20,6 +20,7 @@ from gan_core.inversion.weights import RowWeights
 from gan_core.params import TuneParams
 from gan_core.precision import set_precision
 from gan_core.rows import Progress
+from gan_core.stopping import check_stop
 
 
 class Budget(NamedTuple):
@@ -138,6 +139,7 @@ class _Tuning:
 
     def _run_watched(self) -> None:
         while True:
+            check_stop()
             images = self.weights.draw(self.below, self.codes)
             totals, terms = objective(images, self.wanted, self.loss, self.params)
             self.unread.append(terms)
@@ -150,6 +152,7 @@ class _Tuning:
         """Take whole steps, in which rows that have to stop stay as they are, and look at them seldom."""
         step = self._step_ahead()
         while True:
+            check_stop()
             step(self._rates())
             self.unread.append(step.terms.clone())
             if self._due(look_every):

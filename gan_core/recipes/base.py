@@ -17,8 +17,8 @@ from gan_core.recipes.space import check_space
 from gan_core.registry import Registry
 from gan_core.runs.run import SOURCE, Run, begin_run, check_changes, check_folder
 from gan_core.runs.stage import Stage, build_stage, identity_of
-from gan_core.runs.stopping import forget_stop, request_stop
 from gan_core.runs.summary import summarise
+from gan_core.stopping import forget_stop, request_stop
 from gan_core.storage.atomic import sweep_folder
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.keys import check_dataset

@@ -11,7 +11,7 @@ from gan_core.rows import Progress, Row
 from gan_core.runs.overlap import Overlap
 from gan_core.runs.stage import Stage, identity_of
 from gan_core.runs.steps import Batch, Steps
-from gan_core.runs.stopping import check_stop
+from gan_core.stopping import check_stop
 from gan_core.storage.atomic import exclusive, sweep_temporary
 from gan_core.storage.receipts import (
     Receipt,

@@ -19,12 +19,12 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
+from gan_core import stopping
 from gan_core.params import load_params
 from gan_core.recipes.base import plan_run
-from gan_core.runs import stopping
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import build_stage
-from gan_core.runs.stopping import (
+from gan_core.stopping import (
     FIRST,
     STOPPED,
     Stopped,

@@ -22,7 +22,7 @@ from gan_core.recipes.base import Plan, plan_run
 from gan_core.runs.run import load_run
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import build_stage
-from gan_core.runs.stopping import Stopped, check_stop
+from gan_core.stopping import Stopped, check_stop
 from gan_core.storage import holding
 from gan_core.storage.atomic import FOLDER_LOCK, atomic_write, write_bytes
 from gan_core.storage.receipts import receipt_path

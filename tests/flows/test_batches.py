@@ -19,7 +19,7 @@ from gan_core.errors import DataError
 from gan_core.params import Params
 from gan_core.recipes.base import plan_run
 from gan_core.runs.run import Run
-from gan_core.runs.stopping import Stopped, check_stop, forget_stop, request_stop, stop_requested
+from gan_core.stopping import Stopped, check_stop, forget_stop, request_stop, stop_requested
 from gan_core.storage.atomic import FOLDER_LOCK
 
 JOB = Run(Params(), "ds", "out", {"shard-00000.parquet": 3}, {"align": {}})

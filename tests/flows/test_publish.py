@@ -95,9 +95,7 @@ def test_a_version_that_is_not_whole_in_the_cache_is_no_version(run: Run, monkey
         return 0
 
     monkeypatch.setattr(ObjectDB, "add", full)
-    with pytest.raises(
-        UserError, match=r"data/faces is not whole in DVC's cache \(.*cache.*\): see if"
-    ):
+    with pytest.raises(UserError, match=r"data/faces is not whole in DVC's cache \(.*cache.*\): see if"):
         publish("runs/a", "data/faces", "align", push=True)
 
 

@@ -15,7 +15,7 @@ from gan_core.rows import Rejected, Row
 from gan_core.runs.overlap import count_threads
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import Stage
-from gan_core.runs.stopping import Stopped, forget_stop, request_stop
+from gan_core.stopping import Stopped, forget_stop, request_stop
 from gan_core.storage.images import ImageError
 from gan_core.storage.receipts import Receipt, read_statistics, valid_receipt
 from gan_core.storage.shards import ShardWriter, read_rows, shard_name

@@ -1,4 +1,4 @@
-"""Stop the work of this process between two batches: what the first Ctrl-C asks for.
+"""Stop the work of this process between two batches, or two steps of tuning: what the first Ctrl-C asks for.
 
 A run that is stopped keeps its finished shards; those in work are given up and leave nothing behind.
 """
@@ -15,7 +15,7 @@ from types import FrameType
 
 STOPPED_EXIT_CODE = 130
 """What shells say of a program that was ended by Ctrl-C."""
-FIRST = "finishing the batches in work; Ctrl-C again stops at once"
+FIRST = "stopping after the batches or steps in work; Ctrl-C again stops at once"
 STOPPED = "stopped: finished shards are kept, run again to go on"
 
 
@@ -41,7 +41,7 @@ def name_work(name: str) -> None:
 
 
 def request_stop(name: str = "") -> None:
-    """Ask all stages at work, in this process and those that it shares a flag with, to stop after their batches.
+    """Ask all stages at work, in this process and those that it shares a flag with, to stop after their batches or steps.
 
     With a name, only the work of that name in this process is asked.
     """
