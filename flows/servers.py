@@ -30,6 +30,8 @@ POINTER = Path("prefect.toml")
 WRITTEN_BY = "# Written by `edit-dataset server up`"
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 15.0
+ENGINE = "prefect.engine"
+"""The module that Prefect's worker starts for each flow run."""
 ATTEMPTS = 3
 
 
@@ -204,10 +206,20 @@ def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
 def down(say: Callable[[str], object] = lambda _: None) -> None:
     """Stop what ``up`` has started, the worker first; their data stays in ``.prefect`` and ``mlflow.db``."""
     for name in reversed(SERVICES):
+        if ended := runs_of(name):
+            say(f"{name}: ends {ended} runs in the middle: start them again to go on")
         running = stop(name)
         say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
     if _is_ours(POINTER):
         POINTER.unlink(missing_ok=True)
+
+
+def runs_of(name: str) -> int:
+    """Return how many flow runs the service has begun and not ended: each is a process of Prefect's engine."""
+    running = find(name)
+    with suppress(psutil.NoSuchProcess):
+        return sum(ENGINE in process.cmdline() for process in _family(running)) if running else 0
+    return 0
 
 
 def _is_ours(file: Path) -> bool:
