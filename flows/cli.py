@@ -331,8 +331,7 @@ def stop(names: Services = None) -> None:
     from flows import servers
 
     for name in names or list(ServiceName):
-        running = servers.stop(name)
-        typer.echo(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
+        servers.end(name, typer.echo)
 
 
 @server.command(epilog="Example: edit-dataset server status")

@@ -206,16 +206,21 @@ def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
 def down(say: Callable[[str], object] = lambda _: None) -> None:
     """Stop what ``up`` has started, the worker first; their data stays in ``.prefect`` and ``mlflow.db``."""
     for name in reversed(SERVICES):
-        if ended := runs_of(name):
-            say(f"{name}: ends {ended} runs in the middle: start them again to go on")
-        running = stop(name)
-        say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
+        end(name, say)
     if _is_ours(POINTER):
         POINTER.unlink(missing_ok=True)
 
 
-def runs_of(name: str) -> int:
-    """Return how many flow runs the service has begun and not ended: each is a process of Prefect's engine."""
+def end(name: str, say: Callable[[str], object]) -> None:
+    """Stop a service, and say so; before that, how many flow runs that takes with it."""
+    if ended := _runs_of(name):
+        say(f"{name}: {ended} runs at work end with it: start them again to go on")
+    running = stop(name)
+    say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
+
+
+def _runs_of(name: str) -> int:
+    """Count the flow runs that a service has begun and not ended: each is a process of Prefect's engine."""
     running = find(name)
     with suppress(psutil.NoSuchProcess):
         return sum(ENGINE in process.cmdline() for process in _family(running)) if running else 0

@@ -41,6 +41,23 @@ def test_a_service_is_started_once_found_and_stopped() -> None:
     assert servers.find("page") is None and not psutil.pid_exists(running.pid)
 
 
+def test_runs_that_end_with_a_service_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = servers._family
+
+    class Engine:
+        def cmdline(self) -> list[str]:
+            return [sys.executable, "-m", "prefect.engine"]
+
+    said: list[str] = []
+    running = servers.start("page")
+    monkeypatch.setattr(servers, "_family", lambda it: [*family(it), Engine(), Engine()])
+    assert servers._runs_of("page") == 2
+    monkeypatch.setattr(servers, "_runs_of", lambda name: 2)
+    monkeypatch.setattr(servers, "_family", family)
+    servers.end("page", said.append)
+    assert said == ["page: 2 runs at work end with it: start them again to go on", f"page: stopped {running.url}"]
+
+
 def test_a_command_line_that_is_not_there_yet_is_no_reason_to_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
     launched: list[str] = []
     empty, cmdline, launch = iter(range(3)), psutil.Process.cmdline, servers._launch
