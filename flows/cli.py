@@ -331,7 +331,7 @@ def stop(names: Services = None) -> None:
     from flows import servers
 
     for name in names or list(ServiceName):
-        servers.end(name, typer.echo)
+        servers.stop(name, typer.echo)
 
 
 @server.command(epilog="Example: edit-dataset server status")

@@ -30,8 +30,7 @@ POINTER = Path("prefect.toml")
 WRITTEN_BY = "# Written by `edit-dataset server up`"
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 15.0
-ENGINE = "prefect.engine"
-"""The module that Prefect's worker starts for each flow run."""
+ENGINE = "prefect.engine"  # what Prefect's worker starts for each flow run
 ATTEMPTS = 3
 
 
@@ -206,25 +205,9 @@ def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
 def down(say: Callable[[str], object] = lambda _: None) -> None:
     """Stop what ``up`` has started, the worker first; their data stays in ``.prefect`` and ``mlflow.db``."""
     for name in reversed(SERVICES):
-        end(name, say)
+        stop(name, say)
     if _is_ours(POINTER):
         POINTER.unlink(missing_ok=True)
-
-
-def end(name: str, say: Callable[[str], object]) -> None:
-    """Stop a service, and say so; before that, how many flow runs that takes with it."""
-    if ended := _runs_of(name):
-        say(f"{name}: {ended} runs at work end with it: start them again to go on")
-    running = stop(name)
-    say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
-
-
-def _runs_of(name: str) -> int:
-    """Count the flow runs that a service has begun and not ended: each is a process of Prefect's engine."""
-    running = find(name)
-    with suppress(psutil.NoSuchProcess):
-        return sum(ENGINE in process.cmdline() for process in _family(running)) if running else 0
-    return 0
 
 
 def _is_ours(file: Path) -> bool:
@@ -283,13 +266,15 @@ def start(name: str, host: str = "") -> Running:
     raise UserError(f"the {name} server did not start: see {FOLDER / name}.log")
 
 
-def stop(name: str) -> Running | None:
+def stop(name: str, say: Callable[[str], object] = lambda _: None) -> Running | None:
     """End the service that this project started, and its children; return it, or None if there was none."""
     with _locked():
         running = find(name)
         (FOLDER / f"{name}.json").unlink(missing_ok=True)
-        if running is not None:
-            _end(running)
+        runs = _end(running) if running is not None else 0
+    say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
+    if runs:
+        say(f"{name}: {runs} runs at work have ended with it: start them again to go on")
     return running
 
 
@@ -378,12 +363,17 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _end(running: Running) -> None:
+def _end(running: Running) -> int:
+    """End a service's processes, and return how many of them were flow runs."""
     processes = _family(running)
+    runs = 0
+    with suppress(psutil.Error):  # one has ended meanwhile
+        runs = sum(ENGINE in process.cmdline() for process in processes)
     os.killpg(running.pid, signal.SIGTERM)
     _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
     for process in alive:
         process.kill()
+    return runs
 
 
 def free_port(first: int, host: str = LOOPBACK) -> int:

@@ -41,7 +41,7 @@ def name_work(name: str) -> None:
 
 
 def request_stop(name: str = "") -> None:
-    """Ask all stages at work, in this process and those that it shares a flag with, to stop after their batches or steps.
+    """Ask all stages at work, in this process and those that share its flag, to stop after their batches or steps.
 
     With a name, only the work of that name in this process is asked.
     """

@@ -41,21 +41,15 @@ def test_a_service_is_started_once_found_and_stopped() -> None:
     assert servers.find("page") is None and not psutil.pid_exists(running.pid)
 
 
-def test_runs_that_end_with_a_service_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    family = servers._family
-
-    class Engine:
-        def cmdline(self) -> list[str]:
-            return [sys.executable, "-m", "prefect.engine"]
-
+def test_runs_that_end_with_a_service_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     running = servers.start("page")
-    monkeypatch.setattr(servers, "_family", lambda it: [*family(it), Engine(), Engine()])
-    assert servers._runs_of("page") == 2
-    monkeypatch.setattr(servers, "_runs_of", lambda name: 2)
-    monkeypatch.setattr(servers, "_family", family)
-    servers.end("page", said.append)
-    assert said == ["page: 2 runs at work end with it: start them again to go on", f"page: stopped {running.url}"]
+    monkeypatch.setattr(servers, "ENGINE", "http.server")
+    servers.stop("page", said.append)
+    told = "page: 1 runs at work have ended with it: start them again to go on"
+    assert said == [f"page: stopped {running.url}", told]
+    servers.stop("page", said.append)
+    assert said[2:] == ["page: was not running"]
 
 
 def test_a_command_line_that_is_not_there_yet_is_no_reason_to_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
