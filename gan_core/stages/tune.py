@@ -64,12 +64,11 @@ class TuneStage(Stage):
 
     Adds ``tuned`` (drawn with ``delta``), ``delta`` (``gan_core.inversion.delta``; empty where tuning diverged),
     ``steps``, ``loss`` (the objective at the end), its terms ``loss_l2`` and ``loss_perceptual`` (null where no
-    parameter asks for it), and ``stop_reason``
-    (``steps``, ``perceptual``, ``diverged``: such a row is flagged); with a pivot that isn't the encoder's, ``latent``
-    too; where ``invert`` gives each row its steps, ``spent_s``, the seconds of its inversion by the table (rows that
-    miss a target are flagged), and ``inverted_by``, if the table has several ways. ``edits`` is the stage that draws
-    edits: given where ``params.persist`` is ``none``, its columns are added here and ``delta`` stays empty. Each row is
-    logged as it ends.
+    parameter asks for it), and ``stop_reason`` (``steps``, ``perceptual``, ``diverged``: such a row is flagged); with a
+    pivot that isn't the encoder's, ``latent`` too; where ``invert`` gives each row its steps, ``spent_s``, the seconds
+    of its inversion by the table (rows that miss a target are flagged), and ``inverted_by``, if the table has several
+    ways. ``edits`` is the stage that draws edits: given where ``params.persist`` is ``none``, its columns are added
+    here and ``delta`` stays empty. Each row is logged as it ends.
 
     Only the ``frame`` of what the generator draws is compared and kept. Aligned images of another size are compared
     with it at the smaller of both sizes, the larger ones averaged down. A row is rejected as ``bad_latent`` if its
