@@ -31,8 +31,8 @@ Show = Callable[[], tuple[dict[str, float], Tensor]]
 class Course:
     """How long a training goes on and how often it is reported, in images; ``seed`` decides everything that it draws.
 
-    ``unit`` is what errors call the images, where a training has none.
     ``average_images`` is the half-life of the running average. An ``endless`` training can go on later, to more images.
+    ``unit`` is what errors call the images, where a training sees something else.
     """
 
     images: int

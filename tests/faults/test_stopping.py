@@ -153,6 +153,13 @@ def tuning() -> bool:
     return any(Path("out/tune").glob(".*.lock"))
 
 
+def begin_tuning(source: str, runner: str, environment: dict[str, str]) -> Command:
+    """Start a run, and return its command when a shard is being tuned."""
+    command = Command(*run_words(source, runner), environment=environment)
+    command.wait_until(tuning)
+    return command
+
+
 def states(server: str) -> list[str]:
     """The states of the flow runs that write into ``out``."""
     asked = json.dumps({"flow_runs": {"name": {"any_": ["out"]}}, "sort": "EXPECTED_START_TIME_DESC"}).encode()
@@ -172,8 +179,7 @@ def environment(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -
 def test_the_first_interrupt_ends_a_flow_as_cancelled(
     project: Path, tiny_dataset: str, prefect_server: str, environment: dict[str, str], runner: str
 ) -> None:
-    command = Command(*run_words(tiny_dataset, runner), environment=environment)
-    command.wait_until(tuning)
+    command = begin_tuning(tiny_dataset, runner, environment)
     os.killpg(command.process.pid, signal.SIGINT)
     said = command.end()
     assert command.process.returncode == stopping.STOPPED_EXIT_CODE, said
@@ -189,8 +195,7 @@ def test_the_first_interrupt_ends_a_flow_as_cancelled(
 def test_a_flow_that_is_terminated_ends_within_a_batch_and_is_tracked(
     project: Path, tiny_dataset: str, prefect_server: str, environment: dict[str, str], runner: str
 ) -> None:
-    command = Command(*run_words(tiny_dataset, runner), environment=environment)
-    command.wait_until(tuning)
+    command = begin_tuning(tiny_dataset, runner, environment)
     command.process.terminate()
     command.end()
     assert command.process.returncode == -signal.SIGTERM
@@ -209,8 +214,7 @@ def test_a_flow_that_is_terminated_ends_within_a_batch_and_is_tracked(
 def test_the_second_interrupt_ends_a_flow_at_once(
     project: Path, tiny_dataset: str, prefect_server: str, environment: dict[str, str], runner: str
 ) -> None:
-    command = Command(*run_words(tiny_dataset, runner), environment=environment)
-    command.wait_until(tuning)
+    command = begin_tuning(tiny_dataset, runner, environment)
     family = psutil.Process(command.process.pid).children(recursive=True)
     for _ in range(2):
         os.killpg(command.process.pid, signal.SIGINT)
@@ -227,8 +231,7 @@ def test_the_second_interrupt_ends_a_flow_at_once(
 def test_a_killed_parent_leaves_no_process(
     project: Path, tiny_dataset: str, environment: dict[str, str], runner: str
 ) -> None:
-    command = Command(*run_words(tiny_dataset, runner), environment=environment)
-    command.wait_until(tuning)
+    command = begin_tuning(tiny_dataset, runner, environment)
     family = psutil.Process(command.process.pid).children(recursive=True)
     assert len(family) >= 2
     command.process.kill()
