@@ -31,6 +31,8 @@ def in_chunks_each(
     function: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor, size: int | None = None
 ) -> tuple[Tensor, ...]:
     """Do the same as ``in_chunks`` for a function that returns several tensors, each ``[B, ...]``."""
+    if not len(rows):
+        return function(rows)
     size = size or (chunk_size(max(rows.shape[-2:])) if rows.ndim > 3 else computing().rows)
     results = []
     for chunk in rows.split(size):

@@ -21,7 +21,10 @@ def _target(value: Any) -> Gate | None:
 
 
 class InvertParams(Section):
-    """How many steps of tuning a row gets, from a measured table (`models.inversion`), instead of `tune.steps`."""
+    """How many steps of tuning a row gets, from a measured table (`models.inversion`), instead of `tune.steps`.
+
+    Without effect where ``tune.enabled`` is false.
+    """
 
     budget_s: Positive | None = None
     """Seconds of a core or of the device a row on average, from the aligned picture to the end of tuning."""

@@ -172,8 +172,8 @@ def find_device(wanted: str) -> Compute:
     name, _, number = wanted.partition(":")
     if name == "auto":
         name = next(kind for kind in KINDS if KINDS[kind].count())
-    if name not in KINDS:
-        raise ParamsError(f"run.device: unknown device {wanted!r}{near_matches(name, [*KINDS, 'auto'])}")
+    if name not in KINDS or (number and not number.isdecimal()):
+        raise ParamsError(f"run.device: unknown device {wanted!r}{near_matches(wanted, [*KINDS, 'auto'])}")
     kind = KINDS[name]
     there = int(kind.count())
     if not there or (number and int(number) >= there):

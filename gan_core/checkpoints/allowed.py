@@ -46,7 +46,7 @@ DTYPES = {
 }
 MAX_PATH = 4096  # PATH_MAX of Linux
 PlainKey = str | int | float | bytes | None
-INERT = {f"torch.{name}" for name in ("float16", "float32", "float64", "bfloat16", "int64", "int32", "uint8", "bool")}
+INERT = {str(dtype) for dtype in STORAGES.values()}
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ def build(target: object, state: object) -> None:
 def allowed(name: str) -> Global:
     """Look a name up in the allow-list; raises ``Refused`` for any other."""
     if name not in CALLS and name not in STORAGES and name not in INERT:
+        if name.startswith("torch._utils._rebuild"):
+            raise Refused(f"it has a kind of tensor that isn't read ({name}): save it as plain tensors")
         raise Refused(f"it asks to run {name}, so it is more than weights; don't open it elsewhere", unsafe=True)
     return Global(name)
 
@@ -143,7 +145,11 @@ def _persistent_object(meta: object) -> Record:
     return Record(str(checked_key(meta.get("class_name"))), meta["state"])  # module_src, its source code, is never read
 
 
-def _tensor(storage: object, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: object) -> StoredTensor:
+def _tensor(
+    storage: object, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *more: object
+) -> StoredTensor:
+    if any(more[2:]):  # beside requires_grad and hooks: marks such as "neg", of values that are stored otherwise
+        raise Refused("a tensor in it is stored as a view that is negated or conjugated: save a copy of it")
     return place_tensor(storage, offset, shape, stride)
 
 
@@ -222,6 +228,7 @@ CALLS: dict[str, Callable[..., object]] = {
     "dnnlib.util.EasyDict": _mapping,
     "dnnlib.EasyDict": _mapping,
     "argparse.Namespace": _record("argparse.Namespace"),
+    **{f"tracker.{name}": _record(f"tracker.{name}") for name in ("RunningMean", "RunningMeanTorch")},  # ALAE's losses
     "dnnlib.tflib.network.Network": _record("dnnlib.tflib.network.Network"),
     "torch_utils.persistence._reconstruct_persistent_obj": _persistent_object,
     "torch._utils._rebuild_tensor_v2": _tensor,

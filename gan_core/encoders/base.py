@@ -88,7 +88,12 @@ class Encoder(nn.Module, ABC):
         return [(latents, self.frame(generator.synthesis(latents))) for latents in passes]
 
     def resampled(self, images: Tensor) -> Tensor:
-        """Resample images ``[B, C, H, W]`` to ``[B, C, *input_shape]``, if they have another size."""
+        """Resample images ``[B, C, H, W]`` to ``[B, C, *input_shape]``, if they have another size.
+
+        Raises ``TypeError`` for integers.
+        """
+        if not images.is_floating_point():
+            raise TypeError(f"images are {images.dtype}: encoders take floating-point values in [-1, 1]")
         if images.shape[2:] == self.input_shape:
             return images
         return F.interpolate(images, self.input_shape, mode="bilinear", align_corners=False, antialias=True)

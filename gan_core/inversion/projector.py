@@ -133,8 +133,11 @@ def project(
     """Project ``targets [B, 3, H, W]`` in [-1, 1]; return ``w_plus [B, n_latent, w_dim]`` and the noise maps.
 
     Targets are as large as the generator's images, or smaller, or a frame of them (``gan_core.geometry``). ``seeds``
-    determine the noise of each row. Rows are projected together and padded to a multiple of ``TOGETHER``.
+    determine the noise of each row. Rows are projected together and padded to a multiple of ``TOGETHER``. Raises
+    ``ValueError`` without targets, and for another number of seeds.
     """
+    if not 0 < len(targets) == len(seeds):
+        raise ValueError(f"{len(targets)} targets and {len(seeds)} seeds: give one seed for each target")
     rows = [*range(len(targets)), *[len(targets) - 1] * (-len(targets) % TOGETHER)]
     streams = [torch.Generator().manual_seed(seeds[row]) for row in rows]
 

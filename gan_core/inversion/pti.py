@@ -73,13 +73,17 @@ def tune_pivots(
     is at most ``params.stop_perceptual`` (0: never); the other rows continue. ``budgets`` replaces ``params.steps`` and
     ``params.lr`` per row. ``finished`` is called with 1 when a row stops. ``starts`` are weight differences that
     each row begins with, instead of the generator's weights. Rows affect each other by rounding only. Raises
-    ``ValueError`` if one of these is of another number of rows.
+    ``ValueError`` for pivots of another shape, and if one of these is of another number of rows.
     """
+    if pivots.shape[1:] != (generator.n_latent, generator.w_dim):
+        raise ValueError(f"pivots are {list(pivots.shape)}, [B, {generator.n_latent}, {generator.w_dim}] are expected")
     budgets = budgets or [Budget(params.steps, params.lr)] * len(pivots)
     given = {"targets": len(targets), "seeds": len(seeds), "budgets": len(budgets)}
     given |= {} if starts is None else {"starts": len(starts)}
     if other := {name: count for name, count in given.items() if count != len(pivots)}:
         raise ValueError(f"{len(pivots)} pivots, but {other}: give one for each row")
+    if not len(pivots):
+        return []
     return _Tuning(generator, pivots, targets, loss, params, seeds, budgets, finished, starts).run()
 
 

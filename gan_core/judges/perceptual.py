@@ -4,7 +4,6 @@ With the published trunks it equals the ``lpips`` package 0.1.4 (linear weights 
 """
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -13,9 +12,8 @@ from torch import Tensor, nn
 from gan_core.batching import in_chunks
 from gan_core.checkpoints.files import Loaded, read_card
 from gan_core.device import place
-from gan_core.errors import CheckpointError
 from gan_core.judges.networks import load_network
-from gan_core.judges.trunks import IMPORTED, load_trunk
+from gan_core.judges.trunks import IMPORTED, linear_weights, load_trunk
 
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -97,19 +95,6 @@ def load_perceptual(path: str | Path) -> Loaded[PerceptualLoss]:
 def pair_distances(distance: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Return the distances ``[B]`` of images ``[B, 3, H, W]`` in [-1, 1], in chunks of a fixed size."""
     return in_chunks(lambda pair: distance(*pair.unbind(1)), torch.stack([x, y], 1))
-
-
-def linear_weights(trunk: str) -> list[Tensor]:
-    """The published channel weights ``[C]`` for each map of ``trunk``, from the installed ``lpips`` package."""
-    package = find_spec("lpips")
-    folders = package.submodule_search_locations if package else None
-    if not folders:
-        raise CheckpointError(f"the linear weights for {trunk} come with the lpips package: run `pip install lpips`")
-    path = Path(next(iter(folders))) / "weights" / "v0.1" / f"{trunk}.pth"
-    if not path.is_file():
-        raise CheckpointError(f"no linear weights for {trunk} at {path}: install lpips 0.1.4 again")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return [state[f"lin{k}.model.1.weight"].flatten() for k in range(len(state))]
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from gan_core.registry import Registry
 Layers = list[nn.Module]
 CONVOLUTION = re.compile(r"^(?:features|(?:net\.)?slice\d+)\.(\d+\..+)$")
 IMPORTED = "lpips-"
+LINEAR = re.compile(r"^lin(\d+)\.model\.1\.weight$")
 LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, which is for non-commercial research"
 TRUNKS: Registry[Callable[[], "SlicedTrunk"]] = Registry("perceptual trunk")
 
@@ -104,7 +106,7 @@ def load_trunk(path: str | Path) -> Loaded[SlicedTrunk]:
     """Read a trunk's weights: torchvision's classifier, a whole ``lpips`` state dict, or an imported file.
 
     The card's name is ``lpips-<trunk>``. Raises ``CheckpointError`` if the file is missing, unsafe to open, or holds
-    none of the registered trunks.
+    none of the registered trunks, and as ``check_linear`` does.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"no perceptual trunk at {path}: name the file in models.perceptual")
@@ -116,6 +118,7 @@ def load_trunk(path: str | Path) -> Loaded[SlicedTrunk]:
             f"{path} holds none of the trunks {', '.join(TRUNKS.names())}: name the weights of one of them"
         )
     name, theirs = found
+    check_linear(state, name, path)
     trunk = TRUNKS.get(name)()
     trunk.load_state_dict(load_tensors({key: state[other] for key, other in theirs.items()}))
     card = contents.card or Card(
@@ -134,3 +137,27 @@ def find_trunk(state: Mapping[str, StoredTensor]) -> tuple[str, dict[str, str]] 
         if all(tensor.shape == state[theirs[ours[key]]].shape for key, tensor in build().state_dict().items()):
             return name, {key: theirs[short] for key, short in ours.items()}
     return None
+
+
+def linear_weights(trunk: str) -> list[Tensor]:
+    """The published channel weights ``[C]`` for each map of ``trunk``, from the installed ``lpips`` package."""
+    package = find_spec("lpips")
+    folders = package.submodule_search_locations if package else None
+    if not folders:
+        raise CheckpointError(f"the linear weights for {trunk} come with the lpips package: run `pip install lpips`")
+    path = Path(next(iter(folders))) / "weights" / "v0.1" / f"{trunk}.pth"
+    if not path.is_file():
+        raise CheckpointError(f"no linear weights for {trunk} at {path}: install lpips 0.1.4 again")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return [state[f"lin{k}.model.1.weight"].flatten() for k in range(len(state))]
+
+
+def check_linear(state: Mapping[str, StoredTensor], trunk: str, where: str | Path) -> None:
+    """Raise ``CheckpointError`` for a whole ``lpips`` state dict whose linear weights aren't the published ones."""
+    for match in filter(None, map(LINEAR.match, state)):
+        own, published = load_tensors({"": state[match[0]]})[""], linear_weights(trunk)
+        if int(match[1]) >= len(published) or not torch.allclose(own.flatten().float(), published[int(match[1])]):
+            raise CheckpointError(
+                f"{where} has linear weights ({match[0]}) that aren't those of the lpips package: distances are taken "
+                "by the published ones, so that a network that was trained further can't be used"
+            )

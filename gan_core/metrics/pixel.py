@@ -13,7 +13,12 @@ PSNR_CEILING = 100.0
 
 
 def mse(x: Tensor, y: Tensor) -> Tensor:
-    """Mean squared difference ``[B]`` of images ``[B, C, H, W]`` in [-1, 1], between 0 and 4; float64 on the CPU."""
+    """Mean squared difference ``[B]`` of images ``[B, C, H, W]`` in [-1, 1], between 0 and 4; float64 on the CPU.
+
+    Raises ``ValueError`` for two batches of different shapes.
+    """
+    if x.shape != y.shape:
+        raise ValueError(f"images {list(x.shape)} are compared with {list(y.shape)}: give two batches of one shape")
     return (widest(x) - widest(y)).square().flatten(1).mean(1)
 
 

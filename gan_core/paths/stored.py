@@ -32,13 +32,23 @@ class NamedPath:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where paths come from, and under which terms: ``source`` and ``licence`` of their card."""
+
+    source: str = "learnt from pictures of the generator alone, named by an attribute network"
+    licence: str = "Apache-2.0"
+
+
 class SemanticPaths(nn.Module):
     """A path model with its frame, for one space of one generator."""
 
-    def __init__(self, model: PathModel, frame: Frame, space: str, generator_sha256: str) -> None:
+    def __init__(
+        self, model: PathModel, frame: Frame, space: str, generator_sha256: str, origin: Origin = Origin()
+    ) -> None:
         super().__init__()
         self.model, self.frame = model, frame
-        self.space, self.generator_sha256 = space, generator_sha256
+        self.space, self.generator_sha256, self.origin = space, generator_sha256, origin
         self.named: dict[str, NamedPath] = {}
 
     def move(self, codes: Tensor, paths: Tensor, amounts: Tensor) -> Tensor:
@@ -92,7 +102,7 @@ def describe_named(paths: SemanticPaths) -> list[str]:
 
 
 def save_paths(path: str | Path, paths: SemanticPaths, made_by: str, extra: Mapping[str, object] = {}) -> str:
-    """Write trained paths with a card, and return the file's sha256; ``extra`` is added to the card."""
+    """Write paths with a card, and return the file's sha256; ``extra`` is added to the card."""
     card = Card(
         kind="paths",
         name=paths.model.name,
@@ -100,8 +110,8 @@ def save_paths(path: str | Path, paths: SemanticPaths, made_by: str, extra: Mapp
         space=paths.space,
         generator_sha256=paths.generator_sha256,
         made_by=made_by,
-        licence="Apache-2.0",
-        source="learnt from pictures of the generator alone, named by an attribute network",
+        licence=paths.origin.licence,
+        source=paths.origin.source,
         extra={**extra, "named": {name: asdict(named) for name, named in paths.named.items()}},
     )
     return save_checkpoint(path, dict(paths.state_dict()), card, half=False)
@@ -133,7 +143,8 @@ def load_paths(path: str | Path, generator: Loaded[Generator] | None = None) -> 
         stored.check_made_for(generator, "fit the paths again (`dvc repro`) or choose those made for it")
     rank, width = tensors["frame.axes"].shape
     model = build_described(PATHS.get(card.name), stored)
-    paths = SemanticPaths(model, Frame(width, rank), card.space, card.generator_sha256)
+    origin = Origin(card.source, card.licence)
+    paths = SemanticPaths(model, Frame(width, rank), card.space, card.generator_sha256, origin)
     load_state(paths, tensors, path)
     try:
         paths.named = {name: _named(values) for name, values in card.extra.get("named", {}).items()}

@@ -26,6 +26,7 @@ NETWORKS = ("G_ema", "G", "D")
 _DIMENSIONS = {"z_dim": 512, "w_dim": 512, "c_dim": 0}
 _BOTH = ("weight", "bias")
 CONSTANT = "G_ema.synthesis.b4.const"
+TRACKED = "mapping.w_avg"
 STYLEGAN3 = re.compile(r"synthesis\.(input|L\d+_\d+_\d+)")
 """The parts of StyleGAN3's synthesis: Fourier features and layers by number, size and width."""
 
@@ -65,12 +66,14 @@ class AdaLayout(Layout):
 
 
 def load_ada(generator: Record, where: str | Path = "the pickle") -> StyleGAN2:
-    """Build a generator from a pickled module, frozen and in eval mode.
+    """Build a generator from a pickled module, frozen and in eval mode; a mean latent that is missing is computed.
 
     Raises ``CheckpointError`` for a module that is not a StyleGAN2 or lacks tensors.
     """
     built = StyleGAN2(**ada_arguments(generator, where))
     load_state(built, _converted(generator, built, where, StoredTensor.load), where)
+    if TRACKED not in module_state(generator):
+        built.latent_avg.copy_(built.mean_latent().detach())
     return built.eval().requires_grad_(False)
 
 
@@ -123,7 +126,7 @@ def names(generator: StyleGAN2) -> list[Move]:
         (f"style.{i + 1}.{p}", f"mapping.fc{i}.{p}", _same) for i in range(len(generator.style) - 1) for p in _BOTH
     ]
     moves += [(f"embed.{p}", f"mapping.embed.{p}", _same) for p in _BOTH if generator.embed is not None]
-    moves += [("latent_avg", "mapping.w_avg", _same), ("input.input", "synthesis.b4.const", _leading)]
+    moves += [("latent_avg", TRACKED, _same), ("input.input", "synthesis.b4.const", _leading)]
     moves += _convolution("conv1", "synthesis.b4.conv1", 0) + _to_rgb("to_rgb1", "synthesis.b4")
     for j in range(len(generator.to_rgbs)):
         block = f"synthesis.b{8 << j}"

@@ -20,7 +20,7 @@ from gan_core.checkpoints.stored import (
 )
 from gan_core.encoders.alae import AlaeEncoder
 from gan_core.errors import CheckpointError
-from gan_core.generators.stylegan1 import SLOW, StyleGAN1
+from gan_core.generators.stylegan1 import FUSED, SLOW, StyleGAN1
 from gan_core.loading import load_state, model_tensors
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 
@@ -119,7 +119,9 @@ def _generator_state(states: States, count: int) -> StateDict:
             continue
         layer = 2 * int(block[1]) + int(block[3]) - 1
         if block[2] == "conv":
-            found[f"convs.{layer - 1}.weight"] = value * math.sqrt(value[0].numel() / 2)
+            fused = block[3] == "1" and 4 << int(block[1]) >= FUSED  # a transposed convolution: [in, out, 3, 3]
+            weight = value.transpose(0, 1) if fused else value
+            found[f"convs.{layer - 1}.weight"] = weight * math.sqrt(weight[0].numel() / 2)
         elif block[2] == "style":
             scaled = value * _fan(value) if block[4] == "weight" else value
             found[f"epilogues.{layer}.style.{block[4]}"] = scaled

@@ -3,7 +3,6 @@
 The encoder of W that HyperStyle begins with is a file of its own, in the layout of pSp (``psp-w``).
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +19,7 @@ from gan_core.published.encoders import Options, Shapes, published_steps, trunk_
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 from gan_core.published.rosinality import build_generator, check_generator, infer_arguments, latent_average
 from gan_core.published.shown import describe_framing, shown_options
+from gan_core.published.unwrapping import HYPERNETWORK, has_network, options_of, subject_by, unwrap, with_subject
 
 ALIAS = ".hypernet."
 """Part of the names that each block has for the weights that all share."""
@@ -27,17 +27,21 @@ ALIAS = ".hypernet."
 
 @LAYOUTS.register("hyperstyle")
 class HyperStyleLayout(Layout):
-    """``{"state_dict": {"hypernet.*", "decoder.*"}, "opts", "latent_avg"?}``, also with ``DataParallel``'s prefixes."""
+    """``{"state_dict": {"hypernet.*", "decoder.*"}, "opts", "latent_avg"?}``, also nested or prefixed otherwise."""
 
     name: ClassVar[str] = "hyperstyle"
     licence: ClassVar[str] = "code MIT; the published weights: trained on FFHQ and NVIDIA's network, non-commercial"
 
     def recognises(self, value: object) -> bool:
         state = value.get("state_dict") if isinstance(value, dict) else None
-        return isinstance(state, dict) and any(key.startswith("hypernet.") for key in plain_names(state))
+        damaged = isinstance(state, dict) and any(key.startswith("hypernet.") for key in plain_names(state))
+        return damaged or has_network(value, HYPERNETWORK)
+
+    def shows(self, value: object) -> str | None:
+        return self.subject or subject_by(options_of(unwrap(value, marks=HYPERNETWORK)))
 
     def facts(self, value: object, where: str | Path) -> dict[str, object]:
-        hypernet, decoder, options = _parts(value, where)
+        hypernet, decoder, options = self._parts(value, where)
         arguments = infer_hypernetwork(hypernet, decoder, options, where)
         size = infer_arguments(decoder, where)["size"]
         shown = {key: arguments[key] for key in ("layers", "shared", "separable", "input_size", "width", "steps")}
@@ -46,12 +50,13 @@ class HyperStyleLayout(Layout):
             "variant": "hypernetwork with its generator",
             **shown,
             "generator_size": size,
+            "subject": self.shows(value) or "faces, or not said",
             "sees": describe_framing(arguments["input_size"], size),
             "opts": shown_options(options),
         }
 
     def check(self, value: object, where: str | Path) -> None:
-        hypernet, decoder, options = _parts(value, where)
+        hypernet, decoder, options = self._parts(value, where)
         check_generator(decoder, where)
         with torch.device("meta"):
             network = HyperStyle(**infer_hypernetwork(hypernet, decoder, options, where))
@@ -60,7 +65,7 @@ class HyperStyleLayout(Layout):
         _average(value, found["style_dim"], 2 * found["size"].bit_length() - 4, where)
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
-        hypernet, decoder, options = _parts(value, where)
+        hypernet, decoder, options = self._parts(value, where)
         network = HyperStyle(**infer_hypernetwork(hypernet, decoder, options, where))
         load_state(network, _own(network, {key: loaded(tensor) for key, tensor in hypernet.items()}), where)
         content = {"g_ema": {key: loaded(tensor) for key, tensor in decoder.items()}}
@@ -70,6 +75,18 @@ class HyperStyleLayout(Layout):
         card: dict[str, object] = {"kind": "hypernetwork", "name": network.name, "arguments": network.arguments}
         part = Part("hypernetwork", model_tensors(network), card, bound=True)
         return [generator_part(generator, "generator"), part]
+
+    def _parts(self, value: object, where: str | Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, object]]:
+        """Return the tensors of the hypernetwork, those of the generator, and the options."""
+        content = unwrap(value, where, HYPERNETWORK)
+        parts: dict[str, dict[str, Any]] = {"hypernet": {}, "decoder": {}}
+        for key, tensor in plain_names(content["state_dict"]).items():
+            network, _, name = key.partition(".")
+            if network in parts and ALIAS not in name:
+                parts[network][name] = tensor
+        if not parts["decoder"]:
+            raise CheckpointError(f"{where} has a hypernetwork without its generator (decoder.*): name the whole file")
+        return parts["hypernet"], parts["decoder"], with_subject(options_of(content), self.subject)
 
 
 def infer_hypernetwork(hypernet: Shapes, decoder: Shapes, options: Options, where: str | Path) -> dict[str, Any]:
@@ -106,23 +123,9 @@ def infer_hypernetwork(hypernet: Shapes, decoder: Shapes, options: Options, wher
     }
 
 
-def _parts(value: object, where: str | Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, object]]:
-    """Return the tensors of the hypernetwork, those of the generator, and the options."""
-    content: Mapping[str, Any] = value if isinstance(value, dict) else {}
-    parts: dict[str, dict[str, Any]] = {"hypernet": {}, "decoder": {}}
-    for key, tensor in plain_names(content.get("state_dict", {})).items():
-        network, _, name = key.partition(".")
-        if network in parts and ALIAS not in name:
-            parts[network][name] = tensor
-    if not parts["decoder"]:
-        raise CheckpointError(f"{where} has a hypernetwork without its generator (decoder.*): name the whole file")
-    options = loaded(content.get("opts"))
-    return parts["hypernet"], parts["decoder"], options if isinstance(options, dict) else {}
-
-
 def _average(value: object, width: int, count: int, where: str | Path) -> Tensor | None:
     """Return the mean of the average latents of a file, ``[w_dim]``, or None if it has none."""
-    stored = loaded(value.get("latent_avg")) if isinstance(value, dict) else None
+    stored = loaded(unwrap(value, where, HYPERNETWORK).get("latent_avg"))
     return None if stored is None else latent_average(stored, width, count, where).mean(0)
 
 

@@ -19,6 +19,7 @@ from gan_core.registry import Registry
 
 SUFFIX = ".safetensors"
 UNKNOWN_LICENCE = "not known: see where the file comes from"
+FACES = ("face", "faces")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Layout(ABC):
     variants: ClassVar[Sequence[str]] = ()
 
     def __init__(self, variant: str | None = None, subject: str | None = None) -> None:
-        self.variant, self.subject = variant, subject
+        self.variant, self.subject = variant, None if subject in FACES else subject
 
     def terms(self, value: object) -> str:
         """Return the licence of a recognised file, as far as its content tells."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from gan_core.checkpoints.stored import StateDict, StoredTensor, load_tensors, outlines, state_of
 from gan_core.judges.networks import NETWORKS
-from gan_core.judges.trunks import IMPORTED, LICENCE, find_trunk
+from gan_core.judges.trunks import IMPORTED, LICENCE, check_linear, find_trunk
 from gan_core.loading import load_state
 from gan_core.published.layouts import LAYOUTS, Layout, Part
 
@@ -100,6 +100,7 @@ class PerceptualTrunk(Layout):
     def convert(self, value: object, where: str | Path) -> list[Part]:
         state = state_of(value) or {}
         name, theirs = find_trunk(state) or ("", {})
+        check_linear(state, name, where)
         return [network_part(IMPORTED + name, load_tensors({key: state[other] for key, other in theirs.items()}))]
 
 

@@ -15,12 +15,13 @@ from gan_core.paths.base import PathModel
 from gan_core.paths.flow import Curvilinear
 from gan_core.paths.linear import FullyConnected, Linear, Orthogonal, Projective
 from gan_core.paths.space import Frame, check_space, code_width
-from gan_core.paths.stored import SemanticPaths
+from gan_core.paths.stored import Origin, SemanticPaths
 from gan_core.paths.warped import Warped
 from gan_core.published.layouts import check_finite
 
 UNUSED = ("num_batches_tracked", "_num_evals")
 """Endings of tensors that only training uses."""
+UNSTATED = "not stated in the file that the paths come from: ask its authors"
 FIRST_LAYER = "chain.0.odefunc.diffeq.layers.0._layer.weight"
 
 
@@ -29,15 +30,20 @@ def read_published_paths(
 ) -> SemanticPaths:
     """Read a deformator, support sets or a flow as unnamed paths through ``space`` of a generator.
 
+    A file holds it alone, or, as one of a training does, in a dictionary under a name.
+
     The weights don't tell a ``projective`` deformator from a linear one, nor how many axes of a flow are paths
     (``count``, all by default). Raises ``UserError`` for unknown or damaged files and for another width of codes.
     """
     check_space(generator.model, space)
-    content = open_checkpoint(path).load()
-    state = plain_names(content) if isinstance(content, dict) else {}
-    build = next((build for key, build in BUILDERS.items() if key in state), None)
-    if build is None:
+    contents = open_checkpoint(path)
+    whole = contents.load()
+    inside = [whole, *whole.values()] if isinstance(whole, dict) else []
+    states = [plain_names(state) for state in inside if isinstance(state, dict)]
+    found = next(((build, state) for state in states for key, build in BUILDERS.items() if key in state), None)
+    if found is None:
         raise CheckpointError(f"{path} holds no deformator, support sets or flow: no published paths are like it")
+    build, state = found
     width = code_width(generator.model, space)
     try:
         check_finite(state)
@@ -52,7 +58,8 @@ def read_published_paths(
         raise CheckpointError(
             f"{path} moves codes of {model.dim} numbers, {space} of this generator has {width}: it was made for another"
         )
-    paths = SemanticPaths(_filled(model, state, path), Frame(width), space, generator.sha256)
+    origin = Origin(f"{contents.path.name}, sha256 {contents.sha256}; named by an attribute network", UNSTATED)
+    paths = SemanticPaths(_filled(model, state, path), Frame(width), space, generator.sha256, origin)
     return paths.eval().requires_grad_(False)
 
 

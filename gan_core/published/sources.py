@@ -197,8 +197,8 @@ def find_source(name: str) -> Source:
     if name.startswith(HUB):
         owner, _, rest = name.removeprefix(HUB).partition("/")
         repository, _, path = rest.partition("/")
-        file = path.rpartition("/")[2]
-        if not (owner and repository) or file in ("", ".", ".."):
+        file = f"{owner}/{repository}/{path}"  # many repositories have a model.safetensors
+        if any(part in ("", ".", "..") for part in file.split("/")):
             raise CheckpointError(f"{name} names no file: write {HUB}OWNER/NAME/FILE")
         page = f"https://huggingface.co/{owner}/{repository}"
         return Source(file, "a file of the hub", f"not known here: see {page}", page, name)

@@ -21,12 +21,10 @@ from gan_core.published.hfgi import NETWORKS, features_of, features_part
 from gan_core.published.layouts import LAYOUTS, Layout, Part, generator_part
 from gan_core.published.rosinality import infer_arguments
 from gan_core.published.shown import describe_framing, shown_options
-from gan_core.published.unwrapping import has_encoder, options_of, unwrap
+from gan_core.published.unwrapping import has_network, options_of, subject_by, unwrap, with_subject
 
 WANTED = ("state_dict", "opts", "latent_avg")
 TRAINED_MAPPING = "style-transformer"
-SUBJECTS = {"cars": "cars", "horse": "horses", "church": "churches", "cats": "cats", "afhq": "animals"}
-"""What pictures show by the first word of ``opts.dataset_type``, as e4e, Style Transformer and ReStyle write it."""
 
 
 @LAYOUTS.register("encoder-wrapper")
@@ -40,12 +38,12 @@ class WrapperLayout(Layout):
     )
 
     def shows(self, value: object) -> str | None:
-        return self._shown(unwrap(value))
+        return self.subject or subject_by(options_of(unwrap(value)))
 
     def recognises(self, value: object) -> bool:
         state = value.get("state_dict") if isinstance(value, dict) else None
         networks = {key.partition(".")[0] for key in plain_names(state)} if isinstance(state, dict) else set()
-        return has_encoder(value) or {"encoder", "decoder"} <= networks
+        return has_network(value) or {"encoder", "decoder"} <= networks
 
     def facts(self, value: object, where: str | Path) -> dict[str, object]:
         content = unwrap(value, where)
@@ -64,7 +62,7 @@ class WrapperLayout(Layout):
             "variant": f"encoder {variant}" + (" with its generator" if decoder else "") + _features_said(parts),
             **arguments,
             **({"generator_size": decoder["size"]} if decoder else {}),
-            "subject": self._shown(content) or "faces, or not said",
+            "subject": self.shows(value) or "faces, or not said",
             "sees": describe_framing(arguments["input_size"], decoder["size"] if decoder else None),
             "opts": shown_options(options_of(content)),
             "latent_avg": "latent_avg" in content,
@@ -75,7 +73,9 @@ class WrapperLayout(Layout):
     def check(self, value: object, where: str | Path) -> None:
         content = unwrap(value, where)
         average = loaded(content.get("latent_avg"))
-        check_published_encoder(content | {"opts": self._told(content)}, average, where, self.variant)
+        check_published_encoder(
+            content | {"opts": with_subject(options_of(content), self.subject)}, average, where, self.variant
+        )
         outlined = {name: outlines(state) for name, state in split_wrapper(content, where).items() if name != "encoder"}
         with torch.device("meta"):
             if found := features_of(outlined, where):
@@ -83,7 +83,8 @@ class WrapperLayout(Layout):
 
     def convert(self, value: object, where: str | Path) -> list[Part]:
         whole = unwrap(value, where)
-        content = {key: loaded(whole[key]) for key in WANTED if key in whole} | {"opts": self._told(whole)}
+        content = {key: loaded(whole[key]) for key in WANTED if key in whole}
+        content["opts"] = with_subject(options_of(whole), self.subject)
         found = load_published_encoder(content, where, self.variant)
         encoder = found.encoder
         card: dict[str, object] = {
@@ -101,15 +102,6 @@ class WrapperLayout(Layout):
         if encoder.name == TRAINED_MAPPING:
             generator.card["notes"] = "its mapping was trained with the encoder: not fit for drawing random images"
         return [generator, part, *features_part(split_wrapper(content, where), where)]
-
-    def _told(self, content: Mapping[str, object]) -> dict[str, object]:
-        """Return the options, with the data set of cars where the file has none and its subject is told to be cars."""
-        cars = {"dataset_type": "cars_encode"} if self.subject == SUBJECTS["cars"] else {}
-        return {**cars, **options_of(content)}
-
-    def _shown(self, content: Mapping[str, object]) -> str | None:
-        said = str(options_of(content).get("dataset_type", "")).partition("_")[0]
-        return self.subject or SUBJECTS.get(said)
 
 
 def _features_said(parts: Mapping[str, object]) -> str:

@@ -97,8 +97,13 @@ class Run:
     @property
     def finishing(self) -> str:
         """Say how the run is finished."""
-        command = self.recipe if self.recipe in OWN_COMMANDS else "run"
-        return f"`edit-dataset {command} {self.source} {self.output}` finishes it, with the options that it began with"
+        call = f"edit-dataset {self.command} {self.source} {self.output}"
+        return f"`{call}` finishes it, with the options that it began with"
+
+    @property
+    def command(self) -> str:
+        """The subcommand of `edit-dataset` that makes such runs."""
+        return self.recipe if self.recipe in OWN_COMMANDS else "run"
 
 
 def check_changes(run: Run, update: bool = False) -> None:
@@ -117,7 +122,8 @@ def check_changes(run: Run, update: bool = False) -> None:
     changes = [] if update else list(_changes(before, run))
     if changes:
         raise ParamsError(
-            f"{run.output} holds another run ({_few(changes)}): choose another output folder, or redo it with --update"
+            f"{run.output} holds another run ({_few(changes)}): choose another output folder, or redo it with "
+            f"`edit-dataset {run.command} --update`"
         )
 
 

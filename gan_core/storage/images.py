@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from gan_core.device import fetch, place_array
+from gan_core.errors import UserError
 from gan_core.rows import Row
 from gan_core.storage.rgb import to_rgb, to_values
 
@@ -64,7 +65,7 @@ class ImageCell(TypedDict):
     path: str
 
 
-class ImageError(Exception):
+class ImageError(UserError):
     """Bytes that can't be decoded; ``status`` is empty, not_an_image, truncated, too_many_pixels or unsupported."""
 
     def __init__(self, status: str, reason: str) -> None:

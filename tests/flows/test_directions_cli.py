@@ -122,14 +122,17 @@ def test_fit_by_a_judge_adds_to_the_file_of_the_generator(project: Path, capsys:
 def test_name_takes_published_paths_and_ours(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = ("--set", "rank_codes=2", "--set", "attributes=[yaw]")
     supports = {"ALPHAS": torch.tensor([[1.0, -1.0]] * 3), "LOGGAMMA": torch.zeros(3, 1)}
-    torch.save(supports | {"SUPPORT_SETS": torch.randn(3, 32)}, "support_sets.pt")
+    supports |= {"SUPPORT_SETS": torch.randn(3, 32)}
+    torch.save({"iter": 5, "support_sets": supports, "reconstructor": {}}, "support_sets.pt")
     assert "yaw              warped path" in answered(
         capsys, "directions", "name", "support_sets.pt", "mine.safetensors", *settings
     )
     assert "yaw" in answered(capsys, "directions", "name", "mine.safetensors", "again.safetensors", *settings)
     generator = load_generator(models(project)["generator"])
-    first, again = (load_paths(file, generator).model for file in ("mine.safetensors", "again.safetensors"))
-    assert first.named == again.named and set(first.named) == {"yaw"}
+    mine, other = (load_paths(file, generator) for file in ("mine.safetensors", "again.safetensors"))
+    assert mine.model.named == other.model.named and set(mine.model.named) == {"yaw"}
+    assert mine.card.licence == other.card.licence == "not stated in the file that the paths come from: ask its authors"
+    assert mine.card.source == other.card.source and mine.card.source.startswith("support_sets.pt, sha256 ")
     wide = refused(capsys, "directions", "name", "support_sets.pt", "x.safetensors", "--space", "w_plus")
     assert "moves codes of 16 numbers, w_plus of this generator has 160" in wide
 

@@ -38,3 +38,7 @@ def test_several_results_are_put_together_each_for_itself() -> None:
     doubled, sums = in_chunks_each(lambda chunk: (2 * chunk, chunk.sum(1)), values, size=2)
     assert torch.equal(doubled, 2 * values) and torch.equal(sums, values.sum(1))
     assert in_chunks_each(lambda chunk: (), values) == ()
+
+
+def test_no_rows_give_no_results() -> None:
+    assert in_chunks(lambda chunk: chunk.flatten(1)[:, :2], torch.zeros(0, 3, 8, 8)).shape == (0, 2)

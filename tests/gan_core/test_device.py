@@ -77,6 +77,7 @@ def test_worker_processes_take_a_card_each(monkeypatch: pytest.MonkeyPatch) -> N
         ("cuda:2", 2, "run.device: there is no cuda:2, this process sees 2: choose another, or auto"),
         ("mps", 0, "run.device: there is no mps, this process sees 0: choose another, or auto"),
         ("cdua", 0, "run.device: unknown device 'cdua'; did you mean 'cuda'"),
+        ("cpu:x", 0, "run.device: unknown device 'cpu:x'; did you mean 'cpu'"),
     ],
 )
 def test_a_device_that_is_not_there_is_a_sentence(

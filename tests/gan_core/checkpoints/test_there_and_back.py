@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.checkpoints.files import load_checkpoint
+from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.trunks import TRUNKS
@@ -167,3 +168,16 @@ def test_measuring_networks(name: str, tmp_path: Path) -> None:
     found = brought_in({"epoch": 1, "state_dict": published} if PUBLISHED[name].prefix == MOCO else published, tmp_path)
     assert inspect_checkpoint(tmp_path / "x.pt")["family"] == name
     assert_same(found, state)
+
+
+def test_kinds_of_tensors_that_are_not_read_are_told_and_types_are(tmp_path: Path) -> None:
+    content: dict[str, Any] = torch.load(GOLDEN / "rosinality-tiny-training.pt", weights_only=False)
+    assert brought_in(content | {"dtype": torch.int16}, tmp_path)
+    weight = torch.ones(2, 2)
+    for kind, message in (
+        (torch._neg_view(weight), "stored as a view that is negated or conjugated: save a copy of it"),
+        (weight.to_sparse(), r"a kind of tensor that isn't read \(torch._utils._rebuild_sparse_tensor\)"),
+    ):
+        torch.save(content | {"more": kind}, tmp_path / "x.pt")
+        with pytest.raises(CheckpointError, match=message):
+            open_checkpoint(tmp_path / "x.pt")

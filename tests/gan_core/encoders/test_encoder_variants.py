@@ -69,6 +69,11 @@ def test_attention_multiplies_a_whole_batch_at_once() -> None:
     assert "aten::bmm" not in {event.key for event in profile.key_averages()}
 
 
+def test_pictures_of_bytes_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"images are torch\.uint8: encoders take floating-point values in \[-1, 1\]"):
+        small("psp").encode(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+
+
 def test_e4e_and_psp_share_names_but_not_meaning() -> None:
     psp, e4e = small("psp"), small("e4e")
     e4e.load_state_dict(psp.state_dict(), strict=True)

@@ -123,6 +123,12 @@ def test_rows_are_projected_as_if_alone() -> None:
     assert not torch.allclose(together[2], together[3], atol=1e-2)
 
 
+@pytest.mark.parametrize(("rows", "seeds"), [(0, []), (2, [0])])
+def test_each_target_needs_a_seed(rows: int, seeds: list[int]) -> None:
+    with pytest.raises(ValueError, match=f"{rows} targets and {len(seeds)} seeds: give one seed for each target"):
+        project(toy(), targets(2)[:rows], squared_difference, Recipe(steps=1, samples=10), seeds)
+
+
 def test_the_recipe_of_pivotal_tuning() -> None:
     assert (PTI.space, PTI.steps, PTI.lr, PTI.samples, PTI.unbiased) == ("w", 450, 0.01, 600, False)
     mean, deviation = latent_statistics(toy(), PTI.samples)

@@ -101,6 +101,13 @@ def tune(target: Tensor, seed: int = 0, **changes: Any) -> Tuned:
     return tune_pivots(toy(), raw("pivot", 1, 6, 8), target, pooled_difference, params, [seed])[0]
 
 
+def test_no_rows_are_tuned_to_nothing_and_other_pivots_are_refused() -> None:
+    pivots, targets = raw("pivot", 2, 6, 8), torch.zeros(2, 3, 16, 16)
+    assert tune_pivots(toy(), pivots[:0], targets[:0], pooled_difference, published(), []) == []
+    with pytest.raises(ValueError, match=r"pivots are \[2, 4, 8\], \[B, 6, 8\] are expected"):
+        tune_pivots(toy(), pivots[:, :4], targets, pooled_difference, published(), [0, 1])
+
+
 def toy_target() -> Tensor:
     return toy(1).synthesis(raw("other", 1, 6, 8)).clamp(-1, 1)
 

@@ -11,6 +11,7 @@ from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import CheckpointError
 from gan_core.judges.networks import PerceptualTrunk
 from gan_core.judges.perceptual import PerceptualLoss, linear_weights, load_perceptual
+from gan_core.published.layouts import import_checkpoint
 from tests.golden.fill import fill, fill_state, golden, keys, relative_error
 from tests.torchvision_shim import declare_operators
 
@@ -114,6 +115,17 @@ def test_refuses_what_is_no_trunk(tmp_path: Path) -> None:
     torch.save({"trunk": torch.nn.Linear(1, 1)}, tmp_path / "module.pt")
     with pytest.raises(CheckpointError, match="is refused"):
         load_perceptual(tmp_path / "module.pt")
+
+
+def test_linear_weights_that_were_trained_further_are_refused(tmp_path: Path) -> None:
+    state = torch.load(trunk_file(tmp_path, "alex"))
+    own = {f"lin{k}.model.1.weight": weight.reshape(1, -1, 1, 1) for k, weight in enumerate(linear_weights("alex"))}
+    torch.save(state | own, tmp_path / "same.pt")
+    assert load_perceptual(tmp_path / "same.pt").model.name == "lpips_alex"
+    torch.save(state | own | {"lin3.model.1.weight": torch.zeros(1, 256, 1, 1)}, tmp_path / "other.pt")
+    for read in (load_perceptual, lambda path: import_checkpoint(path, tmp_path / "x.safetensors")):
+        with pytest.raises(CheckpointError, match=r"has linear weights \(lin3.model.1.weight\) that aren't those of"):
+            read(tmp_path / "other.pt")
 
 
 def test_linear_weights_fit_the_maps() -> None:

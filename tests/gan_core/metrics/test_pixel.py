@@ -21,6 +21,11 @@ def test_known_differences() -> None:
     assert psnr(x, y).tolist() == pytest.approx([100, 40, 0], abs=1e-5)
 
 
+def test_batches_of_different_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"images \[2, 3, 4, 4\] are compared with \[1, 3, 4, 4\]"):
+        mse(torch.zeros(2, 3, 4, 4), torch.zeros(1, 3, 4, 4))
+
+
 def test_rows_do_not_depend_on_each_other() -> None:
     x, y = torch.rand(2, 5, 3, 8, 8)
     torch.testing.assert_close(mse(x, y)[2:3], mse(x[2:3], y[2:3]))

@@ -1,6 +1,9 @@
 """ALAE gives the published implementation's numbers with the same weights, and its files are read."""
 
+import sys
+from collections import OrderedDict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,14 +23,14 @@ OURS = {"encoder": "encoder", "decoder": "decoder", "mapping_f": "mapping", "dla
 THEIRS = {"encoder": "discriminator", "decoder": "generator", "mapping": "mapping_fl", "average": "dlatent_avg"}
 
 
-def filled(thin: int = 1) -> dict[str, dict[str, Tensor]]:
+def filled(thin: int = 1, listing: str = LISTING) -> dict[str, dict[str, Tensor]]:
     """Fill each network as the golden numbers say; with ``thin`` it has that much fewer channels."""
     found: dict[str, dict[str, Tensor]] = {name: {} for name in OURS.values()}
-    for key, shape in keys(LISTING).items():
+    for key, shape in keys(listing).items():
         network, _, name = key.partition(".")
         if network in OURS:
             narrow = [max(n // thin, 1) if n > 4 and network != "dlatent_avg" else n for n in shape]
-            narrow = [10, 256 // thin] if network == "dlatent_avg" else narrow
+            narrow = [shape[0], shape[1] // thin] if network == "dlatent_avg" else narrow
             found[OURS[network]][name] = torch.from_numpy(np.asarray(one(key, narrow), dtype=np.float32))
     return found
 
@@ -41,23 +44,27 @@ def one(key: str, shape: list[int]) -> np.ndarray:
     return fill(key, shape, rule="he") if key.endswith("weight") else raw
 
 
-def test_code_picture_sample_and_reciprocity() -> None:
-    encoder, generator = build_alae(filled())
-    small = torch.from_numpy(fill("input:x", (2, 3, 16, 16), rule="raw"))
-    images = F.interpolate(small, (64, 64), mode="bilinear", align_corners=False).clamp(-1, 1)
+@pytest.mark.parametrize(
+    ("case", "listing", "count", "size", "width"),
+    [("alae-64", LISTING, 2, 64, 256), ("alae-128", "alae_128_start16_max128_latent128", 1, 128, 128)],
+)
+def test_code_picture_sample_and_reciprocity(case: str, listing: str, count: int, size: int, width: int) -> None:
+    encoder, generator = build_alae(filled(listing=listing))
+    small = torch.from_numpy(fill("input:x", (count, 3, 16, 16), rule="raw"))
+    images = F.interpolate(small, (size, size), mode="bilinear", align_corners=False).clamp(-1, 1)
     code = encoder.encode(images)
-    w = generator.mapping(torch.from_numpy(fill("input:z", (2, 256), rule="raw")))
+    w = generator.mapping(torch.from_numpy(fill("input:z", (count, width), rule="raw")))
     sample = generator.synthesis(generator.broadcast(w))
     again = encoder.encode(sample)[:, :1]
     found = {"code": code[:, :1], "image": generator.synthesis(code), "w": w, "sample": sample, "code_sample": again}
     found["lae"] = (again[:, 0] - w).square().mean()
-    expected = golden("alae-64")
+    expected = golden(case)
     assert found.keys() == {key.removesuffix("__sub") for key in expected[0]}
     for key, value in found.items():
         assert relative_error_of(value, key, expected) < 1e-4, key
 
 
-def write(path: Path, suffix: str = "_s", **changes: Any) -> dict[str, dict[str, Tensor]]:
+def write(path: Path, suffix: str = "_s", auxiliary: Any = None, **changes: Any) -> dict[str, dict[str, Tensor]]:
     states = filled(thin=16)
     models: dict[str, Any] = {"mapping_tl": {}}
     for name, theirs in THEIRS.items():
@@ -65,7 +72,8 @@ def write(path: Path, suffix: str = "_s", **changes: Any) -> dict[str, dict[str,
         if name != "average":
             models[f"{theirs}{suffix}"] = states[name]
     models[THEIRS["average"]] = states["average"]
-    torch.save({"models": {k: v for k, v in (models | changes).items() if v is not None}, "auxiliary": {}}, path)
+    content = {"models": {k: v for k, v in (models | changes).items() if v is not None}, "auxiliary": auxiliary or {}}
+    torch.save(content, path)
     return states
 
 
@@ -83,6 +91,20 @@ def test_a_file_becomes_a_generator_and_its_encoder(suffix: str, tmp_path: Path)
     assert torch.equal(code, expected.encode(images)) and torch.equal(code, code[:, :1].expand(-1, 10, -1))
     torch.testing.assert_close(generator.model.latent_avg, states["average"]["buff"].mean(0))
     assert generator.model.synthesis(code).shape == (2, 3, 64, 64)
+
+
+def test_losses_that_the_training_program_keeps_beside_the_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("tracker")
+    monkeypatch.setitem(sys.modules, "tracker", module)
+    tracks = OrderedDict()
+    for name, state in (("RunningMean", {"_mean": 0.5, "n": 2}), ("RunningMeanTorch", {"values": [torch.ones(1)]})):
+        vars(module)[name] = type(name, (), {"__module__": "tracker"})
+        tracks[name] = vars(module)[name]()
+        vars(tracks[name]).update(state)
+    write(tmp_path / "x.pth", auxiliary={"tracker": {"tracks": tracks, "epochs": [0], "means_over_epochs": {}}})
+    assert len(import_checkpoint(tmp_path / "x.pth", tmp_path / "y.safetensors")) == 2
 
 
 @pytest.mark.parametrize(

@@ -205,8 +205,9 @@ def test_a_file_of_the_hub_is_fetched_by_its_address(tmp_path: Path, monkeypatch
 
     package(monkeypatch, "huggingface_hub", hf_hub_download=download)
     fetched = fetch("hf://me/faces/models/g.pt", tmp_path)
-    assert fetched.path == tmp_path / "g.pt" and fetched.path.read_bytes() == b"me/faces models/g.pt"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["g.pt", "g.pt.sha256"]
+    assert fetched.path == tmp_path / "me/faces/models/g.pt" and fetched.path.read_bytes() == b"me/faces models/g.pt"
+    assert sorted(path.name for path in fetched.path.parent.iterdir()) == ["g.pt", "g.pt.sha256"]
+    assert fetch("hf://you/faces/models/g.pt", tmp_path).path.read_bytes() == b"you/faces models/g.pt"
 
     def offline(*_: Any, **__: Any) -> str:
         raise ConnectionError("offline")

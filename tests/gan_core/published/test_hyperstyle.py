@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from gan_core.checkpoints.files import read_card
 from gan_core.errors import CheckpointError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.hypernetwork import HyperStyle, load_hypernetwork, weight_names
@@ -55,6 +56,45 @@ def test_a_file_becomes_a_generator_and_its_hypernetwork(
         assert torch.equal(value, content["state_dict"][f"hypernet.{prefix}{key}"]), key
     torch.testing.assert_close(generator.model.latent_avg, content["latent_avg"].mean(0))
     assert (network.arguments["shared"], network.arguments["separable"]) == (8, False)
+
+
+@pytest.mark.parametrize(
+    ("dataset_type", "told", "subject", "size"),
+    [
+        ("cars_hypernet", None, "cars", [192, 256]),
+        ("afhq_wild_hypernet", None, "animals", 256),
+        (None, "cars", "cars", [192, 256]),
+        ("ffhq_hypernet", "faces", None, 256),
+    ],
+)
+def test_cards_say_what_pictures_show_that_are_not_faces(
+    dataset_type: str | None, told: str | None, subject: str | None, size: Any, tmp_path: Path
+) -> None:
+    write(tmp_path / "x.pt", **({"dataset_type": dataset_type} if dataset_type else {}))
+    written = import_checkpoint(tmp_path / "x.pt", tmp_path / "y.safetensors", subject=told)
+    cards = [read_card(path) for path in written]
+    assert [card.extra.get("subject") for card in cards] == [subject, subject]
+    assert cards[1].arguments["input_size"] == size
+
+
+@pytest.mark.parametrize("form", ["args", "net.", "bare"])
+def test_other_forms_of_a_file_give_the_same_network(form: str, tmp_path: Path) -> None:
+    content = write(tmp_path / "x.pt", n_iters_per_batch=2)
+    state, opts = content["state_dict"], content["opts"]
+    if form == "args":
+        content = {"state_dict": state, "args": opts}
+    else:
+        state = {f"net.{key}" if form == "net." else key: value for key, value in state.items()}
+        content = state if form == "bare" else {"state_dict": state, "opts": opts}
+    torch.save(content, tmp_path / "x.pt")
+    written = list(import_checkpoint(tmp_path / "x.pt", tmp_path / "y.safetensors"))
+    assert read_card(written[1]).arguments["steps"] == (5 if form == "bare" else 2)
+
+
+def test_options_that_are_no_dictionary_are_refused(tmp_path: Path) -> None:
+    torch.save(write(tmp_path / "x.pt") | {"opts": [2]}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"options \(opts\) that can't be read: a list instead of a dictionary"):
+        import_checkpoint(tmp_path / "x.pt", tmp_path / "y.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,14 @@ def test_options_that_change_no_picture_are_accepted() -> None:
     assert torch.equal(found(z), plain(z))
 
 
+def test_a_mean_latent_that_was_not_tracked_is_computed() -> None:
+    record = generator(mapping_kwargs={"w_avg_beta": None})
+    del record.state["_modules"]["mapping"].state["_buffers"]["w_avg"]
+    built = load_ada(record)
+    torch.testing.assert_close(built.latent_avg, built.mean_latent())
+    assert built.latent_avg.abs().max() > 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
