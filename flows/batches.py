@@ -16,13 +16,14 @@ from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Cancelling, Crashed
 
 from flows.ledger import hide_lost_tracebacks
 from flows.runners import run_shards
 from gan_core.background import in_background
-from gan_core.errors import DataError
+from gan_core.errors import DataError, ParamsError
 from gan_core.runs.run import Run, load_run
 from gan_core.stopping import STOPPED, Stopped, check_stop, forget_stop, request_stop, stop_requested
 from gan_core.storage.atomic import remove, write_bytes
@@ -36,6 +37,9 @@ BEAT_S = 5.0
 SILENCE_S = 60.0
 CLAIMED_S = 300.0
 POLL_S = 2.0
+UNTAKEN_S = 60.0
+UNTAKEN = ("Scheduled", "Late")
+"""Names of the states of a child run that no worker has taken."""
 TRIES = 3
 
 
@@ -52,6 +56,10 @@ class Batch:
     since: float = field(default_factory=time.monotonic)
     state: str = ""
     beat: bytes = b""
+
+    def waits(self) -> bool:
+        """Tell whether no worker has taken it for long."""
+        return self.state in UNTAKEN and time.monotonic() - self.since > UNTAKEN_S
 
 
 @flow(name="edit-shards", flow_run_name="{output} {shards[0]} …")
@@ -89,16 +97,23 @@ def hand_out(run: Run) -> list[Done]:
     ``Stopped`` if the work is asked to stop: the child runs are cancelled then.
     """
     say, before = get_run_logger().info, dict(_receipts(run))
+    _check_deployment(run.params.run.deployment)
     size = run.params.run.shards_per_batch
     batches = [_start(run, list(run.shards[i : i + size])) for i in range(0, len(run.shards), size)]
     say("%d batches of at most %d shards handed out to %s", len(batches), size, run.params.run.deployment)
     failed: list[str] = []
+    told = False
     while batches:
         time.sleep(POLL_S)
         if stop_requested():
             _cancel(batches)
             check_stop()
         batches = [kept for batch in batches if (kept := _follow(run, batch, failed)) is not None]
+        if not told and batches and all(batch.waits() for batch in batches):
+            told = True
+            get_run_logger().warning(
+                "no worker has taken a batch for %d s: is one running, and is its work pool not paused?", UNTAKEN_S
+            )
     if failed:
         raise DataError(f"finished shards are kept, run again to go on; {len(failed)} batches failed: {failed[0]}")
     return [_done(run, stage, shard, before) for stage in run.stages for shard in run.shards]
@@ -138,6 +153,17 @@ def _start(run: Run, shards: list[str]) -> Batch:
     return Batch(shards, child.id)
 
 
+def _check_deployment(name: str) -> None:
+    try:
+        with get_client(sync_client=True) as client:
+            client.read_deployment_by_name(name)
+    except (ObjectNotFound, ValueError):
+        raise ParamsError(
+            f"run.deployment: there is no deployment {name!r} (FLOW/NAME): `prefect deployment ls` lists them, "
+            "`edit-dataset server up` makes them"
+        ) from None
+
+
 def _cancel(batches: list[Batch]) -> None:
     with get_client(sync_client=True) as client:
         for batch in batches:
@@ -148,7 +174,10 @@ def _cancel(batches: list[Batch]) -> None:
 def _follow(run: Run, batch: Batch, failed: list[str]) -> Batch | None:
     """Check a batch: return it while it runs, its replacement if its child run is lost, None when it has ended."""
     with get_client(sync_client=True) as client:
-        state = client.read_flow_run(batch.run_id).state
+        try:
+            state = client.read_flow_run(batch.run_id).state
+        except ObjectNotFound:
+            state = Crashed(message="its flow run was deleted")
         if state is not None and _lost(run, batch, state):
             lost: State = Crashed(message=f"its worker sent no heartbeat while the run was {str(state.name).lower()}")
             client.set_flow_run_state(batch.run_id, lost, force=True)
@@ -187,7 +216,5 @@ def _receipts(run: Run) -> Iterator[tuple[tuple[str, str], Receipt | None]]:
 
 def _done(run: Run, stage: str, shard: str, before: dict[tuple[str, str], Receipt | None]) -> Done:
     receipt: Receipt = run.require_receipt(stage, shard)
-    if receipt.identity != run.identities[stage]:
-        raise DataError(f"{run.shard(stage, shard)} was made by another run meanwhile: run it again")
     reused = before.get((stage, shard)) == receipt
     return summarise_receipt(shard, receipt.model_copy(update={"reused": reused}))

@@ -285,12 +285,13 @@ def calibrate_inversion(
 
     Beside the steps of tuning these are the ways whose networks are there, or those that are given.
     """
-    from gan_core.inversion.allocation import write_table
+    from gan_core.inversion.allocation import check_target, write_table
     from gan_core.inversion_trials import measure_table, ways_there
     from gan_core.params import load_params
     from gan_core.runs.run import load_run
 
     path, run = load_params(params, parse_settings(settings)).models.inversion, load_run(output)
+    check_target(path)
     ways = also or ([] if only_tuning else ways_there(run.params))
     write_table(path, measure_table(run, rows, typer.echo, ways))
     typer.echo(f"{path}: for runs with invert.budget_s or invert.target, such as --set invert.budget_s=0.5")

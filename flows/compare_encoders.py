@@ -55,18 +55,21 @@ def compare_encoders(
         raise DataError(f"{output} holds a run: choose another folder for the runs of the encoders")
     params = load_params(params_file, overrides)
     paths = {variant: params.encoder_path(variant) for variant in variants or trained_variants(params)}
-    numbers, made_before = {}, exists(join_url(output, COMPARISON))
+    places = {variant: join_url(output, require_name(variant, "an encoder's name")) for variant in paths}
+    numbers, table = {}, join_url(output, COMPARISON)
     with hold_folder(output):
+        if not any(map(is_run, places.values())) and not exists(table):
+            write_bytes(table, b"{}\n")  # runs here are the comparison's from now on, also if it is cut off
+        ours = exists(table)
         for variant, path in paths.items():
             chosen = {"encode.encoder": variant, "models.encoder": path, "tune.enabled": False, "gates": []}
             more = (overrides or {}) | chosen | {"measure.swd_edits": True}
             try:
-                place = join_url(output, require_name(variant, "an encoder's name"))
-                metrics = edit_dataset(source, place, params_file, more, update=made_before)
+                metrics = edit_dataset(source, places[variant], params_file, more, update=ours)
             except CancelledRun as cancelled:
                 return cast(dict[str, Numbers], Cancelled(message=str(cancelled)))
             numbers[variant] = numbers_of(metrics, measure_cost(path, params.run.device, params.models.generator))
-            numbers[variant][ROWS] = find_summary(place)["rows"].get("ok", 0)
+            numbers[variant][ROWS] = find_summary(places[variant])["rows"].get("ok", 0)
         comparison = Comparison.of(numbers)
         write_comparison(output, comparison)
     log_comparison(params, base_name(source), output, comparison, paths)

@@ -72,7 +72,8 @@ class Passing:
     @property
     def said(self) -> str:
         """One line: how many rows are published and how many are not, by gate and by status."""
-        return f"{int(self.passed.sum())} of {sum(self.run.rows.values())} rows: {self.left_out}"
+        why = f": {self.left_out}" if self.left_out else ""
+        return f"{int(self.passed.sum())} of {sum(self.run.rows.values())} rows{why}"
 
     @property
     def left_out(self) -> str:

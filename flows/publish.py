@@ -15,7 +15,7 @@ from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import SHARD_END, check_shard_name
 from gan_core.storage.readme import write_readme
 from gan_core.storage.receipts import read_json, receipt_path, valid_receipt, write_receipt
-from gan_core.storage.urls import base_name, is_inside, is_local
+from gan_core.storage.urls import base_name, hash_file, is_inside, is_local
 from tasks.versions import add_output, check_output, git_sha
 
 ORIGIN = "origin.json"
@@ -58,6 +58,8 @@ def publish(
                 passing.copy(stage, shard, f"{destination}/{shard}")
             else:
                 copy_file(run.shard(stage, shard), f"{destination}/{shard}")
+                if hash_file(f"{destination}/{shard}") != made[shard].output_sha256:
+                    raise DataError(f"{output} is being made anew meanwhile: publish it when that has ended")
                 write_receipt(f"{destination}/{shard}", made[shard].model_copy(update={"statistics_sha256": None}))
         for name in left:
             remove(f"{destination}/{name}")

@@ -31,11 +31,11 @@ from gan_core.nightly.history import (
 )
 from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
-from gan_core.runs.run import load_run
+from gan_core.runs.run import is_run, load_run
 from gan_core.stopping import STOPPED, stop_requested
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import check_name, require_name
-from gan_core.storage.urls import base_name, exists, is_local, join_url, open_fs
+from gan_core.storage.urls import base_name, exists, join_url, open_fs, store_place
 from tasks.tracking.address import tracking_uri
 from tasks.tracking.client import TrackingError
 from tasks.tracking.nightly import track_nights
@@ -76,6 +76,10 @@ def reevaluate_nightly(
         accept: Take tonight's numbers as the new usual ones instead of raising what has moved.
     """
     hide_lost_tracebacks()
+    if is_run(output):
+        raise DataError(f"{output} holds a run: choose another folder for the nights")
+    if not datasets:
+        raise ParamsError("datasets is empty: name at least one, such as data/sample")
     night = night_of(date) if date else today(timezone)
     with hold_folder(output):
         return _measure_night(datasets, output, params_file, overrides, night, accept)
@@ -85,13 +89,14 @@ def _measure_night(
     datasets: list[str], output: str, params_file: str, overrides: dict[str, Any] | None, night: str, accept: bool
 ) -> State[list[Finding]]:
     track, history = load_params(params_file, overrides).track, read_history(output)
-    made_before = exists(join_url(output, HISTORY_FILE))
     encoders = list(encoders_of(track, history))
+    places = [(d, e, place_of(output, d, e.name)) for d in spelled(datasets, history) for e in encoders]
+    if not history and not any(is_run(place) for _, _, place in places):
+        write_history(output, history)  # runs here are the nights' from now on, also if the first one is cut off
+    ours = exists(join_url(output, HISTORY_FILE))
     states = [
-        measure(encoder, dataset, place, params_file, overrides, night, reference, made_before, return_state=True)
-        for dataset in spelled(datasets, history)
-        for encoder in encoders
-        for place in [place_of(output, dataset, encoder.name)]
+        measure(encoder, dataset, place, params_file, overrides, night, reference, ours, return_state=True)
+        for dataset, encoder, place in places
         for reference in [find_reference(history, (encoder.name, dataset), night)]
         if not stop_requested()
     ]
@@ -237,15 +242,10 @@ def show_night(history: list[Entry], night: str, page: str) -> None:
 
 def spelled(datasets: list[str], history: list[Entry]) -> list[str]:
     """Return each dataset once, as earlier nights wrote it where they have measured it under another spelling."""
-    known = {_place_in_store(entry.dataset): entry.dataset for entry in history}
+    known = {store_place(entry.dataset): entry.dataset for entry in history}
     tidy = [dataset.rstrip("/") if "://" in dataset else os.path.normpath(dataset) for dataset in datasets]
-    found = {_place_in_store(dataset): dataset for dataset in tidy}
+    found = {store_place(dataset): dataset for dataset in tidy}
     return [known.get(place, dataset) for place, dataset in found.items()]
-
-
-def _place_in_store(dataset: str) -> tuple[str, str]:
-    fs, path = open_fs(dataset)
-    return type(fs).__name__, os.path.abspath(path) if is_local(dataset) else path.rstrip("/")
 
 
 def night_of(date: str) -> str:

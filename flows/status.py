@@ -1,16 +1,17 @@
 """The state of the runs in a folder: shards by state, rows by reason, what is not logged yet; retrying failed rows."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gan_core.errors import DataError, near_matches
 from gan_core.runs.clearing import withdraw
-from gan_core.runs.run import FINISHED_FILE, PENDING, RUN_FILE, TRACKED, Run, load_run
+from gan_core.runs.run import FINISHED_FILE, OUTDATED, PENDING, RUN_FILE, TRACKED, Run, load_run
 from gan_core.runs.summary import describe_gates, find_summary
 from gan_core.storage.receipts import ABSENT, NO_RECEIPT
 from gan_core.storage.shards import read_rows
-from gan_core.storage.urls import base_name, exists, join_url, names_in, open_fs
+from gan_core.storage.urls import base_name, exists, is_local, join_url, names_in, open_fs
 
 DONE, WAITING, WRITING, AGAIN, DAMAGED = "finished", "waiting", "begun", "to be made again", "damaged"
 
@@ -33,11 +34,25 @@ class State:
 def find_runs(folder: str) -> list[str]:
     """Return the runs in ``folder``, at whatever depth, or itself; raises ``DataError`` if there are none."""
     fs, root = open_fs(folder)
-    paths = fs.find(root) if fs.isdir(root) else []
-    found = sorted(path.rsplit("/", 1)[0] for path in paths if base_name(path) == RUN_FILE)
+    if is_local(folder):
+        found = sorted(_below(root))
+    else:
+        found = sorted(path.rsplit("/", 1)[0] for path in fs.find(root) if base_name(path) == RUN_FILE)
     if not found:
         raise DataError(f"no run in {folder}: make one with `edit-dataset run SOURCE {join_url(folder, 'mine')}`")
     return [join_url(folder, path[len(root) :].lstrip("/")) if path != root else folder for path in found]
+
+
+def _below(root: str) -> Iterator[str]:
+    """Yield the folders with a run in a local folder; links are followed, each folder is looked at once."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        if RUN_FILE in names:
+            yield place
 
 
 def read_state(output: str) -> State:
@@ -113,7 +128,7 @@ def _shard_state(run: Run, stage: str, shard: str) -> str:
     if receipt is not None:
         return DONE
     if why != ABSENT:
-        return AGAIN if why == NO_RECEIPT else DAMAGED
+        return AGAIN if why in (NO_RECEIPT, OUTDATED) else DAMAGED
     return WRITING if any(name.startswith(f".{shard}") for name in names_in(run.path(stage))) else WAITING
 
 

@@ -102,6 +102,9 @@ def _count_values(node: yaml.Node, counted: dict[int, int], depth: int) -> int:
 
 def _inside(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := next((key for i, key in enumerate(keys) if key in keys[:i]), None):
+            raise ValueError(f"{twice[:40]} is there twice, line {node.start_mark.line + 1} and below")
         return [part for pair in node.value for part in pair]
     if isinstance(node, yaml.SequenceNode):
         return list(node.value)

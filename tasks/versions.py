@@ -178,6 +178,7 @@ def keep_output(path: str, pushed: bool) -> list[str]:
     """Return in lines what keeps a folder that DVC tracks, for oneself and for others."""
     from dvc.repo import Repo
 
+    path = path.rstrip("/")
     beside = Path(path).parent / ".gitignore"
     files = [f"{path}.dvc", *([str(beside)] if beside.exists() else [])]
     with Repo() as repo:

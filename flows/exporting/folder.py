@@ -23,7 +23,7 @@ from gan_core.storage.holding import hold_folder
 from gan_core.storage.readme import README, column_types, remove_readme, write_card
 from gan_core.storage.receipts import read_json
 from gan_core.storage.shards import BASE_NAMES, read_rows
-from gan_core.storage.urls import base_name, is_local
+from gan_core.storage.urls import base_name, is_local, open_fs
 from tasks.versions import git_sha
 
 ABOUT = "export.json"
@@ -57,7 +57,7 @@ def export(
         raise DataError(f"{destination} is no local folder: choose one, and copy it to a bucket afterwards")
     about = _describe(chosen, form)
     with hold_folder(destination):
-        folder = Path(destination)
+        folder = Path(open_fs(destination)[1])
         _claim(folder, about["key"])
         _write_about(folder, about | {"finished": False})
         for index, shard in enumerate(chosen.run.shards):
@@ -66,7 +66,8 @@ def export(
                 writer.write(chosen, shard, part)
         missing = _write_ledger(folder, chosen)
         told = f"{chosen.passing.said}{f'; {missing} pictures are missing' if missing else ''}"
-        text = [*describe_stage(chosen.run, chosen.stage), f"{told} (`{LEDGER}` names them)."]
+        named = f" (`{LEDGER}` names them)" if chosen.passing.left_out or missing else ""
+        text = [*describe_stage(chosen.run, chosen.stage), f"{told}{named}."]
         write_card(folder, base_name(destination), text, _columns(folder, writer), writer.data_files)
         _write_about(folder, about | {"finished": True})
     tell(told)

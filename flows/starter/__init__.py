@@ -46,6 +46,9 @@ def make_project(folder: str | Path, sample: bool = False) -> Project:
     wanted |= {name: origin / name for name in SHIPPED}
     wanted |= {str(path.relative_to(origin)): path for path in models}
     wanted |= {str(path.relative_to(origin)): path for path in _below(origin / SAMPLE) if sample}
+    for place in (target, target / "data", target / MODELS, target / SAMPLE):
+        if place.is_symlink() and not place.exists():
+            raise UserError(f"{place} is a link to {place.readlink()}, which isn't there: mount it, or remove the link")
     try:
         written = {name: _copy(path, target / name) for name, path in wanted.items()}
         (target / "data/metrics").mkdir(exist_ok=True)

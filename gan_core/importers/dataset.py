@@ -34,7 +34,7 @@ from gan_core.storage.receipts import (
     write_receipt,
 )
 from gan_core.storage.shards import IMAGE, UNFINISHED_IMPORT, ShardWriter, shard_name
-from gan_core.storage.urls import base_name, exists, is_inside, join_url, names_in, read_bytes
+from gan_core.storage.urls import base_name, exists, is_inside, join_url, names_in, read_bytes, store_place
 
 ABOUT = "dataset.json"
 MAX_SHARD_BYTES = 500 << 20
@@ -291,10 +291,11 @@ def _check_destination(destination: str | Path, source: str) -> bool:
     if not visible:
         return True
     for name in (ABOUT, UNFINISHED_IMPORT):
-        if name in visible and _source_of(join_url(destination, name)) == source:
+        other = _source_of(join_url(destination, name)) if name in visible else None
+        if other and store_place(other) == store_place(source):
             _check_shards(destination, visible, was_killed=UNFINISHED_IMPORT in visible)
             return ABOUT not in visible
-        if name in visible and (other := _source_of(join_url(destination, name))):
+        if other:
             raise DataError(f"{destination} holds a dataset of {hide(other)}: choose another folder")
     raise DataError(f"{destination} is not empty ({visible[0]} is there): choose another folder or empty it")
 

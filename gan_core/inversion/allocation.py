@@ -20,7 +20,7 @@ from gan_core.budgets import InvertParams
 from gan_core.errors import DataError, ParamsError
 from gan_core.gates import Gate
 from gan_core.storage.atomic import write_bytes
-from gan_core.storage.urls import read_bytes
+from gan_core.storage.urls import exists, read_bytes
 
 BINS = 8
 ROWS_OF_BIN = 4
@@ -105,6 +105,15 @@ class Table(BaseModel):
 def write_table(path: str, table: Table) -> None:
     """Write a table, in place of one that is there."""
     write_bytes(path, (json.dumps(table.model_dump(mode="json"), indent=1) + "\n").encode())
+
+
+def check_target(path: str) -> None:
+    """Raise ``DataError`` if a file is at ``path`` that is no table: one that is measured would take its place."""
+    if exists(path):
+        try:
+            Table.model_validate_json(read_bytes(path))
+        except ValidationError:
+            raise DataError(f"{path} holds something else, no table: move it away, or set models.inversion") from None
 
 
 def read_table(path: str, setting: Mapping[str, Any]) -> tuple[Table, str]:

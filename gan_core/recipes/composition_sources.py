@@ -80,14 +80,19 @@ class Encoded(Sources):
         self._boxes: dict[str, dict[str, list[list[float]]]] = {}
         if is_run(source):
             encoded = load_run(source)
+            if "encode" not in encoded.stages:
+                raise DataError(f"{source} is a run of {encoded.recipe}, which encodes nothing: name one that does")
             made_for = encoded.identities.get("encode", {}).get("generator_sha256")
             if made_for not in (None, generator_sha256):
                 raise CheckpointError(
                     f"{source} was encoded for the generator {str(made_for)[:12]}, not for that of models.generator "
                     f"({generator_sha256[:12]}): run it again or name the generator that it was made with"
                 )
-            self.dataset, source = encoded.source, encoded.path("encode")
-        self.shards = list_shards(source)
+            for shard in encoded.shards:
+                encoded.require_receipt("encode", shard)
+            self.dataset, self.shards = encoded.source, encoded.stage_shards("encode")
+        else:
+            self.shards = list_shards(source)
         self.keys, self.failed = [], {}
         total = 0
         for shard in self.shards:

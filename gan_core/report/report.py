@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from gan_core.errors import DataError
 from gan_core.pages.page import Page
 from gan_core.recipes.base import recipe_of
 from gan_core.report.about import describe_origin, describe_settings, sentences
@@ -11,7 +10,6 @@ from gan_core.report.gating import judge
 from gan_core.report.render import render
 from gan_core.runs.run import Run, load_run
 from gan_core.storage.atomic import write_bytes
-from gan_core.storage.urls import names_in
 
 REPORT = "report.html"
 OUTCOMES = 3
@@ -25,9 +23,8 @@ def write_report(run: Run | str) -> str:
     the images of the rows that are shown. Raises ``DataError`` if there is no finished run.
     """
     found = load_run(run) if isinstance(run, str) else run
-    there = set(names_in(found.path(found.stages[-1])))
-    if missing := [shard for shard in found.shards if shard not in there]:
-        raise DataError(f"no shard at {found.shard(found.stages[-1], missing[0])}: {found.finishing}")
+    for shard in found.shards:
+        found.require_receipt(found.stages[-1], shard)
     path = found.path(REPORT)
     write_bytes(path, render(page_of(found)).encode())
     return path

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,8 +13,8 @@ from gan_core.params import Params, check_stored_params
 from gan_core.runs.clearing import clear
 from gan_core.storage.atomic import is_leftover, write_bytes
 from gan_core.storage.names import check_name, check_shard_name
-from gan_core.storage.receipts import Receipt, read_json, require_receipt, valid_receipt
-from gan_core.storage.urls import base_name, exists, is_inside, join_url, open_fs
+from gan_core.storage.receipts import Receipt, read_json, read_receipt, valid_receipt
+from gan_core.storage.urls import base_name, exists, is_inside, join_url, open_fs, store_place
 
 RUN_FILE = "run.json"
 PENDING = "pending.json"
@@ -26,6 +27,8 @@ SOURCE = "source"
 """The name under which stages read the imported dataset."""
 OWN_COMMANDS = ("compose", "translate")
 """The recipes that have a command of their own."""
+OUTDATED = "it was made with other parameters or networks"
+"""The reason for making a shard again after an update that was cut off."""
 ANEW = "choose another output folder, or move this one away"
 Name = Annotated[str, AfterValidator(check_name)]
 ShardName = Annotated[str, AfterValidator(check_shard_name)]
@@ -87,12 +90,32 @@ class Run:
         return [self.shard(stage, shard) for shard in self.shards]
 
     def receipt(self, stage: str, shard: str) -> tuple[Receipt | None, str]:
-        """Return the valid receipt of a shard after a stage, or None and the reason why there is none."""
-        return valid_receipt(self.shard(stage, shard))
+        """Return the valid receipt of a shard after a stage, or None and the reason why there is none.
+
+        A shard of which the run's parameters or networks would make another one has none: its update was cut off.
+        """
+        receipt, why = valid_receipt(self.shard(stage, shard))
+        return (None, OUTDATED) if receipt and not self._is_current(receipt, stage, shard) else (receipt, why)
 
     def require_receipt(self, stage: str, shard: str) -> Receipt:
         """Return the receipt of a finished shard; raises ``DataError`` if it isn't finished."""
-        return require_receipt(self.shard(stage, shard), self.finishing)
+        receipt, why = self.receipt(stage, shard)
+        if receipt is None:
+            raise DataError(f"can't use {self.shard(stage, shard)}, {why}: {self.finishing}")
+        return receipt
+
+    def _is_current(self, receipt: Receipt, stage: str, shard: str) -> bool:
+        """Tell whether a shard was made as the run's identities say, from what the stages before have made so."""
+        if stage not in self.identities:  # the source
+            return True
+        if receipt.identity != self.identities[stage]:
+            return False
+        earlier = self.stages[: self.stages.index(stage)]
+        before = {name: read_receipt(self.shard(name, shard)) for name in receipt.input_keys if name in earlier}
+        return all(
+            found is None or (found.output_sha256 == receipt.input_keys[name] and self._is_current(found, name, shard))
+            for name, found in before.items()
+        )
 
     @property
     def finishing(self) -> str:
@@ -165,6 +188,8 @@ def check_folder(source: str, output: str) -> None:
         )
     if fs.isfile(root):
         raise DataError(f"{output} is a file: choose a folder for the output")
+    if fs.isfile(f"{PurePosixPath(root).parent}/{RUN_FILE}"):
+        raise DataError(f"{output} lies in another run: choose a folder outside of it")
     if fs.exists(root) and not is_run(output) and not all(is_leftover(base_name(p)) for p in fs.ls(root, detail=False)):
         raise DataError(f"{output} is not empty and holds no run: choose another folder for the output")
 
@@ -195,7 +220,7 @@ def _read_run(output: str) -> StoredRun | None:
 
 
 def _changes(before: StoredRun, after: Run) -> Iterator[str]:
-    if before.source != after.source:
+    if store_place(before.source) != store_place(after.source):
         yield f"source: {before.source} → {after.source}"
     for shard in before.shards:
         if shard not in after.rows:

@@ -51,6 +51,12 @@ def is_local(url: str | Path) -> bool:
     return isinstance(open_fs(url)[0], LocalFileSystem)
 
 
+def store_place(url: str | Path) -> tuple[str, str]:
+    """Return what two spellings of one place have in common: its kind of store, and its whole path there."""
+    fs, path = open_fs(url)
+    return type(fs).__name__, os.path.abspath(path) if isinstance(fs, LocalFileSystem) else path.rstrip("/")
+
+
 def is_inside(url: str | Path, folder: str | Path) -> bool:
     """Return whether ``url`` is ``folder`` or lies in it; the links of a local file system are followed."""
     (fs, inner), (other, outer) = open_fs(url), open_fs(folder)

@@ -124,7 +124,7 @@ def test_a_shard_that_another_run_made_meanwhile_is_seen(project: Path, tiny_dat
     assert _done(run, "align", shard, {})["stage"] == "align"
     other = plan(tiny_dataset, update=True, **{"align.size": 32}).run
     run_stage(build_stage("align", other.params, tiny_dataset), shard, "out")
-    with pytest.raises(DataError, match="was made by another run meanwhile"):
+    with pytest.raises(DataError, match="it was made with other parameters or networks: `edit-dataset run"):
         _done(run, "align", shard, {})
 
 
@@ -223,3 +223,14 @@ def test_a_flow_that_is_held_elsewhere_fails_in_a_line(
     ):
         edit_dataset(tiny_dataset, "out", overrides=QUICK)
     assert "Traceback" not in caplog.text
+
+
+def test_a_source_that_is_spelled_otherwise_is_the_same_run(project: Path, tiny_dataset: str) -> None:
+    plan(tiny_dataset).begin()
+    assert plan(f"{tiny_dataset}/").begin().rows == plan(os.path.relpath(tiny_dataset)).begin().rows
+
+
+def test_a_run_is_not_made_inside_another_one(project: Path, tiny_dataset: str) -> None:
+    plan(tiny_dataset).begin()
+    with pytest.raises(DataError, match="out/paste lies in another run: choose a folder outside of it"):
+        plan(tiny_dataset, "out/paste")

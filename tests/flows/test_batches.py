@@ -10,12 +10,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import disable_run_logger
 from prefect.states import Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from flows import batches
 from flows.batches import Batch, _follow, _lost, beat_path, beating
-from gan_core.errors import DataError
+from gan_core.errors import DataError, ParamsError
 from gan_core.params import Params
 from gan_core.recipes.base import plan_run
 from gan_core.runs.run import Run
@@ -140,6 +141,8 @@ def answering(monkeypatch: pytest.MonkeyPatch, state: Any) -> list[Any]:
         def read_flow_run(self, _: object) -> SimpleNamespace:
             return SimpleNamespace(state=state)
 
+        def read_deployment_by_name(self, name: str) -> None: ...
+
         def set_flow_run_state(self, _: object, state: Any, force: bool = False) -> None:
             told.append(state)
 
@@ -180,3 +183,33 @@ def test_children_are_cancelled_when_their_parent_is_stopped(monkeypatch: pytest
     finally:
         forget_stop()
     assert [state.name for state in told] == ["Cancelling"]
+
+
+def test_a_child_that_was_deleted_is_handed_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Client:
+        def __enter__(self) -> Any:
+            return SimpleNamespace(read_flow_run=self.read_flow_run)
+
+        def __exit__(self, *_: Any) -> None: ...
+
+        def read_flow_run(self, run_id: Any) -> None:
+            raise ObjectNotFound(Exception())
+
+    again = batch()
+    monkeypatch.setattr(batches, "get_client", lambda **_: Client())
+    monkeypatch.setattr(batches, "_start", lambda *_: again)
+    monkeypatch.setattr(batches, "get_run_logger", lambda: logging.getLogger())
+    assert _follow(JOB, batch(), []).run_id == again.run_id
+
+
+def test_a_batch_that_no_worker_takes_waits() -> None:
+    long_ago = time.monotonic() - batches.UNTAKEN_S - 1
+    assert batch(state="Late", since=long_ago).waits()
+    assert not batch(state="Running", since=long_ago).waits() and not batch(state="Late").waits()
+
+
+@pytest.mark.usefixtures("on_server")
+def test_an_unknown_deployment_is_told() -> None:
+    for name in ("edit-shards/nowhere", "nowhere"):
+        with pytest.raises(ParamsError, match=f"run.deployment: there is no deployment '{name}'"):
+            batches._check_deployment(name)

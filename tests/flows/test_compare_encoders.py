@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from prefect.exceptions import CancelledRun
 from typer.testing import CliRunner
 
 from flows import cli, compare_encoders
@@ -79,3 +81,21 @@ def test_runs_have_one_parent_and_the_best_is_the_champion(
     asked = ["run", dataset, "runs/best", "--set", "encode.encoder=champion", "--set", "tune.enabled=false"]
     assert CliRunner().invoke(cli.app, asked, catch_exceptions=False).exit_code == 0
     assert load_run("runs/best").params.encode.encoder == written["champion"]
+
+
+def test_a_comparison_that_was_cut_off_is_made_anew(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    redone: list[bool] = []
+
+    def begin(source: str, place: str, *_: Any, update: bool) -> None:
+        redone.append(update)
+        Path(place).mkdir(parents=True, exist_ok=True)
+        Path(place, "run.json").touch()
+        raise CancelledRun("stopped")
+
+    monkeypatch.setattr(compare_encoders, "edit_dataset", begin)
+    for folder in ("runs/new", "runs/new", "runs/theirs"):
+        if folder == "runs/theirs":
+            Path("runs/theirs/psp").mkdir(parents=True)
+            Path("runs/theirs/psp/run.json").touch()
+        compare_encoders.compare_encoders.fn("ds", folder, ["psp"])
+    assert redone == [True, True, False]

@@ -49,6 +49,17 @@ def run(project: Path, tiny_dataset: str) -> Run:
     return run
 
 
+def test_runs_behind_links_are_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/a", "disk/b", "more/c"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "run.json").touch()
+    Path("runs/b").symlink_to(tmp_path / "disk/b")
+    Path("runs/more").symlink_to(tmp_path / "more")
+    Path("more/again").symlink_to(tmp_path / "runs")
+    assert find_runs("runs") == ["runs/a", "runs/b", "runs/more/c"]
+
+
 def test_status_tells_shards_by_state_and_rows_by_reason(run: Run) -> None:
     Path("runs/a/align/shard-00002.parquet").write_bytes(b"spoiled")
     Path("runs/a/encode/.shard-00001.parquet.lock").touch()
@@ -83,7 +94,7 @@ def test_status_tells_what_a_run_lacks_that_was_killed_at_its_end(project: Path,
 
 
 def test_a_report_of_an_unfinished_run_says_how_to_finish_it(run: Run) -> None:
-    with pytest.raises(DataError, match=r"measure/shard-00000\.parquet: `edit-dataset run .* runs/a` finishes"):
+    with pytest.raises(DataError, match=r"shard-00000\.parquet, it is not there: `edit-dataset run .* runs/a` finishes"):
         write_report("runs/a")
 
 

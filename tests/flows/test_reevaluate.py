@@ -191,3 +191,13 @@ def test_a_dataset_is_one_series_however_it_is_spelled(project: Path) -> None:
     known = entry().model_copy(update={"dataset": str(project / "ds")})
     assert reevaluate.spelled(["ds/"], [known]) == [str(project / "ds")]
     assert reevaluate.spelled(["memory://a/ds/", "memory://a/ds"], []) == ["memory://a/ds"]
+
+
+def test_nights_want_datasets_and_a_folder_that_is_no_run(project: Path) -> None:
+    with pytest.raises(ParamsError, match="datasets is empty: name at least one"):
+        reevaluate.reevaluate_nightly([])
+    Path("runs/a").mkdir(parents=True)
+    Path("runs/a/run.json").touch()
+    with pytest.raises(DataError, match="runs/a holds a run: choose another folder for the nights"):
+        reevaluate.reevaluate_nightly(["ds"], "runs/a")
+    assert [path.name for path in Path("runs/a").iterdir()] == ["run.json"]

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 import gan_core
 from flows import starter
@@ -120,3 +121,16 @@ def test_a_project_is_a_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match="s3://bucket/x is a URL: name a local folder"):
         starter.make_project("s3://bucket/x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_its_pipeline_makes_a_run_again_for_the_same_parameters_as_ours() -> None:
+    ours, theirs = (yaml.safe_load((ROOT / path).read_text()) for path in ("dvc.yaml", "flows/starter/pipeline.yaml"))
+    assert theirs["stages"]["edit"]["params"] == ours["stages"]["demo"]["params"]
+
+
+def test_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/models").symlink_to("/nowhere/models")
+    with pytest.raises(UserError, match=r"data/models is a link to /nowhere/models, which isn't there: mount it"):
+        starter.make_project(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["data", "models"]

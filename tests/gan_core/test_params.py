@@ -181,6 +181,13 @@ def test_broken_yaml_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_section_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("run: {workers: 2}\ntune: {steps: 3}\ntune: {lr: 0.1}\n")
+    with pytest.raises(ParamsError, match=r"params\.yaml is not valid YAML: tune is there twice"):
+        load_params(path)
+
+
 def test_params_do_not_change_under_a_run() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Params().tune.steps = 5  # type: ignore[misc]

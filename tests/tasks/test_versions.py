@@ -75,6 +75,7 @@ def test_without_git_nothing_is_said_of_git(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     Repo.init(no_scm=True).close()
     named, nobody = keep_output("data", pushed=False)
+    assert keep_output("data/", pushed=False)[0] == named
     assert named == "data.dvc names this version: keep a copy, as there is no git here"
     assert "DVC has no remote here" in nobody
     with Repo() as repo, repo.config.edit() as config:

@@ -271,6 +271,13 @@ def test_importing_again_replaces_and_drops_what_is_gone(source: Path, tmp_path:
     assert len(list((tmp_path / "out").iterdir())) == 6
 
 
+def test_a_source_may_be_spelled_otherwise(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(source.parent)
+    first = import_dataset(source.name, tmp_path / "out")
+    for spelled in (f"{source.name}/", str(source), f"./{source.name}"):
+        assert import_dataset(spelled, tmp_path / "out").sha256 == first.sha256
+
+
 def test_an_import_from_and_to_other_file_systems(source: Path, tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()

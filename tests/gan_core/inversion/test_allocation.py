@@ -10,7 +10,16 @@ import pytest
 
 from gan_core.budgets import InvertParams
 from gan_core.errors import DataError, ParamsError
-from gan_core.inversion.allocation import Allocation, Choice, Table, Trial, Way, read_table, write_table
+from gan_core.inversion.allocation import (
+    Allocation,
+    Choice,
+    Table,
+    Trial,
+    Way,
+    check_target,
+    read_table,
+    write_table,
+)
 
 STEPS = (0, 1, 2, 5, 10, 20, 40)
 STARTS = np.random.default_rng(0).uniform(0.02, 0.2, 64)
@@ -174,3 +183,13 @@ def test_a_damaged_table_is_one_sentence(tmp_path: Path, damage: dict[str, Any])
     path.write_text("{")
     with pytest.raises(DataError, match="holds no table of steps"):
         read_table(str(path), SETTING)
+
+
+def test_only_a_table_is_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "table.json")
+    check_target(path)
+    write_table(path, table())
+    check_target(path)
+    Path(path).write_text("my notes")
+    with pytest.raises(DataError, match=r"table\.json holds something else, no table: move it away"):
+        check_target(path)
