@@ -7,6 +7,7 @@ from flows.menu import registries
 from gan_core.described import Parameter, describe_section, summary_of
 from gan_core.params import EDIT_KINDS, OPERATIONS, CompositionSpec, Params
 from gan_core.sections import Section
+from gan_core.training.params import DirectionsParams, PathsParams
 
 NAMED = ("encoders", "landmarks", "refinements", "metrics", "tasks", "masks", "recipes")
 """Kinds of names that a parameter takes; those of edits and operations have sections of their own."""
@@ -21,7 +22,7 @@ hold some of the keys: the others have the defaults below. An unknown key is an 
 
 def parameters() -> str:
     """Return the page in Markdown."""
-    return page("Parameters", INTRODUCTION, *_sections(), *_entries(), *_names())
+    return page("Parameters", INTRODUCTION, *_sections(), *_entries(), *_names(), *_fits())
 
 
 def _sections() -> Iterator[str]:
@@ -60,6 +61,14 @@ def _names() -> Iterator[str]:
         yield f"### {kind}"
         own = [(name, item) for name, item in kinds[kind] if getattr(item, "__module__", "").startswith("gan_core")]
         yield table(["name", "meaning"], ([code(name), prose(summary_of(item))] for name, item in own))
+
+
+def _fits() -> Iterator[str]:
+    yield "## Settings of directions fit"
+    yield "What `--set` takes in `edit-dataset directions fit`, `name` and `rank`; they are no part of `params.yaml`."
+    for name, section in (("paths", PathsParams), ("svm and --judge", DirectionsParams)):
+        yield f"### {name}"
+        yield _table(describe_section(section))
 
 
 def _table(rows: Iterable[Parameter]) -> str:

@@ -12,7 +12,8 @@ FOLDER = "data/checkpoints"
 File = Annotated[str, typer.Argument(help="a .pt, .pth, .pkl or .safetensors file")]
 
 Variant = Annotated[
-    str | None, typer.Option(help="psp or e4e, for an encoder's file that doesn't say which of them it is")
+    str | None,
+    typer.Option(help="psp or e4e (restyle-psp, restyle-e4e), for an encoder's file that doesn't say which it is"),
 ]
 
 Subject = Annotated[
@@ -43,7 +44,10 @@ def import_(
         str | None, typer.Option(help="write the encoder alone, for this generator instead of the one in its file")
     ] = None,
     any_generator: Annotated[
-        bool, typer.Option("--any-generator", help="though it was made for another one (else that of --params)")
+        bool,
+        typer.Option(
+            "--any-generator", help="bind it to a generator it wasn't made for: --generator, or that of --params"
+        ),
     ] = False,
     params: Annotated[str, typer.Option("--params", help="the parameter file")] = "params.yaml",
     track: Annotated[bool, typer.Option(help="track the result with DVC")] = True,

@@ -56,7 +56,10 @@ class ServiceName(StrEnum):
 
 
 PAGES = [ServiceName.prefect, ServiceName.mlflow]
-Services = Annotated[list[ServiceName] | None, typer.Argument(help="which of them; both pages if none is named")]
+Services = Annotated[
+    list[ServiceName] | None,
+    typer.Argument(help="which of them; if none is named, `start` takes the two pages, the others take all"),
+]
 
 
 Update = Annotated[bool, typer.Option("--update", help="redo what differs from the run in OUTPUT")]
@@ -275,7 +278,8 @@ def calibrate_inversion(
     output: Annotated[str, typer.Argument(help="a run with encoded rows; with its parameters of tuning")],
     rows: Annotated[int, typer.Option(min=4, help="rows that are tuned, by up to 160 steps")] = 48,
     also: Annotated[
-        list[str] | None, typer.Option(help="one more way, such as `features` or `psp-w: hypernetwork, pti`; again")
+        list[str] | None,
+        typer.Option(help="a way beside tuning, such as `features`, instead of all whose networks are there"),
     ] = None,
     only_tuning: Annotated[bool, typer.Option("--only-tuning", help="no other way, though networks are there")] = False,
     params: ParamsFile = "params.yaml",

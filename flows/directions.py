@@ -292,7 +292,10 @@ def import_(
     source: Annotated[str, typer.Argument(help="a direction file: .npy, .npz, .pt, or one of this project")],
     target: Annotated[str, typer.Argument(help="the directions file to write, or to add to")],
     space: Annotated[str, typer.Option(help="the space that its vectors are in: z, w, w_plus or s")],
-    absolute: Annotated[bool, typer.Option("--absolute/--relative", help="strengths are places, or moves")] = False,
+    absolute: Annotated[
+        bool,
+        typer.Option("--absolute/--relative", help="strengths are positions, or shifts"),
+    ] = False,
     component: Annotated[int | None, typer.Option(help="which component of a factorisation")] = None,
     entry: Annotated[
         str | None, typer.Option(help="which of several directions: its key, or its number in a list or an array")
@@ -302,7 +305,7 @@ def import_(
         str | None, typer.Option(help="what the direction is called here; one of this name is replaced")
     ] = None,
     text: Annotated[
-        str | None, typer.Option(help="s: a text's embedding less a neutral one, for StyleCLIP's fs3.npy")
+        str | None, typer.Option(help="for --space s: a text's embedding minus a neutral one, for StyleCLIP's fs3.npy")
     ] = None,
     beta: Annotated[float, typer.Option(min=0, help="with --text: channels less relevant than this stay")] = 0.15,
     any_generator: Annotated[bool, typer.Option("--any-generator", help="accept one of another generator")] = False,

@@ -14,7 +14,9 @@ DOWN = "Example: edit-dataset server down"
 
 
 def up(
-    host: Annotated[str, typer.Option(help="where the pages listen; others reach them only elsewhere")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="this machine's address at which the pages listen; by default only it reaches them")
+    ] = "127.0.0.1",
 ) -> None:
     """Start Prefect, MLflow and a worker, and deploy the flows of prefect.yaml (`make up`)."""
     from flows import servers
@@ -97,7 +99,7 @@ def reevaluate(
     datasets: Annotated[list[str] | None, typer.Argument(help="folders or URLs of shards")] = None,
     output: Annotated[str, typer.Option(help="where the nights' runs, history and page are")] = "runs/nightly",
     params: Annotated[str, typer.Option("--params", help="the parameter file")] = "params.yaml",
-    date: Annotated[str, typer.Option(help="the night's date, such as 2026-11-21; today's if not given")] = "",
+    date: Annotated[str, typer.Option(help="the night's date, such as 2026-11-21; today's in UTC if not given")] = "",
     accept: Annotated[bool, typer.Option("--accept", help="take tonight's numbers as the new usual ones")] = False,
 ) -> None:
     """Measure every registered encoder on the datasets and compare with earlier nights; exit code 3 if one moved."""
@@ -208,7 +210,7 @@ def export(
 def add_commands(app: typer.Typer, server: typer.Typer) -> None:
     """Put the commands into the command line."""
     app.command(epilog="Example: edit-dataset reevaluate data/sample --output runs/nightly")(reevaluate)
-    app.command(epilog="Example: edit-dataset register data/models/e4e.safetensors --alias champion")(register)
+    app.command(epilog="Example: edit-dataset register data/models/e4e.safetensors --alias candidate")(register)
     app.command(epilog="Example: edit-dataset status runs")(status)
     app.command("retry-failed", epilog="Example: edit-dataset retry-failed runs/demo --reason no_face")(retry_failed)
     app.command(epilog="Example: edit-dataset doctor")(doctor)

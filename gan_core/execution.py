@@ -9,7 +9,7 @@ from gan_core.sections import Count, Precision, Section
 
 
 class RunParams(Section):
-    """How a run is executed; nothing here changes a result, except `precision`."""
+    """How a run is executed; nothing here changes a result, except `precision` and, within a tolerance, `device`."""
 
     workers: Count = 2
     """Threads or processes that take shards at the same time."""

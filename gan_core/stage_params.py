@@ -58,7 +58,7 @@ class AlignParams(Section):
     faces: Literal["largest", "only"] = "largest"
     """Of several faces take the largest, or reject the picture as `many_faces`."""
     size: Count | None = None
-    """Side of the aligned picture in pixels; null: as large as the generator draws."""
+    """Side of the aligned picture in pixels; null: the larger of what the generator draws and the encoder sees."""
     transform_size: Count | None = None
     """Side in pixels at which faces are sampled before they are reduced to `size`; null: four times `size`."""
     enable_padding: bool = True
@@ -150,7 +150,7 @@ class MeasureParams(Section):
     """Which numbers are computed; a set's name may stand for the whole section, such as `measure: photos`."""
 
     metrics: list[str] = METRIC_SETS["toy"]
-    """Names of `edit-dataset list metrics`, or a set: `toy`, `photos`, `photos-basic`, `-things` or `-people`."""
+    """Names of `list metrics`, or a set: `toy`, `photos`, `photos-basic`, `photos-things` or `photos-people`."""
     swd_images: Count = 256
     """Pictures that SWD compares, drawn by their keys."""
     swd_edits: bool = False

@@ -37,6 +37,18 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
     ]
 
 
+def test_every_status_of_a_row_is_explained() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "gan_core").rglob("*.py"))
+    given = set(
+        re.findall(
+            r"""(?:Rejected|ImageError)\(\s*"([a-z_]+)"|status="([a-z_]+)"|status, reason = "([a-z_]+)\"""", code
+        )
+    )
+    named = {name for names in given for name in names if name}
+    told = (ROOT / "docs/datasets.md").read_text().partition("## Statuses")[2]
+    assert len(named) > 20 and sorted(name for name in named if f"`{name}`" not in told) == []
+
+
 @pytest.mark.parametrize(
     ("heading", "anchor"),
     [

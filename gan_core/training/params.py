@@ -12,10 +12,15 @@ class DirectionsParams(Section):
     """Linear directions fitted on labelled samples of the generator; strength 1 moves by ``move`` of the range."""
 
     samples: Annotated[int, Field(ge=16)] = 8_000
+    """Latents that are drawn and scored."""
     attributes: list[str] = ["smile", "yaw", "hair_lightness"]
+    """Names that get a direction, of those that `models.attributes` scores."""
     move: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of an attribute's range that strength 1 moves."""
     refine_steps: Annotated[int, Field(ge=0)] = 300
+    """Steps of Adam after the fit, by which a direction changes less else (toy directions only)."""
     seed: int = 0
+    """What is drawn follows from it."""
 
 
 class PathsParams(Section):
@@ -29,26 +34,47 @@ class PathsParams(Section):
     """
 
     space: str = "w"
+    """Space of the generator through which paths run: `z`, `w` or `w_plus`."""
     rank: Count | None = 16
+    """How many of the leading principal axes of the space paths may use; null: the whole space."""
     count: Count | None = None
+    """How many paths are learnt; null: as many as there are axes."""
     models: dict[str, dict[str, Any]] = {}
+    """Arguments of single path models, by the model's name."""
     steps: Count = 600
+    """Steps of Adam."""
     batch_size: Annotated[int, Field(ge=2, le=2**31 - 1)] = 8
+    """Moves in a step."""
     moves_per_code: Count = 1
+    """How many of them begin at one code, whose picture is drawn once."""
     precision: Precision = "exact"
+    """`exact`, or `fast`: pictures and reconstructor in bfloat16."""
     drawn_size: Annotated[Count | None, Field(exclude_if=lambda size: size is None)] = None
+    """Side of the generator's own smaller pictures that training looks at; null: whole ones."""
     lr: Positive = 1e-3
+    """Learning rate of the reconstructor."""
     path_lr: Positive = 1e-3
+    """Learning rate of the paths."""
     amounts: tuple[Positive, Positive] = (0.5, 3.0)
+    """Shortest and longest move, in standard deviations of the space."""
     amount_weight: Weight = 0.25
+    """Weight of the error of the amount that the reconstructor names, beside that of the path."""
     volume_weight: Weight = 1.0
+    """Weight of the flow's change of volume (curvilinear paths)."""
     reconstructor: str = "lenet"
+    """Network that names path and amount from two pictures: `lenet` or `resnet`."""
     reconstructor_channels: Count = 3
+    """Colour channels that it sees."""
     reconstructor_size: Count | None = None
+    """Side of the pictures that it sees; null: as they are drawn."""
     rank_codes: Count = 24
+    """Codes at which paths are compared with attributes when they are named."""
     attributes: list[str] = ["smile", "yaw", "hair_lightness", "hair_length"]
+    """Names that get a path, of those that `models.attributes` scores."""
     move: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of an attribute's range that strength 1 moves."""
     seed: int = 0
+    """What is drawn follows from it."""
 
 
 class PathStudyParams(Section):

@@ -68,6 +68,8 @@ def register_checkpoint(
             made = _log_version(client, experiment_of(client, uri, experiment), name, path, card, tags)
             known = Registered(name, str(made.version), card.name, path, sha256)
         for alias in aliases:
+            if alias == CHAMPION and card.kind == "encoder":
+                _take_champion(client, name)
             client.set_registered_model_alias(model_name(name), alias, known.version)
     return known
 
@@ -120,10 +122,15 @@ def set_champion(encoder: Registered, uri: str) -> None:
     """Give one version the alias ``champion``, and take it from every other encoder; raises ``TrackingError``."""
     with mlflow_errors(uri):
         client = client_of(uri)
-        for model in _champions(client):
-            if model.name != model_name(encoder.name):
-                client.delete_registered_model_alias(model.name, CHAMPION)
+        _take_champion(client, encoder.name)
         client.set_registered_model_alias(model_name(encoder.name), CHAMPION, encoder.version)
+
+
+def _take_champion(client: "MlflowClient", name: str) -> None:
+    """Take the alias ``champion`` from all encoders but one."""
+    for model in _champions(client):
+        if model.name != model_name(name):
+            client.delete_registered_model_alias(model.name, CHAMPION)
 
 
 def champion(uri: str) -> Registered:

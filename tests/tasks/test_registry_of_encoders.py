@@ -58,6 +58,14 @@ def test_an_encoder_may_have_any_name(mlflow_store: str, tiny_models: dict[str, 
     assert register_checkpoint(name, tiny_models["encoder"], mlflow_store) == made
 
 
+def test_there_is_one_champion_also_by_hand(mlflow_store: str, tiny_models: dict[str, str]) -> None:
+    set_champion(register_checkpoint("first", tiny_models["encoder"], mlflow_store), mlflow_store)
+    second = register_checkpoint("second", tiny_models["encoder"], mlflow_store, ["champion"])
+    register_checkpoint("generator", tiny_models["generator"], mlflow_store, ["champion"])
+    assert champion(mlflow_store) == second
+    assert "champion" not in MlflowClient(mlflow_store).get_registered_model("first").aliases
+
+
 def test_an_alias_that_mlflow_does_not_take_is_refused_before_anything_is_made(
     mlflow_store: str, tiny_models: dict[str, str]
 ) -> None:
