@@ -1,6 +1,7 @@
 """Measure every registered encoder on every published dataset each night and compare it with earlier nights."""
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
@@ -90,7 +91,10 @@ def _measure_night(
 ) -> State[list[Finding]]:
     track, history = load_params(params_file, overrides).track, read_history(output)
     encoders = list(encoders_of(track, history))
-    places = [(d, e, place_of(output, d, e.name)) for d in spelled(datasets, history) for e in encoders]
+    places: list[tuple[str, Registered, str]] = []
+    for dataset in spelled(datasets, history):
+        taken = {place for _, _, place in places}
+        places += [(dataset, encoder, place_of(output, dataset, encoder.name, taken)) for encoder in encoders]
     if not history and not any(is_run(place) for _, _, place in places):
         write_history(output, history)  # runs here are the nights' from now on, also if the first one is cut off
     ours = exists(join_url(output, HISTORY_FILE))
@@ -166,10 +170,11 @@ def measure(
     )
 
 
-def place_of(output: str, dataset: str, encoder: str) -> str:
+def place_of(output: str, dataset: str, encoder: str, taken: Collection[str] = ()) -> str:
     """Return the folder of the run of an encoder over a dataset; ``DataError`` for a dataset that leads elsewhere.
 
-    It is named like the dataset, with a hash of the whole address where another dataset of that name was there first;
+    It is named like the dataset, with a hash of the whole address where another dataset of that name was there first
+    or has that place tonight (``taken``);
     the folder in it like the encoder, or with a hash of its name where no folder can be called so.
     """
     name = require_name(base_name(dataset), "a dataset's name")
@@ -179,7 +184,7 @@ def place_of(output: str, dataset: str, encoder: str) -> str:
         encoder = f"encoder-{sha256(encoder.encode()).hexdigest()[:16]}"
     place = join_url(output, name, encoder)
     with suppress(DataError):  # what is no run, or a damaged one, is told when the dataset is measured
-        if load_run(place).source != dataset:
+        if place in taken or load_run(place).source != dataset:
             return join_url(output, f"{name}-{sha256(dataset.encode()).hexdigest()[:8]}", encoder)
     return place
 

@@ -127,8 +127,8 @@ def choose_pictures(run: Run, stage: str, wanted: Sequence[str] = ()) -> tuple[P
     edits = {edit.column: edit for edit in known_edits(run.params.edits)}
     labels = _labels(columns)
     return tuple(
-        Picture(stage, column, labels[column], edits[column].target or label_of(column), edits[column].strength)
-        if column in edits
+        Picture(stage, column, labels[column], edit.target or label_of(column), edit.strength * edit.move)
+        if (edit := edits.get(column))
         else Picture(stage, column, labels[column])
         for column in columns
         if not wanted or column in wanted

@@ -13,10 +13,12 @@ class PlannedEdit(Generic[S]):
     """An image to make from every row, as an entry ``spec`` of the edit plan asks for.
 
     ``column`` names the image column, the scores and the entry in the report. ``target`` is the attribute that the edit
-    should change (empty for none), and ``strength`` is in the unit of the kind of edit.
+    should change (empty for none), and ``strength`` is in the unit of the kind of edit. ``move`` is what ``strength``
+    is multiplied with where an entry of the plan scales a move of its own.
     """
 
     spec: S
     column: str
     target: str = ""
     strength: float = 1.0
+    move: float = 1.0

@@ -11,11 +11,12 @@ from gan_core.batching import one_thread
 from gan_core.compose.base import OPERATIONS, check_composer, check_number, open_operation
 from gan_core.editing.planned import PlannedEdit
 from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit, hash_latents
-from gan_core.errors import ParamsError
+from gan_core.errors import ParamsError, UserError
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.params import CompositionSpec, EditSpec, check_composition
 from gan_core.rows import Row
+from gan_core.storage.images import ImageError
 
 PLAN_ONLY = ("sources", "count", "group", "seed", "column")
 
@@ -63,8 +64,11 @@ class ComposeEdit(ImageEdit[ComposeEditSpec]):
         self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[ComposeEditSpec]
     ) -> Tensor:
         assert isinstance(generator, StyleGAN2)
-        with one_thread():
-            return torch.cat([self.operation.draw(generator, self._group(code)).image for code in w_plus])
+        try:
+            with one_thread():
+                return torch.cat([self.operation.draw(generator, self._group(code)).image for code in w_plus])
+        except UserError as error:
+            raise ImageError("bad_composition", str(error)) from None
 
     def _group(self, code: Tensor) -> Tensor:
         return code[None] if self.references is None else torch.cat([code[None], self.references])

@@ -64,9 +64,9 @@ class PathEdit(LatentEdit[PathSpec]):
 
     @classmethod
     def plan(cls, spec: PathSpec) -> list[PlannedEdit[PathSpec]]:
-        target = next(iter(spec.moves)) if len(spec.moves) == 1 else ""
+        target, move = next(iter(spec.moves.items())) if len(spec.moves) == 1 else ("", 1.0)
         moves = "+".join(sorted(spec.moves))
-        return [PlannedEdit(spec, f"{moves}@{spec.name}{scale:+g}", target, scale) for scale in spec.scales]
+        return [PlannedEdit(spec, f"{moves}@{spec.name}{scale:+g}", target, scale, move) for scale in spec.scales]
 
     def describe(self, picture: PlannedEdit[PathSpec]) -> dict[str, object]:
         commutes, given = self.paths.model.commutes, picture.spec.moves.items()

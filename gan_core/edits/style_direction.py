@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from gan_core.batching import in_chunks
+from gan_core.batching import chunk_size, in_chunks
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.editing.planned import PlannedEdit
 from gan_core.editing.stylespace import move_styles
@@ -56,4 +56,4 @@ class StyleDirectionEdit(ImageEdit[StyleDirectionSpec]):
         self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[StyleDirectionSpec]
     ) -> Tensor:
         vector, strength = self.direction.vector, picture.strength
-        return in_chunks(lambda w: move_styles(generator, w, vector, strength), w_plus)
+        return in_chunks(lambda w: move_styles(generator, w, vector, strength), w_plus, chunk_size(generator.size))

@@ -38,9 +38,12 @@ def range_shares(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def side_effect(shares: np.ndarray, wanted: int | None) -> np.ndarray:
-    """Mean absolute change ``[B]`` of all attributes but the ``wanted`` column; all of them if that is ``None``."""
+    """Mean absolute change ``[B]`` of all attributes but the ``wanted`` column; all of them if that is ``None``.
+
+    It is 0 where there is no other.
+    """
     others = [i for i in range(shares.shape[1]) if i != wanted]
-    return np.abs(shares[:, others]).mean(1)
+    return np.abs(shares[:, others]).mean(1) if others else np.zeros(len(shares))
 
 
 @METRICS.register("attributes")

@@ -34,8 +34,13 @@ def merge_all(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, States]:
     """Merge the packed statistics of disjoint parts, one part in memory at a time."""
     merged: dict[str, States] = {}
     for part in parts:
-        for metric, named in unpack(part).items():
-            into, merge = merged.setdefault(metric, {}), METRICS.get(metric).merge
-            for name, state in named.items():
-                into[name] = merge(into[name], state) if name in into else state
+        merge_into(merged, unpack(part))
     return merged
+
+
+def merge_into(merged: dict[str, States], part: Mapping[str, States]) -> None:
+    """Add the statistics of another part, by metric, in place."""
+    for metric, named in part.items():
+        into, merge = merged.setdefault(metric, {}), METRICS.get(metric).merge
+        for name, state in named.items():
+            into[name] = merge(into[name], state) if name in into else state

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gan_core.device import compute_on, fetch
 from gan_core.errors import DataError
-from gan_core.judges.extractors import EXTRACTORS, Extractor
+from gan_core.judges.extractors import EXTRACTORS
 from gan_core.metrics.base import ALIGNED, ENCODED
 from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, project_patches, sliced_of
 from gan_core.metrics.statistics import merge_all
@@ -30,6 +30,7 @@ from gan_core.rows import Row
 from gan_core.runs.run import Run
 from gan_core.runs.stage import build_stage
 from gan_core.runs.summary import load_summary
+from gan_core.stages.measure import match_sizes
 from gan_core.storage.atomic import remove, write_bytes
 from gan_core.storage.images import decode_image, to_tensor
 from gan_core.storage.receipts import read_json, read_statistics
@@ -177,9 +178,10 @@ def _read_noise(path: str) -> Noise | None:
 
 
 def _digest(run: Run) -> str:
-    places = [(stage, shard) for stage in run.stages for shard in run.shards]
-    receipts = [run.require_receipt(*place).output_sha256 for place in places]
-    return hashlib.sha256("".join(receipts).encode()).hexdigest()
+    """Return a hash of all shards and their statistics, in which alone a change of a distance's network shows."""
+    receipts = [run.require_receipt(stage, shard) for stage in run.stages for shard in run.shards]
+    made = "".join(f"{receipt.output_sha256}{receipt.statistics_sha256 or ''}" for receipt in receipts)
+    return hashlib.sha256(made.encode()).hexdigest()
 
 
 def _noise_of(name: str, scores: pd.DataFrame, sets: Sets) -> float:
@@ -202,27 +204,26 @@ def _sets(run: Run, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     keys = [row["key"] for row in _fine_rows(run, "measure", ["key", "status"])]
     wanted = {keys[i] for i in np.argsort(hash_keys(keys))[:MAX_ROWS]}
     extractor = name.split("/")[1]
-    one = _features(run, extractor, wanted, "align", "image")
-    other = _features(run, extractor, wanted, "encode", "reconstruction")
+    one, other = _features(run, extractor, wanted)
     return hash_keys([key for key in keys if key in wanted]), one, other
 
 
-def _features(run: Run, extractor: str, wanted: set[str], stage: str, column: str) -> np.ndarray:
-    """Features ``[N, D]`` of one picture of the wanted rows, in the order of the shards."""
+def _features(run: Run, extractor: str, wanted: set[str]) -> list[np.ndarray]:
+    """Features ``[N, D]`` of the aligned and the encoder's pictures of the wanted rows, in the order of the shards."""
+    columns = {ALIGNED: ("align", "image"), ENCODED: ("encode", "reconstruction")}
+    pictures = zip(*(_pictures(run, *place, wanted) for place in columns.values()), strict=True)
     with compute_on(run.params.run.device):
-        network = EXTRACTORS.get(extractor)(run.params.models)
-        return np.concatenate(list(_parts(network, _pictures(run, stage, column, wanted))))
+        network, parts = EXTRACTORS.get(extractor)(run.params.models), []
+        while batch := list(islice(pictures, BATCH)):
+            images = match_sizes(dict(zip(columns, map(to_tensor, zip(*batch, strict=True)), strict=True)))
+            parts.append([fetch(network.features(images[name])) for name in columns])
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def _pictures(run: Run, stage: str, column: str, wanted: set[str]) -> Iterator[Image]:
     for row in _fine_rows(run, stage, ["key", "status", column]):
         if row["key"] in wanted:
             yield decode_image(row[column]["bytes"], MAX_PIXELS)
-
-
-def _parts(network: Extractor, images: Iterator[Image]) -> Iterator[np.ndarray]:
-    while part := list(islice(images, BATCH)):
-        yield fetch(network.features(to_tensor(part)))
 
 
 def _fine_rows(run: Run, stage: str, columns: list[str], most: int | None = None) -> Iterator[Row]:

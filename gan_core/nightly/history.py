@@ -229,7 +229,7 @@ def find_band(name: str, now: Measured, window: Sequence[Entry], tests: int) -> 
     share = 1 - CHANCE / (2 * max(tests, 1))
     if name == REJECTED:
         return Band(earlier[0].value, 0.5, 1.0, paired=True) if earlier else None
-    if now.change is not None:
+    if now.change is not None and now.rows > 1:
         return _paired_band(now, now.change, earlier, share)
     if len(earlier) < (NIGHTS_FOR_SPEED if name == SPEED else 1):
         return None

@@ -115,11 +115,12 @@ class Comparison:
 
 def numbers_of(metrics: Mapping[str, float], cost: Mapping[str, float]) -> Numbers:
     """Pick the columns out of a run's metrics (reconstructions by the encoder alone) and an encoder's cost."""
-    found, edits = dict(cost), defaultdict(list)
-    for score in sorted(map(find_score, metrics), key=lambda score: not score.meaning.headline):
+    found, edits, taken = dict(cost), defaultdict(list), dict[str, str]()
+    for score in sorted(map(find_score, metrics), key=lambda score: (not score.meaning.headline, "@" in score.picture)):
+        one_network = taken.setdefault(score.metric, score.extractor) == score.extractor
         if score.picture == ENCODED:
             found.setdefault(score.metric, metrics[score.name])
-        elif "@" in score.picture and score.meaning.headline:
+        elif "@" in score.picture and score.meaning.headline and one_network:
             edits[f"{score.metric}{OF_EDITS}"].append(metrics[score.name])
     return found | {column: float(np.mean(values)) for column, values in edits.items() if column in JUDGED}
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gan_core.judges.pictures import Pictures
 from gan_core.metrics.base import ALIGNED, METRICS, Metric, RowMetric, Setting, States, Summary
+from gan_core.metrics.photographs import IdentityPairs
 from gan_core.metrics.statistics import SEPARATOR, merge_all, pack
 from gan_core.params import MeasureParams, ModelPaths
 from gan_core.storage.receipts import read_statistics
@@ -34,7 +35,7 @@ class Distances:
         kinds = {name: METRICS.get(name) for name in params.metrics}
         setting = Setting(params, models, made=(COMPOSED,))
         self.metrics: dict[str, Metric] = {
-            name: kind(setting) for name, kind in kinds.items() if not issubclass(kind, RowMetric)
+            name: kind(setting) for name, kind in kinds.items() if not issubclass(kind, RowMetric | IdentityPairs)
         }
         self.swd_images = params.swd_images
         self._states: dict[str, States] = {}

@@ -16,6 +16,7 @@ from gan_core.align.quad import FaceSquare
 from gan_core.params import AlignParams, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
+from gan_core.stages.encode import MOST_ALIGNED
 from gan_core.storage.images import decode_image
 from gan_core.storage.shards import IMAGE
 
@@ -88,7 +89,8 @@ class DamageStage(Stage):
     def identity(self) -> dict[str, Any]:
         """What is made, and how the faces were cut."""
         damages = {kind: list(strengths) for kind, strengths in DAMAGES.items()}
-        return {"views": list(VIEWS), "damages": damages, "second_crop": [SHIFT, TURN, LARGER]}
+        cut = {"second_crop": [SHIFT, TURN, LARGER], "transform_size": self.params.transform_size}
+        return {"views": list(VIEWS), "damages": damages, **cut}
 
     def calculate(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Leave the rows as they are: damaging is no work for a device."""
@@ -96,7 +98,7 @@ class DamageStage(Stage):
 
     def store(self, row: Row, made: Row) -> Row | Rejected:
         """Make all pictures of a row."""
-        face = decode_image(row["image"]["bytes"], self.params.max_pixels)
+        face = decode_image(row["image"]["bytes"], MOST_ALIGNED)
         faces = {CROP: self._cut(row, face.width), MIRROR: face.transpose(Image.Transpose.FLIP_LEFT_RIGHT)}
         faces[GREY] = face.convert("L").convert("RGB")
         for kind, strengths in DAMAGES.items():

@@ -28,7 +28,7 @@ from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage, build_stage
 from gan_core.stages.drawn import DrawnEditStage
 from gan_core.stages.references import SourceLatents
-from gan_core.storage.images import to_uint8
+from gan_core.storage.images import ImageError, to_uint8
 from gan_core.storage.shards import IMAGE
 
 
@@ -133,6 +133,12 @@ class EditStage(Stage):
 
     def _render_tuned(self, row: Row, edited: Sequence[Tensor]) -> Row | Rejected:
         """Draw one row; ``edited`` holds the latents ``[1, n_latent, w_dim]`` of each picture."""
+        try:
+            return self._columns(self._drawn_tuned(row, edited))
+        except ImageError as error:
+            return Rejected(error.status, error.reason)
+
+    def _drawn_tuned(self, row: Row, edited: Sequence[Tensor]) -> list[Tensor]:
         plain = [i for i, kind in enumerate(self.kinds) if not isinstance(kind, ImageEdit)]
         images: dict[int, Tensor] = {}
         with own_generator(self.generator, row["delta"], self.features) as own:
@@ -143,7 +149,7 @@ class EditStage(Stage):
             for i in range(len(self.plan)):
                 if i not in images:
                     images[i] = own(partial(self._draw, edited[i], [row], i))[0]
-        return self._columns([images[i] for i in range(len(self.plan))])
+        return [images[i] for i in range(len(self.plan))]
 
     def _columns(self, images: Sequence[Tensor]) -> Row | Rejected:
         finite = torch.stack([image.isfinite().all() for image in images]).tolist()

@@ -14,7 +14,7 @@ from gan_core.errors import ParamsError
 from gan_core.geometry import average_down
 from gan_core.judges.pictures import Pictures
 from gan_core.metrics.base import ALIGNED, ENCODED, METRICS, TUNED, Columns, Metric, Setting, States
-from gan_core.metrics.statistics import pack
+from gan_core.metrics.statistics import merge_into, pack
 from gan_core.params import EditSpec, MeasureParams, ModelPaths, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
@@ -83,8 +83,10 @@ class MeasureStage(Stage):
         broken = [self._broken(columns, i) for i in range(len(rows))]
         if any(broken):
             return self._without(rows, broken)
+        drafts: dict[str, States] = {name: {} for name in self.metrics}
         for name, metric in self.metrics.items():
-            metric.update(self._states[name], pictures, columns)
+            metric.update(drafts[name], pictures, columns)
+        merge_into(self._states, drafts)  # after all that may fail: a row that is tried again counts once
         return [{name: float(values[i]) for name, values in columns.items()} for i in range(len(rows))]
 
     def statistics(self) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from gan_core.edits.plan import plan_edits
 from gan_core.params import Params, PasteParams
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
+from gan_core.stages.encode import MOST_ALIGNED
 from gan_core.storage.images import decode_image
 from gan_core.storage.shards import IMAGE
 
@@ -55,6 +56,6 @@ class PasteStage(Stage):
         quad = np.array(list(row["quad"]), dtype=np.float64)
         pasted: Row = {}
         for column in self.columns:
-            face = decode_image(row[column]["bytes"], self.max_pixels)
+            face = decode_image(row[column]["bytes"], MOST_ALIGNED)
             pasted[f"{column}{SUFFIX}"] = np.asarray(paste_face(photo, face, quad, self.params.feather))
         return super().store(row, pasted)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gan_core.nightly.history import Entry
@@ -60,8 +59,8 @@ def _begin(client: "MlflowClient", experiment_id: str, standing: dict[Place, str
 
 def _log_night(client: "MlflowClient", run_id: str, night: Entry) -> None:
     values = {name: measured.value for name, measured in night.measured.items()}
-    when = round(datetime.fromisoformat(f"{night.date}T12:00+00:00").timestamp() * 1000)
-    log_metrics(client, run_id, values, when, step=int(night.date.replace("-", "")))
+    now = round(time.time() * 1000)  # of equal steps MLflow shows the later one, so that a night may be repeated
+    log_metrics(client, run_id, values, now, step=int(night.date.replace("-", "")))
     said = "; ".join(str(finding) for finding in night.findings) or "none"
     if len(said) > LONGEST_FINDING:
         client.log_text(run_id, said, whole := f"findings-{night.date}.txt")

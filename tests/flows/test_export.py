@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from PIL import Image
 
 from flows.cli import main
 from flows.exporting import FORMATS, export
+from flows.exporting.pictures import choose_pictures
 from gan_core.browse.marks import Mark, set_mark
 from gan_core.errors import DataError
 from gan_core.importers import import_dataset
+from gan_core.params import check_params
 from gan_core.runs.run import Run, load_run
 from gan_core.storage.receipts import valid_receipt, write_receipt
 from gan_core.storage.shards import BASE_NAMES, ShardWriter, list_shards, open_shard, read_rows
+from gan_core.storage.urls import base_name
 
 
 @pytest.fixture
@@ -153,6 +157,14 @@ def test_pairs_hold_before_after_attribute_and_strength(run: Run) -> None:
     assert [line["before"]["bytes"] for line in drawn] == [encoded[key]["reconstruction"]["bytes"] for key in passing()]
 
 
+def test_strengths_of_paths_are_those_of_their_moves(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    edits = check_params({"edits": [{"kind": "path", "moves": {"smile": -1}, "scales": [1, 0.5]}]}).edits
+    made = [("edit", "smile@path+1"), ("edit", "smile@path+0.5")]
+    monkeypatch.setattr("flows.exporting.pictures.picture_columns", lambda run: made)
+    found = choose_pictures(replace(run, params=run.params.model_copy(update={"edits": edits})), "edit")
+    assert [(picture.attribute, picture.strength) for picture in found] == [("smile", -1.0), ("smile", -0.5)]
+
+
 def test_a_run_without_gates_gives_all_ok_rows(run: Run) -> None:
     described = json.loads(Path("runs/a/run.json").read_text())
     described["params"]["gates"] = []
@@ -200,6 +212,10 @@ def test_a_picture_that_a_row_lacks_is_in_the_ledger(run: Run) -> None:
         writer.write([row | {"smile@-0.5": None} if row["key"] == passing()[0] else row for row in rows])
     assert receipt is not None
     write_receipt(url, receipt.model_copy(update={"output_sha256": writer.sha256}))
+    measured = run.shard("measure", base_name(url))
+    whole = valid_receipt(measured)[0]
+    assert whole is not None
+    write_receipt(measured, whole.model_copy(update={"input_keys": whole.input_keys | {"edit": writer.sha256}}))
     said: list[str] = []
     for form, folder in (("imagefolder", "out"), ("pairs", "pairs")):
         export("runs/a", folder, form, tell=said.append)

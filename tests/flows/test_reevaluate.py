@@ -103,6 +103,7 @@ def test_datasets_with_the_same_last_name_have_folders_of_their_own(project: Pat
     assert re.fullmatch(rf"nights/{name}-[0-9a-f]{{8}}/psp", second)
     plan_run(other, second, overrides={"edits": []}).begin()
     assert (place_of("nights", tiny_dataset, "psp"), place_of("nights", other, "psp")) == (first, second)
+    assert place_of("new", other, "psp", {f"new/{name}/psp"}) == second.replace("nights/", "new/")
     Path(first, "run.json").write_text("{")
     assert place_of("nights", tiny_dataset, "psp") == first
 

@@ -1,6 +1,7 @@
 """Encoders in MLflow's registry: versions, aliases, and files that don't belong there."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ def test_nights_are_one_run_with_dates_as_steps(mlflow_store: str) -> None:
     assert run.info.run_name == "psp · sample" and run.data.tags["finding"] == str(moved)
     points = client.get_metric_history(run.info.run_id, "swd/mean/encoded")
     assert [(point.step, point.value) for point in points] == [(20261119, 5.0), (20261120, 9.0)]
+    time.sleep(0.002)  # MLflow has milliseconds
+    track_nights("nights", mlflow_store, [night("2026-11-20", 6, [])])
+    assert client.get_run(run.info.run_id).data.metrics["swd/mean/encoded"] == 6.0
 
 
 @pytest.mark.parametrize("name", ["anna's", "both \" and '", "a/b:c", "100% %2F", "..", "x\\"])

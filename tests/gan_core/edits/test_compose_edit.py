@@ -15,6 +15,8 @@ from gan_core.errors import ParamsError, UserError
 from gan_core.loading import load_generator
 from gan_core.params import MeasureParams, ModelPaths, check_params
 from gan_core.rows import Row
+from gan_core.runs.overlap import Overlap
+from gan_core.runs.steps import Batch, Steps
 from gan_core.stages.edit import EditStage
 from gan_core.stages.measure import MeasureStage
 from gan_core.storage.images import encode_png, image_value, to_uint8
@@ -98,3 +100,27 @@ def test_an_operation_may_not_be_given_twice_under_one_name() -> None:
         from gan_core.edits.plan import plan_edits
 
         plan_edits(check_params({"edits": [EXTEND, EXTEND]}).edits)
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_row_that_a_composition_is_impossible_for_is_rejected_alone(
+    tuned: bool, models: ModelPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = stage(models, TRANSFER, tuned=tuned)
+    (kind,) = made.kinds
+    draw = kind.operation.draw  # type: ignore[attr-defined]
+
+    def fails_for_one(generator: Any, w_plus: torch.Tensor) -> Any:
+        if torch.equal(w_plus[0], latent(1)):
+            raise ParamsError("the landmark network sees no face")
+        return draw(generator, w_plus)
+
+    monkeypatch.setattr(kind.operation, "draw", fails_for_one)  # type: ignore[attr-defined]
+    base = {"status": "ok", "reason": "", "stage": "encode"}
+    with Overlap[Batch](1, 3) as beside:
+        steps = Steps(made, beside)
+        found = [
+            done.result() for batch in steps.load([[row | base for row in rows(3)]]) for done in steps.advance(batch)
+        ]
+    assert [row["status"] for row in found] == ["ok", "bad_composition", "ok"]
+    assert found[1]["reason"] == "the landmark network sees no face"

@@ -99,3 +99,17 @@ def test_only_rows_of_that_folder_are_dropped(tmp_path: Path) -> None:
     drop_rows(str(tmp_path / "night[1]"), {"f" * 64})
     assert sorted(names_in(tmp_path / "night[1]")) == [new, mine]
     assert sorted(names_in(tmp_path / "night1")) == [old, new, mine]
+
+
+def test_another_network_of_a_distance_is_another_night(
+    project: Path, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "time_stage", lambda *_: Speed(busy="not timed here"))
+    dataset = write_dataset(project / "ds", (12,))
+    first = gather(encoded(dataset, project / "out", tiny_models["encoder"], ["mse", "swd"]))
+    run = encoded(dataset, project / "out", tiny_models["encoder"], ["mse", "swd"])
+    assert gather(run).rows == first.rows
+    chosen = {"tune.enabled": False, "edits": [], "measure.metrics": ["mse", "swd"], "measure.swd_images": 8}
+    other = plan_run(dataset, run.output, overrides=chosen | {"models.encoder": tiny_models["encoder"]}, update=True)
+    run_plain(other)
+    assert gather(other.run).rows != first.rows

@@ -14,6 +14,7 @@ from gan_core.nightly.history import (
     Finding,
     Measured,
     add_night,
+    find_band,
     find_reference,
     read_history,
     write_history,
@@ -194,3 +195,8 @@ def test_a_history_with_a_date_that_is_none_is_damaged(tmp_path: Path, day: str)
     (tmp_path / "history.json").write_text(json.dumps([night(1).model_dump() | {"date": day}]))
     with pytest.raises(DataError, match=r"history\.json is damaged"):
         read_history(str(tmp_path))
+
+
+def test_one_common_row_says_nothing_of_a_change() -> None:
+    now = Measured(value=5.0, noise=0.1, change=1.0, error=0.0, rows=1)
+    assert find_band("mse/encoded", now, [], 7) is None

@@ -134,3 +134,14 @@ def test_what_is_kept_comes_back_and_damage_is_nothing(tmp_path: Path) -> None:
     assert compare(kept, back)[IDENTITY] == Change(0, 0, 150)
     Path(path).write_bytes(Path(path).read_bytes()[:-40])
     assert read_kept(path) is None and read_kept(str(tmp_path / "none.npz")) is None
+
+
+def test_sets_that_another_network_has_looked_at_are_not_compared() -> None:
+    rng = np.random.default_rng(3)
+    aligned = rng.normal(size=(150, 8))
+    encoded, turn = features(rng, aligned), np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    before = KeptRows(KEYS, sets={"fid/toy-attr/encoded": keep_set(KEYS, aligned, encoded)})
+    noise = 1e-3 * rng.normal(size=aligned.shape)  # as another batch size rounds
+    same = KeptRows(KEYS, sets={"fid/toy-attr/encoded": keep_set(KEYS, aligned + noise, encoded)})
+    other = KeptRows(KEYS, sets={"fid/toy-attr/encoded": keep_set(KEYS, aligned @ turn, encoded @ turn)})
+    assert abs(compare(before, same)["fid/toy-attr/encoded"].change) < 0.01 and compare(before, other) == {}

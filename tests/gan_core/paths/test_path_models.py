@@ -174,3 +174,12 @@ def test_a_flow_that_can_not_be_solved_says_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("gan_core.paths.solver.MAX_STEPS", 20)
     with pytest.raises(ParamsError, match=r"can't be solved to 1e-12"):
         dormand_prince(lambda t, x: torch.sin(1e4 * x), torch.ones(2), 0.0, 1.0, 1e-12)
+
+
+def test_rows_of_a_flow_with_adaptive_steps_do_not_affect_each_other() -> None:
+    model = small("curvilinear")
+    assert isinstance(model, Curvilinear)
+    model.tolerance = 1e-5
+    together = model.move_all(codes(), one(2, 1.5))
+    alone = [model.move_all(codes()[i : i + 1], one(2, 1.5, 1)) for i in range(5)]
+    assert torch.equal(together, torch.cat(alone))

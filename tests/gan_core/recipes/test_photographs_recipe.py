@@ -11,7 +11,7 @@ from PIL import Image
 from gan_core.align.quad import FaceSquare
 from gan_core.errors import DataError, ParamsError
 from gan_core.importers import import_dataset, shipped
-from gan_core.params import check_params
+from gan_core.params import AlignParams, check_params
 from gan_core.recipes.base import Recipe, plan_run, recipe_of
 from gan_core.recipes.edit import EditRecipe
 from gan_core.recipes.photographs import ORDER, PhotographsRecipe, measure_order
@@ -19,7 +19,7 @@ from gan_core.report.report import write_report
 from gan_core.runs.run import Run
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.summary import load_summary
-from gan_core.stages.damage import DAMAGES, MIRROR, SHIFT, VIEWS, aside, damage_columns
+from gan_core.stages.damage import DAMAGES, MIRROR, SHIFT, VIEWS, DamageStage, aside, damage_columns
 from gan_core.stages.measure import check_faces
 from gan_core.storage.images import decode_image
 from gan_core.storage.shards import read_rows
@@ -108,3 +108,8 @@ def test_photographs_of_installed_packages_are_imported_and_others_counted(
     found.clear()
     with pytest.raises(DataError, match="packages: stands for the photographs of faces, missing, none of which is"):
         import_dataset("packages:", tmp_path / "other")
+
+
+def test_how_faces_are_cut_is_in_the_identity_of_damaged_ones() -> None:
+    small, large = (DamageStage("ds", AlignParams(size=64, transform_size=size)).identity() for size in (64, 512))
+    assert small != large

@@ -109,3 +109,9 @@ def test_a_terminal_gets_the_table_with_the_champion_first() -> None:
         "mean rank  1     2",
     ]
     assert last.startswith("best: b. The best mean rank")
+
+
+def test_edits_are_compared_by_the_network_that_compares_reconstructions() -> None:
+    both = {"fid/inception/encoded": 40.0, "fid/inception/smile@+1": 60.0, "fid/inception/yaw@+1": 70.0}
+    found, first = numbers_of(METRICS | both, {}), numbers_of(METRICS, {})
+    assert (found["fid"], found["fid of edits"]) in [(first["fid"], first["fid of edits"]), (40.0, 65.0)]

@@ -19,12 +19,13 @@ from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.extractors import EXTRACTORS
 from gan_core.loading import model_tensors
 from gan_core.metrics.frechet import frechet_distance, gather
-from gan_core.params import ModelPaths, check_params
+from gan_core.params import MeasureParams, ModelPaths, check_params
 from gan_core.recipes.base import plan_run
 from gan_core.recipes.compose import summarise_compositions
 from gan_core.recipes.compose_page import read_compositions
 from gan_core.runs.run_stage import run_stage
 from gan_core.runs.stage import build_stage
+from gan_core.stages.composition_distances import Distances
 from gan_core.storage.images import to_tensor
 from gan_core.storage.receipts import receipt_path
 from gan_core.storage.shards import ShardWriter, latent_type, read_rows
@@ -340,3 +341,8 @@ def test_the_projects_plan_is_valid() -> None:
     root = Path(__file__).parents[3]
     plan = check_params(yaml.safe_load((root / "params.yaml").read_text())).compose.plan
     assert {spec.operation for spec in plan} == set(OPERATIONS.names())
+
+
+def test_metrics_of_one_set_are_left_out_of_distances() -> None:
+    params = MeasureParams(metrics=["mse", "swd", "identity-pairs"], swd_images=4)
+    assert list(Distances(params, ModelPaths()).metrics) == ["swd"]

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from torch import nn
 from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import DataError
 from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder, PerceptualTrunk
+from gan_core.metrics.attributes import side_effect
 from gan_core.metrics.statistics import merge_all, pack
 from gan_core.pages.rows import read_rows_of
 from gan_core.params import EditParams, MeasureParams, ModelPaths, Params
@@ -222,3 +224,27 @@ def test_too_few_rows_leave_reasons_instead_of_numbers(models: ModelPaths, tmp_p
     omitted = load_summary(str(tmp_path))["omitted"]
     assert omitted["fid/toy-attr/tuned"] == "needs more than 6 rows, there are 3"
     assert omitted["swd/mean/tuned"] == "needs at least 32 rows in both sets, there are 3 and 3"
+
+
+def test_rows_that_are_tried_again_count_once(models: ModelPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, rows = make_stage(models), make_rows(4)
+    (late,) = [metric for name, metric in stage.metrics.items() if name == "fid"]
+    update = late.update
+
+    def fails_for_many(states: Any, pictures: Any, columns: Any) -> None:
+        update(states, pictures, columns)
+        if len(pictures.keys) > 2:
+            raise MemoryError
+
+    monkeypatch.setattr(late, "update", fails_for_many)
+    with pytest.raises(MemoryError):
+        stage.process(rows)
+    for part in (rows[:2], rows[2:]):
+        stage.process(part)
+    counted = {name: float(value) for name, value in stage.statistics().items() if name.endswith("|n")}
+    assert counted and set(counted.values()) == {4.0}
+
+
+def test_one_attribute_alone_has_no_side_effect() -> None:
+    assert side_effect(np.ones((3, 1)), 0).tolist() == [0, 0, 0]
+    assert side_effect(np.array([[0.5, -0.25, 0.75]]), 0).tolist() == [0.5]
