@@ -54,7 +54,9 @@ def scores_of(seed: int, run: Run) -> Row:
     return found
 
 
-def write_stage(url: str, stage: str, columns: dict[str, pa.DataType], rows: Sequence[Row]) -> None:
+def write_stage(
+    url: str, stage: str, columns: dict[str, pa.DataType], rows: Sequence[Row], identity: dict[str, Any]
+) -> None:
     with ShardWriter(url, [pa.field(name, kind) for name, kind in columns.items()]) as writer:
         writer.write(rows)
     receipt = Receipt(
@@ -65,7 +67,7 @@ def write_stage(url: str, stage: str, columns: dict[str, pa.DataType], rows: Seq
         rows=dict(writer.statuses),
         seconds=2.5,
         code_version="test",
-        identity={},
+        identity=identity,
     )
     write_receipt(url, receipt)
 
@@ -85,7 +87,7 @@ def write_shard(run: Run, shard: str, seeds: Sequence[int]) -> None:
         floats = {name: pa.float32() for name in scores_of(0, run)} if stage == "measure" else {}
         rows += [fault(stage, *f, picture=pictures["source"]["image"][0]) for f in FAULTS]
         folder = run.source if stage == "source" else f"{run.output}/{stage}"
-        write_stage(f"{folder}/{shard}", stage, columns | floats, rows)
+        write_stage(f"{folder}/{shard}", stage, columns | floats, rows, run.identities.get(stage, {}))
 
 
 def fault(stage: str, key: str, status: str, reason: str, data: bytes | None, picture: bytes) -> Row:

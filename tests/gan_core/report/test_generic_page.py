@@ -19,6 +19,8 @@ from gan_core.report import write_report
 from gan_core.rows import Row
 from gan_core.runs.run import Run, begin_run
 from gan_core.runs.stage import STAGES, Stage
+from gan_core.storage.receipts import read_receipt, write_receipt
+from gan_core.storage.urls import hash_file
 
 SHARPNESS = Meaning("Sharpness", "px", "higher", 1, "How fine the lines are.")
 
@@ -75,6 +77,9 @@ def measured(run_maker: Callable[..., Run], tmp_path: Path) -> Run:
     table = pq.read_table(shard)
     values = pa.array([1.25 if status == "ok" else None for status in table["status"].to_pylist()], pa.float32())
     pq.write_table(table.append_column("sharpness/tuned", values), shard)
+    receipt = read_receipt(shard)
+    assert receipt is not None
+    write_receipt(shard, receipt.model_copy(update={"output_sha256": hash_file(shard)}))
     return run
 
 

@@ -185,6 +185,6 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_an_unfinished_run_is_refused_and_writes_nothing(run_maker: Callable[..., Run], tmp_path: Path) -> None:
     run = run_maker(tmp_path, shards=1, seeds_each=1)
     Path(run.output, "measure/shard-00000.parquet").unlink()
-    with pytest.raises(DataError, match=r"can't use .*, it is not there: `edit-dataset"):
+    with pytest.raises(DataError, match=r"can't use .*, its data is gone: `edit-dataset"):
         write_report(run.output)
     assert not Path(run.output, "report.html").exists()
