@@ -1,5 +1,6 @@
 """Building blocks of the parameters: the base of every section, number types, and the sections of other packages."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -102,8 +103,8 @@ def _count_values(node: yaml.Node, counted: dict[int, int], depth: int) -> int:
 
 def _inside(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        if twice := next((key for i, key in enumerate(keys) if key in keys[:i]), None):
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<")
+        if twice := next((key for key, count in keys.items() if count > 1), None):
             raise ValueError(f"{twice[:40]} is there twice, line {node.start_mark.line + 1} and below")
         return [part for pair in node.value for part in pair]
     if isinstance(node, yaml.SequenceNode):
