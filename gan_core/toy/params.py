@@ -151,7 +151,7 @@ class EncoderStudyParams(Section):
     encoders: Annotated[dict[str, StudiedEncoderParams], Field(min_length=1)]
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
     images: Annotated[list[Count], Field(min_length=1)] = [50_000, 100_000]
-    further: dict[str, list[Count]] = {}
+    further: dict[str, list[Count]] = {"psp": [200_000], "style-transformer": [200_000]}
     portraits: Count = 512
 
     @model_validator(mode="after")
