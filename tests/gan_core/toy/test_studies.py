@@ -56,7 +56,7 @@ def study(models: ModelPaths, drawn: PortraitSet) -> EncoderStudy:
     directions = dict(bench.directions) | {"hair_lightness": Direction("hair_lightness", torch.randn(16), "")}
     bench = replace(bench, params=Params(models=models, edits=[EDIT]), directions=directions)
     one = StudiedEncoderParams(network=NETWORK, **TINY)
-    params = EncoderStudyParams(encoders={"plain": one}, seeds=[3], images=[4])
+    params = EncoderStudyParams(encoders={"plain": one}, seeds=[3], images=[4], further={})
     return EncoderStudy(params, models, bench.networks, drawn, held_out, bench)
 
 
