@@ -154,10 +154,11 @@ def linear_weights(trunk: str) -> list[Tensor]:
 
 def check_linear(state: Mapping[str, StoredTensor], trunk: str, where: str | Path) -> None:
     """Raise ``CheckpointError`` for a whole ``lpips`` state dict whose linear weights aren't the published ones."""
-    for match in filter(None, map(LINEAR.match, state)):
-        own, published = load_tensors({"": state[match[0]]})[""], linear_weights(trunk)
-        if int(match[1]) >= len(published) or not torch.allclose(own.flatten().float(), published[int(match[1])]):
+    own = {match[0]: int(match[1]) for match in map(LINEAR.match, state) if match}
+    published = linear_weights(trunk) if own else []
+    for key, tensor in load_tensors({key: state[key] for key in own}).items():
+        if own[key] >= len(published) or not torch.allclose(tensor.flatten().float(), published[own[key]]):
             raise CheckpointError(
-                f"{where} has linear weights ({match[0]}) that aren't those of the lpips package: distances are taken "
+                f"{where} has linear weights ({key}) that aren't those of the lpips package: distances are taken "
                 "by the published ones, so that a network that was trained further can't be used"
             )

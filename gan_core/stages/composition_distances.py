@@ -9,7 +9,7 @@ from torch import Tensor
 from gan_core.judges.pictures import Pictures
 from gan_core.metrics.base import ALIGNED, METRICS, Metric, RowMetric, Setting, States, Summary
 from gan_core.metrics.photographs import IdentityPairs
-from gan_core.metrics.statistics import SEPARATOR, merge_all, pack
+from gan_core.metrics.statistics import SEPARATOR, merge_all, merge_into, pack
 from gan_core.params import MeasureParams, ModelPaths
 from gan_core.storage.receipts import read_statistics
 
@@ -47,12 +47,9 @@ class Distances:
 
     def add(self, pairs: Sequence[Pair]) -> None:
         """Add pairs; nothing is added when this fails."""
-        drafts = [(name, pair.entry, self._states_of(name, pair)) for name in self.metrics for pair in pairs]
-        for name, entry, states in drafts:
-            total = self._states.setdefault(name, {})
-            for what, state in states.items():
-                label = f"{entry}/{what}"
-                total[label] = self.metrics[name].merge(total[label], state) if label in total else state
+        drafts = [{name: self._states_of(name, pair) for name in self.metrics} for pair in pairs]
+        for draft in drafts:
+            merge_into(self._states, draft)
 
     def statistics(self) -> dict[str, np.ndarray]:
         """Statistics since the last call, by ``<metric>|<entry>/<name>|<field>``."""
@@ -63,7 +60,7 @@ class Distances:
         states: States = {}
         pictures = Pictures({ALIGNED: pair.source, COMPOSED: pair.composed}, [pair.key])
         self.metrics[metric].update(states, pictures, {})
-        return states
+        return {f"{pair.entry}/{name}": state for name, state in states.items()}
 
 
 def pair_squares(entry: int, key: str, sources: Tensor, composed: Tensor) -> list[Pair]:
