@@ -147,9 +147,9 @@ class SinganStudyParams(Section):
     makes a collage of two pictures look like one. ``others`` are real portraits that results are compared with.
     """
 
-    seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2, 3]
-    pictures: Annotated[int, Field(ge=2, le=64)] = 8
-    together: Count = 4
+    seeds: Annotated[list[int], Field(min_length=1)] = list(range(16))
+    pictures: Annotated[int, Field(ge=2, le=64)] = 2
+    together: Count = 1
     samples: Count = 4
     extensions: Annotated[list[Stretch], Field(min_length=1)] = ["reflect", "stretch", "replicate"]
     paste_at: Count = 2

@@ -56,7 +56,7 @@ class SinganState(Resumable):
         widths = [min(params.channels * 2 ** (i // SCALES_A_WIDTH), MOST_CHANNELS) for i in range(last + 1)]
         torch.manual_seed(params.seed)
         model, rivals = SinGAN(scales, widths, count), nn.ModuleList(ScaleDiscriminator(w, count) for w in widths)
-        if params.precision == "fast":
+        if compute_dtype(params.precision) is torch.bfloat16:
             for network in (model.generators, rivals):
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         largest = resize(pictures[None], scales.sizes[-1][0] / height, scales.sizes[-1])
