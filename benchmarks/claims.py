@@ -257,7 +257,7 @@ CLAIMS = (
         SOAT,
         "pictures made of one picture are more natural than SinGAN's: nearer to portraits, and to that one by patches",
         "singan",
-        tuple(Part(f"wide {measure}", "soat", "singan") for measure in ("fid/toy-attr", "sifid/toy-perceptual")),
+        tuple(Part(f"wide {measure}", "soat", "singan") for measure in ("nearest/toy-attr", "sifid/toy-perceptual")),
     ),
     Claim(
         "soat_blends_more_natural",
@@ -267,7 +267,7 @@ CLAIMS = (
         tuple(
             Part(f"{axis} {measure}", "soat", "singan")
             for axis in ("horizontal", "vertical")
-            for measure in ("fid/toy-attr", "seam")
+            for measure in ("nearest/toy-attr", "seam")
         ),
     ),
     Claim(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NotRequired, TypedDict
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from gan_core.errors import ParamsError
 from gan_core.generators.base import GENERATORS, Generator, Noise
 from gan_core.generators.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
-from gan_core.generators.walk import Branch, Features, Step, walk
+from gan_core.generators.walk import Branch, Draw, Features, Step, walk
 
 
 def channel_table(size: int, channel_multiplier: int) -> dict[int, int]:
@@ -140,9 +141,9 @@ class StyleGAN2(Generator):
     def branch(self, styles: Sequence[Tensor], noise: Noise = "const") -> Branch:
         """Return this generator with styles ``[B, channels]`` as a branch for ``walk``, alone or with another."""
         batch = styles[0].shape[0]
-        maps = iter(self._noise_maps(batch, noise))
+        noises = iter(self._noises(batch, noise))
         steps = [
-            Step(layer, style, next(maps) if isinstance(layer, StyledConv) else None, self.conv_clamp)
+            Step(layer, style, next(noises) if isinstance(layer, StyledConv) else None, self.conv_clamp)
             for (layer, _), style in zip(self.layers(), styles, strict=True)
         ]
         start = self.input.input.to(self.compute_dtype).expand(batch, -1, -1, -1)
@@ -180,15 +181,19 @@ class StyleGAN2(Generator):
             raise ParamsError(f"resolution {resolution}: this generator has the powers of two up to {self.size}")
         return 0 if resolution <= 4 else 3 * int(math.log2(resolution)) - 7
 
-    def _noise_maps(self, batch: int, noise: Noise) -> Sequence[Tensor | None]:
+    def _noises(self, batch: int, noise: Noise) -> Sequence[Tensor | Draw | None]:
         constant: list[Tensor] = [getattr(self.noises, f"noise_{i}") for i in range(self.n_latent - 1)]
         if noise == "const":
             return constant
         if noise == "none":
             return [None] * len(constant)
         if noise == "random":
-            return [torch.randn(batch, *m.shape[1:]).to(m.device) for m in constant]
+            return [partial(_new_noise, batch, m.device) for m in constant]
         return list(noise)
+
+
+def _new_noise(batch: int, device: torch.device, height: int, width: int) -> Tensor:
+    return torch.randn(batch, 1, height, width).to(device)
 
 
 def _finished(at: Features) -> Tensor:

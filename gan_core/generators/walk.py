@@ -15,6 +15,8 @@ from gan_core.generators.layers import StyledConv, ToRGB
 
 Axis = Literal["horizontal", "vertical"]
 DIMENSION: dict[Axis, int] = {"horizontal": 3, "vertical": 2}
+Draw = Callable[[int, int], Tensor]
+"""Draws a new noise map ``[B, 1, height, width]``."""
 Share = Callable[[int, int, int], float | Tensor]
 """Returns the weight of the second branch, 0 to 1, for a layer's index, height and width.
 
@@ -33,11 +35,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Step:
-    """A modulated layer with its style ``[B, C]``, its noise map ``[B or 1, 1, h, w]`` and the clamp of its output."""
+    """A modulated layer with its style ``[B, C]``, its noise and the clamp of its output.
+
+    The noise is a map ``[B or 1, 1, h, w]``, which is extended to larger features, or drawn for them, or none.
+    """
 
     layer: StyledConv | ToRGB
     style: Tensor
-    noise: Tensor | None
+    noise: Tensor | Draw | None
     clamp: float | None
 
     def size(self, at: Features) -> tuple[int, int]:
@@ -50,8 +55,12 @@ class Step:
         """Evaluate the layer: the next ``x [B, C, H, W]``, or for a ToRGB the next image ``[B, 3, H, W]``."""
         if isinstance(self.layer, ToRGB):
             return self.layer(at.x, self.style, at.image, self.clamp)
-        noise = self.noise if self.noise is None else fit_noise(self.noise, *self.size(at))
-        return self.layer(at.x, self.style, noise, self.clamp)
+        return self.layer(at.x, self.style, self._noise(*self.size(at)), self.clamp)
+
+    def _noise(self, height: int, width: int) -> Tensor | None:
+        if self.noise is None:
+            return None
+        return fit_noise(self.noise, height, width) if isinstance(self.noise, Tensor) else self.noise(height, width)
 
 
 @dataclass(frozen=True)

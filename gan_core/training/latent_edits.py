@@ -55,7 +55,7 @@ def train_editor(
     def fit_part(
         name: str, part: nn.Module, steps: int, batch: int, loss: Callable[[torch.Generator], Tensor], block: str = ""
     ) -> None:
-        state = PartState(part, params, f"{params.model_dump_json()} {fingerprint(model_tensors(generator))!r}")
+        state = PartState(part, params, f"{params.model_dump_json()} {fingerprint(model_tensors(generator))}")
 
         def step(stream: torch.Generator) -> dict[str, float]:
             set_rate(state.optimiser, params.lr * warm_cosine(state.seen // batch, steps))

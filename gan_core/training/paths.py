@@ -87,7 +87,7 @@ class PathState(Resumable):
             {"params": [p for p in model.parameters() if p.requires_grad], "lr": params.path_lr},
             {"params": list(reconstructor.parameters()), "lr": params.lr},
         ]
-        key = f"{name} {params.model_dump_json(exclude={'steps'})} {fingerprint(model_tensors(generator))!r}"
+        key = f"{name} {params.model_dump_json(exclude={'steps'})} {fingerprint(model_tensors(generator))}"
         return cls(paths, reconstructor, torch.optim.Adam([g for g in groups if g["params"]], fused=True), key)
 
 

@@ -61,7 +61,7 @@ class SinganState(Resumable):
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         largest = resize(pictures[None], scales.sizes[-1][0] / height, scales.sizes[-1])
         reals = [place(resize(largest, scales.factor ** (last - i), size)) for i, size in enumerate(scales.sizes)]
-        key = f"{params.model_dump_json()} {fingerprint({'pictures': pictures})!r}"
+        key = f"{params.model_dump_json()} {fingerprint({'pictures': pictures})}"
         first, second = (
             torch.optim.Adam(part.parameters(), lr=params.lr, betas=BETAS, fused=True)
             for part in (place(model), place(rivals))

@@ -1,5 +1,6 @@
 """SOAT against SinGAN: wide pictures of one portrait, and blends of two, by both, measured side by side."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,13 +13,13 @@ from torch import Tensor
 
 from gan_core.compose.operations import Stretch, extend, interpolate
 from gan_core.compose.panorama import seam_score
-from gan_core.device import fetch, place
+from gan_core.device import place
 from gan_core.errors import ParamsError
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Axis
 from gan_core.judges.scorers import Reader
 from gan_core.metrics.base import State
-from gan_core.metrics.frechet import frechet_distance, gather, gather_positions
+from gan_core.metrics.frechet import frechet_distance, gather_positions
 from gan_core.singan.collage import collage, pasted_share
 from gan_core.training.beside import in_processes
 from gan_core.training.fit import clock
@@ -85,7 +86,7 @@ class SinganStudy:
         With more than one of ``workers`` trainings of a seed go on beside each other, which changes no result.
         """
         rows = stored_rows(target, self.key)
-        others: State | None = None
+        others: Tensor | None = None
         for seed in [seed for seed in self.params.seeds if seed not in {row["seed"] for row in rows}]:
             if workers > 1:
                 in_processes([partial(self.train, seed, start, folder, report) for start in self.starts], workers)
@@ -140,7 +141,7 @@ class SinganStudy:
         singan = self._by_singan(seed, states, plain, pictures)
         return {SINGAN: singan, **self._by_soat(seed, pictures), COLLAGE: plain}
 
-    def measure(self, seed: int, states: Sequence[SinganState], others: State) -> list[Row]:
+    def measure(self, seed: int, states: Sequence[SinganState], others: Tensor) -> list[Row]:
         """Return a row of measures for each method."""
         pictures = place(self.group(seed))
         rows = []
@@ -190,11 +191,12 @@ class SinganStudy:
             return extend(self.generator.branch(self.generator.styles(codes), noise="random"), mode)
 
     def _scores(
-        self, name: str, images: Tensor, sources: Sequence[Tensor], others: State, axis: Axis
+        self, name: str, images: Tensor, sources: Sequence[Tensor], others: Tensor, axis: Axis
     ) -> dict[str, float]:
-        """Score images against each of their sources, and all of them against other portraits.
+        """Score images against each of their sources, and each of them against the nearest of other portraits.
 
         Lines where pictures may meet are at a quarter and three quarters of wide images, and in the middle of blends.
+        The distance to the nearest is a share of what other portraits have to the nearest of each other, on average.
         """
         height, width = images.shape[2:]
         length = width if axis == "horizontal" else height
@@ -205,7 +207,7 @@ class SinganStudy:
         squares = torch.cat([images[..., at : at + height] for at in range(0, width - height + 1, height // 2)])
         return {
             f"{name} sifid/{self.patches_name}": sum(apart) / len(apart),
-            f"{name} fid/{self.judge_name}": frechet_distance(others, gather(fetch(self.judge(squares)))),
+            f"{name} nearest/{self.judge_name}": (_to_nearest(self.judge(squares), others) / _apart(others)).item(),
             f"{name} seam": sum(seams) / len(seams),
         }
 
@@ -213,5 +215,14 @@ class SinganStudy:
         return [gather_positions(self.patches(image)) for image in images.split(1)]
 
     @torch.no_grad()
-    def _others(self) -> State:
-        return gather(fetch(self.judge(place(self.portraits(OTHERS_FROM, self.params.others)))))
+    def _others(self) -> Tensor:
+        return self.judge(place(self.portraits(OTHERS_FROM, self.params.others)))
+
+
+def _to_nearest(features: Tensor, others: Tensor) -> Tensor:
+    return torch.cdist(features, others).amin(1).mean()
+
+
+def _apart(features: Tensor) -> Tensor:
+    """Return the mean distance of features ``[N, D]`` to the nearest of the other ones."""
+    return torch.cdist(features, features).fill_diagonal_(math.inf).amin(1).mean()

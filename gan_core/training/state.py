@@ -1,5 +1,6 @@
 """What a training resumes from, kept in one file that is whole or absent, and the running average of its weights."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,9 +66,12 @@ def to_host(value: Any) -> Any:
     return value.cpu() if isinstance(value, Tensor) else value
 
 
-def fingerprint(tensors: Mapping[str, Tensor]) -> float:
-    """Return a number that other weights would not have: the sum of all magnitudes."""
-    return sum(value.cpu().double().abs().sum().item() for value in tensors.values())
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of all values in the order of their names, which other weights or pictures do not have."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 @torch.no_grad()

@@ -86,7 +86,7 @@ class CelState(Resumable):
             torch.optim.Adam(free, params.lr, betas=(0.0, 0.99)),
             discriminator,
             torch.optim.Adam(discriminator.parameters(), params.discriminator_lr, betas=(0.0, 0.99)),
-            key=f"{params.model_dump_json()} {fingerprint(model_tensors(base))!r}",
+            key=f"{params.model_dump_json()} {fingerprint(model_tensors(base))}",
         )
 
     def averaged(self) -> tuple[nn.Module, nn.Module]:

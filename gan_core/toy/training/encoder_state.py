@@ -61,7 +61,7 @@ class EncoderState(Resumable):
         encoder = place(built or ENCODERS.get(variant).for_generator(generator, **params.network))
         encoder = encoder.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(encoder).eval().requires_grad_(False)
-        key = f"{variant} {params.model_dump_json(exclude=cls.open)} {fingerprint(model_tensors(generator))!r}"
+        key = f"{variant} {params.model_dump_json(exclude=cls.open)} {fingerprint(model_tensors(generator))}"
         state = cls(encoder, average, build_optimiser(encoder, params), key)
         if params.losses.get("adversarial"):
             state.discriminator = place(LatentDiscriminator(generator.w_dim))
@@ -81,7 +81,7 @@ class EncoderState(Resumable):
             for name, value in model_tensors(model).items():
                 if name in tensors and tensors[name].shape == value.shape:
                     value.copy_(tensors[name])
-        self.key += f" from {fingerprint(tensors)!r}"
+        self.key += f" from {fingerprint(tensors)}"
 
     def set_stage(self, params: TrainEncoderParams) -> None:
         """Let an encoder with progressive stages use those that are due."""

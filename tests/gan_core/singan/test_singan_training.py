@@ -158,7 +158,7 @@ def test_both_are_measured_beside_each_other_a_seed_at_a_time(
     assert " ± " in table[2] and table[2].startswith("| seconds |") and table[2].endswith(" |  |")
 
 
-SCORES = ("sifid/patches", "fid/judge", "seam")
+SCORES = ("sifid/patches", "nearest/judge", "seam")
 
 
 def test_what_isnt_trained_to_its_end_is_not_drawn(study: SinganStudy, tmp_path: Path) -> None:
@@ -188,6 +188,15 @@ def test_the_fid_of_single_images_compares_all_places() -> None:
     assert shifted == pytest.approx(3 * 0.25, rel=1e-5)
 
 
+def test_portraits_are_as_near_to_portraits_as_these_are_to_each_other(study: SinganStudy) -> None:
+    images, others = study.portraits(100, 64), study.judge(study.portraits(200, 64))
+    near, twice, noise = (
+        study._scores("one", part, [part], others, "vertical")["one nearest/judge"]
+        for part in (images[:8], images[:8].repeat(3, 1, 1, 1), torch.zeros_like(images[:8]) + 1)
+    )
+    assert near == pytest.approx(1, abs=0.3) and twice == pytest.approx(near, rel=1e-5) and noise > 2
+
+
 def test_the_page_says_when_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "singan.md"
     target.write_text(f"# A\n\n{page.MEASURED}\nold\n\n## B\n")
@@ -199,11 +208,11 @@ def test_the_page_says_when_nothing_is_measured(tmp_path: Path, monkeypatch: pyt
 def test_claims_read_what_the_study_of_portraits_measures(tiny_models: dict[str, str]) -> None:
     found = singan_study(load_toy_params(ROOT / "toy.yaml"), check_params({"models": tiny_models}))
     portraits = found.group(1)
-    assert portraits.shape == (8, 3, 64, 64) and torch.equal(portraits[:2], found.portraits(64, 2))
+    assert portraits.shape == (2, 3, 64, 64) and torch.equal(portraits[:2], found.portraits(64, 2))
     assert found.patches(portraits[:1]).shape == (1, 8, 32, 32), "the map before the second pooling"
     assert found.judge(portraits[:2]).shape == (2, 16)
     assert found.encode(portraits[:2]).shape == (2, found.generator.n_latent, found.generator.w_dim)
-    scores = (f"sifid/{found.patches_name}", f"fid/{found.judge_name}", "seam")
+    scores = (f"sifid/{found.patches_name}", f"nearest/{found.judge_name}", "seam")
     measures = {f"{name} {score}" for name in ("wide", "horizontal", "vertical") for score in scores} | {"seconds"}
     parts = [part for claim in claims.CLAIMS if claim.source == "singan" for part in claim.parts]
     assert len(parts) == 7 and {part.measure for part in parts} <= measures
