@@ -77,13 +77,13 @@ def seam_score(image: Tensor, joins: Sequence[int], axis: Axis = "horizontal") -
     """Return the mean absolute difference of neighbouring pixels at the ``joins``, divided by that everywhere else.
 
     ``joins`` are the positions of the first pixel after each join in ``image [1, 3, H, W]``. Above 1 the joins are
-    visible as lines; below 1 they are smoother than the rest.
+    visible as lines; below 1 they are smoother than the rest. A picture of a single colour scores 0.
     """
     dimension = DIMENSION[axis]
     steps = image.diff(dim=dimension).abs().mean([d for d in range(4) if d != dimension])
     at = torch.zeros(len(steps), dtype=torch.bool, device=steps.device)
     at[torch.tensor(joins) - 1] = True
-    return float(steps[at].mean() / steps[~at].mean())
+    return float(steps[at].mean() / steps[~at].mean().clamp_min(1e-12))
 
 
 def joins_of(n: int, size: int, wrap: bool = False) -> list[int]:

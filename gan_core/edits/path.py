@@ -52,6 +52,7 @@ class PathEdit(LatentEdit[PathSpec]):
         generator, loaded = setting.generator.model, load_paths(file, setting.generator)
         self.paths, self.name, self._file = loaded.model, f"paths {file}", loaded.sha256
         check_latents(self.paths, generator)
+        self.truncation = generator.truncation
         if spec.layers is not None and self.paths.space != "w":
             raise ParamsError(f"edits: paths in {self.paths.space} move all latents together: leave out layers")
         self.layers = check_layers(spec.layers, generator.n_latent, " and ".join(spec.moves))
@@ -78,4 +79,6 @@ class PathEdit(LatentEdit[PathSpec]):
 
     def edit(self, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[PathSpec]) -> Tensor:
         strengths = {name: picture.strength * strength for name, strength in picture.spec.moves.items()}
-        return in_chunks(lambda latents: move_latents(self.paths, latents, strengths, self.layers), w_plus)
+        return in_chunks(
+            lambda latents: move_latents(self.paths, latents, strengths, self.layers, self.truncation), w_plus
+        )

@@ -15,7 +15,7 @@ from gan_core.errors import ParamsError
 WIDTHS = (64, 128, 256, 512, 1024, 1024, 1024)
 """Channels before and after each block, as published for 256 px."""
 LAST = 4
-"""Shorter side in pixels of the last maps."""
+"""Longer side in pixels of the last maps."""
 
 
 class Residual(nn.Module):
@@ -41,7 +41,8 @@ class InDomainEncoder(Encoder):
     """A residual network that halves its maps down to 4 px, and one linear layer to all latents.
 
     ``widths`` are the channels before and after each block (one fewer than blocks plus the first convolution), so that
-    the input has ``4 << (len(widths) - 1)`` pixels on its shorter side at least. The names of its weights are our own.
+    the input has ``4 << (len(widths) - 1)`` pixels on its longer side. The names of its weights are our own. Raises
+    ``ParamsError`` for another size.
     """
 
     name = "idinvert"

@@ -51,11 +51,18 @@ class StyleTransformer(PyramidEncoder):
     def for_generator(cls, generator: Generator, **network: object) -> Self:
         """Build an encoder that also starts from the generator's mapping network.
 
-        Raises ``ParamsError`` for a generator without the mapping network of a StyleGAN2.
+        Raises ``ParamsError`` for a generator without the mapping network of a StyleGAN2, and for a conditional one.
         """
         mapping = getattr(generator, "style", None)
         if not isinstance(mapping, nn.Sequential) or generator.z_dim != generator.w_dim:
             raise ParamsError(f"style-transformer needs a StyleGAN2 mapping network, {generator.family!r} has none")
+        if any(
+            weight.shape != (generator.w_dim,) * 2 for name, weight in mapping.named_parameters() if "weight" in name
+        ):
+            raise ParamsError(
+                "style-transformer needs a mapping network from z to one latent for all layers: that of this "
+                f"{generator.family} knows classes, or gives a latent for each layer"
+            )
         encoder = super().for_generator(generator, **network | {"n_mlp": len(mapping) - 1})
         encoder.style.load_state_dict(mapping.state_dict())
         return encoder

@@ -29,6 +29,10 @@ class Generator(nn.Module, ABC):
     w_dim: int
     n_latent: int
     latent_avg: Tensor
+    per_layer = False
+    """Whether ``mapping`` gives a latent for each layer, ``[B, n_latent * w_dim]``."""
+    truncation = 1.0
+    """What ``z`` is multiplied with to be the latent, in a family without a mapping network."""
 
     @abstractmethod
     def mapping(self, z: Tensor) -> Tensor:

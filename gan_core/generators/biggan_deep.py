@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_core.errors import ParamsError
 from gan_core.generators.base import GENERATORS
 from gan_core.generators.biggan import check_label
 from gan_core.generators.spectral import attend, stored_norm
@@ -127,7 +128,7 @@ class BigGANDeep(UnmappedGenerator):
 
     ``width`` is the published ``channel_width`` (128). ``widths`` are the multiples of it before, between and after the
     blocks; every second block doubles the resolution. ``truncation`` scales ``z`` and selects the statistics. Raises
-    ``ParamsError`` for a label that is no class.
+    ``ParamsError`` for a label that is no class, and for a truncation that has no statistics.
     """
 
     family = "biggan-deep"
@@ -141,6 +142,8 @@ class BigGANDeep(UnmappedGenerator):
         truncation: float = 0.4,
     ) -> None:
         super().__init__(4 * 2 ** (len(widths) // 2), Z_DIM, truncation)
+        if truncation > 1:
+            raise ParamsError(f"truncation {truncation}: biggan-deep has statistics for truncations up to 1")
         self.arguments = {
             "width": width,
             "widths": list(widths),

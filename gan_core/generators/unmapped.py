@@ -6,19 +6,23 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator, Noise
 
 
 class UnmappedGenerator(Generator):
     """A family without ``w``: ``w_plus [B, 1, z_dim]`` holds ``z`` times ``truncation``.
 
-    The channel of a network that draws grey images is repeated, so that images are ``[B, 3, size, size]``.
+    The channel of a network that draws grey images is repeated, so that images are ``[B, 3, size, size]``. Raises
+    ``ParamsError`` for a truncation that is not above 0.
     """
 
     spaces: ClassVar[tuple[str, ...]] = ("z",)
 
     def __init__(self, size: int, z_dim: int, truncation: float = 1.0) -> None:
         super().__init__()
+        if not truncation > 0:
+            raise ParamsError(f"truncation {truncation}: a generator needs one above 0, or it draws a single picture")
         self.size = size
         self.z_dim = self.w_dim = z_dim
         self.n_latent = 1

@@ -225,7 +225,7 @@ class _Plan:
         chosen, left = [0] * len(curves), budget - seconds[0]
         for _, part, begin, end in moves:
             within = seconds[begin] + left / self._shares[part]
-            last = min(end, int(np.searchsorted(seconds, within, side="right")) - 1)
+            last = max(begin, min(end, int(np.searchsorted(seconds, within, side="right")) - 1))
             chosen[part] = min(range(begin, last + 1), key=lambda place: (curves[part][place], -place))
             left -= self._shares[part] * (seconds[chosen[part]] - seconds[begin])
             if chosen[part] < end:

@@ -21,14 +21,15 @@ def tune_group(
     """Tune one copy of ``generator`` to all ``pivots [B, n_latent, w_dim]`` and ``targets [B, 3, H, W]`` in [-1, 1].
 
     As in the published code there are ``params.steps`` rounds, each with one step of Adam per image, and no early stop.
-    The results share one ``delta``, which is empty if the group's summed objective ends above its start.
+    The results share one ``delta``, which is empty if the group's summed objective ends above that of the untuned
+    generator. The first losses of each result are those of the untuned generator, too.
     """
     worker, rows = in_precision(generator, params), range(len(pivots))
     weights = RowWeights(worker, params.min_resolution, 1, params.betas)
     with torch.no_grad():
         below = [worker.lower(pivot, params.min_resolution) for pivot in pivots.split(1)]
+        seen = [[objective(weights.draw(below[r], pivots[[r]]), targets[[r]], loss, params)[1]] for r in rows]
     around = [Locality(worker, pivots[[r]], loss, params.locality_alpha, [seeds[r]]) for r in rows]
-    seen: list[list[Tensor]] = [[] for _ in rows]
     images = [targets[[r]] for r in rows]
     for turn in range(params.steps + 1):
         check_stop()
@@ -36,7 +37,8 @@ def tune_group(
         for row in rows:
             image = weights.draw(below[row], pivots[[row]])
             total, terms = objective(image, targets[[row]], loss, params)
-            seen[row].append(terms)
+            if turn:
+                seen[row].append(terms)
             images[row] = image.detach()
             if rate:
                 total.sum().backward()

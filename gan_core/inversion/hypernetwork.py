@@ -13,7 +13,7 @@ from gan_core.encoders.backbone import Units
 from gan_core.encoders.pyramid import Shape, check_shape
 from gan_core.encoders.resnet import RESNET_34, resnet_body, resnet_stem
 from gan_core.encoders.restyle import PAIR
-from gan_core.errors import CheckpointError
+from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.layers import EqualLinear
 from gan_core.geometry import framed_like
@@ -22,6 +22,8 @@ from gan_core.loading import load_model
 from gan_core.precision import autocast
 from gan_core.registry import Arguments, Registry
 
+LARGEST = 256
+"""Longer side in pixels of what a hypernetwork sees: its blocks halve a sixteenth of that down to one pixel."""
 Filters = Sequence[int]
 """Output channels, input channels and side of a layer's filters."""
 Changes = dict[str, Tensor]
@@ -158,6 +160,10 @@ class HyperStyle(nn.Module):
     ) -> None:
         super().__init__()
         self.input_shape = check_shape(input_size)
+        if max(self.input_shape) > LARGEST:
+            raise ParamsError(
+                f"input_size is {input_size}: the blocks of a hypernetwork take pictures up to {LARGEST} px"
+            )
         size = input_size if isinstance(input_size, int) else list(input_size)
         self.arguments: Arguments = {
             "filters": [list(each) for each in filters],

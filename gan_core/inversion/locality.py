@@ -57,7 +57,7 @@ class Locality:
     def codes(self, z: Tensor) -> Tensor:
         """Map ``z [B, z_dim]`` to a code near each pivot, ``[B, n_latent, w_dim]``."""
         w = in_chunks(self.generator.mapping, z, CHUNK)
-        return near_pivot(self.pivots, self.generator.broadcast(self.generator.truncate(w, PSI)), self.alpha)
+        return near_pivot(self.pivots, self.generator.truncate(self.generator.broadcast(w), PSI), self.alpha)
 
     def _draw(self, codes: Tensor, resolution: int) -> tuple[Tensor, ...]:
         """Draw with the frozen generator; return the tensors of ``lower``, then the images."""

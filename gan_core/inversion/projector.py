@@ -58,9 +58,9 @@ class StepLosses(NamedTuple):
 class Projection:
     """The state of a projection of B images: latents, noise maps and the optimiser.
 
-    ``targets [B, 3, H, W]`` are in [-1, 1] (see ``project``), ``start [w_dim]`` is the mean latent, ``deviation`` the
-    spread of latents around it, and ``noise`` has a map ``[B, 1, r, r]`` per layer. Rows affect each other by rounding
-    only.
+    ``targets [B, 3, H, W]`` are in [-1, 1] (see ``project``), ``start [1 or n_latent, w_dim]`` is the mean latent,
+    ``deviation`` the spread of latents around it, and ``noise`` has a map ``[B, 1, r, r]`` per layer. Rows affect each
+    other by rounding only.
     """
 
     def __init__(
@@ -156,11 +156,14 @@ def project(
 
 @torch.no_grad()
 def latent_statistics(generator: Generator, samples: int, seed: int = 123) -> tuple[Tensor, float]:
-    """Return the mean ``[w_dim]`` of ``samples`` mapped latents, and their RMS distance from it."""
+    """Return the mean of ``samples`` mapped latents, and their RMS distance from it.
+
+    The mean is ``[1, w_dim]``, or ``[n_latent, w_dim]`` of a generator that maps to a latent for each layer.
+    """
     z = torch.randn(samples, generator.z_dim, generator=torch.Generator().manual_seed(seed))
-    w = generator.mapping(z.to(generator.latent_avg.device))
+    w = generator.mapping(z.to(generator.latent_avg.device)).unflatten(1, (-1, generator.w_dim))
     mean = w.mean(0)
-    return mean, float((w - mean).square().sum().div(samples).sqrt())
+    return mean, float((w - mean).square().sum().div(samples * len(mean)).sqrt())
 
 
 def jitter_share(t: float) -> float:

@@ -25,16 +25,23 @@ def check_latents(paths: SemanticPaths, generator: Generator) -> None:
 
 
 def move_latents(
-    paths: SemanticPaths, w_plus: Tensor, strengths: Mapping[str, float], layers: tuple[int, int] | None = None
+    paths: SemanticPaths,
+    w_plus: Tensor,
+    strengths: Mapping[str, float],
+    layers: tuple[int, int] | None = None,
+    truncation: float = 1.0,
 ) -> Tensor:
     """Move ``w_plus [B, n_latent, w_dim]`` along named paths.
 
     Paths in ``w`` (or in ``z`` of a generator with a single latent) move each latent of ``layers`` (first, past the
     last; all by default) separately; for equal latents this is the move of ``w``. Paths in ``w_plus`` move all latents
-    together. Raises ``ParamsError`` for unknown names and for strengths outside of the measured range.
+    together. Paths in ``z`` run through codes that aren't multiplied with the generator's ``truncation`` yet. Raises
+    ``ParamsError`` for unknown names and for strengths outside of the measured range.
     """
     if paths.space == "w_plus":
         return paths.edit(w_plus.flatten(1), strengths).view_as(w_plus)
     first, last = layers or (0, w_plus.shape[1])
-    moved = paths.edit(w_plus[:, first:last].flatten(0, 1), strengths).unflatten(0, (len(w_plus), last - first))
+    scale = truncation if paths.space == "z" else 1.0
+    codes = w_plus[:, first:last].flatten(0, 1) / scale
+    moved = scale * paths.edit(codes, strengths).unflatten(0, (len(w_plus), last - first))
     return torch.cat([w_plus[:, :first], moved, w_plus[:, last:]], 1)

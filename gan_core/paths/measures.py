@@ -1,5 +1,6 @@
 """Measures of edits (Aoshima and Matsubara 2023, section 5): commutativity, side effects and identity."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -103,17 +104,18 @@ def mean_errors(bench: Bench) -> dict[str, float]:
     """Return the means over pairs, attributes and codes, in %.
 
     ``order`` and ``undo`` are those of ``commutativity_errors``, ``side_effects`` those off the diagonal of
-    ``side_effect_matrix``, and ``identity`` is the identity error.
+    ``side_effect_matrix``, and ``identity`` is the identity error. An attribute that its own edit doesn't change is
+    left out, and so is a measure for which nothing is left.
     """
     errors: dict[str, list[float]] = {"order": [], "undo": []}
     for first, second in combinations(bench.paths.named, 2):
         for key, error in commutativity_errors(bench, first, second).items():
-            errors[key.split("/")[0]].append(error.mean().item())
+            errors[key.split("/")[0]] += [mean for mean in [error.mean().item()] if math.isfinite(mean)]
     moved, lost = changes(bench)
     matrix = side_effect_matrix(moved)
     others = matrix[~torch.eye(len(matrix), dtype=torch.bool, device=matrix.device)]
-    means = {key: sum(values) / max(1, len(values)) for key, values in errors.items()}
-    return means | {"side_effects": others.mean().item(), "identity": lost.mean().item()}
+    errors |= {"side_effects": others[others.isfinite()].tolist(), "identity": lost.flatten().tolist()}
+    return {key: sum(values) / len(values) for key, values in errors.items() if values}
 
 
 @torch.no_grad()
@@ -135,10 +137,12 @@ def match_lengths(methods: Sequence[SemanticPaths]) -> None:
     """Shorten units, so that one unit of an attribute moves it as far as with the method that moves it least.
 
     A method that moves it less than ``ABLE`` of what another does has no edit of it: it keeps its unit, and shortens no
-    other's.
+    other's. Where none moves it upwards all keep theirs.
     """
     for name in methods[0].named:
         furthest = max(paths.named[name].move for paths in methods)
+        if furthest <= 0:
+            continue
         able = [paths for paths in methods if paths.named[name].move >= ABLE * furthest]
         least = min(paths.named[name].move for paths in able)
         for paths in able:

@@ -30,7 +30,11 @@ def path_strip(
     generator, paths = loaded.model, load_paths(file, loaded).model
     check_latents(paths, generator)
     ends = ends or paths.find(name).range
-    return strip_of(generator, lambda w, t: generator.synthesis(move_latents(paths, w, {name: t})), ends, rows)
+
+    def draw(w_plus: Tensor, strength: float) -> Tensor:
+        return generator.synthesis(move_latents(paths, w_plus, {name: strength}, truncation=generator.truncation))
+
+    return strip_of(generator, draw, ends, rows)
 
 
 def direction_strip(

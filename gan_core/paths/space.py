@@ -55,7 +55,7 @@ class Frame(nn.Module):
 
 def check_space(generator: Generator, space: str) -> None:
     """Raise ``ParamsError`` if paths can't run through ``space`` of this generator."""
-    possible = [name for name in SPACES if name in generator.spaces]
+    possible = [name for name in SPACES if name in generator.spaces and (name != "w" or not generator.per_layer)]
     if space not in possible:
         raise ParamsError(f"{generator.family} has no space {space!r} for paths{near_matches(space, possible)}")
 
@@ -77,7 +77,7 @@ def sample_codes(generator: Generator, space: str, n: int, stream: torch.Generat
     other = generator.mapping(place(torch.randn(n, generator.z_dim, generator=stream)))
     crossover = torch.randint(1, generator.n_latent + 1, (n, 1, 1), generator=stream)
     upper = place(torch.arange(generator.n_latent)[None, :, None] >= crossover)
-    return torch.where(upper, other[:, None], w[:, None]).flatten(1)
+    return torch.where(upper, generator.broadcast(other), generator.broadcast(w)).flatten(1)
 
 
 def codes_to_w_plus(generator: Generator, space: str, codes: Tensor) -> Tensor:

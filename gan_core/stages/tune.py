@@ -104,6 +104,10 @@ class TuneStage(Stage):
         self._identity: dict[str, Any] = {"params": params.model_dump(exclude=unsaid), **hashes}
         for refinement in self.refinements:
             self._identity |= refinement.identity
+        if params.pivot == "w" and self.generator.per_layer:
+            raise ParamsError(
+                f"tune.pivot w: {models.generator} has a latent for each layer, none that all layers share: use w_plus"
+            )
         if params.pivot == "in_domain":
             encoder = load_encoder(models.encoder, generator)
             self.encoder = encoder.model

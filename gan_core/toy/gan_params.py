@@ -9,6 +9,9 @@ from gan_core.toy.renderer.canvas import SEGMENTATION_LABELS
 
 FACE_FEATURES = ("left_eye", "right_eye", "brows", "nose", "mouth", "teeth", "glasses")
 
+GROUP = 4
+"""Pictures that the discriminator looks at together, as published (``append_minibatch_deviation``)."""
+
 
 class FeatureParams(Section):
     """What small features of a portrait weigh in the loss of pairs, beside the 1 of every pixel.
@@ -28,7 +31,10 @@ class FeatureParams(Section):
 
 
 class GameParams(FeatureParams):
-    """What the trainings of both generators share: the loss of pairs, and StyleGAN2's discriminator."""
+    """What the trainings of both generators share: the loss of pairs, and StyleGAN2's discriminator.
+
+    ``batch_size`` is up to 4, or a multiple of it: the discriminator looks at groups of 4 pictures.
+    """
 
     discriminator_channels: dict[int, int] = {4: 128, 8: 128, 16: 64, 32: 32, 64: 16}
     batch_size: Count = 16
@@ -36,6 +42,13 @@ class GameParams(FeatureParams):
     r1_every: Count = 16
     precision: Precision = "fast"
     seed: int = 0
+
+    @field_validator("batch_size")
+    @classmethod
+    def _in_groups(cls, size: int) -> int:
+        if size > GROUP and size % GROUP:
+            raise ValueError(f"{size} is neither up to {GROUP} nor a multiple of it, as the discriminator needs")
+        return size
 
 
 class TrainGeneratorParams(GameParams):

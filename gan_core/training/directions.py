@@ -52,7 +52,12 @@ def train_directions(params: DirectionsParams, models: ModelPaths) -> list[Direc
 
 @torch.no_grad()
 def sample_faces(generator: Generator, n: int, seed: int, scorers: Scorers) -> Scored:
-    """Draw ``n`` latents of the generator and score their pictures."""
+    """Draw ``n`` latents of the generator and score their pictures.
+
+    Raises ``ParamsError`` for a generator that maps to a latent for each layer: a direction is fitted to one for all.
+    """
+    if generator.per_layer:
+        raise ParamsError(f"this {generator.family} has a latent for each layer: a direction is fitted to one for all")
     z = place(torch.randn(n, generator.z_dim, generator=torch.Generator().manual_seed(seed)))
     return render_and_score(generator, generator.broadcast(generator.mapping(z)), scorers)
 

@@ -1,6 +1,6 @@
 """Directions of attributes that a judge sees in a generator's own pictures, for any generator and without labels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,17 @@ def _check_variety(generator: Loaded[Generator], wanted: dict[str, Wanted], face
             raise ParamsError(
                 f"{each.name} sees the same in all {len(values)} pictures of {generator.path}: choose another judge"
             )
+        kept = values[: _held_out(values)]
+        if kept.max() - kept.min() <= 0:
+            raise ParamsError(
+                f"{each.name} sees the same in the {len(kept)} pictures of {generator.path} that are kept to measure "
+                "with: draw more (--set samples=N)"
+            )
+
+
+def _held_out(faces: Sized) -> int:
+    """How many pictures are kept to measure with, the first ones: a quarter."""
+    return max(1, len(faces) // 4)
 
 
 def _fit(
@@ -155,7 +166,7 @@ def _fit(
     params: DirectionsParams,
 ) -> Direction:
     judge, scorers = wanted.judge, judge_scorers(everything)
-    held_out = len(faces.w_plus) // 4
+    held_out = _held_out(faces.w_plus)
     w, labels = (fetch(part).astype(np.float64) for part in (faces.w_plus[:, 0], faces.attributes))
     fitted, column = slice(held_out, None), scorers.names.index(judge.attribute)
     normals = normals_of(w[fitted], labels[fitted], scorers.names, {judge.attribute, *free_of})

@@ -55,7 +55,8 @@ def train_editor(
     def fit_part(
         name: str, part: nn.Module, steps: int, batch: int, loss: Callable[[torch.Generator], Tensor], block: str = ""
     ) -> None:
-        state = PartState(part, params, f"{params.model_dump_json()} {fingerprint(model_tensors(generator))}")
+        learnt_from = f"{fingerprint(model_tensors(generator))} {scorers.attributes_sha256}"
+        state = PartState(part, params, f"{params.model_dump_json()} {learnt_from}")
 
         def step(stream: torch.Generator) -> dict[str, float]:
             set_rate(state.optimiser, params.lr * warm_cosine(state.seen // batch, steps))

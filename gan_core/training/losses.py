@@ -39,7 +39,10 @@ def path_lengths(images: Tensor, w_plus: Tensor, noise: Tensor | None = None) ->
 
 
 def path_length_penalty(lengths: Tensor, mean: Tensor, decay: float = 0.01) -> tuple[Tensor, Tensor]:
-    """Return the mean squared deviation from the running mean, and that mean moved by ``decay``."""
+    """Return the mean squared deviation from the running mean, and that mean moved by ``decay``.
+
+    The mean is a constant for gradients. In the published code they flow through it, with a weight of ``decay``.
+    """
     moved = mean + decay * (lengths.mean().detach() - mean)
     return (lengths - moved).square().mean(), moved
 

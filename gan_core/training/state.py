@@ -70,7 +70,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of all values in the order of their names, which other weights or pictures do not have."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        digest.update(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -22,8 +22,8 @@ from gan_core.training.state import Resumable, fingerprint
 class EncoderState(Resumable):
     """An encoder in training, its running average, and the best average so far.
 
-    ``key`` follows from the parameters, but for those that are ``open`` to change, and the generator's weights: work of
-    others is never taken up.
+    ``key`` follows from the parameters, but for those that are ``open`` to change, and the generator's weights: what
+    others of them began is never taken up. The networks behind the losses are no part of it.
     """
 
     kept: ClassVar[tuple[str, ...]] = (
@@ -103,8 +103,9 @@ class EncoderState(Resumable):
                     module.train(self.seen < params.latent_images)
 
     def keep_best(self, score: float) -> None:
-        """Remember the average if ``score`` is the lowest so far."""
-        if score < self.best_score:
+        """Remember the average if ``score``, with all its stages in use, is the lowest so far."""
+        last = self.average.n_latent - 1
+        if score < self.best_score and getattr(self.average, "stage", last) == last:
             self.best_score = score
             self.best = {name: value.clone() for name, value in self.average.state_dict().items()}
 

@@ -132,7 +132,7 @@ def test_each_target_needs_a_seed(rows: int, seeds: list[int]) -> None:
 def test_the_recipe_of_pivotal_tuning() -> None:
     assert (PTI.space, PTI.steps, PTI.lr, PTI.samples, PTI.unbiased) == ("w", 450, 0.01, 600, False)
     mean, deviation = latent_statistics(toy(), PTI.samples)
-    assert mean.shape == (8,) and deviation > 0
+    assert mean.shape == (1, 8) and deviation > 0
     assert latent_statistics(toy(), PTI.samples)[1] == deviation
 
 
