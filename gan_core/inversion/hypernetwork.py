@@ -161,9 +161,7 @@ class HyperStyle(nn.Module):
         super().__init__()
         self.input_shape = check_shape(input_size)
         if max(self.input_shape) > LARGEST:
-            raise ParamsError(
-                f"input_size is {input_size}: the blocks of a hypernetwork take pictures up to {LARGEST} px"
-            )
+            raise ParamsError(f"input_size is {input_size}: a hypernetwork takes pictures up to {LARGEST} px")
         size = input_size if isinstance(input_size, int) else list(input_size)
         self.arguments: Arguments = {
             "filters": [list(each) for each in filters],

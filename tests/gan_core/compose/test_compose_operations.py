@@ -20,6 +20,7 @@ from gan_core.compose.operations import (
 )
 from gan_core.compose.panorama import joins_of, panorama, panorama_strips, seam_score, smooth
 from gan_core.errors import CheckpointError, ParamsError
+from gan_core.generators.base import Noise
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.generators.walk import Branch, Rule, fit_noise, walk
 
@@ -174,9 +175,21 @@ def test_a_seam_is_a_larger_step_where_neighbours_meet(small: StyleGAN2) -> None
     assert seam_score(rising, joins_of(3, 32)) == pytest.approx(1, abs=1e-3)
     rising[..., 32:] += 4 / 95
     assert seam_score(rising, joins_of(3, 32)) == pytest.approx(3, abs=1e-3)
+    assert seam_score(torch.zeros(1, 3, 8, 16), [8]) == 0
     assert seam_score(rising.transpose(2, 3), [32], "vertical") == pytest.approx(5, abs=1e-3)
     apart = torch.cat(list(small.synthesis(codes(small, 3)).split(1)), 3)
     assert seam_score(panorama(small, codes(small, 3)), joins_of(3, 32)) < 0.8 * seam_score(apart, joins_of(3, 32))
+
+
+def test_new_noise_is_drawn_for_the_whole_width(small: StyleGAN2) -> None:
+    styles = small.styles(codes(small, 1))
+    plain = extend(small.branch(styles, "none"))
+
+    def alike(noise: Noise) -> Tensor:
+        change = extend(small.branch(styles, noise)) - plain
+        return torch.corrcoef(torch.stack([change[..., at : at + 24].flatten() for at in (4, 36)]))[0, 1]
+
+    assert abs(alike("random")) < 0.2 < alike("const"), "the stored noise is laid twice side by side"
 
 
 def test_the_ends_of_a_wrapped_panorama_lie_between_joins(small: StyleGAN2) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from gan_core.checkpoints.files import Card, Loaded, read_card
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import Direction, describe_direction, load_directions, save_directions
 from gan_core.errors import CheckpointError, ParamsError
+from gan_core.generators.base import Generator
 from gan_core.judges.attribute_judges import ATTRIBUTE_JUDGES, AttributeJudge, find_judge
+from gan_core.judges.scorers import Scored, Scorers
 from gan_core.params import ModelPaths
 from gan_core.training import judged
+from gan_core.training.directions import sample_faces
 from gan_core.training.judged import fit_judged, follow
 from gan_core.training.params import DirectionsParams
 from tests.gan_core.editing.conftest import LinearWorld
@@ -146,6 +150,18 @@ def test_what_cannot_be_fitted_is_said_in_one_line(names: list[str], problem: st
     with pytest.raises(ParamsError, match=problem):
         fit_judged("out.safetensors", names, [], SAMPLES, MODELS)
     assert not Path("out.safetensors").exists()
+
+
+def test_an_attribute_that_is_too_rare_to_be_measured_is_said(
+    world: LinearWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rare(generator: Generator, n: int, seed: int, scorers: Scorers) -> Scored:
+        faces = sample_faces(generator, n, seed, scorers)
+        return replace(faces, attributes=torch.eye(n)[:, -1:])
+
+    monkeypatch.setattr(judged, "sample_faces", rare)
+    with pytest.raises(ParamsError, match="pixel sees the same in the 100 pictures of world.safetensors that are kept"):
+        fit_judged("out.safetensors", ["pixel"], [], SAMPLES, MODELS)
 
 
 def test_a_judge_of_faces_refuses_a_generator_without_faces(monkeypatch: pytest.MonkeyPatch) -> None:

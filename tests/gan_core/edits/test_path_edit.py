@@ -12,11 +12,12 @@ from gan_core.edits.base import EditSetting
 from gan_core.edits.path import PathEdit, PathSpec
 from gan_core.edits.plan import plan_edits
 from gan_core.errors import CheckpointError, ParamsError
+from gan_core.generators.biggan_deep import BigGANDeep
 from gan_core.loading import load_generator
 from gan_core.params import ModelPaths
 from gan_core.paths.base import PATHS
 from gan_core.paths.latents import move_latents
-from gan_core.paths.space import Frame
+from gan_core.paths.space import Frame, codes_to_w_plus
 from gan_core.paths.stored import NamedPath, SemanticPaths, load_paths, save_paths
 
 
@@ -98,3 +99,14 @@ def test_what_can_not_be_done_is_said_before_any_row_is_read(models: ModelPaths,
         built(models, moves={"smile": 1.0}, file=stored(models, tmp_path, "identity", "w", 20))
     with pytest.raises(CheckpointError, match=r"holds generator, not paths"):
         built(models, moves={"smile": 1.0}, file=models.generator)
+
+
+def test_paths_in_z_move_codes_before_they_are_truncated() -> None:
+    torch.manual_seed(0)
+    generator = BigGANDeep(width=4, widths=(2,) * 10 + (1,), classes=2, label=0)
+    paths = SemanticPaths(PATHS.get("warped")(dim=128, count=1, dipoles=4), Frame(128), "z", "sha")
+    paths.named = {"smile": NamedPath(0, 2.0, 0.5)}
+    z = torch.randn(3, 128)
+    moved = move_latents(paths, codes_to_w_plus(generator, "z", z), {"smile": 1.0}, truncation=generator.truncation)
+    torch.testing.assert_close(moved, codes_to_w_plus(generator, "z", paths.edit(z, {"smile": 1.0})))
+    assert generator.truncation == 0.4 and (moved - codes_to_w_plus(generator, "z", z)).norm(dim=2).min() > 0.1

@@ -193,3 +193,14 @@ def test_only_a_table_is_replaced(tmp_path: Path) -> None:
     Path(path).write_text("my notes")
     with pytest.raises(DataError, match=r"table\.json holds something else, no table: move it away"):
         check_target(path)
+
+
+@pytest.mark.parametrize("budget", [0.0999, 0.1, 0.1001])
+def test_a_budget_may_be_used_up_exactly_before_the_last_row(budget: float) -> None:
+    starts = (0.38, 0.08, 0.27, 0.06, 0.18, 0.38, 0.18, 0.21)
+    trials = [
+        Trial(steps=n, seconds=0.01 * n, distances=tuple(round(start / share, 3) for start in starts))
+        for n, share in ((0, 1), (10, 2), (40, 4))
+    ]
+    found = Allocation(InvertParams(budget_s=budget), table(encode_s=0.05, starts=starts, trials=tuple(trials)), "x")
+    assert np.mean([found.seconds(choice) for choice in found.choose(list(starts))]) <= budget + 1e-9

@@ -1,5 +1,6 @@
 """One tuned generator for several images."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -56,3 +57,15 @@ def test_a_group_that_diverges_keeps_the_generator() -> None:
     assert {result.stop_reason for result in results} == {"diverged"}
     assert all(result.delta == {} for result in results)
     torch.testing.assert_close(results[0].image, toy().synthesis(pivots[:1]))
+
+
+def test_it_is_compared_with_the_untuned_generator() -> None:
+    """Before its first step in a round, an image is drawn with the steps of the others."""
+    pivots, targets = raw("pivot", 6, 6, 8), toy(1).synthesis(raw("other", 6, 6, 8)).clamp(-1, 1)
+    fast = PARAMS.model_copy(update={"lr": 0.1, "steps": 2})
+    results = tune_group(toy(), pivots, targets, pooled_difference, fast, range(6))
+    untuned = (toy().synthesis(pivots) - targets).square().mean((1, 2, 3))
+    assert [result.losses[0].l2 for result in results] == pytest.approx(untuned.tolist(), rel=1e-3)
+    nearer = sum(result.losses[-1].total - result.losses[0].total for result in results) <= 0
+    assert {result.stop_reason for result in results} == {"steps" if nearer else "diverged"}
+    assert len(results[0].losses) == 3

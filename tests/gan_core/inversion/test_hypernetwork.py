@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from gan_core.checkpoints.files import Card, Loaded, save_checkpoint
-from gan_core.errors import CheckpointError
+from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.base import Generator
 from gan_core.generators.sngan import SNGAN
 from gan_core.generators.stylegan2 import StyleGAN2
@@ -56,6 +56,11 @@ def test_filters_to_rgb_can_change_too() -> None:
     filters = hyper(generator).filters
     network = HyperStyle(filters, [1, 5], shared=0, **NETWORK).eval()
     assert network(torch.randn(1, 6, 32, 32))[1].shape == (1, 3, 8, 1, 1)
+
+
+def test_pictures_that_the_blocks_cannot_halve_to_one_pixel_are_refused() -> None:
+    with pytest.raises(ParamsError, match="input_size is 512: a hypernetwork takes pictures up to 256 px"):
+        HyperStyle([[8, 8, 3]], [0], **NETWORK | {"input_size": 512})
 
 
 def test_each_step_adds_to_the_offsets_and_draws_with_them() -> None:

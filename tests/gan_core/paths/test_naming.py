@@ -1,5 +1,7 @@
 """Naming paths, measuring them, and the file that holds them."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from gan_core.paths.measures import (
     bend,
     changes,
     commutativity_errors,
+    mean_errors,
     round_trip,
     side_effect_matrix,
 )
@@ -99,6 +102,20 @@ def test_measures_of_straight_paths(along_axes: SemanticPaths, world: LinearWorl
     torch.testing.assert_close(matrix.diagonal(), torch.full((3,), 100.0))
     assert (matrix - matrix.diag().diag()).abs().max() < 1.0
     assert lost.shape == (3, 50)
+
+
+def test_measures_leave_out_what_nothing_changes(
+    along_axes: SemanticPaths, world: LinearWorld, scorers: Scorers
+) -> None:
+    codes = sample_codes(world, "w", 8, torch.Generator().manual_seed(5))
+    whole = mean_errors(Bench.of(along_axes, world, scorers, codes))
+    assert set(whole) == {"order", "undo", "side_effects", "identity"}
+    name, other, _ = along_axes.named
+    along_axes.named[other] = replace(along_axes.named[other], unit=0.0)
+    still = mean_errors(Bench.of(along_axes, world, scorers, codes))
+    assert set(still) == set(whole) and all(math.isfinite(value) for value in still.values())
+    along_axes.named = {name: along_axes.named[name]}
+    assert set(mean_errors(Bench.of(along_axes, world, scorers, codes))) == {"identity"}
 
 
 def test_measures_tell_paths_that_do_not_commute(world: LinearWorld, scorers: Scorers) -> None:

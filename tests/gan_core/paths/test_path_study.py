@@ -101,6 +101,9 @@ def test_a_method_that_is_unable_to_make_a_move_shortens_no_other() -> None:
         (2.0, -0.02),
     ]
     assert [paths.named["b"].unit for paths in (far, near, unable)] == [1.0, pytest.approx(1.25), 2.0]
+    still, back = moving(0.0, 0.5), moving(-0.1, 0.25)
+    match_lengths([still, back])
+    assert [(paths.named["a"].unit, paths.named["b"].unit) for paths in (still, back)] == [(2.0, 1.0), (2.0, 2.0)]
 
 
 @pytest.mark.slow

@@ -9,13 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.encoders.base import ENCODERS
 from gan_core.encoders.idinvert import InDomainEncoder
-from gan_core.errors import CheckpointError
+from gan_core.errors import CheckpointError, ParamsError
 from gan_core.generators.stylegan1 import StyleGAN1
 from gan_core.inversion.in_domain import InDomain, InDomainOptimisation, optimise_in_domain
+from gan_core.inversion.locality import Locality
+from gan_core.inversion.projector import latent_statistics
+from gan_core.judges.scorers import Scorers
 from gan_core.loading import load_encoder, load_generator
+from gan_core.paths.space import check_space, sample_codes
 from gan_core.published.idinvert import build_encoder, build_generator
 from gan_core.published.layouts import import_checkpoint, inspect_checkpoint
+from gan_core.training.directions import sample_faces
 from tests.golden.fill import fill, golden, keys, relative_error, relative_error_of
 
 VGG = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512)
@@ -175,6 +181,21 @@ def test_both_files_are_imported(tmp_path: Path) -> None:
     assert generator.model.synthesis(code).shape == (2, 3, 64, 64)
     w = generator.model.mapping(torch.randn(2, 8))
     assert generator.model.truncated(w).shape == generator.model.broadcast(w).shape == (2, 10, 8)
+
+
+def test_a_latent_for_each_layer_is_used_wherever_latents_are_drawn(tmp_path: Path) -> None:
+    generator, stream = build_generator(small_files(tmp_path)["generator"]), torch.Generator().manual_seed(0)
+    assert sample_codes(generator, "w_plus", 3, stream).shape == (3, 80)
+    with pytest.raises(ParamsError, match="stylegan1 has no space 'w' for paths"):
+        check_space(generator, "w")
+    mean, deviation = latent_statistics(generator, 50)
+    assert mean.shape == (10, 8) and deviation > 0
+    near = Locality(generator, torch.zeros(2, 10, 8), lambda one, other: one.mean((1, 2, 3)), 1.0, [0, 1])
+    assert near.codes(torch.randn(2, 8)).shape == (2, 10, 8)
+    with pytest.raises(ParamsError, match="stylegan1 has a latent for each layer"):
+        sample_faces(generator, 4, 0, Scorers(("a",), lambda images: images, lambda images: images))
+    with pytest.raises(ParamsError, match="gives a latent for each layer"):
+        ENCODERS.get("style-transformer").for_generator(generator)
 
 
 @pytest.mark.parametrize(

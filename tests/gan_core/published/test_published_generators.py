@@ -153,6 +153,14 @@ def test_a_class_that_is_not_there_is_refused() -> None:
         BigGAN(8, classes=10, label=10)
 
 
+@pytest.mark.parametrize(
+    ("truncation", "problem"), [(0.0, "needs one above 0"), (1.5, "has statistics for truncations up to 1")]
+)
+def test_a_truncation_without_statistics_is_refused(truncation: float, problem: str) -> None:
+    with pytest.raises(ParamsError, match=f"truncation {truncation}: .*{problem}"):
+        BigGANDeep(width=4, widths=(2, 2, 1), classes=2, label=0, truncation=truncation)
+
+
 def test_a_latent_of_another_shape_is_refused() -> None:
     generator = SNGAN((8, 8), 1, 4)
     assert math.prod(generator.synthesis(torch.zeros(2, 1, 4)).shape) == 2 * 3 * 8 * 8

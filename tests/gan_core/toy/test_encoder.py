@@ -249,6 +249,16 @@ def test_the_best_average_is_kept(networks: LossNetworks) -> None:
     assert state.best_average().get_parameter("latlayer1.weight").unique().tolist() == [2.0]
 
 
+def test_an_average_of_few_stages_is_not_the_best_with_all(networks: LossNetworks) -> None:
+    state = EncoderState.create("e4e", PARAMS.model_copy(update=VARIANTS["e4e"]), networks.generator)
+    state.average.stage = 1  # type: ignore[assignment]
+    state.keep_best(1.0)
+    assert state.best == {}
+    state.average.stage = 9  # type: ignore[assignment]
+    state.keep_best(2.0)
+    assert state.best_score == 2.0 and state.best
+
+
 def test_style_transformer_starts_with_the_mapping_of_its_generator(networks: LossNetworks) -> None:
     params = PARAMS.model_copy(update=VARIANTS["style-transformer"])
     encoder = EncoderState.create("style-transformer", params, networks.generator).encoder

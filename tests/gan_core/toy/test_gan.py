@@ -133,3 +133,10 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert [seen for seen, _, _ in reports] == [96, 112]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_batch_is_whole_groups_of_the_discriminator() -> None:
+    for size in (1, 3, 4, 16):
+        assert TrainGeneratorParams(batch_size=size).batch_size == size
+    with pytest.raises(ValueError, match="6 is neither up to 4 nor a multiple of it"):
+        TrainGeneratorParams(batch_size=6)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gan_core.errors import ParamsError
 from gan_core.training import fit as loop
 from gan_core.training.fit import Course, fit
-from gan_core.training.state import Resumable
+from gan_core.training.state import Resumable, fingerprint
 from tests.reports import Reports
 
 COURSE = Course(images=48, batch_size=4, seed=3, report_every=16, average_images=8)
@@ -108,3 +108,10 @@ def test_the_average_forgets_its_start_and_then_has_its_half_life(tmp_path: Path
         half_life = min(8, max(0.1 * 4 * step, 1))
         expected = network + (expected - network) * 0.5 ** (4 / half_life)
     assert state.average.weight.item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_a_state_was_made_of_is_known_by_every_value_and_its_place() -> None:
+    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones((), dtype=torch.bfloat16)}
+    others = [{"a": tensors["a"].flip(0)}, {"a": -tensors["a"]}, {"a": tensors["a"] + 1e-6}, {"b": tensors["b"] * 2}]
+    assert fingerprint(tensors) == fingerprint({"b": tensors["b"], "a": tensors["a"].t().contiguous().t()})
+    assert len({fingerprint(tensors | other) for other in others} | {fingerprint(tensors)}) == 5
