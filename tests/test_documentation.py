@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def told_statuses() -> list[list[str]]:
     """Return the cells of the table of statuses; where a row has no first cell, it has that of the row above."""
     page = (ROOT / "docs/datasets.md").read_text().partition("## Statuses")[2]
     lines = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in re.findall(r"^\|.*", page, re.M)]
-    for above, line in zip(lines, lines[1:], strict=False):
+    for above, line in pairwise(lines):
         line[0] = line[0] or above[0]
     return lines[2:]
 
