@@ -15,6 +15,7 @@ import yaml
 from documentation.links import ROOT, all_pages, anchors, broken_links, change_targets, slug
 from documentation.reference import PAGES, REFERENCE
 from documentation.site import PLACES, on_page_markdown
+from gan_core.params import ModelPaths, load_params
 
 
 def test_every_link_leads_to_something() -> None:
@@ -141,6 +142,17 @@ def test_links_lead_to_the_same_on_the_site() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_the_reference_says_what_the_code_says(name: str) -> None:
     assert (REFERENCE / name).read_text() == PAGES[name](), "write it with `python -m documentation`"
+
+
+@pytest.mark.parametrize(("page", "name"), [("photographs.md", "photos.yaml"), ("checkpoints.md", "pti.yaml")])
+def test_parameter_files_of_the_pages_are_accepted_and_named(page: str, name: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    (content,) = [block for block in re.findall("```yaml\n(.*?)```", text, flags=re.S) if "\nmodels:" in block]
+    (tmp_path / name).write_text(content)
+    params = load_params(tmp_path / name)
+    assert params.models.perceptual != ModelPaths().perceptual and params.tune.persist == "none" and params.edits
+    assert text.index(content) < text.index(f"--params {name}")
+    assert f"--params {name}" in text and f"`{name}`" in text
 
 
 def test_every_parameter_of_params_yaml_is_described() -> None:
