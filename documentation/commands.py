@@ -12,6 +12,8 @@ PROGRAM = "edit-dataset"
 INTRODUCTION = """\
 Every command has `--help`. A mistake in the input is one line and exit code 2; a lost server or bucket is exit
 code 1, a run that Ctrl-C has stopped 130. A run that was interrupted goes on when the same command is given again."""
+LINKS = {"'Settings of directions fit'": "[Settings of directions fit](parameters.md#settings-of-directions-fit)"}
+"""Titles that help texts name, and what leads there on the page."""
 
 
 def commands() -> str:
@@ -32,7 +34,10 @@ def _commands(group: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def _describe(name: str, command: Any) -> Iterator[str]:
     yield f"## {name}"
-    yield "\n".join(line.strip() for line in prose(command.help).splitlines())
+    help_text = prose(command.help)
+    for title, link in LINKS.items():
+        help_text = help_text.replace(title, link)
+    yield "\n".join(line.strip() for line in help_text.splitlines())
     if shown := [parameter for parameter in command.params if parameter.name != "help"]:
         yield table(["argument or option", "default", "meaning"], map(_row, shown))
     if command.epilog:

@@ -12,7 +12,7 @@ from documentation.pieces import code, page, prose, table
 
 FILE = Path(__file__).parents[1] / "prefect.yaml"
 SHOWN = 2
-"""Parameters in the command of each."""
+"""Parameters in the command of each; a deployment with required ones has no command that could be copied."""
 INTRODUCTION = """\
 `make up`, or `edit-dataset server up`, deploys the flows that [`prefect.yaml`](../../prefect.yaml) names. The form of
 each in Prefect's page has the parameters below; on the command line they are `-p NAME=VALUE`.
@@ -32,8 +32,9 @@ def _describe(declared: Mapping[str, Any]) -> Iterator[str]:
     yield " ".join([declared["description"], *_when(declared), f"Work pool: `{declared['work_pool']['name']}`."])
     properties = flow.parameters.properties
     yield table(["parameter", "default", "meaning"], (_row(key, about, given) for key, about in properties.items()))
-    chosen = "".join(f" -p {key}={_text(given[key])}" for key in list(given)[:SHOWN])
-    yield f"```bash\nprefect deployment run {name} --watch{chosen}\n```"
+    if all(key in given or "default" in about for key, about in properties.items()):
+        chosen = "".join(f" -p {key}={_text(given[key])}" for key in list(given)[:SHOWN])
+        yield f"```bash\nprefect deployment run {name} --watch{chosen}\n```"
 
 
 def _flow(entrypoint: str) -> Flow[..., Any]:

@@ -63,10 +63,10 @@ def fit(
 ) -> None:
     """Fit directions or paths in `models.generator` for edits.
 
-    A path model is learnt and named (it resumes): `--set steps=2000`, or any other key of `train_paths` in toy.yaml;
-    svm fits boundaries of attributes to latents: `--set samples=4000`, or any key of `directions` there; sefa,
-    closed-form and pca need the generator alone. With --judge the pictures of any generator are judged: `directions fit
-    --judge age`. Directions are added to those that TARGET has.
+    A path model is learnt and named (it resumes): `--set steps=2000`. svm fits boundaries of attributes to latents:
+    `--set samples=4000`. sefa, closed-form and pca need the generator alone. With --judge the pictures of any generator
+    are judged: `directions fit --judge age`. Directions are added to those that TARGET has. All keys of --set are in
+    the documentation under 'Settings of directions fit'.
     """
     from gan_core.device import compute_on
     from gan_core.editing.factorised import METHODS
@@ -202,7 +202,8 @@ def name(
 ) -> None:
     """Give paths of `models.generator` the names of the attributes that they change.
 
-    Which ones: `--set attributes=[smile,yaw]`; `--set` takes any key of `train_paths` in toy.yaml.
+    Which ones: `--set attributes=[smile,yaw]`. All keys of --set are in the documentation under
+    'Settings of directions fit'.
     """
     from gan_core.device import compute_on, place
     from gan_core.loading import load_generator

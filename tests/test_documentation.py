@@ -1,8 +1,12 @@
 """The documentation: its links and anchors, its generated pages, and that the site has every page."""
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ import yaml
 from documentation.links import ROOT, all_pages, anchors, broken_links, change_targets, slug
 from documentation.reference import PAGES, REFERENCE
 from documentation.site import PLACES, on_page_markdown
+from gan_core.params import ModelPaths, load_params
 
 
 def test_every_link_leads_to_something() -> None:
@@ -37,16 +42,75 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
     ]
 
 
+def is_name(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant) and re.fullmatch("[a-z]+(_[a-z]+)*", str(node.value)) is not None
+
+
+def statuses_in(path: Path) -> Iterator[str]:
+    """Yield the statuses that a module gives to rows, however it does: calls, keywords, dictionaries, pairs."""
+    found: list[ast.expr | None] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            found += node.args[:1] if called in ("Rejected", "ImageError") else []
+            found += [keyword.value for keyword in node.keywords if keyword.arg == "status"]
+        elif isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            found += [value for key, value in pairs if isinstance(key, ast.Constant) and key.value == "status"]
+        elif isinstance(node, ast.Tuple) and len(node.elts) == 2 and is_name(node.elts[0]):
+            second = node.elts[1]  # a sentence
+            is_said = isinstance(second, ast.Constant) and " " in str(second.value)
+            found += node.elts[:1] if isinstance(second, ast.JoinedStr) or is_said else []
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for each in found:
+        if isinstance(each, ast.Constant) and is_name(each):
+            yield str(each.value)
+        elif isinstance(each, ast.Name) and each.id.isupper():
+            yield getattr(import_module(module), each.id)
+
+
+def told_statuses() -> list[list[str]]:
+    """Return the cells of the table of statuses; where a row has no first cell, it has that of the row above."""
+    page = (ROOT / "docs/datasets.md").read_text().partition("## Statuses")[2]
+    lines = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in re.findall(r"^\|.*", page, re.M)]
+    for above, line in pairwise(lines):
+        line[0] = line[0] or above[0]
+    return lines[2:]
+
+
 def test_every_status_of_a_row_is_explained() -> None:
-    code = "".join(path.read_text() for path in (ROOT / "gan_core").rglob("*.py"))
-    given = set(
-        re.findall(
-            r"""(?:Rejected|ImageError)\(\s*"([a-z_]+)"|status="([a-z_]+)"|status, reason = "([a-z_]+)\"""", code
-        )
-    )
-    named = {name for names in given for name in names if name}
-    told = (ROOT / "docs/datasets.md").read_text().partition("## Statuses")[2]
-    assert len(named) > 20 and sorted(name for name in named if f"`{name}`" not in told) == []
+    code = [path for path in (ROOT / "gan_core").rglob("*.py") if "toy" not in path.parts]
+    named = {name for path in code for name in statuses_in(path)} - {"ok"}
+    assert named >= {"unsafe_name", "not_a_file", "bad_source", "out_of_domain", "duplicate_key", "no_face", "oom"}
+    table = told_statuses()
+    assert [line for line in table if len(line) != 4 or not all(line)] == []
+    told = {name for line in table for name in re.findall("`([a-z_]+)`", line[1])}
+    assert sorted(named ^ told) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "stage"),
+    [
+        ("importers", "import"),
+        ("stages/encode.py", "encode"),
+        ("align", "align"),
+        ("recipes/composition_plan.py", "compose"),
+    ],
+)
+def test_a_status_is_told_of_the_stage_that_sets_it(code: str, stage: str) -> None:
+    place = ROOT / "gan_core" / code
+    given = {name for path in (place.rglob("*.py") if place.is_dir() else [place]) for name in statuses_in(path)}
+    told = {name for line in told_statuses() if stage in line[0] for name in re.findall("`([a-z_]+)`", line[1])}
+    assert given and sorted(given - told - {"ok"}) == []
+
+
+def test_every_command_that_starts_a_deployment_gives_what_it_requires() -> None:
+    parts = re.split("^## ", PAGES["deployments.md"](), flags=re.M)[1:]
+    required = {part.split("\n", 1)[0]: re.findall(r"^\| `(\w+)` \| required \|", part, flags=re.M) for part in parts}
+    commands = [line for part in parts for line in re.findall("^prefect deployment run .*", part, flags=re.M)]
+    assert required["edit-shards/shards"] == ["output", "shards"] and len(commands) > 5
+    for command in commands:
+        assert [key for key in required[command.split()[3]] if f"-p {key}=" not in command] == []
 
 
 @pytest.mark.parametrize(
@@ -78,6 +142,17 @@ def test_links_lead_to_the_same_on_the_site() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_the_reference_says_what_the_code_says(name: str) -> None:
     assert (REFERENCE / name).read_text() == PAGES[name](), "write it with `python -m documentation`"
+
+
+@pytest.mark.parametrize(("page", "name"), [("photographs.md", "photos.yaml"), ("checkpoints.md", "pti.yaml")])
+def test_parameter_files_of_the_pages_are_accepted_and_named(page: str, name: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    (content,) = [block for block in re.findall("```yaml\n(.*?)```", text, flags=re.S) if "\nmodels:" in block]
+    (tmp_path / name).write_text(content)
+    params = load_params(tmp_path / name)
+    assert params.models.perceptual != ModelPaths().perceptual and params.tune.persist == "none" and params.edits
+    assert text.index(content) < text.index(f"--params {name}")
+    assert f"--params {name}" in text and f"`{name}`" in text
 
 
 def test_every_parameter_of_params_yaml_is_described() -> None:
