@@ -160,7 +160,9 @@ def test_an_attribute_that_is_too_rare_to_be_measured_is_said(
         return replace(faces, attributes=torch.eye(n)[:, -1:])
 
     monkeypatch.setattr(judged, "sample_faces", rare)
-    with pytest.raises(ParamsError, match="pixel sees the same in the 100 pictures of world.safetensors that are kept"):
+    with pytest.raises(
+        ParamsError, match=r"pixel sees the same in the 100 pictures of world.safetensors that are kept"
+    ):
         fit_judged("out.safetensors", ["pixel"], [], SAMPLES, MODELS)
 
 
