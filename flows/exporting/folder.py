@@ -18,7 +18,7 @@ from gan_core.recipes.base import recipe_of
 from gan_core.report.dataset_card import describe_stage
 from gan_core.runs.run import Run, load_run
 from gan_core.secrets import hide
-from gan_core.storage.atomic import FOLDER_LOCK, atomic_write, sweep_folder, write_bytes
+from gan_core.storage.atomic import atomic_write, is_leftover, sweep_folder, write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.readme import README, column_types, remove_readme, write_card
 from gan_core.storage.receipts import read_json
@@ -56,8 +56,9 @@ def export(
     if not is_local(destination) or "::" in destination:
         raise DataError(f"{destination} is no local folder: choose one, and copy it to a bucket afterwards")
     about = _describe(chosen, form)
+    folder = Path(open_fs(destination)[1])
+    _check_ours(folder)  # before the lock, which is written into the folder
     with hold_folder(destination):
-        folder = Path(open_fs(destination)[1])
         _claim(folder, about["key"])
         _write_about(folder, about | {"finished": False})
         for index, shard in enumerate(chosen.run.shards):
@@ -122,24 +123,36 @@ def _describe(chosen: Selection, form: str) -> dict[str, Any]:
 
 def _claim(folder: Path, key: str) -> None:
     """Empty the folder of an export of other rows; raises ``DataError`` if anything there is no export's."""
-    sweep_folder(folder)
-    found = {path.name for path in folder.iterdir() if path.name != FOLDER_LOCK}
-    if not found:
+    before, found = _check_ours(folder)
+    sweep_folder(folder, "" if found else ABOUT)
+    for path in map(folder.joinpath, found):
+        if path.is_dir():
+            sweep_folder(path)
+    if before in ("", key):
         return
+    remove_readme(folder)
+    for name in sorted(found - {ABOUT, README}):  # what says whose folder it is stays to the end
+        _remove(folder / name)
+
+
+def _check_ours(folder: Path) -> tuple[str, set[str]]:
+    """Return the key of the export in a folder and the names there, nothing for a new one; changes nothing.
+
+    Raises ``DataError`` if anything there is no export's. Before an export wrote ``export.json``, only temporary files
+    of that are its own.
+    """
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    found = {name for name in names if not is_leftover(name, "" if ABOUT in names else ABOUT)}
+    if not found:
+        return "", found
     if ABOUT not in found:
         raise DataError(f"{folder} is not empty and holds no export: choose another folder")
     if foreign := next(_foreign(folder, found), None):
         raise DataError(f"{folder} has {foreign}, which no export wrote: move it away or choose another folder")
     try:
-        about = read_json(folder / ABOUT)
-        before = about["key"]
+        return str(read_json(folder / ABOUT)["key"]), found
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{folder / ABOUT} is damaged ({error}): choose another folder") from None
-    if before == key:
-        return
-    remove_readme(folder)
-    for name in sorted(found - {ABOUT, README}):  # what says whose folder it is stays to the end
-        _remove(folder / name)
 
 
 def _foreign(folder: Path, found: set[str]) -> Iterator[str]:
@@ -148,9 +161,8 @@ def _foreign(folder: Path, found: set[str]) -> Iterator[str]:
         if not _PART.fullmatch(name) or path.is_symlink():
             yield name
         elif path.is_dir():
-            sweep_folder(path)
-            inner = (file for file in path.iterdir() if not _PICTURE.fullmatch(file.name) or not file.is_file())
-            yield from (f"{name}/{file.name}" for file in inner)
+            inner = (file for file in path.iterdir() if not is_leftover(file.name))
+            yield from (f"{name}/{it.name}" for it in inner if not _PICTURE.fullmatch(it.name) or not it.is_file())
 
 
 def _remove(path: Path) -> None:

@@ -247,9 +247,23 @@ def test_finished_parts_are_not_written_again_and_other_rows_replace_them(run: R
 def test_a_folder_of_others_is_refused_and_stays_as_it_is(run: Run) -> None:
     Path("mine").mkdir()
     Path("mine/shard-00000.tar").write_text("mine")
+    for name in (".run.lock", ".thesis.odt.4711-abc.tmp"):
+        Path("mine", name).write_text("mine")
+    before = files("mine")
     with pytest.raises(DataError, match="mine is not empty and holds no export"):
         export("runs/a", "mine", "webdataset")
+    Path("saved").mkdir()
+    Path("saved/.thesis.odt.4711-abc.tmp").write_text("mine")
+    with pytest.raises(DataError, match="saved is not empty and holds no export"):
+        export("runs/a", "saved", "webdataset")
+    assert files("mine") == before and files("saved") == {"saved/.thesis.odt.4711-abc.tmp": b"mine"}
+    Path("out").mkdir()
+    Path("out/.export.json.4711-abc.tmp").write_text("half")
     export("runs/a", "out", "imagefolder")
+    assert not Path("out/.export.json.4711-abc.tmp").exists()
+    inner = next(Path("out").glob("shard-*"))
+    for path in (Path("out/.export.json.4711-abc.tmp"), inner / ".metadata.parquet.4711-abc.tmp"):
+        path.write_text("half")
     for name in ("letter.txt", "shard-00000/letter.png", "shard-00000/deep/000000-x.png", "shard-x.tar"):
         path = Path("out", name)
         path.parent.mkdir(exist_ok=True)
