@@ -12,11 +12,14 @@ import pyarrow.parquet as pq
 from gan_core.errors import DataError
 from gan_core.importers.base import MAX_EXPORTED_CHARACTERS, SourceFile, printable
 from gan_core.importers.names import is_picture
+from gan_core.importers.sidecars import MAX_SIDECAR_BYTES
 from gan_core.importers.tally import Tally
 from gan_core.rows import Row
 from gan_core.storage.shards import explain_damage
 
 METADATA = "metadata.parquet"
+EXPORT = "export.json"
+"""What says of a folder that `edit-dataset export` wrote it, and whether it has finished."""
 EXPORTED_BY, OURS = "exported_by", "edit-dataset"
 """What the JSON beside a picture says if `edit-dataset export` wrote it: its ``key`` is the row's."""
 EXPORTED = frozenset({"key", "row", "picture", "attribute", "strength"})
@@ -100,6 +103,20 @@ def _relative(file_name: object) -> str:
 def as_sidecar(line: Row) -> bytes:
     """Return a line of metadata as the JSON that a sidecar would hold."""
     return json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
+
+
+def is_cut_off(files: Sequence[SourceFile]) -> bool:
+    """Return whether files are those of an export that has not finished: the keys of its last part are missing."""
+    for file in files:
+        if file.name == EXPORT and not file.fault:
+            with file.reading() as opened:
+                text = opened.read(MAX_SIDECAR_BYTES)
+            try:
+                said = json.loads(text)
+            except (ValueError, RecursionError):
+                return False
+            return isinstance(said, dict) and {"key", "format"} <= said.keys() and said.get("finished") is False
+    return False
 
 
 def exported_key(text: str | None) -> str:

@@ -203,6 +203,24 @@ def test_an_export_that_is_cut_off_anywhere_is_made_whole_by_the_next(
         assert files("out") == whole
 
 
+@pytest.mark.parametrize("form", ["imagefolder", "webdataset"])
+def test_a_damaged_part_is_made_again_and_an_unfinished_export_is_not_imported(run: Run, form: str) -> None:
+    export("runs/a", "out", form)
+    before = files("out")
+    damaged = next(Path("out").glob("shard-*/*.png" if form == "imagefolder" else "shard-*.tar"))
+    damaged.write_bytes(b"")
+    export("runs/a", "out", form)
+    assert files("out") == before
+    about = json.loads(Path("out/export.json").read_text())
+    Path("out/export.json").write_text(json.dumps(about | {"finished": False}))
+    with pytest.raises(DataError, match="out is an export that has not finished: run the same export again"):
+        import_dataset("out", "back")
+    del about["parts"]  # as older versions wrote it
+    Path("out/export.json").write_text(json.dumps(about))
+    export("runs/a", "out", form)
+    assert files("out") == before and not Path("back").exists()
+
+
 def test_a_picture_that_a_row_lacks_is_in_the_ledger(run: Run) -> None:
     url = next(url for url in run.stage_shards("edit") if any(r["key"] == passing()[0] for r in next(read_rows(url))))
     with open_shard(url) as file:
