@@ -10,7 +10,7 @@ from gan_core.recipes.base import recipe_of
 from gan_core.report.dataset_card import describe_stage
 from gan_core.runs.run import Run, load_run
 from gan_core.secrets import hide
-from gan_core.storage.atomic import copy_file, is_leftover, remove, sweep_folder, write_bytes
+from gan_core.storage.atomic import copy_file, explain_os_errors, is_leftover, remove, sweep_folder, write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import SHARD_END, check_shard_name
 from gan_core.storage.readme import write_readme
@@ -49,7 +49,8 @@ def publish(
     if is_inside(destination, output):
         raise DataError(f"{destination} lies in the run {output}: choose a folder outside of it")
     check_output(destination, push)
-    _claim(Path(destination), files)  # before the lock, which is written into the folder
+    with explain_os_errors(destination):
+        _claim(Path(destination), files)  # before the lock, which is written into the folder
     with hold_folder(destination):
         left = _claim(Path(destination), files)
         sweep_folder(destination, "" if Path(destination, ORIGIN).is_file() else ORIGIN)

@@ -19,7 +19,7 @@ from gan_core.recipes.base import recipe_of
 from gan_core.report.dataset_card import describe_stage
 from gan_core.runs.run import Run, load_run
 from gan_core.secrets import hide
-from gan_core.storage.atomic import atomic_write, is_leftover, sweep_folder, write_bytes
+from gan_core.storage.atomic import atomic_write, explain_os_errors, is_leftover, sweep_folder, write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.readme import README, column_types, remove_readme, write_card
 from gan_core.storage.receipts import read_json
@@ -58,7 +58,8 @@ def export(
         raise DataError(f"{destination} is no local folder: choose one, and copy it to a bucket afterwards")
     about = _describe(chosen, form)
     folder = Path(open_fs(destination)[1])
-    _check_ours(folder)  # before the lock, which is written into the folder
+    with explain_os_errors(destination):
+        _check_ours(folder)  # before the lock, which is written into the folder
     with hold_folder(destination):
         sizes = _claim(folder, about["key"])
         _write_about(folder, about | {"parts": sizes, "finished": False})

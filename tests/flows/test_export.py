@@ -1,6 +1,7 @@
 """The rows of a run that pass become files for other programs, which come back as they were."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -57,6 +58,10 @@ def pixels(picture: Any) -> bytes:
     """The pixels of a picture: of its file's bytes, or as HF gives it."""
     opened = Image.open(io.BytesIO(picture)) if isinstance(picture, bytes) else picture
     return np.asarray(opened.convert("RGB")).tobytes()
+
+
+def denied(_folder: Path) -> Iterator[Path]:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def files(folder: str) -> dict[str, bytes]:
@@ -274,6 +279,9 @@ def test_a_folder_of_others_is_refused_and_stays_as_it_is(run: Run) -> None:
     Path("saved/.thesis.odt.4711-abc.tmp").write_text("mine")
     with pytest.raises(DataError, match="saved is not empty and holds no export"):
         export("runs/a", "saved", "webdataset")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(DataError, match="can't write mine: permission denied"):
+        patch.setattr(Path, "iterdir", denied)
+        export("runs/a", "mine", "webdataset")
     assert files("mine") == before and files("saved") == {"saved/.thesis.odt.4711-abc.tmp": b"mine"}
     Path("out").mkdir()
     Path("out/.export.json.4711-abc.tmp").write_text("half")
