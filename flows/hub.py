@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from flows.publish import ORIGIN, published_files
 from gan_core.errors import DataError, UserError
-from gan_core.storage.names import SHARD_END
 from gan_core.storage.readme import OURS, README
-from gan_core.storage.receipts import receipt_path
 from tasks.tracking.client import say
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 ENDPOINT = "HF_ENDPOINT"
+_NO_DATA = re.compile(r"\.gitattributes|README\.md|LICENSE[^/]*")
+"""What a dataset of the hub may have before the first upload."""
 EXTRA = "pip install -e '.[hub]' -c constraints.txt"
 
 
@@ -61,7 +62,7 @@ def upload(api: "HfApi", folder: str, repository: str) -> str:
         address = api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
         there = set(api.list_repo_files(repository, repo_type="dataset"))
         ours = _uploaded(api, repository, there)
-        data = {name for name in there if name.endswith((SHARD_END, receipt_path(SHARD_END)))}
+        data = {name for name in there if not _NO_DATA.fullmatch(name)}
         foreign = there.intersection(files) - ours if ours else data
         if foreign:
             raise DataError(f"{repository} has data that no publish wrote ({min(foreign)}): choose another name")

@@ -10,7 +10,7 @@ from gan_core.recipes.base import recipe_of
 from gan_core.report.dataset_card import describe_stage
 from gan_core.runs.run import Run, load_run
 from gan_core.secrets import hide
-from gan_core.storage.atomic import FOLDER_LOCK, copy_file, remove, sweep_folder, write_bytes
+from gan_core.storage.atomic import copy_file, explain_os_errors, is_leftover, remove, sweep_folder, write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import SHARD_END, check_shard_name
 from gan_core.storage.readme import write_readme
@@ -49,8 +49,11 @@ def publish(
     if is_inside(destination, output):
         raise DataError(f"{destination} lies in the run {output}: choose a folder outside of it")
     check_output(destination, push)
+    with explain_os_errors(destination):
+        _claim(Path(destination), files)  # before the lock, which is written into the folder
     with hold_folder(destination):
         left = _claim(Path(destination), files)
+        sweep_folder(destination, "" if Path(destination, ORIGIN).is_file() else ORIGIN)
         origin = {**_origin(run, stage), **(passing.told if passing else {})}
         _write_origin(destination, origin | {"files": sorted({*files, *left})})  # who is killed leaves no file unnamed
         for shard in shards:
@@ -76,10 +79,11 @@ def publish(
 def _claim(folder: Path, files: list[str]) -> list[str]:
     """Return the files of an earlier publish that are not among ``files``, which may be written after this.
 
-    Raises ``DataError`` if there is something of others that would be overwritten or read as a shard.
+    Raises ``DataError`` if there is something of others that would be overwritten or read as a shard. Nothing is
+    changed. Before a publish wrote ``origin.json``, only temporary files of that are its own.
     """
-    sweep_folder(folder)
-    found = {path.name for path in folder.iterdir() if path.name != FOLDER_LOCK}
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    found = {name for name in names if not is_leftover(name, "" if ORIGIN in names else ORIGIN)}
     ours = published_files(folder) if found else set()
     in_the_way = sorted(name for name in found - ours if name in files or name.endswith(SHARD_END))
     if in_the_way:

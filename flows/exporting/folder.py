@@ -14,11 +14,12 @@ from flows.exporting.formats import FORMATS, Format, Pairs, ParquetRows, Scores
 from flows.exporting.pictures import Selection, choose_before, choose_pictures
 from flows.passing import judge_rows
 from gan_core.errors import DataError, near_matches
+from gan_core.importers.metadata import EXPORT as ABOUT
 from gan_core.recipes.base import recipe_of
 from gan_core.report.dataset_card import describe_stage
 from gan_core.runs.run import Run, load_run
 from gan_core.secrets import hide
-from gan_core.storage.atomic import FOLDER_LOCK, atomic_write, sweep_folder, write_bytes
+from gan_core.storage.atomic import atomic_write, explain_os_errors, is_leftover, sweep_folder, write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.readme import README, column_types, remove_readme, write_card
 from gan_core.storage.receipts import read_json
@@ -26,7 +27,6 @@ from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import base_name, is_local, open_fs
 from tasks.versions import git_sha
 
-ABOUT = "export.json"
 LEDGER = "left_out.csv"
 VERSION = 1
 """Raised when the same rows give other files."""
@@ -48,7 +48,8 @@ def export(
     ``form`` is a name of ``FORMATS``. Without ``stage`` it is the one that the run's recipe publishes, and without
     ``pictures`` all of its pictures; pairs begin with the picture ``before``, or with the aligned one. ``left_out.csv``
     says of every other row why it isn't there. An export that was cut off goes on where it was; one of other rows is
-    replaced. ``tell`` is called with a line on what was left out.
+    replaced. A part of another size than it was written with is made again. ``tell`` is called with a line on what was
+    left out.
     Raises ``DataError`` for a run that isn't finished, for one of which no row passes, and for a folder with files of
     others.
     """
@@ -56,20 +57,23 @@ def export(
     if not is_local(destination) or "::" in destination:
         raise DataError(f"{destination} is no local folder: choose one, and copy it to a bucket afterwards")
     about = _describe(chosen, form)
+    folder = Path(open_fs(destination)[1])
+    with explain_os_errors(destination):
+        _check_ours(folder)  # before the lock, which is written into the folder
     with hold_folder(destination):
-        folder = Path(open_fs(destination)[1])
-        _claim(folder, about["key"])
-        _write_about(folder, about | {"finished": False})
-        for index, shard in enumerate(chosen.run.shards):
-            part = folder / writer.part(index)
-            if chosen.passing.has(shard) and not part.is_file():
-                writer.write(chosen, shard, part)
+        sizes = _claim(folder, about["key"])
+        _write_about(folder, about | {"parts": sizes, "finished": False})
+        parts = {writer.part(i): shard for i, shard in enumerate(chosen.run.shards) if chosen.passing.has(shard)}
+        for part, shard in parts.items():
+            if not _is_whole(folder, part, sizes):
+                writer.write(chosen, shard, folder / part)
         missing = _write_ledger(folder, chosen)
         told = f"{chosen.passing.said}{f'; {missing} pictures are missing' if missing else ''}"
         named = f" (`{LEDGER}` names them)" if chosen.passing.left_out or missing else ""
         text = [*describe_stage(chosen.run, chosen.stage), f"{told}{named}."]
         write_card(folder, base_name(destination), text, _columns(folder, writer), writer.data_files)
-        _write_about(folder, about | {"finished": True})
+        sizes = {part: _size(folder, part) for part in parts}
+        _write_about(folder, about | {"parts": sizes, "finished": True})
     tell(told)
 
 
@@ -120,26 +124,45 @@ def _describe(chosen: Selection, form: str) -> dict[str, Any]:
     }
 
 
-def _claim(folder: Path, key: str) -> None:
-    """Empty the folder of an export of other rows; raises ``DataError`` if anything there is no export's."""
-    sweep_folder(folder)
-    found = {path.name for path in folder.iterdir() if path.name != FOLDER_LOCK}
+def _claim(folder: Path, key: str) -> dict[str, int]:
+    """Empty the folder of an export of other rows, or return the sizes in bytes of the parts of one of the same rows.
+
+    Raises ``DataError`` if anything there is no export's.
+    """
+    about, found = _check_ours(folder)
+    sweep_folder(folder, "" if found else ABOUT)
+    for path in map(folder.joinpath, found):
+        if path.is_dir():
+            sweep_folder(path)
+    if about.get("key") == key:
+        return dict(about["parts"])
     if not found:
-        return
+        return {}
+    remove_readme(folder)
+    for name in sorted(found - {ABOUT, README}):  # what says whose folder it is stays to the end
+        _remove(folder / name)
+    return {}
+
+
+def _check_ours(folder: Path) -> tuple[dict[str, Any], set[str]]:
+    """Return what the export in a folder says and the names there, nothing for a new one; changes nothing.
+
+    Raises ``DataError`` if anything there is no export's. Before an export wrote ``export.json``, only temporary files
+    of that are its own.
+    """
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    found = {name for name in names if not is_leftover(name, "" if ABOUT in names else ABOUT)}
+    if not found:
+        return {}, found
     if ABOUT not in found:
         raise DataError(f"{folder} is not empty and holds no export: choose another folder")
     if foreign := next(_foreign(folder, found), None):
         raise DataError(f"{folder} has {foreign}, which no export wrote: move it away or choose another folder")
     try:
         about = read_json(folder / ABOUT)
-        before = about["key"]
-    except (ValueError, TypeError, KeyError) as error:
+        return about | {"key": about["key"], "parts": dict(about.get("parts", {}))}, found  # older ones say no parts
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{folder / ABOUT} is damaged ({error}): choose another folder") from None
-    if before == key:
-        return
-    remove_readme(folder)
-    for name in sorted(found - {ABOUT, README}):  # what says whose folder it is stays to the end
-        _remove(folder / name)
 
 
 def _foreign(folder: Path, found: set[str]) -> Iterator[str]:
@@ -148,9 +171,19 @@ def _foreign(folder: Path, found: set[str]) -> Iterator[str]:
         if not _PART.fullmatch(name) or path.is_symlink():
             yield name
         elif path.is_dir():
-            sweep_folder(path)
-            inner = (file for file in path.iterdir() if not _PICTURE.fullmatch(file.name) or not file.is_file())
-            yield from (f"{name}/{file.name}" for file in inner)
+            inner = (file for file in path.iterdir() if not is_leftover(file.name))
+            yield from (f"{name}/{it.name}" for it in inner if not _PICTURE.fullmatch(it.name) or not it.is_file())
+
+
+def _is_whole(folder: Path, part: str, sizes: dict[str, int]) -> bool:
+    return (folder / part).is_file() and (part not in sizes or _size(folder, part) == sizes[part])
+
+
+def _size(folder: Path, part: str) -> int:
+    """Return the bytes of a part: of a file, or of all files in a folder of pictures."""
+    path = folder / part
+    files = [path] if path.parent == folder else path.parent.iterdir()
+    return sum(file.stat().st_size for file in files)
 
 
 def _remove(path: Path) -> None:

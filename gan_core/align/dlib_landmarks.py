@@ -148,7 +148,7 @@ def choose_face(boxes: list[Box]) -> Box:
 def lay_points(image: Image.Image, box: Box, file: str) -> Points:
     """Return the predictor's points ``[68, 2]`` or ``[5, 2]`` for the face in ``box``, in pixels of the image."""
     dlib = import_dlib()
-    shape = _predictor(file)(np.asarray(image), dlib.rectangle(*(round(edge) for edge in box)))
+    shape = _predictor(file, file_sha256(file))(np.asarray(image), dlib.rectangle(*(round(edge) for edge in box)))
     return np.array([(point.x, point.y) for point in shape.parts()], dtype=np.float64)
 
 
@@ -198,7 +198,7 @@ def _detector() -> _Detector:
 
 
 @cache
-def _predictor(file: str) -> Callable[[np.ndarray, _Rectangle], _Shape]:
+def _predictor(file: str, _sha256: str) -> Callable[[np.ndarray, _Rectangle], _Shape]:
     try:
         predictor: Callable[[np.ndarray, _Rectangle], _Shape] = import_dlib().shape_predictor(file)
     except RuntimeError as error:

@@ -72,16 +72,21 @@ def face_square(landmarks: ArrayLike) -> FaceSquare:
 
 
 def check_landmarks(landmarks: ArrayLike) -> Rejected | None:
-    """Return why landmarks ``[5, 2]`` or ``[68, 2]`` define no square (not finite, or coinciding points), or None."""
+    """Return why landmarks ``[5, 2]`` or ``[68, 2]`` define no square of an upright face, or None.
+
+    They are not finite, or coincide, or left and right are exchanged, which would turn the square by any angle.
+    """
     points = five_points(landmarks)
     bad = [name for name, point in zip(FIVE_POINT_NAMES, points, strict=True) if not np.isfinite(point).all()]
     if bad:
         return Rejected("degenerate_landmarks", f"not a finite position: {', '.join(bad)}")
-    eyes, mouth = points[:2], points[3:].mean(axis=0)
-    between, down = np.hypot(*(eyes[1] - eyes[0])), np.hypot(*(mouth - eyes.mean(axis=0)))
+    across, to_mouth = points[1] - points[0], points[3:].mean(axis=0) - points[:2].mean(axis=0)
+    between, down = np.hypot(*across), np.hypot(*to_mouth)
     square = face_square(points)
     if min(between, down) <= 1e-3 * max(between, down) or square.side == 0:  # points that coincide, up to rounding
         return Rejected("degenerate_landmarks", f"eyes {between:.3g} px apart, mouth {down:.3g} px from them")
+    if _quarter_turn(across) @ to_mouth < 0:
+        return Rejected("degenerate_landmarks", "left and right are exchanged: the eye at the image's left comes first")
     return None
 
 

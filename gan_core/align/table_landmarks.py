@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ from PIL import Image
 from gan_core.align.ffhq import FfhqTable, normal
 from gan_core.align.landmarks import LANDMARK_SOURCES, LandmarkSource
 from gan_core.checkpoints.files import file_sha256
-from gan_core.errors import DataError
+from gan_core.errors import CheckpointError, DataError
 from gan_core.geometry import Points
 from gan_core.importers.dataset import imported_from
 from gan_core.rows import Rejected, Row
+from gan_core.secrets import hide_all
+from gan_core.storage.urls import read_bytes
 
 Table = dict[str, Points]
 MATCHING = 2
@@ -77,21 +79,29 @@ class TableLandmarks(LandmarkSource):
         return same | {"matching": MATCHING, "folder": self.folder} if is_ffhq else same
 
 
-@cache
 def read_table(path: str) -> Table | FfhqTable:
-    """Read CelebA's ``list_landmarks*.txt`` or ``.csv``, or FFHQ's ``ffhq-dataset-v2.json``.
+    """Read CelebA's ``list_landmarks*.txt`` or ``.csv``, or FFHQ's ``ffhq-dataset-v2.json``, at a path or a URL.
 
-    Raises ``DataError`` if the file is missing, has another layout, or lists no landmarks.
+    A local file is read again when it has changed. Raises ``DataError`` if the file is missing, has another layout, or
+    lists no landmarks.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return _read_table(path, file_sha256(path))
+    except CheckpointError:
+        raise DataError(f"no table of landmarks at {hide_all(path)}: name it in models.landmarks") from None
+
+
+@lru_cache(maxsize=4)
+def _read_table(path: str, _sha256: str) -> Table | FfhqTable:
+    try:
+        text = read_bytes(path).decode()
         table = FfhqTable(json.loads(text)) if path.endswith(".json") else _celeba(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"no table of landmarks at {path} ({error}): name it in models.landmarks") from None
+        raise DataError(f"no table of landmarks at {hide_all(path)} ({error}): name it in models.landmarks") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise DataError(f"{path} is neither CelebA's list of landmarks nor FFHQ's JSON ({error})") from None
+        raise DataError(f"{hide_all(path)} is neither CelebA's list of landmarks nor FFHQ's JSON ({error})") from None
     if not (table.has_landmarks if isinstance(table, FfhqTable) else table):
-        raise DataError(f"{path} lists no landmarks: name CelebA's list or FFHQ's JSON in models.landmarks")
+        raise DataError(f"{hide_all(path)} lists no landmarks: name CelebA's list or FFHQ's JSON in models.landmarks")
     return table
 
 

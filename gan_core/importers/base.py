@@ -5,20 +5,29 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, ClassVar
+from unicodedata import category
 
 import pyarrow as pa
 from fsspec.spec import AbstractFileSystem
 
+from gan_core.errors import DataError
 from gan_core.importers.tally import Tally
 from gan_core.registry import Registry
 from gan_core.rows import Row
+from gan_core.secrets import hide
+from gan_core.storage.urls import base_name
 
 MAX_FILE_BYTES = 256 << 20
 """Larger image files are rejected; it bounds the memory of a row."""
 MAX_KEY_CHARACTERS = 512
 """Longer names are shortened, and a hash at the end keeps them distinct."""
+MAX_EXPORTED_CHARACTERS = 2 * MAX_KEY_CHARACTERS
+"""The same for keys that an export wrote, ``<row>/<picture>``."""
+ESCAPED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Categories of characters that are escaped: controls, halves of characters, and ends of lines and paragraphs."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +40,35 @@ class SourceFile:
     size: int
     fault: str = ""
 
+    @property
+    def shown(self) -> str:
+        """The path as messages show it: an address without its secrets."""
+        return hide(self.path) if "://" in self.path else self.path
+
     def open(self) -> IO[bytes]:
         """Open the file for reading; raises ``OSError`` if that fails."""
         return self.fs.open(self.path, "rb")
 
+    @contextmanager
+    def reading(self) -> Iterator[IO[bytes]]:
+        """Open the file for reading in the ``with`` block; raises ``DataError`` if it can't be opened or read."""
+        if self.fault:
+            raise DataError(f"can't read {self.shown}: {self.fault}")
+        try:
+            with self.open() as opened:
+                yield opened
+        except OSError as error:
+            if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
+                raise
+            said = error.strerror or type(error).__name__
+            raise DataError(
+                f"can't read {self.shown} ({said}): make it readable, or move it out of the source"
+            ) from error
+
     def has_suffix(self, suffixes: Sequence[str]) -> bool:
-        """Return whether the name ends in one of ``suffixes``, ignoring case."""
-        return self.name.lower().endswith(tuple(suffixes))
+        """Return whether the name ends in one of ``suffixes``, ignoring case; one without a dot at first is a name."""
+        endings = tuple(suffix for suffix in suffixes if suffix.startswith("."))
+        return self.name.lower().endswith(endings) or base_name(self.name) in suffixes
 
 
 @dataclass(frozen=True)
@@ -78,13 +109,13 @@ class Importer(ABC):
 IMPORTERS: Registry[type[Importer]] = Registry("kind of source", "gan_core.importers", Importer)
 
 
-def printable(name: str) -> str:
+def printable(name: str, most: int = MAX_KEY_CHARACTERS) -> str:
     """Return ``name`` as a key: control characters and invalid UTF-8 are escaped, and long names are shortened."""
     try:
         text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # halves of characters that stand for no byte: JSON can state them
         text = name.encode("utf-8", "backslashreplace").decode()
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    if len(text) <= MAX_KEY_CHARACTERS:
+    text = "".join(c.encode("unicode_escape").decode() if category(c) in ESCAPED else c for c in text)
+    if len(text) <= most:
         return text
-    return f"{text[: MAX_KEY_CHARACTERS - 17]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{text[: most - 17]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"

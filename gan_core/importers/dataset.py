@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gan_core.errors import DataError
 from gan_core.importers.base import IMPORTERS, Importer, SourceFile, printable
-from gan_core.importers.listing import find_files
+from gan_core.importers.listing import find_files, name_of
+from gan_core.importers.metadata import is_cut_off
 from gan_core.importers.names import ARCHIVES, kind_of
+from gan_core.importers.shipped import PACKAGES
 from gan_core.importers.tally import Group, Tally
 from gan_core.rows import Row, composed
 from gan_core.secrets import hide
@@ -34,7 +36,7 @@ from gan_core.storage.receipts import (
     write_receipt,
 )
 from gan_core.storage.shards import IMAGE, UNFINISHED_IMPORT, ShardWriter, shard_name
-from gan_core.storage.urls import base_name, exists, is_inside, join_url, names_in, read_bytes, store_place
+from gan_core.storage.urls import base_name, exists, is_inside, is_local, join_url, names_in, read_bytes, store_place
 
 ABOUT = "dataset.json"
 MAX_SHARD_BYTES = 500 << 20
@@ -49,14 +51,19 @@ SAME_BUT_FORM = "keys that look like an earlier one, but are in another Unicode 
 
 
 class ImportMarker(BaseModel):
-    """The content of ``importing.json``, which exists while an import runs."""
+    """The content of ``importing.json``, which exists while an import runs, and of a dataset what says its source.
+
+    ``source_sha256`` tells sources apart whose addresses differ only in what ``source`` hides; older ones have none.
+    """
 
     source: str
+    source_sha256: str = ""
 
 
 class ImportReport(BaseModel):
     """The result of an import, also stored as ``dataset.json``. ``sha256`` is over the shards' hashes, in order.
 
+    ``source`` is an absolute path, or an address without its secrets, and ``source_sha256`` the hash of the whole one.
     ``ignored`` counts the files that gave no row, and ``left_out`` names their kinds. ``rejected`` has the rows that
     are not ``ok`` by status and reason, and ``noted`` what was imported with a loss.
     """
@@ -64,6 +71,7 @@ class ImportReport(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
+    source_sha256: str = ""
     kind: str
     rows_per_shard: int
     shards: int
@@ -111,6 +119,8 @@ def import_dataset(
     _check_apart(source, destination)
     left_out = Tally()
     found = find_files(source, left_out, follow_links)
+    if is_cut_off(found):
+        raise DataError(f"{name_of(source)} is an export that has not finished: run the same export again")
     kind, files = choose_kind(found, source, kind)
     importer = IMPORTERS.get(kind)(files)
     importer.left_out.include(left_out)
@@ -119,15 +129,16 @@ def import_dataset(
         if file.name not in chosen:
             importer.left_out.add(kind_of(file.name), printable(file.name))
     receipts: list[Receipt] = []
-    with exclusive(join_url(destination, ABOUT)), _unfinished(destination, str(source), receipts):
+    marker = ImportMarker(source=name_of(source), source_sha256=_hash_source(str(source)))
+    with exclusive(join_url(destination, ABOUT)), _unfinished(destination, marker, receipts):
         rows = _Rows(importer)
         for receipt in _write_shards(rows, kind, destination, rows_per_shard, progress or _silent):
             receipts.append(receipt)
         if not receipts:
-            raise DataError(f"nothing to import from {source}: its {kind} files have no rows")
+            raise DataError(f"nothing to import from {marker.source}: its {kind} files have no rows")
         _remove_shards(destination, first=len(receipts))
         report = ImportReport(
-            source=str(source),
+            **marker.model_dump(),
             kind=kind,
             rows_per_shard=rows_per_shard,
             shards=len(receipts),
@@ -139,7 +150,9 @@ def import_dataset(
             noted=tuple(importer.noted.groups()),
         )
         first = join_url(destination, shard_name(0))
-        write_readme(destination, first, base_name(source), [f"Imported by `edit-dataset import`: {report.counts}."])
+        write_readme(
+            destination, first, base_name(marker.source), [f"Imported by `edit-dataset import`: {report.counts}."]
+        )
         write_bytes(join_url(destination, ABOUT), (report.model_dump_json(indent=1) + "\n").encode())
     return report
 
@@ -147,7 +160,8 @@ def import_dataset(
 def imported_from(dataset: str | Path) -> str:
     """Return the folder or file that a dataset was imported from, or an empty string if ``dataset`` doesn't say so."""
     about = join_url(dataset, ABOUT)
-    return (_source_of(about) or "") if str(dataset) and exists(about) else ""
+    marker = _read_marker(about) if str(dataset) and exists(about) else None
+    return marker.source if marker else ""
 
 
 def choose_kind(files: Sequence[SourceFile], source: str | Path, kind: str | None) -> tuple[str, list[SourceFile]]:
@@ -162,10 +176,11 @@ def choose_kind(files: Sequence[SourceFile], source: str | Path, kind: str | Non
     if not matches:
         seen = ", ".join(file.name for file in files[:3]) or "nothing"
         hint = ": unpack archives first" if any(kind_of(file.name) == ARCHIVES for file in files) else ""
-        raise DataError(f"nothing to import from {source}: no {' or '.join(names)} files; it has {seen}{hint}")
+        told = f"no {' or '.join(names)} files; it has {seen}{hint}"
+        raise DataError(f"nothing to import from {name_of(source)}: {told}")
     if len(matches) > 1:
         counts = " and ".join(f"{len(found)} of kind {name}" for name, found in matches.items())
-        raise DataError(f"{source} has {counts}: choose one with --kind")
+        raise DataError(f"{name_of(source)} has {counts}: choose one with --kind")
     (name,) = matches
     importer = IMPORTERS.get(name)
     return name, [file for file in files if file.has_suffix((*importer.suffixes, *importer.beside))]
@@ -220,6 +235,7 @@ class _Rows(Iterator[Row]):
         self._items = importer.items()
         self._noted = importer.noted
         self._keys: set[str] = set()
+        self._numbers: dict[str, count[int]] = {}
         self._renamed: dict[str, str] = {}
         self._forms: set[str] = set()
 
@@ -227,7 +243,8 @@ class _Rows(Iterator[Row]):
         item = next(self._items)
         key, status, reason = item.key, item.status, item.reason
         if key in self._keys:
-            key = next(name for n in range(2, len(self._keys) + 3) if (name := f"{item.key}#{n}") not in self._keys)
+            numbers = self._numbers.setdefault(item.key, count(2))  # those that it gave are taken for ever
+            key = next(name for n in numbers if (name := f"{item.key}#{n}") not in self._keys)
             if status == "ok":
                 status, reason = "duplicate_key", f"an earlier row has the key {item.key}"
                 if first := self._renamed.get(item.key):
@@ -252,18 +269,18 @@ class _Rows(Iterator[Row]):
 
 
 @contextmanager
-def _unfinished(destination: str | Path, source: str, written: Sequence[Receipt]) -> Iterator[None]:
+def _unfinished(destination: str | Path, begun: ImportMarker, written: Sequence[Receipt]) -> Iterator[None]:
     """Mark the dataset as unfinished while the block runs, which notes the shards that are ``written``.
 
     If the block raises, a new dataset is removed, and an earlier one is whole again unless a shard was written.
     """
     marker = join_url(destination, UNFINISHED_IMPORT)
     was_whole = not exists(marker)
-    is_new = _check_destination(destination, source)
+    is_new = _check_destination(destination, begun)
     for name in (ABOUT, UNFINISHED_IMPORT, README, "shard-"):
         sweep_temporary(join_url(destination, name))
     try:
-        write_bytes(marker, ImportMarker(source=source).model_dump_json().encode())
+        write_bytes(marker, begun.model_dump_json().encode())
         yield
     except BaseException as error:
         if is_new:
@@ -282,8 +299,8 @@ def _unfinished(destination: str | Path, source: str, written: Sequence[Receipt]
     remove(marker)
 
 
-def _check_destination(destination: str | Path, source: str) -> bool:
-    """Return whether there is no finished import; raises ``DataError`` for anything but an import of ``source``.
+def _check_destination(destination: str | Path, begun: ImportMarker) -> bool:
+    """Return whether there is no finished import; raises ``DataError`` for anything but an import of the same source.
 
     It may have been killed, and the shard that it wrote then has no receipt.
     """
@@ -291,12 +308,13 @@ def _check_destination(destination: str | Path, source: str) -> bool:
     if not visible:
         return True
     for name in (ABOUT, UNFINISHED_IMPORT):
-        other = _source_of(join_url(destination, name)) if name in visible else None
-        if other and store_place(other) == store_place(source):
+        other = _read_marker(join_url(destination, name)) if name in visible else None
+        if other and (other.source_sha256 or _hash_source(other.source)) == begun.source_sha256:
             _check_shards(destination, visible, was_killed=UNFINISHED_IMPORT in visible)
             return ABOUT not in visible
         if other:
-            raise DataError(f"{destination} holds a dataset of {hide(other)}: choose another folder")
+            whose = other.source if is_local(other.source) else hide(other.source)  # older ones: as it was typed
+            raise DataError(f"{destination} holds a dataset of {whose}: choose another folder")
     raise DataError(f"{destination} is not empty ({visible[0]} is there): choose another folder or empty it")
 
 
@@ -308,16 +326,22 @@ def _check_shards(destination: str | Path, names: Sequence[str], was_killed: boo
             raise DataError(f"{destination} has {printable(name)}, which no import wrote: move it away")
 
 
-def _source_of(url: str) -> str | None:
+def _read_marker(url: str) -> ImportMarker | None:
     try:
-        return ImportMarker.model_validate_json(read_bytes(url)).source
+        return ImportMarker.model_validate_json(read_bytes(url))
     except (ValidationError, IsADirectoryError):
         return None
 
 
+def _hash_source(source: str) -> str:
+    """Hash what a source is called, secrets included; a relative path is one below the current folder."""
+    whole = name_of(source) if source == PACKAGES or is_local(source) else repr(store_place(source))
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
 def _check_apart(source: str | Path, destination: str | Path) -> None:
     if is_inside(destination, source):
-        raise DataError(f"{destination} is inside {source}: choose a folder outside of it")
+        raise DataError(f"{destination} is inside {name_of(source)}: choose a folder outside of it")
 
 
 def _remove_shards(destination: str | Path, first: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from gan_core.importers.base import IMPORTERS, MAX_FILE_BYTES, Importer, Item, SourceFile, printable
-from gan_core.importers.metadata import METADATA, FolderMetadata, as_sidecar
+from gan_core.importers.metadata import METADATA, TWICE, FolderMetadata, as_sidecar
 from gan_core.importers.names import IMAGE_SUFFIXES, is_picture
 from gan_core.importers.sidecars import (
     ALONE,
@@ -27,7 +27,7 @@ class FolderImporter(Importer):
     """Each file with an image suffix becomes a row; its key is the path below the folder, including the suffix.
 
     The JSON and text files beside the pictures become columns, as those in tar archives do, if there are any. So does
-    what a ``metadata.parquet`` says of a picture, as if it were its JSON; a column ``key`` in it is the row's key.
+    what a ``metadata.parquet`` says of a picture, as if it were its JSON; in one of an export ``key`` is the row's key.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = IMAGE_SUFFIXES
@@ -44,8 +44,8 @@ class FolderImporter(Importer):
         for place, file in enumerate(self.files):
             if is_picture(file.name):
                 said = self.metadata.of(file.name)
-                key = printable(str(said.get("key") or file.name))
-                yield _read(file, key, self._columns(self.matches.of.get(place, {}), file.name, said))
+                columns = self._columns(self.matches.of.get(place, {}), file.name, said)
+                yield _read(file, self.metadata.key_of(file.name), columns)
         self.metadata.tell_rest()
         for place in self.matches.shared:
             self.left_out.add(SHARED, printable(self.files[place].name))
@@ -57,8 +57,10 @@ class FolderImporter(Importer):
         found = {suffix: self.files[place] for suffix, place in places.items()}
         contents = {suffix: (printable(file.name), self._text(file)) for suffix, file in found.items()}
         read = {suffix: (name, data) for suffix, (name, data) in contents.items() if data is not None}
-        if said:
-            read.setdefault(".json", (printable(picture), as_sidecar(said)))
+        if said and ".json" in read:
+            self.noted.add(TWICE, printable(picture))
+        elif said:
+            read[".json"] = printable(picture), as_sidecar(said)
         return read_sidecars(read, self.noted)
 
     def _text(self, file: SourceFile) -> bytes | None:

@@ -15,11 +15,19 @@ from gan_core.importers.base import SourceFile, printable
 from gan_core.importers.names import HIDDEN, RESOURCE_FORKS, is_hidden, is_resource_fork
 from gan_core.importers.shipped import PACKAGES, shipped_files
 from gan_core.importers.tally import Tally
-from gan_core.storage.urls import open_fs
+from gan_core.secrets import hide
+from gan_core.storage.urls import is_local, open_fs, store_place
 
 LINKED_FOLDERS = "links to folders that are read in their own place"
 OUTSIDE_FOLDERS = "links to folders outside of the source (--follow-links reads them)"
 OUTSIDE = "a link that leaves the source: --follow-links reads it"
+
+
+def name_of(source: str | Path) -> str:
+    """Return what a source is called, wherever the command runs: its absolute path, or its address without secrets."""
+    if str(source) == PACKAGES:
+        return PACKAGES
+    return printable(store_place(source)[1]) if is_local(source) else hide(str(source))
 
 
 class FileInfo(TypedDict, total=False):
@@ -43,9 +51,14 @@ def find_files(source: str | Path, left_out: Tally, follow_links: bool = False) 
     fs, root = open_fs(source)
     fs.invalidate_cache()
     if not fs.exists(root):
-        raise DataError(f"nothing at {source}: check the path")
+        raise DataError(f"nothing at {name_of(source)}: check the path")
     if fs.isfile(root):
-        return [SourceFile(fs, root, os.path.basename(root), int(fs.info(root).get("size") or 0))]
+        info = fs.info(root)
+        if str(info.get("mimetype")).startswith("text/html"):
+            advice = "folders of web servers can't be listed, so name one of its files, such as a tar archive"
+            raise DataError(f"{name_of(source)} is a page: {advice}")
+        name = os.path.basename(root.partition("?")[0] if "://" in root else root)
+        return [SourceFile(fs, root, name, int(info.get("size") or 0))]
     if isinstance(fs, LocalFileSystem) and not os.path.isdir(root):
         raise DataError(f"{source} is neither a file nor a folder")
     found = _Walk(fs, root, left_out, follow_links).files() if isinstance(fs, LocalFileSystem) else _remote(fs, root)
@@ -66,7 +79,10 @@ def _remote(fs: AbstractFileSystem, root: str) -> Iterator[SourceFile]:
 
 
 class _Walk:
-    """The files below a local folder. Each folder that links lead to is entered once, so that no ring is endless."""
+    """The files below a local folder. Each folder that links lead to is entered once, so that no ring is endless.
+
+    A hidden folder of the source is read where a link that isn't hidden leads to it.
+    """
 
     def __init__(self, fs: LocalFileSystem, root: str, left_out: Tally, follow_links: bool) -> None:
         self.fs = fs
@@ -105,9 +121,10 @@ class _Walk:
 
     def _enter_link(self, path: str, name: str) -> None:
         real = os.path.realpath(path)
-        if self._is_inside(real) or real in self.entered:
+        is_read = self._is_inside(real) and not is_hidden(real.removeprefix(self.real_root).lstrip("/"))
+        if is_read or real in self.entered:
             self.left_out.add(LINKED_FOLDERS, printable(name))
-        elif not self.follow_links:
+        elif not self.follow_links and not self._is_inside(real):
             self.left_out.add(OUTSIDE_FOLDERS, printable(name))
         else:
             self.entered.add(real)

@@ -10,15 +10,21 @@ from functools import lru_cache
 import pyarrow.parquet as pq
 
 from gan_core.errors import DataError
-from gan_core.importers.base import SourceFile, printable
+from gan_core.importers.base import MAX_EXPORTED_CHARACTERS, SourceFile, printable
 from gan_core.importers.names import is_picture
+from gan_core.importers.sidecars import MAX_SIDECAR_BYTES
 from gan_core.importers.tally import Tally
 from gan_core.rows import Row
 from gan_core.storage.shards import explain_damage
 
 METADATA = "metadata.parquet"
+EXPORT = "export.json"
+"""What says of a folder that `edit-dataset export` wrote it, and whether it has finished."""
 EXPORTED_BY, OURS = "exported_by", "edit-dataset"
 """What the JSON beside a picture says if `edit-dataset export` wrote it: its ``key`` is the row's."""
+EXPORTED = frozenset({"key", "row", "picture", "attribute", "strength"})
+"""The columns that `edit-dataset export` writes beside ``file_name``: where all are there, ``key`` is the row's."""
+TWICE = "lines of metadata for a picture with a JSON file of its own, which is taken"
 DAMAGED = "metadata files that can't be read"
 UNMATCHED = "lines of metadata without a picture of that name"
 REPEATED = "lines of metadata for a picture that a later line is about too"
@@ -44,6 +50,12 @@ class FolderMetadata:
         folder = self._nearest(name)
         return {} if folder is None else self._read(folder).get(name.removeprefix(folder), {})
 
+    def key_of(self, name: str) -> str:
+        """Return the key of a picture's row: what an export called it, else the picture's name."""
+        said = self.of(name)
+        own = said["key"] if said.keys() >= EXPORTED else None
+        return printable(str(own), MAX_EXPORTED_CHARACTERS) if own else printable(name)
+
     def tell_rest(self) -> None:
         """Count the lines of files that no picture made necessary to read."""
         for folder in self.files.keys() - self._told:
@@ -60,12 +72,10 @@ class FolderMetadata:
         file, is_new = self.files[folder], folder not in self._told
         self._told.add(folder)
         try:
-            if file.fault:
-                raise DataError(file.fault)
-            with file.open() as opened, explain_damage(file.path):
+            with file.reading() as opened, explain_damage(file.shown):
                 lines = pq.read_table(opened).to_pylist()
             named = [(_relative(line.pop("file_name")), line) for line in lines]
-        except (DataError, KeyError, ValueError, OverflowError, PermissionError, FileNotFoundError):
+        except (DataError, KeyError, ValueError, OverflowError):
             if is_new:
                 self.left_out.add(DAMAGED, printable(file.name))
             return {}
@@ -95,6 +105,20 @@ def as_sidecar(line: Row) -> bytes:
     return json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
 
 
+def is_cut_off(files: Sequence[SourceFile]) -> bool:
+    """Return whether files are those of an export that has not finished: the keys of its last part are missing."""
+    for file in files:
+        if file.name == EXPORT and not file.fault:
+            with file.reading() as opened:
+                text = opened.read(MAX_SIDECAR_BYTES)
+            try:
+                said = json.loads(text)
+            except (ValueError, RecursionError):
+                return False
+            return isinstance(said, dict) and {"key", "format"} <= said.keys() and said.get("finished") is False
+    return False
+
+
 def exported_key(text: str | None) -> str:
     """Return the row's key in the JSON of a sidecar that an export wrote, or an empty string."""
     if not text or EXPORTED_BY not in text:
@@ -104,4 +128,4 @@ def exported_key(text: str | None) -> str:
     except (ValueError, RecursionError):
         return ""
     ours = isinstance(said, dict) and said.get(EXPORTED_BY) == OURS
-    return printable(said["key"]) if ours and isinstance(said.get("key"), str) else ""
+    return printable(said["key"], MAX_EXPORTED_CHARACTERS) if ours and isinstance(said.get("key"), str) else ""

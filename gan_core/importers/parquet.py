@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from textwrap import shorten
 from typing import IO
@@ -12,10 +12,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gan_core.errors import DataError
-from gan_core.importers.base import IMPORTERS, MAX_FILE_BYTES, Importer, Item, SourceFile, printable
+from gan_core.importers.base import (
+    IMPORTERS,
+    MAX_EXPORTED_CHARACTERS,
+    MAX_FILE_BYTES,
+    MAX_KEY_CHARACTERS,
+    Importer,
+    Item,
+    SourceFile,
+    printable,
+)
 from gan_core.rows import Row
 from gan_core.storage.images import ImageCell
-from gan_core.storage.shards import BASE_NAMES, array_shape, explain_damage, holds_images, is_binary, to_rows
+from gan_core.storage.keys import is_text
+from gan_core.storage.shards import (
+    BASE_NAMES,
+    CROP_FIELDS,
+    IMAGE,
+    array_shape,
+    explain_damage,
+    holds_images,
+    is_binary,
+    is_cropped,
+    to_rows,
+)
 from gan_core.storage.urls import base_name
 
 BATCH_ROWS = 16
@@ -24,6 +44,9 @@ PLAIN_NAMES = ("image", "img", "jpg", "jpeg", "png", "image_bytes", "bytes")
 FIXED_SIZE_NULL = "Expected all lists to be of size"
 """How pyarrow's reader words it."""
 RESERVED = {*BASE_NAMES, "image", "sha256"}
+CLASSES = "columns whose names of classes are not kept, only their numbers"
+UNMARKED = "columns with images that are kept, but not marked as images any more"
+CROPPED = "columns in pixels of the pictures that these were cropped from, which are called source_... now"
 
 
 @IMPORTERS.register("parquet")
@@ -31,10 +54,11 @@ class ParquetImporter(Importer):
     """Each row becomes a row; its key is the column ``key`` if that says one, else ``<file without suffix>:<row>``.
 
     The image column is ``image``, else the first that HF marks as an image, else the first struct with ``bytes``, else
-    a binary column with a usual name. All other columns are kept, as ``source_<name>`` where the name is reserved; of
-    number types that differ between files, the widest is taken. A row without bytes is ``no_image``: paths are not
-    followed. Rows that were rejected in an imported dataset, or in a stage's output, stay rejected. The constructor
-    raises ``DataError`` for damaged files, for schemas that can't be merged, and if no image column is found.
+    a binary column with a usual name. All other columns are kept, as ``source_<name>`` where the name is reserved, or
+    where a stage has cropped the pictures and the column is in pixels of what they were cropped from; of number types
+    that differ between files, the widest is taken. A row without bytes is ``no_image``: paths are not followed. Rows
+    that were rejected in an imported dataset, or in a stage's output, stay rejected. The constructor raises
+    ``DataError`` for damaged files, for schemas that can't be merged, and if no image column is found.
     """
 
     suffixes = (".parquet",)
@@ -45,9 +69,24 @@ class ParquetImporter(Importer):
         self.image, *others = _image_columns(self.schema, files)
         for name in others:
             self.noted.add(f"columns with images beside {self.image!r}, which is the one that rows are made of", name)
-        self.is_ours = tuple(self.schema.names[: len(BASE_NAMES)]) == BASE_NAMES
-        self.columns = _new_names([name for name in self.schema.names if name not in (self.image, "key")])
+        first = [self.schema.field(place) for place in range(min(len(BASE_NAMES), len(self.schema)))]
+        are_text = all(is_text(field.type) or pa.types.is_null(field.type) for field in first)
+        self.is_ours = tuple(field.name for field in first) == BASE_NAMES and are_text
+        elsewhere = {field.name for field in CROP_FIELDS} if is_cropped(self.schema) else set[str]()
+        for name in sorted(elsewhere):
+            self.noted.add(CROPPED, name)
+        kept = [name for name in self.schema.names if name not in (self.image, "key")]
+        self.columns = _new_names(kept, RESERVED | elsewhere)
+        self._note_marks()
         self.fields = tuple(pa.field(new, self.schema.field(name).type) for name, new in self.columns.items())
+
+    def _note_marks(self) -> None:
+        """Count kept columns of which HF's description is lost."""
+        for name, mark in _hf_marks(self.schema).items():
+            if name in self.columns and mark == "ClassLabel":
+                self.noted.add(CLASSES, name)
+            elif name in self.columns and mark == "Image" and self.schema.field(name).type != IMAGE:
+                self.noted.add(UNMARKED, name)
 
     def items(self) -> Iterator[Item]:
         """Yield the rows of each file in order; raises ``DataError`` for a damaged file."""
@@ -57,11 +96,12 @@ class ParquetImporter(Importer):
                 yield self._item(row, f"{stem}:{index}")
 
     def _item(self, row: Row, place: str) -> Item:
-        own = "" if row.get("key") is None else printable(str(row["key"]))
+        most = MAX_EXPORTED_CHARACTERS if self.is_ours else MAX_KEY_CHARACTERS
+        own = "" if row.get("key") is None else printable(str(row["key"]), most)
         key = own or place
         extra = {new: row.get(name) for name, new in self.columns.items()}
         data, path = _image_of(row.get(self.image))
-        if self.is_ours and row["status"] not in ("ok", None):
+        if self.is_ours and row["status"] not in ("ok", "", None):
             path = base_name(printable(path)) if path else ""
             return Item(key, data, path, status=row["status"], reason=row["reason"] or "", extra=extra)
         if data is None:
@@ -79,19 +119,23 @@ def portable_type(kind: pa.DataType) -> pa.DataType:
         return portable_type(kind.storage_type)
     if pa.types.is_dictionary(kind):
         return portable_type(kind.value_type)
-    if pa.types.is_fixed_size_list(kind) and not array_shape(kind):
+    if pa.types.is_list(kind) or (pa.types.is_fixed_size_list(kind) and not array_shape(kind)):
         return pa.list_(portable_type(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(portable_type(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(portable_type(field.type)) for field in kind])
     views = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
     return views.get(kind, kind)
 
 
-def _new_names(names: Sequence[str]) -> dict[str, str]:
+def _new_names(names: Sequence[str], reserved: Set[str]) -> dict[str, str]:
     """Return the name of each column in the dataset; one that is reserved gets a prefix, as often as it takes."""
-    taken = {*RESERVED, *names}
+    taken = {*reserved, *names}
     found = {}
     for name in names:
         found[name] = name
-        while found[name] in RESERVED or (found[name] != name and found[name] in taken):
+        while found[name] in reserved or (found[name] != name and found[name] in taken):
             found[name] = f"source_{found[name]}"
         taken.add(found[name])
     return found
@@ -99,9 +143,7 @@ def _new_names(names: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def _opened(file: SourceFile) -> Iterator[IO[bytes]]:
-    if file.fault:
-        raise DataError(f"can't read {file.path}: {file.fault}")
-    with file.open() as opened, explain_damage(file.path):
+    with file.reading() as opened, explain_damage(file.shown):
         yield opened
 
 
@@ -120,29 +162,31 @@ def _merge_schemas(files: Sequence[SourceFile]) -> pa.Schema:
 def _portable_schema(schema: pa.Schema, file: SourceFile) -> pa.Schema:
     if len(set(schema.names)) < len(schema.names):
         twice = next(name for name in schema.names if schema.names.count(name) > 1)
-        raise DataError(f"{file.path} has more than one column {twice!r}: rename or drop one")
+        raise DataError(f"{file.shown} has more than one column {twice!r}: rename or drop one")
     return pa.schema([field.with_type(portable_type(field.type)) for field in schema], schema.metadata)
 
 
 def _image_columns(schema: pa.Schema, files: Sequence[SourceFile]) -> list[str]:
     structs = [field.name for field in schema if holds_images(field.type)]
     plain = [name for name in PLAIN_NAMES if name in schema.names and is_binary(schema.field(name).type)]
-    marked = [name for name in _hf_images(schema) if name in structs or name in plain]
+    images = [name for name, mark in _hf_marks(schema).items() if mark == "Image"]
+    marked = [name for name in images if name in structs or name in plain]
     found = [*(name for name in ("image",) if name in [*structs, *plain]), *marked, *structs, *plain]
     if not found:
         seen = shorten(", ".join(f"{field.name} ({field.type})" for field in schema) or "none", 300, placeholder=" ...")
         raise DataError(
-            f"no image column in {files[0].path}: it has {seen}; name one 'image' that holds files as bytes"
+            f"no image column in {files[0].shown}: it has {seen}; name one 'image' that holds files as bytes"
         )
     return list(dict.fromkeys(found))
 
 
-def _hf_images(schema: pa.Schema) -> list[str]:
+def _hf_marks(schema: pa.Schema) -> dict[str, object]:
+    """Return what HF says that columns are, such as ``Image``; nothing for lists of something."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return [name for name, feature in features.items() if feature.get("_type") == "Image"]
+        return {name: feature.get("_type") for name, feature in features.items() if isinstance(feature, dict)}
     except (KeyError, ValueError, TypeError, AttributeError):
-        return []
+        return {}
 
 
 def _rows(file: SourceFile, schema: pa.Schema, image: str) -> Iterator[Row]:
@@ -150,6 +194,7 @@ def _rows(file: SourceFile, schema: pa.Schema, image: str) -> Iterator[Row]:
         parquet = pq.ParquetFile(opened, pre_buffer=False, buffer_size=1 << 20)
         for batch in _batches(parquet, file):
             names = batch.schema.names
+            _check_image(batch.schema.field(image).type if image in names else pa.null(), image, file)
             fitted = [c if n == image else _fit(c, schema.field(n), file) for n, c in zip(names, batch, strict=True)]
             yield from _as_rows(pa.RecordBatch.from_arrays(fitted, names), file)
 
@@ -165,7 +210,7 @@ def _as_rows(batch: pa.RecordBatch, file: SourceFile) -> list[Row]:
         (field, *_) = batch.schema
         said = " ".join(str(error).split())[:80]
         raise DataError(
-            f"{file.path}: column {field.name} ({field.type}) holds a value that can't be read ({said}): "
+            f"{file.shown}: column {field.name} ({field.type}) holds a value that can't be read ({said}): "
             "leave it out, or store it as text or numbers"
         ) from None
 
@@ -177,22 +222,35 @@ def _batches(parquet: pq.ParquetFile, file: SourceFile) -> Iterator[pa.RecordBat
         if FIXED_SIZE_NULL not in str(error):
             raise
         reason = "a column of fixed-size lists holds nulls or has the size 0, which pyarrow can't read"
-        raise DataError(f"{file.path}: {reason}: write it as plain lists or without nulls") from None
+        raise DataError(f"{file.shown}: {reason}: write it as plain lists or without nulls") from None
+
+
+def _check_image(kind: pa.DataType, name: str, file: SourceFile) -> None:
+    """Raise ``DataError`` for an image column of a type that holds no bytes, as it may be in another file."""
+    if pa.types.is_struct(kind):
+        kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else pa.null()
+    kind = portable_type(kind)
+    if not (is_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind)):
+        raise DataError(f"{file.shown}: column {name} holds {kind}, not the bytes of image files as in other files")
 
 
 def _fit(column: pa.Array, field: pa.Field, file: SourceFile) -> pa.Array:
     """Return a column with the type that all files share; no value may change by it."""
     stored = column.storage if isinstance(column, pa.ExtensionArray) else column
-    if stored.type == field.type or pa.types.is_struct(field.type):
-        return stored
     try:
-        return stored.cast(field.type)
-    except pa.ArrowInvalid as error:
+        fitted = stored if stored.type == field.type else stored.cast(field.type)
+    except pa.ArrowException as error:
         line = str(error).splitlines()[0]
         raise DataError(
-            f"{file.path}: column {field.name} doesn't fit {field.type}, its type in all files ({line}): "
+            f"{file.shown}: column {field.name} doesn't fit {field.type}, its type in all files ({line}): "
             "import the files separately"
         ) from None
+    inner = fitted
+    for _ in array_shape(field.type):
+        inner = inner.flatten()
+    if array_shape(field.type) and inner.null_count:
+        raise DataError(f"{file.shown}: column {field.name} has lists with nulls in them: write NaN, or plain lists")
+    return fitted
 
 
 def _image_of(cell: ImageCell | bytes | None) -> tuple[bytes | None, str]:

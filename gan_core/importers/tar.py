@@ -31,7 +31,10 @@ from gan_core.storage.urls import base_name
 
 INDEX_MEMORY = 64 << 20
 """Bytes of an archive's sidecars that are held in memory; more go to a temporary file."""
-_BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
+MOST_EMPTY = 16
+"""Reads beyond the end of an archive: ``tarfile`` would go on for the size that a header states, however large."""
+_BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError)
+"""What ``tarfile`` raises for damaged archives; of numbers in their headers that are none it raises the last two."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,7 @@ def _members(file: SourceFile, wanted: Callable[[str], object]) -> Iterator[Memb
 
     Archives that follow one another in one file are read as one.
     """
-    if file.fault:
-        raise DataError(f"can't read {file.path}: {file.fault}")
-    with file.open() as raw:
+    with file.reading() as raw:
         stream: _Tail | None = _Tail(_decompress(raw))
         is_first = True
         while stream is not None:
@@ -159,7 +160,7 @@ def _members(file: SourceFile, wanted: Callable[[str], object]) -> Iterator[Memb
                 _pass_on_infrastructure(error)
                 if is_first:
                     raise DataError(
-                        f"{file.path} is not a tar archive ({error}): remove it or fetch it again"
+                        f"{file.shown} is not a tar archive ({error}): remove it or fetch it again"
                     ) from None
                 yield Member("~end", fault=("truncated", f"something else follows the archive's end mark ({error})"))
                 return
@@ -204,10 +205,14 @@ class _Tail:
         self._begun = begun
         self._tail = b""
         self._end = 0
+        self._empty = 0
 
     def read(self, size: int) -> bytes:
         data, self._begun = self._begun[:size], self._begun[size:]
         data += self._raw.read(size - len(data))
+        self._empty += not data
+        if self._empty > MOST_EMPTY:
+            raise EOFError("no more data")
         self._tail = self._tail[-2 * tarfile.RECORDSIZE :] + data
         self._end += len(data)
         return data

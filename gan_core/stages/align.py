@@ -13,13 +13,14 @@ from gan_core.align.crop import align_face
 from gan_core.align.framing import UNKNOWN, Framing, complete_sizes, framing_of
 from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.align.quad import check_landmarks, check_square, face_square, five_points
+from gan_core.errors import DataError
 from gan_core.geometry import Points
 from gan_core.params import AlignParams, Params
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
 from gan_core.storage.images import ImageError, decode_image, resize_rounded
 from gan_core.storage.keys import Dataset
-from gan_core.storage.shards import IMAGE, latent_type
+from gan_core.storage.shards import CROP_FIELDS, IMAGE, is_cropped
 
 ENCODER_INPUT = "encoder_input"
 """The column of what the encoder sees of pictures that are taken whole."""
@@ -42,12 +43,11 @@ class AlignStage(Stage):
     """
 
     name: ClassVar[str] = "align"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     inputs: tuple[str, ...] = ("source",)
     fields: Sequence[pa.Field] = (
         pa.field("image", IMAGE),
-        pa.field("landmarks", latent_type(5, 2)),
-        pa.field("quad", latent_type(4, 2)),
+        *CROP_FIELDS,
     )
 
     def __init__(
@@ -87,10 +87,15 @@ class AlignStage(Stage):
         return {"params": self.params.model_dump(), **framed, **seen, **self.landmark_source.identity()}
 
     def check(self, dataset: Dataset) -> None:
-        """Raise ``DataError`` also for shards without landmarks, where the rows have to have them."""
+        """Raise ``DataError`` also for shards without landmarks of their pictures, where the rows have to have them."""
         super().check(dataset)
         for shard, schema in dataset.schemas.items():
             self.landmark_source.check_columns(schema.names, shard)
+            if self.landmark_source.needs == "landmarks" and is_cropped(schema):
+                raise DataError(
+                    f"align.landmarks: the landmarks in {shard} are in pixels of the pictures that its own were "
+                    "cropped from: choose 'aligned', which takes them as they are, or another source, such as 'mtcnn'"
+                )
 
     def load(self, row: Row) -> Row | Rejected:
         """Decode the picture."""

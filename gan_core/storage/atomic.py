@@ -29,8 +29,8 @@ from gan_core.errors import DataError
 from gan_core.storage.urls import CHUNK, base_name, is_local, open_fs
 
 _ADVICE = {
-    errno.ENOSPC: "the disk is full: free some space and run again, finished shards are kept",
-    errno.EDQUOT: "the disk quota is used up: free some space and run again, finished shards are kept",
+    errno.ENOSPC: "the disk is full: free some space and run again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run again",
     errno.EFBIG: "the file would be larger than is allowed here: raise the limit or make smaller shards",
     errno.EROFS: "the file system is read-only: choose another output folder",
     errno.EACCES: "permission denied: choose another output folder or change its owner",
@@ -152,9 +152,13 @@ def sweep_folder(folder: str | Path, prefix: str = "") -> None:
             left.unlink(missing_ok=True)
 
 
-def is_leftover(name: str) -> bool:
-    """Tell whether a file of this name is one that a killed writer leaves: a temporary file, or a lock of a folder."""
-    return name == FOLDER_LOCK or _TEMPORARY.fullmatch(name) is not None
+def is_leftover(name: str, prefix: str = "") -> bool:
+    """Tell whether a file of this name is one that a killed writer leaves: a temporary file, or a lock of a folder.
+
+    With ``prefix`` only temporary files are that of files whose names begin with it.
+    """
+    written = _TEMPORARY.fullmatch(name)
+    return name == FOLDER_LOCK or (written is not None and written[1].startswith(prefix))
 
 
 def _is_being_written(temporary: Path) -> bool:

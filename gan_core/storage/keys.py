@@ -65,7 +65,7 @@ def _read_keys(shard: str, schemas: dict[str, pa.Schema]) -> Iterator[list[str]]
         if absent := sorted(set(BASE_NAMES) - set(schema.names)):
             raise DataError(f"{shard} has no column {', '.join(absent)}: {IMPORT}")
         for kind in map(schema.field, BASE_NAMES):
-            if not _is_text(kind.type) and (kind.name in CHECKED or not pa.types.is_null(kind.type)):
+            if not is_text(kind.type) and (kind.name in CHECKED or not pa.types.is_null(kind.type)):
                 raise DataError(f"{shard} has {kind.name} of the type {kind.type}, not text: {IMPORT}")
         with explain_damage(shard):
             for batch in file.iter_batches(columns=list(CHECKED)):
@@ -76,7 +76,8 @@ def _read_keys(shard: str, schemas: dict[str, pa.Schema]) -> Iterator[list[str]]
                 yield columns["key"].to_pylist()
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a type holds text, in whatever form Arrow stores it."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 

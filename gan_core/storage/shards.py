@@ -43,6 +43,15 @@ def latent_type(n_latent: int, w_dim: int) -> pa.DataType:
     return pa.list_(pa.list_(pa.float32(), w_dim), n_latent)
 
 
+CROP_FIELDS = (pa.field("landmarks", latent_type(5, 2)), pa.field("quad", latent_type(4, 2)))
+"""The columns of cropped pictures that are in pixels of the pictures that these were cropped from."""
+
+
+def is_cropped(schema: pa.Schema) -> bool:
+    """Whether ``align`` has cropped the pictures of these columns, so that the landmarks are not in their pixels."""
+    return all(field.name in schema.names and schema.field(field.name).type == field.type for field in CROP_FIELDS)
+
+
 def shard_name(index: int) -> str:
     """Return the file name of shard number ``index``."""
     return f"shard-{index:05d}.parquet"
@@ -336,9 +345,10 @@ def _cells(column: pa.Array) -> list[Any]:
         return column.to_pylist()
     flat = column
     for _ in shape:
-        flat = flat.flatten()
-    stack = flat.to_numpy(zero_copy_only=False).reshape(-1, *shape)
-    return [None if np.isnan(cell).all() else cell.copy() for cell in stack]
+        flat = flat.flatten()  # leaves out nulls
+    stack = iter(flat.to_numpy(zero_copy_only=False).reshape(-1, *shape))
+    cells = (next(stack) if there else None for there in column.is_valid().to_pylist())
+    return [None if cell is None or np.isnan(cell).all() else cell.copy() for cell in cells]
 
 
 def _column(rows: Sequence[Row], field: pa.Field) -> pa.Array:

@@ -55,7 +55,6 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
 
 
 def _read_fresh(path: Path) -> object:
-    read_table.cache_clear()
     return read_table(str(path))
 
 

@@ -1,6 +1,7 @@
 """The rows of a run that pass become files for other programs, which come back as they were."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -57,6 +58,10 @@ def pixels(picture: Any) -> bytes:
     """The pixels of a picture: of its file's bytes, or as HF gives it."""
     opened = Image.open(io.BytesIO(picture)) if isinstance(picture, bytes) else picture
     return np.asarray(opened.convert("RGB")).tobytes()
+
+
+def denied(_folder: Path) -> Iterator[Path]:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def files(folder: str) -> dict[str, bytes]:
@@ -203,6 +208,24 @@ def test_an_export_that_is_cut_off_anywhere_is_made_whole_by_the_next(
         assert files("out") == whole
 
 
+@pytest.mark.parametrize("form", ["imagefolder", "webdataset"])
+def test_a_damaged_part_is_made_again_and_an_unfinished_export_is_not_imported(run: Run, form: str) -> None:
+    export("runs/a", "out", form)
+    before = files("out")
+    damaged = next(Path("out").glob("shard-*/*.png" if form == "imagefolder" else "shard-*.tar"))
+    damaged.write_bytes(b"")
+    export("runs/a", "out", form)
+    assert files("out") == before
+    about = json.loads(Path("out/export.json").read_text())
+    Path("out/export.json").write_text(json.dumps(about | {"finished": False}))
+    with pytest.raises(DataError, match="out is an export that has not finished: run the same export again"):
+        import_dataset("out", "back")
+    del about["parts"]  # as older versions wrote it
+    Path("out/export.json").write_text(json.dumps(about))
+    export("runs/a", "out", form)
+    assert files("out") == before and not Path("back").exists()
+
+
 def test_a_picture_that_a_row_lacks_is_in_the_ledger(run: Run) -> None:
     url = next(url for url in run.stage_shards("edit") if any(r["key"] == passing()[0] for r in next(read_rows(url))))
     with open_shard(url) as file:
@@ -247,9 +270,26 @@ def test_finished_parts_are_not_written_again_and_other_rows_replace_them(run: R
 def test_a_folder_of_others_is_refused_and_stays_as_it_is(run: Run) -> None:
     Path("mine").mkdir()
     Path("mine/shard-00000.tar").write_text("mine")
+    for name in (".run.lock", ".thesis.odt.4711-abc.tmp"):
+        Path("mine", name).write_text("mine")
+    before = files("mine")
     with pytest.raises(DataError, match="mine is not empty and holds no export"):
         export("runs/a", "mine", "webdataset")
+    Path("saved").mkdir()
+    Path("saved/.thesis.odt.4711-abc.tmp").write_text("mine")
+    with pytest.raises(DataError, match="saved is not empty and holds no export"):
+        export("runs/a", "saved", "webdataset")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(DataError, match="can't write mine: permission denied"):
+        patch.setattr(Path, "iterdir", denied)
+        export("runs/a", "mine", "webdataset")
+    assert files("mine") == before and files("saved") == {"saved/.thesis.odt.4711-abc.tmp": b"mine"}
+    Path("out").mkdir()
+    Path("out/.export.json.4711-abc.tmp").write_text("half")
     export("runs/a", "out", "imagefolder")
+    assert not Path("out/.export.json.4711-abc.tmp").exists()
+    inner = next(Path("out").glob("shard-*"))
+    for path in (Path("out/.export.json.4711-abc.tmp"), inner / ".metadata.parquet.4711-abc.tmp"):
+        path.write_text("half")
     for name in ("letter.txt", "shard-00000/letter.png", "shard-00000/deep/000000-x.png", "shard-x.tar"):
         path = Path("out", name)
         path.parent.mkdir(exist_ok=True)

@@ -169,6 +169,16 @@ def test_another_version_replaces_what_an_upload_wrote_and_nothing_else(
     with pytest.raises(DataError, match=r"has data that no publish wrote \(labels\.parquet\)"):
         upload(connect("me/faces"), "data/faces", "me/faces")
     assert hub.files == {name: content for name, content in before.items() if name != "origin.json"}
+    for name in ("train.csv", "images/1.jpg", "data.tar", "notes.md"):
+        hub.files.clear()
+        hub.files[name] = b"mine"
+        with pytest.raises(DataError, match=rf"has data that no publish wrote \({name}\)"):
+            upload(connect("me/faces"), "data/faces", "me/faces")
+        assert hub.files == {name: b"mine"}
+    hub.files.clear()
+    hub.files.update({".gitattributes": b"a", "README.md": b"# Mine", "LICENSE.txt": b"c"})
+    upload(connect("me/faces"), "data/faces", "me/faces")
+    assert len(hub.files) == 5
 
 
 def test_what_is_wrong_is_said_in_one_line_before_anything_is_published(

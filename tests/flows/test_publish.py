@@ -71,7 +71,8 @@ def test_a_published_stage_is_a_dataset_with_its_origin_and_survives_gc(run: Run
     version = publish("runs/a", "data/faces", "align", push=True)
     assert dvc_hashes({"faces": "data/faces"}) == {"faces": version} and version in Path("data/faces.dvc").read_text()
     assert len(list_shards("data/faces")) == 3
-    assert plan_run("data/faces", "runs/b", overrides={"tune.enabled": False, "edits": []}).run.rows == run.rows
+    aligned = {"align.landmarks": "aligned", "tune.enabled": False, "edits": []}
+    assert plan_run("data/faces", "runs/b", overrides=aligned).run.rows == run.rows
     origin = json.loads(Path("data/faces/origin.json").read_text())
     assert (origin["run"], origin["stage"], origin["identities"]) == ("runs/a", "align", run.identities)
 
@@ -321,9 +322,12 @@ def test_nothing_is_published_where_something_else_is_or_dvc_does_not_look(
     run: Run, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     Path("data/mine").mkdir(parents=True)
-    Path("data/mine/letter.txt").write_text("dear")
+    for name in ("letter.txt", ".run.lock", ".letter.txt.4711-abc.tmp"):
+        Path("data/mine", name).write_text("dear")
+    before = files("data/mine")
     with pytest.raises(DataError, match="data/mine is not empty and was not published"):
         publish("runs/a", "data/mine", "align")
+    assert files("data/mine") == before
     elsewhere = tmp_path_factory.mktemp("store") / "elsewhere"
     with pytest.raises(UserError, match=r"elsewhere is outside of the DVC project .*: choose a folder in the project"):
         publish("runs/a", str(elsewhere), "align")

@@ -79,7 +79,9 @@ def test_without_dlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         Dlib68()
 
 
-def test_another_or_a_damaged_predictor_is_one_line(boxes: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_or_a_damaged_predictor_is_one_line(
+    boxes: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     class Dlib(SimpleNamespace):
         rectangle = staticmethod(lambda *edges: edges)
 
@@ -87,10 +89,14 @@ def test_another_or_a_damaged_predictor_is_one_line(boxes: list[Any], monkeypatc
         def shape_predictor(file: str) -> Any:
             if file == "junk.dat":
                 raise RuntimeError("Error deserializing object of type int\n   while deserializing a matrix")
-            return lambda *_: SimpleNamespace(parts=lambda: [SimpleNamespace(x=1, y=2)] * 5)
+            count = len(Path(file).read_bytes())
+            return lambda *_: SimpleNamespace(parts=lambda: [SimpleNamespace(x=1, y=2)] * count)
 
     monkeypatch.setattr(dlib_landmarks, "import_dlib", Dlib)
     dlib_landmarks._predictor.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    Path("junk.dat").write_bytes(b"")
+    Path("five.dat").write_bytes(b"12345")
     told = {
         "junk.dat": r"junk\.dat is no shape predictor of dlib, or damaged \(Error deserializing object of type int\): ",
         "five.dat": r"five\.dat lays 5 points, not 68: ",
@@ -102,6 +108,10 @@ def test_another_or_a_damaged_predictor_is_one_line(boxes: list[Any], monkeypatc
         assert "\n" not in str(raised.value)
     boxes[:] = [[(0, 0, 10, 10)]]
     assert len(Dlib5("five.dat").landmarks(Image.new("RGB", (20, 20)), {})) == 5  # type: ignore[arg-type]
+    Path("five.dat").write_bytes(b"123456")  # another file in its place
+    boxes[:] = [[(0, 0, 10, 10)]]
+    with pytest.raises(CheckpointError, match=r"five\.dat lays 6 points, not 5: "):
+        Dlib5("five.dat").landmarks(Image.new("RGB", (20, 20)), {})
     dlib_landmarks._predictor.cache_clear()
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -27,6 +28,7 @@ from gan_core.judges.networks import NETWORKS
 from gan_core.loading import model_tensors
 from gan_core.recipes.base import plan_run
 from gan_core.rows import Rejected
+from gan_core.storage.shards import CROP_FIELDS
 from tests.conftest import write_dataset
 
 FIVE = [[20.0, 30.0], [40.0, 30.0], [30.0, 40.0], [23.0, 52.0], [37.0, 52.0]]
@@ -116,6 +118,19 @@ def test_a_shard_without_landmarks_is_refused_before_a_run_begins(project: Path)
     with pytest.raises(DataError, match=f"{second.name} has no column 'landmarks'"):
         plan_run("ds", "out", overrides={"align.landmarks": "columns"})
     assert not (project / "out").exists()
+
+
+def test_landmarks_of_cropped_pictures_are_refused_before_a_run_begins(project: Path) -> None:
+    write_dataset(project / "ds", (2,))
+    (shard,) = (project / "ds").glob("*.parquet")
+    landmarks, quad = CROP_FIELDS
+    table = pq.read_table(shard)
+    assert table.schema.field("landmarks").type == landmarks.type
+    pq.write_table(table.append_column(quad, pa.array([np.ones((4, 2)).tolist()] * 2, quad.type)), shard)
+    with pytest.raises(DataError, match=f"landmarks in .*{shard.name} are in pixels of the pictures that its own were"):
+        plan_run("ds", "out", overrides={"align.landmarks": "columns"})
+    assert not (project / "out").exists()
+    plan_run("ds", "out", overrides={"align.landmarks": "centre"})
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (101, 64), (64, 90)])

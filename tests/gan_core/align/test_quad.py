@@ -62,6 +62,16 @@ def test_degenerate_landmarks_are_named(points: np.ndarray, reason: str) -> None
     assert reason in rejected.reason
 
 
+@pytest.mark.parametrize("degrees", [0, 90, 200])
+def test_exchanged_sides_are_refused_however_the_face_is_turned(degrees: float) -> None:
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = np.array([[38.0, 50], [62, 50], [50, 60], [42, 70], [58, 70]]) @ turn.T
+    assert check_landmarks(points) is None
+    rejected = check_landmarks(points[[1, 0, 2, 4, 3]])
+    assert rejected is not None and rejected.status == "degenerate_landmarks" and "exchanged" in rejected.reason
+
+
 def test_usable_landmarks_pass() -> None:
     assert check_landmarks(FACE) is None
 

@@ -7,12 +7,13 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from gan_core.align.quad import face_square
-from gan_core.align.table_landmarks import TableLandmarks, read_table
+from gan_core.align.table_landmarks import TableLandmarks
 from gan_core.errors import DataError
 from gan_core.importers import import_dataset
 from gan_core.rows import Rejected
@@ -73,7 +74,6 @@ def write_json(tmp_path: Path, pictures: Pictures) -> Callable[..., str]:
                 entry[kind]["face_landmarks"] = points.tolist()
         path = tmp_path / "ffhq-dataset-v2.json"
         path.write_text(json.dumps({"5": entry}))
-        read_table.cache_clear()
         return str(path)
 
     return write
@@ -203,3 +203,17 @@ def test_other_files_are_refused(name: str, text: str, says: str, tmp_path: Path
         TableLandmarks(str(tmp_path / name)).landmarks(IMAGE, {"key": "a"})
     with pytest.raises(DataError, match="no table of landmarks"):
         TableLandmarks(str(tmp_path / "none.txt")).landmarks(IMAGE, {"key": "a"})
+
+
+def test_a_list_is_read_again_when_it_has_changed_and_may_be_at_a_url(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    for first in (1.0, 91.0):
+        path.write_text(f"a.jpg {first} 1 2 2 3 3 4 4 5 5\n")
+        for place in (str(path), f"file://{path}"):
+            source = TableLandmarks(place)
+            assert source.identity()["landmarks_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+            points = source.landmarks(IMAGE, {"key": "a.jpg"})
+            assert isinstance(points, np.ndarray) and points[0].tolist() == [first, 1.0]
+    fsspec.filesystem("memory").pipe_file("/lists/list.txt", path.read_bytes())
+    points = TableLandmarks("memory://lists/list.txt").landmarks(IMAGE, {"key": "a.jpg"})
+    assert isinstance(points, np.ndarray) and points[0].tolist() == [91.0, 1.0]

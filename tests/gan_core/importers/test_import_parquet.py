@@ -12,7 +12,7 @@ from gan_core.importers import import_dataset
 from gan_core.importers.dataset import _remove_shards
 from gan_core.importers.parquet import portable_type
 from gan_core.rows import Row
-from gan_core.storage.shards import IMAGE, list_shards, open_shard, read_rows, shard_name
+from gan_core.storage.shards import CROP_FIELDS, IMAGE, ShardWriter, list_shards, open_shard, read_rows, shard_name
 
 
 def rows_of(dataset: Path) -> list[Row]:
@@ -335,3 +335,19 @@ def test_shards_beyond_the_last_are_told_by_their_number_not_their_name(tmp_path
     _remove_shards(tmp_path, first=100_002)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {*map(shard_name, numbers[:4]), "shard-999999-mine.parquet"}
+
+
+def test_landmarks_of_other_pixels_than_the_pictures_are_not_taken_for_theirs(
+    tmp_path: Path, pngs: list[bytes]
+) -> None:
+    row = {"key": "a", "status": "ok", "reason": "", "stage": "align", "image": {"bytes": pngs[0], "path": "a.png"}}
+    points = {"landmarks": np.ones((5, 2)), "quad": np.ones((4, 2))}
+    with ShardWriter(tmp_path / "align" / "shard-00000.parquet", [pa.field("image", IMAGE), *CROP_FIELDS]) as writer:
+        writer.write([row | points])
+    for source, target in (("align", "once"), ("once", "twice")):
+        report = import_dataset(tmp_path / source, tmp_path / target)
+        (found,) = rows_of(tmp_path / target)
+        assert not {"landmarks", "quad"} & found.keys() and found["source_landmarks"].shape == (5, 2)
+        assert report.kind == "parquet" and found["source_quad"].shape == (4, 2)
+        told = "2 columns in pixels of the pictures that these were cropped from, which are called source_... now"
+        assert (told in str(report)) == (target == "once")

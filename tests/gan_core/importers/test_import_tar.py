@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import io
 import json
 import lzma
 import os
@@ -349,3 +350,20 @@ def test_archives_without_members_are_refused(tmp_path: Path, make_tar: MakeTar)
     with pytest.raises(DataError, match="its tar files have no rows"):
         import_dataset(tmp_path / "in", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "header", [{"GNU.sparse.size": "abc"}, {"GNU.sparse.map": "a,b"}, {"size": "-512"}, {"size": "9" * 30}]
+)
+def test_numbers_in_headers_that_are_none_end_the_archive_there(
+    tmp_path: Path, pngs: list[bytes], header: dict[str, str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for number, more in enumerate(({}, header, {})):
+            info = tarfile.TarInfo(f"{number}.png")
+            info.size, info.pax_headers = len(pngs[0]), more
+            archive.addfile(info, io.BytesIO(pngs[0]))
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert rows[0]["status"] == "ok" and rows[-1]["status"] == "truncated"

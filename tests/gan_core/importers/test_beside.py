@@ -1,0 +1,102 @@
+"""Tables and other files beside the pictures of a folder, and the keys that rows get."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gan_core.errors import DataError
+from gan_core.importers import import_dataset
+from gan_core.importers.base import Importer, Item, printable
+from gan_core.importers.dataset import _Rows
+from gan_core.importers.metadata import EXPORTED, METADATA, TWICE
+from gan_core.rows import Row
+from gan_core.storage.shards import list_shards, read_rows
+
+POINTS = [[1.0, 2.0]] * 5
+
+
+def rows_of(dataset: Path) -> list[Row]:
+    return [row for shard in list_shards(dataset) for rows in read_rows(shard) for row in rows]
+
+
+@pytest.fixture
+def source(tmp_path: Path, pngs: list[bytes]) -> Path:
+    (tmp_path / "in").mkdir()
+    for name, data in zip("abc", pngs, strict=False):
+        (tmp_path / "in" / f"{name}.png").write_bytes(data)
+    return tmp_path / "in"
+
+
+def describe(source: Path, columns: Mapping[str, Any]) -> None:
+    table = pa.table({"file_name": ["a.png", "b.png", "c.png"], **columns})
+    pq.write_table(table, source / METADATA)
+
+
+@pytest.mark.parametrize("name", ["faces_metadata.parquet", "Metadata.parquet"])
+def test_a_table_whose_name_only_ends_alike_is_not_taken_for_the_pictures(
+    source: Path, tmp_path: Path, pngs: list[bytes], name: str
+) -> None:
+    pq.write_table(pa.table({"image": pngs[:2]}), source / name)
+    with pytest.raises(DataError, match="3 of kind folder and 1 of kind parquet: choose one with --kind"):
+        import_dataset(source, tmp_path / "out")
+    report = import_dataset(source, tmp_path / "out", kind="folder")
+    assert f"1 tables ({name})" in str(report) and report.ignored == 1
+
+
+def test_the_key_of_a_table_of_others_is_none_of_a_row(source: Path, tmp_path: Path) -> None:
+    describe(source, {"key": ["cat", "cat", "dog"], "landmarks": [POINTS] * 3})
+    assert import_dataset(source, tmp_path / "out").rows == {"ok": 3}
+    rows = rows_of(tmp_path / "out")
+    assert [row["key"] for row in rows] == ["a.png", "b.png", "c.png"]
+    assert '"key": "cat"' in rows[0]["json"] and rows[0]["landmarks"] == POINTS
+
+
+def test_long_keys_of_an_export_are_the_same_again(source: Path, tmp_path: Path) -> None:
+    keys = [f"{name * 500}/smile@+1 with a long name" for name in "abc"]
+    describe(source, {name: ["x"] * 3 for name in EXPORTED} | {"key": keys})
+    import_dataset(source, tmp_path / "out")
+    assert [row["key"] for row in rows_of(tmp_path / "out")] == keys
+    import_dataset(tmp_path / "out", tmp_path / "again")
+    assert [row["key"] for row in rows_of(tmp_path / "again")] == keys
+
+
+def test_a_line_of_a_picture_with_a_json_of_its_own_is_said(source: Path, tmp_path: Path) -> None:
+    describe(source, {"landmarks": [POINTS] * 3})
+    (source / "a.json").write_text('{"x": 1}')
+    report = import_dataset(source, tmp_path / "out")
+    assert [row["landmarks"] for row in rows_of(tmp_path / "out")] == [None, POINTS, POINTS]
+    assert f"noted: 1 {TWICE} (a.png)" in str(report)
+
+
+class Alike(Importer):
+    """Items of one key, a hundred times."""
+
+    def items(self) -> Iterator[Item]:
+        yield from (Item("cat", b"x") for _ in range(100))
+
+
+class Counting(set[str]):
+    """A set that counts how often it is looked into."""
+
+    looked = 0
+
+    def __contains__(self, key: object) -> bool:
+        self.looked += 1
+        return super().__contains__(key)
+
+
+def test_equal_keys_are_numbered_without_counting_again(source: Path, tmp_path: Path) -> None:
+    rows = _Rows(Alike([]))
+    rows._keys = keys = Counting()
+    assert [row["key"] for row in rows] == ["cat", *(f"cat#{number}" for number in range(2, 101))]
+    assert keys.looked < 300
+
+
+def test_only_controls_and_ends_of_lines_are_escaped() -> None:
+    names = ("Screenshot at 1.23\u202fPM.png", "family \U0001f468\u200d\U0001f469.png", "a\u00a0b.png")
+    assert [printable(name) for name in names] == [*names]
+    assert printable("a\nb\u2028c\udcff\x85") == r"a\nb\u2028c\xff\x85"
