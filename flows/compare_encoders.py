@@ -101,9 +101,9 @@ def write_comparison(output: str, comparison: Comparison) -> None:
 
 def log_comparison(params: Params, dataset: str, output: str, comparison: Comparison, paths: dict[str, str]) -> None:
     """Register the encoders, give the best its alias, and put table and chart into a parent run of their runs."""
-    uri = tracking_uri(params.track)
     children, experiment = {variant: join_url(output, variant) for variant in paths}, params.track.experiment
     try:
+        uri = tracking_uri(params.track)
         compared = {variant: paths[variant] for variant in comparison.encoders}
         versions = {v: register_checkpoint(v, path, uri, experiment=experiment) for v, path in compared.items()}
         track_comparison(experiment, uri, f"encoders · {dataset}", comparison, children)

@@ -141,7 +141,8 @@ def _fit_paths(model: str, target: str, settings: list[str] | None, params: "Par
     from tasks.training_run import TrainingRun
 
     job = _path_fit(model, target, settings, params)
-    name = f"{job.target.stem}-{sha256(str(job.target.resolve()).encode()).hexdigest()[:8]}"
+    learnt = [str(job.target.resolve()), model, job.params.model_dump_json(exclude={"steps"})]  # more steps go on
+    name = f"{job.target.stem}-{sha256(repr(learnt).encode()).hexdigest()[:8]}"
     with resumable(name) as folder, TrainingRun(name, job.params, params.track) as run:
         paths, _ = fit_paths(job, folder, run)
     return describe_named(paths)

@@ -20,9 +20,10 @@ def parse_settings(settings: list[str] | None) -> dict[str, Any]:
     The password of ``track.uri`` goes into this process's environment: Prefect shows the parameters of flows.
     """
     values = dict(_parse(text) for text in settings or [])
-    if isinstance(uri := values.get(TRACK_URI), str) and (hidden := hide(uri)) != uri:
-        os.environ["MLFLOW_TRACKING_URI"] = uri
-        values[TRACK_URI] = hidden
+    for section, key in ((values, TRACK_URI), (values.get("track"), "uri")):
+        if isinstance(section, dict) and isinstance(uri := section.get(key), str) and (hidden := hide(uri)) != uri:
+            os.environ["MLFLOW_TRACKING_URI"] = uri
+            section[key] = hidden
     return values
 
 

@@ -107,8 +107,8 @@ def _gather(
 ) -> Record:
     hashes = dvc_hashes({"dataset": run.source, **run.params.models.model_dump()})
     source = hide(run.source)
-    dataset = {"name": base_name(source), "source": source, "digest": _dataset_digest(run, hashes)}
-    work = digest_work(run, done) if done else ""
+    work, digest = (digest_work(run, done), _dataset_digest(run, hashes)) if done else ("", hashes.get("dataset", ""))
+    dataset = {"name": base_name(source), "source": source, "digest": digest}
     known = {
         "dataset.digest": dataset["digest"],
         "recipe": run.recipe,

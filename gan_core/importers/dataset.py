@@ -314,7 +314,8 @@ def _check_destination(destination: str | Path, begun: ImportMarker) -> bool:
             return ABOUT not in visible
         if other:
             whose = other.source if is_local(other.source) else hide(other.source)  # older ones: as it was typed
-            raise DataError(f"{destination} holds a dataset of {whose}: choose another folder")
+            advice = "choose another folder, or empty it if those have moved"
+            raise DataError(f"{destination} holds a dataset of {whose}: {advice}")
     raise DataError(f"{destination} is not empty ({visible[0]} is there): choose another folder or empty it")
 
 

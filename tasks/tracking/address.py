@@ -1,6 +1,7 @@
 """Where runs are logged, and the password of an address that was written down without it."""
 
 import os
+import socket
 from urllib.parse import urlsplit
 
 from gan_core.errors import UserError
@@ -33,7 +34,7 @@ def usable(address: str) -> str:
     ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``. Raises ``TrackingError`` if it is nowhere.
     """
     store = os.environ.get(STORE, DEFAULT_URI)
-    if (own := os.environ.get(OWN_SERVER)) and address in (DEFAULT_URI, store, hide(store)):
+    if (own := os.environ.get(OWN_SERVER)) and address in (DEFAULT_URI, store, hide(store)) and _listens(own):
         return own
     if HIDDEN not in address:
         return address
@@ -48,6 +49,16 @@ def usable(address: str) -> str:
         f"the password of {address} is not written down: set MLFLOW_TRACKING_URI to the whole address, or "
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     )
+
+
+def _listens(server: str) -> bool:
+    """Say whether a server of this machine is there: it may have ended since its address was written down."""
+    parts = urlsplit(server)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _in_params_file() -> str:

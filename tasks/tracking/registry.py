@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gan_core.checkpoints.files import Card, file_sha256, read_card
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.params import TrackParams
-from tasks.tracking.client import client_of, experiment_of, mlflow_errors, pages, user
+from tasks.tracking.client import TrackingError, client_of, experiment_of, mlflow_errors, pages, user
 from tasks.tracking.names import LONGEST_RUN_NAME, model_name, own_model_name, shorten
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def register_checkpoint(
 
     The file is logged as a model of a run in ``experiment``, so that MLflow loads and serves it, and its card becomes
     the description and the tags. Raises ``CheckpointError`` for a file of another kind,
-    ``ParamsError`` for an alias that MLflow doesn't take, and ``TrackingError``.
+    ``ParamsError`` for an alias that MLflow doesn't take, and ``TrackingError``, for a name that something else has too.
     """
     card, sha256 = read_card(path), file_sha256(path)
     if card.kind not in KINDS:
@@ -57,7 +57,7 @@ def register_checkpoint(
         client = client_of(uri)
         known = next((model for model in _registered_models(client, card.kind) if model.name == name), None)
         if known is None:
-            client.create_registered_model(model_name(name), tags={"kind": card.kind})
+            _create_model(client, name, card.kind)
         if known is None or known.sha256 != sha256:
             tags = {
                 "encoder": card.name,
@@ -72,6 +72,20 @@ def register_checkpoint(
                 _take_champion(client, name)
             client.set_registered_model_alias(model_name(name), alias, known.version)
     return known
+
+
+def _create_model(client: "MlflowClient", name: str, kind: str) -> None:
+    """Create a registered model, unless there is one of the kind without a version, from a command that was cut off."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(model_name(name), tags={"kind": kind})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        if (other := client.get_registered_model(model_name(name)).tags.get("kind")) != kind:
+            what = f"of kind {other}" if other else "that no command here made"
+            raise TrackingError(f"MLflow has a model {name!r} {what}: choose another name with --name") from None
 
 
 def _log_version(

@@ -63,9 +63,14 @@ def upload(client: "MlflowClient", uri: str, output: str, record: Record) -> str
 
 
 def _delete_half(client: "MlflowClient", record: Record) -> None:
-    """Delete what an attempt that failed has left of this run, and nothing else that has its number."""
+    """Delete what an attempt that failed has left of this run, and nothing else that has its number.
+
+    The attempt may have been a run of another minute, which its name says, over the same shards.
+    """
     half = get_run(client, record.run_id)
-    if half is not None and half.info.status == "RUNNING" and half.info.run_name == record.name:
+    if half is None or half.info.status != "RUNNING":
+        return
+    if half.info.run_name == record.name or (record.made and half.data.tags.get(MADE) == record.made):
         client.delete_run(half.info.run_id)
 
 

@@ -1,5 +1,6 @@
 """The commands that fit, rank, show and import directions."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,9 @@ def test_show_draws_a_strip(project: Path, capsys: pytest.CaptureFixture[str], o
     assert "yaw.txt is no name of a picture" in refused(capsys, "directions", "show", "yaw", "yaw.txt", *option)
 
 
-def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_learns_names_and_stores_paths(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = ("rank=3", "steps=1", "batch_size=2", "rank_codes=2", "attributes=[smile, yaw]")
     settings = [word for setting in chosen for word in ("--set", setting)]
     reply = answered(capsys, "directions", "fit", "orthogonal", "mine.safetensors", *settings)
@@ -63,6 +66,13 @@ def test_fit_learns_names_and_stores_paths(project: Path, capsys: pytest.Capture
     found = load_paths("mine.safetensors", load_generator(models(project)["generator"])).model
     assert set(found.named) == {"smile", "yaw"}
     assert not Path("data/metrics").exists()
+    names = []
+    with monkeypatch.context() as patch:
+        patch.setattr("gan_core.training.log.resumable", lambda name: names.append(name) or nullcontext(Path(name)))
+        patch.setattr("gan_core.training.fit_paths.fit_paths", lambda *_: (found, {}))
+        for setting in ("steps=1", "steps=2", "seed=1"):
+            answered(capsys, "directions", "fit", "orthogonal", "mine.safetensors", *settings, "--set", setting)
+    assert names[0] == names[1] != names[2], "another training has a state of its own, one of more steps goes on"
     mistyped = refused(capsys, "directions", "fit", "warped", "x.safetensors", "--set", "step=1")
     assert "--set, overrides or variables: unknown key step; did you mean 'steps'" in mistyped
     assert "no way to fit 'wraped'; did you mean 'warped'" in refused(

@@ -29,8 +29,8 @@ def test_a_project_from_the_wheel_runs_in_an_empty_folder(installed: Path, tmp_p
     make_quick(project)
     call(installed, project, "dvc", "repro", "-q")
     assert "mse" in (project / "data/metrics/sample.json").read_text()
-    assert (project / "runs/sample/report.html").is_file()
-    assert len(list_shards(str(project / "runs/sample/edit"))) == len(list_shards(str(ROOT / "data/sample")))
+    assert (project / "runs/repro/report.html").is_file() and not (project / "runs/sample").exists()
+    assert len(list_shards(str(project / "runs/repro/edit"))) == len(list_shards(str(ROOT / "data/sample")))
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The files of runs: under addresses that hold on every machine, and never in the folder of another project."""
 
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -60,12 +61,15 @@ def test_a_store_cannot_lead_out_of_its_folder() -> None:
         repository("mlflow-artifacts:/../secret", STORE)
 
 
-def test_the_projects_server_is_used_for_the_projects_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDIT_DATASET_MLFLOW", "http://127.0.0.1:5000")
+def test_the_projects_server_is_used_for_the_projects_store_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql://me:word@db/mlflow")
-    own = [STORE, "postgresql://me:word@db/mlflow", "postgresql://me:***@db/mlflow"]
-    assert {usable(address) for address in own} == {"http://127.0.0.1:5000"}
-    assert usable("sqlite:///elsewhere.db") == "sqlite:///elsewhere.db"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("EDIT_DATASET_MLFLOW", here)
+        own = [STORE, "postgresql://me:word@db/mlflow", "postgresql://me:***@db/mlflow"]
+        assert {usable(address) for address in own} == {here}
+        assert usable("sqlite:///elsewhere.db") == "sqlite:///elsewhere.db"
+    assert [usable(address) for address in own[:2]] == own[:2]
 
 
 def test_a_password_that_was_not_written_down_is_found_or_asked_for(

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from gan_core.errors import CheckpointError, ParamsError
 from gan_core.nightly.history import Entry, Finding, Measured
+from tasks.tracking import registry
 from tasks.tracking.client import TrackingError
 from tasks.tracking.names import tracked_name
 from tasks.tracking.nightly import track_nights
@@ -29,6 +30,20 @@ def test_the_same_bytes_are_one_version_and_the_newest_one_counts(
     client.create_model_version("versions", "dvc:///e", tags={"encoder": "e4e", "path": "e", "sha256": "bb"})
     (newest,) = [encoder for encoder in registered_encoders(mlflow_store) if encoder.name == "versions"]
     assert newest[1:] == ("2", "e4e", "e", "bb")
+
+
+def test_a_name_is_free_again_after_a_registration_that_was_cut_off(
+    mlflow_store: str, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(registry, "_log_version", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            register_checkpoint("halfway", tiny_models["encoder"], mlflow_store)
+    assert register_checkpoint("halfway", tiny_models["encoder"], mlflow_store).version == "1"
+    for name, kind, said in (("taken", {"kind": "generator"}, "of kind generator"), ("foreign", {}, "that no command")):
+        MlflowClient(mlflow_store).create_registered_model(name, tags=kind)
+        with pytest.raises(TrackingError, match=f"MLflow has a model '{name}' {said}.*choose another name"):
+            register_checkpoint(name, tiny_models["encoder"], mlflow_store)
 
 
 def test_only_what_makes_a_model_is_registered(mlflow_store: str, tiny_models: dict[str, str]) -> None:

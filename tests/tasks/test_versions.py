@@ -1,7 +1,9 @@
 """Versions of code and data: the commit, and DVC's hashes of what it tracks."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,25 @@ def test_a_stage_is_made_once_and_its_failure_is_told_in_one_line(repository: Pa
     with pytest.raises(UserError, match="bad failed: ERROR: failed to reproduce 'bad'") as e:
         reproduce("bad", told.append)
     assert not isinstance(e.value, DvcBusyError)
+
+
+def test_what_a_stage_has_started_ends_with_this_process(repository: Path) -> None:
+    (repository / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"long": {"cmd": "sleep 61 & echo $! > pid; wait"}}})
+    )
+
+    def stop(line: str) -> None:
+        if "Running stage" in line:
+            until = time.monotonic() + 20
+            while not (repository / "pid").exists() or not (repository / "pid").read_text():
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("long", stop)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((repository / "pid").read_text()), 0)
 
 
 def test_another_dvc_command_at_work_is_told_from_a_failure(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
