@@ -8,14 +8,14 @@ from flows.passing import passing_rows
 from gan_core.errors import DataError, near_matches
 from gan_core.recipes.base import recipe_of
 from gan_core.report.dataset_card import describe_stage
-from gan_core.runs.run import Run, load_run
+from gan_core.runs.run import Run, folder_for, load_run
 from gan_core.secrets import hide
 from gan_core.storage.atomic import copy_file, explain_os_errors, is_leftover, remove, sweep_folder, write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import SHARD_END, check_shard_name
 from gan_core.storage.readme import write_readme
 from gan_core.storage.receipts import read_json, receipt_path, valid_receipt, write_receipt
-from gan_core.storage.urls import base_name, hash_file, is_inside, is_local
+from gan_core.storage.urls import base_name, hash_file
 from tasks.versions import add_output, check_output, git_sha
 
 ORIGIN = "origin.json"
@@ -44,10 +44,7 @@ def publish(
     passing = passing_rows(run)
     shards = [shard for shard in run.shards if passing is None or passing.has(shard)]
     files = [name for shard in shards for name in (shard, receipt_path(shard))]
-    if not is_local(destination) or "::" in destination:
-        raise DataError(f"{destination} is no local folder: choose one that DVC can track")
-    if is_inside(destination, output):
-        raise DataError(f"{destination} lies in the run {output}: choose a folder outside of it")
+    destination = folder_for(run, destination)
     check_output(destination, push)
     with explain_os_errors(destination):
         _claim(Path(destination), files)  # before the lock, which is written into the folder

@@ -17,14 +17,14 @@ from gan_core.errors import DataError, near_matches
 from gan_core.importers.metadata import EXPORT as ABOUT
 from gan_core.recipes.base import recipe_of
 from gan_core.report.dataset_card import describe_stage
-from gan_core.runs.run import Run, load_run
+from gan_core.runs.run import Run, folder_for, load_run
 from gan_core.secrets import hide
 from gan_core.storage.atomic import atomic_write, explain_os_errors, is_leftover, sweep_folder, write_bytes
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.readme import README, column_types, remove_readme, write_card
 from gan_core.storage.receipts import read_json
 from gan_core.storage.shards import BASE_NAMES, read_rows
-from gan_core.storage.urls import base_name, is_local, open_fs
+from gan_core.storage.urls import base_name
 from tasks.versions import git_sha
 
 LEDGER = "left_out.csv"
@@ -54,10 +54,9 @@ def export(
     others.
     """
     chosen, writer = _select(load_run(output), form, stage, pictures, before), FORMATS[form]()
-    if not is_local(destination) or "::" in destination:
-        raise DataError(f"{destination} is no local folder: choose one, and copy it to a bucket afterwards")
+    destination = folder_for(chosen.run, destination)
     about = _describe(chosen, form)
-    folder = Path(open_fs(destination)[1])
+    folder = Path(destination)
     with explain_os_errors(destination):
         _check_ours(folder)  # before the lock, which is written into the folder
     with hold_folder(destination):

@@ -14,7 +14,7 @@ from gan_core.runs.clearing import clear
 from gan_core.storage.atomic import is_leftover, write_bytes
 from gan_core.storage.names import check_name, check_shard_name
 from gan_core.storage.receipts import Receipt, read_json, read_receipt, valid_receipt
-from gan_core.storage.urls import base_name, exists, is_inside, join_url, open_fs, store_place
+from gan_core.storage.urls import base_name, exists, is_inside, is_local, join_url, open_fs, store_place
 
 RUN_FILE = "run.json"
 PENDING = "pending.json"
@@ -192,6 +192,19 @@ def check_folder(source: str, output: str) -> None:
         raise DataError(f"{output} lies in another run: choose a folder outside of it")
     if fs.exists(root) and not is_run(output) and not all(is_leftover(base_name(p)) for p in fs.ls(root, detail=False)):
         raise DataError(f"{output} is not empty and holds no run: choose another folder for the output")
+
+
+def folder_for(run: Run, destination: str) -> str:
+    """Return the path of a folder that is to be made of a run; raises ``DataError`` if it isn't local or in the run.
+
+    It may be given as ``file://`` or with ``~``. Others are returned as they are.
+    """
+    if not is_local(destination) or "::" in destination:
+        raise DataError(f"{destination} is no local folder: choose one, and copy it to a bucket afterwards")
+    for name, place in (("run", run.output), ("dataset", run.source)):
+        if is_inside(destination, place):
+            raise DataError(f"{destination} lies in the {name} {place}: choose a folder outside of it")
+    return open_fs(destination)[1] if "://" in destination or destination.startswith("~") else destination
 
 
 def describe_run(run: Run) -> dict[str, Any]:

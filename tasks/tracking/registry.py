@@ -42,8 +42,8 @@ def register_checkpoint(
     """Make the checkpoint at ``path`` the newest version of ``name`` (that of its architecture if none).
 
     The file is logged as a model of a run in ``experiment``, so that MLflow loads and serves it, and its card becomes
-    the description and the tags. Raises ``CheckpointError`` for a file of another kind,
-    ``ParamsError`` for an alias that MLflow doesn't take, and ``TrackingError``, for a name that something else has too.
+    the description and the tags. Raises ``CheckpointError`` for a file of another kind, ``ParamsError`` for an alias
+    that MLflow doesn't take, and ``TrackingError``, for a name that something else has too.
     """
     card, sha256 = read_card(path), file_sha256(path)
     if card.kind not in KINDS:

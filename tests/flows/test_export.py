@@ -326,6 +326,8 @@ def test_what_cannot_be_exported_is_said_in_one_line(run: Run) -> None:
     ):
         with pytest.raises(DataError, match=told):
             export("runs/a", "out", *arguments)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="runs/a/faces lies in the run runs/a: choose a folder outside"):
+        export("runs/a", "runs/a/faces", "csv")
     with pytest.raises(DataError, match="no local folder"):
         export("runs/a", "memory://out", "csv")
     with pytest.raises(DataError, match="no run in runs/c"):

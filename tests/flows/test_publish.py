@@ -336,6 +336,9 @@ def test_nothing_is_published_where_something_else_is_or_dvc_does_not_look(
     before = Path("data/faces.dvc").read_bytes()
     with pytest.raises(UserError, match="data/faces/more lies in data/faces, which DVC tracks as a whole"):
         publish("runs/a", "data/faces/more", "align")
-    with pytest.raises(DataError, match="runs/a/pub lies in the run runs/a"):
-        publish("runs/a", "runs/a/pub", "align")
+    for inside, said in (("runs/a/pub", "the run runs/a"), (f"{run.source}/pub", f"the dataset {run.source}")):
+        with pytest.raises(DataError, match=f"{inside} lies in {said}: choose a folder outside"):
+            publish("runs/a", inside, "align")
+    publish("runs/a", Path("data/again").absolute().as_uri(), "align")
+    assert Path("data/again.dvc").is_file() and not Path("file:").exists()
     assert Path("data/faces.dvc").read_bytes() == before and not Path("data/faces/more").exists()
