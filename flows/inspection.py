@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from gan_core.runs.run import is_run, load_run
 from gan_core.runs.summary import describe_gates, describe_outliers, find_summary
+from gan_core.secrets import hide
 from gan_core.storage.inspect import inspect_shard
 from gan_core.storage.shards import list_shards
 from gan_core.storage.urls import base_name
@@ -42,7 +43,7 @@ def _describe_shard(url: str) -> Iterator[str]:
 
 def _describe_run(output: str) -> Iterator[str]:
     run = load_run(output)
-    yield f"{output}: {run.recipe} run over {run.source}, {len(run.shards)} shards, {sum(run.rows.values())} rows"
+    yield f"{output}: {run.recipe} run over {hide(run.source)}, {len(run.shards)} shards, {sum(run.rows.values())} rows"
     for stage in run.stages:
         statuses: Counter[str] = Counter()
         flags: Counter[str] = Counter()

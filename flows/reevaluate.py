@@ -1,7 +1,7 @@
 """Measure every registered encoder on every published dataset each night and compare it with earlier nights."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
@@ -33,6 +33,7 @@ from gan_core.nightly.history import (
 from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import is_run, load_run
+from gan_core.secrets import hide
 from gan_core.stopping import STOPPED, stop_requested
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import check_name, require_name
@@ -111,18 +112,18 @@ def _measure_night(
     history = log_nights(track, history)
     write_history(output, history)
     drop_old_rows(output, history, tonight)
+    broken = [f"not measured: {state.message or state.name}" for state in states if not state.is_completed()]
     if history:
-        show_night(history, night, write_page(output, history))
-    return conclude(states, [] if accept else findings)
+        show_night(history, night, write_page(output, history, night, broken), broken)
+    return conclude(len(tonight), [] if accept else findings, broken)
 
 
-def conclude(states: list[State[Entry]], findings: list[Finding]) -> State[list[Finding]]:
+def conclude(measured: int, findings: list[Finding], broken: Sequence[str]) -> State[list[Finding]]:
     """Return how the night ends: something moved, something could not be measured, or all is as usual."""
-    broken = [state.message or "" for state in states if not state.is_completed()]
-    said = [str(finding) for finding in findings] + [f"not measured: {message}" for message in broken]
-    if findings or broken:
+    said = [*map(str, findings), *broken]
+    if said:
         return Failed(name=MOVED if findings else "Incomplete", message="; ".join(said), data=findings)
-    return Completed(message=f"{len(states)} measured, nothing has moved", data=findings)
+    return Completed(message=f"{measured} measured, nothing has moved", data=findings)
 
 
 @task(name="measure", task_run_name="{encoder.name} on {dataset}", persist_result=False)
@@ -225,13 +226,13 @@ def log_nights(track: TrackParams, history: list[Entry]) -> list[Entry]:
     return [entry.model_copy(update={"tracked": True}) for entry in history]
 
 
-def show_night(history: list[Entry], night: str, page: str) -> None:
-    """Put tonight's numbers and findings into Prefect's artifacts."""
+def show_night(history: list[Entry], night: str, page: str, broken: Sequence[str]) -> None:
+    """Put tonight's numbers, findings and what was not measured into Prefect's artifacts."""
     tonight = [entry for entry in history if entry.date == night]
     rows = [
         {
             "encoder": e.encoder,
-            "dataset": e.dataset,
+            "dataset": hide(e.dataset),
             "metric": name,
             "value": f"{m.value:.4g}",
             "noise": f"{m.noise:.2g}",
@@ -240,7 +241,8 @@ def show_night(history: list[Entry], night: str, page: str) -> None:
         for name, m in e.measured.items()
     ]
     create_table_artifact(rows, key="nightly-numbers", description=f"Night of {night}")
-    found = [f"- {finding}" for entry in tonight for finding in entry.findings] or ["Nothing has moved."]
+    said = [*(str(finding) for entry in tonight for finding in entry.findings), *broken]
+    found = [f"- {line}" for line in said] or ["Nothing has moved."]
     text = "\n".join([f"## Night of {night}", *found, "", f"Time series: `{open_fs(page)[1]}`"])
     create_markdown_artifact(text, key="nightly-findings", description=f"What moved in the night of {night}")
 

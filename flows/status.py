@@ -9,6 +9,7 @@ from gan_core.errors import DataError, near_matches
 from gan_core.runs.clearing import withdraw
 from gan_core.runs.run import FINISHED_FILE, OUTDATED, PENDING, RUN_FILE, TRACKED, Run, load_run
 from gan_core.runs.summary import describe_gates, find_summary
+from gan_core.secrets import hide
 from gan_core.storage.receipts import ABSENT, NO_RECEIPT
 from gan_core.storage.shards import read_rows
 from gan_core.storage.urls import base_name, exists, is_local, join_url, names_in, open_fs
@@ -82,7 +83,8 @@ def describe_runs(folder: str) -> Iterator[str]:
         whole = "finished" if state.finished else "not finished: run it again to go on"
         if state.finished and not exists(run.path(FINISHED_FILE)):
             whole = "all made, but for summary and report: run it again"
-        yield f"{output}: {run.recipe} of {run.source}, {made} of {len(run.shards) * len(run.stages)} shards, {whole}"
+        of_all = f"{made} of {len(run.shards) * len(run.stages)} shards"
+        yield f"{output}: {run.recipe} of {hide(run.source)}, {of_all}, {whole}"
         for stage, counts in state.shards.items():
             yield f"  {stage:8} {', '.join(f'{n} {name}' for name, n in sorted(counts.items()))}"
         yield f"  rows     {', '.join(_row_counts(state))}"

@@ -46,8 +46,8 @@ def sample_pictures(run: Run, rows: int) -> dict[str, list[dict[str, str]]]:
     pictures = {}
     for name, lines in {"sample": found.sample[:rows], "worst": found.worst[:rows]}.items():
         images = read_images(run, lines, (SOURCE, *run.stages))
-        if images:
-            pictures[name] = [images[line.shard, line.position] for line in lines]
+        if drawn := [those for line in lines if (those := images[line.shard, line.position])]:
+            pictures[name] = drawn
     return pictures
 
 

@@ -149,7 +149,7 @@ def _stage(name: str, run: Run) -> Stage:
 
     One torch thread each keeps results independent of the number of workers.
     """
-    wanted = (run.recipe, name, run.source, run.params)
+    wanted = (run.recipe, name, run.source, run.params, run.identities.get(name))
     built: dict[str, tuple[Any, Stage]] = _thread.__dict__.setdefault("stages", {})
     if name not in built or built[name][0] != wanted:
         prepare_worker()

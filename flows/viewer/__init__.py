@@ -1,6 +1,7 @@
 """The page of ``edit-dataset view``, on this machine only: a FastAPI application over ``gan_core.browse``."""
 
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,6 +50,7 @@ class _Answers:
     def __init__(self, runs: list[Run]) -> None:
         self._table = RowTable(runs)
         self._names, self._own = list(self._table.runs), runs[0].output
+        self._started = secrets.token_hex(8)  # a browser's pictures of an earlier one may be of another run
         self._pictures = {name: picture_columns(run) for name, run in self._table.runs.items()}
 
     def about(self) -> dict[str, Any]:
@@ -62,6 +64,7 @@ class _Answers:
                 {"name": name, "output": hide(run.output), "pictures": self._pictures[name]}
                 for name, run in table.runs.items()
             ],
+            "started": self._started,
             "rows": len(table.frame),
             "statuses": table.counts("status"),
             "scores": table.scores,

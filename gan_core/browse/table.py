@@ -11,7 +11,9 @@ import pyarrow as pa
 from gan_core.browse.marks import UNMARKED
 from gan_core.errors import DataError, near_matches
 from gan_core.pages.pictures import kept_in_source
+from gan_core.rows import composed
 from gan_core.runs.run import SOURCE, Run
+from gan_core.secrets import hide
 from gan_core.storage.shards import open_shard
 from gan_core.storage.urls import base_name
 
@@ -84,7 +86,10 @@ class RowTable:
         finite = values[np.isfinite(values)]
         if not len(finite):
             return {"edges": [], "all": [], "selected": []}
-        everything, edges = np.histogram(finite, BINS)
+        low, high = float(finite.min()), float(finite.max())
+        if high - low <= 1e-9 * max(abs(low), abs(high), 1.0):  # too near for the edges of bars between them
+            low, high = low - 0.5, high + 0.5
+        everything, edges = np.histogram(finite, BINS, (low, high))
         chosen = values[lines]
         selected, _ = np.histogram(chosen[np.isfinite(chosen)], edges)
         return {"edges": edges.tolist(), "all": everything.tolist(), "selected": selected.tolist()}
@@ -104,7 +109,7 @@ class RowTable:
         return self._order[name]
 
     def _contains(self, text: str) -> np.ndarray:
-        lower = text.lower()
+        lower = composed(text).lower()
         columns = (self.frame[name].str.lower().str.contains(lower, regex=False) for name in ("key", "reason"))
         key, reason = (column.fillna(False).to_numpy(bool) for column in columns)
         return np.asarray(key | reason)
@@ -128,7 +133,7 @@ def picture_columns(run: Run) -> list[tuple[str, str]]:
 def _names(runs: Sequence[Run]) -> list[str]:
     """The folders' names, or their whole addresses where two have the same."""
     names = [base_name(run.output) for run in runs]
-    return names if len(set(names)) == len(names) else [run.output for run in runs]
+    return names if len(set(names)) == len(names) else [hide(run.output) for run in runs]
 
 
 def _read(run: Run) -> pd.DataFrame:

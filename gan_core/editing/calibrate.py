@@ -7,8 +7,9 @@ from torch import Tensor
 
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import Direction
+from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
-from gan_core.judges.moves import direction_with_room, score_move, search_length
+from gan_core.judges.moves import TOLERANCE, direction_with_room, score_move, search_length
 from gan_core.judges.scorers import Scored, Scorers, render_and_score
 
 
@@ -43,3 +44,16 @@ def calibrate(
 
     length, scores = search_length(lambda length: score(generator, faces, scaled(length), scorers), move, longest)
     return replace(scaled(length), scores=scores)
+
+
+def with_reached_unit(direction: Direction, move: float) -> Direction:
+    """State by how much one unit of a calibrated direction moves its attribute, where ``move`` was wanted.
+
+    Raises ``ParamsError`` if it doesn't move it, or moves it the other way.
+    """
+    reached = direction.scores["move"]
+    if reached <= 0:
+        raise ParamsError(f"no direction that was found changes {direction.name}: draw more (--set samples=N)")
+    if reached >= (1 - TOLERANCE) * move:
+        return replace(direction, unit=f"{move:g} of the attribute's range")
+    return replace(direction, unit=f"{reached:.2g} of the attribute's range ({move:g} is too far)")

@@ -118,7 +118,7 @@ class CelebaFive(FaceRegressor):
         return F.softmax(logits, 2) @ torch.arange(6.0, device=logits.device) / 5 * 2 - 1
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.values(self.pooled(imagenet_input(images * 2 + 1)).float())
+        return self.values(self.pooled(imagenet_input(images * 2 - 1)).float())
 
 
 class FaceAttributes:

@@ -30,11 +30,13 @@ from gan_core.rows import Row
 from gan_core.runs.run import Run
 from gan_core.runs.stage import build_stage
 from gan_core.runs.summary import load_summary
+from gan_core.secrets import hide
+from gan_core.stages.align import ENCODER_INPUT
 from gan_core.stages.measure import match_sizes
 from gan_core.storage.atomic import remove, write_bytes
 from gan_core.storage.images import decode_image, to_tensor
 from gan_core.storage.receipts import read_json, read_statistics
-from gan_core.storage.shards import read_rows
+from gan_core.storage.shards import open_shard, read_rows
 from gan_core.storage.urls import base_name, join_url, names_in
 
 NOISE_FILE = "noise.json"
@@ -87,7 +89,9 @@ def gather(run: Run, reference: str = "") -> Evidence:
     rows = Counter(summary["rows"])
     if not rows["ok"]:
         said = ", ".join(f"{count} {status}" for status, count in rows.items())
-        raise DataError(f"none of the {rows.total()} rows of {run.source} could be measured ({said}): see {run.output}")
+        raise DataError(
+            f"none of the {rows.total()} rows of {hide(run.source)} could be measured ({said}): see {hide(run.output)}"
+        )
     names = [name for name in metrics if _is_distance(name) or name in scores]
     digest, sets = _digest(run), cache(partial(_sets, run))
     noise = _noise(run, names, scores, digest, sets)
@@ -154,7 +158,9 @@ def _scores(run: Run) -> pd.DataFrame:
 
 
 def _timed_rows(run: Run) -> list[Row]:
-    return list(_fine_rows(run, "align", ["key", "status", "image"], TIMED_ROWS))
+    with open_shard(run.shard("align", run.shards[0])) as file:
+        seen = [name for name in (ENCODER_INPUT, "image") if name in file.schema_arrow.names][:1]
+    return list(_fine_rows(run, "align", ["key", "status", *seen], TIMED_ROWS))
 
 
 def _is_distance(name: str) -> bool:

@@ -14,6 +14,7 @@ from gan_core.errors import DataError
 from gan_core.meaning import Meaning
 from gan_core.metrics.names import find_score
 from gan_core.metrics.noise import SWAPS
+from gan_core.secrets import hide
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.receipts import read_json
 from gan_core.storage.urls import exists, join_url
@@ -102,7 +103,7 @@ class Finding(BaseModel):
     def __str__(self) -> str:
         side = "worse" if self.worse else "better"
         return (
-            f"{self.encoder} on {self.dataset}: {self.metric} is {self.value:.4g}, usual is {self.usual:.4g} "
+            f"{self.encoder} on {hide(self.dataset)}: {self.metric} is {self.value:.4g}, usual is {self.usual:.4g} "
             f"± {self.band:.2g}: {side}"
         )
 
@@ -220,10 +221,10 @@ def find_band(name: str, now: Measured, window: Sequence[Entry], tests: int) -> 
     ``CHANCE`` is shared by the night's ``tests`` numbers (Bonferroni). Of rows that are the same in both nights
     only their changes count: the band is their standard error times the quantile of Student's t (with no more
     degrees of freedom than the error of a distance of sets has swaps), and at least ``SAME``. Of rejected rows the
-    usual number is the first of the window. Without rows that are the same (an earlier version's nights, speed) the
-    usual value is the median of the window, and the band is ``q sqrt(noise^2 + usual_noise^2 + spread^2)``:
-    tonight's bootstrap error, the median one of the window, and the window's own spread from night to night (1.48
-    times its median deviation, for speed 1.25 times its mean one).
+    usual number is the first of the window, that of the accepted night. Without rows that are the same (an earlier
+    version's nights, speed) the usual value is the median of the window, and the band is
+    ``q sqrt(noise^2 + usual_noise^2 + spread^2)``: tonight's bootstrap error, the median one of the window, and the
+    window's own spread from night to night (1.48 times its median deviation, for speed 1.25 times its mean one).
     """
     earlier = [night.measured[name] for night in window if name in night.measured]
     share = 1 - CHANCE / (2 * max(tests, 1))
@@ -254,10 +255,13 @@ def _band(usual: float, error: float, width: float, paired: bool) -> Band:
 
 
 def trailing(history: Sequence[Entry], entry: Entry) -> list[Entry]:
-    """Return the nights of the same series before ``entry``: the last ``WINDOW``, from the last accepted one on."""
+    """Return the nights of the same series before ``entry``: the last accepted one (or the first), and the last ones.
+
+    There are ``WINDOW`` of them at most.
+    """
     nights = sorted((e for e in history if e.series == entry.series and e.date < entry.date), key=lambda e: e.date)
     start = max((i for i, night in enumerate(nights) if night.accepted), default=0)
-    return nights[start:][-WINDOW:]
+    return [*nights[start : start + 1], *nights[start + 1 :][1 - WINDOW :]]
 
 
 def by_series(history: Sequence[Entry]) -> Mapping[tuple[str, str], list[Entry]]:

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -92,14 +93,21 @@ def write_kept(path: str, kept: KeptRows) -> None:
 
 
 def read_kept(path: str) -> KeptRows | None:
-    """Return what ``write_kept`` wrote; ``None`` where there is nothing that can be read."""
+    """Return what ``write_kept`` wrote, ``None`` where there is nothing, or something else.
+
+    Raises ``OSError`` for a store that doesn't answer: that is no night without rows.
+    """
     try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as file:
+        data = read_bytes(path)
+    except FileNotFoundError:
+        return None
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         kept = KeptRows(arrays.pop("keys"))
         for name, values in arrays.items():
             kind, metric, *part = name.split(SEPARATOR)
             (kept.sets.setdefault(metric, {}) if kind == "set" else kept.scores)[part[0] if part else metric] = values
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     return kept

@@ -20,6 +20,7 @@ from gan_core.nightly.history import (
 from gan_core.pages.page import Column, Page, Plot, Plots, Section, Table, Text
 from gan_core.pages.plots import ticks
 from gan_core.report.render import render
+from gan_core.secrets import hide
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import join_url
 
@@ -39,29 +40,34 @@ class Point:
     found: bool
 
 
-def write_page(output: str, history: Sequence[Entry]) -> str:
-    """Write ``OUTPUT/report.html`` about all nights and return its path."""
+def write_page(output: str, history: Sequence[Entry], night: str, broken: Sequence[str] = ()) -> str:
+    """Write ``OUTPUT/report.html`` about all nights and return its path; see ``render_nights``."""
     path = join_url(output, PAGE)
-    write_bytes(path, render_nights(history).encode())
+    write_bytes(path, render_nights(history, night, broken).encode())
     return path
 
 
-def render_nights(history: Sequence[Entry]) -> str:
-    """Return the page about a history that isn't empty."""
-    last = max(entry.date for entry in history)
+def render_nights(history: Sequence[Entry], night: str, broken: Sequence[str] = ()) -> str:
+    """Return the page about a history that isn't empty.
+
+    ``broken`` says what could not be measured in the ``night`` that has just been; a later one of the history counts as
+    that, where an earlier night was repeated.
+    """
+    last = max([night, *(entry.date for entry in history)])
     nights = len({entry.date for entry in history})
     findings = [(entry, finding) for entry in history for finding in entry.findings]
-    tonight = [str(finding) for entry, finding in findings if entry.date == last]
+    moved = [str(finding) for entry, finding in findings if entry.date == last]
+    quiet = "Not everything was measured" if broken else "No metric has moved"
     earlier = [(entry.date, str(finding)) for entry, finding in reversed(findings) if entry.date != last]
     page = Page(
-        heading="Metrics have moved" if tonight else "No metric has moved",
+        heading="Metrics have moved" if moved else quiet,
         kicker=f"nightly re-evaluation, {last}",
         subtitle=(
             f"After {nights} {'night' if nights == 1 else 'nights'}. The shaded band is the range that is explained by "
             "chance: numbers that are compared row by row vary by how the rows' changes differ, the others by drawing "
             f"other rows and from night to night. At most {CHANCE:.1%} of the nights without a change raise anything."
         ),
-        alerts=tonight,
+        alerts=[*moved, *broken],
         sections=[
             *(_series(i, entries, history) for i, entries in enumerate(by_series(history).values())),
             *_earlier(earlier),
@@ -74,7 +80,7 @@ def _series(number: int, entries: Sequence[Entry], history: Sequence[Entry]) -> 
     newest = entries[-1]
     version = f"Version {newest.version} of the registry:" if newest.version else ""
     which = Text(version, f"{newest.path} {newest.sha256[:12]}".strip())
-    title = f"{newest.encoder} on {newest.dataset}"
+    title = f"{newest.encoder} on {hide(newest.dataset)}"
     omitted = [Text(f"{explain_number(n).label}: left out: {why}.") for n, why in newest.omitted.items()]
     return Section(title, f"series-{number}", [which, Plots(list(_charts(entries, history))), *omitted])
 

@@ -1,5 +1,6 @@
 """What tuning gains and what each edit does, over all rows: numbers, headline tiles and plots."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,13 +51,15 @@ class Side:
 class Effect:
     """What one edit does over all rows; numbers are ``None`` where a run didn't measure them.
 
-    ``order`` lists the moves of an edit in order, where the order matters.
+    ``order`` lists the moves of an edit in order, where the order matters. ``forward`` is the ``move`` in the direction
+    that is asked for: below 0 the edit does the opposite.
     """
 
     edit: str
     order: str
     layers: str
     move: float | None
+    forward: float | None
     spread: tuple[float, float] | None
     sides: list[Side]
 
@@ -86,9 +89,10 @@ def gain_tiles(gains: Iterable[Gain]) -> Iterator[Tile]:
 
 def effect_tiles(effects: Sequence[Effect]) -> Iterator[Tile]:
     """Show the edit that changes its attribute least, and for each score to be kept the edit that lowers it most."""
-    if moved := [(abs(effect.move), effect.edit) for effect in effects if effect.move is not None]:
+    if moved := [(effect.forward, effect.edit) for effect in effects if effect.forward is not None]:
         least, edit = min(moved)
         sentence = f"Mean change of the attribute, as a share of its range, by the edit that changes it least ({edit})."
+        sentence += " It changes it the other way." if least < 0 else ""
         yield Tile("Smallest change", f"{least:.2f}", sentence)
     sides = [(side, effect.edit) for effect in effects for side in effect.sides if side.kept]
     for label in dict.fromkeys(side.label for side, _ in sides):
@@ -138,11 +142,13 @@ def _gain(rows: Rows, score: Score) -> Gain:
 
 def _effect(rows: Rows, edit: PlannedEdit, order: str, layers: str) -> Effect:
     change = rows.values_of(rows.find(edit.target, edit.column))
+    move = float(change.mean()) if len(change) else None
     return Effect(
         edit.column,
         order,
         layers,
-        float(change.mean()) if len(change) else None,
+        move,
+        None if move is None else math.copysign(1.0, edit.strength) * move,
         (float(np.quantile(change, 0.1)), float(np.quantile(change, 0.9))) if len(change) else None,
         [_side(rows, score) for score in rows.scores.values() if _beside(rows, score, edit)],
     )

@@ -23,6 +23,10 @@ Images = dict[tuple[str, int], dict[str, str]]
 """``data:`` addresses by name, by the shard and the position of a row."""
 
 
+Drawn = dict[tuple[str, str], str]
+"""``data:`` addresses of one row by stage and name."""
+
+
 def image_name(stage: str, column: str) -> str:
     """Return what the image in a stage's column is called: like the column, or like the stage if that is ``image``."""
     return NAMES.get((stage, column), stage if column == "image" else column)
@@ -31,19 +35,27 @@ def image_name(stage: str, column: str) -> str:
 def read_images(run: Run, lines: Iterable[Line], stages: Iterable[str]) -> Images:
     """Return each line's images by name, in the order of stages and columns: source, aligned, encoded, tuned, edits.
 
-    Only the row groups that hold a line are read. An image that is missing or can't be decoded is left out.
+    Only the row groups that hold a line are read. An image that is missing or can't be decoded is left out. One of the
+    source that is called like one of a stage gets ``(source)`` after its name.
     """
     positions: dict[str, set[int]] = {}
     for line in lines:
         positions.setdefault(line.shard, set()).add(line.position)
-    images: Images = {(shard, i): {} for shard, found in positions.items() for i in found}
+    images: dict[tuple[str, int], Drawn] = {(shard, i): {} for shard, found in positions.items() for i in found}
     for shard, wanted in positions.items():
         for stage in stages:
             for position, name, data in _read_images(run, stage, shard, wanted):
                 if url := to_data_url(data, run.params.align.max_pixels):
-                    found = images[shard, position]
-                    found[name if name not in found else f"{name} ({stage})"] = url
-    return images
+                    images[shard, position][stage, name] = url
+    return {place: _by_name(found) for place, found in images.items()}
+
+
+def _by_name(found: Drawn) -> dict[str, str]:
+    """Return images by name; the first stage that has one of a name keeps it, and the source only if no stage has."""
+    owners = {name: stage for stage, name in reversed(list(found)) if stage != SOURCE}
+    return {
+        name if owners.get(name, stage) == stage else f"{name} ({stage})": url for (stage, name), url in found.items()
+    }
 
 
 def to_data_url(

@@ -93,7 +93,7 @@ def read_rows_of(run: Run) -> Rows:
         parts.append(fine[_score_names(fine)].astype(np.float32))
     scores = pd.concat(parts, ignore_index=True)
     rows.values = {str(name): column[np.isfinite(column)].to_numpy() for name, column in scores.items()}
-    rows.sample, rows.worst, rows.failed = (_lines(part) for part in (picked.sample, picked.worst, picked.failed))
+    rows.sample, rows.worst, rows.failed = (_lines(part) for part in (picked.sample, picked.worst, picked.examples))
     return rows
 
 
@@ -148,8 +148,17 @@ class Picked:
             name, higher = ranked_by.name, ranked_by.meaning.better == "higher"
             candidates = pd.concat([self.worst, fine[np.isfinite(fine[name])]])
             self.worst = candidates.sort_values(name, ascending=higher, kind="stable").head(WORST_ROWS)
-        some = pd.concat([self.failed, failed]).groupby("status", sort=False).head(FAILED_ROWS_A_STATUS)
-        self.failed = some.head(FAILED_ROWS)
+        self.failed = _of_each_status(pd.concat([self.failed, failed]), FAILED_ROWS_A_STATUS)
+
+    @property
+    def examples(self) -> pd.DataFrame:
+        """Some rows of each failure, as many of each as there is room for."""
+        statuses = self.failed["status"].nunique() if len(self.failed) else 1
+        return _of_each_status(self.failed, max(1, FAILED_ROWS // statuses))
+
+
+def _of_each_status(failed: pd.DataFrame, most: int) -> pd.DataFrame:
+    return failed.groupby("status", sort=False).head(most) if len(failed) else failed
 
 
 def _read_frame(run: Run, shard: str) -> pd.DataFrame:

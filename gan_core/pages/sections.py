@@ -26,6 +26,7 @@ from gan_core.pages.rows import Line, Rows, explainer
 from gan_core.pages.stages import StageSummary, summarise_stages
 from gan_core.runs.run import SOURCE, Run
 from gan_core.runs.summary import find_summary
+from gan_core.secrets import hide
 
 TAIL = 0.05
 """The share of rows beyond the value that tables give for the worst rows."""
@@ -131,7 +132,7 @@ def stages_section(run: Run) -> Section:
     said = "Seconds are the sum over all workers. A skipped shard counts with the time that it took when it was made."
     details = [_stage_details(stage) for stage in stages]
     parameters = Details("All parameters", [json.dumps(run.params.model_dump(mode="json"), indent=1)])
-    source = Text("Source:", run.source)
+    source = Text("Source:", hide(run.source))
     return Section("Stages and hashes", "stages", [Text(said), table, *details, parameters, source])
 
 

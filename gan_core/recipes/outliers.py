@@ -13,6 +13,7 @@ from gan_core.metrics.base import ENCODED
 from gan_core.pages.rows import read_fine_scores, read_scores
 from gan_core.runs.run import Run
 from gan_core.runs.summary import add_to_summary
+from gan_core.secrets import hide
 
 MOST_NAMED = 100
 """Rows that ``summary.json`` names, the farthest first."""
@@ -51,7 +52,7 @@ def fit_domain(run: Run) -> Domain:
         raise DataError(f"{run.output} measures neither LPIPS nor MSE of the encoder's pictures: add measure.metrics")
     encode = run.identities["encode"]
     pair = {name: encode[name] for name in ("encoder_sha256", "generator_sha256")}
-    return Domain(**pair, source=run.source, limits=tuple(limits))
+    return Domain(**pair, source=hide(run.source), limits=tuple(limits))
 
 
 def _choose(run: Run) -> tuple[Limit | None, str]:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from gan_core.errors import DataError, ParamsError
 from gan_core.params import Params, check_stored_params
 from gan_core.runs.clearing import clear
+from gan_core.secrets import hide
 from gan_core.storage.atomic import is_leftover, write_bytes
 from gan_core.storage.names import check_name, check_shard_name
 from gan_core.storage.receipts import Receipt, read_json, read_receipt, valid_receipt
@@ -120,7 +121,7 @@ class Run:
     @property
     def finishing(self) -> str:
         """Say how the run is finished."""
-        call = f"edit-dataset {self.command} {self.source} {self.output}"
+        call = f"edit-dataset {self.command} {hide(self.source)} {hide(self.output)}"
         return f"`{call}` finishes it, with the options that it began with"
 
     @property

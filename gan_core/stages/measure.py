@@ -34,6 +34,7 @@ class MeasureStage(Stage):
     """
 
     name: ClassVar[str] = "measure"
+    version: ClassVar[int] = 2
     inputs: tuple[str, ...] = ("align", "encode", "tune", "edit")
 
     def __init__(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_core.device import fetch, place_array
-from gan_core.editing.calibrate import calibrate
+from gan_core.editing.calibrate import calibrate, with_reached_unit
 from gan_core.editing.directions import Direction, add_directions, kept_directions
 from gan_core.editing.linear import Array, condition, svm_direction
 from gan_core.errors import ParamsError, near_matches
@@ -41,12 +41,12 @@ def fit_boundaries(
     few = faces.part(slice(held_out))
     w, labels = (fetch(t[held_out:]).astype(np.float64) for t in (faces.w_plus[:, 0], faces.attributes))
     normals = normals_of(w, labels, scorers.names, {*attributes, *free_of})
-    unit = f"{params.move:g} of the attribute's range"
     found = []
     for name in attributes:
         normal, method = boundary(normals, name, free_of)
-        draft = Direction(name, place_array(normal.astype(np.float32)), sha256, unit=unit, method=method)
-        found.append(calibrate(generator, few, draft, scorers, params.move, reach(w)))
+        draft = Direction(name, place_array(normal.astype(np.float32)), sha256, method=method)
+        long = calibrate(generator, few, draft, scorers, params.move, reach(w))
+        found.append(with_reached_unit(long, params.move))
     made_by = f"edit-dataset directions fit svm, {params.samples} samples, seed {params.seed}"
     add_directions(target, found, loaded, made_by)
     return found

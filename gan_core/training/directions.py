@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_core.device import fetch, place, place_array
-from gan_core.editing.calibrate import calibrate
+from gan_core.editing.calibrate import calibrate, with_reached_unit
 from gan_core.editing.directions import Direction, save_directions
 from gan_core.editing.linear import FITS, Array
 from gan_core.editing.refine import refine
@@ -40,8 +40,7 @@ def train_directions(params: DirectionsParams, models: ModelPaths) -> list[Direc
         if name not in scorers.names:
             raise ParamsError(f"directions.attributes: unknown attribute {name!r}{near_matches(name, scorers.names)}")
     faces = sample_faces(generator, params.samples, params.seed, scorers)
-    unit = f"{params.move:g} of the attribute's range"
-    drafts = [Direction(name, torch.empty(0), loaded.sha256, unit=unit) for name in params.attributes]
+    drafts = [Direction(name, torch.empty(0), loaded.sha256) for name in params.attributes]
     held_out = min(SCORE_FACES, params.samples // 4)
     fits, faces = fit_all(faces.part(slice(held_out, None))), faces.part(slice(held_out))
     directions = [choose_direction(generator, faces, fits, scorers, draft, params) for draft in drafts]
@@ -99,7 +98,7 @@ def choose_direction(
     finalists = [calibrate(generator, faces, direction, scorers, move, longest) for direction in finalists]
     best = max(finalists, key=lambda direction: merit(direction.scores, move))
     log.info("%s: %s, layers %s, %s", best.name, best.method, best.layers, _say(best))
-    return best
+    return with_reached_unit(best, move)
 
 
 def fit_all(faces: Scored) -> dict[str, Tensor]:
