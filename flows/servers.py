@@ -168,8 +168,8 @@ def up(say: Callable[[str], object] = lambda _: None, host: str = LOOPBACK) -> s
     if host != LOOPBACK:
         say(f"both pages listen at {host} and ask for no password: whoever reaches them can start runs here")
     make_pools()  # a worker says that it is well before it has made its pool
+    deploy()  # where this fails, a worker that serves another server is left alone
     start("worker", say=say)
-    deploy()
     _automate(say)
     say(f"worker: serves the work pool {POOL!r}; `prefect deployment ls` lists what it can run")
     return address

@@ -215,7 +215,7 @@ def test_progress_that_cannot_be_shown_ends_no_work(monkeypatch: pytest.MonkeyPa
         assert ledger._update("id", 0.5) is True
 
 
-def test_the_pools_are_there_before_the_worker_and_the_deployments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pools_and_deployments_are_there_before_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
     def start(name: str, host: str = "", say: object = None) -> servers.Running:
@@ -235,7 +235,7 @@ def test_the_pools_are_there_before_the_worker_and_the_deployments(monkeypatch: 
     first, *rest = Path("prefect.toml").read_text().splitlines()
     assert first.startswith(prefect_toml.WRITTEN_BY) and rest == ["[api]", 'url = "http://elsewhere/api"']
     pools = [f"work-pool create {pool}" for pool in ("local", "shards")]
-    assert done == ["mlflow", *pools, "worker", "deploy"]
+    assert done == ["mlflow", *pools, "deploy", "worker"]
 
 
 def test_a_copied_project_takes_no_server_of_the_original_for_its_own(
