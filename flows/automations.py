@@ -31,18 +31,19 @@ TEXT = '{"text": {{ ' + SAID + '|join(": ")|tojson }}}'
 
 
 def automate() -> Iterator[str]:
-    """Make the automations on Prefect's server, or make them anew; yield a line about each.
+    """Make the automations on Prefect's server, or bring them up to date; yield a line about each.
 
-    Failures are posted if ``EDIT_DATASET_WEBHOOK`` is set; the address is kept in an encrypted block of the server.
+    One that was switched off on the server stays so. Failures are posted if ``EDIT_DATASET_WEBHOOK`` is set; the
+    address is kept in an encrypted block of the server.
     """
     with get_client(sync_client=True) as client:
-        _replace(client, SILENT, crash_silent_runs())
+        _put(client, crash_silent_runs())
         yield f"automation: a run without a sign of life for {SILENT_S // 60} minutes becomes Crashed"
         if address := os.environ.get(ADDRESS):
-            _replace(client, POSTING, post_failures(address))
+            _put(client, post_failures(address))
             yield f"automation: failures are posted to the address in {ADDRESS}"
-        else:
-            _replace(client, POSTING, None)
+        elif _remove(client, POSTING):
+            yield f"automation: the server no longer posts failures, as {ADDRESS} is not set here"
 
 
 def crash_silent_runs(silent_s: int = SILENT_S) -> AutomationCore:
@@ -93,8 +94,19 @@ def announce(made: Registered, address: str) -> bool:
     return False
 
 
-def _replace(client: SyncPrefectClient, name: str, automation: AutomationCore | None) -> None:
-    for earlier in client.read_automations_by_name(name):
-        client.delete_automation(earlier.id)
-    if automation is not None:
+def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
+    """Make an automation, or give the one of its name what it has now: the server is never without it."""
+    earlier = client.read_automations_by_name(automation.name)
+    if not earlier:
         client.create_automation(automation)
+        return
+    # The client sends what was set; the server refuses a change of owner, and needs the rest.
+    values = automation.model_dump(exclude={"owner_resource"}) | {"enabled": earlier[0].enabled}
+    client.update_automation(earlier[0].id, AutomationCore.model_validate(values))
+
+
+def _remove(client: SyncPrefectClient, name: str) -> bool:
+    earlier = client.read_automations_by_name(name)
+    for automation in earlier:
+        client.delete_automation(automation.id)
+    return bool(earlier)

@@ -325,9 +325,10 @@ def start(names: Services = None) -> None:
     for name in names or PAGES:
         if name == ServiceName.worker:
             servers.use_prefect_server(typer.echo)
-        typer.echo(f"{name}: {servers.start(name).url}")
+        running = servers.start(name, say=typer.echo)
+        typer.echo(f"{name}: {running.url}")
         if name == ServiceName.prefect:
-            typer.echo(f"  for prefect commands: export PREFECT_API_URL={servers.start(name).url}/api")
+            typer.echo(f"  for prefect commands: export PREFECT_API_URL={running.url}/api")
 
 
 @server.command(epilog="Example: edit-dataset server stop")
@@ -366,7 +367,8 @@ def main(arguments: list[str] | None = None) -> None:
         typer.echo(str(stopped), err=True)
         sys.exit(STOPPED_EXIT_CODE)
     except Exception as error:
-        from flows.servers import is_lost
+        from flows.prefect_api import is_lost
+        from flows.servers import is_own
         from gan_core.storage.urls import is_store_error
 
         if is_store_error(error):
@@ -374,9 +376,10 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(1)
         if not is_lost(error):
             raise
-        address = hide(os.environ.get("PREFECT_API_URL", "").removesuffix("/api"))
-        again = "start it (`edit-dataset server start prefect`) and run again to go on"
-        typer.echo(f"error: the Prefect server at {address} is lost; finished shards are kept: {again}", err=True)
+        address = os.environ.get("PREFECT_API_URL", "")
+        lost = f"the Prefect server at {hide(address.removesuffix('/api'))} is lost; finished shards are kept"
+        own, other = "start it (`edit-dataset server start prefect`)", "see that it runs, or unset PREFECT_API_URL,"
+        typer.echo(f"error: {lost}: {own if is_own(address) else other} and run again to go on", err=True)
         _leave(1)
 
 

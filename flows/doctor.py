@@ -11,6 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from flows import servers
+from flows.prefect_api import ask_version
 from flows.project import hidden_packages
 from gan_core.errors import CheckpointError, UserError
 from gan_core.params import ModelPaths, Params, TrackParams, load_params
@@ -43,6 +44,8 @@ def examine(params_file: str = "params.yaml") -> Iterator[Check]:
     yield _devices()
     yield _disk()
     yield from (_service(name) for name in servers.SERVICES)
+    if address := os.environ.get("PREFECT_API_URL"):
+        yield _address(address)
     try:
         params = load_params(params_file)
     except UserError as error:
@@ -106,6 +109,19 @@ def _service(name: str) -> Check:
     answers = servers.answers(name, running)
     mend = f"edit-dataset server stop {name} && edit-dataset server start {name}; its log: {servers.FOLDER / name}.log"
     return Check(name, answers, running.url if answers else f"{running.url} does not answer", mend)
+
+
+def _address(address: str) -> Check:
+    """Check the server that runs are shown on in place of the project's own."""
+    mend = "name the API of a server that runs, or unset PREFECT_API_URL: runs then use this project's own server"
+    try:
+        version = ask_version(address)
+    except UserError as error:
+        return Check("PREFECT_API_URL", False, str(error), mend)
+    own = servers.find("prefect")
+    unused = f", in place of this project's own at {own.url}" if own and address != f"{own.url}/api" else ""
+    found = f"Prefect {version}" if version else "does not answer"
+    return Check("PREFECT_API_URL", bool(version), f"{hide(address)}: {found}{unused}", mend)
 
 
 def _tracking(track: TrackParams) -> Check:

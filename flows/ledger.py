@@ -18,7 +18,8 @@ from prefect.artifacts import (
 )
 from prefect.futures import PrefectFuture
 
-from flows.servers import find, is_lost, quiet_environment
+from flows.prefect_api import is_lost
+from flows.servers import find, quiet_environment
 from gan_core.errors import UserError
 from gan_core.report.finish import finish_run
 from gan_core.runs.run import Run

@@ -4,12 +4,10 @@ import fcntl
 import ipaddress
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -17,20 +15,23 @@ from pathlib import Path
 
 import psutil
 
+from flows import prefect_toml
+from flows.deployments import POOL, deploy, make_pools
+from flows.prefect_api import ask_version
+from flows.processes import answers_at, await_command_line, end, listens
 from flows.project import FOLDER_VARIABLE, hidden_packages
 from flows.proxies import direct_environment, unusable_proxies
 from gan_core.errors import UserError
 from gan_core.secrets import hide
+from gan_core.storage.atomic import explain_os_errors, write_bytes
 from tasks.tracking.address import DEFAULT_URI, OWN_SERVER, STORE
 from tasks.tracking.artifacts import FOLDER as ARTIFACTS
 from tasks.tracking.artifacts import SERVED
 
 FOLDER = Path(".servers")
-POINTER = Path("prefect.toml")
-WRITTEN_BY = "# Written by `edit-dataset server up`"
 START_TIMEOUT_S = 300.0
-STOP_TIMEOUT_S = 15.0
-ENGINE = "prefect.engine"  # what Prefect's worker starts for each flow run
+RECOVERY_S = 60.0
+"""How long a service that runs already may take to answer before it is started anew."""
 ATTEMPTS = 3
 
 
@@ -48,7 +49,6 @@ class Service:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-POOL, SHARDS_POOL = "local", "shards"
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 WORKER_PAGE = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": "{port}"}
 SERVICES = {
@@ -77,13 +77,14 @@ SERVICES = {
 class Running:
     """A service that this project started; ``command`` tells its process from a later one with the same pid.
 
-    ``host`` is the address that it listens at.
+    ``host`` is the address that it listens at, ``api`` that of the Prefect server which a worker serves.
     """
 
     pid: int
     command: list[str]
     port: int
     host: str = LOOPBACK
+    api: str = ""
 
     @property
     def url(self) -> str:
@@ -114,15 +115,19 @@ def quiet_environment() -> dict[str, str]:
 
 
 def use_prefect_server(say: Callable[[str], object] = lambda _: None, host: str = "") -> str:
-    """Point this process at ``PREFECT_API_URL`` if it is set, else at the project's server, started if need be."""
-    drop_copied_address(say)
+    """Point this process at ``PREFECT_API_URL`` if it is set, else at the project's server, started if need be.
+
+    Raises ``UserError`` if something else than a server that can be used answers there.
+    """
+    prefect_toml.drop_copied(say)
     for name in unusable_proxies(os.environ):
         say(f"{name} is not used: Prefect's client can't read it; for SOCKS, `pip install 'httpx[socks]'`")
     os.environ |= quiet_environment()
-    if "PREFECT_API_URL" not in os.environ:
+    if not os.environ.get("PREFECT_API_URL"):
         if find("prefect") is None:
             say("starting a Prefect server for this project (about 10 s)")
-        os.environ["PREFECT_API_URL"] = start("prefect", host).url + "/api"
+        os.environ["PREFECT_API_URL"] = start("prefect", host, say).url + "/api"
+    ask_version(os.environ["PREFECT_API_URL"])
     return os.environ["PREFECT_API_URL"]
 
 
@@ -139,19 +144,6 @@ def connect(say: Callable[[str], object]) -> str:
     return address
 
 
-def is_lost(error: BaseException | None) -> bool:
-    """Tell whether an error, or what caused it, is that Prefect's server doesn't answer or has failed."""
-    import httpx
-
-    while error is not None:
-        if isinstance(error, httpx.TransportError):
-            return True
-        if isinstance(error, httpx.HTTPStatusError) and error.response.is_server_error:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 def up(say: Callable[[str], object] = lambda _: None, host: str = LOOPBACK) -> str:
     """Start both servers and the worker, deploy the flows of ``prefect.yaml``, and return Prefect's API address.
 
@@ -166,20 +158,18 @@ def up(say: Callable[[str], object] = lambda _: None, host: str = LOOPBACK) -> s
             "give it another name, or start the servers in another folder"
         )
     address = use_prefect_server(say, host)
-    if _is_ours(POINTER):
-        POINTER.write_text(f'{WRITTEN_BY} in {os.getcwd()}, removed by `server down`.\n[api]\nurl = "{address}"\n')
+    if prefect_toml.is_ours():
+        prefect_toml.point_at(address, is_own(address))
     else:
-        say(f"{POINTER} is not ours and stays as it is: it has to name {hide(address)} for `prefect` commands here")
+        file = prefect_toml.POINTER
+        say(f"{file} is not ours and stays as it is: it has to name {hide(address)} for `prefect` commands here")
     say(f"prefect: {hide(address.removesuffix('/api'))}")
-    say(f"mlflow: {start('mlflow', host).url}")
+    say(f"mlflow: {start('mlflow', host, say).url}")
     if host != LOOPBACK:
         say(f"both pages listen at {host} and ask for no password: whoever reaches them can start runs here")
-    for pool in (POOL, SHARDS_POOL):  # a worker says that it is well before it has made its pool
-        _prefect("work-pool", "create", pool, "--type", "process")  # fails where it is there already, and may
-    start("worker")
-    reply = _prefect("deploy", "--all")
-    if reply.returncode:
-        raise UserError(f"the flows could not be deployed: {' '.join((reply.stdout + reply.stderr).split())[-400:]}")
+    make_pools()  # a worker says that it is well before it has made its pool
+    deploy()  # where this fails, a worker that serves another server is left alone
+    start("worker", say=say)
     _automate(say)
     say(f"worker: serves the work pool {POOL!r}; `prefect deployment ls` lists what it can run")
     return address
@@ -197,30 +187,18 @@ def _automate(say: Callable[[str], object]) -> None:
         say(f"automations were not made: {str(error).splitlines()[0]}")
 
 
-def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 def down(say: Callable[[str], object] = lambda _: None) -> None:
     """Stop what ``up`` has started, the worker first; their data stays in ``.prefect`` and ``mlflow.db``."""
     for name in reversed(SERVICES):
         stop(name, say)
-    if _is_ours(POINTER):
-        POINTER.unlink(missing_ok=True)
+    if prefect_toml.is_ours():
+        prefect_toml.POINTER.unlink(missing_ok=True)
 
 
-def _is_ours(file: Path) -> bool:
-    return not file.exists() or file.read_text(errors="replace").startswith(WRITTEN_BY)
-
-
-def drop_copied_address(say: Callable[[str], object] = lambda _: None) -> None:
-    """Remove the ``prefect.toml`` that ``up`` wrote in another folder, if this one was copied from there."""
-    with suppress(FileNotFoundError):
-        first = POINTER.read_text(errors="replace").partition("\n")[0]
-        if first.startswith(f"{WRITTEN_BY} in ") and f" in {os.getcwd()}, " not in first:
-            POINTER.unlink()
-            say(f"{POINTER} was removed: it named the server of the folder that this one was copied from")
+def is_own(address: str) -> bool:
+    """Tell whether an API address is that of the Prefect server that this project started last."""
+    recorded = _record("prefect")
+    return recorded is not None and address == f"{recorded.url}/api"
 
 
 def find(name: str) -> Running | None:
@@ -228,38 +206,51 @@ def find(name: str) -> Running | None:
 
     The process works in this folder: a copy of a project has the records of the original's servers, and none of them.
     """
+    running = _record(name)
+    if running is None:
+        return None
     try:
-        running = Running(**json.loads((FOLDER / f"{name}.json").read_text()))
-        if (
-            not isinstance(running.command, list)
-            or running.command[1:] != _arguments(name, running.port, running.host)
-            or running.pid <= 1
-        ):
-            return None  # not what this project starts: nothing in this file may end another process
         process = psutil.Process(running.pid)
         same = process.cmdline() == running.command and process.status() != psutil.STATUS_ZOMBIE
         same = same and os.path.samefile(process.cwd(), FOLDER.absolute().parent)
-    except (OSError, ValueError, TypeError, RecursionError, psutil.Error):
+    except (OSError, ValueError, TypeError, psutil.Error):
         return None
     return running if same else None
 
 
+def _record(name: str) -> Running | None:
+    try:
+        running = Running(**json.loads((FOLDER / f"{name}.json").read_text()))
+        ours = isinstance(running.command, list) and running.pid > 1
+        ours = ours and running.command[1:] == _arguments(name, running.port, running.host)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    return running if ours else None  # else not what this project starts: it may end no other process
+
+
 def answers(name: str, running: Running) -> bool:
     """Tell whether a service passes its health check."""
-    return _answers(running.url + SERVICES[name].health)
+    return answers_at(running.url + SERVICES[name].health)
 
 
-def start(name: str, host: str = "") -> Running:
+def start(name: str, host: str = "", say: Callable[[str], object] = lambda _: None) -> Running:
     """Return the running service, or start it in a session of its own; returns when it answers, else ``UserError``.
 
-    ``host`` is the address that it must listen at: the loopback one for a new service if none is given.
+    ``host`` is the address that it must listen at: the loopback one for a new service if none is given. One that runs
+    and doesn't answer, and a worker of another Prefect server than this process uses, are ended and started anew.
     """
     with _locked():
+        before = find(name)
+        if before is not None and host and before.host != host:
+            raise UserError(f"{name} listens at {before.host} already: `edit-dataset server down`, then up again")
+        if before is not None and (fault := _fault(name, before)):
+            say(f"{name}: {fault}, and is started anew")
+            _stop(name, before, say)
         for _ in range(ATTEMPTS):
-            running = find(name) or _launch(name, host or LOOPBACK)
-            if host and running.host != host:
-                raise UserError(f"{name} listens at {running.host} already: `edit-dataset server down`, then up again")
-            if _wait(name, running):
+            running = find(name) or _launch(name, host or (before.host if before else LOOPBACK))
+            if _wait(name, running, START_TIMEOUT_S):
+                if name == "prefect":
+                    prefect_toml.follow(f"{running.url}/api")
                 return running
             if find(name) is not None:
                 break
@@ -270,19 +261,36 @@ def stop(name: str, say: Callable[[str], object] = lambda _: None) -> Running | 
     """End the service that this project started, and its children; return it, or None if there was none."""
     with _locked():
         running = find(name)
-        (FOLDER / f"{name}.json").unlink(missing_ok=True)
-        runs = _end(running) if running is not None else 0
+        _stop(name, running, say)
+    return running
+
+
+def _stop(name: str, running: Running | None, say: Callable[[str], object]) -> None:
+    (FOLDER / f"{name}.json").unlink(missing_ok=True)
+    runs = end(running.pid) if running is not None else 0
     say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
     if runs:
         say(f"{name}: {runs} runs at work have ended with it: start them again to go on")
-    return running
+
+
+def _fault(name: str, running: Running) -> str:
+    """Say why a service that runs can't be used, if so."""
+    if running.api not in ("", _api(name)):
+        return f"serves {hide(str(running.api))}"
+    return "" if _wait(name, running, RECOVERY_S) else "does not answer"
+
+
+def _api(name: str) -> str:
+    """The Prefect server that a service works for; the servers themselves work for none."""
+    return os.environ.get("PREFECT_API_URL", "") if name == "worker" else ""
 
 
 def _launch(name: str, host: str) -> Running:
     service = SERVICES[name]
     port = free_port(service.port, _near(host))
     command = [sys.executable, *_arguments(name, port, host)]
-    with (FOLDER / f"{name}.log").open("wb") as log:
+    file = FOLDER / f"{name}.log"
+    with explain_os_errors(file), file.open("wb") as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -291,9 +299,14 @@ def _launch(name: str, host: str) -> Running:
             start_new_session=True,
             env=_environment(service, port, host),
         )
-    _await_command_line(process.pid)
-    running = Running(process.pid, command, port, host)
-    (FOLDER / f"{name}.json").write_text(json.dumps(asdict(running)))
+    await_command_line(process.pid)
+    running = Running(process.pid, command, port, host, _api(name))
+    try:
+        write_bytes(FOLDER / f"{name}.json", json.dumps(asdict(running)).encode())
+    except BaseException:  # nobody would find it again
+        with suppress(psutil.Error):  # it has ended already
+            end(running.pid)
+        raise
     return running
 
 
@@ -315,74 +328,30 @@ def _near(host: str) -> str:
     return LOOPBACK if host == EVERYWHERE else host
 
 
-def _await_command_line(pid: int) -> None:
-    """Linux shows an empty one for a moment after a start; ``find`` would take the process for somebody else's."""
-    with suppress(psutil.Error):  # it has ended already
-        while not psutil.Process(pid).cmdline():
-            time.sleep(0.001)
-
-
 def _environment(service: Service, port: int, host: str) -> dict[str, str]:
     address = socket.gethostname() if host == EVERYWHERE else host
     filled = {"port": port, "host": host, "address": address, "folder": os.getcwd()}
     return quiet_environment() | {name: value.format(**filled) for name, value in service.environment.items()}
 
 
-def _wait(name: str, running: Running) -> bool:
+def _wait(name: str, running: Running, patience_s: float) -> bool:
     """Wait until the service answers; False if it ends instead, for instance because its port was taken meanwhile."""
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline and find(name) is not None:
-        if _listens(running) and answers(name, running):
+        if listens(running.pid, running.port) and answers(name, running):
             return True
         time.sleep(0.2)
     return False
 
 
-def _listens(running: Running) -> bool:
-    """Whether the port is served by this process or its children, and not by somebody else's server."""
-    with suppress(psutil.Error):
-        return any(
-            connection.status == psutil.CONN_LISTEN and connection.laddr.port == running.port
-            for process in _family(running)
-            for connection in process.net_connections("tcp4")
-        )
-    return False
-
-
-def _family(running: Running) -> list[psutil.Process]:
-    leader = psutil.Process(running.pid)
-    return [leader, *leader.children(recursive=True)]
-
-
-def _answers(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
-
-
-def _end(running: Running) -> int:
-    """End a service's processes, and return how many of them were flow runs."""
-    processes = _family(running)
-    runs = 0
-    with suppress(psutil.Error):  # one has ended meanwhile
-        runs = sum(ENGINE in process.cmdline() for process in processes)
-    os.killpg(running.pid, signal.SIGTERM)
-    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
-    for process in alive:
-        process.kill()
-    return runs
-
-
 def free_port(first: int, host: str = LOOPBACK) -> int:
     """Return the first port from here on that nothing listens at, at an address of this machine; ``UserError``."""
-    for port in range(first, first + 200):
+    ports = range(first, min(first + 200, 65536))
+    for port in ports:
         with socket.socket() as probe:
             if probe.connect_ex((host, port)) != 0:
                 return port
-    raise UserError(f"no free port between {first} and {first + 199}")
+    raise UserError(f"no free port between {first} and {ports[-1]}: end what listens there, or name another port")
 
 
 @contextmanager

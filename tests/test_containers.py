@@ -54,6 +54,16 @@ def test_every_program_that_compose_and_the_image_start_is_installed() -> None:
     assert len(started) == 4 and set(started) <= scripts
 
 
+def test_a_worker_starts_only_where_the_flows_are_deployed() -> None:
+    """Its command is run with programs of the same names that note what they are asked; ``python`` fails or not."""
+    (*_, script) = COMPOSE["compose.yaml"]["services"]["worker"]["command"]
+    for code, started in ((0, True), (1, False)):
+        programs = f"prefect() {{ echo prefect $*; }}; python() {{ return {code}; }}; "
+        shell = programs + script.replace("$$", "$").replace("exec ", "")
+        done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True)
+        assert ("prefect worker start" in done.stdout) is started and (done.returncode == 0) is started
+
+
 def test_the_deployment_that_compose_is_asked_to_run_exists() -> None:
     said = re.search(r"deployment run (\S+)/(\S+)", (ROOT / "compose.yaml").read_text())
     assert said is not None

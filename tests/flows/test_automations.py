@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -87,6 +88,38 @@ def test_choices_of_the_form_stand_for_parameters_and_the_old_ones_are_still_tak
     assert edit_dataset.validate_parameters(old).items() >= old.items()
 
 
+class Client:
+    """Prefect's client of a server that has an automation of every name; it can't create any."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled, self.sent, self.deleted = enabled, list[tuple[str, AutomationCore]](), list[str]()
+
+    def read_automations_by_name(self, name: str) -> list[Any]:
+        return [SimpleNamespace(id=name, enabled=self.enabled)]
+
+    def update_automation(self, name: str, automation: AutomationCore) -> None:
+        self.sent.append((name, automation))
+
+    def delete_automation(self, name: str) -> None:
+        self.deleted.append(name)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_an_automation_is_updated_in_place_and_stays_switched_off(
+    enabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(enabled)
+    monkeypatch.setattr(automations, "get_client", lambda **_: nullcontext(client))
+    monkeypatch.delenv(ADDRESS, raising=False)
+    assert list(automations.automate())[1:] == [
+        f"automation: the server no longer posts failures, as {ADDRESS} is not set here"
+    ]
+    ((name, sent),) = client.sent
+    assert name == automations.SILENT and sent.enabled is enabled and client.deleted == [POSTING]
+    told = sent.model_dump(mode="json", exclude_unset=True)
+    assert told["trigger"]["type"] == "event" and "owner_resource" not in told
+
+
 @pytest.mark.slow
 def test_automations_are_made_once_and_the_server_posts_instead_of_the_run(
     on_server: str, webhook: list[Any], monkeypatch: pytest.MonkeyPatch
@@ -94,13 +127,17 @@ def test_automations_are_made_once_and_the_server_posts_instead_of_the_run(
     monkeypatch.setenv("PREFECT_API_URL", on_server)
     assert len([*automations.automate(), *automations.automate()]) == 4
     with get_client(sync_client=True) as client:
-        assert sorted(found.name for found in client.read_automations()) == [POSTING, automations.SILENT]
+        made = sorted(client.read_automations(), key=lambda found: found.name)
+        assert [found.name for found in made] == [POSTING, automations.SILENT]
+        client.pause_automation(made[1].id)
     notify(None, RUN, STATE)
     assert webhook == []
     monkeypatch.delenv(ADDRESS)
     list(automations.automate())
     with get_client(sync_client=True) as client:
-        assert [found.name for found in client.read_automations()] == [automations.SILENT]
+        (left,) = client.read_automations()
+        assert left.id == made[1].id and not left.enabled
+        assert (left.trigger, left.actions) == (made[1].trigger, made[1].actions)
     assert not automations.announce(MADE, "http://127.0.0.1:9/api")
 
 

@@ -4,11 +4,15 @@ import asyncio
 import json
 import os
 import re
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -18,7 +22,8 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
-from flows import servers
+from flows import deployments, servers
+from gan_core.errors import UserError
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
 from gan_core.storage.receipts import Receipt
@@ -38,6 +43,46 @@ def test_each_deployment_has_a_form_that_explains_its_parameters(deployment: dic
     assert [name for name, field in fields.items() if not field.get("description")] == []
     for name, value in deployment.get("parameters", {}).items():
         assert flow.validate_parameters({**_required(flow), name: value})[name] is not None
+
+
+class Server:
+    """A Prefect server with one deployment and two automations, as its client shows them."""
+
+    def __init__(self) -> None:
+        self.key = uuid4()
+        self.active = {"nightly": True, "weekly": False}
+        self.enabled = {"on": True, "off": False}
+
+    def read_deployments(self) -> list[Any]:
+        schedules = [SimpleNamespace(id=name, slug=name, active=active) for name, active in self.active.items()]
+        return [SimpleNamespace(id=self.key, schedules=schedules)]
+
+    def update_deployment_schedule(self, _: object, name: str, active: bool) -> None:
+        self.active[name] = active
+
+    def read_automations(self) -> list[Any]:
+        return [SimpleNamespace(id=name, name=name, enabled=enabled) for name, enabled in self.enabled.items()]
+
+    def pause_automation(self, name: str) -> None:
+        self.enabled[name] = False
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_is_switched_on_the_server_is_so_after_a_deploy(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+
+    def deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
+        server.active = {"nightly": False, "weekly": True, "new": False}
+        server.enabled = {"on": True, "off": True, "new": True}
+        return subprocess.CompletedProcess(arguments, code, "no", "")
+
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+    monkeypatch.setattr(deployments, "client_of", lambda _: nullcontext(server))
+    monkeypatch.setattr(deployments, "_prefect", deploy)
+    with pytest.raises(UserError, match="the flows could not be deployed: no") if code else nullcontext():
+        deployments.deploy()
+    assert server.active == {"nightly": True, "weekly": False, "new": False}
+    assert server.enabled == {"on": True, "off": False, "new": True}
 
 
 @pytest.mark.slow
@@ -64,6 +109,8 @@ def test_the_worker_runs_a_deployment_and_a_restart_forgets_nothing(up: Path, ti
     assert {sum(receipt.rows.values()) for receipt in receipts} == {2, 3}
     assert (up / "out/report.html").is_file() and (up / "out/tracking.json").is_file()
 
+    found = json.loads(prefect("deployment", "schedule", "ls", "reevaluate-nightly/nightly", "-o", "json").stdout)
+    assert prefect("deployment", "schedule", "resume", "reevaluate-nightly/nightly", found[0]["id"]).returncode == 0
     services = {name: servers.find(name) for name in servers.SERVICES}
     assert all(services.values())
     servers.down()
@@ -72,7 +119,9 @@ def test_the_worker_runs_a_deployment_and_a_restart_forgets_nothing(up: Path, ti
     address = servers.up()
     states = {run["name"]: run["state_type"] for run in _ask(f"{address}/flow_runs/filter")}
     assert states["out"] == "COMPLETED"
-    assert {d["name"] for d in _ask(f"{address}/deployments/filter")} == {d["name"] for d in DEPLOYMENTS}
+    deployed = _ask(f"{address}/deployments/filter")
+    assert {d["name"] for d in deployed} == {d["name"] for d in DEPLOYMENTS}
+    assert [each["active"] for d in deployed for each in d["schedules"]] == [True]
 
 
 @pytest.mark.slow

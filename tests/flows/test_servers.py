@@ -1,9 +1,11 @@
 """The project's own servers: found again, stopped exactly, and never confused with somebody else's."""
 
+import errno
 import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import psutil
 import pytest
 from prefect.logging import disable_run_logger
 
-from flows import cli, ledger, servers
+from flows import cli, deployments, ledger, prefect_api, prefect_toml, processes, servers
 from flows.doctor import examine
 from flows.project import hidden_packages
 from gan_core.errors import UserError
@@ -34,17 +36,17 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_service_is_started_once_found_and_stopped() -> None:
     assert servers.find("page") is None and servers.stop("page") is None
     running = servers.start("page")
-    assert servers._answers(running.url)
+    assert processes.answers_at(running.url)
     assert servers.start("page") == running == servers.find("page")
     assert servers.stop("page") == running
-    assert not servers._answers(running.url)
+    assert not processes.answers_at(running.url)
     assert servers.find("page") is None and not psutil.pid_exists(running.pid)
 
 
 def test_runs_that_end_with_a_service_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     running = servers.start("page")
-    monkeypatch.setattr(servers, "ENGINE", "http.server")
+    monkeypatch.setattr(processes, "ENGINE", "http.server")
     servers.stop("page", said.append)
     told = "page: 1 runs at work have ended with it: start them again to go on"
     assert said == [f"page: stopped {running.url}", told]
@@ -78,7 +80,7 @@ def test_a_record_that_names_another_program_ends_nothing(more: dict[str, object
     """Its number and command line are those of a living process, but not of a service of this project."""
     innocent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        servers._await_command_line(innocent.pid)
+        processes.await_command_line(innocent.pid)
         servers.FOLDER.mkdir()
         record = {"pid": innocent.pid, "command": [sys.executable, "-c", "input()"], "port": 8300} | more
         (servers.FOLDER / "page.json").write_text(json.dumps(record))
@@ -104,10 +106,10 @@ def test_a_port_that_somebody_took_meanwhile_is_given_up(monkeypatch: pytest.Mon
         monkeypatch.setattr(
             servers, "free_port", lambda preferred, host: next(first, None) or free_port(preferred, host)
         )
-        monkeypatch.setattr(servers, "_answers", lambda _: True)
+        monkeypatch.setattr(servers, "answers_at", lambda _: True)
         running = servers.start("page")
     assert running.port != port and next(first, None) is None
-    assert servers._listens(running)
+    assert processes.listens(running.pid, running.port)
 
 
 def test_a_service_that_does_not_start_is_an_error_naming_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +123,20 @@ def test_an_address_in_the_environment_is_used_as_it_is(monkeypatch: pytest.Monk
     monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
     monkeypatch.setattr(servers, "start", lambda _: pytest.fail("started a server"))
     assert servers.use_prefect_server() == "http://elsewhere/api"
+
+
+def test_an_empty_address_in_the_environment_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    monkeypatch.setattr(servers, "start", lambda *_: servers.Running(0, [], 9))
+    assert servers.use_prefect_server() == "http://127.0.0.1:9/api"
+
+
+def test_no_port_above_the_last_one_is_tried() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 65535))
+        taken.listen()
+        with pytest.raises(UserError, match="no free port between 65535 and 65535: end what listens there"):
+            servers.free_port(65535)
 
 
 def test_nothing_calls_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,15 +164,21 @@ def refused(status: int) -> httpx.HTTPStatusError:
 def test_a_server_that_is_gone_or_broken_is_lost_and_one_that_refuses_is_not() -> None:
     outer = RuntimeError("the run ended")
     outer.__cause__ = httpx.ConnectError("no route")
-    assert servers.is_lost(httpx.ReadTimeout("late")) and servers.is_lost(refused(503)) and servers.is_lost(outer)
-    assert (
-        not servers.is_lost(refused(404)) and not servers.is_lost(ValueError("spoiled")) and not servers.is_lost(None)
-    )
+    assert all(prefect_api.is_lost(error) for error in (httpx.ReadTimeout("late"), refused(503), outer))
+    assert not any(prefect_api.is_lost(error) for error in (refused(404), ValueError("spoiled"), None))
 
 
+@pytest.mark.parametrize(
+    ("recorded", "advice"),
+    [(4200, "start it (`edit-dataset server start prefect`)"), (0, "see that it runs, or unset PREFECT_API_URL,")],
+)
 def test_a_lost_server_is_told_in_one_line_with_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recorded: int, advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    command = [sys.executable, *servers._arguments("prefect", recorded, servers.LOOPBACK)]
+    servers.FOLDER.mkdir()
+    (servers.FOLDER / "prefect.json").write_text(json.dumps({"pid": 9, "command": command, "port": recorded}))
+
     def gone(**_: object) -> None:
         raise httpx.ConnectError("All connection attempts failed")
 
@@ -168,6 +190,7 @@ def test_a_lost_server_is_told_in_one_line_with_what_to_do(
     told = capsys.readouterr().err
     assert end.value.code == 1 and told.count("\n") == 1
     assert told.startswith("error: the Prefect server at http://127.0.0.1:4200 is lost; finished shards are kept")
+    assert told.endswith(f": {advice} and run again to go on\n")
 
 
 def test_only_a_lost_server_loses_its_traceback() -> None:
@@ -192,10 +215,10 @@ def test_progress_that_cannot_be_shown_ends_no_work(monkeypatch: pytest.MonkeyPa
         assert ledger._update("id", 0.5) is True
 
 
-def test_the_pools_are_there_before_the_worker_and_the_deployments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pools_and_deployments_are_there_before_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
-    def start(name: str, host: str = "") -> servers.Running:
+    def start(name: str, host: str = "", say: object = None) -> servers.Running:
         done.append(name)
         return servers.Running(0, [], 1)
 
@@ -206,35 +229,36 @@ def test_the_pools_are_there_before_the_worker_and_the_deployments(monkeypatch: 
     monkeypatch.setattr(servers, "use_prefect_server", lambda say, host: "http://elsewhere/api")
     monkeypatch.setattr("flows.automations.automate", lambda: [])
     monkeypatch.setattr(servers, "start", start)
-    monkeypatch.setattr(servers, "_prefect", prefect)
+    monkeypatch.setattr(servers, "deploy", lambda: done.append("deploy"))
+    monkeypatch.setattr(deployments, "_prefect", prefect)
     servers.up()
     first, *rest = Path("prefect.toml").read_text().splitlines()
-    assert first.startswith(servers.WRITTEN_BY) and rest == ["[api]", 'url = "http://elsewhere/api"']
+    assert first.startswith(prefect_toml.WRITTEN_BY) and rest == ["[api]", 'url = "http://elsewhere/api"']
     pools = [f"work-pool create {pool}" for pool in ("local", "shards")]
-    assert done == ["mlflow", *pools, "worker", "deploy --all"]
+    assert done == ["mlflow", *pools, "deploy", "worker"]
 
 
 def test_a_copied_project_takes_no_server_of_the_original_for_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = servers.start("page")
-    servers.POINTER.write_text(f"{servers.WRITTEN_BY} in {tmp_path}, removed by `server down`.\n")
+    prefect_toml.POINTER.write_text(f"{prefect_toml.WRITTEN_BY} in {tmp_path}, removed by `server down`.\n")
     said: list[str] = []
-    servers.drop_copied_address(said.append)
-    assert said == [] and servers.POINTER.is_file()
+    prefect_toml.drop_copied(said.append)
+    assert said == [] and prefect_toml.POINTER.is_file()
     copy = tmp_path / "copy"
     copy.mkdir()
     shutil.copytree(servers.FOLDER, copy / ".servers")
-    shutil.copy(servers.POINTER, copy)
+    shutil.copy(prefect_toml.POINTER, copy)
     with monkeypatch.context() as there:
         there.chdir(copy)
         assert servers.find("page") is None and servers.stop("page") is None
-        servers.drop_copied_address(said.append)
-        assert len(said) == 1 and not servers.POINTER.exists()
+        prefect_toml.drop_copied(said.append)
+        assert len(said) == 1 and not prefect_toml.POINTER.exists()
         own = servers.start("page")
         assert own.port != original.port and servers.find("page") == own
         assert servers.stop("page") == own
-    assert servers.find("page") == original and servers.POINTER.is_file()
+    assert servers.find("page") == original and prefect_toml.POINTER.is_file()
 
 
 def test_servers_listen_where_it_is_asked_for_and_nowhere_else_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,13 +308,11 @@ def test_a_server_that_takes_no_automations_is_no_reason_to_stop(monkeypatch: py
 
 
 def test_a_prefect_toml_of_others_is_neither_written_over_nor_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def prefect(*_: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess([], 0, "", "")
-
     Path("prefect.toml").write_text("[logging]\nlevel = 'DEBUG'\n")
     monkeypatch.setattr(servers, "use_prefect_server", lambda *_: "http://elsewhere/api")
-    monkeypatch.setattr(servers, "start", lambda *_: servers.Running(0, [], 1))
-    monkeypatch.setattr(servers, "_prefect", prefect)
+    monkeypatch.setattr(servers, "start", lambda *_, **__: servers.Running(0, [], 1))
+    for name in ("make_pools", "deploy"):
+        monkeypatch.setattr(servers, name, lambda: None)
     monkeypatch.setattr(servers, "_automate", lambda _: None)
     said: list[str] = []
     servers.up(said.append)
@@ -304,3 +326,55 @@ def test_a_folder_that_cannot_keep_servers_is_told_in_one_line() -> None:
     with pytest.raises(UserError, match=r"can't keep servers in .*\.servers \(File exists\): .*PREFECT_API_URL"):
         servers.start("page")
     Path(".servers").unlink()
+
+
+def test_a_service_that_cannot_be_recorded_is_ended_and_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[int] = []
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(servers, "await_command_line", launched.append)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match=r"can't write \.servers/page\.json: the disk is full: free some space"):
+            servers.start("page")
+    assert len(launched) == 1 and not psutil.pid_exists(launched[0]) and servers.find("page") is None
+
+
+def test_a_service_that_does_not_answer_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    hung = servers.start("page")
+    os.kill(hung.pid, signal.SIGSTOP)
+    monkeypatch.setattr(servers, "RECOVERY_S", 0.1)
+    monkeypatch.setattr(processes, "STOP_TIMEOUT_S", 1.0)
+    running = servers.start("page", say=said.append)
+    assert running.url == hung.url and not psutil.pid_exists(hung.pid) and processes.answers_at(running.url)
+    assert said == ["page: does not answer, and is started anew", f"page: stopped {hung.url}"]
+
+
+def test_a_worker_of_another_server_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(servers.SERVICES, "worker", servers.SERVICES["page"])
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    said: list[str] = []
+    try:
+        first = servers.start("worker", say=said.append)
+        assert servers.start("worker", say=said.append) == first and said == []
+        monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4201/api")
+        second = servers.start("worker", say=said.append)
+        assert second.pid != first.pid and second.api == "http://127.0.0.1:4201/api"
+        assert said[0] == "worker: serves http://127.0.0.1:4200/api, and is started anew"
+    finally:
+        servers.stop("worker")
+
+
+def test_a_prefect_toml_follows_the_projects_own_server_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(servers.SERVICES, "prefect", servers.SERVICES["page"])
+    try:
+        for own in (True, False):
+            prefect_toml.point_at("http://127.0.0.1:4200/api", own)
+            running = servers.start("prefect")
+            named = f"{running.url}/api" if own else "http://127.0.0.1:4200/api"
+            assert f'url = "{named}"' in prefect_toml.POINTER.read_text() and prefect_toml.is_ours()
+    finally:
+        servers.stop("prefect")
