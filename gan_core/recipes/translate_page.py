@@ -59,7 +59,8 @@ def _strip(run: Run, rows: Rows, line: Line, images: Images) -> Strip:
     variants = [picture.column for picture in known_edits(settings.variants)]
     column = settings.column if settings.made else settings.truth
     truth = image_name("align", "image") if settings.align else image_name(SOURCE, column)
-    truth = next((name for name in (f"{truth} ({SOURCE})",) if name in found), truth)
+    if (of_source := f"{truth} ({SOURCE})") in found:
+        truth = of_source
     names = {name: name for name in (INPUT, OUTPUT, *variants)} | {TRUTH: truth}
     pictures = [
         Picture(shown, found[name], f"{shown} image of {line.key}") for shown, name in names.items() if name in found

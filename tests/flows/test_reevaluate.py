@@ -110,12 +110,11 @@ def test_datasets_with_the_same_last_name_have_folders_of_their_own(project: Pat
 
 def test_a_night_says_what_moved_before_what_could_not_be_measured() -> None:
     moved = Finding(encoder="psp", dataset="ds", metric=FID, value=14, usual=9, band=2)
-    broken = reevaluate.Failed(message="no shards")
-    ended = conclude([reevaluate.Completed(), broken], [moved])
+    ended = conclude(1, [moved], ["not measured: no shards"])
     assert (ended.name, ended.is_failed()) == ("Moved", True)
     assert ended.message == f"{moved}; not measured: no shards"
-    assert conclude([broken], []).name == "Incomplete"
-    assert conclude([reevaluate.Completed()], []).is_completed()
+    assert conclude(0, [], ["not measured: no shards"]).name == "Incomplete"
+    assert conclude(1, [], []).is_completed()
 
 
 def test_one_dataset_that_is_missing_does_not_hide_the_others(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

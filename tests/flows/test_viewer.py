@@ -3,11 +3,13 @@
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,10 +19,12 @@ from fastapi.testclient import TestClient
 from flows.servers import free_port
 from flows.viewer import make_app
 from gan_core.browse.marks import MARKS, Mark, read_marks, set_mark
+from gan_core.browse.table import RowTable
 from gan_core.errors import DataError
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
 from gan_core.runs.run import load_run
+from gan_core.storage.atomic import exclusive
 from gan_core.storage.shards import list_shards
 from gan_core.storage.urls import base_name
 
@@ -157,6 +161,18 @@ def test_marks_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: set_mark(str(tmp_path), key, Mark(mark="rejected")), map(str, range(40))))
     assert len(read_marks(str(tmp_path))) == 40
+    with exclusive(str(tmp_path / "marks.json")):  # as another process holds it
+        later = ThreadPoolExecutor(1).submit(set_mark, str(tmp_path), "one more", Mark(mark="accepted"))
+        time.sleep(0.1)
+        assert not later.done()
+    assert len(later.result()) == 41
+
+
+def test_a_histogram_of_scores_that_are_hardly_apart(runs: Path) -> None:
+    table = RowTable([load_run(str(runs / "first"))])
+    table.frame["close"] = [0.8, *[np.nextafter(0.8, 1)] * (len(table.frame) - 1)]
+    table.scores.append("close")
+    assert sum(table.histogram("close", np.arange(len(table.frame)))["all"]) == len(table.frame)
 
 
 def test_what_is_not_asked_from_this_machine_or_wrongly_is_refused(app_client: TestClient) -> None:

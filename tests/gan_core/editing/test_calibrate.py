@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gan_core.editing.calibrate import calibrate, score
+from gan_core.editing.calibrate import calibrate, score, with_reached_unit
 from gan_core.editing.directions import Direction
+from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.judges.moves import direction_with_room
 from gan_core.judges.scorers import Scored, Scorers, render_and_score
@@ -82,3 +83,11 @@ def test_a_move_that_only_a_middle_length_reaches_is_found(world: Generator, sco
     direction = Direction("colour", world.axes[1], "0" * 64, layers=(3, 6))
     found = calibrate(Overshooting(), faces, direction, scorers, 0.5, longest=8.8)
     assert found.scores["move"] == pytest.approx(0.5, rel=0.05)
+
+
+def test_the_unit_says_what_was_reached() -> None:
+    made = Direction("colour", torch.ones(12), "0" * 64)
+    units = [with_reached_unit(replace(made, scores={"move": move}), 0.5).unit for move in (0.495, 0.31)]
+    assert units == ["0.5 of the attribute's range", "0.31 of the attribute's range (0.5 is too far)"]
+    with pytest.raises(ParamsError, match="no direction that was found changes colour: draw more"):
+        with_reached_unit(replace(made, scores={"move": -0.01}), 0.5)

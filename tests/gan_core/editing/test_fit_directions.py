@@ -97,7 +97,7 @@ def test_the_training_writes_directions_and_metrics(
     section = DirectionsParams(samples=60, attributes=["yaw"], move=0.4, refine_steps=2)
     TRAININGS["fit-directions"].run(ToyParams(directions=section), Params(models=models), Reports())
     (yaw,) = load_directions(models.directions, load_generator(models.generator)).model.values()
-    assert (yaw.name, yaw.unit) == ("yaw", "0.4 of the attribute's range")
+    assert yaw.name == "yaw" and yaw.unit.endswith(" of the attribute's range (0.4 is too far)"), "of random networks"
     assert yaw.vector.shape == {"w": (8,), "w_plus": (4, 8)}[yaw.space]
     metrics = json.loads(Path("data/metrics/directions.json").read_text())
     assert metrics["yaw"]["move"] == pytest.approx(yaw.scores["move"], abs=1e-4)

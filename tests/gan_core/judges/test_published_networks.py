@@ -17,7 +17,7 @@ from gan_core.judges.faces import FaceEmbedder, face_crop, warp_faces
 from gan_core.judges.inception import InceptionFid, clean_input, clean_resize, legacy_input
 from gan_core.judges.networks import NETWORKS
 from gan_core.judges.pictures import Pictures
-from gan_core.judges.resnet import BasicBlock, Bottleneck, ResNet
+from gan_core.judges.resnet import IMAGENET_MEAN, IMAGENET_STD, BasicBlock, Bottleneck, ResNet
 from gan_core.metrics.base import METRICS, Setting
 from gan_core.params import MeasureParams, ModelPaths
 from gan_core.stages.measure import landmarks_in_crop
@@ -118,6 +118,17 @@ def test_attribute_regressors_give_the_published_outputs() -> None:
     assert relative_error(hopenet.degrees(hopenet.pooled(x)), expected["hopenet_degrees"]) < 1e-4
     classes = torch.from_numpy(expected["celeba5_logits"]).softmax(2) @ torch.linspace(-1, 1, 6)
     torch.testing.assert_close(celeba.values(celeba.pooled(x)), classes, rtol=0, atol=1e-4)
+
+
+def test_celeba_5_sees_values_from_minus_one_to_one_normalised_as_if_from_zero(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, seen = CelebaFive(width=4).eval(), list[Tensor]()
+    monkeypatch.setattr(network, "pooled", lambda x: seen.append(x) or torch.zeros(len(x), network.dim))
+    images = 2 * torch.rand(2, 3, 224, 224) - 1
+    network(images)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    torch.testing.assert_close(seen[0], (images - mean) / std, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("block", "theirs"), [(BasicBlock, "resnet34"), (Bottleneck, "resnet50")])

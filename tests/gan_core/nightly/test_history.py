@@ -156,7 +156,7 @@ def test_the_page_says_what_would_be_seen_and_what_was_left_out() -> None:
     for day in (1, 2):
         history, _ = add_night(history, [compared(day, history, 0.001)])
     history[-1] = history[-1].model_copy(update={"omitted": {SPEED: "the machine was busy in 20 of 24 trials"}})
-    page = render_nights(history)
+    page = render_nights(history, "2026-11-02")
     assert "A change of 0.0047 is seen with 90% power; compared row by row over 100 rows." in page
     assert "At most 0.1% of the nights without a change raise anything." in page
     assert "Images per second: left out: the machine was busy in 20 of 24 trials." in page
@@ -164,9 +164,9 @@ def test_the_page_says_what_would_be_seen_and_what_was_left_out() -> None:
 
 def test_the_page_shows_every_series_and_marks_what_moved() -> None:
     nights = [night(day, fid=(9.0 + day % 2 / 10, 0.3), speed=(40.0, 1.0)) for day in range(1, 8)]
-    page = render_nights(run_nights(nights)[0])
+    page = render_nights(run_nights(nights)[0], "2026-11-07")
     assert "No metric has moved" in page and 'class="found"' not in page and page.count('class="dot"') == 14
-    page = render_nights(run_nights([*nights, night(8, fid=(20.0, 0.3), speed=(40.0, 1.0))])[0])
+    page = render_nights(run_nights([*nights, night(8, fid=(20.0, 0.3), speed=(40.0, 1.0))])[0], "2026-11-08")
     assert "Metrics have moved" in page and page.count('class="found"') == 1
     assert "fid/toy-attr/encoded is 20, usual is 9.1" in page and 'class="band"' in page
     assert "psp on sample" in page and "<script" not in page
@@ -200,3 +200,23 @@ def test_a_history_with_a_date_that_is_none_is_damaged(tmp_path: Path, day: str)
 def test_one_common_row_says_nothing_of_a_change() -> None:
     now = Measured(value=5.0, noise=0.1, change=1.0, error=0.0, rows=1)
     assert find_band("mse/encoded", now, [], 7) is None
+
+
+def test_a_night_that_could_not_be_measured_is_not_said_to_be_quiet() -> None:
+    history, _ = run_nights([night(1, fid=(9.0, 0.3))])
+    page = render_nights(history, "2026-11-02", ["not measured: psp: no shards"])
+    assert "Not everything was measured" in page and "No metric has moved" not in page
+    assert "nightly re-evaluation, 2026-11-02" in page and "not measured: psp: no shards" in page
+
+
+def test_rejected_rows_are_compared_with_the_accepted_night_for_ever() -> None:
+    history: list[Entry] = []
+    for day in range(1, 21):
+        measured = {REJECTED: Measured(value=12 if day == 1 else 20, noise=0.0)}
+        history, found = add_night(history, [night(day).model_copy(update={"measured": measured})])
+        assert [finding.usual for finding in found] == ([12] if day > 1 else [])
+
+
+def test_a_finding_hides_the_password_of_a_dataset() -> None:
+    found = Finding(encoder="psp", dataset="ftp://me:word@host/ds", metric=IDENTITY, value=0.5, usual=0.7, band=0.1)
+    assert str(found).startswith("psp on ftp://me:***@host/ds: ")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gan_core.metrics.noise import project_patches
+from gan_core.nightly import kept as stored
 from gan_core.nightly.history import CHANCE, Entry, Measured, find_band
 from gan_core.nightly.kept import Change, KeptRows, compare, keep_set, read_kept, write_kept
 
@@ -123,7 +124,7 @@ def test_rounding_on_another_processor_raises_nothing() -> None:
     assert is_found(compare(scored(rows), scored(rows + 3e-4))[IDENTITY])
 
 
-def test_what_is_kept_comes_back_and_damage_is_nothing(tmp_path: Path) -> None:
+def test_what_is_kept_comes_back_and_damage_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng, path = np.random.default_rng(0), str(tmp_path / "rows.npz")
     kept = KeptRows(KEYS, {IDENTITY: rng.normal(size=150).astype(np.float32)})
     kept.sets["fid/x/encoded"] = keep_set(KEYS[::-1], rng.normal(size=(150, 4)), np.full((150, 4), 1e9))
@@ -134,6 +135,10 @@ def test_what_is_kept_comes_back_and_damage_is_nothing(tmp_path: Path) -> None:
     assert compare(kept, back)[IDENTITY] == Change(0, 0, 150)
     Path(path).write_bytes(Path(path).read_bytes()[:-40])
     assert read_kept(path) is None and read_kept(str(tmp_path / "none.npz")) is None
+    with monkeypatch.context() as lost:
+        lost.setattr(stored, "read_bytes", lambda _: (_ for _ in ()).throw(PermissionError("403")))
+        with pytest.raises(PermissionError):
+            read_kept(path)
 
 
 def test_sets_that_another_network_has_looked_at_are_not_compared() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from gan_core.browse.pictures import read_history, read_picture
 from gan_core.browse.table import picture_columns
 from gan_core.meaning import Meaning
+from gan_core.pages.numbers import Effect, effect_tiles
 from gan_core.pages.pictures import LARGEST_SIDE, read_images, to_data_url
 from gan_core.pages.plots import histogram, ticks
-from gan_core.pages.rows import Line, Rows
+from gan_core.pages.rows import Line, Picked, Rows
 from gan_core.pages.sections import outcome_tiles
 from gan_core.params import Params
 from gan_core.runs.run import Run
@@ -67,6 +69,33 @@ def test_pictures_come_from_their_own_rows_wherever_these_lie(tmp_path: Path) ->
     assert images.pop(("shard-00000.parquet", 7)) == {}
     for i in set(wanted) - {7}:
         assert images["shard-00000.parquet", i] == {"source": to_data_url(flat(i), 10_000)}
+
+
+def test_a_picture_of_the_source_takes_no_name_of_a_stages(tmp_path: Path) -> None:
+    fields = [pa.field("image", IMAGE), pa.field("tuned", IMAGE)]
+    for place, value in (("source", 200), ("out/align", 10), ("out/tune", 90)):
+        with ShardWriter(tmp_path / place / "shard-00000.parquet", fields) as writer:
+            row = {"key": "a", "status": "ok", "reason": "", "stage": "source"}
+            writer.write([row | {name: image_value(flat(value + i), "") for i, name in enumerate(("image", "tuned"))}])
+    run = Run(Params(), str(tmp_path / "source"), str(tmp_path / "out"), {"shard-00000.parquet": 1}, {"align": {}})
+    (found,) = read_images(run, lines_at([0]), ["source", "align", "tune"]).values()
+    shown = {"source": 200, "tuned (source)": 201, "aligned": 10, "tuned": 11, "tune": 90, "tuned (tune)": 91}
+    assert found == {name: to_data_url(flat(value), 10_000) for name, value in shown.items()}
+
+
+def test_some_rows_of_every_status_are_shown() -> None:
+    picked, frame = Picked(), pd.DataFrame({"status": [f"status-{i % 9}" for i in range(180)]})
+    for part in (frame[:90], frame[90:], pd.DataFrame({"status": ["seldom"]})):
+        picked.add(frame[:0].assign(hash=""), part, None)
+    assert set(picked.examples["status"]) == {*frame["status"], "seldom"} and len(picked.examples) <= 48
+
+
+def test_an_edit_that_goes_the_other_way_is_the_smallest_change() -> None:
+    effects = [
+        Effect(name, "", "", move, forward, None, []) for name, move, forward in (("a", 0.4, 0.4), ("b", 0.5, -0.5))
+    ]
+    (tile,) = effect_tiles(effects)
+    assert tile.value == "-0.50" and tile.sentence.endswith("(b). It changes it the other way.")
 
 
 def write_run(folder: Path, keys: Iterable[int]) -> Run:
