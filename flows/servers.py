@@ -281,8 +281,9 @@ def _fault(name: str, running: Running) -> str:
 
 
 def _api(name: str) -> str:
-    """The Prefect server that a service works for; the servers themselves work for none."""
-    return os.environ.get("PREFECT_API_URL", "") if name == "worker" else ""
+    """The Prefect server that a service works for, in one spelling; the servers themselves work for none."""
+    address = hide(os.environ.get("PREFECT_API_URL", "")) if name == "worker" else ""
+    return address.rstrip("/").replace("://localhost", f"://{LOOPBACK}")
 
 
 def _launch(name: str, host: str) -> Running:

@@ -78,6 +78,7 @@ def test_an_address_that_is_none_is_told_in_one_line(wrong: str) -> None:
 
 def test_doctor_asks_the_server_that_runs_use(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(servers, "find", lambda _: None)
 
     def found(given: str) -> tuple[bool, str]:
         monkeypatch.setenv("PREFECT_API_URL", given)
