@@ -221,6 +221,7 @@ def test_a_person_filters_compares_and_marks_in_a_browser(served: str, runs: Pat
         first.get_by_role("button", name="Reject").click()
         first.get_by_role("button", name="Reject", pressed=True).wait_for()
         assert [mark.mark for mark in read_marks(str(runs / "first")).values()] == ["rejected"]
+        assert page.locator("#marks span").all_text_contents() == ["0", "1", "7"]
 
         page.locator("#score").select_option("mse/encoded")
         page.wait_for_load_state("networkidle")
