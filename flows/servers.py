@@ -18,12 +18,12 @@ import psutil
 from flows import prefect_toml
 from flows.deployments import POOL, deploy, make_pools
 from flows.prefect_api import ask_version
-from flows.processes import answers_at, await_command_line, end, listens
 from flows.project import FOLDER_VARIABLE, hidden_packages
 from flows.proxies import direct_environment, unusable_proxies
 from gan_core.errors import UserError
 from gan_core.secrets import hide
 from gan_core.storage.atomic import explain_os_errors, write_bytes
+from tasks.sessions import answers_at, await_command_line, end, listens
 from tasks.tracking.address import DEFAULT_URI, OWN_SERVER, STORE
 from tasks.tracking.artifacts import FOLDER as ARTIFACTS
 from tasks.tracking.artifacts import SERVED

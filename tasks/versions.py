@@ -1,12 +1,9 @@
 """Which version of the code and of the data a run used: the only file that imports DVC."""
 
 import logging
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from gan_core.errors import UserError
+from tasks.sessions import end
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -22,8 +20,6 @@ _log = logging.getLogger(__name__)
 DVC = [sys.executable, "-m", "dvc"]
 NO_PROJECT = "this folder is no DVC project: run `git init && dvc init`, then try again"
 NO_REMOTE = "DVC has no remote here: `dvc remote add -d NAME URL`"
-ENDING_S = 15.0
-"""How long what is to end may take: a Prefect worker kills a cancelled run after 30 s."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -229,22 +225,10 @@ def reproduce(stage: str, say: Callable[[str], object] = _log.info) -> None:
                     lines.append(line)
                     say(line)
         except BaseException:
-            _end_group(process)
+            end(process.pid)
             raise
     if process.returncode:
         _explain(stage, lines)
-
-
-def _end_group(process: "subprocess.Popen[str]") -> None:
-    """End a process and all that it has started, kindly first: a training may be saving its state."""
-    with suppress(ProcessLookupError):
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            os.killpg(process.pid, sign)
-            until = time.monotonic() + ENDING_S
-            while time.monotonic() < until:
-                process.poll()
-                os.killpg(process.pid, 0)
-                time.sleep(0.1)
 
 
 def _explain(stage: str, lines: list[str]) -> None:

@@ -17,10 +17,11 @@ import psutil
 import pytest
 from prefect.logging import disable_run_logger
 
-from flows import cli, deployments, ledger, prefect_api, prefect_toml, processes, servers
+from flows import cli, deployments, ledger, prefect_api, prefect_toml, servers
 from flows.doctor import examine
 from flows.project import hidden_packages
 from gan_core.errors import UserError
+from tasks import sessions
 
 
 @pytest.fixture(autouse=True)
@@ -36,17 +37,17 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_service_is_started_once_found_and_stopped() -> None:
     assert servers.find("page") is None and servers.stop("page") is None
     running = servers.start("page")
-    assert processes.answers_at(running.url)
+    assert sessions.answers_at(running.url)
     assert servers.start("page") == running == servers.find("page")
     assert servers.stop("page") == running
-    assert not processes.answers_at(running.url)
+    assert not sessions.answers_at(running.url)
     assert servers.find("page") is None and not psutil.pid_exists(running.pid)
 
 
 def test_runs_that_end_with_a_service_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     running = servers.start("page")
-    monkeypatch.setattr(processes, "ENGINE", "http.server")
+    monkeypatch.setattr(sessions, "ENGINE", "http.server")
     servers.stop("page", said.append)
     told = "page: 1 runs at work have ended with it: start them again to go on"
     assert said == [f"page: stopped {running.url}", told]
@@ -80,7 +81,7 @@ def test_a_record_that_names_another_program_ends_nothing(more: dict[str, object
     """Its number and command line are those of a living process, but not of a service of this project."""
     innocent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        processes.await_command_line(innocent.pid)
+        sessions.await_command_line(innocent.pid)
         servers.FOLDER.mkdir()
         record = {"pid": innocent.pid, "command": [sys.executable, "-c", "input()"], "port": 8300} | more
         (servers.FOLDER / "page.json").write_text(json.dumps(record))
@@ -109,7 +110,7 @@ def test_a_port_that_somebody_took_meanwhile_is_given_up(monkeypatch: pytest.Mon
         monkeypatch.setattr(servers, "answers_at", lambda _: True)
         running = servers.start("page")
     assert running.port != port and next(first, None) is None
-    assert processes.listens(running.pid, running.port)
+    assert sessions.listens(running.pid, running.port)
 
 
 def test_a_service_that_does_not_start_is_an_error_naming_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,9 +348,9 @@ def test_a_service_that_does_not_answer_is_started_anew(monkeypatch: pytest.Monk
     hung = servers.start("page")
     os.kill(hung.pid, signal.SIGSTOP)
     monkeypatch.setattr(servers, "RECOVERY_S", 0.1)
-    monkeypatch.setattr(processes, "STOP_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(sessions, "STOP_TIMEOUT_S", 1.0)
     running = servers.start("page", say=said.append)
-    assert running.url == hung.url and not psutil.pid_exists(hung.pid) and processes.answers_at(running.url)
+    assert running.url == hung.url and not psutil.pid_exists(hung.pid) and sessions.answers_at(running.url)
     assert said == ["page: does not answer, and is started anew", f"page: stopped {hung.url}"]
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 import psutil
 
 STOP_TIMEOUT_S = 15.0
+"""How long what is to end may take: a Prefect worker kills a cancelled run after 30 s."""
 ENGINE = "prefect.engine"  # what Prefect's worker starts for each flow run
 
 
