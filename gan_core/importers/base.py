@@ -54,9 +54,14 @@ class SourceFile:
         """Open the file for reading in the ``with`` block; raises ``DataError`` if it can't be opened or read."""
         if self.fault:
             raise DataError(f"can't read {self.shown}: {self.fault}")
+        with self.explaining(), self.open() as opened:
+            yield opened
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Raise ``DataError`` if the ``with`` block can't open or read the file; a lost connection stays what it is."""
         try:
-            with self.open() as opened:
-                yield opened
+            yield
         except OSError as error:
             if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
                 raise

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gan_core.errors import DataError
 from gan_core.importers.base import IMPORTERS, Importer, SourceFile, printable
 from gan_core.importers.listing import find_files, name_of
-from gan_core.importers.metadata import is_cut_off
+from gan_core.importers.metadata import find_cut_off
 from gan_core.importers.names import ARCHIVES, kind_of
 from gan_core.importers.shipped import PACKAGES
 from gan_core.importers.tally import Group, Tally
@@ -119,8 +119,8 @@ def import_dataset(
     _check_apart(source, destination)
     left_out = Tally()
     found = find_files(source, left_out, follow_links)
-    if is_cut_off(found):
-        raise DataError(f"{name_of(source)} is an export that has not finished: run the same export again")
+    if cut_off := find_cut_off(found):
+        raise DataError(f"{cut_off.shown} says that this export has not finished: run the same export again")
     kind, files = choose_kind(found, source, kind)
     importer = IMPORTERS.get(kind)(files)
     importer.left_out.include(left_out)

@@ -16,6 +16,7 @@ from gan_core.importers.sidecars import MAX_SIDECAR_BYTES
 from gan_core.importers.tally import Tally
 from gan_core.rows import Row
 from gan_core.storage.shards import explain_damage
+from gan_core.storage.urls import base_name
 
 METADATA = "metadata.parquet"
 EXPORT = "export.json"
@@ -105,18 +106,21 @@ def as_sidecar(line: Row) -> bytes:
     return json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
 
 
-def is_cut_off(files: Sequence[SourceFile]) -> bool:
-    """Return whether files are those of an export that has not finished: the keys of its last part are missing."""
-    for file in files:
-        if file.name == EXPORT and not file.fault:
-            with file.reading() as opened:
-                text = opened.read(MAX_SIDECAR_BYTES)
-            try:
-                said = json.loads(text)
-            except (ValueError, RecursionError):
-                return False
-            return isinstance(said, dict) and {"key", "format"} <= said.keys() and said.get("finished") is False
-    return False
+def find_cut_off(files: Sequence[SourceFile]) -> SourceFile | None:
+    """Return what says that an export among files has not finished, so that the keys of its last part are missing."""
+    return next((file for file in files if base_name(file.name) == EXPORT and _is_cut_off(file)), None)
+
+
+def _is_cut_off(file: SourceFile) -> bool:
+    if file.fault:
+        return False
+    with file.reading() as opened:
+        text = opened.read(MAX_SIDECAR_BYTES)
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and {"key", "format"} <= said.keys() and said.get("finished") is False
 
 
 def exported_key(text: str | None) -> str:

@@ -35,6 +35,7 @@ from gan_core.storage.shards import (
     is_binary,
     is_cropped,
     to_rows,
+    with_class_names,
 )
 from gan_core.storage.urls import base_name
 
@@ -44,7 +45,7 @@ PLAIN_NAMES = ("image", "img", "jpg", "jpeg", "png", "image_bytes", "bytes")
 FIXED_SIZE_NULL = "Expected all lists to be of size"
 """How pyarrow's reader words it."""
 RESERVED = {*BASE_NAMES, "image", "sha256"}
-CLASSES = "columns whose names of classes are not kept, only their numbers"
+CLASSES = "columns whose names of classes are not kept, only their numbers: not all files name the same"
 UNMARKED = "columns with images that are kept, but not marked as images any more"
 CROPPED = "columns in pixels of the pictures that these were cropped from, which are called source_... now"
 
@@ -65,7 +66,9 @@ class ParquetImporter(Importer):
 
     def __init__(self, files: Sequence[SourceFile]) -> None:
         super().__init__(files)
-        self.schema = _merge_schemas(files)
+        schemas = [_read_schema(file) for file in files]
+        self.schema = _merge(schemas)
+        self.classes = _class_names(schemas)
         self.image, *others = _image_columns(self.schema, files)
         for name in others:
             self.noted.add(f"columns with images beside {self.image!r}, which is the one that rows are made of", name)
@@ -77,16 +80,17 @@ class ParquetImporter(Importer):
             self.noted.add(CROPPED, name)
         kept = [name for name in self.schema.names if name not in (self.image, "key")]
         self.columns = _new_names(kept, RESERVED | elsewhere)
-        self._note_marks()
-        self.fields = tuple(pa.field(new, self.schema.field(name).type) for name, new in self.columns.items())
+        self.fields = tuple(self._field(name, new) for name, new in self.columns.items())
 
-    def _note_marks(self) -> None:
-        """Count kept columns of which HF's description is lost."""
-        for name, mark in _hf_marks(self.schema).items():
-            if name in self.columns and mark == "ClassLabel":
-                self.noted.add(CLASSES, name)
-            elif name in self.columns and mark == "Image" and self.schema.field(name).type != IMAGE:
-                self.noted.add(UNMARKED, name)
+    def _field(self, name: str, new: str) -> pa.Field:
+        """Return a kept column as it will be called, with the names of its classes; what is lost of HF's is counted."""
+        field = pa.field(new, self.schema.field(name).type)
+        if _hf_type(self.schema, name) == "Image" and field.type != IMAGE:
+            self.noted.add(UNMARKED, name)
+        first, *others = self.classes[name]
+        if others:
+            self.noted.add(CLASSES, name)
+        return with_class_names(field, first) if first and not others else field
 
     def items(self) -> Iterator[Item]:
         """Yield the rows of each file in order; raises ``DataError`` for a damaged file."""
@@ -147,11 +151,18 @@ def _opened(file: SourceFile) -> Iterator[IO[bytes]]:
         yield opened
 
 
-def _merge_schemas(files: Sequence[SourceFile]) -> pa.Schema:
-    schemas = []
-    for file in files:
-        with _opened(file) as opened:
-            schemas.append(_portable_schema(pq.read_schema(opened), file))
+def _read_schema(file: SourceFile) -> pa.Schema:
+    """Return the columns of a file with the types that they are stored with."""
+    with _opened(file) as opened:
+        schema = pq.read_schema(opened)
+    if len(set(schema.names)) < len(schema.names):
+        twice = next(name for name in schema.names if schema.names.count(name) > 1)
+        raise DataError(f"{file.shown} has more than one column {twice!r}: rename or drop one")
+    return pa.schema([field.with_type(portable_type(field.type)) for field in schema], schema.metadata)
+
+
+def _merge(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return the columns of all files, with what HF says of the first one's."""
     try:
         return pa.unify_schemas(schemas, promote_options="permissive").with_metadata(schemas[0].metadata)
     except pa.ArrowException as error:
@@ -159,17 +170,22 @@ def _merge_schemas(files: Sequence[SourceFile]) -> pa.Schema:
         raise DataError(f"the columns of the files don't fit together ({line}): import them separately") from None
 
 
-def _portable_schema(schema: pa.Schema, file: SourceFile) -> pa.Schema:
-    if len(set(schema.names)) < len(schema.names):
-        twice = next(name for name in schema.names if schema.names.count(name) > 1)
-        raise DataError(f"{file.shown} has more than one column {twice!r}: rename or drop one")
-    return pa.schema([field.with_type(portable_type(field.type)) for field in schema], schema.metadata)
+def _class_names(schemas: Sequence[pa.Schema]) -> dict[str, list[tuple[str, ...]]]:
+    """Return by column the different lists of class names that the files that have it state; an empty one for none."""
+    found: dict[str, dict[tuple[str, ...], None]] = {}
+    for schema in schemas:
+        features = _hf_features(schema)
+        for name in schema.names:
+            said = features.get(name, {}).get("names")
+            names = tuple(map(str, said)) if isinstance(said, list) else ()
+            found.setdefault(name, {})[names] = None
+    return {name: list(each) for name, each in found.items()}
 
 
 def _image_columns(schema: pa.Schema, files: Sequence[SourceFile]) -> list[str]:
     structs = [field.name for field in schema if holds_images(field.type)]
     plain = [name for name in PLAIN_NAMES if name in schema.names and is_binary(schema.field(name).type)]
-    images = [name for name, mark in _hf_marks(schema).items() if mark == "Image"]
+    images = [name for name in schema.names if _hf_type(schema, name) == "Image"]
     marked = [name for name in images if name in structs or name in plain]
     found = [*(name for name in ("image",) if name in [*structs, *plain]), *marked, *structs, *plain]
     if not found:
@@ -180,13 +196,18 @@ def _image_columns(schema: pa.Schema, files: Sequence[SourceFile]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _hf_marks(schema: pa.Schema) -> dict[str, object]:
-    """Return what HF says that columns are, such as ``Image``; nothing for lists of something."""
+def _hf_features(schema: pa.Schema) -> dict[str, dict[str, object]]:
+    """Return what HF says of columns; nothing for lists of something."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: feature.get("_type") for name, feature in features.items() if isinstance(feature, dict)}
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _hf_type(schema: pa.Schema, name: str) -> object:
+    """Return what HF says that a column is, such as ``Image``."""
+    return _hf_features(schema).get(name, {}).get("_type")
 
 
 def _rows(file: SourceFile, schema: pa.Schema, image: str) -> Iterator[Row]:

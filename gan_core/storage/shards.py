@@ -29,6 +29,8 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 BASE_FIELDS = tuple(pa.field(name, pa.string()) for name in ("key", "status", "reason", "stage"))
 BASE_NAMES = tuple(field.name for field in BASE_FIELDS)
 UNFINISHED_IMPORT = "importing.json"
+CLASS_NAMES = b"class_names"
+"""What a field's metadata call the names of the classes that the column has the numbers of, a list as JSON."""
 ANY_LENGTH = -1
 GROUP_ROWS = 100
 GROUP_BYTES = 32 << 20
@@ -58,18 +60,30 @@ def shard_name(index: int) -> str:
 
 
 def shard_schema(fields: Sequence[pa.Field]) -> pa.Schema:
-    """Return the schema of a shard: the base columns, then ``fields``, with metadata that marks image columns.
+    """Return the schema of a shard: the base columns, then ``fields``, with what HF says of images and classes.
 
     Raises ``ValueError`` for a column that appears twice, and for fixed-size lists of anything but floats.
     """
     schema = pa.schema([*BASE_FIELDS, *fields])
-    images = {field.name: {"_type": "Image"} for field in schema if field.type == IMAGE}
+    features = {field.name: feature for field in schema if (feature := _feature(field))}
     if len(set(schema.names)) != len(schema.names):
         raise ValueError(f"a column appears twice in {schema.names}")
     for field in schema:
         if pa.types.is_fixed_size_list(field.type) and not array_shape(field.type):
             raise ValueError(f"column {field.name}: use a plain list, fixed-size lists are for floats")
-    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": images}})} if images else {})
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})} if features else {})
+
+
+def with_class_names(field: pa.Field, names: Sequence[str]) -> pa.Field:
+    """Return a column of the numbers of classes that states their names, as HF's ``ClassLabel``."""
+    return field.with_metadata({CLASS_NAMES: json.dumps(names)})
+
+
+def _feature(field: pa.Field) -> dict[str, Any]:
+    if field.type == IMAGE:
+        return {"_type": "Image"}
+    names = (field.metadata or {}).get(CLASS_NAMES)
+    return {"_type": "ClassLabel", "names": json.loads(names)} if names else {}
 
 
 def list_shards(url: str | Path) -> list[str]:

@@ -1,5 +1,6 @@
 """Tables and other files beside the pictures of a folder, and the keys that rows get."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from gan_core.errors import DataError
 from gan_core.importers import import_dataset
-from gan_core.importers.base import Importer, Item, printable
+from gan_core.importers.base import Importer, Item, SourceFile, printable
 from gan_core.importers.dataset import _Rows
-from gan_core.importers.metadata import EXPORTED, METADATA, TWICE
+from gan_core.importers.metadata import DAMAGED, EXPORTED, METADATA, REPEATED, TWICE, UNMATCHED, FolderMetadata
+from gan_core.importers.tally import Tally
 from gan_core.rows import Row
 from gan_core.storage.shards import list_shards, read_rows
 
@@ -100,3 +103,46 @@ def test_only_controls_and_ends_of_lines_are_escaped() -> None:
     names = ("Screenshot at 1.23\u202fPM.png", "family \U0001f468\u200d\U0001f469.png", "a\u00a0b.png")
     assert [printable(name) for name in names] == [*names]
     assert printable("a\nb\u2028c\udcff\x85") == r"a\nb\u2028c\xff\x85"
+
+
+def test_a_damaged_table_beside_pictures_is_told_once(tmp_path: Path) -> None:
+    names = ["a", "a/b", "a/c"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / METADATA).write_bytes(b"no table")
+    left_out, fs = Tally(), LocalFileSystem()
+    files = [SourceFile(fs, str(tmp_path / name / METADATA), f"{name}/{METADATA}", 8) for name in names]
+    metadata = FolderMetadata(files, left_out)
+    for picture in ("a/1.png", "a/b/2.png", "a/c/3.png", "a/4.png"):
+        assert metadata.of(picture) == {}
+    assert [(group.label, group.count) for group in left_out.groups()] == [(DAMAGED, 3)]
+
+
+def test_lines_of_a_table_that_no_picture_has_are_told(tmp_path: Path, pngs: list[bytes]) -> None:
+    names = ["./a.png", "b.png", "b.png", "gone.png", "sub/c.png"]
+    table = pa.table({"file_name": pa.array(names), "label": pa.array(range(5))})
+    for name in ("in", "in/sub", "in/none"):
+        (tmp_path / name).mkdir()
+    pq.write_table(table, tmp_path / "in" / METADATA)
+    pq.write_table(table.slice(0, 1), tmp_path / "in" / "none" / METADATA)
+    pq.write_table(
+        pa.table({"file_name": pa.array([b"c.png"]), "label": pa.array([7])}), tmp_path / "in/sub" / METADATA
+    )
+    for place, name in enumerate(["a.png", "b.png", "sub/c.png"]):
+        (tmp_path / "in" / name).write_bytes(pngs[place])
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    labels = {row["key"]: json.loads(row["json"])["label"] for row in rows_of(tmp_path / "out")}
+    assert labels == {"a.png": 0, "b.png": 2, "sub/c.png": 7}
+    assert {group.label: (group.count, set(group.names)) for group in report.left_out} == {
+        UNMATCHED: (3, {"gone.png", "sub/c.png", "none/a.png"}),
+        REPEATED: (1, {"b.png"}),
+    }
+
+
+def test_a_date_that_python_cant_hold_in_a_table_beside_pictures_is_told(tmp_path: Path, pngs: list[bytes]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(pngs[0])
+    when = pa.array([2**61], pa.int64()).cast(pa.timestamp("us"))
+    pq.write_table(pa.table({"file_name": pa.array(["a.png"]), "when": when}), tmp_path / "in" / METADATA)
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert report.rows == {"ok": 1} and [group.label for group in report.left_out] == [DAMAGED]

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -6,16 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 
 from gan_core.errors import DataError, ParamsError
 from gan_core.importers import base, folder, import_dataset
-from gan_core.importers.base import SourceFile
-from gan_core.importers.metadata import DAMAGED, METADATA, REPEATED, UNMATCHED, FolderMetadata
-from gan_core.importers.tally import Tally
 from gan_core.rows import Row
 from gan_core.storage.receipts import valid_receipt
 from gan_core.storage.shards import list_shards, read_rows
@@ -153,6 +148,21 @@ def test_a_file_that_may_not_be_read_is_a_row(source: Path, tmp_path: Path, monk
 
     monkeypatch.setattr(base.SourceFile, "open", refuse)
     assert import_dataset(source, tmp_path / "out").rows == {"ok": 4, "unreadable": 1}
+
+
+@pytest.mark.parametrize("name", ["b.png", "b.json"])
+def test_a_file_whose_disk_fails_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(file: base.SourceFile) -> object:
+        if file.name == name:
+            raise OSError(errno.EIO, "Input/output error")
+        return file.fs.open(file.path, "rb")
+
+    (source / "b.json").write_text("{}")
+    monkeypatch.setattr(base.SourceFile, "open", fail)
+    with pytest.raises(DataError, match=rf"can't read .*in/{name} \(Input/output error\): make it readable"):
+        import_dataset(source, tmp_path / "out")
 
 
 def test_a_huge_file_is_not_read(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,46 +364,3 @@ def test_shards_of_others_are_neither_removed_nor_replaced(source: Path, tmp_pat
     with pytest.raises(DataError, match=f"out has {name}, which no import wrote: move it away"):
         import_dataset(source, tmp_path / "out")
     assert (tmp_path / "out" / name).read_bytes() == b"mine"
-
-
-def test_a_damaged_table_beside_pictures_is_told_once(tmp_path: Path) -> None:
-    names = ["a", "a/b", "a/c"]
-    for name in names:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / METADATA).write_bytes(b"no table")
-    left_out, fs = Tally(), LocalFileSystem()
-    files = [SourceFile(fs, str(tmp_path / name / METADATA), f"{name}/{METADATA}", 8) for name in names]
-    metadata = FolderMetadata(files, left_out)
-    for picture in ("a/1.png", "a/b/2.png", "a/c/3.png", "a/4.png"):
-        assert metadata.of(picture) == {}
-    assert [(group.label, group.count) for group in left_out.groups()] == [(DAMAGED, 3)]
-
-
-def test_lines_of_a_table_that_no_picture_has_are_told(tmp_path: Path, pngs: list[bytes]) -> None:
-    names = ["./a.png", "b.png", "b.png", "gone.png", "sub/c.png"]
-    table = pa.table({"file_name": pa.array(names), "label": pa.array(range(5))})
-    for name in ("in", "in/sub", "in/none"):
-        (tmp_path / name).mkdir()
-    pq.write_table(table, tmp_path / "in" / METADATA)
-    pq.write_table(table.slice(0, 1), tmp_path / "in" / "none" / METADATA)
-    pq.write_table(
-        pa.table({"file_name": pa.array([b"c.png"]), "label": pa.array([7])}), tmp_path / "in/sub" / METADATA
-    )
-    for place, name in enumerate(["a.png", "b.png", "sub/c.png"]):
-        (tmp_path / "in" / name).write_bytes(pngs[place])
-    report = import_dataset(tmp_path / "in", tmp_path / "out")
-    labels = {row["key"]: json.loads(row["json"])["label"] for row in rows_of(tmp_path / "out")}
-    assert labels == {"a.png": 0, "b.png": 2, "sub/c.png": 7}
-    assert {group.label: (group.count, set(group.names)) for group in report.left_out} == {
-        UNMATCHED: (3, {"gone.png", "sub/c.png", "none/a.png"}),
-        REPEATED: (1, {"b.png"}),
-    }
-
-
-def test_a_date_that_python_cant_hold_in_a_table_beside_pictures_is_told(tmp_path: Path, pngs: list[bytes]) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.png").write_bytes(pngs[0])
-    when = pa.array([2**61], pa.int64()).cast(pa.timestamp("us"))
-    pq.write_table(pa.table({"file_name": pa.array(["a.png"]), "when": when}), tmp_path / "in" / METADATA)
-    report = import_dataset(tmp_path / "in", tmp_path / "out")
-    assert report.rows == {"ok": 1} and [group.label for group in report.left_out] == [DAMAGED]

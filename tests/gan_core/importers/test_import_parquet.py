@@ -52,6 +52,8 @@ def test_what_hf_datasets_writes_is_imported(
     assert [row["image"]["bytes"] for row in found] == [row["mask"]["bytes"] for row in found] == pngs[:3]
     assert [row["key"] for row in found] == [f"train-0:{i}" for i in range(3)]
     assert found[0]["label"] == 1 and np.array_equal(np.array(found[0]["landmarks"]), np.ones((5, 2)))
+    read = datasets.Dataset.from_parquet(list_shards(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    assert read.features["label"].names == ["no", "yes"]
 
 
 def test_extra_columns_are_carried_along_with_their_types(tmp_path: Path, pngs: list[bytes]) -> None:

@@ -83,13 +83,43 @@ def test_an_empty_status_of_our_own_columns_is_ok(tmp_path: Path, pngs: list[byt
     assert (row["key"], row["status"], row["stage"]) == ("a", "ok", "import")
 
 
+def described(columns: Mapping[str, Any], **features: Any) -> pa.Table:
+    """A table of which HF says these features; other columns have none."""
+    said = {"info": {"features": features | {"parts": []}}}
+    return pa.table(dict(columns)).replace_schema_metadata({"huggingface": json.dumps(said)})
+
+
+def noted(folder: Path) -> dict[str, list[str]]:
+    return {each["label"]: each["names"] for each in json.loads((folder / "out/dataset.json").read_text())["noted"]}
+
+
 def test_what_hf_says_of_columns_and_is_lost_is_said(tmp_path: Path, pngs: list[bytes]) -> None:
     wide = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
     picture = {"bytes": pngs[0], "path": "a.png"}
-    marks = {"image": "Image", "mask": "Image", "label": "ClassLabel", "words": "Value"}
-    said = {"info": {"features": {name: {"_type": mark} for name, mark in marks.items()} | {"parts": []}}}
     columns = {"image": pa.array([picture]), "mask": pa.array([picture], wide), "label": [1], "words": ["a"]}
-    imported(tmp_path, pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(said)}))
-    stored = json.loads((tmp_path / "out/dataset.json").read_text())
-    noted = {group["label"]: group["names"] for group in stored["noted"]}
-    assert noted[CLASSES] == ["label"] and noted[UNMARKED] == ["mask"] and len(noted) == 3
+    image, words = {"_type": "Image"}, {"_type": "Value"}
+    first = described(columns, image=image, mask=image, label=classes("no", "yes"), words=words)
+    imported(tmp_path, first, described(columns, image=image, label=classes("yes", "no")))
+    told = noted(tmp_path)
+    assert told[CLASSES] == ["label"] and told[UNMARKED] == ["mask"] and len(told) == 3
+    schema = pq.read_schema(list_shards(tmp_path / "out")[0])
+    assert schema.field("label").metadata is None and b"ClassLabel" not in schema.metadata[b"huggingface"]
+
+
+def classes(*names: str) -> dict[str, Any]:
+    return {"_type": "ClassLabel", "names": list(names)}
+
+
+def test_names_of_classes_stay_with_their_column_and_again_when_the_dataset_is_imported(
+    tmp_path: Path, pngs: list[bytes]
+) -> None:
+    picture = pa.array([{"bytes": pngs[0], "path": "a.png"}])
+    label, plain = classes("no", "yes"), {"image": picture, "words": ["a"]}
+    file = described({"image": picture, "status": [1]}, image={"_type": "Image"}, status=label)
+    imported(tmp_path, file, plain, file)
+    import_dataset(tmp_path / "out", tmp_path / "again")
+    for folder, column in (("out", "source_status"), ("again", "source_status")):
+        (shard,) = list_shards(tmp_path / folder)
+        features = json.loads(pq.read_schema(shard).metadata[b"huggingface"])["info"]["features"]
+        assert features == {"image": {"_type": "Image"}, column: label}
+    assert not noted(tmp_path)
