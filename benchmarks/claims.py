@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.harness import print_result
 from benchmarks.neighbours import NEAR
-from benchmarks.verdicts import Claim, Judged, Part, at_equal_seconds, judge
+from benchmarks.verdicts import FEWEST_SEEDS, Claim, Judged, Part, at_equal_seconds, judge
 from gan_core.toy.params import ToyParams, load_toy_params
 from gan_core.toy.training.path_study import MOMENTS, SECOND
 from gan_core.training.log import SCORES
@@ -31,8 +31,8 @@ SOURCES = {
     "translations": "study-translations",
     "singan": "study-singan",
 }
-EQUAL_SECONDS = " in equal seconds"
-"""Ends the name of a source whose rows compare equal seconds of training instead of equal numbers of images."""
+EQUAL_SECONDS = {rival: f"{rival} in equal seconds" for rival in ("psp", "e4e")}
+"""The sources whose rows compare Style Transformer with a rival after equal seconds instead of equally many images."""
 ENCODERS, TRANSLATIONS = (f"python -m gan_core.toy.training.{name}_study" for name in ("encoder", "translation"))
 COMMANDS = {
     "digits": "python -m gan_core.toy.training.path_study digits",
@@ -40,7 +40,7 @@ COMMANDS = {
     "shapes": "python -m gan_core.toy.training.path_study shapes",
     "tuning": "python -m benchmarks.neighbours --store",
     "encoders": ENCODERS,
-    f"encoders{EQUAL_SECONDS}": ENCODERS,
+    **dict.fromkeys(EQUAL_SECONDS.values(), ENCODERS),
     "translations": TRANSLATIONS,
     "singan": "python -m gan_core.toy.training.singan_study --workers 2",
 }
@@ -60,7 +60,7 @@ CURVES = {
     for world, judges in WORLDS.items()
 } | {
     "encoders": ("images", ENCODER_CURVE),
-    f"encoders{EQUAL_SECONDS}": ("images", ENCODER_CURVE),
+    **dict.fromkeys(EQUAL_SECONDS.values(), ("images", ENCODER_CURVE)),
     "translations": ("images", TRANSLATION_CURVE),
 }
 """Learning curves by source: what a budget counts, and the measures."""
@@ -95,7 +95,7 @@ def beats(rival: str, seconds: bool = False) -> Claim:
     name = f"style_transformer_beats_{rival}"
     if seconds:
         text = f"better reconstructions and edits than {rival} after equally long trainings"
-        return Claim(f"{name}_in_equal_seconds", STYLE, text, f"encoders{EQUAL_SECONDS}", tuple(parts), unit="images")
+        return Claim(f"{name}_in_equal_seconds", STYLE, text, EQUAL_SECONDS[rival], tuple(parts), unit="images")
     text = f"better reconstructions and edits than {rival}, smaller and quicker"
     return Claim(name, STYLE, text, "encoders", (*parts, *cost), unit="images")
 
@@ -184,7 +184,7 @@ CLAIMS = (
     ),
     *of_tuning(),
     *of_tuning("group "),
-    *(beats(rival, seconds) for seconds in (False, True) for rival in ("psp", "e4e")),
+    *(beats(rival, seconds) for seconds in (False, True) for rival in EQUAL_SECONDS),
     Claim(
         "reference_edits_differ_little",
         STYLE,
@@ -281,19 +281,18 @@ CLAIMS = (
 
 
 def stored_rows() -> dict[str, list[Row]]:
-    """Read the rows of every source that is there, those of encoders that claims compare after equal seconds too."""
+    """Read the rows of every source that is there, those of pairs of encoders after equal seconds too."""
     files = {source: SCORES / f"{name}.json" for source, name in SOURCES.items()}
     found = {source: json.loads(path.read_text())["rows"] for source, path in files.items() if path.exists()}
-    if "encoders" in found:
-        timed = f"encoders{EQUAL_SECONDS}"
-        compared = set[str]().union(*(claim.methods for claim in CLAIMS if claim.source == timed))
-        found[timed] = at_equal_seconds([row for row in found["encoders"] if row["method"] in compared], "images")
+    for rival, source in EQUAL_SECONDS.items() if "encoders" in found else ():
+        pair = [row for row in found["encoders"] if row["method"] in (rival, "style-transformer")]
+        found[source] = at_equal_seconds(pair, "images")
     return found
 
 
 def goal_of(claim: Claim, toy: ToyParams) -> int:
     """Return the budget that all trainings of a claim are to reach, by ``toy.yaml``; 0 if there is none."""
-    if claim.source == "encoders":
+    if COMMANDS.get(claim.source) == ENCODERS:
         return min(map(toy.study_encoders.last_of, claim.methods))
     last = {
         "digits": toy.study_digit_paths.moves[-1],
@@ -302,6 +301,17 @@ def goal_of(claim: Claim, toy: ToyParams) -> int:
         "translations": toy.study_translations.images[-1],
     }
     return last.get(claim.source, 0)
+
+
+def seeds_of(claim: Claim, toy: ToyParams) -> int:
+    """Return the number of seeds that are planned for a claim."""
+    return len(toy.study_singan.seeds) if claim.source == "singan" else FEWEST_SEEDS
+
+
+def judge_all(stored: Mapping[str, Sequence[Row]]) -> list[Judged]:
+    """Judge every claim by ``stored`` rows and what ``toy.yaml`` plans."""
+    toy = load_toy_params()
+    return [judge(claim, stored, goal_of(claim, toy), seeds_of(claim, toy)) for claim in CLAIMS]
 
 
 def table_of(judged: Sequence[Judged]) -> str:
@@ -359,8 +369,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", action="store_true", help=f"write the tables into {PAGE}")
     options = parser.parse_args()
-    stored, toy = stored_rows(), load_toy_params()
-    judged = [judge(claim, stored, goal_of(claim, toy)) for claim in CLAIMS]
+    stored = stored_rows()
+    judged = judge_all(stored)
     parts = tables_of(judged, stored)
     print("\n\n".join(parts.values()))
     if options.page:

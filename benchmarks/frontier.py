@@ -54,7 +54,7 @@ from benchmarks.frontier_methods import (
     stored,
 )
 from benchmarks.harness import print_result
-from benchmarks.tuning import Portraits, held_out_portraits
+from benchmarks.tuning import Portraits, hash_networks, held_out_portraits
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.errors import UserError
@@ -358,7 +358,9 @@ def main() -> None:
         shares = Shares(options.images, min(options.some, options.images), min(options.few, options.images))
         rows = measure_all(shares, options.rows, options.processes, options.only)
         if options.store:
-            key = f"{shares}, table of {options.rows} rows, {load_params().tune.model_dump_json()}"
+            params = load_params()
+            networks = hash_networks(params.models)
+            key = f"{shares}, table of {options.rows} rows, {params.tune.model_dump_json()} {networks}"
             rows = among_stored(key, rows)
             write_rows(TARGET, key, rows)
     print_result(methods={row["method"]: numbers_of(row) for row in rows}, **judged(rows))

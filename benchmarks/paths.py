@@ -41,6 +41,7 @@ from gan_core.paths.measures import (
     changes,
     commutativity_errors,
     match_lengths,
+    mean_errors,
     round_trip,
     side_effect_matrix,
 )
@@ -55,6 +56,7 @@ WORLDS: dict[str, Callable[[str], PathFit]] = {
     "portraits": lambda method: portrait_fit(method, load_toy_params().train_paths, load_params().models),
     "digits": lambda method: digit_fit(method, load_toy_params().train_digit_paths),
 }
+CALLED = {"order": "commutativity"}
 SEED = 77
 EXACT_CODES = 1000
 STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -100,35 +102,32 @@ def compare(world: World, count: int) -> dict[str, dict[str, float]]:
     for method, (paths, seconds) in world.methods.items():
         bench = Bench.of(paths, world.generator, world.scorers, world.codes(paths.space, count, SEED))
         print(f"\n{world.name}, {method} ({paths.model.name}), {count} codes, trained in {seconds:.0f} s")
-        means["commutativity"][method], means["undo"][method] = print_commutativity(bench)
-        means["side_effects"][method], means["identity"][method] = print_changes(bench)
+        print_commutativity(bench)
+        print_changes(bench)
+        for measure, mean in mean_errors(bench).items():
+            means[CALLED.get(measure, measure)][method] = mean
     return means
 
 
-def print_commutativity(bench: Bench) -> tuple[float, float]:
-    """Print a line a pair; return the means of both forms."""
-    every: dict[str, list[Tensor]] = {"order": [], "undo": []}
+def print_commutativity(bench: Bench) -> None:
+    """Print a line a pair."""
     for first, second in combinations(bench.paths.named, 2):
         errors = commutativity_errors(bench, first, second)
-        for key, error in errors.items():
-            every[key.split("/")[0]].append(error)
         shown = (f"{key} {error.mean():.3f} ± {error.std():.3f}" for key, error in errors.items())
         print(f"  commutativity error, %  {first} and {second}: {', '.join(shown)}")
-    return tuple(torch.stack(every[key]).mean().item() for key in ("order", "undo"))  # type: ignore[return-value]
 
 
-def print_changes(bench: Bench) -> tuple[float, float]:
-    """Print the side-effect matrix and the identity errors; return the means (off the diagonal, over attributes)."""
+def print_changes(bench: Bench) -> None:
+    """Print the side-effect matrix and the identity errors."""
     moved, lost = changes(bench)
     matrix, names = side_effect_matrix(moved), list(bench.paths.named)
     print(f"  side effects, %         {'':16} {' '.join(f'{name:>15}' for name in names)}")
     for name, row in zip(names, matrix, strict=True):
         print(f"  {'':23} {name:16} {' '.join(f'{value:15.1f}' for value in row)}")
-    others = matrix[~torch.eye(len(names), dtype=torch.bool)]
+    others = matrix[~torch.eye(len(names), dtype=torch.bool) & matrix.isfinite()]
     print(f"  side effects, %         mean of the others {others.mean():.1f} ± {others.std():.1f}")
     shown = (f"{name} {row.mean():.1f} ± {row.std():.1f}" for name, row in zip(names, lost, strict=True))
     print(f"  identity error, %       {', '.join(shown)}; mean {lost.mean():.1f}", flush=True)
-    return others.mean().item(), lost.mean().item()
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ measure by method, where there are rows.
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,25 +53,26 @@ def table_of(rows: Sequence[Row]) -> str:
 
 
 def strips(pictures: Tensor, made: dict[str, Made], samples: int) -> Tensor:
-    """Return a strip ``[3, H, 9 W]`` of each of the first portraits, as ``CAPTION`` says, ``[N, 3, H, ...]``."""
+    """Return a strip ``[3, H, 9 W]`` of each portrait, as ``CAPTION`` says, ``[N, 3, H, ...]``."""
     blends = [made[method].blends[axis] for axis in made[COLLAGE].blends for method in (COLLAGE, SINGAN, SOAT)]
     wide = [found[::samples] for method in (SINGAN, SOAT) if (found := made[method].wide) is not None]
-    return torch.cat([part[:SHOWN] for part in (pictures, *wide, *blends)], 3)
+    return torch.cat([pictures, *wide, *blends], 3)
 
 
-def drawn(study: SinganStudy, seed: int, folder: Path) -> Image.Image:
-    """Draw the strips of a seed whose trainings are kept in ``folder``; raises ``ParamsError`` where they aren't."""
-    states = study.trained(seed, folder)
-    return tile(strips(study.group(seed), study.make(seed, states), study.params.samples), 1)
+def drawn(study: SinganStudy, seeds: Sequence[int], folder: Path) -> Image.Image:
+    """Draw the strips of seeds whose trainings are kept in ``folder``; raises ``ParamsError`` where they aren't."""
+    made = ((study.group(seed), study.make(seed, study.trained(seed, folder))) for seed in seeds)
+    return tile(torch.cat([strips(*each, study.params.samples) for each in made])[:SHOWN], 1)
 
 
 def write_page(rows: Sequence[Row]) -> None:
-    """Write the table, and the picture of the first seed, into the page."""
+    """Write the table, and the picture of the first seeds, into the page."""
     text = NOT_YET
     if rows:
         params = load_params()
         with compute_on(params.run.device):
-            picture = drawn(singan_study(load_toy_params(), params), rows[0]["seed"], FOLDER / NAME)
+            study, seeds = singan_study(load_toy_params(), params), list(dict.fromkeys(row["seed"] for row in rows))
+            picture = drawn(study, seeds[: math.ceil(SHOWN / study.params.pictures)], FOLDER / NAME)
         picture.save(PICTURE, quality=QUALITY)
         text = f"![{CAPTION}]({PICTURE.name})\n\n{CAPTION}.\n\n{table_of(rows)}"
     PAGE.write_text(page_with(PAGE.read_text(), {MEASURED: text}))

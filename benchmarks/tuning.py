@@ -4,12 +4,14 @@ import ctypes
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.checkpoints.files import file_sha256
 from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.generators.base import Generator
@@ -17,7 +19,7 @@ from gan_core.inversion.delta import apply_delta
 from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
 from gan_core.judges.scorers import Scorers, load_scorers
 from gan_core.loading import load_encoder, load_generator
-from gan_core.params import Params
+from gan_core.params import ModelPaths, Params
 from gan_core.storage.images import to_tensor, to_uint8
 from gan_core.toy.params import load_toy_params
 from gan_core.toy.renderer import render, sample_factors
@@ -36,6 +38,12 @@ class Portraits:
     factors: Tensor
     images: Tensor
     pivots: Tensor
+
+
+def hash_networks(models: ModelPaths) -> str:
+    """Hash the files of the networks and directions that tune, edit and score."""
+    names = ("generator", "encoder", "perceptual", "identity", "attributes", "directions")
+    return sha256("".join(file_sha256(getattr(models, name)) for name in names).encode()).hexdigest()
 
 
 @torch.no_grad()

@@ -5,9 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from scipy.stats import t as student
+
 from gan_core.training.study import Row
 
 FEWEST_SEEDS = 3
+CONFIDENCE, EARLY = 0.95, 0.999
+"""What an answer needs with all planned seeds, and before: who looks often would find one by chance otherwise."""
 Answer = Literal["yes", "no", "unclear"]
 Verdict = Literal["held", "held_in_part", "refuted", "open"]
 
@@ -38,12 +42,11 @@ class Part:
         return [sign * (found[seed] - bound) for seed, bound in sorted(bounds.items()) if seed in found]
 
     def shown(self, rows: Sequence[Row]) -> str:
-        """Say the means over seeds, ± their standard deviations."""
-        return ", ".join(
-            f"{name} {_spread(list(_values(rows, name, self.measure).values()))}"
-            for name in (self.method, self.rival)
-            if name is not None
-        )
+        """Say the means over seeds ± their standard deviations, and the mean margin ± half of its interval."""
+        sides = [name for name in (self.method, self.rival) if name is not None]
+        means = [f"{name} {_spread(list(_values(rows, name, self.measure).values()))}" for name in sides]
+        mean, width = interval(self.margins(rows))
+        return f"{', '.join(means)} (by {mean:.3g} ± {width:.2g})"
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,20 @@ class Judged:
     numbers: Sequence[str] = field(default_factory=tuple)
 
 
-def answer(margins: Sequence[float]) -> Answer:
-    """Return yes (or no) if all seeds agree and the mean is more than two standard errors from 0, else unclear."""
-    mean = statistics.fmean(margins)
-    error = statistics.stdev(margins) / len(margins) ** 0.5 if len(margins) > 1 else float("inf")
-    if abs(mean) <= 2 * error or min(margins) <= 0 <= max(margins):
+def interval(margins: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the mean and half the width of its interval by Student's t, infinite for fewer than two margins."""
+    mean, count = statistics.fmean(margins), len(margins)
+    if count < 2:
+        return mean, float("inf")
+    return mean, float(student.ppf((1 + confidence) / 2, count - 1)) * statistics.stdev(margins) / count**0.5
+
+
+def answer(margins: Sequence[float], confidence: float = CONFIDENCE) -> Answer:
+    """Return yes (or no) if the interval of the mean margin is above (or below) 0, else unclear."""
+    if not margins:
+        return "unclear"
+    mean, width = interval(margins, confidence)
+    if abs(mean) <= width:
         return "unclear"
     return "yes" if mean > 0 else "no"
 
@@ -97,12 +109,13 @@ def verdict_of(answers: Iterable[Answer]) -> Verdict:
     return "refuted" if set(answers) == {"no"} else "open"
 
 
-def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goal: int = 0) -> Judged:
+def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goal: int = 0, planned: int = FEWEST_SEEDS) -> Judged:
     """Judge a claim by the ``stored`` rows of its source; ``goal`` is the budget that its trainings are to reach.
 
     It stays open with fewer than three seeds, before the goal, and while a larger budget still puts it at risk: the
     budget is enough if the parts had the same answers at half of it or less, and no mean margin has come nearer to 0
-    by more than its deviation over seeds and a twentieth of itself.
+    by more than its deviation over seeds and a twentieth of itself. With fewer seeds than ``planned`` answers need
+    99.9 % confidence instead of 95 % (as interim analyses by Haybittle 1971 and Peto et al. 1976).
     """
     rows = stored.get(claim.source, [])
     if not rows:
@@ -111,14 +124,16 @@ def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goal: int = 0) -> J
     if not budgets:
         return Judged(claim, "open", f"fewer than {FEWEST_SEEDS} seeds", len({row["seed"] for row in rows}))
     newest = _at(rows, claim.unit, budgets[-1])
-    verdict = verdict_of(answer(part.margins(newest)) for part in claim.parts)
-    why = _too_few(claim, rows, budgets, goal) or ("the seeds don't agree" if verdict == "open" else "")
-    numbers = [part.shown(newest) for part in claim.parts]
     seeds = len(_seeds(claim, newest))
+    confidence = CONFIDENCE if seeds >= planned else EARLY
+    verdict = verdict_of(answer(part.margins(newest), confidence) for part in claim.parts)
+    unclear = "no clear answer" + (f" from {seeds} of {planned} seeds" if seeds < planned else "")
+    why = _too_few(claim, rows, budgets, goal, confidence) or (unclear if verdict == "open" else "")
+    numbers = [part.shown(newest) for part in claim.parts]
     return Judged(claim, "open" if why else verdict, why, seeds, budgets[-1], numbers)
 
 
-def _too_few(claim: Claim, rows: Sequence[Row], budgets: Sequence[Any], goal: int) -> str:
+def _too_few(claim: Claim, rows: Sequence[Row], budgets: Sequence[Any], goal: int, confidence: float) -> str:
     """Say why the budget is not enough; nothing if it is, or if there is none."""
     last = budgets[-1]
     if last is None:
@@ -129,16 +144,16 @@ def _too_few(claim: Claim, rows: Sequence[Row], budgets: Sequence[Any], goal: in
     if not earlier:
         return f"nothing shows that more {claim.unit} don't change it"
     before, after = (_at(rows, claim.unit, budget) for budget in (earlier[-1], last))
-    moved = any(_moved(part, before, after) for part in claim.parts if not part.fixed)
+    moved = any(_moved(part, before, after, confidence) for part in claim.parts if not part.fixed)
     return f"more {claim.unit} still change it" if moved else ""
 
 
-def _moved(part: Part, before: Sequence[Row], after: Sequence[Row]) -> bool:
+def _moved(part: Part, before: Sequence[Row], after: Sequence[Row], confidence: float) -> bool:
     """Say whether the answer has changed, or comes nearer to none: a margin that grows only makes it clearer."""
     old, new = part.margins(before), part.margins(after)
     nearer = abs(statistics.fmean(old)) - abs(statistics.fmean(new))
     allowed = max(statistics.stdev(new), abs(statistics.fmean(new)) / 20)  # a twentieth can't turn an answer
-    return answer(old) != answer(new) or nearer > allowed
+    return answer(old, confidence) != answer(new, confidence) or nearer > allowed
 
 
 def _budgets(rows: Sequence[Row], claim: Claim) -> list[Any]:
@@ -157,7 +172,7 @@ def _at(rows: Sequence[Row], unit: str, budget: int | None) -> list[Row]:
 
 
 def _values(rows: Sequence[Row], method: str, measure: str) -> dict[int, float]:
-    return {row["seed"]: row[measure] for row in rows if row["method"] == method}
+    return {row["seed"]: row[measure] for row in rows if row["method"] == method and measure in row}
 
 
 def _spread(values: Sequence[float]) -> str:

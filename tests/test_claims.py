@@ -8,16 +8,19 @@ from typing import cast
 
 import pytest
 import torch
+from scipy.stats import ttest_1samp
 
 from benchmarks import claims
 from benchmarks.neighbours import neighbours
 from benchmarks.tuning import Portraits
-from benchmarks.verdicts import Claim, Part, Verdict, answer, at_equal_seconds, judge, verdict_of
+from benchmarks.verdicts import Claim, Part, Verdict, answer, at_equal_seconds, interval, judge, verdict_of
 from gan_core.toy.params import load_toy_params
 from gan_core.training.study import Row
 from tests.gan_core.editing.conftest import LinearWorld
 
 ROOT = Path(__file__).parents[1]
+RIVALS = ("psp", "e4e")
+MARGINS = (1.0, 2.5, 3.0, 0.5)
 SMALLER = Claim("smaller", "an article", "a is smaller than b", "world", (Part("error", "a", "b"),))
 
 
@@ -33,13 +36,36 @@ def rows(*margins: float, moves: int | None = None) -> list[Row]:
         ((1.0, 1.1, 0.9), "yes"),
         ((-1.0, -1.1, -0.9), "no"),
         ((1.0, 1.1, -0.1), "unclear"),
-        ((0.1, 0.1, 3.0), "unclear"),
+        ((1.0, 2.0, 3.0), "unclear"),  # 3.5 standard errors, of which three seeds need 4.3
+        ((1.0, 2.0, 3.0) * 2, "yes"),
+        ((-0.5, *(1.0, 1.1) * 5), "yes"),
         ((0.0, 0.0, 0.0), "unclear"),
         ((1.0,), "unclear"),
+        ((), "unclear"),
     ],
 )
-def test_an_answer_needs_all_seeds_and_two_standard_errors(margins: tuple[float, ...], expected: str) -> None:
+def test_an_answer_needs_an_interval_without_zero(margins: tuple[float, ...], expected: str) -> None:
     assert answer(margins) == expected
+
+
+def test_the_interval_is_students() -> None:
+    low, high = ttest_1samp(MARGINS, 0.0).confidence_interval(0.99)
+    assert interval(MARGINS, 0.99) == pytest.approx(((low + high) / 2, (high - low) / 2))
+    assert interval([2.0]) == (2.0, float("inf"))
+
+
+def test_answers_before_all_planned_seeds_need_more_confidence() -> None:
+    few, same = rows(1.0, 1.2, 0.8), rows(1.0, 1.0, 1.0)
+    assert judge(SMALLER, {"world": few}).verdict == "held"
+    early = judge(SMALLER, {"world": few}, planned=16)
+    assert (early.verdict, early.why) == ("open", "no clear answer from 3 of 16 seeds")
+    assert judge(SMALLER, {"world": same}, planned=16).verdict == "held"
+
+
+def test_a_row_may_lack_a_measure() -> None:
+    stored = rows(1.0, 1.1, 0.9)
+    part = Part("other", "a", limit=2.0)
+    assert part.margins(stored) == [] and part.margins([stored[0] | {"other": 1.5}]) == [0.5]
 
 
 def test_a_claim_of_several_parts() -> None:
@@ -56,7 +82,7 @@ def test_a_claim_of_several_parts() -> None:
         (rows(-1.0, -1.1, -0.9), "refuted", ""),
         (rows(1.0, 1.1), "open", "fewer than 3 seeds"),
         ([], "open", "not measured yet"),
-        (rows(1.0, 1.1, -0.9), "open", "the seeds don't agree"),
+        (rows(1.0, 1.1, -0.9), "open", "no clear answer"),
         (rows(1.0, 1.1, 0.9, moves=100), "open", "nothing shows"),
         (rows(1.0, 1.1, 0.9, moves=60) + rows(1.0, 1.1, 0.9, moves=100), "open", "nothing shows"),
         (rows(1.0, 1.1, 0.9, moves=50) + rows(1.0, 1.1, 0.9, moves=100), "held", ""),
@@ -78,14 +104,14 @@ def test_limits_shares_and_more() -> None:
     values = [{"method": name, "seed": 0, "error": value} for name, value in (("a", 2.0), ("b", 3.0))]
     assert Part("error", "a", limit=1.0).margins(values) == [-1.0]
     assert Part("error", "a", "b", share=0.5, more=True).margins(values) == [0.5]
-    assert Part("error", "a", "b").shown(values) == "a 2 ± nan, b 3 ± nan"
+    assert Part("error", "a", "b").shown(values) == "a 2 ± nan, b 3 ± nan (by 1 ± inf)"
+    assert Part("error", "a", "b").shown(rows(1.0, 2.0, 3.0)) == "a 3 ± 1, b 5 ± 0 (by 2 ± 2.5)"
 
 
 def test_the_page_says_what_the_stored_rows_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    stored, page, toy = claims.stored_rows(), claims.PAGE.read_text(), load_toy_params()
-    judged = [judge(claim, stored, claims.goal_of(claim, toy)) for claim in claims.CLAIMS]
-    assert claims.page_with(page, claims.tables_of(judged, stored)) == page, (
+    stored, page = claims.stored_rows(), claims.PAGE.read_text()
+    assert claims.page_with(page, claims.tables_of(claims.judge_all(stored), stored)) == page, (
         "write it with `python -m benchmarks.claims --page`"
     )
     assert page.count("\n| ") > len(claims.CLAIMS)
@@ -96,12 +122,15 @@ def test_a_claim_is_to_reach_what_all_its_encoders_reach() -> None:
     study = toy.study_encoders.model_copy(update={"images": [10, 20], "further": {"psp": [40], "e4e": [30]}})
     toy = toy.model_copy(update={"study_encoders": study})
 
-    def goal(method: str, rival: str, source: str = "encoders") -> int:
+    def goal(method: str, rival: str, source: str) -> int:
         return claims.goal_of(Claim("nearer", "an article", text, source, (Part("mse", method, rival),)), toy)
 
-    assert goal("psp", "e4e") == 30
-    assert goal("psp", "alae") == 20
+    for source in ("encoders", *claims.EQUAL_SECONDS.values()):
+        assert goal("psp", "e4e", source) == 30
+        assert goal("psp", "alae", source) == 20
     assert goal("soat", "singan", "singan") == 0
+    blends = Claim("blends", "an article", text, "singan", (Part("seam", "soat", "singan"),))
+    assert claims.seeds_of(blends, toy) == len(toy.study_singan.seeds)
 
 
 def test_names_of_claims_are_listed_by_verdict(
@@ -167,20 +196,20 @@ def test_methods_are_compared_after_the_seconds_of_the_quickest() -> None:
     assert at_equal_seconds([row for row in rows if row["method"] == "a" or row["images"] == 10], "images") == []
 
 
-def test_only_encoders_that_are_claimed_to_be_quick_are_compared_after_equal_seconds(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_pairs_of_encoders_are_compared_after_equal_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rows = [
         {"method": method, "seed": 0, "images": images, "seconds": seconds * images, "mse": 1.0}
-        for method, seconds in {"psp": 3.0, "e4e": 2.0, "style-transformer": 1.5, "alae": 0.1}.items()
-        for images in (10, 20)
+        for method, seconds in {"psp": 3.0, "e4e": 1.0, "style-transformer": 1.5, "alae": 0.1}.items()
+        for images in ((10, 20, 40) if method == "psp" else (10, 20))
     ]
+    rows.append(rows[-4] | {"images": 40, "seconds": 60.0})
     (tmp_path / "study-encoders.json").write_text(json.dumps({"key": "", "rows": rows}))
     monkeypatch.setattr(claims, "SCORES", tmp_path)
-    found = claims.stored_rows()["encoders in equal seconds"]
-    assert [(row["method"], row["images"], row["seconds"]) for row in found] == [
-        (method, 20, 30.0) for method in ("psp", "e4e", "style-transformer")
-    ]
+    found = claims.stored_rows()
+    shown = {rival: {(row["images"], row["seconds"]) for row in found[f"{rival} in equal seconds"]} for rival in RIVALS}
+    assert shown == {"psp": {(20, 30.0), (40, 60.0)}, "e4e": {(20, 20.0)}}, "e4e has no 40 images"
+    methods = [row["method"] for row in found["psp in equal seconds"]]
+    assert methods == ["psp", "style-transformer"] * 2
 
 
 def test_learning_curves_leave_out_what_a_method_or_all_of_them_do_not_have() -> None:

@@ -9,8 +9,11 @@ from gan_core.editing.apply import apply_edit
 from gan_core.editing.directions import Direction
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
-from gan_core.judges.moves import TOLERANCE, direction_with_room, score_move, search_length
+from gan_core.judges.moves import direction_with_room, score_move, search_length
 from gan_core.judges.scorers import Scored, Scorers, render_and_score
+
+REACHED = 0.05
+"""A direction that moves its attribute by the wanted amount, within this share, is said to do so."""
 
 
 def edit_each(generator: Generator, faces: Scored, direction: Direction, strengths: Tensor, scorers: Scorers) -> Scored:
@@ -51,9 +54,15 @@ def with_reached_unit(direction: Direction, move: float) -> Direction:
 
     Raises ``ParamsError`` if it doesn't move it, or moves it the other way.
     """
-    reached = direction.scores["move"]
-    if reached <= 0:
+    moved = direction.scores["move"]
+    if not moved > 0:
         raise ParamsError(f"no direction that was found changes {direction.name}: draw more (--set samples=N)")
-    if reached >= (1 - TOLERANCE) * move:
-        return replace(direction, unit=f"{move:g} of the attribute's range")
-    return replace(direction, unit=f"{reached:.2g} of the attribute's range ({move:g} is too far)")
+    return replace(direction, unit=reached(moved, move, "of the attribute's range"))
+
+
+def reached(moved: float, wanted: float, unit: str) -> str:
+    """Say in words by how much one unit of a direction moves its attribute: as ``wanted``, or what it does instead."""
+    if abs(moved / wanted - 1) <= REACHED:
+        return f"{wanted:g} {unit}"
+    why = "is too far" if moved < wanted else "can't be hit: the attribute jumps"
+    return f"{moved:.3g} {unit} ({wanted:g} {why})"

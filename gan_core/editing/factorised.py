@@ -116,9 +116,16 @@ def _closed_form(generator: Generator, count: int, layers: Sequence[int] | None)
 
 
 def _pca(generator: Generator, count: int, layers: Sequence[int] | None) -> Tensor:
+    check_one_latent(generator)
     z = place(torch.randn(SAMPLES, generator.z_dim, generator=torch.Generator().manual_seed(0)))
     _, components, spread = principal_directions(generator.mapping(z), count)
     return components * spread[:, None]
+
+
+def check_one_latent(generator: Generator) -> None:
+    """Raise ``ParamsError`` for a generator that maps to a latent for each layer: a direction is for one for all."""
+    if generator.per_layer:
+        raise ParamsError(f"this {generator.family} has a latent for each layer: a direction is fitted to one for all")
 
 
 METHODS: dict[str, Callable[[Generator, int, Sequence[int] | None], Tensor]] = {

@@ -72,7 +72,8 @@ class PathEdit(LatentEdit[PathSpec]):
     def describe(self, picture: PlannedEdit[PathSpec]) -> dict[str, object]:
         commutes, given = self.paths.model.commutes, picture.spec.moves.items()
         moves = [[name, picture.strength * strength] for name, strength in (sorted(given) if commutes else given)]
-        return {"moves": moves, "in_order": not commutes, "layers": list(self.layers)}
+        truncation = {"truncation": self.truncation} if self.truncation != 1 else {}
+        return {"moves": moves, "in_order": not commutes, "layers": list(self.layers), **truncation}
 
     def files(self) -> dict[str, str]:
         return {self.name: self._file}

@@ -19,7 +19,8 @@ class Scorers:
     """Score pictures ``[B, C, H, W]``: ``attributes`` gives ``[B, A]``, ``identity`` unit rows ``[B, D]``.
 
     Attributes, named by ``names``, are shares of their ranges: 0 to 1. Those that are ``periodic`` wrap around: 0 and 1
-    are the same. ``attributes_sha256`` is the hash of the file of the network behind ``attributes``, if there is one.
+    are the same. ``attributes_sha256`` and ``identity_sha256`` are hashes of the files of the networks behind them, if
+    there are any.
     """
 
     names: tuple[str, ...]
@@ -27,6 +28,7 @@ class Scorers:
     identity: Reader
     attributes_sha256: str | None = None
     periodic: tuple[str, ...] = ()
+    identity_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,13 @@ def load_scorers(models: ModelPaths) -> Scorers:
     """Return the attribute regressor and the identity embedder of ``models``; raises ``CheckpointError``."""
     regressor, embedder = load_network(models.attributes, "attributes"), load_network(models.identity, "identity")
     names: Sequence[str] = regressor.model.names  # type: ignore[assignment]
-    return Scorers(tuple(names), lambda images: (regressor.model(images) + 1) / 2, embedder.model, regressor.sha256)
+    return Scorers(
+        tuple(names),
+        lambda images: (regressor.model(images) + 1) / 2,
+        embedder.model,
+        regressor.sha256,
+        identity_sha256=embedder.sha256,
+    )
 
 
 @torch.no_grad()

@@ -15,6 +15,8 @@ from gan_core.judges.scorers import Scored, Scorers
 from gan_core.paths.naming import score_codes
 from gan_core.paths.stored import SemanticPaths
 
+NOTICED = 1e-3
+"""The share of its range below which an edit doesn't change its attribute: the rest would be divided by rounding."""
 ABLE = 1 / 3
 """The share of another method's move below which a method is unable to make it; of portraits and digits all make it."""
 
@@ -63,14 +65,15 @@ def commutativity_errors(bench: Bench, first: str, second: str, strength: float 
     """Return how far two edits are from commuting, each ``[B]`` in % of the attribute's mean change by its own edit.
 
     ``order/<attribute>`` is its difference between first-then-second and second-then-first. ``undo/<attribute>`` is its
-    difference from the start after first, second, minus first, minus second.
+    difference from the start after first, second, minus first, minus second. Both are NaN for an attribute that its own
+    edit changes by less than ``NOTICED``.
     """
     one, two = (first, strength * bench.signs(first)), (second, strength * bench.signs(second))
     forward, backward = bench.edited(one, two), bench.edited(two, one)
     undone = bench.edited(one, two, (first, -one[1]), (second, -two[1]))
     errors = {}
     for name in (first, second):
-        own = bench.change(bench.alone(name, strength), name).mean()
+        own = _noticed(bench.change(bench.alone(name, strength), name).mean())
         errors[f"order/{name}"] = 100 * bench.change(forward, name, since=backward) / own
         errors[f"undo/{name}"] = 100 * bench.change(undone, name) / own
     return errors
@@ -94,9 +97,14 @@ def changes(bench: Bench, strength: float = 1.0) -> tuple[Tensor, Tensor]:
 def side_effect_matrix(mean_changes: Tensor) -> Tensor:
     """Return the change of attribute l by the edit of k in % of its change by its own edit (diagonal: 100).
 
-    ``mean_changes`` and the result are ``[edits, attributes]``.
+    ``mean_changes`` and the result are ``[edits, attributes]``. Attributes that their own edit changes by less than
+    ``NOTICED`` are NaN.
     """
-    return 100 * mean_changes / mean_changes.diagonal()[None, :]
+    return 100 * mean_changes / _noticed(mean_changes.diagonal())[None, :]
+
+
+def _noticed(own: Tensor) -> Tensor:
+    return own.where(own >= NOTICED, math.nan)
 
 
 @torch.no_grad()
@@ -104,8 +112,8 @@ def mean_errors(bench: Bench) -> dict[str, float]:
     """Return the means over pairs, attributes and codes, in %.
 
     ``order`` and ``undo`` are those of ``commutativity_errors``, ``side_effects`` those off the diagonal of
-    ``side_effect_matrix``, and ``identity`` is the identity error. An attribute that its own edit doesn't change is
-    left out, and so is a measure for which nothing is left.
+    ``side_effect_matrix``, and ``identity`` is the identity error. What is NaN is left out, and so is a measure for
+    which nothing is left.
     """
     errors: dict[str, list[float]] = {"order": [], "undo": []}
     for first, second in combinations(bench.paths.named, 2):

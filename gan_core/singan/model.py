@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gan_core.device import place
 from gan_core.errors import ParamsError
+from gan_core.precision import without_autocast
 from gan_core.singan.networks import RECEPTIVE_FIELD, ScaleGenerator
 from gan_core.singan.scales import Scales, Size, resize
 
@@ -51,7 +52,8 @@ class SinGAN(nn.Module):
 
     def enlarged(self, image: Tensor, size: Size) -> Tensor:
         """Bring an image of one scale to the next; only colours that there are get there, as published."""
-        return resize(image.float().clamp(-1, 1), 1 / self.scales.factor, size)
+        with without_autocast():
+            return resize(image.float().clamp(-1, 1), 1 / self.scales.factor, size)
 
     def sizes(self, size: Size | None = None) -> list[Size]:
         """Return the sizes of all scales whose last one is ``size`` (default: that of the pictures).

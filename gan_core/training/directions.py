@@ -12,6 +12,7 @@ from torch import Tensor
 from gan_core.device import fetch, place, place_array
 from gan_core.editing.calibrate import calibrate, with_reached_unit
 from gan_core.editing.directions import Direction, save_directions
+from gan_core.editing.factorised import check_one_latent
 from gan_core.editing.linear import FITS, Array
 from gan_core.editing.refine import refine
 from gan_core.errors import ParamsError, near_matches
@@ -55,8 +56,7 @@ def sample_faces(generator: Generator, n: int, seed: int, scorers: Scorers) -> S
 
     Raises ``ParamsError`` for a generator that maps to a latent for each layer: a direction is fitted to one for all.
     """
-    if generator.per_layer:
-        raise ParamsError(f"this {generator.family} has a latent for each layer: a direction is fitted to one for all")
+    check_one_latent(generator)
     z = place(torch.randn(n, generator.z_dim, generator=torch.Generator().manual_seed(seed)))
     return render_and_score(generator, generator.broadcast(generator.mapping(z)), scorers)
 

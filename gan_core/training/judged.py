@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_core.align.landmarks import LANDMARK_SOURCES
 from gan_core.checkpoints.files import Loaded
 from gan_core.device import fetch, place_array
-from gan_core.editing.calibrate import calibrate
+from gan_core.editing.calibrate import calibrate, reached
 from gan_core.editing.directions import Direction, add_directions, kept_directions
 from gan_core.editing.linear import Array
 from gan_core.errors import ParamsError
@@ -33,8 +33,6 @@ DETECTED = 16
 """Pictures in which faces are looked for."""
 FEWEST_FACES = 0.5
 """The share of them that must show a face, so that a judge of faces means something."""
-REACHED = 0.05
-"""A direction that moves its attribute by the wanted amount, within this share, is said to do so."""
 
 
 @dataclass(frozen=True)
@@ -205,12 +203,11 @@ def _named(
     """State what one unit does in the judge's unit, as measured."""
     judge = wanted.judge
     moved = direction.scores["move"] * (judge.high - judge.low)
-    if moved <= 0:
+    if not moved > 0:
         raise ParamsError(
             f"no direction of {generator.path} changes {judge.attribute} as {wanted.name} sees it (correlation "
             f"{told['correlation']:g} over {told['samples']} pictures): draw more (--set samples=N)"
         )
-    reached = abs(moved / wanted.amount - 1) <= REACHED
-    unit = f"{wanted.amount:g} {judge.unit}" if reached else f"{moved:.3g} {judge.unit} ({wanted.amount:g} is too far)"
+    unit = reached(moved, wanted.amount, judge.unit)
     scores = {name: value for name, value in direction.scores.items() if name != "side_effect" or not alone}
     return replace(direction, unit=unit, scores=scores, judge=told | {"unit": judge.unit, "move": round(moved, 4)})

@@ -1,5 +1,6 @@
 """Learn paths by several methods and seeds, and measure all of them side by side after the same numbers of moves."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,9 +47,11 @@ class PathStudy(Study[PathState]):
 
     @property
     def key(self) -> str:
-        """The parameters of each training, the generator, and who judges if there are several."""
+        """The parameters of each training, the generator, and the networks that judge if there are several."""
         unused = {"steps", "seed"}
-        judges = f" {self.scorers.attributes_sha256} {list(self.judges)}" if self.judges else ""
+        everyone = {"naming": self.scorers, **self.judges} if self.judges else {}
+        hashes = {name: (judge.attributes_sha256, judge.identity_sha256) for name, judge in everyone.items()}
+        judges = f" {json.dumps(hashes)}" if hashes else ""
         return (
             f"{self.params.paths.model_dump_json(exclude=unused)} {self.params.codes} {self.generator_sha256}{judges}"
         )

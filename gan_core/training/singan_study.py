@@ -91,7 +91,7 @@ class SinganStudy:
             if workers > 1:
                 in_processes([partial(self.train, seed, start, folder, report) for start in self.starts], workers)
             states = [self.train(seed, start, folder, report) for start in self.starts]
-            others = others or self._others()
+            others = self._others() if others is None else others
             rows += self.measure(seed, states, others)
             write_rows(target, self.key, rows)
         return rows

@@ -87,7 +87,12 @@ def test_a_move_that_only_a_middle_length_reaches_is_found(world: Generator, sco
 
 def test_the_unit_says_what_was_reached() -> None:
     made = Direction("colour", torch.ones(12), "0" * 64)
-    units = [with_reached_unit(replace(made, scores={"move": move}), 0.5).unit for move in (0.495, 0.31)]
-    assert units == ["0.5 of the attribute's range", "0.31 of the attribute's range (0.5 is too far)"]
-    with pytest.raises(ParamsError, match="no direction that was found changes colour: draw more"):
-        with_reached_unit(replace(made, scores={"move": -0.01}), 0.5)
+    units = [with_reached_unit(replace(made, scores={"move": move}), 0.5).unit for move in (0.495, 0.31, 0.8)]
+    assert units == [
+        "0.5 of the attribute's range",
+        "0.31 of the attribute's range (0.5 is too far)",
+        "0.8 of the attribute's range (0.5 can't be hit: the attribute jumps)",
+    ]
+    for nothing in (-0.01, 0.0, float("nan")):
+        with pytest.raises(ParamsError, match="no direction that was found changes colour: draw more"):
+            with_reached_unit(replace(made, scores={"move": nothing}), 0.5)

@@ -79,6 +79,13 @@ def test_the_order_of_moves_counts_only_where_paths_do_not_commute(
         assert ((results[0] - results[1]).abs().max() > 1e-3) == matters
 
 
+def test_an_edit_by_a_truncated_generator_is_another_edit(models: ModelPaths) -> None:
+    kind, picture = built(models, moves={"smile": 1.0}), PathEdit.plan(PathSpec(moves={"smile": 1.0}))[0]
+    whole = kind.describe(picture)
+    kind.truncation = 0.4
+    assert kind.describe(picture) == whole | {"truncation": 0.4}
+
+
 def test_paths_in_w_plus_move_all_latents_together(models: ModelPaths, tmp_path: Path) -> None:
     file = stored(models, tmp_path, "orthogonal", "w_plus", 160)
     kind = built(models, moves={"smile": 1.0}, file=file)

@@ -75,7 +75,7 @@ def test_other_judges_have_columns_of_their_own(study: PathStudy, tmp_path: Path
         seen[:, colour] += seen[:, names.index("pose")]
         return seen
 
-    judges = {"twin": study.scorers, "other": Scorers(names, mixed, study.scorers.identity)}
+    judges = {"twin": study.scorers, "other": Scorers(names, mixed, study.scorers.identity, "1", identity_sha256="2")}
     small = study.params.model_copy(update={"moves": [8], "seeds": [0], "methods": ["straight"]})
     few = replace(study, params=small, judges=judges)
     (row,) = few.run(tmp_path, tmp_path / "rows.json", lambda _: Reports())
@@ -84,7 +84,8 @@ def test_other_judges_have_columns_of_their_own(study: PathStudy, tmp_path: Path
         assert f"{measure} by other" in row
     assert row["side_effects by other"] > 1.1 * row["side_effects"]
     assert 0.5 < row["reached"] <= 1
-    assert few.key == f"{study.key} None ['twin', 'other']"
+    hashes = {"naming": [None, None], "twin": [None, None], "other": ["1", "2"]}
+    assert few.key == f"{study.key} {json.dumps(hashes)}"
 
 
 def test_a_method_that_is_unable_to_make_a_move_shortens_no_other() -> None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gan_core.editing.factorised import METHODS
 from gan_core.encoders.base import ENCODERS
 from gan_core.encoders.idinvert import InDomainEncoder
 from gan_core.errors import CheckpointError, ParamsError
@@ -194,6 +195,8 @@ def test_a_latent_for_each_layer_is_used_wherever_latents_are_drawn(tmp_path: Pa
     assert near.codes(torch.randn(2, 8)).shape == (2, 10, 8)
     with pytest.raises(ParamsError, match="stylegan1 has a latent for each layer"):
         sample_faces(generator, 4, 0, Scorers(("a",), lambda images: images, lambda images: images))
+    with pytest.raises(ParamsError, match="stylegan1 has a latent for each layer"):
+        METHODS["pca"](generator, 3, None)
     with pytest.raises(ParamsError, match="gives a latent for each layer"):
         ENCODERS.get("style-transformer").for_generator(generator)
 

@@ -146,13 +146,13 @@ def test_both_are_measured_beside_each_other_a_seed_at_a_time(
     assert set(first[0]) == measures | {"method", "seed", "pictures", "seconds"}
     assert set(first[3]) == {name for name in set(first[0]) if not name.startswith(("wide", "sec"))}
     assert first[0]["seconds"] > first[1]["seconds"] > 0
-    more = replace(study, params=study.params.model_copy(update={"seeds": [0, 1]}))
+    more = replace(study, params=study.params.model_copy(update={"seeds": [0, 1, 2]}))
     rows = more.run(tmp_path, target, lambda _: Reports())
-    assert rows[:4] == first and {row["seed"] for row in rows[4:]} == {1}
+    assert rows[:4] == first and [row["seed"] for row in rows[4:]] == [1] * 4 + [2] * 4
     assert json.loads(target.read_text()) == {"key": study.key, "rows": rows}
     assert study.make(0, study.trained(0, tmp_path))["singan"].wide.shape == (4, 3, 16, 32)
-    drawn = page.drawn(study, 0, tmp_path)
-    assert drawn.size == (16 * (1 + 2 + 2 + 6), 16 * 2)
+    drawn = page.drawn(study, [0, 1], tmp_path)
+    assert drawn.size == (16 * (1 + 2 + 2 + 6), 16 * 4)
     table = page.table_of(rows).splitlines()
     assert table[0] == "| measure | singan | soat | soat stretch | collage |" and len(table) == 2 + 10
     assert " ± " in table[2] and table[2].startswith("| seconds |") and table[2].endswith(" |  |")
