@@ -79,7 +79,7 @@ class Metric(ABC):
     also needs faces that alignment has looked for (``located``).
     """
 
-    name: ClassVar[str] = ""
+    name: ClassVar[str]
     meaning: ClassVar[Meaning] = Meaning("")
     faces: ClassVar[Faces] = ""
 
