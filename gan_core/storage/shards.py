@@ -26,6 +26,7 @@ from gan_core.storage.atomic import atomic_write
 from gan_core.storage.urls import base_name, explain_denied, join_url, names_in, open_fs
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""The type of columns of pictures: an encoded image, and a name for its file."""
 BASE_FIELDS = tuple(pa.field(name, pa.string()) for name in ("key", "status", "reason", "stage"))
 BASE_NAMES = tuple(field.name for field in BASE_FIELDS)
 UNFINISHED_IMPORT = "importing.json"
