@@ -12,7 +12,11 @@ MAX_LETTERS = 500
 
 
 class UserError(Exception):
-    """A mistake in the input, with a message of one line. The command line exits with code 2 on it."""
+    """A mistake in the input, with a message of one line. The command line exits with code 2 on it.
+
+    ``ParamsError``, ``DataError``, ``CheckpointError`` and ``ImageError`` are kinds of it: what takes it takes them.
+    ``Stopped`` is none, and no ``Exception``: like ``KeyboardInterrupt`` it ends work that was asked to stop.
+    """
 
     def __str__(self) -> str:
         return one_line(super().__str__())

@@ -2,8 +2,9 @@
 
 import operator
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -19,7 +20,7 @@ from gan_core.budgets import InvertParams
 from gan_core.errors import ParamsError, near_matches
 from gan_core.execution import PictureParams, RunParams, TrackParams
 from gan_core.gates import Gates
-from gan_core.registry import Registry
+from gan_core.registry import Registry, place_of
 from gan_core.sections import (
     SECTIONS,
     STORED,
@@ -56,10 +57,23 @@ class EditSpec(Section):
     """What is done: a name of `edit-dataset list edits`."""
 
 
-EDIT_KINDS: Registry[Any] = Registry("edit kind", "gan_core.edits", "gan_core.edits.base:EditKind")
+def entries_of(base: type[Section], key: str) -> Callable[[str, Any], str]:
+    """Return a check of classes by name: their ``spec`` is a ``base`` for entries with that name under ``key``."""
+
+    def check(name: str, item: Any) -> str:
+        if not (isinstance(item.spec, type) and issubclass(item.spec, base)):
+            return f"its spec is not a class derived from {place_of(base)}"
+        taken = item.spec.model_fields[key].annotation
+        named = get_args(taken) if get_origin(taken) is Literal else (name,)
+        return "" if name in named else f"its spec is one for {key} {' or '.join(map(repr, named))}"
+
+    return check
+
+
+EDIT_KINDS: Registry[Any] = Registry(
+    "edit kind", "gan_core.edits", "gan_core.edits.base:EditKind", check=entries_of(EditSpec, "kind")
+)
 """Classes by name whose ``spec`` is the section of an entry of ``edits``; ``gan_core.edits.base`` has their type."""
-OPERATIONS: Registry[Any] = Registry("operation", "gan_core.compose.kinds", "gan_core.compose.base:Operation")
-"""Classes by name whose ``spec`` is the section of an entry of ``compose.plan``, see ``gan_core.compose.base``."""
 
 
 class EditParams(EditSpec):
@@ -112,6 +126,15 @@ class CompositionSpec(Section):
     """Sources of each of those; 0: the fewest that the operation takes."""
     seed: Integer = 0
     """Where that draw begins."""
+
+
+OPERATIONS: Registry[Any] = Registry(
+    "operation",
+    "gan_core.compose.kinds",
+    "gan_core.compose.base:Operation",
+    check=entries_of(CompositionSpec, "operation"),
+)
+"""Classes by name whose ``spec`` is the section of an entry of ``compose.plan``, see ``gan_core.compose.base``."""
 
 
 def composition_spec(operation: Any) -> type[CompositionSpec]:

@@ -28,7 +28,8 @@ class Registry(Generic[T]):
     project has in a table instead of registering them one by one. A name that is not registered yet is looked for in
     every module of ``package``, so that a new file in it needs no import elsewhere. After that it is looked for in the
     entry points of ``group``, of which only the one with this name is loaded. With ``base`` (a class, or where it is:
-    ``"module:Class"``) an entry point must name a class derived from it.
+    ``"module:Class"``) an entry point must name a class derived from it, with a value for each ``ClassVar`` that the
+    base only declares. ``check`` gets a name and such a class, and says what else is wrong with it.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class Registry(Generic[T]):
         package: str | None = None,
         base: type | str | None = None,
         items: Mapping[str, T] | None = None,
+        check: Callable[[str, T], str] | None = None,
     ) -> None:
         self.kind = kind
         self.package = package
         self._base = base
+        self._check = check
         self._items: dict[str, T] = dict(items or {})
         self._broken: dict[str, str] = {}
         self._imported = False
@@ -132,15 +135,29 @@ class Registry(Generic[T]):
         fault = self._fault(name, item)
         return item, fault and f"{fault}; correct or uninstall the package"
 
-    def _fault(self, name: str, item: object) -> str:
+    def _fault(self, name: str, item: Any) -> str:
         """What is wrong with the item of an entry point; an empty text if nothing is."""
         base = resolve_name(self._base) if isinstance(self._base, str) else self._base
         if base is not None and not (inspect.isclass(item) and issubclass(item, base)):
-            return f"it is not a class derived from {base.__module__}.{base.__qualname__}"
-        if missing := sorted(getattr(item, "__abstractmethods__", ())):
+            return f"it is not a class derived from {place_of(base)}"
+        unset = [variable for variable in _declared(base) if not hasattr(item, variable)]
+        if missing := sorted([*getattr(item, "__abstractmethods__", ()), *unset]):
             return f"the class has no {', '.join(missing)}"
         own = getattr(item, "name", None) or name
-        return f"the class calls itself {own!r}" if base is not None and own != name else ""
+        if base is not None and own != name:
+            return f"the class calls itself {own!r}"
+        return self._check(name, item) if self._check else ""
+
+
+def place_of(kind: type) -> str:
+    """Return where a class is, ``module.Class``, by which messages name those of other packages."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _declared(base: type | None) -> list[str]:
+    """Return the class variables of ``base``, whose annotations may be texts."""
+    kinds = inspect.get_annotations(base) if base else {}
+    return [name for name, kind in kinds.items() if str(kind).removeprefix("typing.").startswith("ClassVar")]
 
 
 def _origins(entries: list[EntryPoint]) -> str:

@@ -48,9 +48,16 @@ def align_face(
 ) -> Image.Image:
     """Crop ``square`` from an RGB image as an upright image of ``size`` x ``size`` pixels, or the ``frame`` of it.
 
-    The square is sampled bilinearly at ``transform_size`` and reduced with a Lanczos filter. With ``enable_padding``,
-    parts outside of the image are its reflection, blurred and faded to the median colour; otherwise they are black.
+    This is the crop of FFHQ (Karras et al. 2019, appendix C, as in the published alignment scripts). The square is
+    sampled bilinearly at ``transform_size`` and reduced with a Lanczos filter. With ``enable_padding``, parts outside
+    of the image are its reflection, blurred and faded to the median colour; otherwise they are black. Raises
+    ``ValueError`` for a square without a side or a place, as landmarks give that coincide or are not finite.
     """
+    if not np.isfinite([*square.centre, *square.half]).all() or not square.side > 0:
+        raise ValueError(
+            f"the face square is {square.side:g} px wide at {square.centre.tolist()}: landmarks that coincide or are "
+            "not finite give no square, leave this face out"
+        )
     view = prepare_view(image, square, size, enable_padding, frame)
     corners = tuple((view.quad + 0.5).flatten().tolist())
     (height, width), (rows, columns) = frame.shape(size), frame.shape(transform_size)

@@ -55,10 +55,13 @@ def five_points(landmarks: ArrayLike) -> Points:
 
 
 def face_square(landmarks: ArrayLike) -> FaceSquare:
-    """Return the square that FFHQ crops for these landmarks (``[5, 2]`` or ``[68, 2]``).
+    """Return the square that FFHQ crops for these landmarks (Karras et al. 2019, appendix C).
 
-    Its axis is the eye-to-eye vector minus the eye-to-mouth vector turned by 90 degrees. Half its side is the larger of
-    2.0 eye distances and 1.8 eye-to-mouth distances. Degenerate landmarks give a square of side 0 or NaN.
+    Landmarks are (x, y) in pixels, with the centre of the first pixel at (0, 0): left eye, right eye, nose, left and
+    right corner of the mouth ``[5, 2]``, where left is the image's left; or the points ``[68, 2]`` of iBUG. Its axis is
+    the eye-to-eye vector minus the eye-to-mouth vector turned by 90 degrees. Half its side is the larger of 2.0 eye
+    distances and 1.8 eye-to-mouth distances. Degenerate landmarks give a square of side 0 or NaN, which ``align_face``
+    refuses. Raises ``ValueError`` for landmarks of another shape.
     """
     eye_left, eye_right, _, mouth_left, mouth_right = five_points(landmarks)
     eye_avg = (eye_left + eye_right) * 0.5

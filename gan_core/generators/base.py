@@ -31,7 +31,7 @@ class Generator(nn.Module, ABC):
     latent_avg: Tensor
     per_layer = False
     """Whether ``mapping`` gives a latent for each layer, ``[B, n_latent * w_dim]``."""
-    truncation = 1.0
+    truncation: float = 1.0
     """What ``z`` is multiplied with to be the latent, in a family without a mapping network."""
 
     @abstractmethod

@@ -15,7 +15,7 @@ StopReason = Literal["steps", "perceptual", "diverged"]
 
 
 class Losses(NamedTuple):
-    """The objective at one step and its two unweighted terms."""
+    """The objective at one step and its two unweighted terms: mean squared error and perceptual distance."""
 
     total: float
     l2: float

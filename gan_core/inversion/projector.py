@@ -29,8 +29,10 @@ TOGETHER = 4
 class Recipe:
     """The settings of a projection; the defaults are rosinality's, and ``PTI`` has those of pivotal tuning.
 
-    The initial latent is the mean over ``samples``. After each step noise maps are normalised by their standard
-    deviation if ``unbiased``, or by their root mean square (ADA).
+    What is found is one latent for all layers (``space`` ``"w"``) or one for each (``"w_plus"``), in ``steps`` of Adam
+    with the highest rate ``lr``. The objective is the sum of the perceptual distance, the mean squared error and the
+    regulariser of the noise with their weights. The initial latent is the mean over ``samples``. After each step noise
+    maps are normalised by their standard deviation if ``unbiased``, or by their root mean square (ADA).
     """
 
     space: Space = "w"
@@ -44,6 +46,7 @@ class Recipe:
 
 
 PTI = Recipe(steps=450, lr=0.01, samples=600, unbiased=False)
+"""The settings of pivotal tuning as it is published, whose projector is that of StyleGAN2-ADA."""
 
 
 class StepLosses(NamedTuple):
@@ -130,11 +133,14 @@ class Projection:
 def project(
     generator: Generator, targets: Tensor, loss: Perceptual, recipe: Recipe, seeds: Sequence[int]
 ) -> tuple[Tensor, list[Tensor]]:
-    """Project ``targets [B, 3, H, W]`` in [-1, 1]; return ``w_plus [B, n_latent, w_dim]`` and the noise maps.
+    """Find the latents and the noise of images by optimisation (Karras et al. 2020, appendix D).
 
-    Targets are as large as the generator's images, or smaller, or a frame of them (``gan_core.geometry``). ``seeds``
-    determine the noise of each row. Rows are projected together and padded to a multiple of ``TOGETHER``. Raises
-    ``ValueError`` without targets, and for another number of seeds.
+    Returns ``w_plus [B, n_latent, w_dim]`` and the noise maps, ``[B, 1, r, r]`` for each layer.
+    ``targets [B, 3, H, W]`` are in [-1, 1]. ``loss`` takes two batches of images in [-1, 1] and returns their
+    perceptual distances ``[B]``, as ``load_perceptual`` gives one. ``recipe`` is a ``Recipe`` of
+    ``gan_core.inversion.projector``, such as ``PTI`` there. Targets are as large as the generator's images, or smaller,
+    or a frame of them (``gan_core.geometry``). ``seeds`` determine the noise of each row. Rows are projected together
+    and padded to a multiple of ``TOGETHER``. Raises ``ValueError`` without targets, and for another number of seeds.
     """
     if not 0 < len(targets) == len(seeds):
         raise ValueError(f"{len(targets)} targets and {len(seeds)} seeds: give one seed for each target")

@@ -24,7 +24,7 @@ from gan_core.stopping import check_stop
 
 
 class Budget(NamedTuple):
-    """The budget of one image: its steps and its initial learning rate."""
+    """The budget of one image: its steps at most, and its initial learning rate."""
 
     steps: int
     lr: float
@@ -35,10 +35,11 @@ class Tuned:
     """The result of tuning for one image.
 
     ``delta`` maps the names of changed parameters to tuned minus original weights, and ``image [1, 3, H, W]`` around
-    [-1, 1] is the tuned reconstruction. ``losses`` has one entry before each step and one at the end. If tuning
-    diverged (to NaN, or above the initial objective), ``delta`` and ``image`` are those that it began with:
-    nothing, and that of the original generator. ``as_stored`` tells whether ``image`` is what ``delta`` gives after it
-    was packed.
+    [-1, 1] is the tuned reconstruction. ``steps`` is how many were taken. ``losses`` has one entry before each step and
+    one at the end. ``stop_reason`` is ``"steps"`` where all were taken, and ``"perceptual"`` where the image was good
+    enough before. If tuning diverged (to NaN, or above the initial objective), it is ``"diverged"``, and ``delta`` and
+    ``image`` are those that it began with: nothing, and that of the original generator. ``as_stored`` tells whether
+    ``image`` is what ``delta`` gives after it was packed.
     """
 
     delta: dict[str, Tensor]
@@ -65,15 +66,17 @@ def tune_pivots(
     finished: Progress | None = None,
     starts: Sequence[Mapping[str, Tensor]] | None = None,
 ) -> list[Tuned]:
-    """Minimise eq. 2 (eq. 5 if ``params.locality_weight`` is set) by Adam for each row; ``generator`` is not changed.
+    """Pivotal tuning (Roich et al. 2021): fit a generator to each row's target by Adam; ``generator`` is not changed.
 
-    Each row has its own copy of the weights at ``params.min_resolution`` pixels and above (4, all weights, as
-    published). ``pivots [B, n_latent, w_dim]`` are fixed, ``targets [B, 3, H, W]`` are in [-1, 1], and ``seeds``
-    determine the samples of the locality term. A row stops after its steps, or before a step if its perceptual distance
+    Minimises eq. 2 of the paper, or eq. 5 if ``params.locality_weight`` is set. Each row has its own copy of the
+    weights at ``params.min_resolution`` pixels and above (4, all weights, as published).
+    ``pivots [B, n_latent, w_dim]`` are fixed, ``targets [B, 3, H, W]`` are in [-1, 1], and ``seeds`` determine the
+    samples of the locality term. ``loss`` takes two batches of images in [-1, 1] and returns their perceptual distances
+    ``[B]``, as ``load_perceptual`` gives one. A row stops after its steps, or before a step if its perceptual distance
     is at most ``params.stop_perceptual`` (0: never); the other rows continue. ``budgets`` replaces ``params.steps`` and
-    ``params.lr`` per row. ``finished`` is called with 1 when a row stops. ``starts`` are weight differences that
-    each row begins with, instead of the generator's weights. Rows affect each other by rounding only. Raises
-    ``ValueError`` for pivots of another shape, and if one of these is of another number of rows.
+    ``params.lr``: a ``Budget`` per row. ``finished`` is called with 1 when a row stops. ``starts`` are weight
+    differences that each row begins with, instead of the generator's weights. Rows affect each other by rounding only.
+    Raises ``ValueError`` for pivots of another shape, and if one of these is of another number of rows.
     """
     if pivots.shape[1:] != (generator.n_latent, generator.w_dim):
         raise ValueError(f"pivots are {list(pivots.shape)}, [B, {generator.n_latent}, {generator.w_dim}] are expected")

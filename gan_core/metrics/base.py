@@ -20,7 +20,12 @@ States = dict[str, State]
 Columns = dict[str, np.ndarray]
 """Scores of a batch by column, float ``[B]``."""
 
-ALIGNED, ENCODED, TUNED = "aligned", "encoded", "tuned"
+ALIGNED = "aligned"
+"""The name of the picture that all others of a row are compared with."""
+ENCODED = "encoded"
+"""The name of the encoder's reconstruction."""
+TUNED = "tuned"
+"""The name of the reconstruction after tuning."""
 
 
 class TooFewError(ValueError):
@@ -79,7 +84,7 @@ class Metric(ABC):
     also needs faces that alignment has looked for (``located``).
     """
 
-    name: ClassVar[str] = ""
+    name: ClassVar[str]
     meaning: ClassVar[Meaning] = Meaning("")
     faces: ClassVar[Faces] = ""
 

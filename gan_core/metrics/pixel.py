@@ -15,15 +15,20 @@ PSNR_CEILING = 100.0
 def mse(x: Tensor, y: Tensor) -> Tensor:
     """Mean squared difference ``[B]`` of images ``[B, C, H, W]`` in [-1, 1], between 0 and 4; float64 on the CPU.
 
-    Raises ``ValueError`` for two batches of different shapes.
+    Raises ``ValueError`` for two batches of different shapes, and ``TypeError`` for integers.
     """
+    if integers := [each.dtype for each in (x, y) if not each.is_floating_point()]:
+        raise TypeError(f"images are {integers[0]}: give floating-point values in [-1, 1], as `to_tensor` makes them")
     if x.shape != y.shape:
         raise ValueError(f"images {list(x.shape)} are compared with {list(y.shape)}: give two batches of one shape")
     return (widest(x) - widest(y)).square().flatten(1).mean(1)
 
 
 def psnr(x: Tensor, y: Tensor) -> Tensor:
-    """``10 log10(4 / mse)`` dB ``[B]`` of images in [-1, 1] (peak to peak 2), at most 100: equal images give 100."""
+    """``10 log10(4 / mse)`` dB ``[B]`` of images ``[B, C, H, W]`` in [-1, 1] (peak to peak 2), at most 100.
+
+    Equal images give 100. Raises ``ValueError`` for two batches of different shapes, and ``TypeError`` for integers.
+    """
     return (10 * torch.log10(4 / mse(x, y))).clamp(max=PSNR_CEILING)
 
 

@@ -35,8 +35,10 @@ def move_latents(
 
     Paths in ``w`` (or in ``z`` of a generator with a single latent) move each latent of ``layers`` (first, past the
     last; all by default) separately; for equal latents this is the move of ``w``. Paths in ``w_plus`` move all latents
-    together. Paths in ``z`` run through codes that aren't multiplied with the generator's ``truncation`` yet. Raises
-    ``ParamsError`` for unknown names and for strengths outside of the measured range.
+    together, whatever ``layers`` are. Paths in ``z`` run through codes that aren't multiplied with the generator's
+    truncation yet: give its ``generator.truncation``, or moves are wrong where that isn't 1, as it may be for BigGAN.
+    Paths in other spaces ignore it. Raises ``ParamsError`` for unknown names and for strengths outside of the measured
+    range.
     """
     if paths.space == "w_plus":
         return paths.edit(w_plus.flatten(1), strengths).view_as(w_plus)

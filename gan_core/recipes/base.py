@@ -1,6 +1,5 @@
 """The kind of a run, its recipe: stages, plan, summary and page. ``run.json`` names it, and every command uses it."""
 
-import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from gan_core.params import Params, load_params
 from gan_core.recipes.space import check_space
 from gan_core.registry import Registry
 from gan_core.runs.run import SOURCE, Run, begin_run, check_changes, check_folder
-from gan_core.runs.stage import Stage, build_stage, identity_of
+from gan_core.runs.stage import Stage, build_stage, check_stage, identity_of
 from gan_core.runs.summary import summarise
 from gan_core.stopping import forget_stop, request_stop
 from gan_core.storage.atomic import sweep_folder
@@ -104,10 +103,12 @@ class Recipe(ABC):
 
     def plan(self, params: Params, source: str, output: str) -> Plan:
         """Check dataset and networks; nothing is written. Raises ``UserError`` for the first thing that is wrong."""
-        dataset, identities, pictures, scores = check_dataset(source), {}, 0, []
+        dataset, pictures, scores = check_dataset(source), 0, []
+        identities: dict[str, Any] = {}
         lacking: list[DataError] = []  # told after what is wrong with the parameters of any stage
         for name in self.stages(params):
             stage = self.build_stage(name, params, source)
+            check_stage(stage, identities)
             try:
                 stage.check(dataset)
             except DataError as error:
@@ -118,7 +119,7 @@ class Recipe(ABC):
         if lacking:
             raise lacking[0]
         check_space(output, sum(dataset.rows.values()), pictures, params.align.size or 0, params.pictures.format)
-        run = Run(params, source, output, dataset.rows, json.loads(json.dumps(identities)), self.name)
+        run = Run(params, source, output, dataset.rows, identities, self.name)
         return Plan(run, scores=tuple(scores))
 
     def build_stage(self, name: str, params: Params, source: str) -> Stage:

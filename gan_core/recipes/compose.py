@@ -1,6 +1,5 @@
 """plan → compose: new pictures from the latents of a dataset, or from seeds."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
@@ -43,7 +42,7 @@ class ComposeRecipe(Recipe):
         planned = plan_groups(chosen.plan, sources)
         size = chosen.rows_per_shard
         shards = {shard_name(i // size): planned[i : i + size] for i in range(0, len(planned), size)}
-        identity = json.loads(json.dumps(identity_of(build_stage("compose", params, source))))
+        identity = identity_of(build_stage("compose", params, source))
         rows = {name: len(rows) for name, rows in shards.items()}
         run = Run(params, source, output, rows, {"compose": identity}, self.name)
         return Plan(run, lambda: write_plan(run, shards, sources), scores=tuple(self.score_names(run)))

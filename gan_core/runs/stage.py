@@ -1,5 +1,6 @@
 """The base class of stages: rows in, new columns or rejections out."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -9,14 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from gan_core.device import Compute, compute_on, computing, on_host
+from gan_core.errors import ParamsError, near_matches
 from gan_core.meaning import Meaning
 from gan_core.params import Params
-from gan_core.registry import Registry
+from gan_core.registry import Registry, place_of
 from gan_core.rows import Progress, Rejected, Row
 from gan_core.runs.overlap import count_threads
 from gan_core.storage.formats import PNG, PictureFormat
 from gan_core.storage.keys import Dataset
-from gan_core.storage.shards import IMAGE
+from gan_core.storage.shards import IMAGE, shard_schema
 
 S = TypeVar("S", bound="Stage")
 
@@ -147,6 +149,43 @@ def settle(stage: S, params: Params) -> S:
 
 
 def identity_of(stage: Stage) -> dict[str, Any]:
-    """Return everything besides the input bytes that determines the output: a stage's identity, and its format."""
+    """Return everything besides the input bytes that determines the output: a stage's identity, and its format.
+
+    It is as ``run.json`` and receipts hold it. Raises ``ParamsError`` for what can't be written as JSON.
+    """
     stores = any(field.type == IMAGE for field in stage.fields)
-    return stage.identity() | (stage.pictures.identity() if stores else {})
+    found = stage.identity() | (stage.pictures.identity() if stores else {})
+    return {key: _as_json(stage, key, value) for key, value in found.items()}
+
+
+def check_stage(stage: Stage, earlier: Iterable[str]) -> None:
+    """Raise ``ParamsError`` for a stage that is not complete, or that doesn't fit the stages before it in the run."""
+    if fault := _fault(stage, ["source", *earlier]):
+        raise _wrong(stage, fault)
+
+
+def _fault(stage: Stage, earlier: Sequence[str]) -> str:
+    if lacking := [name for name in ("inputs", "fields", "batch_size") if not hasattr(stage, name)]:
+        return f"it has no {', '.join(lacking)}: give it in the class or in the constructor"
+    if not stage.inputs:
+        return "its inputs are empty: name what it reads, `source` or stages before it"
+    if unknown := [name for name in stage.inputs if name not in earlier]:
+        return f"its inputs name {unknown[0]!r}, which is not before it in the run{near_matches(unknown[0], earlier)}"
+    if "source" in stage.inputs and not stage.source:
+        return "its inputs name the source, whose URL it has not: set its `source` in `build`"
+    try:
+        shard_schema(stage.fields)
+    except (TypeError, ValueError) as error:
+        return f"its fields make no shard ({error}): correct them"
+    return ""
+
+
+def _as_json(stage: Stage, key: str, value: Any) -> Any:
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError) as error:
+        raise _wrong(stage, f"its identity has {key!r}, which is not JSON ({error}): give numbers or texts") from None
+
+
+def _wrong(stage: Stage, fault: str) -> ParamsError:
+    return ParamsError(f"stage {stage.name!r} ({place_of(type(stage))}): {fault}")

@@ -16,6 +16,7 @@ from gan_core.judges.pictures import Pictures
 from gan_core.metrics.base import ALIGNED, ENCODED, METRICS, TUNED, Columns, Metric, Setting, States
 from gan_core.metrics.statistics import merge_into, pack
 from gan_core.params import EditSpec, MeasureParams, ModelPaths, Params
+from gan_core.registry import place_of
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage
 from gan_core.storage.images import load_pictures, stack_pictures
@@ -97,7 +98,10 @@ class MeasureStage(Stage):
         return packed
 
     def _score(self, pictures: Pictures) -> Columns:
-        return {c: values for metric in self.metrics.values() for c, values in metric.score(pictures).items()}
+        scores: Columns = {}
+        for name, metric in self.metrics.items():
+            scores |= _check_scores(name, metric, metric.score(pictures), len(pictures.keys))
+        return scores
 
     def _pictures(self, rows: Sequence[Row]) -> Pictures:
         names = (ALIGNED, *self.setting.pictures)
@@ -114,6 +118,20 @@ class MeasureStage(Stage):
         good = [row for row, name in zip(rows, broken, strict=True) if not name]
         scored = iter(self.calculate(good) if good else [])
         return [Rejected("bad_score", f"{name} is not a number") if name else next(scored) for name in broken]
+
+
+def _check_scores(name: str, metric: Metric, scores: Columns, rows: int) -> Columns:
+    """Return the scores of a metric; raises ``ParamsError`` unless it has one for each column and row."""
+    given = {column: np.shape(values) for column, values in scores.items()}
+    wanted = dict.fromkeys(metric.columns, (rows,))
+    if given == wanted:
+        return scores
+    column = next(column for column in [*wanted, *given] if given.get(column) != wanted.get(column))
+    found = f"scores {list(given[column])}" if column in given else "no scores"
+    asked = f"[{rows}] are needed" if column in wanted else "its columns do not name it"
+    raise ParamsError(
+        f"metric {name!r} ({place_of(type(metric))}) gives {found} for {column!r}, and {asked}: correct its `score`"
+    )
 
 
 def check_faces(params: Params) -> None:

@@ -145,8 +145,11 @@ def stack_pictures(rows: Sequence[Row], column: str) -> Tensor:
 def to_uint8(images: Tensor) -> np.ndarray:
     """Convert ``[B, 3, H, W]`` around [-1, 1] to ``uint8 [B, H, W, 3]``: ``clamp(x * 127.5 + 128, 0, 255)``, truncated.
 
-    This is the rounding of StyleGAN2-ADA. It restores exactly the pixels that were given to ``to_tensor``.
+    This is the rounding of StyleGAN2-ADA. It restores exactly the pixels that were given to ``to_tensor``. Raises
+    ``ValueError`` for anything but a batch.
     """
+    if images.ndim != 4:
+        raise ValueError(f"images are {list(images.shape)}: give a batch [B, 3, H, W], of one image `image[None]`")
     scaled = images.detach().float().mul(127.5).add(128).clamp(0, 255)
     return np.ascontiguousarray(fetch(scaled.permute(0, 2, 3, 1).to(torch.uint8)))
 

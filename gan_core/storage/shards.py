@@ -26,6 +26,7 @@ from gan_core.storage.atomic import atomic_write
 from gan_core.storage.urls import base_name, explain_denied, join_url, names_in, open_fs
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""The type of columns of pictures: an encoded image, and a name for its file."""
 BASE_FIELDS = tuple(pa.field(name, pa.string()) for name in ("key", "status", "reason", "stage"))
 BASE_NAMES = tuple(field.name for field in BASE_FIELDS)
 UNFINISHED_IMPORT = "importing.json"
@@ -66,8 +67,8 @@ def shard_schema(fields: Sequence[pa.Field]) -> pa.Schema:
     """
     schema = pa.schema([*BASE_FIELDS, *fields])
     features = {field.name: feature for field in schema if (feature := _feature(field))}
-    if len(set(schema.names)) != len(schema.names):
-        raise ValueError(f"a column appears twice in {schema.names}")
+    if twice := [name for name in dict.fromkeys(schema.names) if schema.names.count(name) > 1]:
+        raise ValueError(f"column {twice[0]!r} is there twice: each needs a name, and none of {', '.join(BASE_NAMES)}")
     for field in schema:
         if pa.types.is_fixed_size_list(field.type) and not array_shape(field.type):
             raise ValueError(f"column {field.name}: use a plain list, fixed-size lists are for floats")

@@ -4,11 +4,13 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import gan_core
+from documentation.face import FOR_PACKAGES, TYPES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "library.md").read_text()
@@ -19,6 +21,17 @@ def test_every_name_is_there_and_on_the_page() -> None:
     assert [name for name in gan_core.__all__ if f"gan_core.{name}" not in PAGE] == []
     assert set(re.findall(r"gan_core\.(\w+)", PAGE)) <= set(gan_core.__all__)
     assert 20 <= len(gan_core.__all__) <= 32
+
+
+def test_what_packages_import_and_functions_return_is_stable() -> None:
+    listed = {(module, name) for places in (TYPES, FOR_PACKAGES) for module, names in places.items() for name in names}
+    assert [each for each in listed if not hasattr(import_module(each[0]), each[1])] == []
+    sources = [ast.parse(path.read_text()) for path in (ROOT / "tests/plugin/edit_dataset_example").glob("*.py")]
+    imports = [node for tree in sources for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    used = {(str(node.module), each.name) for node in imports for each in node.names}
+    offered = {(f"gan_core.{place}", name) for name, place in gan_core._PLACES.items()}
+    ours = {each for each in used if each[0].startswith("gan_core")}
+    assert len(ours) > 20 and ours <= listed | offered
 
 
 def test_type_checkers_see_the_same_names() -> None:

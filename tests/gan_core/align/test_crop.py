@@ -54,6 +54,15 @@ def test_crop_is_the_published_one_within_a_grey_level(name: str, output: str) -
     assert np.abs(difference).max() <= 1
 
 
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_landmarks_that_give_no_square_are_refused(value: float) -> None:
+    landmarks = np.zeros((5, 2))
+    landmarks[0] = value
+    landmarks[1:] = 0 if value == 0 else GOLDEN["interior__landmarks"][:4]
+    with pytest.raises(ValueError, match=r"^the face square is \S+ px wide at .*landmarks that coincide or are not"):
+        align_face(golden_image("interior"), face_square(landmarks), 64, 64)
+
+
 def test_whole_image_square_reproduces_the_image() -> None:
     image = golden_image("interior").crop((0, 0, 64, 64))
     square = FaceSquare(np.array([31.5, 31.5]), np.array([32.0, 0.0]))

@@ -1,5 +1,7 @@
 """Mean squared error, PSNR and the mean over rows."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,15 @@ def test_known_differences() -> None:
 def test_batches_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"images \[2, 3, 4, 4\] are compared with \[1, 3, 4, 4\]"):
         mse(torch.zeros(2, 3, 4, 4), torch.zeros(1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("score", [mse, psnr])
+def test_integers_are_refused(score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+    pixels = torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)
+    with pytest.raises(TypeError, match=r"images are torch.uint8: give floating-point values in \[-1, 1\]"):
+        score(torch.zeros(1, 3, 4, 4), pixels)
+    with pytest.raises(TypeError, match=r"torch.uint8"):
+        score(pixels, pixels)
 
 
 def test_rows_do_not_depend_on_each_other() -> None:

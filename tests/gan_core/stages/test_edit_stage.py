@@ -225,6 +225,23 @@ def test_mistakes_in_another_kind_are_named(models: ModelPaths) -> None:
         check_params({"edits": [{"kind": "negativ"}]})
 
 
+@pytest.mark.usefixtures("negative")
+@pytest.mark.parametrize("tuned", [False, True])
+def test_an_edit_that_gives_another_shape_is_named(
+    models: ModelPaths, tuned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = check_params({"edits": [{"kind": "negative", "share": 0.5}]}).edits
+    drawing, moving = EditStage(spec, models, tuned), EditStage(PLAN[:1], models, tuned)
+    monkeypatch.setattr(type(drawing.kinds[0]), "draw", lambda *given: torch.zeros(3, 16, 16))
+    monkeypatch.setattr(type(moving.kinds[0]), "edit", lambda _, w_plus, *given: w_plus[:, :2])
+    with pytest.raises(
+        ParamsError, match=r"edits: negative@0.5 \(.*Negative\) gives \[3, 16, 16\], and \[1, 3, H, W\]"
+    ):
+        drawing.process(rows_of(latents(1), [b""]))
+    with pytest.raises(ParamsError, match=r"edits: smile@-1 \(.*\) gives \[2, 2, 8\], and \[2, 6, 8\] is needed"):
+        moving.process(rows_of(latents(2), [b"", b""]))
+
+
 class FakeEncode(Stage):
     """Gives every row the same latent."""
 

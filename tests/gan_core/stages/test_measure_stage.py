@@ -14,9 +14,11 @@ import torch
 from torch import nn
 
 from gan_core.checkpoints.files import Card, save_checkpoint
-from gan_core.errors import DataError
+from gan_core.errors import DataError, ParamsError
 from gan_core.judges.networks import AttributeRegressor, IdentityEmbedder, PerceptualTrunk
+from gan_core.judges.pictures import Pictures
 from gan_core.metrics.attributes import side_effect
+from gan_core.metrics.base import Columns, RowMetric
 from gan_core.metrics.statistics import merge_all, pack
 from gan_core.pages.rows import read_rows_of
 from gan_core.params import EditParams, MeasureParams, ModelPaths, Params
@@ -77,6 +79,34 @@ def test_scores_every_reconstruction_and_edit(models: ModelPaths) -> None:
         assert list(row) == [field.name for field in stage.fields]
         assert row["mse/tuned"] < row["mse/encoded"] and row["psnr/tuned"] > row["psnr/encoded"]
         assert 0 < row["lpips/toy/tuned"] < row["lpips/toy/encoded"]
+
+
+SCORES: dict[str, tuple[dict[str, Any], str]] = {
+    "too few": ({"sharp/encoded": np.ones(2)}, r"scores \[2\] for 'sharp/encoded', and \[3\] are needed"),
+    "a single one": ({"sharp/encoded": 1.0}, r"scores \[\] for 'sharp/encoded', and \[3\] are needed"),
+    "none": ({}, r"no scores for 'sharp/encoded', and \[3\] are needed"),
+    "another": (
+        {"sharp/encoded": np.ones(3), "sharp/tuned": np.ones(3)},
+        r"scores \[3\] for 'sharp/tuned', and its columns do not name it",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SCORES)
+def test_a_metric_that_gives_other_scores_than_its_columns_for_each_row_is_named(case: str, models: ModelPaths) -> None:
+    scores, said = SCORES[case]
+
+    class Sharp(RowMetric):
+        name = "sharp"
+        columns = ["sharp/encoded"]  # type: ignore[assignment]  # noqa: RUF012
+
+        def score(self, pictures: Pictures) -> Columns:
+            return scores
+
+    stage = make_stage(models)
+    stage.metrics["sharp"] = Sharp(stage.setting)
+    with pytest.raises(ParamsError, match=rf"^metric 'sharp' \(.*Sharp\) gives {said}: correct its `score`$"):
+        stage.process(make_rows(3))
 
 
 def test_without_tuning_neither_reads_nor_scores_tuned_images(models: ModelPaths) -> None:

@@ -148,6 +148,11 @@ def test_tensor_and_back_is_exact_for_every_value() -> None:
     assert np.array_equal(to_uint8(tensor), np.stack([ramp, ramp]))
 
 
+def test_to_uint8_takes_batches_only() -> None:
+    with pytest.raises(ValueError, match=r"images are \[3, 4, 5\]: give a batch \[B, 3, H, W\]"):
+        to_uint8(torch.zeros(3, 4, 5))
+
+
 def test_to_uint8_clamps() -> None:
     assert to_uint8(torch.tensor([-7.0, 7.0, 0.0]).view(1, 3, 1, 1)).ravel().tolist() == [0, 255, 128]
 
