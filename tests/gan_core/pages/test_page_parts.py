@@ -14,13 +14,17 @@ from hypothesis import strategies as st
 
 from gan_core.browse.pictures import read_history, read_picture
 from gan_core.browse.table import picture_columns
+from gan_core.edits.path import PathSpec
+from gan_core.edits.plan import plan_edits
+from gan_core.edits.reference import ReferenceSpec
 from gan_core.meaning import Meaning
-from gan_core.pages.numbers import Effect, effect_tiles
+from gan_core.metrics.names import find_score
+from gan_core.pages.numbers import effect_tiles, measure_effects
 from gan_core.pages.pictures import LARGEST_SIDE, read_images, to_data_url
 from gan_core.pages.plots import histogram, ticks
 from gan_core.pages.rows import Line, Picked, Rows
 from gan_core.pages.sections import outcome_tiles
-from gan_core.params import Params
+from gan_core.params import EditParams, EditSpec, Params
 from gan_core.runs.run import Run
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.shards import IMAGE, ShardWriter
@@ -90,12 +94,23 @@ def test_some_rows_of_every_status_are_shown() -> None:
     assert set(picked.examples["status"]) == {*frame["status"], "seldom"} and len(picked.examples) <= 48
 
 
-def test_an_edit_that_goes_the_other_way_is_the_smallest_change() -> None:
-    effects = [
-        Effect(name, "", "", move, forward, None, []) for name, move, forward in (("a", 0.4, 0.4), ("b", 0.5, -0.5))
-    ]
-    (tile,) = effect_tiles(effects)
-    assert tile.value == "-0.50" and tile.sentence.endswith("(b). It changes it the other way.")
+@pytest.mark.parametrize(
+    ("spec", "change", "shown"),
+    [
+        (EditParams(direction="smile", strengths=[1.0]), -0.5, "-0.50"),
+        (EditParams(direction="smile", strengths=[-1.0]), -0.5, "0.50"),
+        (PathSpec(moves={"yaw": -0.5}), -0.2, "0.20"),
+        (PathSpec(moves={"yaw": -0.5}), 0.2, "-0.20"),
+        (PathSpec(moves={"yaw": -0.5}, scales=(-1.0,)), -0.2, "-0.20"),
+        (ReferenceSpec(attribute="smile", reference=("a.png",)), -0.3, "0.30"),
+    ],
+)
+def test_only_an_edit_that_does_the_opposite_goes_the_other_way(spec: EditSpec, change: float, shown: str) -> None:
+    plan = plan_edits([spec])
+    score = find_score(f"{plan[0].target}/{plan[0].column}", plan)
+    rows = Rows(scores={score.name: score}, values={score.name: np.full(4, change, np.float32)})
+    (tile,) = effect_tiles(measure_effects(rows, plan, {}, {}))
+    assert tile.value == shown and ("the other way" in tile.sentence) == shown.startswith("-")
 
 
 def write_run(folder: Path, keys: Iterable[int]) -> Run:
