@@ -100,6 +100,22 @@ def test_a_link_to_a_hidden_folder_of_the_source_is_followed(tmp_path: Path, png
     assert "3 links to folders that are read in their own place (self, pics/more/ring, pics/more/top)" in str(report)
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_an_archive_that_a_web_server_only_streams_is_read(
+    web: str,
+    folders: Path,
+    make_tar: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    pngs: list[bytes],
+    mode: str,
+) -> None:
+    said = Quiet.send_header
+    monkeypatch.setattr(Quiet, "send_header", lambda self, *pair: pair[0] == "Content-Length" or said(self, *pair))
+    archive = make_tar(folders / "streamed.tar", {f"{i}.png": data for i, data in enumerate(pngs)}, mode)
+    report = import_dataset(f"{web}/{archive.name}", folders / "ds")
+    assert report.rows == import_dataset(archive, folders / "local").rows == {"ok": len(pngs)}
+
+
 def test_a_page_of_a_web_server_is_no_folder(web: str, tmp_path: Path) -> None:
     for address in (f"{web}/x/pics/", f"{web}/x/pics"):
         with pytest.raises(DataError, match=r"/x/pics/? is a page: folders of web servers can't be listed") as caught:
