@@ -198,7 +198,7 @@ class _Readable(Protocol):
 
 
 class _Returnable:
-    """A stream that what was read of it can be given back to; some web servers send a file only once, from its start."""
+    """A stream that what was read of it can be given back to: some web servers send a file only once, in order."""
 
     def __init__(self, raw: _Readable) -> None:
         self._raw = raw
