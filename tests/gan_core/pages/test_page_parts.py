@@ -76,15 +76,23 @@ def test_pictures_come_from_their_own_rows_wherever_these_lie(tmp_path: Path) ->
 
 
 def test_a_picture_of_the_source_takes_no_name_of_a_stages(tmp_path: Path) -> None:
-    fields = [pa.field("image", IMAGE), pa.field("tuned", IMAGE)]
-    for place, value in (("source", 200), ("out/align", 10), ("out/tune", 90)):
+    columns = {"source": ("image", "tuned", "source"), "out/align": ("image", "tuned"), "out/tune": ("image", "tuned")}
+    for (place, names), value in zip(columns.items(), (200, 10, 90), strict=True):
+        fields = [*(pa.field(name, IMAGE) for name in names), pa.field("about", pa.struct([("place", pa.string())]))]
         with ShardWriter(tmp_path / place / "shard-00000.parquet", fields) as writer:
-            row = {"key": "a", "status": "ok", "reason": "", "stage": "source"}
-            writer.write([row | {name: image_value(flat(value + i), "") for i, name in enumerate(("image", "tuned"))}])
-    run = Run(Params(), str(tmp_path / "source"), str(tmp_path / "out"), {"shard-00000.parquet": 1}, {"align": {}})
-    (found,) = read_images(run, lines_at([0]), ["source", "align", "tune"]).values()
-    shown = {"source": 200, "tuned (source)": 201, "aligned": 10, "tuned": 11, "tune": 90, "tuned (tune)": 91}
-    assert found == {name: to_data_url(flat(value), 10_000) for name, value in shown.items()}
+            row = {"key": "a", "status": "ok", "reason": "", "stage": "source", "about": {"place": "here"}}
+            whole = row | {name: image_value(flat(value + i), "") for i, name in enumerate(names)}
+            writer.write([whole, whole | {"tuned": whole["tuned"] if place == "source" else None}])
+    run = Run(Params(), str(tmp_path / "source"), str(tmp_path / "out"), {"shard-00000.parquet": 2}, {"align": {}})
+    whole, lacking = read_images(run, lines_at([0, 1]), ["source", "align", "tune"]).values()
+    shown = {"source": 200, "tuned (source)": 201, "source (source)": 202, "aligned": 10, "tuned": 11, "tune": 90}
+    assert whole == {name: to_data_url(flat(value), 10_000) for name, value in {**shown, "tuned (tune)": 91}.items()}
+    assert lacking == {name: url for name, url in whole.items() if name not in ("tuned", "tuned (tune)")}
+    assert picture_columns(run) == [
+        *(("source", name) for name in columns["source"]),
+        ("align", "image"),
+        ("align", "tuned"),
+    ]
 
 
 def test_some_rows_of_every_status_are_shown() -> None:
