@@ -17,7 +17,7 @@ from gan_core.importers.names import HIDDEN, RESOURCE_FORKS, is_hidden, is_resou
 from gan_core.importers.shipped import PACKAGES, shipped_files
 from gan_core.importers.tally import Tally
 from gan_core.secrets import hide
-from gan_core.storage.urls import is_local, open_fs, store_place
+from gan_core.storage.urls import file_name, is_local, open_fs, store_place
 
 LINKED_FOLDERS = "links to folders that are read in their own place"
 OUTSIDE_FOLDERS = "links to folders outside of the source (--follow-links reads them)"
@@ -58,8 +58,7 @@ def find_files(source: str | Path, left_out: Tally, follow_links: bool = False) 
         if str(info.get("mimetype")).startswith("text/html"):
             advice = "folders of web servers can't be listed, so name one of its files, such as a tar archive"
             raise DataError(f"{name_of(source)} is a page: {advice}")
-        name = os.path.basename(root.partition("?")[0] if "://" in root else root)
-        return [SourceFile(fs, root, name, int(info.get("size") or 0))]
+        return [SourceFile(fs, root, file_name(root), int(info.get("size") or 0))]
     if isinstance(fs, LocalFileSystem) and not os.path.isdir(root):
         raise DataError(f"{source} is neither a file nor a folder")
     found = _Walk(fs, root, left_out, follow_links).files() if isinstance(fs, LocalFileSystem) else _remote(fs, root)
