@@ -34,6 +34,10 @@ class DataError(UserError):
     """A dataset, shard or folder that can't be used as asked."""
 
 
+class HeldError(DataError):
+    """A file that another process is writing."""
+
+
 def one_line(text: str, most: int = MAX_LETTERS) -> str:
     """Return ``text`` as one line of printable letters, at most so many: the middle of a longer one is left out."""
     if len(text) > most:

@@ -12,7 +12,7 @@ from gan_core.browse.table import picture_columns
 from gan_core.edits.plan import known_edits
 from gan_core.errors import DataError, near_matches
 from gan_core.importers.names import is_picture
-from gan_core.pages.pictures import image_name
+from gan_core.pages.pictures import name_images
 from gan_core.rows import Row
 from gan_core.runs.run import Run
 from gan_core.storage.shards import open_shard, read_rows
@@ -138,7 +138,7 @@ def choose_pictures(run: Run, stage: str, wanted: Sequence[str] = ()) -> tuple[P
 def choose_before(run: Run, stage: str, name: str) -> Picture:
     """Return the picture that pairs begin with, by its name on the report; ``DataError`` names those that there are."""
     earlier = run.stages[: run.stages.index(stage)]
-    known = {image_name(of, column): (of, column) for of, column in picture_columns(run) if of in earlier}
+    known = {name: place for place, name in name_images(picture_columns(run)).items() if place[0] in earlier}
     if name not in known:
         raise DataError(f"{run.output} has no picture {name!r} before {stage}: it has {', '.join(known) or 'none'}")
     of, column = known[name]

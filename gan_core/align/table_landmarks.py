@@ -11,13 +11,13 @@ from PIL import Image
 
 from gan_core.align.ffhq import FfhqTable, normal
 from gan_core.align.landmarks import LANDMARK_SOURCES, LandmarkSource
-from gan_core.checkpoints.files import file_sha256
+from gan_core.checkpoints.files import file_sha256, local_copy
 from gan_core.errors import CheckpointError, DataError
 from gan_core.geometry import Points
 from gan_core.importers.dataset import imported_from
 from gan_core.rows import Rejected, Row
 from gan_core.secrets import hide_all
-from gan_core.storage.urls import read_bytes
+from gan_core.storage.urls import explain_denied, file_name
 
 Table = dict[str, Points]
 MATCHING = 2
@@ -94,8 +94,9 @@ def read_table(path: str) -> Table | FfhqTable:
 @lru_cache(maxsize=4)
 def _read_table(path: str, _sha256: str) -> Table | FfhqTable:
     try:
-        text = read_bytes(path).decode()
-        table = FfhqTable(json.loads(text)) if path.endswith(".json") else _celeba(text)
+        with explain_denied(path):
+            text = local_copy(path).read_text("utf-8")
+        table = FfhqTable(json.loads(text)) if file_name(path).endswith(".json") else _celeba(text)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"no table of landmarks at {hide_all(path)} ({error}): name it in models.landmarks") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from gan_core.errors import DataError
+from gan_core.errors import DataError, HeldError
 from gan_core.storage.atomic import exclusive, write_bytes
 from gan_core.storage.urls import join_url, read_bytes
 
@@ -72,7 +72,7 @@ def _alone(url: str) -> Iterator[None]:
             try:
                 held.enter_context(exclusive(url))
                 break
-            except DataError:
+            except HeldError:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from gan_core.pages.pictures import kept_in_source
 from gan_core.rows import composed
 from gan_core.runs.run import SOURCE, Run
 from gan_core.secrets import hide
-from gan_core.storage.shards import open_shard
+from gan_core.storage.shards import holds_images, open_shard
 from gan_core.storage.urls import base_name
 
 BINS = 40
@@ -109,10 +110,12 @@ class RowTable:
         return self._order[name]
 
     def _contains(self, text: str) -> np.ndarray:
-        lower = composed(text).lower()
-        columns = (self.frame[name].str.lower().str.contains(lower, regex=False) for name in ("key", "reason"))
-        key, reason = (column.fillna(False).to_numpy(bool) for column in columns)
-        return np.asarray(key | reason)
+        return self._texts.str.contains(composed(text).lower(), regex=False).to_numpy(bool)
+
+    @cached_property
+    def _texts(self) -> pd.Series:
+        """Key and reason of each row, as they are searched: any form of Unicode, and of upper and lower case."""
+        return (self.frame["key"] + "\n" + self.frame["reason"]).map(composed).str.lower()
 
     def _known(self, name: str) -> str:
         if name not in self.scores:
@@ -126,7 +129,7 @@ def picture_columns(run: Run) -> list[tuple[str, str]]:
     found = []
     for stage in stages:
         with open_shard(run.shard(stage, run.shards[0])) as file:
-            found += [(stage, column.name) for column in file.schema_arrow if pa.types.is_struct(column.type)]
+            found += [(stage, column.name) for column in file.schema_arrow if holds_images(column.type)]
     return found
 
 

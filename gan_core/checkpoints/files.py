@@ -114,7 +114,7 @@ def load_checkpoint(path: str | Path) -> Loaded[dict[str, Tensor]]:
 
 def read_card(path: str | Path) -> Card:
     """Return the card of a checkpoint; raises ``CheckpointError`` if the file is missing, damaged or has no card."""
-    local = _local(path)
+    local = local_copy(path)
     try:
         with safe_open(local, framework="pt") as file:
             return parse_card(path, file.metadata())
@@ -144,28 +144,11 @@ def parse_card(path: str | Path, metadata: Mapping[str, str] | None) -> Card:
         raise CheckpointError(f"the card of {path} can't be read ({problems}): save the checkpoint again") from None
 
 
-def file_sha256(path: str | Path) -> str:
-    """Return the hex sha256 of a checkpoint, cached while the file is unchanged.
+def local_copy(path: str | Path) -> Path:
+    """Return the path of a checkpoint on this machine, of which one at an address is a copy.
 
     Raises ``CheckpointError`` if there is no file.
     """
-    return hash_file(_local(path))
-
-
-def _read(path: str | Path) -> Loaded[dict[str, Tensor]]:
-    """Read the tensors as they are stored; the bytes of the file are freed on return."""
-    local = _local(path)
-    with explain_denied(path):
-        data = local.read_bytes()
-    try:
-        tensors = load(data)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is {_damage(local, error)}") from None
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return Loaded(tensors, sha256(data).hexdigest(), parse_card(path, header.get("__metadata__")), str(path))
-
-
-def _local(path: str | Path) -> Path:
     if "://" not in str(path):
         check_path(str(path))
         local = Path(path)
@@ -178,9 +161,31 @@ def _local(path: str | Path) -> Path:
         raise CheckpointError(f"no checkpoint at {path}: check the address and the credentials of its store") from None
 
 
+def file_sha256(path: str | Path) -> str:
+    """Return the hex sha256 of a checkpoint, cached while the file is unchanged.
+
+    Raises ``CheckpointError`` if there is no file.
+    """
+    return hash_file(local_copy(path))
+
+
+def _read(path: str | Path) -> Loaded[dict[str, Tensor]]:
+    """Read the tensors as they are stored; the bytes of the file are freed on return."""
+    local = local_copy(path)
+    with explain_denied(path):
+        data = local.read_bytes()
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is {_damage(local, error)}") from None
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return Loaded(tensors, sha256(data).hexdigest(), parse_card(path, header.get("__metadata__")), str(path))
+
+
 @lru_cache(maxsize=64)
 def _fetched(url: str) -> Path:
-    return Path(fsspec.open_local(url if url.startswith("file://") else f"simplecache::{url}"))
+    (path,) = fsspec.open_local([url if url.startswith("file://") else f"simplecache::{url}"])  # "?" is no wildcard
+    return Path(path)
 
 
 def _missing(path: Path) -> str:

@@ -14,7 +14,8 @@ class PlannedEdit(Generic[S]):
 
     ``column`` names the image column, the scores and the entry in the report. ``target`` is the attribute that the edit
     should change (empty for none), and ``strength`` is in the unit of the kind of edit. ``move`` is what ``strength``
-    is multiplied with where an entry of the plan scales a move of its own.
+    is multiplied with where an entry of the plan scales a move of its own. ``directed`` is off where each row decides
+    whether its attribute goes up or down.
     """
 
     spec: S
@@ -22,3 +23,4 @@ class PlannedEdit(Generic[S]):
     target: str = ""
     strength: float = 1.0
     move: float = 1.0
+    directed: bool = True

@@ -52,7 +52,7 @@ class ReferenceEdit(LatentEdit[ReferenceSpec]):
 
     @classmethod
     def plan(cls, spec: ReferenceSpec) -> list[PlannedEdit[ReferenceSpec]]:
-        return [PlannedEdit(spec, f"{spec.attribute}@reference", spec.attribute, spec.strength)]
+        return [PlannedEdit(spec, f"{spec.attribute}@reference", spec.attribute, spec.strength, directed=False)]
 
     def describe(self, picture: PlannedEdit[ReferenceSpec]) -> dict[str, object]:
         return picture.spec.model_dump() | {"latents": hash_latents(self.references)}

@@ -119,7 +119,7 @@ def import_dataset(
     _check_apart(source, destination)
     left_out = Tally()
     found = find_files(source, left_out, follow_links)
-    if cut_off := find_cut_off(found):
+    if cut_off := find_cut_off(source, found):
         raise DataError(f"{cut_off.shown} says that this export has not finished: run the same export again")
     kind, files = choose_kind(found, source, kind)
     importer = IMPORTERS.get(kind)(files)

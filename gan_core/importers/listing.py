@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,7 +17,7 @@ from gan_core.importers.names import HIDDEN, RESOURCE_FORKS, is_hidden, is_resou
 from gan_core.importers.shipped import PACKAGES, shipped_files
 from gan_core.importers.tally import Tally
 from gan_core.secrets import hide
-from gan_core.storage.urls import is_local, open_fs, store_place
+from gan_core.storage.urls import file_name, is_local, open_fs, store_place
 
 LINKED_FOLDERS = "links to folders that are read in their own place"
 OUTSIDE_FOLDERS = "links to folders outside of the source (--follow-links reads them)"
@@ -57,8 +58,7 @@ def find_files(source: str | Path, left_out: Tally, follow_links: bool = False) 
         if str(info.get("mimetype")).startswith("text/html"):
             advice = "folders of web servers can't be listed, so name one of its files, such as a tar archive"
             raise DataError(f"{name_of(source)} is a page: {advice}")
-        name = os.path.basename(root.partition("?")[0] if "://" in root else root)
-        return [SourceFile(fs, root, name, int(info.get("size") or 0))]
+        return [SourceFile(fs, root, file_name(root), int(info.get("size") or 0))]
     if isinstance(fs, LocalFileSystem) and not os.path.isdir(root):
         raise DataError(f"{source} is neither a file nor a folder")
     found = _Walk(fs, root, left_out, follow_links).files() if isinstance(fs, LocalFileSystem) else _remote(fs, root)
@@ -79,9 +79,10 @@ def _remote(fs: AbstractFileSystem, root: str) -> Iterator[SourceFile]:
 
 
 class _Walk:
-    """The files below a local folder. Each folder that links lead to is entered once, so that no ring is endless.
+    """The files below a local folder. Each folder is entered once, by whatever name, so that no ring is endless.
 
-    A hidden folder of the source is read where a link that isn't hidden leads to it.
+    Links are followed last, and of those the ones that lead to the outermost folders first. A hidden folder of the
+    source is read where a link that isn't hidden leads to it.
     """
 
     def __init__(self, fs: LocalFileSystem, root: str, left_out: Tally, follow_links: bool) -> None:
@@ -90,22 +91,31 @@ class _Walk:
         self.real_root = os.path.realpath(root)
         self.left_out = left_out
         self.follow_links = follow_links
-        self.entered: set[str] = set()
-        self.waiting = [""]
+        self.entered = set[str]()
+        self.waiting = [(False, 0, "", self.real_root)]
+        """Whether it is a link, the depth of the real folder, the name, and the real folder."""
 
     def files(self) -> Iterator[SourceFile]:
-        while self.waiting:
-            below = self.waiting.pop()
+        for below, real in self._folders():
             for entry in self._list(below):
                 name = f"{below}{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
-                    self._enter(name)
+                    self._add(name, os.path.join(real, entry.name))
                 elif not entry.is_symlink():
                     yield self._describe(entry.path, name)
                 elif self._leads_to_folder(entry.path):
-                    self._enter_link(entry.path, name)
+                    self._add_link(name, os.path.realpath(entry.path))
                 else:
                     yield self._describe(entry.path, name, is_link=True)
+
+    def _folders(self) -> Iterator[tuple[str, str]]:
+        while self.waiting:
+            *_, below, real = heappop(self.waiting)
+            if real in self.entered:
+                self.left_out.add(LINKED_FOLDERS, printable(below.rstrip("/")))
+                continue
+            self.entered.add(real)
+            yield below, real
 
     def _list(self, below: str) -> list[os.DirEntry[str]]:
         folder = os.path.join(self.root, below)
@@ -115,20 +125,15 @@ class _Walk:
         except OSError as error:
             raise _cannot_list(folder, error) from None
 
-    def _enter(self, name: str) -> None:
+    def _add(self, name: str, real: str, is_link: bool = False) -> None:
         if not _leave_out_hidden(f"{name}/", self.left_out):
-            self.waiting.append(f"{name}/")
+            heappush(self.waiting, (is_link, real.count("/"), f"{name}/", real))
 
-    def _enter_link(self, path: str, name: str) -> None:
-        real = os.path.realpath(path)
-        is_read = self._is_inside(real) and not is_hidden(real.removeprefix(self.real_root).lstrip("/"))
-        if is_read or real in self.entered:
-            self.left_out.add(LINKED_FOLDERS, printable(name))
-        elif not self.follow_links and not self._is_inside(real):
-            self.left_out.add(OUTSIDE_FOLDERS, printable(name))
+    def _add_link(self, name: str, real: str) -> None:
+        if self.follow_links or self._is_inside(real):
+            self._add(name, real, is_link=True)
         else:
-            self.entered.add(real)
-            self._enter(name)
+            self.left_out.add(OUTSIDE_FOLDERS, printable(name))
 
     def _describe(self, path: str, name: str, is_link: bool = False) -> SourceFile:
         try:

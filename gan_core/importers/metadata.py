@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from gan_core.errors import DataError
 from gan_core.importers.base import MAX_EXPORTED_CHARACTERS, SourceFile, printable
@@ -16,7 +19,7 @@ from gan_core.importers.sidecars import MAX_SIDECAR_BYTES
 from gan_core.importers.tally import Tally
 from gan_core.rows import Row
 from gan_core.storage.shards import explain_damage
-from gan_core.storage.urls import base_name
+from gan_core.storage.urls import base_name, open_fs
 
 METADATA = "metadata.parquet"
 EXPORT = "export.json"
@@ -72,11 +75,8 @@ class FolderMetadata:
     def _read_file(self, folder: str) -> dict[str, Row]:
         file, is_new = self.files[folder], folder not in self._told
         self._told.add(folder)
-        try:
-            with file.reading() as opened, explain_damage(file.shown):
-                lines = pq.read_table(opened).to_pylist()
-            named = [(_relative(line.pop("file_name")), line) for line in lines]
-        except (DataError, KeyError, ValueError, OverflowError):
+        named = _named_lines(file)
+        if named is None:
             if is_new:
                 self.left_out.add(DAMAGED, printable(file.name))
             return {}
@@ -95,6 +95,22 @@ class FolderMetadata:
             seen.add(name)
 
 
+def _named_lines(file: SourceFile) -> list[tuple[str, Row]] | None:
+    """Return the lines with the paths of their pictures, or ``None`` if the file is damaged or can't be opened.
+
+    Raises ``DataError`` if its disk fails.
+    """
+    if file.fault:
+        return None
+    with file.explaining():
+        try:
+            with file.open() as opened, explain_damage(file.shown):
+                lines = pq.read_table(opened).to_pylist()
+            return [(_relative(line.pop("file_name")), line) for line in lines]
+        except (PermissionError, FileNotFoundError, DataError, KeyError, ValueError, OverflowError):
+            return None
+
+
 def _relative(file_name: object) -> str:
     """Return a ``file_name`` as the path below the folder of its file: ``./a.png`` is ``a.png``."""
     text = file_name.decode("utf-8", "surrogateescape") if isinstance(file_name, bytes) else str(file_name)
@@ -106,9 +122,23 @@ def as_sidecar(line: Row) -> bytes:
     return json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
 
 
-def find_cut_off(files: Sequence[SourceFile]) -> SourceFile | None:
-    """Return what says that an export among files has not finished, so that the keys of its last part are missing."""
-    return next((file for file in files if base_name(file.name) == EXPORT and _is_cut_off(file)), None)
+def find_cut_off(source: str | Path, files: Sequence[SourceFile]) -> SourceFile | None:
+    """Return what says that an export has not finished, so that keys are missing: among the files or above ``source``.
+
+    Each part of an export is a folder, and its keys are written last.
+    """
+    told = [file for file in files if base_name(file.name) == EXPORT]
+    if not any(file.name == METADATA for file in files):
+        told += _above(source)
+    return next(filter(_is_cut_off, told), None)
+
+
+def _above(source: str | Path) -> Iterator[SourceFile]:
+    """Yield what may say of the folder above a local folder that an export wrote it."""
+    fs, root = open_fs(source)
+    path = Path(root).parent / EXPORT
+    if isinstance(fs, LocalFileSystem) and os.path.isdir(root) and path.is_file() and os.access(path, os.R_OK):
+        yield SourceFile(fs, str(path), EXPORT, path.stat().st_size)
 
 
 def _is_cut_off(file: SourceFile) -> bool:

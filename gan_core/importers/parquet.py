@@ -22,6 +22,7 @@ from gan_core.importers.base import (
     SourceFile,
     printable,
 )
+from gan_core.importers.metadata import EXPORTED
 from gan_core.rows import Row
 from gan_core.storage.images import ImageCell
 from gan_core.storage.keys import is_text
@@ -75,6 +76,8 @@ class ParquetImporter(Importer):
         first = [self.schema.field(place) for place in range(min(len(BASE_NAMES), len(self.schema)))]
         are_text = all(is_text(field.type) or pa.types.is_null(field.type) for field in first)
         self.is_ours = tuple(field.name for field in first) == BASE_NAMES and are_text
+        is_exported = self.is_ours or set(self.schema.names) >= EXPORTED
+        self.longest_key = MAX_EXPORTED_CHARACTERS if is_exported else MAX_KEY_CHARACTERS
         elsewhere = {field.name for field in CROP_FIELDS} if is_cropped(self.schema) else set[str]()
         for name in sorted(elsewhere):
             self.noted.add(CROPPED, name)
@@ -100,8 +103,7 @@ class ParquetImporter(Importer):
                 yield self._item(row, f"{stem}:{index}")
 
     def _item(self, row: Row, place: str) -> Item:
-        most = MAX_EXPORTED_CHARACTERS if self.is_ours else MAX_KEY_CHARACTERS
-        own = "" if row.get("key") is None else printable(str(row["key"]), most)
+        own = "" if row.get("key") is None else printable(str(row["key"]), self.longest_key)
         key = own or place
         extra = {new: row.get(name) for name, new in self.columns.items()}
         data, path = _image_of(row.get(self.image))

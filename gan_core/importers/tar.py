@@ -194,22 +194,35 @@ def _walk(
 class _Readable(Protocol):
     """A binary stream, as the decompressors return it."""
 
-    def read(self, size: int = ..., /) -> bytes: ...
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Returnable:
+    """A stream that what was read of it can be given back to: some web servers send a file only once, in order."""
+
+    def __init__(self, raw: _Readable) -> None:
+        self._raw = raw
+        self._returned = b""
+
+    def read(self, size: int, /) -> bytes:
+        data, self._returned = self._returned[:size], self._returned[size:]
+        return data + self._raw.read(size - len(data))
+
+    def give_back(self, data: bytes) -> None:
+        self._returned = data + self._returned
 
 
 class _Tail:
-    """A stream that remembers the end of what it has read; ``begun`` comes before what ``raw`` still holds."""
+    """A stream that remembers the end of what it has read."""
 
-    def __init__(self, raw: _Readable, begun: bytes = b"") -> None:
+    def __init__(self, raw: _Returnable) -> None:
         self._raw = raw
-        self._begun = begun
         self._tail = b""
         self._end = 0
         self._empty = 0
 
     def read(self, size: int) -> bytes:
-        data, self._begun = self._begun[:size], self._begun[size:]
-        data += self._raw.read(size - len(data))
+        data = self._raw.read(size)
         self._empty += not data
         if self._empty > MOST_EMPTY:
             raise EOFError("no more data")
@@ -223,29 +236,34 @@ class _Tail:
 
     def after_zeros(self, offset: int) -> _Tail | None:
         """Read on from ``offset`` to the first block that isn't zeros; return the stream from there on, if any."""
-        rest, zeros = self._tail[offset - (self._end - len(self._tail)) :] + self._begun, bytes(tarfile.BLOCKSIZE)
+        rest, zeros = self._tail[offset - (self._end - len(self._tail)) :], bytes(tarfile.BLOCKSIZE)
         while rest:
             whole = len(rest) - len(rest) % tarfile.BLOCKSIZE
             for at in range(0, whole, tarfile.BLOCKSIZE):
                 if rest[at : at + tarfile.BLOCKSIZE] != zeros:
-                    return _Tail(self._raw, rest[at:])
+                    return self._from(rest[at:])
             more = self._raw.read(tarfile.RECORDSIZE)
             if not more and any(rest[whole:]):
-                return _Tail(self._raw, rest[whole:])
+                return self._from(rest[whole:])
             rest = rest[whole:] + more if more else b""
         return None
 
+    def _from(self, rest: bytes) -> _Tail:
+        self._raw.give_back(rest)
+        return _Tail(self._raw)
 
-def _decompress(raw: IO[bytes]) -> _Readable:
-    magic = raw.read(6)
-    raw.seek(0)
+
+def _decompress(raw: IO[bytes]) -> _Returnable:
+    stored = _Returnable(raw)
+    magic = stored.read(6)
+    stored.give_back(magic)
     openers: dict[bytes, Callable[[IO[bytes]], _Readable]] = {
         b"\x1f\x8b": gzip.open,
         b"BZh": bz2.open,
         b"\xfd7zXZ\0": lzma.open,
     }
     opener = next((opener for start, opener in openers.items() if magic.startswith(start)), None)
-    return raw if opener is None else opener(raw)
+    return stored if opener is None else _Returnable(opener(cast(IO[bytes], stored)))
 
 
 def _pass_on_infrastructure(error: Exception) -> None:

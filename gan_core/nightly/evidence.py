@@ -158,8 +158,9 @@ def _scores(run: Run) -> pd.DataFrame:
 
 
 def _timed_rows(run: Run) -> list[Row]:
+    """The first fine rows with all that the encoder sees, and that a judge of its pictures compares them with."""
     with open_shard(run.shard("align", run.shards[0])) as file:
-        seen = [name for name in (ENCODER_INPUT, "image") if name in file.schema_arrow.names][:1]
+        seen = [name for name in (ENCODER_INPUT, "image") if name in file.schema_arrow.names]
     return list(_fine_rows(run, "align", ["key", "status", *seen], TIMED_ROWS))
 
 

@@ -52,7 +52,7 @@ class Effect:
     """What one edit does over all rows; numbers are ``None`` where a run didn't measure them.
 
     ``order`` lists the moves of an edit in order, where the order matters. ``forward`` is the ``move`` in the direction
-    that is asked for: below 0 the edit does the opposite.
+    that is asked for: below 0 the edit does the opposite. It is the size of the ``move`` where no direction is.
     """
 
     edit: str
@@ -148,10 +148,14 @@ def _effect(rows: Rows, edit: PlannedEdit, order: str, layers: str) -> Effect:
         order,
         layers,
         move,
-        None if move is None else math.copysign(1.0, edit.strength) * move,
+        None if move is None else _forward(edit, move),
         (float(np.quantile(change, 0.1)), float(np.quantile(change, 0.9))) if len(change) else None,
         [_side(rows, score) for score in rows.scores.values() if _beside(rows, score, edit)],
     )
+
+
+def _forward(edit: PlannedEdit, move: float) -> float:
+    return math.copysign(move, move * edit.strength * edit.move if edit.directed else 1.0)
 
 
 def _beside(rows: Rows, score: Score, edit: PlannedEdit) -> bool:

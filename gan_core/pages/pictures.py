@@ -21,10 +21,8 @@ NAMES = {("align", "image"): "aligned", ("encode", "reconstruction"): "encoded"}
 
 Images = dict[tuple[str, int], dict[str, str]]
 """``data:`` addresses by name, by the shard and the position of a row."""
-
-
-Drawn = dict[tuple[str, str], str]
-"""``data:`` addresses of one row by stage and name."""
+Place = tuple[str, str]
+"""A stage and a column of it."""
 
 
 def image_name(stage: str, column: str) -> str:
@@ -32,30 +30,41 @@ def image_name(stage: str, column: str) -> str:
     return NAMES.get((stage, column), stage if column == "image" else column)
 
 
+def name_images(places: Iterable[Place]) -> dict[Place, str]:
+    """Return the names of images by where they are, each another one.
+
+    The first stage that has one of a name keeps it, the source only if no stage has, and a column that is called like
+    its stage only if the stage has no ``image``. The others get their stage after it: ``tuned (source)``.
+    """
+    names: dict[str, Place] = {}
+    for place in sorted(places, key=lambda place: (place[0] == SOURCE, place[0] == place[1])):
+        name = image_name(*place)
+        while name in names:
+            name += f" ({place[0]})"
+        names[name] = place
+    return {place: name for name, place in names.items()}
+
+
 def read_images(run: Run, lines: Iterable[Line], stages: Iterable[str]) -> Images:
     """Return each line's images by name, in the order of stages and columns: source, aligned, encoded, tuned, edits.
 
-    Only the row groups that hold a line are read. An image that is missing or can't be decoded is left out. One of the
-    source that is called like one of a stage gets ``(source)`` after its name.
+    Only the row groups that hold a line are read. An image that is missing or can't be decoded is left out.
     """
     positions: dict[str, set[int]] = {}
     for line in lines:
         positions.setdefault(line.shard, set()).add(line.position)
-    images: dict[tuple[str, int], Drawn] = {(shard, i): {} for shard, found in positions.items() for i in found}
+    images: dict[tuple[str, int], dict[Place, str | None]]
+    images = {(shard, i): {} for shard, found in positions.items() for i in found}
     for shard, wanted in positions.items():
         for stage in stages:
-            for position, name, data in _read_images(run, stage, shard, wanted):
-                if url := to_data_url(data, run.params.align.max_pixels):
-                    images[shard, position][stage, name] = url
-    return {place: _by_name(found) for place, found in images.items()}
+            for position, column, data in _read_images(run, stage, shard, wanted):
+                images[shard, position][stage, column] = to_data_url(data, run.params.align.max_pixels)
+    return {row: _by_name(found) for row, found in images.items()}
 
 
-def _by_name(found: Drawn) -> dict[str, str]:
-    """Return images by name; the first stage that has one of a name keeps it, and the source only if no stage has."""
-    owners = {name: stage for stage, name in reversed(list(found)) if stage != SOURCE}
-    return {
-        name if owners.get(name, stage) == stage else f"{name} ({stage})": url for (stage, name), url in found.items()
-    }
+def _by_name(found: dict[Place, str | None]) -> dict[str, str]:
+    names = name_images(found)
+    return {names[place]: url for place, url in found.items() if url}
 
 
 def to_data_url(
@@ -86,7 +95,7 @@ def _read_images(run: Run, stage: str, shard: str, wanted: set[int]) -> Iterator
             table = file.read_row_group(group, columns=columns).take(np.array(inside) - start)
             for position, row in zip(inside, to_rows(table.combine_chunks().to_batches()[0]), strict=True):
                 for name in columns:
-                    yield position, image_name(stage, name), (row[name] or {}).get("bytes")
+                    yield position, name, (row[name] or {}).get("bytes")
 
 
 def kept_in_source(run: Run, shard: str, wanted: set[int]) -> set[int]:

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-import pyarrow as pa
+import numpy as np
 
 from gan_core.compose.base import OPERATIONS, SCORES, entry_name
 from gan_core.pages.page import Composition, Compositions, Page, Picture, Section, Text, Tile
-from gan_core.pages.pictures import to_data_url
+from gan_core.pages.pictures import row_groups, to_data_url
 from gan_core.pages.rows import read_rows_of
 from gan_core.pages.sections import number_tiles, outcome_tiles, read_numbers, rejected_section, stages_section
 from gan_core.params import CompositionSpec
@@ -48,18 +48,19 @@ def page(run: Run) -> Page:
 
 
 def read_compositions(run: Run, limit: int) -> dict[str, list[Row]]:
-    """Return the first ``limit`` finished rows of each entry by its name; only their images are read."""
+    """Return the first ``limit`` finished rows of each entry by its name; only their row groups are read."""
     found: defaultdict[str, list[Row]] = defaultdict(list)
     for shard in run.shards:
         room = {name: limit - len(rows) for name, rows in found.items()}
         with open_shard(run.shard("compose", shard)) as file:
-            wanted = []
+            wanted = set[int]()
             for i, name in enumerate(file.read(columns=["name"])["name"].to_pylist()):
                 if name and room.setdefault(name, limit) > 0:
                     room[name] -= 1
-                    wanted.append(i)
-            for row in file.read().take(pa.array(wanted, pa.int64())).to_pylist():
-                found[row["name"]].append(row)
+                    wanted.add(i)
+            for group, start, inside in row_groups(file, wanted):
+                for row in file.read_row_group(group).take(np.array(inside) - start).to_pylist():
+                    found[row["name"]].append(row)
     return dict(found)
 
 

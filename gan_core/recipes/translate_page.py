@@ -1,14 +1,17 @@
 """The page about a translation run: its scores, and rows as input, output, variants and ground truth."""
 
+from collections.abc import Sequence
+
 from gan_core.edits.plan import known_edits
 from gan_core.pages.generic import scores_section
 from gan_core.pages.page import Page, Picture, Section, Strip, Strips, Text, Tile
-from gan_core.pages.pictures import Images, image_name, read_images
+from gan_core.pages.pictures import Images, image_name, name_images, read_images
 from gan_core.pages.rows import Line, Rows, read_rows_of
 from gan_core.pages.sections import note, number_tiles, outcome_tiles, read_numbers, rejected_section, stages_section
 from gan_core.pages.totals import read_totals, say_omitted
+from gan_core.params import TranslateParams
 from gan_core.runs.run import SOURCE, Run
-from gan_core.stages.translate import INPUT, OUTPUT
+from gan_core.stages.translate import INPUT, OUTPUT, TranslateStage
 from gan_core.storage.urls import base_name
 from gan_core.translation.inputs import INPUTS
 from gan_core.translation.tasks import TASKS
@@ -57,12 +60,17 @@ def _images(run: Run, rows: Rows, images: Images) -> Section:
 def _strip(run: Run, rows: Rows, line: Line, images: Images) -> Strip:
     found, settings = images[line.shard, line.position], run.params.translate
     variants = [picture.column for picture in known_edits(settings.variants)]
-    column = settings.column if settings.made else settings.truth
-    truth = image_name("align", "image") if settings.align else image_name(SOURCE, column)
-    if (of_source := f"{truth} ({SOURCE})") in found:
-        truth = of_source
-    names = {name: name for name in (INPUT, OUTPUT, *variants)} | {TRUTH: truth}
+    names = {name: name for name in (INPUT, OUTPUT, *variants)} | {TRUTH: _truth(settings, variants)}
     pictures = [
         Picture(shown, found[name], f"{shown} image of {line.key}") for shown, name in names.items() if name in found
     ]
     return Strip(line.key, pictures, [note(line, score) for score in rows.scores.values() if score.name in line.scores])
+
+
+def _truth(settings: TranslateParams, variants: Sequence[str]) -> str:
+    """Return what the ground truth is called among the images of a row."""
+    if settings.align:
+        return image_name("align", "image")
+    truth = SOURCE, settings.column if settings.made else settings.truth
+    drawn = ((TranslateStage.name, column) for column in (INPUT, OUTPUT, *variants))
+    return name_images({*drawn, (SOURCE, "image"), truth})[truth]

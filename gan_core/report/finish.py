@@ -17,7 +17,7 @@ from gan_core.storage.atomic import write_bytes
 from gan_core.storage.receipts import canonical_json, code_version, read_json
 from gan_core.storage.urls import hash_file, join_url
 
-VERSION = 3
+VERSION = 4
 """Is raised with a change in what summaries or reports say of the same shards."""
 
 Result = tuple[str, str, str]

@@ -235,7 +235,7 @@ def _read_run(output: str) -> StoredRun | None:
 
 def _changes(before: StoredRun, after: Run) -> Iterator[str]:
     if store_place(before.source) != store_place(after.source):
-        yield f"source: {before.source} → {after.source}"
+        yield f"source: {hide(before.source)} → {hide(after.source)}"
     for shard in before.shards:
         if shard not in after.rows:
             yield f"{shard} is no longer in the source"

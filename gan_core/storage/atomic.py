@@ -25,7 +25,7 @@ from typing import IO
 
 from fsspec.spec import AbstractFileSystem
 
-from gan_core.errors import DataError
+from gan_core.errors import DataError, HeldError
 from gan_core.storage.urls import CHUNK, base_name, is_local, open_fs
 
 _ADVICE = {
@@ -174,7 +174,7 @@ def _is_being_written(temporary: Path) -> bool:
 
 @contextmanager
 def exclusive(url: str | Path) -> Iterator[None]:
-    """Lock ``url`` for writing on this machine; raises ``DataError`` if another process holds the lock."""
+    """Lock ``url`` for writing on this machine; raises ``HeldError`` if another process holds the lock."""
     if not is_local(url):
         yield
         return
@@ -185,7 +185,7 @@ def exclusive(url: str | Path) -> Iterator[None]:
 
 @contextmanager
 def locked(lock: Path, url: str | Path) -> Iterator[None]:
-    """Hold the file ``lock``, which stands for ``url``; raises ``DataError`` that names its owner if it has one."""
+    """Hold the file ``lock``, which stands for ``url``; raises ``HeldError`` that names its owner if it has one."""
     with explain_os_errors(lock if lock.is_symlink() else url):
         lock.parent.mkdir(parents=True, exist_ok=True)
         handle = _take_lock(lock, url)
@@ -267,7 +267,7 @@ def _take_lock(lock: Path, url: str | Path) -> int:
         except BlockingIOError:
             owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(handle)
-            raise DataError(
+            raise HeldError(
                 f"{url} is being written by {owner}: wait for that run to end or use another folder"
             ) from None
         if _is_still_there(lock, handle):

@@ -46,6 +46,11 @@ def base_name(url: str | Path) -> str:
     return str(url).rstrip("/").rsplit("/", 1)[-1]
 
 
+def file_name(url: str | Path) -> str:
+    """Return the name of a file, without what follows it in an address."""
+    return base_name(str(url).partition("?")[0] if "://" in str(url) else url)
+
+
 def is_local(url: str | Path) -> bool:
     """Return whether ``url`` is on a local file system, where locks and renames work."""
     return isinstance(open_fs(url)[0], LocalFileSystem)

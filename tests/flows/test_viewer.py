@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +19,8 @@ from fastapi.testclient import TestClient
 
 from flows.servers import free_port
 from flows.viewer import make_app
-from gan_core.browse.marks import MARKS, Mark, read_marks, set_mark
-from gan_core.browse.table import RowTable
+from gan_core.browse.marks import MARKS, PATIENCE_S, Mark, read_marks, set_mark
+from gan_core.browse.table import Query, RowTable
 from gan_core.errors import DataError
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
@@ -168,11 +169,28 @@ def test_marks_that_are_made_at_once_are_all_kept(tmp_path: Path) -> None:
     assert len(later.result()) == 41
 
 
+def test_marks_that_cannot_be_written_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file where a folder should be")
+    begin = time.monotonic()
+    with pytest.raises(DataError, match="a file is where a folder should be"):
+        set_mark(str(tmp_path / "run"), "a", Mark(mark="rejected"))
+    assert time.monotonic() - begin < PATIENCE_S / 2
+
+
 def test_a_histogram_of_scores_that_are_hardly_apart(runs: Path) -> None:
     table = RowTable([load_run(str(runs / "first"))])
     table.frame["close"] = [0.8, *[np.nextafter(0.8, 1)] * (len(table.frame) - 1)]
     table.scores.append("close")
     assert sum(table.histogram("close", np.arange(len(table.frame)))["all"]) == len(table.frame)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_are_found_in_either_form(runs: Path, form: Literal["NFC", "NFD"]) -> None:
+    table = RowTable([load_run(str(runs / "first"))])
+    table.frame.loc[1:2, "key"] = [normalize("NFC", "Zoë/Café.png"), normalize("NFD", "zoë/café.png")]
+    table.frame.loc[3, "reason"] = normalize(form, "no CAFÉ")
+    assert sorted(table.select(Query(text=normalize(form, "café")), {})) == [1, 2, 3]
+    assert len(table.select(Query(text="zoe"), {})) == 0
 
 
 def test_what_is_not_asked_from_this_machine_or_wrongly_is_refused(app_client: TestClient) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from gan_core.align.quad import face_square
-from gan_core.align.table_landmarks import TableLandmarks
+from gan_core.align.table_landmarks import TableLandmarks, read_table
 from gan_core.errors import DataError
 from gan_core.importers import import_dataset
 from gan_core.rows import Rejected
@@ -205,7 +206,9 @@ def test_other_files_are_refused(name: str, text: str, says: str, tmp_path: Path
         TableLandmarks(str(tmp_path / "none.txt")).landmarks(IMAGE, {"key": "a"})
 
 
-def test_a_list_is_read_again_when_it_has_changed_and_may_be_at_a_url(tmp_path: Path) -> None:
+def test_a_list_is_read_again_when_it_has_changed_and_may_be_at_a_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "list.txt"
     for first in (1.0, 91.0):
         path.write_text(f"a.jpg {first} 1 2 2 3 3 4 4 5 5\n")
@@ -215,5 +218,12 @@ def test_a_list_is_read_again_when_it_has_changed_and_may_be_at_a_url(tmp_path: 
             points = source.landmarks(IMAGE, {"key": "a.jpg"})
             assert isinstance(points, np.ndarray) and points[0].tolist() == [first, 1.0]
     fsspec.filesystem("memory").pipe_file("/lists/list.txt", path.read_bytes())
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", None)  # what was hashed is not fetched again
     points = TableLandmarks("memory://lists/list.txt").landmarks(IMAGE, {"key": "a.jpg"})
     assert isinstance(points, np.ndarray) and points[0].tolist() == [91.0, 1.0]
+
+
+def test_the_kind_of_a_file_is_told_before_the_query_of_its_address() -> None:
+    fsspec.filesystem("memory").pipe_file("/lists/ffhq.json?token=abcd", b'{"0": 3}')
+    with pytest.raises(DataError, match=r"memory://lists/ffhq\.json\?token=\*\*\* is neither CelebA's list"):
+        read_table("memory://lists/ffhq.json?token=abcd")

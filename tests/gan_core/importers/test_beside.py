@@ -1,5 +1,6 @@
 """Tables and other files beside the pictures of a folder, and the keys that rows get."""
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from gan_core.errors import DataError
 from gan_core.importers import import_dataset
 from gan_core.importers.base import Importer, Item, SourceFile, printable
 from gan_core.importers.dataset import _Rows
-from gan_core.importers.metadata import DAMAGED, EXPORTED, METADATA, REPEATED, TWICE, UNMATCHED, FolderMetadata
+from gan_core.importers.metadata import DAMAGED, EXPORT, EXPORTED, METADATA, REPEATED, TWICE, UNMATCHED, FolderMetadata
 from gan_core.importers.tally import Tally
 from gan_core.rows import Row
 from gan_core.storage.shards import list_shards, read_rows
@@ -116,6 +117,33 @@ def test_a_damaged_table_beside_pictures_is_told_once(tmp_path: Path) -> None:
     for picture in ("a/1.png", "a/b/2.png", "a/c/3.png", "a/4.png"):
         assert metadata.of(picture) == {}
     assert [(group.label, group.count) for group in left_out.groups()] == [(DAMAGED, 3)]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_only_a_table_that_may_not_be_read_is_left_out_and_a_failing_disk_is_told(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def fail(file: SourceFile) -> object:
+        if file.name == METADATA:
+            raise OSError(error, "it failed")
+        return file.fs.open(file.path, "rb")
+
+    describe(source, {"label": [1, 2, 3]})
+    monkeypatch.setattr(SourceFile, "open", fail)
+    if error == errno.EACCES:
+        assert f"1 {DAMAGED} ({METADATA})" in str(import_dataset(source, tmp_path / "out"))
+        return
+    with pytest.raises(DataError, match=rf"can't read .*in/{METADATA} \(it failed\): make it readable"):
+        import_dataset(source, tmp_path / "out")
+
+
+def test_a_folder_of_an_unfinished_export_is_imported_only_with_its_keys(source: Path, tmp_path: Path) -> None:
+    about = tmp_path / EXPORT
+    about.write_text(json.dumps({"key": "0", "format": "imagefolder", "finished": False}))
+    with pytest.raises(DataError, match=rf"{about} says that this export has not finished: run the same export again"):
+        import_dataset(source, tmp_path / "out")
+    describe(source, {"label": [1, 2, 3]})
+    assert import_dataset(source, tmp_path / "out").rows == {"ok": 3}
 
 
 def test_lines_of_a_table_that_no_picture_has_are_told(tmp_path: Path, pngs: list[bytes]) -> None:

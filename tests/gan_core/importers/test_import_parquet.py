@@ -10,6 +10,7 @@ import pytest
 from gan_core.errors import DataError
 from gan_core.importers import import_dataset
 from gan_core.importers.dataset import _remove_shards
+from gan_core.importers.metadata import EXPORTED
 from gan_core.importers.parquet import portable_type
 from gan_core.rows import Row
 from gan_core.storage.shards import CROP_FIELDS, IMAGE, ShardWriter, list_shards, open_shard, read_rows, shard_name
@@ -104,6 +105,14 @@ def test_keys_come_from_the_key_column(tmp_path: Path, pngs: list[bytes]) -> Non
     assert rows[-1]["reason"] == (
         "an earlier row has the key x#2, which it was given because it repeats x: remove it, or rename this one"
     )
+
+
+def test_long_keys_of_exported_pairs_are_the_same_again(tmp_path: Path, pngs: list[bytes]) -> None:
+    key = f"{'r' * 505}/smile@+1"
+    columns = {name: ["x"] for name in sorted(EXPORTED)} | {"key": [key], "before": images(pngs[:1])}
+    write(tmp_path / "in" / "a.parquet", columns)
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    assert [row["key"] for row in rows_of(tmp_path / "out")] == [key]
 
 
 def test_rows_without_bytes_are_kept_and_paths_not_followed(tmp_path: Path, pngs: list[bytes]) -> None:

@@ -24,6 +24,10 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+def keys_of(dataset: Path) -> list[str]:
+    return [row["key"] for shard in list_shards(dataset) for batch in read_rows(shard) for row in batch]
+
+
 @pytest.fixture
 def folders(tmp_path: Path, pngs: list[bytes]) -> Path:
     """Two folders that have each a folder ``pics``, of one and of two pictures."""
@@ -94,10 +98,52 @@ def test_a_link_to_a_hidden_folder_of_the_source_is_followed(tmp_path: Path, png
     for link, target in (("pics", ".store"), (".store/more/ring", ".."), (".store/more/top", "../.."), ("self", ".")):
         (tmp_path / "in" / link).symlink_to(target)
     report = import_dataset(tmp_path / "in", tmp_path / "out")
-    rows = [row["key"] for shard in list_shards(tmp_path / "out") for batch in read_rows(shard) for row in batch]
-    assert rows == ["b.png", "pics/a.png"]
+    assert keys_of(tmp_path / "out") == ["b.png", "pics/a.png"]
     assert "1 hidden files and folders (.store/)" in str(report)
-    assert "3 links to folders that are read in their own place (self, pics/more/ring, pics/more/top)" in str(report)
+    assert "3 links to folders that are read in their own place (self, pics/more/top, pics/more/ring)" in str(report)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_an_archive_that_a_web_server_only_streams_is_read(
+    web: str,
+    folders: Path,
+    make_tar: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    pngs: list[bytes],
+    mode: str,
+) -> None:
+    said = Quiet.send_header
+    monkeypatch.setattr(Quiet, "send_header", lambda self, *pair: pair[0] == "Content-Length" or said(self, *pair))
+    archive = make_tar(folders / "streamed.tar", {f"{i}.png": data for i, data in enumerate(pngs)}, mode)
+    report = import_dataset(f"{web}/{archive.name}", folders / "ds")
+    assert report.rows == import_dataset(archive, folders / "local").rows == {"ok": len(pngs)}
+
+
+@pytest.mark.parametrize("follow_links", [False, True])
+@pytest.mark.parametrize("inner", ["extra", "zeros"])  # before and after the link to the outer folder
+def test_links_to_a_folder_and_to_one_in_it_give_each_picture_once(
+    tmp_path: Path, pngs: list[bytes], inner: str, follow_links: bool
+) -> None:
+    store = tmp_path / ("elsewhere" if follow_links else "in/.store")
+    (store / "more").mkdir(parents=True)
+    (tmp_path / "in").mkdir(exist_ok=True)
+    for place, name in enumerate(("a.png", "more/b.png")):
+        (store / name).write_bytes(pngs[place])
+    (tmp_path / "in/pics").symlink_to(store)
+    (tmp_path / "in" / inner).symlink_to(store / "more")
+    report = import_dataset(tmp_path / "in", tmp_path / "out", follow_links=follow_links)
+    assert keys_of(tmp_path / "out") == ["pics/a.png", "pics/more/b.png"]
+    assert f"1 links to folders that are read in their own place ({inner})" in str(report)
+
+
+def test_a_link_to_a_folder_around_the_source_gives_each_picture_once(tmp_path: Path, pngs: list[bytes]) -> None:
+    (tmp_path / "all/in").mkdir(parents=True)
+    (tmp_path / "all/in/a.png").write_bytes(pngs[0])
+    (tmp_path / "all/b.png").write_bytes(pngs[1])
+    (tmp_path / "all/in/up").symlink_to(tmp_path / "all")
+    report = import_dataset(tmp_path / "all/in", tmp_path / "out", follow_links=True)
+    assert keys_of(tmp_path / "out") == ["a.png", "up/b.png"]
+    assert "1 links to folders that are read in their own place (up/in)" in str(report)
 
 
 def test_a_page_of_a_web_server_is_no_folder(web: str, tmp_path: Path) -> None:

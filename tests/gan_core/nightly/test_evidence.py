@@ -2,7 +2,10 @@
 
 from itertools import product
 from pathlib import Path
+from unittest.mock import MagicMock
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -12,10 +15,14 @@ from gan_core.nightly import evidence
 from gan_core.nightly.evidence import drop_rows, gather
 from gan_core.nightly.history import Entry, add_night, find_reference
 from gan_core.nightly.speed import Speed
+from gan_core.params import Params
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
 from gan_core.runs.run import Run
+from gan_core.stages.encode import EncodeStage
 from gan_core.storage.atomic import write_bytes
+from gan_core.storage.images import encode_png, image_value
+from gan_core.storage.shards import IMAGE, ShardWriter
 from gan_core.storage.urls import names_in
 from tests.conftest import write_dataset
 
@@ -99,6 +106,18 @@ def test_only_rows_of_that_folder_are_dropped(tmp_path: Path) -> None:
     drop_rows(str(tmp_path / "night[1]"), {"f" * 64})
     assert sorted(names_in(tmp_path / "night[1]")) == [new, mine]
     assert sorted(names_in(tmp_path / "night1")) == [old, new, mine]
+
+
+@pytest.mark.parametrize("columns", [["image"], ["image", "encoder_input"]])
+def test_timed_rows_have_what_an_encoder_with_a_judge_reads(tmp_path: Path, columns: list[str]) -> None:
+    with ShardWriter(tmp_path / "align/shard-00000.parquet", [pa.field(name, IMAGE) for name in columns]) as writer:
+        row = {"key": "a", "status": "ok", "reason": "", "stage": "align"}
+        writer.write([row | {name: image_value(encode_png(np.zeros((8, 8, 3), np.uint8)), "") for name in columns}])
+    run = Run(Params(), "ds", str(tmp_path), {"shard-00000.parquet": 1}, {"align": {}, "encode": {}})
+    judged = EncodeStage.__new__(EncodeStage)
+    judged.judge = MagicMock()
+    (row,) = evidence._timed_rows(run)
+    assert judged.load(row).keys() >= set(columns)
 
 
 def test_another_network_of_a_distance_is_another_night(

@@ -14,13 +14,17 @@ from hypothesis import strategies as st
 
 from gan_core.browse.pictures import read_history, read_picture
 from gan_core.browse.table import picture_columns
+from gan_core.edits.path import PathSpec
+from gan_core.edits.plan import plan_edits
+from gan_core.edits.reference import ReferenceSpec
 from gan_core.meaning import Meaning
-from gan_core.pages.numbers import Effect, effect_tiles
+from gan_core.metrics.names import find_score
+from gan_core.pages.numbers import effect_tiles, measure_effects
 from gan_core.pages.pictures import LARGEST_SIDE, read_images, to_data_url
 from gan_core.pages.plots import histogram, ticks
 from gan_core.pages.rows import Line, Picked, Rows
 from gan_core.pages.sections import outcome_tiles
-from gan_core.params import Params
+from gan_core.params import EditParams, EditSpec, Params
 from gan_core.runs.run import Run
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.shards import IMAGE, ShardWriter
@@ -72,15 +76,23 @@ def test_pictures_come_from_their_own_rows_wherever_these_lie(tmp_path: Path) ->
 
 
 def test_a_picture_of_the_source_takes_no_name_of_a_stages(tmp_path: Path) -> None:
-    fields = [pa.field("image", IMAGE), pa.field("tuned", IMAGE)]
-    for place, value in (("source", 200), ("out/align", 10), ("out/tune", 90)):
+    columns = {"source": ("image", "tuned", "source"), "out/align": ("image", "tuned"), "out/tune": ("image", "tuned")}
+    for (place, names), value in zip(columns.items(), (200, 10, 90), strict=True):
+        fields = [*(pa.field(name, IMAGE) for name in names), pa.field("about", pa.struct([("place", pa.string())]))]
         with ShardWriter(tmp_path / place / "shard-00000.parquet", fields) as writer:
-            row = {"key": "a", "status": "ok", "reason": "", "stage": "source"}
-            writer.write([row | {name: image_value(flat(value + i), "") for i, name in enumerate(("image", "tuned"))}])
-    run = Run(Params(), str(tmp_path / "source"), str(tmp_path / "out"), {"shard-00000.parquet": 1}, {"align": {}})
-    (found,) = read_images(run, lines_at([0]), ["source", "align", "tune"]).values()
-    shown = {"source": 200, "tuned (source)": 201, "aligned": 10, "tuned": 11, "tune": 90, "tuned (tune)": 91}
-    assert found == {name: to_data_url(flat(value), 10_000) for name, value in shown.items()}
+            row = {"key": "a", "status": "ok", "reason": "", "stage": "source", "about": {"place": "here"}}
+            whole = row | {name: image_value(flat(value + i), "") for i, name in enumerate(names)}
+            writer.write([whole, whole | {"tuned": whole["tuned"] if place == "source" else None}])
+    run = Run(Params(), str(tmp_path / "source"), str(tmp_path / "out"), {"shard-00000.parquet": 2}, {"align": {}})
+    whole, lacking = read_images(run, lines_at([0, 1]), ["source", "align", "tune"]).values()
+    shown = {"source": 200, "tuned (source)": 201, "source (source)": 202, "aligned": 10, "tuned": 11, "tune": 90}
+    assert whole == {name: to_data_url(flat(value), 10_000) for name, value in {**shown, "tuned (tune)": 91}.items()}
+    assert lacking == {name: url for name, url in whole.items() if name not in ("tuned", "tuned (tune)")}
+    assert picture_columns(run) == [
+        *(("source", name) for name in columns["source"]),
+        ("align", "image"),
+        ("align", "tuned"),
+    ]
 
 
 def test_some_rows_of_every_status_are_shown() -> None:
@@ -90,12 +102,23 @@ def test_some_rows_of_every_status_are_shown() -> None:
     assert set(picked.examples["status"]) == {*frame["status"], "seldom"} and len(picked.examples) <= 48
 
 
-def test_an_edit_that_goes_the_other_way_is_the_smallest_change() -> None:
-    effects = [
-        Effect(name, "", "", move, forward, None, []) for name, move, forward in (("a", 0.4, 0.4), ("b", 0.5, -0.5))
-    ]
-    (tile,) = effect_tiles(effects)
-    assert tile.value == "-0.50" and tile.sentence.endswith("(b). It changes it the other way.")
+@pytest.mark.parametrize(
+    ("spec", "change", "shown"),
+    [
+        (EditParams(direction="smile", strengths=[1.0]), -0.5, "-0.50"),
+        (EditParams(direction="smile", strengths=[-1.0]), -0.5, "0.50"),
+        (PathSpec(moves={"yaw": -0.5}), -0.2, "0.20"),
+        (PathSpec(moves={"yaw": -0.5}), 0.2, "-0.20"),
+        (PathSpec(moves={"yaw": -0.5}, scales=(-1.0,)), -0.2, "-0.20"),
+        (ReferenceSpec(attribute="smile", reference=("a.png",)), -0.3, "0.30"),
+    ],
+)
+def test_only_an_edit_that_does_the_opposite_goes_the_other_way(spec: EditSpec, change: float, shown: str) -> None:
+    plan = plan_edits([spec])
+    score = find_score(f"{plan[0].target}/{plan[0].column}", plan)
+    rows = Rows(scores={score.name: score}, values={score.name: np.full(4, change, np.float32)})
+    (tile,) = effect_tiles(measure_effects(rows, plan, {}, {}))
+    assert tile.value == shown and ("the other way" in tile.sentence) == shown.startswith("-")
 
 
 def write_run(folder: Path, keys: Iterable[int]) -> Run:

@@ -11,7 +11,7 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from gan_core.errors import DataError
+from gan_core.errors import DataError, ParamsError
 from gan_core.params import Params
 from gan_core.runs.clearing import withdraw
 from gan_core.runs.run import Run, begin_run, check_changes, check_folder, load_run
@@ -92,6 +92,13 @@ def test_names_that_leave_the_run_are_refused_where_they_are_read(run: Run, kind
             read()
         assert len(str(refused.value)) < 600 and "\n" not in str(refused.value)
     assert others(run) == before
+
+
+def test_another_source_is_told_without_its_password(run: Run) -> None:
+    begin_run(replace(run, source="memory://bob:hunter22@old/ds"))
+    with pytest.raises(ParamsError, match=r"\(source: .*\*\*\*@old/ds → .*\*\*\*@new/ds\): choose") as refused:
+        check_changes(replace(run, source="memory://eve:s3cret@new/ds"))
+    assert not any(secret in str(refused.value) for secret in ("hunter22", "s3cret"))
 
 
 @pytest.mark.parametrize(
