@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -48,7 +47,7 @@ class TableLandmarks(LandmarkSource):
         else:
             found = self._in_list(table, row["key"], image)
         if isinstance(found, Rejected):
-            return Rejected(found.status, f"{Path(self.checkpoint).name} {found.reason}")
+            return Rejected(found.status, f"{file_name(self.checkpoint)} {found.reason}")
         return found
 
     def _in_list(self, table: Table, key: str, image: Image.Image) -> Points | Rejected:
@@ -56,7 +55,7 @@ class TableLandmarks(LandmarkSource):
         points = table.get(key, table.get(key.rsplit("/", 1)[-1]))
         if points is None:
             return Rejected("no_face", "has no landmarks for it")
-        name, is_aligned = Path(self.checkpoint).name, image.size == CELEBA_ALIGNED_SIZE
+        name, is_aligned = file_name(self.checkpoint), image.size == CELEBA_ALIGNED_SIZE
         reason = ""
         if name.startswith(CELEBA_ALIGNED) and not is_aligned:
             reason = (

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gan_core.errors import CheckpointError, UserError
 from gan_core.registry import Arguments
+from gan_core.secrets import hide
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.names import check_path
 from gan_core.storage.urls import explain_denied, hash_file
@@ -158,7 +159,9 @@ def local_copy(path: str | Path) -> Path:
     try:
         return _fetched(str(path))
     except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint at {path}: check the address and the credentials of its store") from None
+        raise CheckpointError(
+            f"no checkpoint at {hide(str(path))}: check the address and the credentials of its store"
+        ) from None
 
 
 def file_sha256(path: str | Path) -> str:
@@ -184,7 +187,8 @@ def _read(path: str | Path) -> Loaded[dict[str, Tensor]]:
 
 @lru_cache(maxsize=64)
 def _fetched(url: str) -> Path:
-    (path,) = fsspec.open_local([url if url.startswith("file://") else f"simplecache::{url}"])  # "?" is no wildcard
+    place = url if url.startswith("file://") else f"simplecache::{url}"
+    (path,) = fsspec.open_local([place], expand=False)  # "?" is no wildcard
     return Path(path)
 
 

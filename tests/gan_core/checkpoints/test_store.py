@@ -1,6 +1,9 @@
 import errno
 import os
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -147,6 +150,18 @@ def test_a_url_is_read_like_a_path(saved: Path) -> None:
     assert read_card(saved.as_uri()) == read_card(saved)
     with pytest.raises(CheckpointError, match="no checkpoint at file:"):
         read_card(saved.with_name("none").as_uri())
+
+
+def test_an_address_may_have_a_query(saved: Path) -> None:
+    pytest.importorskip("aiohttp")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(saved.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        assert file_sha256(f"{place}/{saved.name}?token=[ab]*") == file_sha256(saved)
+        with pytest.raises(CheckpointError, match=r"no checkpoint at http://.*/none\?token=\*\*\*: check the address"):
+            read_card(f"{place}/none?token=abcd")
+        server.shutdown()
 
 
 def test_mismatching_keys_are_named(generator: StyleGAN2) -> None:
