@@ -213,8 +213,8 @@ def say_untracked(path: str) -> str:
 def reproduce(stage: str, say: Callable[[str], object] = _log.info) -> None:
     """Run ``dvc repro STAGE`` and pass on each line of its output.
 
-    What it has started ends with this process, also if this one is killed. Raises ``DvcBusyError`` while another DVC command is at work
-    here, and ``UserError`` when the stage fails.
+    What it has started ends with this process, also if this one is killed. Raises ``DvcBusyError`` while another DVC
+    command is at work here, and ``UserError`` when the stage fails.
     """
     lines = []
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

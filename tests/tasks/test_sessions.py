@@ -1,4 +1,4 @@
-"""How processes that lead sessions are ended: a worker's flow runs first, and nothing that they have started is left."""
+"""How processes that lead sessions are ended: a worker's flow runs first, and nothing that they started is left."""
 
 import subprocess
 import sys
