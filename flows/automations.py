@@ -8,7 +8,7 @@ from typing import cast
 from uuid import UUID
 
 from prefect.blocks.webhook import Webhook
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events import AutomationCore, CallWebhook, ChangeFlowRunState, EventTrigger
 from prefect.events.schemas.automations import Posture
@@ -16,6 +16,7 @@ from prefect.events.schemas.events import Event, Resource
 from pydantic import SecretStr
 
 from flows.notify import ADDRESS, POSTING
+from flows.prefect_api import client_of
 from tasks.tracking.registry import Registered
 
 SILENT = "edit-dataset: silent runs have crashed"
@@ -26,22 +27,23 @@ FAILED = ("Failed", "Crashed", "TimedOut", "Moved", "Incomplete")
 """Names of states in which a flow run has not done what it should."""
 REGISTERED = "edit-dataset.encoder.registered"
 RUNS: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
+OFF = " (switched off on the server)"
 SAID = '[flow_run.name, flow_run.state.name, flow_run.state.message or "no message"]'
 TEXT = '{"text": {{ ' + SAID + '|join(": ")|tojson }}}'
 
 
 def automate() -> Iterator[str]:
-    """Make the automations on Prefect's server, or bring them up to date; yield a line about each.
+    """Make the automations on the server of ``PREFECT_API_URL``, or bring them up to date; yield a line about each.
 
     One that was switched off on the server stays so. Failures are posted if ``EDIT_DATASET_WEBHOOK`` is set; the
     address is kept in an encrypted block of the server.
     """
-    with get_client(sync_client=True) as client:
-        _put(client, crash_silent_runs())
-        yield f"automation: a run without a sign of life for {SILENT_S // 60} minutes becomes Crashed"
+    with client_of(os.environ["PREFECT_API_URL"]) as client:
+        off = _put(client, crash_silent_runs())
+        yield f"automation: a run without a sign of life for {SILENT_S // 60} minutes becomes Crashed{off}"
         if address := os.environ.get(ADDRESS):
-            _put(client, post_failures(address))
-            yield f"automation: failures are posted to the address in {ADDRESS}"
+            off = _put(client, post_failures(address))
+            yield f"automation: failures are posted to the address in {ADDRESS}{off}"
         elif _remove(client, POSTING):
             yield f"automation: the server no longer posts failures, as {ADDRESS} is not set here"
 
@@ -94,15 +96,22 @@ def announce(made: Registered, address: str) -> bool:
     return False
 
 
-def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    """Make an automation, or give the one of its name what it has now: the server is never without it."""
+def _put(client: SyncPrefectClient, automation: AutomationCore) -> str:
+    """Make an automation, or give the one of its name what it has now: the server is never without it.
+
+    Others of the name go. Return what is to be said of one that is switched off.
+    """
     earlier = client.read_automations_by_name(automation.name)
     if not earlier:
         client.create_automation(automation)
-        return
+        return ""
+    first, *others = earlier
     # The client sends what was set; the server refuses a change of owner, and needs the rest.
-    values = automation.model_dump(exclude={"owner_resource"}) | {"enabled": earlier[0].enabled}
-    client.update_automation(earlier[0].id, AutomationCore.model_validate(values))
+    values = automation.model_dump(exclude={"owner_resource"}) | {"enabled": first.enabled}
+    client.update_automation(first.id, AutomationCore.model_validate(values))
+    for other in others:
+        client.delete_automation(other.id)
+    return "" if first.enabled else OFF
 
 
 def _remove(client: SyncPrefectClient, name: str) -> bool:

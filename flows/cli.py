@@ -324,7 +324,7 @@ def start(names: Services = None) -> None:
 
     for name in names or PAGES:
         if name == ServiceName.worker:
-            servers.use_prefect_server(typer.echo)
+            servers.use_prefect_server(typer.echo, needed=True)
         running = servers.start(name, say=typer.echo)
         typer.echo(f"{name}: {running.url}")
         if name == ServiceName.prefect:

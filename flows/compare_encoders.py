@@ -105,8 +105,8 @@ def log_comparison(params: Params, dataset: str, output: str, comparison: Compar
     try:
         uri = tracking_uri(params.track)
         compared = {variant: paths[variant] for variant in comparison.encoders}
-        versions = {v: register_checkpoint(v, path, uri, experiment=experiment) for v, path in compared.items()}
         track_comparison(experiment, uri, f"encoders · {dataset}", comparison, children)
+        versions = {v: register_checkpoint(v, path, uri, experiment=experiment) for v, path in compared.items()}
         if len(compared) == 1 or not comparison.judged:
             why = "one encoder alone is no comparison" if len(compared) == 1 else "nothing was measured of the encoders"
             get_run_logger().info("%s: encode.encoder=champion stays as it is", why)

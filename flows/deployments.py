@@ -3,26 +3,30 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from uuid import UUID
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from flows.prefect_api import client_of
 from gan_core.errors import UserError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import DeploymentSchedule
+    from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.events.schemas.automations import Automation
 
 POOL, SHARDS_POOL = "local", "shards"
+Item = TypeVar("Item")
 
 
 @dataclass
-class Switches:
-    """Which schedules, by deployment and slug, are active, and which automations, by name, are enabled."""
+class Found:
+    """The deployments with their schedules, and the automations, that a server has."""
 
-    schedules: dict[tuple[UUID, str], bool] = field(default_factory=dict)
-    automations: dict[str, bool] = field(default_factory=dict)
+    deployments: "list[DeploymentResponse]"
+    automations: "list[Automation]"
 
 
 def make_pools() -> None:
@@ -34,37 +38,69 @@ def make_pools() -> None:
 def deploy() -> None:
     """Deploy all flows of ``prefect.yaml`` on the server of ``PREFECT_API_URL``; ``UserError`` if it fails.
 
-    Schedules and automations that are there stay switched on or off as they are: ``prefect deploy`` alone would set
-    them back to what the file says.
+    Schedules and automations that are there stay switched on or off as they are, also if it is interrupted: ``prefect
+    deploy`` alone would set them back to what the file says. Schedules without a slug are the server's and stay, unless
+    the file has some for the same deployment.
     """
     with client_of(os.environ["PREFECT_API_URL"]) as client:
-        switches = _read(client)
-        reply = _prefect("deploy", "--all")
-        _restore(client, switches)
+        before = _read(client)
+        try:
+            reply = _prefect("deploy", "--all")
+        finally:
+            _restore(client, before)
     if reply.returncode:
         raise UserError(f"the flows could not be deployed: {' '.join((reply.stdout + reply.stderr).split())[-400:]}")
 
 
-def _read(client: "SyncPrefectClient") -> Switches:
+def _read(client: "SyncPrefectClient") -> Found:
     import httpx
 
-    found = Switches()
-    for deployment in client.read_deployments():
-        found.schedules |= {(deployment.id, each.slug): each.active for each in deployment.schedules if each.slug}
+    found = Found(_all(client.read_deployments), [])
     with suppress(httpx.HTTPStatusError):  # a server of others may allow none
-        found.automations = {each.name: each.enabled for each in client.read_automations()}
+        found.automations = _all(client.read_automations)
     return found
 
 
-def _restore(client: "SyncPrefectClient", switches: Switches) -> None:
-    for deployment in client.read_deployments():
-        for each in deployment.schedules:
-            active = switches.schedules.get((deployment.id, each.slug or ""), each.active)
-            if active != each.active:
-                client.update_deployment_schedule(deployment.id, each.id, active=active)
-    for automation in client.read_automations() if switches.automations else ():
-        if automation.enabled and not switches.automations.get(automation.name, True):
-            client.pause_automation(automation.id)
+def _all(read: Callable[..., list[Item]]) -> list[Item]:
+    """Return what a client reads page by page."""
+    found: list[Item] = []
+    while page := read(offset=len(found)):
+        found += page
+    return found
+
+
+def _restore(client: "SyncPrefectClient", before: Found) -> None:
+    now = _read(client)
+    schedules = {deployment.id: deployment.schedules for deployment in before.deployments}
+    for deployment in now.deployments:
+        _restore_schedules(client, deployment, schedules.get(deployment.id, []))
+    kept = {each.id for each in now.automations} & {each.id for each in before.automations}
+    off = {each.name for each in before.automations if each.id not in kept and not each.enabled}
+    for each in now.automations:  # those of a deployment are made anew
+        if each.id not in kept and each.name in off and each.enabled:
+            client.pause_automation(each.id)
+
+
+def _restore_schedules(
+    client: "SyncPrefectClient", deployment: "DeploymentResponse", before: "list[DeploymentSchedule]"
+) -> None:
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+
+    active: dict[str | None, bool] = {each.slug: each.active for each in before if each.slug}
+    for each in deployment.schedules:
+        if active.get(each.slug, each.active) != each.active:
+            client.update_deployment_schedule(deployment.id, each.id, active=not each.active)
+    if all(each.slug for each in deployment.schedules) and (gone := [each for each in before if not each.slug]):
+        again = [
+            DeploymentScheduleCreate(
+                schedule=each.schedule,
+                active=each.active,
+                max_scheduled_runs=each.max_scheduled_runs,
+                parameters=each.parameters,
+            )
+            for each in gone
+        ]
+        client.create_deployment_schedules(deployment.id, again)
 
 
 def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -119,7 +119,7 @@ def _address(address: str) -> Check:
     except UserError as error:
         return Check("PREFECT_API_URL", False, str(error), mend)
     own = servers.find("prefect")
-    unused = f", in place of this project's own at {own.url}" if own and address != f"{own.url}/api" else ""
+    unused = f", in place of this project's own at {own.url}" if own and not servers.is_own(address) else ""
     found = f"Prefect {version}" if version else "does not answer"
     return Check("PREFECT_API_URL", bool(version), f"{hide(address)}: {found}{unused}", mend)
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gan_core.errors import UserError
 from gan_core.secrets import hide
 from gan_core.stopping import Stopped
 
@@ -142,11 +143,14 @@ def register(
     os.environ |= quiet_environment()
     from gan_core.params import load_params
     from tasks.tracking.address import tracking_uri
-    from tasks.tracking.registry import register_checkpoint, registered_encoders
+    from tasks.tracking.registry import NameTakenError, register_checkpoint, registered_encoders
 
     track = load_params(params).track
     before = registered_encoders(tracking_uri(track))
-    made = register_checkpoint(name, path, tracking_uri(track), alias or [], track.experiment)
+    try:
+        made = register_checkpoint(name, path, tracking_uri(track), alias or [], track.experiment)
+    except NameTakenError as error:
+        raise UserError(f"{error}: choose another name with --name") from None
     typer.echo(f"{made.name} version {made.version}: {made.path}, sha256 {made.sha256[:12]}")
     is_new = made not in before and made in registered_encoders(tracking_uri(track))
     if is_new and (address := prefect_address()):

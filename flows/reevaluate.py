@@ -33,7 +33,7 @@ from gan_core.nightly.history import (
 from gan_core.nightly.page import write_page
 from gan_core.params import TrackParams, load_params
 from gan_core.runs.run import is_run, load_run
-from gan_core.secrets import hide
+from gan_core.secrets import hide, hide_all
 from gan_core.stopping import STOPPED, stop_requested
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import check_name, require_name
@@ -112,7 +112,9 @@ def _measure_night(
     history = log_nights(track, history)
     write_history(output, history)
     drop_old_rows(output, history, tonight)
-    broken = [f"not measured: {state.message or state.name}" for state in states if not state.is_completed()]
+    broken = [
+        f"not measured: {hide_all(state.message or str(state.name))}" for state in states if not state.is_completed()
+    ]
     if history:
         show_night(history, night, write_page(output, history, night, broken), broken)
     return conclude(len(tonight), [] if accept else findings, broken)
@@ -126,7 +128,12 @@ def conclude(measured: int, findings: list[Finding], broken: Sequence[str]) -> S
     return Completed(message=f"{measured} measured, nothing has moved", data=findings)
 
 
-@task(name="measure", task_run_name="{encoder.name} on {dataset}", persist_result=False)
+def name_of_measuring(parameters: dict[str, Any]) -> str:
+    """Name the task run that measures an encoder by the encoder and the dataset."""
+    return f"{parameters['encoder'].name} on {hide(parameters['dataset'])}"
+
+
+@task(name="measure", task_run_name=name_of_measuring, persist_result=False)  # type: ignore[arg-type]
 def measure(
     encoder: Registered,
     dataset: str,

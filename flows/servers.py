@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,12 +23,14 @@ from flows.proxies import direct_environment, unusable_proxies
 from gan_core.errors import UserError
 from gan_core.secrets import hide
 from gan_core.storage.atomic import explain_os_errors, write_bytes
-from tasks.sessions import answers_at, await_command_line, end, listens
+from tasks.sessions import answers_at, await_command_line, end, flow_runs, listens
 from tasks.tracking.address import DEFAULT_URI, OWN_SERVER, STORE
 from tasks.tracking.artifacts import FOLDER as ARTIFACTS
 from tasks.tracking.artifacts import SERVED
 
 FOLDER = Path(".servers")
+CHOSEN = "EDIT_DATASET_PREFECT"
+"""The address of the project's Prefect server, where this process has chosen it."""
 START_TIMEOUT_S = 300.0
 RECOVERY_S = 60.0
 """How long a service that runs already may take to answer before it is started anew."""
@@ -110,14 +112,15 @@ def quiet_environment() -> dict[str, str]:
         "DVC_NO_ANALYTICS": "1",
     }
     mlflow = find("mlflow")
-    own = {OWN_SERVER: mlflow.url if mlflow is not None and answers("mlflow", mlflow) else ""}
+    own = {OWN_SERVER: f"{mlflow.pid} {mlflow.url}" if mlflow is not None and answers("mlflow", mlflow) else ""}
     return quiet | os.environ | own | direct_environment(os.environ)
 
 
-def use_prefect_server(say: Callable[[str], object] = lambda _: None, host: str = "") -> str:
+def use_prefect_server(say: Callable[[str], object] = lambda _: None, host: str = "", needed: bool = False) -> str:
     """Point this process at ``PREFECT_API_URL`` if it is set, else at the project's server, started if need be.
 
-    Raises ``UserError`` if something else than a server that can be used answers there.
+    Raises ``UserError`` if something else than a server that can be used answers there; if it is ``needed``, also where
+    nothing answers.
     """
     prefect_toml.drop_copied(say)
     for name in unusable_proxies(os.environ):
@@ -126,9 +129,11 @@ def use_prefect_server(say: Callable[[str], object] = lambda _: None, host: str 
     if not os.environ.get("PREFECT_API_URL"):
         if find("prefect") is None:
             say("starting a Prefect server for this project (about 10 s)")
-        os.environ["PREFECT_API_URL"] = start("prefect", host, say).url + "/api"
-    ask_version(os.environ["PREFECT_API_URL"])
-    return os.environ["PREFECT_API_URL"]
+        os.environ["PREFECT_API_URL"] = os.environ[CHOSEN] = start("prefect", host, say).url + "/api"
+    address = os.environ["PREFECT_API_URL"]
+    if not ask_version(address) and needed:
+        raise UserError(f"nothing answers at PREFECT_API_URL={hide(address)}: name a server that runs, or unset it")
+    return address
 
 
 def prefect_address() -> str:
@@ -157,7 +162,7 @@ def up(say: Callable[[str], object] = lambda _: None, host: str = LOOPBACK) -> s
             f"what Prefect starts in this folder would take {' and '.join(hidden)} for a package of edit-dataset: "
             "give it another name, or start the servers in another folder"
         )
-    address = use_prefect_server(say, host)
+    address = use_prefect_server(say, host, needed=True)
     if prefect_toml.is_ours():
         prefect_toml.point_at(address, is_own(address))
     else:
@@ -196,9 +201,10 @@ def down(say: Callable[[str], object] = lambda _: None) -> None:
 
 
 def is_own(address: str) -> bool:
-    """Tell whether an API address is that of the Prefect server that this project started last."""
-    recorded = _record("prefect")
-    return recorded is not None and address == f"{recorded.url}/api"
+    """Tell whether an API address is that of the Prefect server that this project, or this process, started last."""
+    recorded = _record("prefect")  # until `server stop` removes it
+    own = {os.environ.get(CHOSEN, ""), f"{recorded.url}/api" if recorded else ""} - {""}
+    return _spelled(address) in map(_spelled, own)
 
 
 def find(name: str) -> Running | None:
@@ -244,8 +250,12 @@ def start(name: str, host: str = "", say: Callable[[str], object] = lambda _: No
         if before is not None and host and before.host != host:
             raise UserError(f"{name} listens at {before.host} already: `edit-dataset server down`, then up again")
         if before is not None and (fault := _fault(name, before)):
+            if runs := len(flow_runs(before.pid)):
+                raise UserError(
+                    f"{name}: {fault}, and runs are at work ({runs}): `edit-dataset server stop {name}` ends them"
+                )
             say(f"{name}: {fault}, and is started anew")
-            _stop(name, before, say)
+            _stop(name, find(name), say)
         for _ in range(ATTEMPTS):
             running = find(name) or _launch(name, host or (before.host if before else LOOPBACK))
             if _wait(name, running, START_TIMEOUT_S):
@@ -282,8 +292,11 @@ def _fault(name: str, running: Running) -> str:
 
 def _api(name: str) -> str:
     """The Prefect server that a service works for, in one spelling; the servers themselves work for none."""
-    address = hide(os.environ.get("PREFECT_API_URL", "")) if name == "worker" else ""
-    return address.rstrip("/").replace("://localhost", f"://{LOOPBACK}")
+    return _spelled(os.environ.get("PREFECT_API_URL", "")) if name == "worker" else ""
+
+
+def _spelled(address: str) -> str:
+    return hide(address).rstrip("/").replace("://localhost:", f"://{LOOPBACK}:")
 
 
 def _launch(name: str, host: str) -> Running:
@@ -305,8 +318,7 @@ def _launch(name: str, host: str) -> Running:
     try:
         write_bytes(FOLDER / f"{name}.json", json.dumps(asdict(running)).encode())
     except BaseException:  # nobody would find it again
-        with suppress(psutil.Error):  # it has ended already
-            end(running.pid)
+        end(running.pid)
         raise
     return running
 

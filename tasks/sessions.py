@@ -10,6 +10,9 @@ import psutil
 
 STOP_TIMEOUT_S = 15.0
 """How long what is to end may take: a Prefect worker kills a cancelled run after 30 s."""
+KILL_TIMEOUT_S = 3.0  # what was killed is gone, and its ports are free
+REPORT_S = 3.0
+"""How long a Prefect worker takes to tell the server how a flow run has ended."""
 ENGINE = "prefect.engine"  # what Prefect's worker starts for each flow run
 
 
@@ -41,20 +44,65 @@ def answers_at(url: str) -> bool:
         return False
 
 
+def flow_runs(pid: int) -> list[psutil.Process]:
+    """Return the processes of the flow runs that a Prefect worker has at work."""
+    return [process for process in _family(pid) if ENGINE in _command_line(process)]
+
+
 def end(pid: int) -> int:
-    """End a process that leads a session, and its children; return how many of them were flow runs."""
-    processes = _family(pid)
-    runs = 0
-    with suppress(psutil.Error):  # one has ended meanwhile
-        runs = sum(ENGINE in process.cmdline() for process in processes)
-    os.killpg(pid, signal.SIGTERM)
-    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)  # their ports are free then
-    return runs
+    """End a process that leads a session, and its children; return how many of them were flow runs.
+
+    Flow runs lead sessions of their own. They end first: their worker has to live to tell Prefect's server of it. What
+    has ended already is left alone.
+    """
+    if runs := flow_runs(pid):
+        started = [process for run in runs for process in _family(run.pid)]
+        for run in runs:
+            with suppress(psutil.Error):  # it has ended meanwhile
+                run.terminate()
+        _finish(started)
+        time.sleep(REPORT_S)
+    family = _family(pid)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGTERM)
+    _finish(family)
+    return len(runs)
+
+
+def _finish(asked: list[psutil.Process]) -> None:
+    """Wait for processes that were asked to end; kill those that don't, with what they have started since."""
+    alive = _await_ends(asked, STOP_TIMEOUT_S)
+    left = {process for each in alive for process in _family(each.pid)}
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    _await_ends(list(left), KILL_TIMEOUT_S)
+
+
+def _await_ends(processes: list[psutil.Process], patience_s: float) -> list[psutil.Process]:
+    """Wait for processes to end, and return those that haven't; one that nobody reaps has ended, too."""
+    deadline = time.monotonic() + patience_s
+    while (alive := [each for each in processes if is_alive(each)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    psutil.wait_procs(processes, timeout=0)  # reaps those that this process has started
+    return alive
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process is at work: one that has ended may stay in the list until it is reaped."""
+    with suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        return list(process.cmdline())
+    return []
 
 
 def _family(pid: int) -> list[psutil.Process]:
-    leader = psutil.Process(pid)
-    return [leader, *leader.children(recursive=True)]
+    with suppress(psutil.Error):
+        leader = psutil.Process(pid)
+        return [leader, *leader.children(recursive=True)]
+    return []

@@ -5,6 +5,8 @@ It reads ``toy.yaml`` and ``params.yaml``, goes on where it was stopped, and is 
 
 import argparse
 import logging
+import signal
+import sys
 
 from gan_core.errors import UserError
 from gan_core.params import Params, load_params
@@ -22,12 +24,13 @@ def train(stage: str, toy: ToyParams, params: Params) -> None:
 
 
 def main() -> None:
-    """Train the named stage with the parameters of this folder."""
+    """Train the named stage with the parameters of this folder; SIGTERM ends it as Ctrl-C does, and MLflow is told."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("stage", metavar="STAGE", help=", ".join(TRAININGS))
     stage = parser.parse_args().stage
     keep_freed_memory()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         train(stage, load_toy_params(), load_params())
     except UserError as error:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 DVC = [sys.executable, "-m", "dvc"]
+LIFELINE = [sys.executable, "-m", "tasks.lifeline"]
 NO_PROJECT = "this folder is no DVC project: run `git init && dvc init`, then try again"
 NO_REMOTE = "DVC has no remote here: `dvc remote add -d NAME URL`"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -212,12 +213,12 @@ def say_untracked(path: str) -> str:
 def reproduce(stage: str, say: Callable[[str], object] = _log.info) -> None:
     """Run ``dvc repro STAGE`` and pass on each line of its output.
 
-    What it has started ends with this process's own stop. Raises ``DvcBusyError`` while another DVC command is at work
-    here, and ``UserError`` when the stage fails.
+    What it has started ends with this process, also if this one is killed. Raises ``DvcBusyError`` while another DVC
+    command is at work here, and ``UserError`` when the stage fails.
     """
     lines = []
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    command = [*DVC, "repro", stage]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    command = [*LIFELINE, *DVC, "repro", stage]
     with subprocess.Popen(command, start_new_session=True, **streams) as process:  # type: ignore[call-overload]
         try:
             for line in process.stdout:

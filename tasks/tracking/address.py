@@ -1,19 +1,19 @@
 """Where runs are logged, and the password of an address that was written down without it."""
 
 import os
-import socket
 from urllib.parse import urlsplit
 
 from gan_core.errors import UserError
 from gan_core.params import TrackParams, load_params
 from gan_core.secrets import HIDDEN, hide
+from tasks.sessions import listens
 from tasks.tracking.client import TrackingError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 STORE = "MLFLOW_BACKEND_STORE_URI"
 ADDRESSES = ("MLFLOW_TRACKING_URI", STORE)
 OWN_SERVER = "EDIT_DATASET_MLFLOW"
-"""The address of this project's MLflow server while it runs; ``flows.servers`` sets it."""
+"""The process and the address of this project's MLflow server while it runs; ``flows.servers`` sets it."""
 LOGINS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
@@ -34,8 +34,9 @@ def usable(address: str) -> str:
     ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``. Raises ``TrackingError`` if it is nowhere.
     """
     store = os.environ.get(STORE, DEFAULT_URI)
-    if (own := os.environ.get(OWN_SERVER)) and address in (DEFAULT_URI, store, hide(store)) and _listens(own):
-        return own
+    pid, _, own = os.environ.get(OWN_SERVER, "").partition(" ")
+    if own and address in (DEFAULT_URI, store, hide(store)) and listens(int(pid), urlsplit(own).port or 80):
+        return own  # it may have ended since that was written down, and somebody else's be there
     if HIDDEN not in address:
         return address
     known = [os.environ.get(name, "") for name in ADDRESSES] + [_in_params_file()]
@@ -49,16 +50,6 @@ def usable(address: str) -> str:
         f"the password of {address} is not written down: set MLFLOW_TRACKING_URI to the whole address, or "
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     )
-
-
-def _listens(server: str) -> bool:
-    """Say whether a server of this machine is there: it may have ended since its address was written down."""
-    parts = urlsplit(server)
-    try:
-        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def _in_params_file() -> str:

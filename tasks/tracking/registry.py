@@ -36,6 +36,10 @@ class Registered(NamedTuple):
     sha256: str
 
 
+class NameTakenError(TrackingError):
+    """A registered model of another kind has the name: another name helps."""
+
+
 def register_checkpoint(
     name: str | None, path: str, uri: str, aliases: Sequence[str] = (), experiment: str = DEFAULT_EXPERIMENT
 ) -> Registered:
@@ -85,7 +89,7 @@ def _create_model(client: "MlflowClient", name: str, kind: str) -> None:
             raise
         if (other := client.get_registered_model(model_name(name)).tags.get("kind")) != kind:
             what = f"of kind {other}" if other else "that no command here made"
-            raise TrackingError(f"MLflow has a model {name!r} {what}: choose another name with --name") from None
+            raise NameTakenError(f"MLflow has a model {name!r} {what}") from None
 
 
 def _log_version(

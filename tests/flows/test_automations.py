@@ -89,13 +89,13 @@ def test_choices_of_the_form_stand_for_parameters_and_the_old_ones_are_still_tak
 
 
 class Client:
-    """Prefect's client of a server that has an automation of every name; it can't create any."""
+    """Prefect's client of a server that has two automations of every name; it can't create any."""
 
     def __init__(self, enabled: bool) -> None:
         self.enabled, self.sent, self.deleted = enabled, list[tuple[str, AutomationCore]](), list[str]()
 
     def read_automations_by_name(self, name: str) -> list[Any]:
-        return [SimpleNamespace(id=name, enabled=self.enabled)]
+        return [SimpleNamespace(id=name, enabled=self.enabled), SimpleNamespace(id=f"second {name}", enabled=True)]
 
     def update_automation(self, name: str, automation: AutomationCore) -> None:
         self.sent.append((name, automation))
@@ -109,13 +109,15 @@ def test_an_automation_is_updated_in_place_and_stays_switched_off(
     enabled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = Client(enabled)
-    monkeypatch.setattr(automations, "get_client", lambda **_: nullcontext(client))
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+    monkeypatch.setattr(automations, "client_of", lambda _: nullcontext(client))
     monkeypatch.delenv(ADDRESS, raising=False)
-    assert list(automations.automate())[1:] == [
-        f"automation: the server no longer posts failures, as {ADDRESS} is not set here"
-    ]
+    silent, failures = automations.automate()
+    assert failures == f"automation: the server no longer posts failures, as {ADDRESS} is not set here"
+    assert silent.endswith("becomes Crashed" if enabled else "becomes Crashed (switched off on the server)")
     ((name, sent),) = client.sent
-    assert name == automations.SILENT and sent.enabled is enabled and client.deleted == [POSTING]
+    assert name == automations.SILENT and sent.enabled is enabled
+    assert client.deleted == [f"second {automations.SILENT}", POSTING, f"second {POSTING}"]
     told = sent.model_dump(mode="json", exclude_unset=True)
     assert told["trigger"]["type"] == "event" and "owner_resource" not in told
 
@@ -145,6 +147,7 @@ def test_automations_are_made_once_and_the_server_posts_instead_of_the_run(
 def test_a_failure_is_posted_and_an_announced_encoder_starts_a_deployment(
     on_server: str, webhook: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", on_server)
     list(automations.automate())
     with get_client(sync_client=True) as client:
         failing = flow(lambda: Failed(message='a "quoted" <message>'), name="failing")

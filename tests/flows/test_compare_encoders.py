@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,16 +10,18 @@ import torch
 import yaml
 from mlflow import MlflowClient
 from prefect.exceptions import CancelledRun
+from prefect.logging import disable_run_logger
 from typer.testing import CliRunner
 
 from flows import cli, compare_encoders
 from gan_core.checkpoints.files import Card, file_sha256, save_checkpoint
 from gan_core.encoders.base import ENCODERS
-from gan_core.errors import DataError
+from gan_core.errors import DataError, UserError
 from gan_core.loading import load_generator, model_tensors
 from gan_core.params import load_params
 from gan_core.runs.run import load_run
-from tasks.tracking.registry import champion
+from tasks.tracking.client import TrackingError
+from tasks.tracking.registry import champion, register_checkpoint
 from tests.conftest import write_dataset
 
 pytestmark = pytest.mark.usefixtures("on_server")
@@ -99,3 +102,21 @@ def test_a_comparison_that_was_cut_off_is_made_anew(project: Path, monkeypatch: 
             Path("runs/theirs/psp/run.json").touch()
         compare_encoders.compare_encoders.fn("ds", folder, ["psp"])
     assert redone == [True, True, False]
+
+
+def test_a_name_that_is_taken_is_told_and_the_comparison_is_logged(
+    project: Path, mlflow_store: str, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    compared: Any = SimpleNamespace(encoders={"occupied": {}}, champion="occupied", judged=True)
+    monkeypatch.setattr(compare_encoders, "track_comparison", lambda *given: logged.append(given[2]))
+    MlflowClient(mlflow_store).create_registered_model("occupied", tags={"kind": "generator"})
+    with disable_run_logger():
+        paths = {"occupied": tiny_models["encoder"]}
+        compare_encoders.log_comparison(load_params(), "ds", "runs/both", compared, paths)
+    assert logged == ["encoders · ds"]
+    refused = CliRunner().invoke(cli.app, ["register", tiny_models["encoder"], "--name", "occupied"]).exception
+    told = "MLflow has a model 'occupied' of kind generator"
+    assert isinstance(refused, UserError) and str(refused) == f"{told}: choose another name with --name"
+    with pytest.raises(TrackingError, match=f"^{told}$"):
+        register_checkpoint("occupied", tiny_models["encoder"], mlflow_store)

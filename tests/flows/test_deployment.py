@@ -8,16 +8,19 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
-from uuid import uuid4
+from typing import Any, cast
+from uuid import UUID, uuid4
 
 import pytest
 import yaml
 from mlflow import MlflowClient
 from prefect.blocks.system import Secret
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
@@ -46,43 +49,90 @@ def test_each_deployment_has_a_form_that_explains_its_parameters(deployment: dic
 
 
 class Server:
-    """A Prefect server with one deployment and two automations, as its client shows them."""
+    """A Prefect server with one deployment and some automations, as its client shows them: two on a page."""
 
     def __init__(self) -> None:
         self.key = uuid4()
-        self.active = {"nightly": True, "weekly": False}
-        self.enabled = {"on": True, "off": False}
+        self.schedules = [schedule("nightly", True), schedule("weekly", False), schedule(None, True, "0 12 * * *")]
+        self.automations = [automation("on", True), automation("off", False), automation("twice", True)]
+        self.automations.append(automation("twice", False))
 
-    def read_deployments(self) -> list[Any]:
-        schedules = [SimpleNamespace(id=name, slug=name, active=active) for name, active in self.active.items()]
-        return [SimpleNamespace(id=self.key, schedules=schedules)]
+    def read_deployments(self, offset: int) -> list[Any]:
+        others = [SimpleNamespace(id=uuid4(), schedules=[]) for _ in range(3)]
+        return [*others, SimpleNamespace(id=self.key, schedules=list(self.schedules))][offset : offset + 2]
 
-    def update_deployment_schedule(self, _: object, name: str, active: bool) -> None:
-        self.active[name] = active
+    def update_deployment_schedule(self, _: object, key: UUID, active: bool) -> None:
+        next(each for each in self.schedules if each.id == key).active = active
 
-    def read_automations(self) -> list[Any]:
-        return [SimpleNamespace(id=name, name=name, enabled=enabled) for name, enabled in self.enabled.items()]
+    def create_deployment_schedules(self, key: UUID, made: list[DeploymentScheduleCreate]) -> None:
+        assert key == self.key
+        self.schedules += [schedule(each.slug, each.active, cast(CronSchedule, each.schedule).cron) for each in made]
 
-    def pause_automation(self, name: str) -> None:
-        self.enabled[name] = False
+    def read_automations(self, offset: int) -> list[Any]:
+        return self.automations[offset : offset + 2]
+
+    def pause_automation(self, key: UUID) -> None:
+        next(each for each in self.automations if each.id == key).enabled = False
+
+    def switches(self) -> tuple[list[tuple[str | None, bool]], list[tuple[str, bool]]]:
+        """What is switched on of the schedules and of the automations."""
+        return [(s.slug, s.active) for s in self.schedules], [(a.name, a.enabled) for a in self.automations]
 
 
-@pytest.mark.parametrize("code", [0, 1])
-def test_what_is_switched_on_the_server_is_so_after_a_deploy(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def schedule(slug: str | None, active: bool, cron: str = "0 3 * * *") -> DeploymentSchedule:
+    return DeploymentSchedule(id=uuid4(), slug=slug, active=active, schedule=CronSchedule(cron=cron))
+
+
+def automation(name: str, enabled: bool) -> SimpleNamespace:
+    return SimpleNamespace(id=uuid4(), name=name, enabled=enabled)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server that flows are deployed on."""
     server = Server()
-
-    def deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
-        server.active = {"nightly": False, "weekly": True, "new": False}
-        server.enabled = {"on": True, "off": True, "new": True}
-        return subprocess.CompletedProcess(arguments, code, "no", "")
-
     monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
     monkeypatch.setattr(deployments, "client_of", lambda _: nullcontext(server))
+    return server
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        (0, nullcontext()),
+        (1, pytest.raises(UserError, match="the flows could not be deployed: no")),
+        (None, pytest.raises(KeyboardInterrupt)),
+    ],
+)
+def test_what_is_switched_on_the_server_is_so_after_a_deploy(
+    ends: int | None, expected: AbstractContextManager[Any], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
+        server.schedules = [schedule("nightly", False), schedule("weekly", True), schedule("new", False)]
+        server.automations[:2] = [automation("on", True), automation("off", True), automation("new", True)]
+        if ends is None:
+            raise KeyboardInterrupt
+        return subprocess.CompletedProcess(arguments, ends, "no", "")
+
     monkeypatch.setattr(deployments, "_prefect", deploy)
-    with pytest.raises(UserError, match="the flows could not be deployed: no") if code else nullcontext():
+    with expected:
         deployments.deploy()
-    assert server.active == {"nightly": True, "weekly": False, "new": False}
-    assert server.enabled == {"on": True, "off": False, "new": True}
+    schedules, automations = server.switches()
+    assert schedules == [("nightly", True), ("weekly", False), ("new", False), (None, True)]
+    assert cast(CronSchedule, server.schedules[-1].schedule).cron == "0 12 * * *"
+    assert automations == [("on", True), ("off", False), ("new", True), ("twice", True), ("twice", False)]
+
+
+def test_schedules_that_the_file_has_without_a_slug_are_those_of_the_file(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
+        server.schedules = [schedule(None, True, "0 4 * * *")]
+        return subprocess.CompletedProcess(arguments, 0, "", "")
+
+    monkeypatch.setattr(deployments, "_prefect", deploy)
+    deployments.deploy()
+    assert len(server.schedules) == 1
 
 
 @pytest.mark.slow
@@ -111,6 +161,8 @@ def test_the_worker_runs_a_deployment_and_a_restart_forgets_nothing(up: Path, ti
 
     found = json.loads(prefect("deployment", "schedule", "ls", "reevaluate-nightly/nightly", "-o", "json").stdout)
     assert prefect("deployment", "schedule", "resume", "reevaluate-nightly/nightly", found[0]["id"]).returncode == 0
+    own = prefect("deployment", "schedule", "create", "reevaluate-nightly/nightly", "--cron", "0 12 * * *")
+    assert own.returncode == 0, own.stdout
     services = {name: servers.find(name) for name in servers.SERVICES}
     assert all(services.values())
     servers.down()
@@ -121,7 +173,8 @@ def test_the_worker_runs_a_deployment_and_a_restart_forgets_nothing(up: Path, ti
     assert states["out"] == "COMPLETED"
     deployed = _ask(f"{address}/deployments/filter")
     assert {d["name"] for d in deployed} == {d["name"] for d in DEPLOYMENTS}
-    assert [each["active"] for d in deployed for each in d["schedules"]] == [True]
+    kept = {each["slug"]: each["active"] for d in deployed for each in d["schedules"]}
+    assert kept == {"nightly": True, None: True}
 
 
 @pytest.mark.slow
@@ -144,6 +197,19 @@ def test_a_cancelled_run_goes_on_when_it_is_started_again(up: Path, tiny_dataset
     client = MlflowClient(mlflow_store)
     experiment = client.get_experiment_by_name(up.name)
     assert {run.info.status for run in client.search_runs([experiment.experiment_id])} == {"KILLED", "FINISHED"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_run_ends_with_its_worker_and_prefect_hears_of_it(up: Path, tiny_dataset: str) -> None:
+    overrides = json.dumps({"tune.steps": 20_000, "run.workers": 1})
+    given = {"source": tiny_dataset, "output": "out", "overrides": overrides}
+    assert run_deployment("edit-dataset/local", given).returncode == 0
+    _wait_for(lambda: "encode/shard-00002.parquet.receipt.json" in written("out"))
+    said: list[str] = []
+    servers.stop("worker", said.append)
+    assert said[1:] == ["worker: 1 runs at work have ended with it: start them again to go on"]
+    _wait_for(lambda: [run["state_type"] for run in _runs("out")] == ["CRASHED"], 10.0)
 
 
 def _runs(name: str) -> list[dict[str, Any]]:

@@ -131,6 +131,21 @@ def test_one_dataset_that_is_missing_does_not_hide_the_others(project: Path, mon
     assert (kept["dataset"], kept["rows"], kept["reference"]) == ("there", "aa", "aa")
 
 
+def test_a_night_shows_no_password_of_a_dataset(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = Registered("psp", "1", "psp", "e", "aa")
+    secret, shown = "memory://me:s3cret@host/ds", "memory://me:***@host/ds"
+
+    def fail(source: str, *_: object, **__: object) -> None:
+        raise OSError(f"no route to {source}")
+
+    monkeypatch.setattr(reevaluate, "encoders_of", lambda *_: [measured])
+    monkeypatch.setattr(reevaluate, "edit_dataset", fail)
+    ended = reevaluate_nightly([secret], "nights", date="2026-11-20", return_state=True)
+    assert "s3cret" not in ended.message and f"no route to {shown}" in ended.message
+    assert reevaluate.measure.task_run_name is reevaluate.name_of_measuring
+    assert reevaluate.name_of_measuring({"encoder": measured, "dataset": secret}) == f"psp on {shown}"
+
+
 @pytest.mark.usefixtures("project")
 def test_a_registered_name_never_leads_out_of_the_folder() -> None:
     places = {place_of("nights", "ds", name) for name in ("..", "../psp", ".psp", "a/b", "a/b:c")}

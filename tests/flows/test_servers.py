@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import psutil
 import pytest
 from prefect.logging import disable_run_logger
 
-from flows import cli, deployments, ledger, prefect_api, prefect_toml, servers
+from flows import deployments, ledger, prefect_api, prefect_toml, servers
 from flows.doctor import examine
 from flows.project import hidden_packages
 from gan_core.errors import UserError
@@ -42,17 +41,6 @@ def test_a_service_is_started_once_found_and_stopped() -> None:
     assert servers.stop("page") == running
     assert not sessions.answers_at(running.url)
     assert servers.find("page") is None and not psutil.pid_exists(running.pid)
-
-
-def test_runs_that_end_with_a_service_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    running = servers.start("page")
-    monkeypatch.setattr(sessions, "ENGINE", "http.server")
-    servers.stop("page", said.append)
-    told = "page: 1 runs at work have ended with it: start them again to go on"
-    assert said == [f"page: stopped {running.url}", told]
-    servers.stop("page", said.append)
-    assert said[2:] == ["page: was not running"]
 
 
 def test_a_command_line_that_is_not_there_yet_is_no_reason_to_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,31 +157,6 @@ def test_a_server_that_is_gone_or_broken_is_lost_and_one_that_refuses_is_not() -
     assert not any(prefect_api.is_lost(error) for error in (refused(404), ValueError("spoiled"), None))
 
 
-@pytest.mark.parametrize(
-    ("recorded", "advice"),
-    [(4200, "start it (`edit-dataset server start prefect`)"), (0, "see that it runs, or unset PREFECT_API_URL,")],
-)
-def test_a_lost_server_is_told_in_one_line_with_what_to_do(
-    recorded: int, advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = [sys.executable, *servers._arguments("prefect", recorded, servers.LOOPBACK)]
-    servers.FOLDER.mkdir()
-    (servers.FOLDER / "prefect.json").write_text(json.dumps({"pid": 9, "command": command, "port": recorded}))
-
-    def gone(**_: object) -> None:
-        raise httpx.ConnectError("All connection attempts failed")
-
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
-    monkeypatch.setattr(cli, "app", gone)
-    monkeypatch.setattr(os, "_exit", sys.exit)
-    with pytest.raises(SystemExit) as end:
-        cli.main(["run"])
-    told = capsys.readouterr().err
-    assert end.value.code == 1 and told.count("\n") == 1
-    assert told.startswith("error: the Prefect server at http://127.0.0.1:4200 is lost; finished shards are kept")
-    assert told.endswith(f": {advice} and run again to go on\n")
-
-
 def test_only_a_lost_server_loses_its_traceback() -> None:
     ledger.hide_lost_tracebacks()
     logger = logging.getLogger("prefect.flow_runs")
@@ -227,7 +190,7 @@ def test_the_pools_and_deployments_are_there_before_the_worker(monkeypatch: pyte
         done.append(" ".join(arguments[:3]))
         return subprocess.CompletedProcess(arguments, 0, "", "")
 
-    monkeypatch.setattr(servers, "use_prefect_server", lambda say, host: "http://elsewhere/api")
+    monkeypatch.setattr(servers, "use_prefect_server", lambda *_, **__: "http://elsewhere/api")
     monkeypatch.setattr("flows.automations.automate", lambda: [])
     monkeypatch.setattr(servers, "start", start)
     monkeypatch.setattr(servers, "deploy", lambda: done.append("deploy"))
@@ -310,7 +273,7 @@ def test_a_server_that_takes_no_automations_is_no_reason_to_stop(monkeypatch: py
 
 def test_a_prefect_toml_of_others_is_neither_written_over_nor_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("prefect.toml").write_text("[logging]\nlevel = 'DEBUG'\n")
-    monkeypatch.setattr(servers, "use_prefect_server", lambda *_: "http://elsewhere/api")
+    monkeypatch.setattr(servers, "use_prefect_server", lambda *_, **__: "http://elsewhere/api")
     monkeypatch.setattr(servers, "start", lambda *_, **__: servers.Running(0, [], 1))
     for name in ("make_pools", "deploy"):
         monkeypatch.setattr(servers, name, lambda: None)
@@ -341,41 +304,3 @@ def test_a_service_that_cannot_be_recorded_is_ended_and_told_in_one_line(monkeyp
         with pytest.raises(UserError, match=r"can't write \.servers/page\.json: the disk is full: free some space"):
             servers.start("page")
     assert len(launched) == 1 and not psutil.pid_exists(launched[0]) and servers.find("page") is None
-
-
-def test_a_service_that_does_not_answer_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    hung = servers.start("page")
-    os.kill(hung.pid, signal.SIGSTOP)
-    monkeypatch.setattr(servers, "RECOVERY_S", 0.1)
-    monkeypatch.setattr(sessions, "STOP_TIMEOUT_S", 1.0)
-    running = servers.start("page", say=said.append)
-    assert running.url == hung.url and not psutil.pid_exists(hung.pid) and sessions.answers_at(running.url)
-    assert said == ["page: does not answer, and is started anew", f"page: stopped {hung.url}"]
-
-
-def test_a_worker_of_another_server_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(servers.SERVICES, "worker", servers.SERVICES["page"])
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
-    said: list[str] = []
-    try:
-        first = servers.start("worker", say=said.append)
-        assert servers.start("worker", say=said.append) == first and said == []
-        monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4201/api")
-        second = servers.start("worker", say=said.append)
-        assert second.pid != first.pid and second.api == "http://127.0.0.1:4201/api"
-        assert said[0] == "worker: serves http://127.0.0.1:4200/api, and is started anew"
-    finally:
-        servers.stop("worker")
-
-
-def test_a_prefect_toml_follows_the_projects_own_server_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(servers.SERVICES, "prefect", servers.SERVICES["page"])
-    try:
-        for own in (True, False):
-            prefect_toml.point_at("http://127.0.0.1:4200/api", own)
-            running = servers.start("prefect")
-            named = f"{running.url}/api" if own else "http://127.0.0.1:4200/api"
-            assert f'url = "{named}"' in prefect_toml.POINTER.read_text() and prefect_toml.is_ours()
-    finally:
-        servers.stop("prefect")

@@ -1,7 +1,9 @@
 """The page to look at rows: what it answers, and how it behaves in a real browser."""
 
 import json
+import re
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
+from flows import viewer
 from flows.servers import free_port
 from flows.viewer import make_app
 from gan_core.browse.marks import MARKS, PATIENCE_S, Mark, read_marks, set_mark
@@ -259,3 +262,23 @@ def test_a_person_filters_compares_and_marks_in_a_browser(served: str, runs: Pat
         page.locator("article p", has_text="look again").wait_for()
         assert "look again" in {mark.note for mark in read_marks(str(runs / "first")).values()} and problems == []
         browser.close()
+
+
+SAY = """
+const at = () => ({ querySelectorAll: () => [] });
+async function ask(path) { if (path === "/api/about") throw new Error("gone"); return { mark: "accepted" }; }
+%s
+const row = { key: "a", mark: "unmarked" };
+say(row, { mark: "accepted" }).then(() => console.log(row.mark));
+"""
+
+
+def test_a_mark_that_is_kept_is_shown_though_they_cannot_be_counted() -> None:
+    if (node := shutil.which("node")) is None:
+        pytest.skip("node is not installed")
+    found = re.search(
+        r"^async function say.*?^}", (Path(viewer.__file__).parent / "page.html").read_text(), re.M | re.S
+    )
+    assert found is not None
+    done = subprocess.run([node, "-e", SAY % found[0]], capture_output=True, text=True)
+    assert done.stdout == "accepted\n", done.stderr

@@ -1,5 +1,6 @@
 """The files of runs: under addresses that hold on every machine, and never in the folder of another project."""
 
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -65,10 +66,13 @@ def test_the_projects_server_is_used_for_the_projects_store_while_it_runs(monkey
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql://me:word@db/mlflow")
     with socket.create_server(("127.0.0.1", 0)) as server:
         here = f"http://127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setenv("EDIT_DATASET_MLFLOW", here)
+        monkeypatch.setenv("EDIT_DATASET_MLFLOW", f"{os.getpid()} {here}")
         own = [STORE, "postgresql://me:word@db/mlflow", "postgresql://me:***@db/mlflow"]
         assert {usable(address) for address in own} == {here}
         assert usable("sqlite:///elsewhere.db") == "sqlite:///elsewhere.db"
+        monkeypatch.setenv("EDIT_DATASET_MLFLOW", f"{2**22 + 1} {here}")  # it has ended, and a stranger has its port
+        assert [usable(address) for address in own[:2]] == own[:2]
+    monkeypatch.setenv("EDIT_DATASET_MLFLOW", f"{os.getpid()} {here}")
     assert [usable(address) for address in own[:2]] == own[:2]
 
 

@@ -1,17 +1,20 @@
 """Versions of code and data: the commit, and DVC's hashes of what it tracks."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from dvc.repo import Repo
 
 from gan_core.errors import UserError
 from tasks import versions
+from tasks.sessions import is_alive
 from tasks.versions import DvcBusyError, dvc_hashes, git_sha, keep_output, reproduce, track
 
 
@@ -97,23 +100,47 @@ def test_a_stage_is_made_once_and_its_failure_is_told_in_one_line(repository: Pa
     assert not isinstance(e.value, DvcBusyError)
 
 
-def test_what_a_stage_has_started_ends_with_this_process(repository: Path) -> None:
-    (repository / "dvc.yaml").write_text(
-        yaml.safe_dump({"stages": {"long": {"cmd": "sleep 61 & echo $! > pid; wait"}}})
-    )
+def begun(repository: Path) -> psutil.Process:
+    """Return what the stage ``long`` has started, when it is there."""
+    until = time.monotonic() + 60
+    while not (repository / "pid").exists() or not (repository / "pid").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return psutil.Process(int((repository / "pid").read_text()))
+
+
+@pytest.fixture
+def long(repository: Path) -> Path:
+    """A project whose stage ``long`` writes the number of what it has started, and waits for it."""
+    stages = {"long": {"cmd": "sleep 61 & echo $! > pid; wait"}}
+    (repository / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    return repository
+
+
+def test_what_a_stage_has_started_ends_with_this_process(long: Path) -> None:
+    started: list[psutil.Process] = []
 
     def stop(line: str) -> None:
         if "Running stage" in line:
-            until = time.monotonic() + 20
-            while not (repository / "pid").exists() or not (repository / "pid").read_text():
-                assert time.monotonic() < until
-                time.sleep(0.05)
+            started.append(begun(long))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         reproduce("long", stop)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((repository / "pid").read_text()), 0)
+    assert len(started) == 1 and not is_alive(started[0])
+
+
+def test_what_a_stage_has_started_ends_with_a_process_that_is_killed(long: Path) -> None:
+    code = "from tasks.versions import reproduce; reproduce('long', print)"
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as caller:
+        started = begun(long)
+        os.killpg(caller.pid, signal.SIGKILL)
+    until = time.monotonic() + 20
+    while is_alive(started):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    (long / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"long": {"cmd": "true"}}}))
+    reproduce("long", lambda _: None)  # DVC's lock is free again
 
 
 def test_another_dvc_command_at_work_is_told_from_a_failure(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
