@@ -16,7 +16,8 @@ from typing import Any
 
 from benchmarks.articles import CLAIMS, EQUAL_SECONDS, WORLDS
 from benchmarks.harness import print_result
-from benchmarks.verdicts import FEWEST_SEEDS, Claim, Judged, at_equal_seconds, judge
+from benchmarks.neighbours import SEEDS
+from benchmarks.verdicts import Claim, Judged, at_equal_seconds, judge
 from gan_core.toy.params import ToyParams, load_toy_params
 from gan_core.training.log import SCORES
 from gan_core.training.study import Row
@@ -75,7 +76,7 @@ def stored_rows() -> dict[str, list[Row]]:
 
 
 def study_of(claim: Claim, toy: ToyParams) -> Any:
-    """Return the section of ``toy.yaml`` that plans the rows of a claim, ``None`` if none does."""
+    """Return the section of ``toy.yaml`` that plans the rows of a claim; ``None`` for those of tuning."""
     if COMMANDS.get(claim.source) == ENCODERS:
         return toy.study_encoders
     studies = {
@@ -98,7 +99,7 @@ def goal_of(claim: Claim, toy: ToyParams) -> int:
 
 def seeds_of(claim: Claim, toy: ToyParams) -> int:
     """Return the number of seeds that are planned for a claim."""
-    return len(getattr(study_of(claim, toy), "seeds", range(FEWEST_SEEDS)))
+    return len(getattr(study_of(claim, toy), "seeds", range(SEEDS)))
 
 
 def judge_all(stored: Mapping[str, Sequence[Row]]) -> list[Judged]:

@@ -44,6 +44,8 @@ NEAR = (2.75, 5.5, 11.0)
 BATCH = 32
 LOCALITY = {"locality_weight": 0.1, "locality_alpha": 11.0}
 """The published weight; the published alpha is 30 for 18 x 512 numbers; 11 moves each number of 10 x 128 as far."""
+SEEDS = 12
+"""Of three, the intervals of most margins are too wide for an answer."""
 OTHERS = 256
 """Held-out portraits that the quality of neighbours is measured against."""
 
@@ -103,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=8, help="portraits of each seed")
     parser.add_argument("--neighbours", type=int, default=12, help="codes for each portrait and distance")
-    parser.add_argument("--seeds", type=int, default=12, help="of 3 the interval is too wide for most answers")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--store", action="store_true")
     options = parser.parse_args()
     prepare_worker()

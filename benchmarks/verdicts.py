@@ -33,13 +33,17 @@ class Part:
     fixed: bool = False
 
     def margins(self, rows: Sequence[Row]) -> list[float]:
-        """Return for each seed how clearly the claimed order is kept; negative if it is not."""
+        """Return how clearly the claimed order is kept, for each seed; negative if it is not."""
+        return list(self.by_seed(rows).values())
+
+    def by_seed(self, rows: Sequence[Row]) -> dict[int, float]:
+        """Return the margin of each seed for which all that is compared was measured."""
         bounds = dict.fromkeys(_values(rows, self.method, self.measure), self.limit)
         if self.rival is not None:
             bounds = {seed: self.share * value for seed, value in _values(rows, self.rival, self.measure).items()}
         sign = 1 if self.more else -1
         found = _values(rows, self.method, self.measure)
-        return [sign * (found[seed] - bound) for seed, bound in sorted(bounds.items()) if seed in found]
+        return {seed: sign * (found[seed] - bound) for seed, bound in sorted(bounds.items()) if seed in found}
 
     def shown(self, rows: Sequence[Row]) -> str:
         """Say the means over seeds ± their standard deviations, and the mean margin ± half of its interval."""
@@ -91,8 +95,6 @@ def interval(margins: Sequence[float], confidence: float = CONFIDENCE) -> tuple[
 
 def answer(margins: Sequence[float], confidence: float = CONFIDENCE) -> Answer:
     """Return yes (or no) if the interval of the mean margin is above (or below) 0, else unclear."""
-    if not margins:
-        return "unclear"
     mean, width = interval(margins, confidence)
     if abs(mean) <= width:
         return "unclear"
@@ -115,7 +117,7 @@ def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goal: int = 0, plan
     It stays open with fewer than three seeds, before the goal, and while a larger budget still puts it at risk: the
     budget is enough if the parts had the same answers at half of it or less, and no mean margin has come nearer to 0
     by more than its deviation over seeds and a twentieth of itself. With fewer seeds than ``planned`` answers need
-    99.9 % confidence instead of 95 % (as interim analyses by Haybittle 1971 and Peto et al. 1976).
+    99.9 % confidence instead of 95 % (as interim analyses by Haybittle 1971 and Peto et al. 1976), and every part one.
     """
     rows = stored.get(claim.source, [])
     if not rows:
@@ -126,9 +128,13 @@ def judge(claim: Claim, stored: Mapping[str, Sequence[Row]], goal: int = 0, plan
     newest = _at(rows, claim.unit, budgets[-1])
     seeds = len(_seeds(claim, newest))
     confidence = CONFIDENCE if seeds >= planned else EARLY
-    verdict = verdict_of(answer(part.margins(newest), confidence) for part in claim.parts)
-    unclear = "no clear answer" + (f" from {seeds} of {planned} seeds" if seeds < planned else "")
-    why = _too_few(claim, rows, budgets, goal, confidence) or (unclear if verdict == "open" else "")
+    answers = [answer(part.margins(newest), confidence) for part in claim.parts]
+    verdict = verdict_of(answers)
+    why = _too_few(claim, rows, budgets, goal, confidence)
+    if not why and seeds < planned and "unclear" in answers:
+        why = f"no clear answer from {seeds} of {planned} seeds"
+    if not why and verdict == "open":
+        why = "no clear answer"
     numbers = [part.shown(newest) for part in claim.parts]
     return Judged(claim, "open" if why else verdict, why, seeds, budgets[-1], numbers)
 
@@ -163,8 +169,8 @@ def _budgets(rows: Sequence[Row], claim: Claim) -> list[Any]:
 
 
 def _seeds(claim: Claim, rows: Sequence[Row]) -> set[int]:
-    """Return the seeds of which every method of a claim has a row."""
-    return set.intersection(*({row["seed"] for row in rows if row["method"] == name} for name in claim.methods))
+    """Return the seeds for which all that a claim compares was measured."""
+    return set.intersection(*(set(part.by_seed(rows)) for part in claim.parts))
 
 
 def _at(rows: Sequence[Row], unit: str, budget: int | None) -> list[Row]:

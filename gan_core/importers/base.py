@@ -57,6 +57,17 @@ class SourceFile:
         with self.explaining(), self.open() as opened:
             yield opened
 
+    def read(self, most: int = -1) -> tuple[bytes | None, str]:
+        """Return the bytes, or ``None`` and why the file can't be opened; raises ``DataError`` if its disk fails."""
+        if self.fault:
+            return None, self.fault
+        with self.explaining():
+            try:
+                with self.open() as opened:
+                    return opened.read(most), ""
+            except (PermissionError, FileNotFoundError) as error:
+                return None, f"{error.strerror or error}"
+
     @contextmanager
     def explaining(self) -> Iterator[None]:
         """Raise ``DataError`` if the ``with`` block can't open or read the file; a lost connection stays what it is."""

@@ -68,7 +68,7 @@ class FolderImporter(Importer):
         if file.size > MAX_SIDECAR_BYTES:
             self.left_out.add(LARGE, printable(file.name))
             return None
-        data, _ = _bytes_of(file, MAX_SIDECAR_BYTES)
+        data, _ = file.read(MAX_SIDECAR_BYTES)
         if data is None:
             self.left_out.add(file.fault or UNREADABLE, printable(file.name))
         return data
@@ -78,19 +78,7 @@ def _read(file: SourceFile, key: str, extra: Row) -> Item:
     if file.size > MAX_FILE_BYTES and not file.fault:
         reason = f"{file.size} bytes are more than {MAX_FILE_BYTES}"
         return Item(key, None, status="too_large", reason=reason, extra=extra)
-    data, fault = _bytes_of(file)
+    data, fault = file.read()
     if data is None:
         return Item(key, None, status="unreadable", reason=fault, extra=extra)
     return Item(key, data, base_name(printable(file.name)), extra=extra)
-
-
-def _bytes_of(file: SourceFile, most: int = -1) -> tuple[bytes | None, str]:
-    """Return the bytes of a file, or ``None`` and why it can't be opened; raises ``DataError`` if its disk fails."""
-    if file.fault:
-        return None, file.fault
-    with file.explaining():
-        try:
-            with file.open() as opened:
-                return opened.read(most), ""
-        except (PermissionError, FileNotFoundError) as error:
-            return None, f"{error.strerror or error}"

@@ -134,20 +134,18 @@ def find_cut_off(source: str | Path, files: Sequence[SourceFile]) -> SourceFile 
 
 
 def _above(source: str | Path) -> Iterator[SourceFile]:
-    """Yield what may say of the folder above a local folder that an export wrote it."""
+    """Yield what may say of the nearest folder above a local folder that an export wrote it."""
     fs, root = open_fs(source)
-    path = Path(root).parent / EXPORT
-    if isinstance(fs, LocalFileSystem) and os.path.isdir(root) and path.is_file() and os.access(path, os.R_OK):
-        yield SourceFile(fs, str(path), EXPORT, path.stat().st_size)
+    if isinstance(fs, LocalFileSystem) and os.path.isdir(root):
+        paths = (folder / EXPORT for folder in Path(os.path.realpath(root)).parents)
+        if path := next(filter(Path.is_file, paths), None):
+            yield SourceFile(fs, str(path), EXPORT, path.stat().st_size)
 
 
 def _is_cut_off(file: SourceFile) -> bool:
-    if file.fault:
-        return False
-    with file.reading() as opened:
-        text = opened.read(MAX_SIDECAR_BYTES)
+    text, _ = file.read(MAX_SIDECAR_BYTES)
     try:
-        said = json.loads(text)
+        said = json.loads(text or b"")
     except (ValueError, RecursionError):
         return False
     return isinstance(said, dict) and {"key", "format"} <= said.keys() and said.get("finished") is False

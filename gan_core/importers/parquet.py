@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence, Set
+import os
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from textwrap import shorten
 from typing import IO
@@ -46,7 +47,9 @@ PLAIN_NAMES = ("image", "img", "jpg", "jpeg", "png", "image_bytes", "bytes")
 FIXED_SIZE_NULL = "Expected all lists to be of size"
 """How pyarrow's reader words it."""
 RESERVED = {*BASE_NAMES, "image", "sha256"}
-CLASSES = "columns whose names of classes are not kept, only their numbers: not all files name the same"
+CLASSES = "columns whose names of classes are not kept: not all files name the same, or they aren't whole numbers"
+INNER_CLASSES = "columns with classes in lists or structs, whose names are not kept"
+CLASS = "ClassLabel"
 UNMARKED = "columns with images that are kept, but not marked as images any more"
 CROPPED = "columns in pixels of the pictures that these were cropped from, which are called source_... now"
 
@@ -69,8 +72,9 @@ class ParquetImporter(Importer):
         super().__init__(files)
         schemas = [_read_schema(file) for file in files]
         self.schema = _merge(schemas)
+        self.features = _hf_features(self.schema)
         self.classes = _class_names(schemas)
-        self.image, *others = _image_columns(self.schema, files)
+        self.image, *others = _image_columns(self.schema, self.features, files)
         for name in others:
             self.noted.add(f"columns with images beside {self.image!r}, which is the one that rows are made of", name)
         first = [self.schema.field(place) for place in range(min(len(BASE_NAMES), len(self.schema)))]
@@ -87,13 +91,17 @@ class ParquetImporter(Importer):
 
     def _field(self, name: str, new: str) -> pa.Field:
         """Return a kept column as it will be called, with the names of its classes; what is lost of HF's is counted."""
-        field = pa.field(new, self.schema.field(name).type)
-        if _hf_type(self.schema, name) == "Image" and field.type != IMAGE:
+        field, feature = pa.field(new, self.schema.field(name).type), self.features.get(name)
+        if _hf_type(feature) == "Image" and field.type != IMAGE:
             self.noted.add(UNMARKED, name)
+        if _hf_type(feature) != CLASS and f'"{CLASS}"' in json.dumps(feature):
+            self.noted.add(INNER_CLASSES, name)
         first, *others = self.classes[name]
-        if others:
+        if first and not others and pa.types.is_integer(field.type):
+            return with_class_names(field.with_type(pa.int64()), first)  # the only type that HF takes for it
+        if first or others:
             self.noted.add(CLASSES, name)
-        return with_class_names(field, first) if first and not others else field
+        return field
 
     def items(self) -> Iterator[Item]:
         """Yield the rows of each file in order; raises ``DataError`` for a damaged file."""
@@ -150,6 +158,13 @@ def _new_names(names: Sequence[str], reserved: Set[str]) -> dict[str, str]:
 @contextmanager
 def _opened(file: SourceFile) -> Iterator[IO[bytes]]:
     with file.reading() as opened, explain_damage(file.shown):
+        try:
+            opened.seek(0, os.SEEK_END)
+            opened.seek(0)
+        except ValueError:
+            raise DataError(
+                f"{file.shown} comes from a server that sends it only in order: download it first"
+            ) from None
         yield opened
 
 
@@ -178,16 +193,17 @@ def _class_names(schemas: Sequence[pa.Schema]) -> dict[str, list[tuple[str, ...]
     for schema in schemas:
         features = _hf_features(schema)
         for name in schema.names:
-            said = features.get(name, {}).get("names")
-            names = tuple(map(str, said)) if isinstance(said, list) else ()
+            said = features.get(name)
+            names = said.get("names") if isinstance(said, dict) and _hf_type(said) == CLASS else None
+            names = tuple(map(str, names)) if isinstance(names, list) else ()
             found.setdefault(name, {})[names] = None
     return {name: list(each) for name, each in found.items()}
 
 
-def _image_columns(schema: pa.Schema, files: Sequence[SourceFile]) -> list[str]:
+def _image_columns(schema: pa.Schema, features: Mapping[str, object], files: Sequence[SourceFile]) -> list[str]:
     structs = [field.name for field in schema if holds_images(field.type)]
     plain = [name for name in PLAIN_NAMES if name in schema.names and is_binary(schema.field(name).type)]
-    images = [name for name in schema.names if _hf_type(schema, name) == "Image"]
+    images = [name for name in schema.names if _hf_type(features.get(name)) == "Image"]
     marked = [name for name in images if name in structs or name in plain]
     found = [*(name for name in ("image",) if name in [*structs, *plain]), *marked, *structs, *plain]
     if not found:
@@ -198,18 +214,18 @@ def _image_columns(schema: pa.Schema, files: Sequence[SourceFile]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _hf_features(schema: pa.Schema) -> dict[str, dict[str, object]]:
-    """Return what HF says of columns; nothing for lists of something."""
+def _hf_features(schema: pa.Schema) -> dict[str, object]:
+    """Return what HF says of columns, of lists and structs what it says of their parts."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return {}
+    return features if isinstance(features, dict) else {}
 
 
-def _hf_type(schema: pa.Schema, name: str) -> object:
-    """Return what HF says that a column is, such as ``Image``."""
-    return _hf_features(schema).get(name, {}).get("_type")
+def _hf_type(feature: object) -> object:
+    """Return what HF says that a column is, such as ``Image``; nothing for lists and structs."""
+    return feature.get("_type") if isinstance(feature, dict) else None
 
 
 def _rows(file: SourceFile, schema: pa.Schema, image: str) -> Iterator[Row]:

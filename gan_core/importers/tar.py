@@ -31,6 +31,7 @@ from gan_core.storage.urls import base_name
 
 INDEX_MEMORY = 64 << 20
 """Bytes of an archive's sidecars that are held in memory; more go to a temporary file."""
+MAGIC_BYTES = 6
 MOST_EMPTY = 16
 """Reads beyond the end of an archive: ``tarfile`` would go on for the size that a header states, however large."""
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError)
@@ -255,7 +256,9 @@ class _Tail:
 
 def _decompress(raw: IO[bytes]) -> _Returnable:
     stored = _Returnable(raw)
-    magic = stored.read(6)
+    magic = b""
+    while len(magic) < MAGIC_BYTES and (more := stored.read(MAGIC_BYTES - len(magic))):
+        magic += more  # a network may send less at once
     stored.give_back(magic)
     openers: dict[bytes, Callable[[IO[bytes]], _Readable]] = {
         b"\x1f\x8b": gzip.open,

@@ -140,9 +140,30 @@ def test_only_a_table_that_may_not_be_read_is_left_out_and_a_failing_disk_is_tol
 def test_a_folder_of_an_unfinished_export_is_imported_only_with_its_keys(source: Path, tmp_path: Path) -> None:
     about = tmp_path / EXPORT
     about.write_text(json.dumps({"key": "0", "format": "imagefolder", "finished": False}))
-    with pytest.raises(DataError, match=rf"{about} says that this export has not finished: run the same export again"):
-        import_dataset(source, tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/link").symlink_to(source)
+    (source / "deeper").mkdir()
+    (source / "deeper/x.png").write_bytes((source / "a.png").read_bytes())
+    for part in (source, source / "deeper", tmp_path / "elsewhere/link"):
+        with pytest.raises(DataError, match=rf"{about} says that this export has not finished: run the same export"):
+            import_dataset(part, tmp_path / "out")
+    (source / "deeper/x.png").unlink()
     describe(source, {"label": [1, 2, 3]})
+    assert import_dataset(source, tmp_path / "out").rows == {"ok": 3}
+
+
+def test_what_may_not_be_read_of_exports_ends_no_import(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: SourceFile) -> object:
+        if file.name.endswith(EXPORT):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return file.fs.open(file.path, "rb")
+
+    (source / "old").mkdir()
+    for folder in (source / "old", tmp_path):
+        (folder / EXPORT).write_text("{}")
+    monkeypatch.setattr(SourceFile, "open", refuse)
     assert import_dataset(source, tmp_path / "out").rows == {"ok": 3}
 
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gan_core.errors import DataError
-from gan_core.importers import import_dataset
-from gan_core.importers.parquet import CLASSES, UNMARKED
+from gan_core.importers import import_dataset, parquet
+from gan_core.importers.parquet import CLASSES, INNER_CLASSES, UNMARKED
 from gan_core.rows import Row
 from gan_core.storage.shards import BASE_NAMES, list_shards, read_rows
 
@@ -115,11 +115,30 @@ def test_names_of_classes_stay_with_their_column_and_again_when_the_dataset_is_i
 ) -> None:
     picture = pa.array([{"bytes": pngs[0], "path": "a.png"}])
     label, plain = classes("no", "yes"), {"image": picture, "words": ["a"]}
-    file = described({"image": picture, "status": [1]}, image={"_type": "Image"}, status=label)
+    small = pa.array([1], pa.int32())  # HF reads names of int64 only
+    file = described({"image": picture, "status": small}, image={"_type": "Image"}, status=label)
     imported(tmp_path, file, plain, file)
     import_dataset(tmp_path / "out", tmp_path / "again")
     for folder, column in (("out", "source_status"), ("again", "source_status")):
         (shard,) = list_shards(tmp_path / folder)
         features = json.loads(pq.read_schema(shard).metadata[b"huggingface"])["info"]["features"]
         assert features == {"image": {"_type": "Image"}, column: label}
+        assert pq.read_schema(shard).field(column).type == pa.int64()
     assert not noted(tmp_path)
+
+
+def test_classes_that_hf_would_not_read_are_said_to_be_lost(tmp_path: Path, pngs: list[bytes]) -> None:
+    label = classes("no", "yes")
+    columns = {"image": pngs[:1], "share": [0.5], "tags": [[1]], "objects": [{"category": [1]}]}
+    tags, objects = {"feature": label, "_type": "List"}, {"category": [label]}
+    imported(tmp_path, described(columns, share=label, tags=tags, objects=objects))
+    assert noted(tmp_path) == {CLASSES: ["share"], INNER_CLASSES: ["tags", "objects"]}
+
+
+def test_what_hf_says_is_read_once_however_many_columns_there_are(
+    tmp_path: Path, pngs: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, loads = list[str](), json.loads
+    monkeypatch.setattr(parquet.json, "loads", lambda text: read.append(text) or loads(text))
+    imported(tmp_path, described({"image": pngs[:1]} | {f"x{i}": [i] for i in range(50)}, image={"_type": "Image"}))
+    assert len([text for text in read if b"features" in text]) == 2

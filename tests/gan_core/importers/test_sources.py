@@ -1,5 +1,6 @@
 """What an import calls its source, what it says of one that can't be read, and whose dataset it replaces."""
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -117,6 +118,22 @@ def test_an_archive_that_a_web_server_only_streams_is_read(
     archive = make_tar(folders / "streamed.tar", {f"{i}.png": data for i, data in enumerate(pngs)}, mode)
     report = import_dataset(f"{web}/{archive.name}", folders / "ds")
     assert report.rows == import_dataset(archive, folders / "local").rows == {"ok": len(pngs)}
+    pq.write_table(pa.table({"image": pngs}), folders / "streamed.parquet")
+    with pytest.raises(DataError, match=r"/streamed.parquet comes from a server that sends it only in order: download"):
+        import_dataset(f"{web}/streamed.parquet", folders / "ds2")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_an_archive_that_comes_in_small_pieces_is_read(
+    folders: Path, make_tar: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, pngs: list[bytes], mode: str
+) -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(size or 0, 5) if size and size > 0 else size)
+
+    archive = make_tar(folders / "slow.tar", {f"{i}.png": data for i, data in enumerate(pngs[:2])}, mode)
+    monkeypatch.setattr(SourceFile, "open", lambda file: Slow(Path(file.path).read_bytes()))
+    assert import_dataset(archive, folders / "ds").rows == {"ok": 2}
 
 
 @pytest.mark.parametrize("follow_links", [False, True])
