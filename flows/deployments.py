@@ -39,8 +39,8 @@ def deploy() -> None:
     """Deploy all flows of ``prefect.yaml`` on the server of ``PREFECT_API_URL``; ``UserError`` if it fails.
 
     Schedules and automations that are there stay switched on or off as they are, also if it is interrupted: ``prefect
-    deploy`` alone would set them back to what the file says. Schedules without a slug are the server's and stay, unless
-    the file has some for the same deployment.
+    deploy`` alone would set them back to what the file says. Schedules that the file doesn't have are the server's and
+    stay, unless the file has some without a slug for the same deployment: then all are the file's.
     """
     with client_of(os.environ["PREFECT_API_URL"]) as client:
         before = _read(client)
@@ -90,17 +90,20 @@ def _restore_schedules(
     for each in deployment.schedules:
         if active.get(each.slug, each.active) != each.active:
             client.update_deployment_schedule(deployment.id, each.id, active=not each.active)
-    if all(each.slug for each in deployment.schedules) and (gone := [each for each in before if not each.slug]):
-        again = [
-            DeploymentScheduleCreate(
-                schedule=each.schedule,
-                active=each.active,
-                max_scheduled_runs=each.max_scheduled_runs,
-                parameters=each.parameters,
-            )
-            for each in gone
-        ]
-        client.create_deployment_schedules(deployment.id, again)
+    there = {each.slug or None for each in deployment.schedules}
+    gone = [
+        DeploymentScheduleCreate(
+            slug=each.slug,
+            schedule=each.schedule,
+            active=each.active,
+            max_scheduled_runs=each.max_scheduled_runs,
+            parameters=each.parameters,
+        )
+        for each in before
+        if (each.slug or None) not in there
+    ]
+    if gone and None not in there:
+        client.create_deployment_schedules(deployment.id, gone)
 
 
 def _prefect(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -126,12 +126,12 @@ def use_prefect_server(say: Callable[[str], object] = lambda _: None, host: str 
     for name in unusable_proxies(os.environ):
         say(f"{name} is not used: Prefect's client can't read it; for SOCKS, `pip install 'httpx[socks]'`")
     os.environ |= quiet_environment()
-    if not os.environ.get("PREFECT_API_URL"):
+    if not (given := os.environ.get("PREFECT_API_URL")):
         if find("prefect") is None:
             say("starting a Prefect server for this project (about 10 s)")
         os.environ["PREFECT_API_URL"] = os.environ[CHOSEN] = start("prefect", host, say).url + "/api"
     address = os.environ["PREFECT_API_URL"]
-    if not ask_version(address) and needed:
+    if not ask_version(address) and needed and given not in (None, "", os.environ.get(CHOSEN)):
         raise UserError(f"nothing answers at PREFECT_API_URL={hide(address)}: name a server that runs, or unset it")
     return address
 
@@ -172,8 +172,9 @@ def up(say: Callable[[str], object] = lambda _: None, host: str = LOOPBACK) -> s
     say(f"mlflow: {start('mlflow', host, say).url}")
     if host != LOOPBACK:
         say(f"both pages listen at {host} and ask for no password: whoever reaches them can start runs here")
-    make_pools()  # a worker says that it is well before it has made its pool
-    deploy()  # where this fails, a worker that serves another server is left alone
+    with _locked():  # two at once would take each other's schedules for the server's
+        make_pools()  # a worker says that it is well before it has made its pool
+        deploy()  # where this fails, a worker that serves another server is left alone
     start("worker", say=say)
     _automate(say)
     say(f"worker: serves the work pool {POOL!r}; `prefect deployment ls` lists what it can run")
@@ -276,8 +277,8 @@ def stop(name: str, say: Callable[[str], object] = lambda _: None) -> Running | 
 
 
 def _stop(name: str, running: Running | None, say: Callable[[str], object]) -> None:
-    (FOLDER / f"{name}.json").unlink(missing_ok=True)
     runs = end(running.pid) if running is not None else 0
+    (FOLDER / f"{name}.json").unlink(missing_ok=True)  # not before: until then it can be found again
     say(f"{name}: stopped {running.url}" if running else f"{name}: was not running")
     if runs:
         say(f"{name}: {runs} runs at work have ended with it: start them again to go on")

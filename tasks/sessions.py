@@ -13,7 +13,10 @@ STOP_TIMEOUT_S = 15.0
 KILL_TIMEOUT_S = 3.0  # what was killed is gone, and its ports are free
 REPORT_S = 3.0
 """How long a Prefect worker takes to tell the server how a flow run has ended."""
-ENGINE = "prefect.engine"  # what Prefect's worker starts for each flow run
+ENGINES = {"prefect.engine", "prefect.runner._workspace_supervisor"}
+"""What Prefect's worker starts for each flow run: the second prepares one, and becomes the first."""
+ROUNDS = 3
+"""How often flow runs are asked to end: a worker takes up new ones for as long as it lives."""
 
 
 def await_command_line(pid: int) -> None:
@@ -46,7 +49,7 @@ def answers_at(url: str) -> bool:
 
 def flow_runs(pid: int) -> list[psutil.Process]:
     """Return the processes of the flow runs that a Prefect worker has at work."""
-    return [process for process in _family(pid) if ENGINE in _command_line(process)]
+    return [process for process in _family(pid) if ENGINES & set(_command_line(process))]
 
 
 def end(pid: int) -> int:
@@ -55,18 +58,26 @@ def end(pid: int) -> int:
     Flow runs lead sessions of their own. They end first: their worker has to live to tell Prefect's server of it. What
     has ended already is left alone.
     """
-    if runs := flow_runs(pid):
-        started = [process for run in runs for process in _family(run.pid)]
-        for run in runs:
-            with suppress(psutil.Error):  # it has ended meanwhile
-                run.terminate()
-        _finish(started)
-        time.sleep(REPORT_S)
+    ended = 0
+    for _ in range(ROUNDS):
+        if not (runs := flow_runs(pid)):
+            break
+        _end_runs(runs)
+        ended += len(runs)
     family = _family(pid)
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGTERM)
     _finish(family)
-    return len(runs)
+    return ended
+
+
+def _end_runs(runs: list[psutil.Process]) -> None:
+    started = [process for run in runs for process in _family(run.pid)]
+    for run in runs:
+        with suppress(psutil.Error):  # it has ended meanwhile
+            run.terminate()
+    _finish(started)
+    time.sleep(REPORT_S)
 
 
 def _finish(asked: list[psutil.Process]) -> None:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, NoReturn, TypeVar
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from gan_core.editing.planned import PlannedEdit
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.params import EditSpec, ModelPaths
-from gan_core.registry import Registry
+from gan_core.registry import Registry, place_of
 from gan_core.rows import Row
 
 LatentsOf = Callable[[Sequence[str]], Tensor]
@@ -89,6 +89,28 @@ class ImageEdit(EditKind[S]):
         If rows are tuned, ``generator`` is the row's own and ``B`` is 1. The result of a row must not depend on the
         other rows.
         """
+
+
+def edit_latents(kind: LatentEdit, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
+    """Edit ``w_plus [B, n_latent, w_dim]`` by ``kind``; raises ``ParamsError`` if it gives another shape."""
+    edited = kind.edit(w_plus, rows, picture)
+    return edited if edited.shape == w_plus.shape else _refuse(kind, picture, edited, str(list(w_plus.shape)))
+
+
+def draw_images(
+    kind: ImageEdit, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit
+) -> Tensor:
+    """Draw ``[B, 3, H, W]`` by ``kind``; raises ``ParamsError`` if it gives another shape."""
+    drawn = kind.draw(generator, w_plus, rows, picture)
+    fits = drawn.ndim == 4 and drawn.shape[:2] == (len(rows), 3)
+    return drawn if fits else _refuse(kind, picture, drawn, f"[{len(rows)}, 3, H, W]")
+
+
+def _refuse(kind: EditKind, picture: PlannedEdit, made: Tensor, wanted: str) -> NoReturn:
+    raise ParamsError(
+        f"edits: {picture.column} ({place_of(type(kind))}) gives {list(made.shape)}, and {wanted} is needed: correct "
+        "the class, or leave the edit out"
+    )
 
 
 def hash_latents(latents: Iterable[Tensor]) -> list[str]:

@@ -155,6 +155,8 @@ def identity_of(stage: Stage) -> dict[str, Any]:
     """
     stores = any(field.type == IMAGE for field in stage.fields)
     found = stage.identity() | (stage.pictures.identity() if stores else {})
+    if odd := [key for key in found if not isinstance(key, str)]:
+        raise _wrong(stage, f"its identity has the key {odd[0]!r}, which is no text: give texts as keys")
     return {key: _as_json(stage, key, value) for key, value in found.items()}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,17 @@ from gan_core.batching import chunk_size, in_chunks
 from gan_core.capture import Recorded
 from gan_core.device import place_array
 from gan_core.editing.planned import PlannedEdit
-from gan_core.edits.base import EDIT_KINDS, EditKind, EditSetting, ImageEdit, LatentEdit, LatentsOf, no_references
+from gan_core.edits.base import (
+    EDIT_KINDS,
+    EditKind,
+    EditSetting,
+    ImageEdit,
+    LatentEdit,
+    LatentsOf,
+    draw_images,
+    edit_latents,
+    no_references,
+)
 from gan_core.edits.plan import plan_edits
 from gan_core.errors import ParamsError
 from gan_core.geometry import SQUARE, Frame
@@ -24,7 +34,6 @@ from gan_core.inversion.own import own_generator
 from gan_core.inversion.refinement import REFINEMENTS, ByFeatures
 from gan_core.loading import load_generator
 from gan_core.params import EditSpec, ModelPaths, Params
-from gan_core.registry import place_of
 from gan_core.rows import Rejected, Row
 from gan_core.runs.stage import STAGES, Stage, build_stage
 from gan_core.stages.drawn import DrawnEditStage
@@ -98,7 +107,10 @@ class EditStage(Stage):
             yield from ({} for _ in rows)
             return
         w_plus = place_array(np.stack([row["latent"] for row in rows]))
-        edited = [_edit(kind, w_plus, rows, picture) for picture, kind in zip(self.plan, self.kinds, strict=True)]
+        edited = [
+            edit_latents(kind, w_plus, rows, picture) if isinstance(kind, LatentEdit) else w_plus
+            for picture, kind in zip(self.plan, self.kinds, strict=True)
+        ]
         size = 1 if self.tuned else chunk_size(self.generator.size)
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
@@ -126,9 +138,7 @@ class EditStage(Stage):
     def _draw(self, w_plus: Tensor, rows: Sequence[Row], index: int) -> Tensor:
         kind = self.kinds[index]
         if isinstance(kind, ImageEdit):
-            drawn = kind.draw(self.generator, w_plus, rows, self.plan[index])
-            fits = drawn.ndim == 4 and drawn.shape[:2] == (len(rows), 3)
-            return drawn if fits else _refuse(kind, self.plan[index], drawn, f"[{len(rows)}, 3, H, W]")
+            return draw_images(kind, self.generator, w_plus, rows, self.plan[index])
         return in_chunks(self.synthesis, w_plus, chunk_size(self.generator.size))
 
     def _render_tuned(self, row: Row, edited: Sequence[Tensor]) -> Row | Rejected:
@@ -158,21 +168,6 @@ class EditStage(Stage):
                 return Rejected("bad_edit", f"{edit.column} gives an image with NaN or infinity")
         pixels = [to_uint8(self.frame.crop(image[None]))[0] for image in images]
         return {edit.column: picture for edit, picture in zip(self.plan, pixels, strict=True)}
-
-
-def _edit(kind: EditKind, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit) -> Tensor:
-    """Return the latents of a picture, of the same shape; those of an edit that draws are as they were."""
-    if not isinstance(kind, LatentEdit):
-        return w_plus
-    edited = kind.edit(w_plus, rows, picture)
-    return edited if edited.shape == w_plus.shape else _refuse(kind, picture, edited, str(list(w_plus.shape)))
-
-
-def _refuse(kind: EditKind, picture: PlannedEdit, made: Tensor, wanted: str) -> NoReturn:
-    raise ParamsError(
-        f"edits: {picture.column} ({place_of(type(kind))}) gives {list(made.shape)}, and {wanted} is needed: correct "
-        "the class, or leave the edit out"
-    )
 
 
 def refinements_of(params: Params) -> set[str]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from gan_core.align.framing import UNKNOWN_SIZE, Framing
 from gan_core.batching import chunk_size, in_chunks, one_thread
 from gan_core.device import fetch, place
-from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, LatentsOf, no_references
+from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, LatentsOf, edit_latents, no_references
 from gan_core.edits.plan import TAKEN, plan_edits
 from gan_core.encoders.base import ENCODERS
 from gan_core.errors import CheckpointError, ParamsError
@@ -156,7 +156,9 @@ class TranslateStage(Stage):
             latents = in_chunks(self.encoder.encode, inputs)
             finite = latents.isfinite().flatten(1).all(1)
             safe = torch.where(finite[:, None, None], latents, torch.zeros_like(latents))
-            mixed = [kind.edit(safe, rows, picture) for kind, picture in zip(self.kinds, self.plan, strict=True)]
+            mixed = [
+                edit_latents(kind, safe, rows, picture) for kind, picture in zip(self.kinds, self.plan, strict=True)
+            ]
             size = chunk_size(self.generator.size)
             output, *variants = (in_chunks(self.generator.synthesis, w, size).clamp(-1, 1) for w in (safe, *mixed))
             known = place(torch.stack(truth)) if truth else None

@@ -53,7 +53,8 @@ class Server:
 
     def __init__(self) -> None:
         self.key = uuid4()
-        self.schedules = [schedule("nightly", True), schedule("weekly", False), schedule(None, True, "0 12 * * *")]
+        self.schedules = [schedule("nightly", True), schedule("weekly", False)]
+        self.schedules += [schedule("mine", False, "0 1 * * *"), schedule(None, True, "0 12 * * *")]
         self.automations = [automation("on", True), automation("off", False), automation("twice", True)]
         self.automations.append(automation("twice", False))
 
@@ -118,7 +119,7 @@ def test_what_is_switched_on_the_server_is_so_after_a_deploy(
     with expected:
         deployments.deploy()
     schedules, automations = server.switches()
-    assert schedules == [("nightly", True), ("weekly", False), ("new", False), (None, True)]
+    assert schedules == [("nightly", True), ("weekly", False), ("new", False), ("mine", False), (None, True)]
     assert cast(CronSchedule, server.schedules[-1].schedule).cron == "0 12 * * *"
     assert automations == [("on", True), ("off", False), ("new", True), ("twice", True), ("twice", False)]
 

@@ -88,7 +88,8 @@ def test_doctor_asks_the_server_that_runs_use(address: str, tmp_path: Path, monk
     assert found(f"{address}/good/api") == (True, f"{address}/good/api: Prefect 3.8.8")
     assert found(GONE) == (False, f"{GONE}: does not answer")
     assert found(f"{address}/page/api") == (False, f"PREFECT_API_URL={address}/page/api {NO_API}")
-    monkeypatch.setattr(servers, "find", lambda name: servers.Running(1, [], 9) if name == "prefect" else None)
+    for look in ("find", "_record"):
+        monkeypatch.setattr(servers, look, lambda name: servers.Running(1, [], 9) if name == "prefect" else None)
     own = "in place of this project's own at http://127.0.0.1:9"
     assert found(f"{address}/good/api") == (True, f"{address}/good/api: Prefect 3.8.8, {own}")
     assert found(GONE) == (False, f"{GONE}: does not answer")

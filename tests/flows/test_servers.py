@@ -28,6 +28,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A service ``page`` that is quick to start, in a project of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(servers, "FOLDER", Path(".servers"))
+    monkeypatch.setenv(servers.CHOSEN, "")
     monkeypatch.setitem(servers.SERVICES, "page", servers.Service("http.server {port} --bind 127.0.0.1", 8300, "/"))
     yield
     servers.stop("page")
@@ -41,6 +42,17 @@ def test_a_service_is_started_once_found_and_stopped() -> None:
     assert servers.stop("page") == running
     assert not sessions.answers_at(running.url)
     assert servers.find("page") is None and not psutil.pid_exists(running.pid)
+
+
+def test_a_stop_that_is_interrupted_leaves_a_service_that_can_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: int) -> int:
+        raise KeyboardInterrupt
+
+    running = servers.start("page")
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(servers, "end", interrupt)
+        servers.stop("page")
+    assert servers.find("page") == running
 
 
 def test_a_command_line_that_is_not_there_yet_is_no_reason_to_start_again(monkeypatch: pytest.MonkeyPatch) -> None:

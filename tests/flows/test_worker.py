@@ -38,7 +38,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[servers.Running]:
 def test_runs_that_end_with_a_service_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     running = servers.start("page")
-    monkeypatch.setattr(sessions, "ENGINE", "http.server")
+    monkeypatch.setattr(sessions, "ENGINES", {"http.server"})
     servers.stop("page", said.append)
     told = "page: 1 runs at work have ended with it: start them again to go on"
     assert said == [f"page: stopped {running.url}", told]
@@ -82,7 +82,7 @@ def test_a_worker_of_another_server_is_started_anew(worker: servers.Running, mon
 
 
 def test_a_worker_with_runs_at_work_goes_on(worker: servers.Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "ENGINE", "http.server")
+    monkeypatch.setattr(sessions, "ENGINES", {"http.server"})
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4201/api")
     told = rf"worker: serves {HERE}, and runs are at work \(1\): `edit-dataset server stop worker` ends them"
     with pytest.raises(UserError, match=told):

@@ -180,6 +180,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"identity": lambda: {"fine": 1, "weights": torch.zeros(2)}},
         "its identity has 'weights', which is not JSON .*Tensor",
     ),
+    "no text": ({"identity": lambda: {1: 2}}, "its identity has the key 1, which is no text"),
 }
 
 

@@ -21,10 +21,12 @@ Path("run").touch()
 time.sleep(60)
 """
 WORKER = """
-import subprocess, sys
+import subprocess, sys, time
 from pathlib import Path
-run = subprocess.Popen([sys.executable, "-c", sys.argv[1], "prefect.engine"], start_new_session=True)
-Path("told").write_text(f"exited with {run.wait()}")
+for name in Path("names").read_text().split():
+    run = subprocess.Popen([sys.executable, "-c", sys.argv[1], name], start_new_session=True)
+    Path("told").write_text(f"exited with {run.wait()}")
+    Path("run").unlink()
 run = subprocess.Popen(["sleep", "60"])
 run.wait()
 """
@@ -71,17 +73,29 @@ def begin(code: str, *arguments: str, until: str = "run") -> subprocess.Popen[by
     return process
 
 
-def test_a_flow_run_ends_in_peace_and_its_worker_lives_to_tell_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = begin(WORKER, ENGINE)
+def begin_worker(*names: str) -> subprocess.Popen[bytes]:
+    """Start a worker that has flow runs of these names, one after the other."""
+    Path("names").write_text(" ".join(names))
+    return begin(WORKER, ENGINE)
+
+
+@pytest.mark.parametrize("name", sorted(sessions.ENGINES))
+def test_a_flow_run_ends_in_peace_and_its_worker_lives_to_tell_it(name: str) -> None:
+    worker = begin_worker(name)
     assert len(sessions.flow_runs(worker.pid)) == 1
-    monkeypatch.setattr(sessions, "REPORT_S", 1.0)
     assert sessions.end(worker.pid) == 1
     assert Path("batch").read_text() == "kept" and Path("told").read_text() == "exited with 3"
     assert not psutil.pid_exists(worker.pid)
 
 
+def test_a_flow_run_that_is_taken_up_meanwhile_ends_in_peace_too() -> None:
+    worker = begin_worker(*sessions.ENGINES)
+    assert sessions.end(worker.pid) == 2
+    assert Path("told").read_text() == "exited with 3" and not Path("run").exists()
+
+
 def test_a_process_that_vanishes_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = begin(WORKER, ENGINE)
+    worker = begin_worker(*sessions.ENGINES)
     cmdline = psutil.Process.cmdline
 
     def of_living(process: psutil.Process) -> list[str]:

@@ -50,6 +50,17 @@ def made(stage: TranslateStage, rows: list[Row]) -> list[Row]:
     return [one for one in found if not isinstance(one, Rejected)]
 
 
+def test_a_variant_that_gives_another_shape_is_named(
+    build: Build, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = build("sketch", variants=variants())
+    monkeypatch.setattr(type(stage.kinds[0]), "edit", lambda _, w_plus, *given: w_plus[:, :2])
+    with pytest.raises(
+        ParamsError, match=r"edits: mix@1 \(.*Mix.*\) gives \[1, 2, \d+\], and \[1, 10, \d+\] is needed"
+    ):
+        stage.process(good(rows)[:1])
+
+
 @pytest.mark.parametrize("task", TASKS.names())
 def test_each_task_translates_pictures_row_by_row(task: str, build: Build, rows: list[Row]) -> None:
     stage, some = build(task, variants=variants()), good(rows)[:3]
