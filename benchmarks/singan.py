@@ -71,10 +71,11 @@ def write_page(rows: Sequence[Row]) -> None:
     if rows:
         params = load_params()
         with compute_on(params.run.device):
-            study, seeds = singan_study(load_toy_params(), params), list(dict.fromkeys(row["seed"] for row in rows))
+            study, seeds = singan_study(load_toy_params(), params), sorted({row["seed"] for row in rows})
             picture = drawn(study, seeds[: math.ceil(SHOWN / study.params.pictures)], FOLDER / NAME)
         picture.save(PICTURE, quality=QUALITY)
-        text = f"![{CAPTION}]({PICTURE.name})\n\n{CAPTION}.\n\n{table_of(rows)}"
+        so_far = f"{len(seeds)} of {len(study.params.seeds)} seeds are done; ± is the standard deviation over seeds."
+        text = f"![{CAPTION}]({PICTURE.name})\n\n{CAPTION}.\n\n{so_far}\n\n{table_of(rows)}"
     PAGE.write_text(page_with(PAGE.read_text(), {MEASURED: text}))
 
 

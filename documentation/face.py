@@ -79,7 +79,8 @@ def _describe(heading: str, module: str, name: str) -> Iterator[str]:
 
 def _lines(found: Found) -> list[str]:
     if isinstance(found, griffe.Attribute):
-        return [f"{found.name} = {found.value}"]
+        assert isinstance(found.filepath, Path) and found.lineno and found.endlineno
+        return found.filepath.read_text().splitlines()[found.lineno - 1 : found.endlineno]
     return _class_lines(found) if isinstance(found, griffe.Class) else _signature(found)
 
 
