@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
@@ -100,15 +101,15 @@ def _named_lines(file: SourceFile) -> list[tuple[str, Row]] | None:
 
     Raises ``DataError`` if its disk fails.
     """
-    if file.fault:
+    data, _ = file.read()
+    if data is None:
         return None
-    with file.explaining():
-        try:
-            with file.open() as opened, explain_damage(file.shown):
-                lines = pq.read_table(opened).to_pylist()
-            return [(_relative(line.pop("file_name")), line) for line in lines]
-        except (PermissionError, FileNotFoundError, DataError, KeyError, ValueError, OverflowError):
-            return None
+    try:
+        with explain_damage(file.shown):
+            lines = pq.read_table(pa.BufferReader(data)).to_pylist()
+        return [(_relative(line.pop("file_name")), line) for line in lines]
+    except (DataError, KeyError, ValueError, OverflowError):
+        return None
 
 
 def _relative(file_name: object) -> str:
