@@ -156,14 +156,14 @@ def identity_of(stage: Stage) -> dict[str, Any]:
     stores = any(field.type == IMAGE for field in stage.fields)
     found = stage.identity() | (stage.pictures.identity() if stores else {})
     if odd := [key for key in found if not isinstance(key, str)]:
-        raise _wrong(stage, f"its identity has the key {odd[0]!r}, which is no text: give texts as keys")
+        raise stage_fault(stage, f"its identity has the key {odd[0]!r}, which is no text: give texts as keys")
     return {key: _as_json(stage, key, value) for key, value in found.items()}
 
 
 def check_stage(stage: Stage, earlier: Iterable[str]) -> None:
     """Raise ``ParamsError`` for a stage that is not complete, or that doesn't fit the stages before it in the run."""
     if fault := _fault(stage, ["source", *earlier]):
-        raise _wrong(stage, fault)
+        raise stage_fault(stage, fault)
 
 
 def _fault(stage: Stage, earlier: Sequence[str]) -> str:
@@ -186,8 +186,9 @@ def _as_json(stage: Stage, key: str, value: Any) -> Any:
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError) as error:
-        raise _wrong(stage, f"its identity has {key!r}, which is not JSON ({error}): give numbers or texts") from None
+        raise stage_fault(stage, f"its identity has {key!r}, which is not JSON ({error}): give numbers or texts") from None
 
 
-def _wrong(stage: Stage, fault: str) -> ParamsError:
+def stage_fault(stage: Stage, fault: str) -> ParamsError:
+    """Return the error that names a stage, its class, and what is wrong with its code."""
     return ParamsError(f"stage {stage.name!r} ({place_of(type(stage))}): {fault}")

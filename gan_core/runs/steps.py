@@ -12,7 +12,7 @@ import pyarrow as pa
 from gan_core.device import compute_on, on_host
 from gan_core.rows import Rejected, Row
 from gan_core.runs.overlap import Overlap
-from gan_core.runs.stage import Stage
+from gan_core.runs.stage import Stage, stage_fault
 from gan_core.storage.images import ImageError
 from gan_core.storage.shards import BASE_NAMES, unnest
 
@@ -83,7 +83,7 @@ class Steps:
         except (ImageError, MemoryError, RuntimeError) as error:
             return _fault(error)
         if given != len(rows):
-            raise RuntimeError(f"stage {self.stage.name} gave {given} results for {len(rows)} rows")
+            raise stage_fault(self.stage, f"it gave {given} results for {len(rows)} rows: give one for each, in order")
         return None
 
     def _written(self, row: Row, made: Any) -> Row:
@@ -144,7 +144,7 @@ def _remember_limit(stage: Stage, tried: int, size: int) -> None:
 def _checked(stage: Stage, columns: Row) -> Row | Rejected:
     unknown = columns.keys() - {field.name for field in stage.fields} - {"reason"}
     if unknown:
-        raise ValueError(f"stage {stage.name} gave columns that it does not declare: {sorted(unknown)}")
+        raise stage_fault(stage, f"it gave columns that it does not declare: {sorted(unknown)}; add them to its fields")
     for field in stage.fields:
         cell = columns.get(field.name)
         floating = pa.types.is_floating(unnest(field.type)[1])

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gan_core.errors import DataError
+from gan_core.errors import DataError, ParamsError
 from gan_core.rows import Rejected, Row
 from gan_core.runs.run_stage import run_stage, stage_shard
 from gan_core.runs.stage import Stage
@@ -259,7 +259,8 @@ def test_other_runtime_errors_are_not_taken_for_memory(source: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("drop", "message"), [(True, "gave 2 results for 3 rows"), (False, "does not declare.*surprise")]
+    ("drop", "message"),
+    [(True, "2 results for 3 rows: give one"), (False, r"columns that .* not declare: \['surprise'\]; add them")],
 )
 def test_a_stage_that_breaks_its_contract_is_stopped(source: str, tmp_path: Path, drop: bool, message: str) -> None:
     class Careless(Doubling):
@@ -267,7 +268,7 @@ def test_a_stage_that_breaks_its_contract_is_stopped(source: str, tmp_path: Path
             results = super().process(rows)
             return results[1:] if drop else [{"surprise": 1} for _ in results]
 
-    with pytest.raises((RuntimeError, ValueError), match=message):
+    with pytest.raises(ParamsError, match=rf"^stage 'align' \(.*Careless\): it gave {message}"):
         run_stage(Careless(source, 4), SHARD, tmp_path / "out")
     assert not exists(stage_shard(Careless(source), SHARD, tmp_path / "out"))
 
