@@ -29,6 +29,7 @@ from gan_core.storage.images import ImageCell
 from gan_core.storage.keys import is_text
 from gan_core.storage.shards import (
     BASE_NAMES,
+    CLASS_LABEL,
     CROP_FIELDS,
     IMAGE,
     array_shape,
@@ -49,7 +50,6 @@ FIXED_SIZE_NULL = "Expected all lists to be of size"
 RESERVED = {*BASE_NAMES, "image", "sha256"}
 CLASSES = "columns whose names of classes are not kept: not all files name the same, or they aren't whole numbers"
 INNER_CLASSES = "columns with classes in lists or structs, whose names are not kept"
-CLASS = "ClassLabel"
 UNMARKED = "columns with images that are kept, but not marked as images any more"
 CROPPED = "columns in pixels of the pictures that these were cropped from, which are called source_... now"
 
@@ -94,7 +94,7 @@ class ParquetImporter(Importer):
         field, feature = pa.field(new, self.schema.field(name).type), self.features.get(name)
         if _hf_type(feature) == "Image" and field.type != IMAGE:
             self.noted.add(UNMARKED, name)
-        if _hf_type(feature) != CLASS and f'"{CLASS}"' in json.dumps(feature):
+        if _hf_type(feature) != CLASS_LABEL and f'"{CLASS_LABEL}"' in json.dumps(feature):
             self.noted.add(INNER_CLASSES, name)
         first, *others = self.classes[name]
         if first and not others and pa.types.is_integer(field.type):
@@ -194,7 +194,7 @@ def _class_names(schemas: Sequence[pa.Schema]) -> dict[str, list[tuple[str, ...]
         features = _hf_features(schema)
         for name in schema.names:
             said = features.get(name)
-            names = said.get("names") if isinstance(said, dict) and _hf_type(said) == CLASS else None
+            names = said.get("names") if isinstance(said, dict) and _hf_type(said) == CLASS_LABEL else None
             names = tuple(map(str, names)) if isinstance(names, list) else ()
             found.setdefault(name, {})[names] = None
     return {name: list(each) for name, each in found.items()}

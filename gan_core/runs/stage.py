@@ -186,7 +186,8 @@ def _as_json(stage: Stage, key: str, value: Any) -> Any:
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError) as error:
-        raise stage_fault(stage, f"its identity has {key!r}, which is not JSON ({error}): give numbers or texts") from None
+        fault = f"its identity has {key!r}, which is not JSON ({error}): give numbers or texts"
+        raise stage_fault(stage, fault) from None
 
 
 def stage_fault(stage: Stage, fault: str) -> ParamsError:

@@ -32,6 +32,8 @@ BASE_NAMES = tuple(field.name for field in BASE_FIELDS)
 UNFINISHED_IMPORT = "importing.json"
 CLASS_NAMES = b"class_names"
 """What a field's metadata call the names of the classes that the column has the numbers of, a list as JSON."""
+CLASS_LABEL = "ClassLabel"
+"""HF's feature of such a column."""
 ANY_LENGTH = -1
 GROUP_ROWS = 100
 GROUP_BYTES = 32 << 20
@@ -84,7 +86,7 @@ def _feature(field: pa.Field) -> dict[str, Any]:
     if field.type == IMAGE:
         return {"_type": "Image"}
     names = (field.metadata or {}).get(CLASS_NAMES)
-    return {"_type": "ClassLabel", "names": json.loads(names)} if names else {}
+    return {"_type": CLASS_LABEL, "names": json.loads(names)} if names else {}
 
 
 def list_shards(url: str | Path) -> list[str]:
