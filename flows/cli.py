@@ -14,6 +14,7 @@ from flows.settings import Setting, parse_settings
 from gan_core.errors import UserError
 from gan_core.secrets import hide
 from gan_core.stopping import STOPPED_EXIT_CODE, Stopped
+from gan_core.wording import counted
 
 app = typer.Typer(
     pretty_exceptions_show_locals=False,
@@ -75,7 +76,7 @@ def init(
     from flows.starter import make_project
 
     project = make_project(folder, sample)
-    typer.echo(f"{folder}: {len(project.written)} files written")
+    typer.echo(f"{folder}: {counted(len(project.written), 'file')} written")
     if project.kept:
         typer.echo(f"  left as they were: {', '.join(project.kept)}")
     if not project.git:
@@ -179,7 +180,10 @@ def _run_command(
         overrides = (overrides or {}) | probe_settings(load_params(params, overrides), output, typer.echo)
     plan = plan_run(source, output, params, overrides, update, recipe)
     made = plan.run
-    typer.echo(f"{output}: {sum(made.rows.values())} rows in {len(made.shards)} shards: {' → '.join(made.stages)}")
+    typer.echo(
+        f"{output}: {counted(sum(made.rows.values()), 'row')} in {counted(len(made.shards), 'shard')}: "
+        f"{' → '.join(made.stages)}"
+    )
     for line in describe_origin(made):
         typer.echo(f"  {line}")
     with plan.held():
@@ -270,7 +274,9 @@ def calibrate(
     write_domains(path, [domain])
     for limit in domain.limits:
         was = before.get(limit.score, "")
-        typer.echo(f"{path}: {limit.score} above {limit.limit:.3g} is out of domain ({limit.rows} rows{was})")
+        typer.echo(
+            f"{path}: {limit.score} above {limit.limit:.3g} is out of domain ({counted(limit.rows, 'row')}{was})"
+        )
 
 
 @app.command("calibrate-inversion", epilog="Example: edit-dataset calibrate-inversion runs/demo --rows 48")

@@ -9,6 +9,7 @@ from gan_core.secrets import hide
 from gan_core.storage.inspect import inspect_shard
 from gan_core.storage.shards import list_shards
 from gan_core.storage.urls import base_name
+from gan_core.wording import counted
 
 COLUMNS = "  columns  "
 """How the line with a shard's columns begins; shards that have those of the one before go without it."""
@@ -43,7 +44,8 @@ def _describe_shard(url: str) -> Iterator[str]:
 
 def _describe_run(output: str) -> Iterator[str]:
     run = load_run(output)
-    yield f"{output}: {run.recipe} run over {hide(run.source)}, {len(run.shards)} shards, {sum(run.rows.values())} rows"
+    shards, rows = counted(len(run.shards), "shard"), counted(sum(run.rows.values()), "row")
+    yield f"{output}: {run.recipe} run over {hide(run.source)}, {shards}, {rows}"
     for stage in run.stages:
         statuses: Counter[str] = Counter()
         flags: Counter[str] = Counter()
@@ -57,7 +59,8 @@ def _describe_run(output: str) -> Iterator[str]:
                 flags.update(receipt.flags)
         missing = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
         flagged = "".join(f", {n} of them {flag}" for flag, n in sorted(flags.items()))
-        yield f"  {stage:8} {len(run.shards) - len(unfinished)} shards, {_counts(statuses)}{flagged}{missing}"
+        shards = counted(len(run.shards) - len(unfinished), "shard")
+        yield f"  {stage:8} {shards}, {_counts(statuses)}{flagged}{missing}"
     summary = find_summary(output)
     yield from (f"  {line}" for line in (*describe_outliers(summary), *describe_gates(summary)))
 
@@ -65,4 +68,4 @@ def _describe_run(output: str) -> Iterator[str]:
 def _counts(statuses: Counter[str]) -> str:
     """The ``ok`` ones first, then the most frequent faults."""
     order = sorted(statuses, key=lambda status: (status != "ok", -statuses[status], status))
-    return f"{statuses.total()} rows" + "".join(f", {statuses[status]} {status}" for status in order)
+    return counted(statuses.total(), "row") + "".join(f", {statuses[status]} {status}" for status in order)

@@ -8,6 +8,7 @@ import typer
 from gan_core.errors import UserError
 from gan_core.secrets import hide
 from gan_core.stopping import Stopped
+from gan_core.wording import counted
 
 MOVED_EXIT_CODE = 3
 UP = "Example: edit-dataset server up"
@@ -72,7 +73,9 @@ def retry_failed(
         if only_invalidate:
             invalidate(run, again)
         names = [f"{stage}/{shard}" for stage, shard in again]
-        typer.echo(f"{len(names)} shards are made again: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}")
+        typer.echo(
+            f"{counted(len(names), 'shard')} to make again: {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}"
+        )
         if not only_invalidate:
             from flows.servers import connect
 

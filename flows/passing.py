@@ -14,6 +14,7 @@ from gan_core.runs.run import Run
 from gan_core.runs.summary import GATES
 from gan_core.storage.receipts import content_key, write_receipt
 from gan_core.storage.shards import BASE_NAMES, ShardWriter, open_shard, read_rows
+from gan_core.wording import counted
 
 
 def passing_rows(run: Run) -> "Passing | None":
@@ -73,7 +74,7 @@ class Passing:
     def said(self) -> str:
         """One line: how many rows are published and how many are not, by gate and by status."""
         why = f": {self.left_out}" if self.left_out else ""
-        return f"{int(self.passed.sum())} of {sum(self.run.rows.values())} rows{why}"
+        return f"{int(self.passed.sum())} of {counted(sum(self.run.rows.values()), 'row')}{why}"
 
     @property
     def left_out(self) -> str:

@@ -16,6 +16,7 @@ from gan_core.storage.names import SHARD_END, check_shard_name
 from gan_core.storage.readme import write_readme
 from gan_core.storage.receipts import read_json, receipt_path, valid_receipt, write_receipt
 from gan_core.storage.urls import base_name, hash_file
+from gan_core.wording import counted
 from tasks.versions import add_output, check_output, git_sha
 
 ORIGIN = "origin.json"
@@ -63,7 +64,7 @@ def publish(
                 write_receipt(f"{destination}/{shard}", made[shard].model_copy(update={"statistics_sha256": None}))
         for name in left:
             remove(f"{destination}/{name}")
-        told = passing.said if passing else f"{sum(run.rows.values())} rows"
+        told = passing.said if passing else counted(sum(run.rows.values()), "row")
         write_readme(
             destination, f"{destination}/{shards[0]}", base_name(destination), [*describe_stage(run, stage), told]
         )

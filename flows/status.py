@@ -13,6 +13,7 @@ from gan_core.secrets import hide
 from gan_core.storage.receipts import ABSENT, NO_RECEIPT
 from gan_core.storage.shards import read_rows
 from gan_core.storage.urls import base_name, exists, is_local, join_url, names_in, open_fs
+from gan_core.wording import counted
 
 DONE, WAITING, WRITING, AGAIN, DAMAGED = "finished", "waiting", "begun", "to be made again", "damaged"
 
@@ -83,7 +84,7 @@ def describe_runs(folder: str) -> Iterator[str]:
         whole = "finished" if state.finished else "not finished: run it again to go on"
         if state.finished and not exists(run.path(FINISHED_FILE)):
             whole = "all made, but for summary and report: run it again"
-        of_all = f"{made} of {len(run.shards) * len(run.stages)} shards"
+        of_all = f"{made} of {counted(len(run.shards) * len(run.stages), 'shard')}"
         yield f"{output}: {run.recipe} of {hide(run.source)}, {of_all}, {whole}"
         for stage, counts in state.shards.items():
             yield f"  {stage:8} {', '.join(f'{n} {name}' for name, n in sorted(counts.items()))}"

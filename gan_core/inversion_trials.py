@@ -25,6 +25,7 @@ from gan_core.stages.encode import EncodeStage
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.shards import read_rows
 from gan_core.storage.urls import exists
+from gan_core.wording import counted
 
 STEPS = (0, 1, 2, 5, 10, 20, 40, 80, 160)
 FEW_STEPS = 40
@@ -88,7 +89,7 @@ def measure_rows(params: Params, encoded: Sequence[Row], source: str, tell: Tell
         )
         mixed = _mixed(params, table, chosen)
     said = f"the encoder takes {encode_s:.3g} s a row, a look at what it found {look_s:.3g} s"
-    tell(f"{len(chosen)} rows; {said}; steps of their own take {mixed:.3g} of equal ones")
+    tell(f"{counted(len(chosen), 'row')}; {said}; steps of their own take {mixed:.3g} of equal ones")
     return table.model_copy(update={"mixed": mixed})
 
 

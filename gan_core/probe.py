@@ -24,6 +24,7 @@ from gan_core.runs.run import RUN_FILE, load_run
 from gan_core.runs.steps import is_out_of_memory
 from gan_core.storage.images import encode_png, image_value
 from gan_core.storage.urls import exists, join_url
+from gan_core.wording import counted
 
 SIZES = (2, 4, 8, 16)
 SHARE = 0.8
@@ -45,9 +46,8 @@ class Trial:
     peak_mb: float
 
     def __str__(self) -> str:
-        return (
-            f"tuning {self.rows} rows together: {self.seconds / self.rows:.2f} s a row and step, {self.peak_mb:.0f} MB"
-        )
+        a_row = self.seconds / self.rows
+        return f"tuning {counted(self.rows, 'row')} together: {a_row:.2f} s a row and step, {self.peak_mb:.0f} MB"
 
 
 def probe_settings(params: Params, output: str, tell: Callable[[str], None]) -> dict[str, int]:
@@ -73,7 +73,7 @@ def choose_rows(attempt: Callable[[int], Trial | None], limit_mb: float, tell: C
         if good and _expected_mb(good) > limit_mb:
             break
         trial = attempt(rows)
-        tell(str(trial) if trial else f"tuning {rows} rows together: killed for its memory")
+        tell(str(trial) if trial else f"tuning {counted(rows, 'row')} together: killed for its memory")
         if trial is None or trial.peak_mb > limit_mb:
             break
         if good and GAIN * trial.seconds / rows > good[-1].seconds / good[-1].rows:

@@ -21,6 +21,7 @@ from gan_core.stopping import Stopped, check_stop, name_work, stop_requested
 from gan_core.storage.receipts import ABSENT, Receipt
 from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import is_store_error
+from gan_core.wording import counted
 from tasks.logs import without_user_errors
 from tasks.slots import concurrency_slot, slot_name
 
@@ -166,7 +167,7 @@ def _progress(say: Callable[[str], None], total: int) -> Callable[[int], None]:
         done, now = done + rows, time.monotonic()
         if done < total and now - last >= SAY_EVERY_S:
             last = now
-            say(f"{done} of {total} rows, {done / (now - begin):.3g} rows/s")
+            say(f"{done} of {counted(total, 'row')}, {done / (now - begin):.3g} rows/s")
 
     return progress
 

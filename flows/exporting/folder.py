@@ -25,6 +25,7 @@ from gan_core.storage.readme import README, column_types, remove_readme, write_c
 from gan_core.storage.receipts import read_json
 from gan_core.storage.shards import BASE_NAMES, read_rows
 from gan_core.storage.urls import base_name
+from gan_core.wording import counted
 from tasks.versions import git_sha
 
 LEDGER = "left_out.csv"
@@ -67,7 +68,8 @@ def export(
             if not _is_whole(folder, part, sizes):
                 writer.write(chosen, shard, folder / part)
         missing = _write_ledger(folder, chosen)
-        told = f"{chosen.passing.said}{f'; {missing} pictures are missing' if missing else ''}"
+        lacking = f"; missing: {counted(missing, 'picture')}" if missing else ""
+        told = f"{chosen.passing.said}{lacking}"
         named = f" (`{LEDGER}` names them)" if chosen.passing.left_out or missing else ""
         text = [*describe_stage(chosen.run, chosen.stage), f"{told}{named}."]
         write_card(folder, base_name(destination), text, _columns(folder, writer), writer.data_files)

@@ -37,6 +37,7 @@ from gan_core.storage.receipts import (
 )
 from gan_core.storage.shards import IMAGE, UNFINISHED_IMPORT, ShardWriter, shard_name
 from gan_core.storage.urls import base_name, exists, is_inside, is_local, join_url, names_in, read_bytes, store_place
+from gan_core.wording import counted
 
 ABOUT = "dataset.json"
 MAX_SHARD_BYTES = 500 << 20
@@ -89,8 +90,11 @@ class ImportReport(BaseModel):
 
     def __str__(self) -> str:
         total = sum(self.rows.values())
-        left_out = f"; {self.ignored} files left out" if self.ignored else ""
-        lines = [f"imported {total} rows into {self.shards} shards ({self.counts}) from {self.source}{left_out}"]
+        left_out = f"; {counted(self.ignored, 'file')} left out" if self.ignored else ""
+        lines = [
+            f"imported {counted(total, 'row')} into {counted(self.shards, 'shard')} ({self.counts}) "
+            f"from {self.source}{left_out}"
+        ]
         for what, groups in (("rejected", self.rejected), ("left out", self.left_out), ("noted", self.noted)):
             lines += [f"  {what}: {group}" for group in groups[:SHOWN_GROUPS]]
             if rest := groups[SHOWN_GROUPS:]:
@@ -292,8 +296,8 @@ def _unfinished(destination: str | Path, begun: ImportMarker, written: Sequence[
             remove(marker)
         elif isinstance(error, DataError):
             raise DataError(
-                f"{error}; {len(written)} shards of the earlier import in {destination} are replaced already: it can "
-                "be used again when this import has succeeded"
+                f"{error}; this import has replaced {counted(len(written), 'shard')} of the earlier one in "
+                f"{destination}: it can be used again when an import has succeeded"
             ) from None
         raise
     remove(marker)

@@ -89,9 +89,7 @@ def gather(run: Run, reference: str = "") -> Evidence:
     rows = Counter(summary["rows"])
     if not rows["ok"]:
         said = ", ".join(f"{count} {status}" for status, count in rows.items())
-        raise DataError(
-            f"none of the {rows.total()} rows of {hide(run.source)} could be measured ({said}): see {hide(run.output)}"
-        )
+        raise DataError(f"no row of {hide(run.source)} could be measured ({said}): see {hide(run.output)}")
     names = [name for name in metrics if _is_distance(name) or name in scores]
     digest, sets = _digest(run), cache(partial(_sets, run))
     noise = _noise(run, names, scores, digest, sets)

@@ -23,6 +23,7 @@ from gan_core.report.render import render
 from gan_core.secrets import hide
 from gan_core.storage.atomic import write_bytes
 from gan_core.storage.urls import join_url
+from gan_core.wording import counted
 
 PAGE = "report.html"
 WIDTH, HEIGHT = 360, 150
@@ -63,7 +64,7 @@ def render_nights(history: Sequence[Entry], night: str, broken: Sequence[str] = 
         heading="Metrics have moved" if moved else quiet,
         kicker=f"nightly re-evaluation, {last}",
         subtitle=(
-            f"After {nights} {'night' if nights == 1 else 'nights'}. The shaded band is the range that is explained by "
+            f"After {counted(nights, 'night')}. The shaded band is the range that is explained by "
             "chance: numbers that are compared row by row vary by how the rows' changes differ, the others by drawing "
             f"other rows and from night to night. At most {CHANCE:.1%} of the nights without a change raise anything."
         ),
@@ -131,7 +132,7 @@ def draw(name: str, points: Sequence[Point]) -> Markup:
     margin = max((high - low) * 0.08, abs(high) * 1e-3, 1e-6)
     place = _Place(points[0].day, points[-1].day, low - margin, high + margin)
     parts = [*_scale(place), _band(points, place), _line(points, place), *_dots(points, place)]
-    title = f"{name}: {points[-1].value:.4g} on {date.fromordinal(points[-1].day)}, {len(points)} nights"
+    title = f"{name}: {points[-1].value:.4g} on {date.fromordinal(points[-1].day)}, {counted(len(points), 'night')}"
     head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="plot nights"><title>{escape(title)}</title>'
     return Markup(f"{head}{''.join(parts)}</svg>")
 

@@ -7,6 +7,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from gan_core.meaning import Meaning
+from gan_core.wording import counted
 
 WIDTH, HEIGHT = 320, 132
 LEFT, RIGHT, TOP, BOTTOM = 8, 8, 8, 22
@@ -31,7 +32,9 @@ def histogram(series: Mapping[str, np.ndarray], meaning: Meaning, label: str) ->
     parts = [_bars(counts[name], tallest, i) for i, name in enumerate(series) if name in filled]
     parts += [_median(filled[n], low, high, i) for i, n in enumerate(series) if n in filled]
     parts += [_axis(low, high)]
-    described = "; ".join(f"{n}: median {meaning.show(float(np.median(v)))}, {len(v)} rows" for n, v in filled.items())
+    described = "; ".join(
+        f"{n}: median {meaning.show(float(np.median(v)))}, {counted(len(v), 'row')}" for n, v in filled.items()
+    )
     title = f"<title>{escape(label)}. {escape(described)}</title>"
     return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="plot">{title}{"".join(parts)}</svg>')
 
@@ -58,7 +61,8 @@ def kept_curve(values: np.ndarray, limit: float | None, higher: bool, meaning: M
         mark = f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
         parts = [area, *parts, mark, f'<circle class="dot" cx="{x:.1f}" cy="{_height(kept):.1f}" r="3.2"/>']
     shown = "no limit" if limit is None else f"limit {meaning.show(limit)}"
-    title = f"<title>{escape(label)}: share of rows kept by each limit; {escape(shown)}, {len(values)} rows</title>"
+    rows = counted(len(values), "row")
+    title = f"<title>{escape(label)}: share of rows kept by each limit; {escape(shown)}, {rows}</title>"
     parts.append(_axis(low, high))
     return Markup(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="plot gate">{title}{"".join(parts)}</svg>')
 

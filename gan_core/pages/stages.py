@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from gan_core.runs.run import Run
 from gan_core.storage.receipts import Receipt, receipt_path
 from gan_core.storage.urls import read_bytes
+from gan_core.wording import counted
 
 SHARDS_SHOWN = 40
 
@@ -45,7 +46,7 @@ def describe_stages(run: Run) -> Iterator[str]:
     """Say of each stage how long its work took, over all workers, how fast that is, and how many rows it gave."""
     for stage in summarise_stages(run):
         speed = f", {stage.speed} per second" if stage.speed else ""
-        yield f"{stage.name:8} {stage.seconds:9.1f} s  {stage.ok} of {stage.rows.total()} rows{speed}"
+        yield f"{stage.name:8} {stage.seconds:9.1f} s  {stage.ok} of {counted(stage.rows.total(), 'row')}{speed}"
 
 
 def _summarise(run: Run, name: str) -> StageSummary:

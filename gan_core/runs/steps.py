@@ -15,6 +15,7 @@ from gan_core.runs.overlap import Overlap
 from gan_core.runs.stage import Stage, stage_fault
 from gan_core.storage.images import ImageError
 from gan_core.storage.shards import BASE_NAMES, unnest
+from gan_core.wording import counted
 
 _log = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -83,7 +84,10 @@ class Steps:
         except (ImageError, MemoryError, RuntimeError) as error:
             return _fault(error)
         if given != len(rows):
-            raise stage_fault(self.stage, f"it gave {given} results for {len(rows)} rows: give one for each, in order")
+            raise stage_fault(
+                self.stage,
+                f"it gave {counted(given, 'result')} for {counted(len(rows), 'row')}: give one for each, in order",
+            )
         return None
 
     def _written(self, row: Row, made: Any) -> Row:

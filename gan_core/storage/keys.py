@@ -12,6 +12,7 @@ from gan_core.errors import DataError, near_matches
 from gan_core.storage.names import require_name
 from gan_core.storage.shards import BASE_NAMES, explain_damage, holds_images, list_shards, open_shard
 from gan_core.storage.urls import base_name
+from gan_core.wording import counted
 
 CHECKED = ("key", "status")
 IMPORT = "make a dataset with `edit-dataset import SRC DST`"
@@ -72,7 +73,9 @@ def _read_keys(shard: str, schemas: dict[str, pa.Schema]) -> Iterator[list[str]]
                 columns = {name: batch[name].cast(pa.string()) for name in CHECKED}
                 for name, column in columns.items():
                     if empty := pc.sum(pc.equal(pc.fill_null(column, ""), "")).as_py():
-                        raise DataError(f"{shard} has {empty} rows without a {name}: give each row one, or {IMPORT}")
+                        raise DataError(
+                            f"{shard} has {counted(empty, 'row')} without a {name}: give each row one, or {IMPORT}"
+                        )
                 yield columns["key"].to_pylist()
 
 

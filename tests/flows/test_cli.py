@@ -90,8 +90,8 @@ def test_importing_and_inspecting_a_folder(project: Path, capsys: pytest.Capture
     _call("import", "photos", "dataset", "--rows-per-shard", "1")
     assert "imported 2 rows into 2 shards" in capsys.readouterr().out
     assert [line for line in describe("dataset") if line.startswith("dataset/")] == [
-        "dataset/shard-00000.parquet: 1 rows, 1 ok",
-        "dataset/shard-00001.parquet: 1 rows, 1 ok",
+        "dataset/shard-00000.parquet: 1 row, 1 ok",
+        "dataset/shard-00001.parquet: 1 row, 1 ok",
     ]
 
 
@@ -105,12 +105,12 @@ def test_an_import_says_what_it_left_out_and_follows_links_if_asked(
     (project / "photos" / "link.png").symlink_to(project / "away.png")
     _call("import", "photos", "dataset")
     assert capsys.readouterr().out.splitlines() == [
-        f"imported 2 rows into 1 shards (1 ok, 1 unreadable) from {project}/photos; 1 files left out",
+        f"imported 2 rows into 1 shard (1 ok, 1 unreadable) from {project}/photos; 1 file left out",
         "  rejected: 1 unreadable: a link that leaves the source: --follow-links reads it (link.png)",
         "  left out: 1 tables (metadata.csv)",
     ]
     _call("import", "photos", "dataset", "--follow-links")
-    assert f"imported 2 rows into 1 shards (2 ok) from {project}/photos" in capsys.readouterr().out
+    assert f"imported 2 rows into 1 shard (2 ok) from {project}/photos" in capsys.readouterr().out
 
 
 def test_columns_that_all_shards_have_are_shown_once(project: Path, tiny_dataset: str) -> None:

@@ -246,9 +246,7 @@ def test_a_picture_that_a_row_lacks_is_in_the_ledger(run: Run) -> None:
         with open(f"{folder}/left_out.csv") as file:
             lines = [line for line in csv.DictReader(file) if line["picture"]]
         assert [(line["key"], line["picture"]) for line in lines] == [(passing()[0], "smile@-0.5")]
-    assert len(list(Path("out").rglob("*.png"))) == 5 and all(
-        line.endswith("; 1 pictures are missing") for line in said
-    )
+    assert len(list(Path("out").rglob("*.png"))) == 5 and all(line.endswith("; missing: 1 picture") for line in said)
 
 
 def test_finished_parts_are_not_written_again_and_other_rows_replace_them(run: Run) -> None:

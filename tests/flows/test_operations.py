@@ -109,9 +109,7 @@ def test_flags_of_rows_that_went_on_are_counted(run: Run) -> None:
         writer.write(rows)
     write_receipt(shard, receipt.model_copy(update={"flags": {"diverged": 1}, "output_sha256": writer.sha256}))
     assert "  rows     7 ok (1 diverged), 1 not_an_image (align)" in list(describe_runs("runs"))
-    assert any(
-        line.startswith("  encode   1 shards, 3 rows, 2 ok, 1 not_an_image, 1 of") for line in describe("runs/a")
-    )
+    assert any(line.startswith("  encode   1 shard, 3 rows, 2 ok, 1 not_an_image, 1 of") for line in describe("runs/a"))
 
 
 def test_signs_in_names_are_no_wildcards(run: Run) -> None:

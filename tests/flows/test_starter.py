@@ -85,7 +85,7 @@ def test_the_tutorial_runs_from_the_wheel_alone(installed: Path, tmp_path: Path)
     finally:
         if (tmp_path / "faces").is_dir():
             call(installed, tmp_path / "faces", "edit-dataset", "server", "stop")
-    assert "imported 32 rows into 1 shards (32 ok)" in said and "31 of 32 rows" in said and "page 200" in said
+    assert "imported 32 rows into 1 shard (32 ok)" in said and "31 of 32 rows" in said and "page 200" in said
     assert re.search(
         r"^\d+ rows: \['key', .*'smile@\+1', 'hair_lightness@-1', 'hair_lightness@\+1'\]$", said, flags=re.M
     )

@@ -165,7 +165,7 @@ def test_landmark_sources(name: str, tmp_path: Path) -> None:
     compare(find(), there(find), 1e-4)
 
 
-@pytest.mark.parametrize("first", ["cpu", NAME])
+@pytest.mark.parametrize("first", ["cpu", pytest.param(NAME, marks=pytest.mark.slow)])
 def test_a_run_goes_on_on_another_device(first: str, world: dict[str, Any], tiny_dataset: str) -> None:
     """The device is no part of the key: what is finished stays, and receipts say what made each shard."""
     (second,) = {"cpu", NAME} - {first}

@@ -127,9 +127,10 @@ SLOW = {
     *("train-translation@inpainting", "train-translation@toonify", "train-translation@frontalisation"),
     *("train-network@landmarks", "train-network@segmenter", "train-shape-reader"),
     *("train-translation@sketch", "train-translation@segmentation", "train-features"),
+    *("train-encoder@e4e", "train-translation@super-resolution", "train-hypernetwork", "train-paths@linear"),
 }
 """Trainings whose loop is that of another one; their networks are compared in tests of their own."""
-ONE_PATH = {"train-paths@warped", "train-paths@curvilinear"}
+ONE_PATH = {"train-paths@linear", "train-paths@warped", "train-paths@curvilinear"}
 """Every further path takes seconds to be named; orthogonal ones need as many as dimensions."""
 
 

@@ -183,7 +183,7 @@ def test_an_earlier_import_stays_unless_shards_of_it_are_replaced(tmp_path: Path
         import_dataset(tmp_path / "in", tmp_path / "out", 5)
     assert rows_of(tmp_path / "out") == before
     write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:1])})
-    with pytest.raises(DataError, match=r"; 1 shards of the earlier import in .* are replaced already: it can be used"):
+    with pytest.raises(DataError, match=r"; this import has replaced 1 shard of the earlier one in .*: it can be used"):
         import_dataset(tmp_path / "in", tmp_path / "out", 1)
     with pytest.raises(DataError, match="was not finished"):
         list_shards(tmp_path / "out")
