@@ -1,5 +1,6 @@
 """Small models with random weights and a small dataset: enough to run every stage, without anything trained."""
 
+import os
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -77,6 +78,16 @@ def write_dataset(folder: Path, sizes: tuple[int, ...] = (3, 3, 2), seed: int = 
                 keys[1] = "bad/web-page.jpg"
             writer.write([_make_row(key, seed + sum(sizes[:index]) + i) for i, key in enumerate(keys)])
     return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Undo what commands set in the environment, which is meant for their own process."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = [name for name, training in TRAININGS.items() if training.shipped]
 
 
+@cache
 def stages() -> dict[str, dict[str, Any]]:
     """Return the stages of ``dvc.yaml`` by name, ``foreach`` expanded."""
     found: dict[str, dict[str, Any]] = {}
@@ -37,6 +39,7 @@ def stages() -> dict[str, dict[str, Any]]:
     return found
 
 
+@cache
 def outputs() -> set[str]:
     """Return the paths that the stages make; one with settings is a dictionary of one key."""
     return {

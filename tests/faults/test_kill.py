@@ -75,12 +75,15 @@ def test_a_redone_shard_killed_at_any_step_is_never_half_old(workplace: Any, kil
     assert at > 60
 
 
-def test_an_import_killed_at_any_step_is_refused_until_it_is_done_again(tmp_path: Path, kill_at: KillAt) -> None:
+@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_import_killed_at_any_step_is_refused_until_it_is_done_again(
+    tmp_path: Path, kill_at: KillAt, stride: int
+) -> None:
     (tmp_path / "in").mkdir()
     for i in range(4):
         (tmp_path / "in" / f"{i}.png").write_bytes(bytes([i]) * 100)
     expected = import_dataset(tmp_path / "in", tmp_path / "whole", 2)
-    for at in itertools.count(0, 7):
+    for at in itertools.count(0, stride):
         output = tmp_path / str(at)
         if not kill_at(lambda output=output: import_dataset(tmp_path / "in", output, 2), at):
             break

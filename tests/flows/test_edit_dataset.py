@@ -179,7 +179,8 @@ def test_failed_rows_are_tried_again_with_the_runs_own_parameters(
 
 
 def test_other_params_are_refused_or_redo_what_they_change(project: Path, tiny_dataset: str) -> None:
-    edit_dataset(tiny_dataset, "out")
+    tuned = {"tune.steps": 1}
+    edit_dataset(tiny_dataset, "out", overrides=tuned)
     before = times()
     with pytest.raises(ParamsError, match="another run"):
         edit_dataset(tiny_dataset, "out", overrides=QUICK)

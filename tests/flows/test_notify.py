@@ -37,6 +37,7 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
+        monkeypatch.delenv("PREFECT_API_URL", raising=False)
         monkeypatch.setenv(ADDRESS, f"http://127.0.0.1:{server.server_port}")
         yield told
         server.shutdown()

@@ -46,8 +46,8 @@ SPOILT: dict[str, Callable[[Tensor], Any]] = {
     "text": lambda tensor: "weights",
     "nothing": lambda tensor: None,
 }
-TRIALS = 8
-"""Files of each layout, other tensors and other damages each."""
+TRIALS = 4
+"""Files of each layout, other tensors and other damages each; eight times as many in the slow tests."""
 
 
 def places(content: Mapping[Any, Any], inside: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -68,13 +68,16 @@ def spoil(content: Any, place: tuple[Any, ...], damage: Callable[[Tensor], Any])
     return {name: value for name, value in (content | {key: changed}).items() if value is not ...}
 
 
+@pytest.mark.parametrize("trials", [TRIALS, pytest.param(8 * TRIALS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("layout", WRITERS)
-def test_a_file_with_one_bad_tensor_is_imported_or_refused_in_one_line(layout: str, tmp_path: Path) -> None:
+def test_a_file_with_one_bad_tensor_is_imported_or_refused_in_one_line(
+    layout: str, trials: int, tmp_path: Path
+) -> None:
     WRITERS[layout](tmp_path)
     content = torch.load(tmp_path / "file", weights_only=False)
     assert inspect_checkpoint(tmp_path / "file")["import"] == "yes"
     chosen, refused = random.Random(0), 0
-    for trial in range(TRIALS):
+    for trial in range(trials):
         place, damage = chosen.choice(list(places(content))), chosen.choice(list(SPOILT))
         path = tmp_path / f"{trial}"
         torch.save(spoil(content, place, SPOILT[damage]), path)

@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import shutil
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
@@ -21,7 +24,7 @@ from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
 from gan_core.recipes.outliers import fit_domain
 from gan_core.report import write_report
-from gan_core.runs.run import Run
+from gan_core.runs.run import Run, load_run
 from gan_core.runs.summary import describe_outliers
 from gan_core.storage.images import image_value, to_uint8
 from gan_core.storage.shards import IMAGE, ShardWriter, shard_name
@@ -51,11 +54,22 @@ def summary(run: Run) -> dict[str, Any]:
     return told
 
 
+@pytest.fixture(scope="module")
+def portraits(tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a dataset ``ds`` of 8 portraits and a finished run ``before`` of it. Copy it."""
+    folder = tmp_path_factory.mktemp("portraits")
+    with chdir(folder):
+        Path("params.yaml").write_text(yaml.safe_dump({"models": tiny_models, "measure": {"swd_images": 4}}))
+        measured(write_dataset(Path("ds"), (5, 3)), "before")
+    return folder
+
+
 @pytest.fixture
-def judged(project: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[str]]:
+def judged(project: Path, portraits: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[str]]:
     """A run of portraits whose encoder has a limit that three of them are beyond, farthest first."""
     monkeypatch.setattr("gan_core.judges.domain.FEWEST", 5)
-    run = measured(write_dataset(project / "ds", (5, 3)), "before")
+    shutil.copytree(portraits, project, ignore=shutil.ignore_patterns("params.yaml"), dirs_exist_ok=True)
+    run = load_run("before")
     domain = fit_domain(run)
     assert [limit.score for limit in domain.limits] == ["lpips/toy", "mse"]
     frames = [pq.read_table(path, columns=["key", "lpips/toy/encoded"]) for path in run.stage_shards("measure")]
