@@ -108,7 +108,10 @@ def check_latents(plan: Plan, expected: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["psp", "style-transformer", *(pytest.param(n, marks=pytest.mark.slow) for n in ("e4e", "psp-w", "psp-w-plus"))],
+    [
+        "psp",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("style-transformer", "e4e", "psp-w", "psp-w-plus")),
+    ],
 )
 def test_an_encoder_for_cars_sees_whole_pictures(planned: Planned, name: str) -> None:
     plan = planned((160, 120), [48, 64], name, **QUICK)
@@ -145,7 +148,7 @@ def test_pivots_are_optimised_and_edits_drawn_in_the_frame(planned: Planned, piv
     assert {picture(row[name]).size for row in rows_of(plan, "tune") for name in ("tuned", "smile@+1")} == {(64, 48)}
 
 
-@pytest.mark.parametrize("pictures", [(64, 48), (64, 64), (96, 48)])
+@pytest.mark.parametrize("pictures", [(64, 48), (96, 48), pytest.param((64, 64), marks=pytest.mark.slow)])
 def test_the_middle_of_pictures_and_of_padded_squares_is_framed(planned: Planned, pictures: tuple[int, int]) -> None:
     plan = planned(pictures, [48, 64], **QUICK | {"align": {"landmarks": "centre", "transform_size": 64}})
     run_plain(plan)

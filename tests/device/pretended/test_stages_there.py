@@ -104,8 +104,13 @@ def finish(run: Run, name: str) -> list[Any]:
     return [receipt.rows, receipt.flags, receipt.identity, read(url), read_statistics(url)]
 
 
-@pytest.mark.parametrize("name", EDIT_KINDS.names())
-@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize(
+    ("name", "tuned"),
+    [
+        *((name, False) for name in EDIT_KINDS.names()),
+        *(pytest.param(n, True, marks=[pytest.mark.slow] if n != "direction" else []) for n in EDIT_KINDS.names()),
+    ],
+)
 def test_edit_kinds(name: str, tuned: bool, models: ModelPaths) -> None:
     params = check_params({"edits": [SMALL_EDITS[name] | {"kind": name}]})
 
@@ -119,7 +124,13 @@ def test_edit_kinds(name: str, tuned: bool, models: ModelPaths) -> None:
     check_same(edit)
 
 
-@pytest.mark.parametrize("task", TASKS.names())
+SLOW_TASKS = {"super-resolution", "segmentation", "toonify"}
+"""Tasks whose pictures go the way of those of another one."""
+
+
+@pytest.mark.parametrize(
+    "task", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW_TASKS else []) for n in TASKS.names()]
+)
 def test_translation_tasks(task: str, build: Callable[..., TranslateStage], rows: list[Row]) -> None:
     check_same(lambda: build(task, variants=variants()).process(rows[:4]), 1e-3)
 

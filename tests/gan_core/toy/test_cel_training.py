@@ -104,6 +104,7 @@ def test_the_state_of_another_generator_is_not_taken_up(
     assert other.seen == 0
 
 
+@pytest.mark.slow
 def test_the_stage_renders_trains_and_stores(
     tiny_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def test_training_the_generator_resumes(digits: Digits, tmp_path: Path, monkeypa
     assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in whole.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_game_moves_the_pictures_towards_digits(digits: Digits, tmp_path: Path) -> None:
     params = TrainDigitsParams(channels=[16, 16, 16], z_dim=8, steps=60, batch_size=16, ema_steps=10)
     before = sngan.score_digits(sngan.GameState(params).average, digits)

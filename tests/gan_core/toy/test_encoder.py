@@ -80,6 +80,7 @@ def train(
     return train_encoder(variant, params, networks, portraits, portraits, state, reports, report_every=16)
 
 
+@pytest.mark.slow
 def test_it_learns(networks: LossNetworks, portraits: PortraitSet, tmp_path: Path) -> None:
     before = evaluate(EncoderState.create("psp", PARAMS, networks.generator).average, networks, portraits)
     reports = Reports()

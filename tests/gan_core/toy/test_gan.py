@@ -71,6 +71,7 @@ def test_a_latent_carries_the_factors_of_its_portrait() -> None:
     assert torch.allclose(z.square().sum(1), torch.full((5,), 128.0), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_warm_up_learns_the_pairs(portraits: PortraitSet, tmp_path: Path) -> None:
     start = pair_loss(GanState.create(PARAMS).generator, portraits)
     generator = train(portraits, tmp_path / "s.pt", Reports(), paired_images=480, adversarial_images=0)

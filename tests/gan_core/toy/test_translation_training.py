@@ -155,6 +155,7 @@ def test_the_projects_tasks_have_settings_and_one_budget() -> None:
         assert set(TASKS.get(name).losses) <= set(settings.losses)
 
 
+@pytest.mark.slow
 def test_the_segmenter_learns_label_maps(portraits: PortraitSet, tmp_path: Path) -> None:
     settings = TrainMeasureParams(images=480, batch_size=8, width=8, precision="exact", lr=1e-2)
     torch.manual_seed(0)

@@ -59,6 +59,7 @@ def test_samples_are_labelled_and_half_are_mixed(generator: Generator) -> None:
     assert mixed == [False, True] * 32
 
 
+@pytest.mark.slow
 def test_classifier_and_block_learn(
     loaded: Loaded[Generator], generator: Generator, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
