@@ -374,6 +374,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(STOPPED_EXIT_CODE)
     except Exception as error:
         from flows.prefect_api import is_lost
+        from flows.proxies import used_proxies
         from flows.servers import is_own
         from gan_core.storage.urls import is_store_error
 
@@ -385,6 +386,8 @@ def main(arguments: list[str] | None = None) -> None:
         address = os.environ.get("PREFECT_API_URL", "")
         lost = f"the Prefect server at {hide(address.removesuffix('/api'))} is lost; finished shards are kept"
         own, other = "start it (`edit-dataset server start prefect`)", "see that it runs, or unset PREFECT_API_URL,"
+        if proxies := used_proxies(os.environ):
+            other = f"see that it runs and that the proxy of {proxies[0]} reaches it (or add it to NO_PROXY),"
         typer.echo(f"error: {lost}: {own if is_own(address) else other} and run again to go on", err=True)
         _leave(1)
 

@@ -113,7 +113,8 @@ def quiet_environment() -> dict[str, str]:
     }
     mlflow = find("mlflow")
     own = {OWN_SERVER: f"{mlflow.pid} {mlflow.url}" if mlflow is not None and answers("mlflow", mlflow) else ""}
-    return quiet | os.environ | own | direct_environment(os.environ)
+    hosts = [running.host for running in map(find, SERVICES) if running is not None]
+    return quiet | os.environ | own | direct_environment(os.environ, hosts)
 
 
 def use_prefect_server(say: Callable[[str], object] = lambda _: None, host: str = "", needed: bool = False) -> str:

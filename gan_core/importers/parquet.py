@@ -111,7 +111,9 @@ class ParquetImporter(Importer):
                 yield self._item(row, f"{stem}:{index}")
 
     def _item(self, row: Row, place: str) -> Item:
-        own = "" if row.get("key") is None else printable(str(row["key"]), self.longest_key)
+        named = row.get("key")
+        text = named.decode("utf-8", "surrogateescape") if isinstance(named, bytes) else str(named)
+        own = "" if named is None else printable(text, self.longest_key)
         key = own or place
         extra = {new: row.get(name) for name, new in self.columns.items()}
         data, path = _image_of(row.get(self.image))

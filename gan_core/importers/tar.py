@@ -32,6 +32,9 @@ from gan_core.storage.urls import base_name
 INDEX_MEMORY = 64 << 20
 """Bytes of an archive's sidecars that are held in memory; more go to a temporary file."""
 MAGIC_BYTES = 6
+_ZSTANDARD = b"(\xb5/\xfd"
+_NOT_MEMBERS = (b"D", b"V")
+"""Types of what GNU tar writes beside the members: the list of a folder in an incremental archive, and a label."""
 MOST_EMPTY = 16
 """Reads beyond the end of an archive: ``tarfile`` would go on for the size that a header states, however large."""
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError)
@@ -152,11 +155,11 @@ def _members(file: SourceFile, wanted: Callable[[str], object]) -> Iterator[Memb
     Archives that follow one another in one file are read as one.
     """
     with file.reading() as raw:
-        stream: _Tail | None = _Tail(_decompress(raw))
+        stream: _Tail | None = _Tail(_decompress(raw, file.shown))
         is_first = True
         while stream is not None:
             try:
-                archive = tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|")  # noqa: SIM115
+                archive = tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Header)  # noqa: SIM115
             except _BROKEN as error:
                 _pass_on_infrastructure(error)
                 if is_first:
@@ -254,12 +257,14 @@ class _Tail:
         return _Tail(self._raw)
 
 
-def _decompress(raw: IO[bytes]) -> _Returnable:
+def _decompress(raw: IO[bytes], shown: str) -> _Returnable:
     stored = _Returnable(raw)
     magic = b""
     while len(magic) < MAGIC_BYTES and (more := stored.read(MAGIC_BYTES - len(magic))):
         magic += more  # a network may send less at once
     stored.give_back(magic)
+    if magic.startswith(_ZSTANDARD):
+        raise DataError(f"{shown} is compressed by Zstandard, which can't be read here: decompress it (`zstd -d`)")
     openers: dict[bytes, Callable[[IO[bytes]], _Readable]] = {
         b"\x1f\x8b": gzip.open,
         b"BZh": bz2.open,
@@ -281,9 +286,21 @@ def _read(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes | None:
     return None if opened is None else opened.read()
 
 
+class _Header(tarfile.TarInfo):
+    """A header, of which the times in GNU's old format are no part of the name: Python takes them for a prefix."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if buf[257:265] == tarfile.GNU_MAGIC:
+            taken = bytes(buf[345:500]).split(b"\0")[0].decode(encoding, errors)
+            found.name = found.name.removeprefix(f"{taken}/")
+        return found
+
+
 def _fault(info: tarfile.TarInfo) -> tuple[str, str] | None:
     if info.name.startswith("/") or ".." in info.name.split("/"):
         return "unsafe_name", "the member's name leads out of the archive"
-    if not info.isfile() and not info.isdir():
+    if not info.isfile() and not info.isdir() and info.type not in _NOT_MEMBERS:
         return "not_a_file", "the member is a link or a device"
     return None

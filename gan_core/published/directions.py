@@ -133,7 +133,8 @@ def _entry(content: Arrays, source: Source, path: Path) -> Tensor:
         if not any(_belongs(name, chosen) for name in found):
             near = near_matches(chosen, [name[:40] for name in list(found)[:SEARCHED]])
             raise ParamsError(f"{path} has no entry {chosen!r}{near}")
-        found = {name: tensor for name, tensor in found.items() if _belongs(name, chosen)}
+        exact = {chosen: found[chosen]} if chosen in found else {}
+        found = exact or {name: tensor for name, tensor in found.items() if _belongs(name, chosen)}
     if len(found) != 1:
         raise CheckpointError(
             f"{path} holds several tensors, not one direction: choose an entry with --entry ({_listed(found)})"

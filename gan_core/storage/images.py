@@ -14,7 +14,7 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from gan_core.device import fetch, place_array
@@ -49,6 +49,8 @@ _SIGNATURES = {
     b"MM\0*": "TIFF",
     b"\0\0\0\x0cjP": "JPEG2000",
 }
+_TIFF_STARTS, _TIFF_SIZES = TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS
+_TIFF_SAMPLES = {1: "whole numbers", 2: "whole numbers with a sign", 3: "floats"}
 _CONTAINERS = {
     b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 } | {b"ftypavif": "AVIF"}
@@ -187,7 +189,25 @@ def _unidentified(data: bytes) -> ImageError:
         return ImageError("not_an_image", f"it begins with {data[:12]!r}; known formats: {', '.join(_FORMATS)}")
     if name not in _prepare_pillow():
         return ImageError("unsupported", f"{name} can't be read here: convert it to JPEG or PNG")
+    if name == "TIFF" and (samples := _whole_tiff(data)):
+        return ImageError("unsupported", f"TIFF of {samples} can't be read here: convert it to 8 or 16 bits")
     return ImageError("truncated", f"it begins like {name}, but ends early, is damaged, or is of a rare kind")
+
+
+def _whole_tiff(data: bytes) -> str:
+    """Describe the samples of a TIFF whose picture data is all there; an empty string for any other."""
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        with io.BytesIO(data) as file:
+            file.seek(tags.next)
+            tags.load(file)
+        starts, sizes = (tags[_TIFF_STARTS], tags[_TIFF_SIZES])
+        if max(start + size for start, size in zip(starts, sizes, strict=True)) > len(data):
+            return ""
+        bits, kinds = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)), tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
+    except Exception:  # whatever a damaged directory makes of it
+        return ""
+    return f"{bits[0]}-bit {_TIFF_SAMPLES.get(kinds[0], 'samples')}"
 
 
 def _load(image: Image.Image, data: bytes, convert: Convert) -> Image.Image:

@@ -52,6 +52,13 @@ def check_dataset(source: str) -> Dataset:
     return Dataset({require_name(base_name(shard), source): len(hashes[shard]) for shard in shards}, schemas)
 
 
+def read_keys(source: str) -> Iterator[str]:
+    """Yield the keys of a dataset's rows, in order; raises ``DataError`` as ``check_dataset`` does for its shards."""
+    for shard in list_shards(source):
+        for part in _read_keys(shard, {}):
+            yield from part
+
+
 def _hash_keys(shard: str, schemas: dict[str, pa.Schema]) -> np.ndarray:
     """Return the hashes of a shard's keys, and add its columns to ``schemas``."""
     parts = [np.fromiter(map(hash, keys), np.int64, len(keys)) for keys in _read_keys(shard, schemas)]

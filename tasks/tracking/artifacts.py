@@ -82,6 +82,12 @@ def check_place(uri: str, experiment: "Experiment") -> None:
         )
 
 
+def check_file(uri: str) -> None:
+    """Raise ``UserError`` where the file of an SQLite store is a folder: MLflow would try it for minutes."""
+    if (path := _sqlite_path(uri)) and path.is_dir():
+        raise UserError(f"track.uri names the folder {path}: name a file in it, such as {path / 'mlflow.db'}")
+
+
 def _sqlite_path(uri: str) -> Path | None:
     """The file of an SQLite store: ``sqlite:///m.db`` is relative, ``sqlite:////m.db`` is not."""
     scheme, found, path = uri.partition(":///")

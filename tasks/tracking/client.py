@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gan_core.errors import UserError
 from gan_core.secrets import hide, hide_all, remember
-from tasks.tracking.artifacts import artifact_folder, check_place, use_local_files
+from tasks.tracking.artifacts import artifact_folder, check_file, check_place, use_local_files
 from tasks.tracking.names import LONGEST_VALUE, cut_names, shorten, tracked_name
 from tasks.versions import git_sha
 
@@ -62,6 +62,7 @@ def client_of(uri: str) -> "MlflowClient":
     for noisy, level in {"alembic": logging.WARNING, "mlflow.store": logging.WARNING, "urllib3": logging.ERROR}.items():
         logging.getLogger(noisy).setLevel(level)
     remember(uri)
+    check_file(uri)
     use_local_files(uri)
     return MlflowClient(uri)
 
@@ -94,9 +95,10 @@ def find_experiment(client: "MlflowClient", uri: str, name: str) -> "Experiment 
     if experiment is None:
         return None
     if experiment.lifecycle_stage != "active":
+        restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         raise TrackingError(
-            f"the experiment {name!r} was deleted in MLflow at {hide(uri)}: restore it (`mlflow experiments restore "
-            f"--experiment-id {experiment.experiment_id}`), or log to another one with track.experiment"
+            f"the experiment {name!r} was deleted in MLflow at {hide(uri)}: restore it "
+            f"(`MLFLOW_TRACKING_URI={hide(uri)} {restore}`), or log to another one with track.experiment"
         )
     check_place(uri, experiment)
     return experiment

@@ -23,6 +23,8 @@ ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]{1,255}", re.IGNORECASE)
 LONGEST_DESCRIPTION = 5000
 MODEL_ID = "model.id"
 """The tag of a version with the id of its logged model, which MLflow's SQL stores don't give back."""
+OURS = frozenset({"encoder", "path", "sha256"})
+"""Tags that every version has that a command here made; MLflow's own page makes versions without them."""
 DEFAULT_EXPERIMENT: str = TrackParams().experiment
 
 
@@ -155,9 +157,17 @@ def champion(uri: str) -> Registered:
     """Return the encoder with the alias ``champion``; raises ``ParamsError`` if there is none, ``TrackingError``."""
     with mlflow_errors(uri):
         client = client_of(uri)
-        for model in _champions(client):
-            return _registered(client.get_model_version_by_alias(model.name, CHAMPION))
-    raise ParamsError("encode.encoder: no champion yet; run `edit-dataset compare-encoders`, or name an encoder")
+        found = [client.get_model_version_by_alias(model.name, CHAMPION) for model in _champions(client)]
+    if not found:
+        raise ParamsError("encode.encoder: no champion yet; run `edit-dataset compare-encoders`, or name an encoder")
+    version = found[0]
+    if lacking := sorted(OURS - version.tags.keys()):
+        raise ParamsError(
+            f"encode.encoder: version {version.version} of {own_model_name(version.name)!r}, the {CHAMPION} in MLflow, "
+            f"has no tag {lacking[0]!r}, so `edit-dataset register` did not make it: give the alias to a version that "
+            "it made, or name an encoder"
+        )
+    return _registered(version)
 
 
 def _champions(client: "MlflowClient") -> "Iterator[RegisteredModel]":
@@ -166,8 +176,10 @@ def _champions(client: "MlflowClient") -> "Iterator[RegisteredModel]":
 
 
 def _newest(client: "MlflowClient", model: "RegisteredModel") -> "ModelVersion | None":
+    """Return the newest version that a command here made, if there is one."""
     versions: Iterator[ModelVersion] = pages(client.search_model_versions, f'name="{model.name}"')
-    return max(versions, key=lambda version: int(version.version), default=None)
+    ours = (version for version in versions if version.tags.keys() >= OURS)
+    return max(ours, key=lambda version: int(version.version), default=None)
 
 
 def _registered(version: "ModelVersion") -> Registered:

@@ -38,8 +38,9 @@ def test_a_client_reaches_this_machine_whatever_the_proxy(
 
 def test_what_is_there_stays_in_both_spellings() -> None:
     there = {"NO_PROXY": ".corp.example,10.0.0.0/8"}
-    added = ".corp.example,10.0.0.0/8,127.0.0.1,localhost,::1"
+    added = ".corp.example,10.0.0.0/8,127.0.0.1,localhost,::1,0.0.0.0"
     assert direct_environment(there) == {"no_proxy": added, "NO_PROXY": added}
+    assert direct_environment(there, ["10.1.2.3", "127.0.0.1"])["no_proxy"] == f"{added},10.1.2.3"
     assert direct_environment({"no_proxy": "*"})["NO_PROXY"] == "*"
     assert direct_environment({"HTTPS_PROXY": "http://h:1"}).get("HTTPS_PROXY") is None
 

@@ -23,6 +23,11 @@ def log_file(experiment: str = "e") -> str:
     return str(run_id)
 
 
+def test_a_folder_in_the_place_of_a_store_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"track\.uri names the folder .*: name a file in it, such as .*mlflow\.db"):
+        client_of(f"sqlite:///{tmp_path}")
+
+
 def test_a_store_in_the_project_names_no_folder_and_a_copy_of_it_writes_into_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,18 @@ def test_the_same_bytes_are_one_version_and_the_newest_one_counts(
     assert newest[1:] == ("2", "e4e", "e", "bb")
 
 
+def test_versions_that_others_made_are_passed_over(mlflow_store: str, tiny_models: dict[str, str]) -> None:
+    ours = register_checkpoint("shared", tiny_models["encoder"], mlflow_store)
+    client = MlflowClient(mlflow_store)
+    theirs = client.create_model_version("shared", "dvc:///e")
+    assert register_checkpoint("shared", tiny_models["encoder"], mlflow_store) == ours
+    assert ours in registered_encoders(mlflow_store)
+    set_champion(ours._replace(version=str(theirs.version)), mlflow_store)
+    with pytest.raises(ParamsError, match=r"version 2 of 'shared', the champion in MLflow, has no tag 'encoder'.*give"):
+        champion(mlflow_store)
+    set_champion(ours, mlflow_store)
+
+
 def test_a_name_is_free_again_after_a_registration_that_was_cut_off(
     mlflow_store: str, tiny_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,57 @@ def test_celebas_five_points(name: str, text: str, tmp_path: Path) -> None:
     assert isinstance(missing, Rejected) and missing.status == "no_face" and name in missing.reason
 
 
+POINTS = ",".join(map(str, FIVE))
+OTHERS = ",".join(map(str, FIVE[::-1]))
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        (f'"IMG 001.png",{POINTS}', "IMG 001.png"),
+        (f'"one, two.png",{POINTS}', "one, two.png"),
+        (f"000000001,{POINTS}", "000000001"),
+        (f"\ufeffa.png,{POINTS}", "a.png"),
+        (f"a.png;{POINTS.replace(',', ';')}", "a.png"),
+        ("IMG 001.png " + POINTS.replace(",", "  "), "IMG 001.png"),
+        ("IMG 001.png\t" + POINTS.replace(",", "\t"), "IMG 001.png"),
+    ],
+)
+def test_names_in_a_list_are_those_of_its_writer(line: str, key: str, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"{line}\n\n", "utf-8")
+    found = TableLandmarks(str(tmp_path / "list.csv")).landmarks(IMAGE, {"key": key})
+    np.testing.assert_array_equal(found, np.reshape(FIVE, (5, 2)))
+
+
+@pytest.mark.parametrize("line", [f"b.png,{POINTS},0.9", "b.png,1,2", f"b.png,{OTHERS[:-3]}x", f"b.png {POINTS} 0.9"])
+def test_a_line_that_is_not_understood_is_named(line: str, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"name,{HEAD.replace(' ', ',')}\na.png,{POINTS}\n{line}\n")
+    with pytest.raises(DataError, match=r"line 3 is not a name and ten numbers: 'b\.png"):
+        read_table(str(tmp_path / "list.csv"))
+    (tmp_path / "blanks.txt").write_text(f"b.png {POINTS.replace(',', ' ')} 0.9")
+    with pytest.raises(DataError, match="line 1 is not a name and ten numbers"):
+        read_table(str(tmp_path / "blanks.txt"))
+
+
+def test_what_a_list_says_twice_or_of_several_rows_is_ambiguous(tmp_path: Path, pngs: list[bytes]) -> None:
+    (tmp_path / "list.csv").write_text(
+        f"a.png,{POINTS}\nb.png,{POINTS}\nb.png,{POINTS}\nc.png,{POINTS}\nc.png,{OTHERS}\n"
+    )
+    for name in ("train/a.png", "test/a.png", "train/b.png", "c.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(pngs[0])
+    import_dataset(tmp_path / "in", tmp_path / "ds")
+    source = TableLandmarks(str(tmp_path / "list.csv"))
+    source.dataset = str(tmp_path / "ds")
+    found = {
+        key: source.landmarks(IMAGE, {"key": key}) for key in ("train/a.png", "test/a.png", "train/b.png", "c.png")
+    }
+    said = {key: each.reason for key, each in found.items() if isinstance(each, Rejected)}
+    assert said.keys() == {"train/a.png", "test/a.png", "c.png"}
+    assert "lists only 'a.png', a name that several rows have" in said["test/a.png"]
+    assert "several lines for 'c.png'" in said["c.png"]
+
+
 Pictures = dict[str, tuple[Image.Image, np.ndarray | None]]
 FOLDERS = {"in_the_wild": "in-the-wild-images", "image": "images1024x1024", "thumbnail": "thumbnails128x128"}
 

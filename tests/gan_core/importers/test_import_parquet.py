@@ -107,6 +107,13 @@ def test_keys_come_from_the_key_column(tmp_path: Path, pngs: list[bytes]) -> Non
     )
 
 
+def test_keys_of_bytes_are_text(tmp_path: Path, pngs: list[bytes]) -> None:
+    keys = pa.array(["ä/1.png".encode(), b"\xff.png"], pa.binary())
+    write(tmp_path / "in" / "a.parquet", {"image": images(pngs[:2]), "key": keys})
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    assert [row["key"] for row in rows_of(tmp_path / "out")] == ["ä/1.png", "\\xff.png"]
+
+
 def test_long_keys_of_exported_pairs_are_the_same_again(tmp_path: Path, pngs: list[bytes]) -> None:
     key = f"{'r' * 505}/smile@+1"
     columns = {name: ["x"] for name in sorted(EXPORTED)} | {"key": [key], "before": images(pngs[:1])}

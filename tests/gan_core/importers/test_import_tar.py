@@ -334,6 +334,27 @@ def test_a_huge_member_is_not_read(
     assert import_dataset(tmp_path / "in", tmp_path / "out").rows == {"ok": 1, "too_large": 1}
 
 
+def test_an_incremental_archive_of_gnu_tar_has_the_names_of_its_files(tmp_path: Path, pngs: list[bytes]) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        for name, kind, data in (("label", b"V", b""), ("pics/", b"D", b"Ya.png\0\0"), ("pics/a.png", b"0", pngs[0])):
+            info = tarfile.TarInfo(name)
+            info.type, info.size = kind, len(data)
+            header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+            header[345:369] = b"15303423132\0" * 2  # the times of the last access and change
+            header[148:156] = b" " * 8
+            header[148:156] = b"%06o\0 " % sum(header)
+            assert archive.fileobj is not None
+            archive.fileobj.write(bytes(header) + data + bytes(-len(data) % tarfile.BLOCKSIZE))
+    import_dataset(tmp_path / "s.tar", tmp_path / "out")
+    assert [(row["key"], row["status"]) for row in rows_of(tmp_path / "out")] == [("s/pics/a.png", "ok")]
+
+
+def test_zstandard_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(600))
+    with pytest.raises(DataError, match=r"a\.tar is compressed by Zstandard, .*decompress it"):
+        import_dataset(tmp_path / "a.tar", tmp_path / "out")
+
+
 @pytest.mark.parametrize("data", [b"", b"hello", b"<html>" * 500])
 def test_what_is_no_archive_is_refused_and_nothing_left(
     tmp_path: Path, pngs: list[bytes], make_tar: MakeTar, data: bytes

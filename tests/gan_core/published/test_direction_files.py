@@ -102,6 +102,11 @@ def test_a_single_one_needs_no_choice(form: Any, tmp_path: Path) -> None:
     assert direction.name == "age" and np.array_equal(direction.vector, AGE)
 
 
+def test_an_entry_that_begins_like_others_is_chosen_by_its_whole_name(tmp_path: Path) -> None:
+    torch.save(tensors({"smile": SMILE, "smile.layer2": AGE}), tmp_path / "x.pt")
+    assert np.array_equal(read_direction(tmp_path / "x.pt", Source(SHA, entry="smile")).vector, SMILE)
+
+
 def test_dictionaries_of_numpy_and_safetensors(tmp_path: Path, tiny_models: dict[str, str]) -> None:
     np.savez(tmp_path / "x.npz", age=AGE, smile=SMILE.astype(np.float64))
     assert np.array_equal(read_direction(tmp_path / "x.npz", Source(SHA, entry="smile")).vector, SMILE)

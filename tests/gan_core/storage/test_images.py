@@ -27,6 +27,13 @@ def png_of(width: int, height: int, rows: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def tiff(bits: int, kind: int) -> bytes:
+    """Return a TIFF of 4 x 4 samples, in one strip at the end; ``kind`` is its SampleFormat."""
+    tags = {256: 4, 257: 4, 258: bits, 259: 1, 262: 1, 273: 134, 277: 1, 278: 4, 279: 2 * bits, 339: kind}
+    entries = b"".join(struct.pack(">HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"MM\0*" + struct.pack(">IH", 8, len(tags)) + entries + bytes(4) + bytes(2 * bits)
+
+
 JPEG, PNG = encode(PICTURE, "JPEG"), encode(PICTURE, "PNG")
 PROGRESSIVE = encode(PICTURE, "JPEG", progressive=True)
 BAD = {
@@ -52,6 +59,8 @@ BAD = {
     "heic": (b"\0\0\0\x18ftypheic" + bytes(64), "unsupported"),
     "lab tiff": (encode(Image.new("LAB", (4, 4)), "TIFF"), "unsupported"),
     "32-bit tiff": (encode(Image.new("I", (4, 4), 70_000), "TIFF"), "unsupported"),
+    "64-bit float tiff": (tiff(64, 3), "unsupported"),
+    "64-bit float tiff cut short": (tiff(64, 3)[:-1], "truncated"),
     "float beyond [0, 1]": (encode(Image.new("F", (4, 4), 255.0), "TIFF"), "unsupported"),
     "float NaN": (encode(Image.new("F", (4, 4), float("nan")), "TIFF"), "unsupported"),
 }
