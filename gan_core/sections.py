@@ -178,6 +178,11 @@ def _merge(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
     return values | {head: value}
 
 
+def as_list(value: object) -> object:
+    """Return a list of one text instead of the text itself, and everything else as it is."""
+    return [value] if isinstance(value, str) else value
+
+
 def show(value: Any) -> str:
     """Write a wrong value for a message, shortened."""
     try:
