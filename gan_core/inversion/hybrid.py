@@ -102,14 +102,12 @@ def layer_for(size: int) -> int:
 class Refined:
     """One row after hybrid refinement.
 
-    ``delta`` has its weight differences; ``losses`` are those outside and inside the mask before each step, and
-    ``gradient [1, C, h, w]`` is that of the feature at the first.
+    ``delta`` has its weight differences; ``losses`` are those outside and inside the mask before each step.
     """
 
     delta: Delta
     blend: Blend
     losses: list[tuple[float, float]]
-    gradient: Tensor
 
 
 def refine_hybrid(
@@ -130,7 +128,6 @@ def refine_hybrid(
     parts = (1 - mask, 1 - small), (mask, small)
     adam = torch.optim.Adam([feature], recipe.feature_lr)
     losses: list[tuple[float, float]] = []
-    first = torch.zeros_like(feature)
     for step in range(recipe.steps):
         check_stop()
         with Blend(recipe.layer, feature[0], small[0]).injected(generator):
@@ -139,12 +136,11 @@ def refine_hybrid(
         losses.append((outside.item(), inside.item()))
         tunes = step < recipe.weight_steps
         (feature.grad,) = torch.autograd.grad(outside, [feature], retain_graph=tunes)
-        first = feature.grad if step == 0 else first
         if tunes:
             inside.backward(inputs=list(weights.values.values()))  # grad() lays them out as fused Adam doesn't expect
             weights.move(recipe.weight_lr, None)
         adam.step()
-    return Refined(weights.deltas([0])[0], Blend(recipe.layer, feature.detach()[0], small[0]), losses, first)
+    return Refined(weights.deltas([0])[0], Blend(recipe.layer, feature.detach()[0], small[0]), losses)
 
 
 @torch.no_grad()

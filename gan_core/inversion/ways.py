@@ -61,7 +61,7 @@ class OpenWay:
             if not frame.is_square or not self.encoder.framing.is_square:
                 raise ParamsError(f"the encoder {way.encoder!r} is one of several, which see the whole square alone")
         chosen = params.model_copy(update={"refine": list(way.refine or (PivotalTuning.name,))})
-        self.refinements: Sequence[Refinement] = build_refinements(generator, loss, chosen, models)
+        self.refinements: Sequence[Refinement] = build_refinements(generator, loss, chosen, models, frame)
         for refinement in self.refinements:
             self.hashes |= refinement.identity
 

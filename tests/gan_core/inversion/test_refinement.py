@@ -8,6 +8,7 @@ import torch
 
 from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import ParamsError
+from gan_core.geometry import Frame
 from gan_core.inversion.delta import apply_delta, changed
 from gan_core.inversion.hypernetwork import HyperStyle
 from gan_core.inversion.pti import Tuned, tune_pivots
@@ -93,6 +94,15 @@ def test_chains_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ParamsError, match=message):
         chain(refined, *names, **changes).process(rows)
+
+
+@pytest.mark.parametrize("name", ["features", "hybrid"])
+def test_what_refines_squares_alone_is_refused_for_another_frame_before_its_networks_are_read(
+    models: ModelPaths, name: str
+) -> None:
+    without = models.model_copy(update={"features": "none"})
+    with pytest.raises(ParamsError, match=rf"{name} needs square pictures, .* 4 wide and 3 high: choose another tune"):
+        TuneStage(PARAMS.model_copy(update={"refine": [name]}), without, frame=Frame(3, 4))
 
 
 @pytest.mark.parametrize("resolution", [4, 16])
