@@ -103,7 +103,7 @@ def quiet_environment() -> dict[str, str]:
     quiet = {
         "PREFECT_HOME": str(Path(".prefect").absolute()),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # In memory, as is the default, a crash of server and run together holds the slot of a limit for ever.
+        # In memory, as is the default, a limit's slot is never freed after a crash of server and run together.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -141,7 +141,9 @@ def read_yaml(path: str | Path) -> Any:
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path} is not in UTF-8 (byte {error.start}): save it in that encoding") from None
     except (OSError, ValueError) as error:
-        raise ParamsError(f"can't read the parameter file {path} ({error})") from None
+        raise ParamsError(
+            f"can't read the parameter file {path} ({error}): make it readable, or name another"
+        ) from None
 
 
 def environment_values(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -80,9 +80,9 @@ class DlibLandmarks(LandmarkSource):
         """
         boxes = detect_faces(image)
         if not boxes:
-            return Rejected("no_face", "dlib sees no face, looking twice")
+            return Rejected("no_face", "dlib finds no face, at single and at double size")
         if self.faces == "only" and len(boxes) > 1:
-            return Rejected("many_faces", f"dlib sees {len(boxes)} faces, and align.faces is 'only'")
+            return Rejected("many_faces", f"dlib finds {len(boxes)} faces, and align.faces is 'only'")
         points = lay_points(image, choose_face(boxes), self.file)
         if len(points) != self.points:
             raise CheckpointError(

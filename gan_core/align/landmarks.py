@@ -141,7 +141,7 @@ class NetworkLandmarks(LandmarkSource):
         """
         presence, points = self._look(image)
         if presence < 0:
-            return Rejected("no_face", f"the landmark network sees no face (presence logit {presence:.2f})")
+            return Rejected("no_face", f"the landmark network finds no face (presence logit {presence:.2f})")
         left, top, right, bottom = window(points)
         again, nearer = self._look(image.crop((left, top, right, bottom)))
         return nearer + np.array([left, top]) if again > 0 else points

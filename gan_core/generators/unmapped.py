@@ -33,6 +33,10 @@ class UnmappedGenerator(Generator):
         return self.truncation * z
 
     def synthesis(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
+        """Draw images ``[B, 3, size, size]`` from ``w_plus [B, n_latent, w_dim]``.
+
+        Raises ``ValueError`` for latents of another shape.
+        """
         if w_plus.shape[1:] != (1, self.z_dim):
             raise ValueError(f"latents are {list(w_plus.shape)}, this generator needs [B, 1, {self.z_dim}]")
         image = self.draw(w_plus[:, 0])

@@ -118,6 +118,7 @@ def refine_hybrid(
     ``w_plus [1, n_latent, w_dim]`` is fixed; ``target [1, 3, S, S]`` is in [-1, 1], of the generator's size or smaller;
     ``mask [1, 1, S, S]`` is 1 where weights are tuned. Each step draws once. The gradient of the loss outside changes
     the feature alone, and that of the loss inside the weights alone. Where a part is empty, its loss is 0.
+    Raises ``ValueError`` for weights that are tuned from a resolution above that of the recipe's layer.
     """
     generator = weights.generator
     if weights.resolution > side_of(recipe.layer):

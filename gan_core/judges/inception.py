@@ -25,12 +25,12 @@ SIZE = 299
 
 
 def average(x: Tensor) -> Tensor:
-    """3 x 3 mean of what lies inside the image."""
+    """3 x 3 mean of what lies inside the image, ``[B, C, H, W]`` to the same shape."""
     return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
 def maximum(x: Tensor) -> Tensor:
-    """3 x 3 maximum at the same size."""
+    """3 x 3 maximum of ``[B, C, H, W]``, at the same shape."""
     return F.max_pool2d(x, 3, 1, 1)
 
 
@@ -68,7 +68,7 @@ class Mixed(nn.Module):
         return Conv(inputs // self.thin, outputs // self.thin, *shape, **options)
 
     def along(self, names: Sequence[str], x: Tensor) -> Tensor:
-        """Apply the named parts one after the other; a last ``a|b`` applies both and concatenates."""
+        """Apply the named parts to ``x [B, C, H, W]`` in turn; a last ``a|b`` applies both and joins channels."""
         for name in names:
             x = torch.cat([self.get_submodule(part)(x) for part in name.split("|")], 1)
         return x

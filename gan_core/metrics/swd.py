@@ -122,7 +122,10 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
 
 
 def sample(keys: Sequence[str], images: np.ndarray, size: int) -> State:
-    """The ``size`` images whose keys hash lowest: a sample that depends on neither order nor shards."""
+    """The ``size`` of the images uint8 ``[N, R, R, 3]`` whose keys hash lowest.
+
+    This sample depends on neither order nor shards.
+    """
     return lowest({"hash": hash_keys(keys), "image": images}, size)
 
 
@@ -167,6 +170,7 @@ class SlicedWasserstein(Metric):
 
     @classmethod
     def merge(cls, one: State, other: State) -> State:
+        """Return the sample of both parts together; raises ``ValueError`` for images of two sizes."""
         if one["image"].shape[1:] != other["image"].shape[1:]:
             raise ValueError(f"images of {one['image'].shape[1:]} and {other['image'].shape[1:]} can't be one sample")
         together = {name: np.concatenate([one[name], other[name]]) for name in ("hash", "image")}
