@@ -13,12 +13,11 @@ from gan_core.inversion.delta import apply_delta, changed
 from gan_core.inversion.hypernetwork import HyperStyle
 from gan_core.inversion.pti import Tuned, tune_pivots
 from gan_core.loading import load_generator, model_tensors
-from gan_core.params import EncodeParams, ModelPaths, TuneParams
+from gan_core.params import ModelPaths, TuneParams
 from gan_core.rows import Row
-from gan_core.stages.encode import EncodeStage
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.images import to_uint8
-from tests.gan_core.inversion.test_pti import pooled_difference, toy
+from tests.gan_core.inversion.conftest import pooled_difference, toy
 from tests.gan_core.stages.test_tune_stage import pixels
 
 PARAMS = TuneParams(steps=2, lr=1e-3, min_resolution=32)
@@ -46,12 +45,6 @@ def refined(models: ModelPaths, tmp_path_factory: pytest.TempPathFactory) -> Mod
     )
     save_checkpoint(path, model_tensors(network), card)
     return models.model_copy(update={"hypernetwork": str(path)})
-
-
-@pytest.fixture(scope="module")
-def rows(models: ModelPaths, aligned_rows: list[Row]) -> list[Row]:
-    found = aligned_rows[:2]
-    return [row | new for row, new in zip(found, EncodeStage(EncodeParams(), models).process(found), strict=True)]
 
 
 def chain(models: ModelPaths, *names: str, **changes: Any) -> TuneStage:
