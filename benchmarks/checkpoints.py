@@ -8,15 +8,13 @@ every number, writes safetensors and hashes both files, is timed beside it.
 
 import argparse
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from benchmarks.harness import print_result
+from benchmarks.harness import print_result, shortest
 from benchmarks.hostile_files import hostile_files, write_file
 from gan_core.checkpoints.containers import open_checkpoint
 from gan_core.errors import CheckpointError
@@ -40,16 +38,6 @@ def count_refused(folder: Path) -> tuple[int, int]:
     return refused, len(files)
 
 
-def best(read: Callable[[], Any], rounds: int) -> float:
-    """The shortest of several times in seconds."""
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        read()
-        times.append(time.perf_counter() - begin)
-    return min(times)
-
-
 def touched(content: Any) -> float:
     """Use every number, so that lazily read files are really read."""
     return sum(float(tensor.sum()) for tensor in content["g_ema"].values())
@@ -67,9 +55,9 @@ def main() -> None:
         path = Path(folder) / "good.pt"
         torch.save({"g_ema": StyleGAN2(options.size).state_dict(), "latent_avg": torch.zeros(512)}, path)
         gigabytes = path.stat().st_size / 1e9
-        ours = best(lambda: touched(open_checkpoint(path).load()), options.rounds)
-        plain = best(lambda: touched(torch.load(path, weights_only=True)), options.rounds)
-        whole = best(lambda: import_checkpoint(path, Path(folder) / "good.safetensors"), 1)
+        ours = shortest(lambda: touched(open_checkpoint(path).load()), options.rounds)
+        plain = shortest(lambda: touched(torch.load(path, weights_only=True)), options.rounds)
+        whole = shortest(lambda: import_checkpoint(path, Path(folder) / "good.safetensors"), 1)
     print(f"{gigabytes:.3f} GB: ours {gigabytes / ours:.2f} GB/s, torch.load {gigabytes / plain:.2f} GB/s")
     print(f"whole import with checks, hashes and writing: {whole:.2f} s, {gigabytes / whole:.2f} GB/s")
     print_result(

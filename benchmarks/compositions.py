@@ -16,7 +16,6 @@ every step of alpha there; ``style_last_step`` is the last of them over three dr
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness import print_result
+from benchmarks.harness import print_result, timed
 from gan_core.compose.base import check_composer, find_landmarks, load_second
 from gan_core.compose.kinds.transfer import OUTSIDE, POSES
 from gan_core.compose.kinds.translate import TranslateSpec
@@ -120,9 +119,7 @@ def operations(setting: Setting) -> dict[str, Callable[[], Tensor]]:
 def seconds(setting: Setting, name: str, work: Callable[[], Tensor]) -> float:
     """Return the wall time of one call in a formulation."""
     with formulation(setting, name):
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
+        return timed(work)
 
 
 def print_speeds(setting: Setting, rounds: int) -> dict[str, float]:

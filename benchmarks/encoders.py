@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness import print_result
+from benchmarks.harness import print_result, relative_error
 from gan_core.encoders.base import ENCODERS, Encoder
 from gan_core.encoders.fast import prepare_fast
 from gan_core.precision import keep_freed_memory
@@ -53,11 +53,6 @@ def seconds(encoder: Encoder, images: Tensor) -> float:
     begin = time.process_time()
     encoder.encode(images)
     return time.process_time() - begin
-
-
-def offsets_error(codes: Tensor, expected: Tensor) -> float:
-    """Return the root mean square of the difference over that of what was expected."""
-    return float((codes - expected).square().mean().sqrt() / expected.square().mean().sqrt())
 
 
 def bfloat16_limit() -> float:
@@ -112,7 +107,7 @@ def main() -> None:
         counts[name], mapping = (parameters(modes["plain"], mapping=part) for part in (False, True))
         said = f" and {mapping / 1e6:.1f} M mapping" if mapping else ""
         print(f"{name}: {counts[name] / 1e6:.1f} M parameters{said}", flush=True)
-        error = offsets_error(*(modes[mode].encode(images[min(images)]) for mode in ("fast", "exact")))
+        error = relative_error(*(modes[mode].encode(images[min(images)]) for mode in ("fast", "exact")))
         print(f"  fast differs from exact by {error:.1e} of the codes' offsets", flush=True)
         for batch in images.values():
             times[name] = measure(modes, batch, options.rounds)

@@ -10,7 +10,6 @@ heavy shapes reaches in float32 and in bfloat16, timed in every round beside the
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness import print_result
+from benchmarks.harness import print_result, relative_error, timed
 from gan_core.generators import layers
 from gan_core.generators.layers import SQRT2, UP_FORMS, ModulatedConv, StyledConv, upfirdn2d
 from gan_core.generators.stylegan2 import StyleGAN2
@@ -67,13 +66,6 @@ def grouped_synthesis(generator: StyleGAN2, w_plus: Tensor) -> Tensor:
             image = y
     assert image is not None
     return image
-
-
-def seconds(work: Callable[[], Tensor]) -> float:
-    """Return the wall time of one call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def bare_convolution(dtype: torch.dtype) -> Callable[[], Tensor]:
@@ -124,7 +116,7 @@ def time_forms(network: Network, rounds: int) -> None:
     for _ in range(rounds):
         for form, taken in times.items():
             with mock.patch.object(layers, "up_form", lambda kind, form=form: form):
-                taken.append(seconds(partial(network.draw, "fast")))
+                taken.append(timed(partial(network.draw, "fast")))
     for form, taken in times.items():
         print(f"fast, up-sampling {form:9} {network.rate(statistics.median(taken)):6.0f} GFLOP/s", flush=True)
     print(f"this machine takes {up_form('cpu')}")
@@ -139,15 +131,15 @@ def main() -> None:
     options = parser.parse_args()
     network = build_network()
     network.draw("grouped")
-    plain = statistics.median(seconds(partial(network.draw, "grouped")) for _ in range(options.rounds))
+    plain = statistics.median(timed(partial(network.draw, "grouped")) for _ in range(options.rounds))
     print(f"grouped  {BATCH / plain:6.2f} images/s with memory as it comes; from here on it is kept", flush=True)
     keep_freed_memory()
     images = {name: network.draw(name) for name in MODES}
     bare = {name: bare_convolution(compute_dtype(name)) for name in ("exact", "fast")}
     times: list[dict[str, float]] = []
     for _ in range(options.rounds):
-        limits = {f"{name} limit": min(seconds(work) for _ in range(2)) for name, work in bare.items()}
-        times.append(limits | {name: seconds(partial(network.draw, name)) for name in MODES})
+        limits = {f"{name} limit": min(timed(work) for _ in range(2)) for name, work in bare.items()}
+        times.append(limits | {name: timed(partial(network.draw, name)) for name in MODES})
     for name in MODES:
         taken = statistics.median(t[name] for t in times)
         limit = LIMIT_GIGAFLOP / min(t["fast limit" if name == "fast" else "exact limit"] for t in times)
@@ -165,11 +157,6 @@ def main() -> None:
         exact_relative_error=relative_error(images["exact"], images["grouped"]),
         fast_limit_share=statistics.median(network.rate(t["fast"]) * t["fast limit"] / LIMIT_GIGAFLOP for t in times),
     )
-
-
-def relative_error(image: Tensor, expected: Tensor) -> float:
-    """Return the root mean square of the difference over that of what was expected."""
-    return float((image - expected).square().mean().sqrt() / expected.square().mean().sqrt())
 
 
 if __name__ == "__main__":

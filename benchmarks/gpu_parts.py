@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.full_size import ARGUMENTS, import_models, settings, write_photographs
-from benchmarks.generator import grouped_synthesis, network_gigaflops, relative_error
+from benchmarks.generator import grouped_synthesis, network_gigaflops
+from benchmarks.harness import relative_error, timed
 from benchmarks.pti import published_loop
 from gan_core.capture import Recorded
 from gan_core.device import compute_on, computing, on_host, place, synchronise
@@ -92,13 +93,15 @@ def seconds(work: Callable[[], object], rounds: int) -> float:
     """Return the median of the seconds that the device takes, after three calls that don't count."""
     for _ in range(3):
         work()
+
+    def done() -> None:
+        work()
+        synchronise()
+
     taken = []
     for _ in range(rounds):
         synchronise()
-        begin = time.perf_counter()
-        work()
-        synchronise()
-        taken.append(time.perf_counter() - begin)
+        taken.append(timed(done))
     return statistics.median(taken)
 
 

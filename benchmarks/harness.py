@@ -1,9 +1,12 @@
-"""What the benchmarks share: the services that they run against, and how they end."""
+"""What the benchmarks share: the services that they run against, how they time and compare, and how they end."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+
+from torch import Tensor
 
 
 @contextmanager
@@ -23,6 +26,23 @@ def services(folder: str) -> Iterator[None]:
     finally:
         if before is None:
             stop("prefect")
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the wall time of one call in seconds."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def shortest(work: Callable[[], object], rounds: int) -> float:
+    """Return the shortest wall time of ``rounds`` calls in seconds."""
+    return min(timed(work) for _ in range(rounds))
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Return the root mean square of the difference of two tensors of one shape over that of what was expected."""
+    return float((found - expected).square().mean().sqrt() / expected.square().mean().sqrt())
 
 
 Value = float | list[str] | Mapping[str, "Value"]

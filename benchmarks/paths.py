@@ -18,7 +18,6 @@ world.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
@@ -28,7 +27,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from benchmarks.harness import print_result
+from benchmarks.harness import print_result, shortest
 from gan_core.generators.base import Generator
 from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.judges.scorers import Scorers
@@ -157,10 +156,10 @@ def edit_times() -> dict[str, float]:
     amounts[:, :3] = torch.tensor([3.0, -2.0, 1.0])
     flow = Curvilinear(512)
     latents = generator.broadcast(codes[:DRAWN]).contiguous()
-    times = {"steps": seconds(lambda: flow.move_all(codes, amounts), 3)}
+    times = {"steps": shortest(lambda: flow.move_all(codes, amounts), 3)}
     flow.tolerance = 1e-5
-    times["tolerance 1e-5"] = seconds(lambda: flow.move_all(codes, amounts), 3)
-    drawing = seconds(lambda: generator.synthesis(latents), 2) * EDITS / DRAWN
+    times["tolerance 1e-5"] = shortest(lambda: flow.move_all(codes, amounts), 3)
+    drawing = shortest(lambda: generator.synthesis(latents), 2) * EDITS / DRAWN
     for name, value in times.items():
         print(
             f"{EDITS} edits in w (512), {name}: {value:.2f} s, {value / drawing:.3f} of drawing them ({drawing:.1f} s)"
@@ -170,16 +169,6 @@ def edit_times() -> dict[str, float]:
         "adaptive_time_ratio": times["tolerance 1e-5"] / drawing,
         "edit_time_of_one_picture": times["steps"] / drawing * EDITS,
     }
-
-
-def seconds(work: Callable[[], Tensor], rounds: int) -> float:
-    """Return the shortest wall time of a call."""
-    times = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 @torch.no_grad()

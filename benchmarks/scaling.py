@@ -14,8 +14,7 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.harness import print_result, services
+from benchmarks.harness import print_result, services, timed
 from gan_core.params import load_params
 from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run
@@ -46,13 +45,6 @@ STAGES = ("align", "encode", "edit")
 SIZES = (250, 500, 1000, 2000)
 RUNNERS = ("threads", "processes", "dask") if find_spec("prefect_dask") else ("threads", "processes")
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that it takes."""
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
 
 
 def speed_up(folder: str, shards: int, rows: int, runner: str, rounds: int) -> float:

@@ -314,9 +314,9 @@ def sync(
     force: Annotated[bool, typer.Option("--force", help="log it again, even if it is there")] = False,
 ) -> None:
     """Log a finished run to MLflow, unless it is there already."""
-    from flows.servers import quiet_environment
+    from flows.servers import use_quiet_environment
 
-    os.environ |= quiet_environment()
+    use_quiet_environment()
     from tasks.tracking.runs import sync as upload
 
     run = upload(output, uri, force)

@@ -1,6 +1,5 @@
 """The operator's commands: bring the servers up and down, register encoders, compare nights."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -141,9 +140,9 @@ def register(
     params: Annotated[str, typer.Option("--params", help="the parameter file: track.uri is used")] = "params.yaml",
 ) -> None:
     """Make a checkpoint the newest version of a model in MLflow's registry; nights measure the newest encoders."""
-    from flows.servers import prefect_address, quiet_environment
+    from flows.servers import prefect_address, use_quiet_environment
 
-    os.environ |= quiet_environment()
+    use_quiet_environment()
     from gan_core.params import load_params
     from tasks.tracking.address import tracking_uri
     from tasks.tracking.registry import NameTakenError, register_checkpoint, registered_encoders

@@ -103,7 +103,7 @@ def quiet_environment() -> dict[str, str]:
     quiet = {
         "PREFECT_HOME": str(Path(".prefect").absolute()),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # In memory, as is the default, a crash of server and run together holds the slot of a limit for ever.
+        # In memory, as is the default, a limit's slot is never freed after a crash of server and run together.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -117,6 +117,11 @@ def quiet_environment() -> dict[str, str]:
     return quiet | os.environ | own | direct_environment(os.environ, hosts)
 
 
+def use_quiet_environment() -> None:
+    """Put ``quiet_environment`` into the environment of this process."""
+    os.environ |= quiet_environment()
+
+
 def use_prefect_server(say: Callable[[str], object] = lambda _: None, host: str = "", needed: bool = False) -> str:
     """Point this process at ``PREFECT_API_URL`` if it is set, else at the project's server, started if need be.
 
@@ -126,7 +131,7 @@ def use_prefect_server(say: Callable[[str], object] = lambda _: None, host: str 
     prefect_toml.drop_copied(say)
     for name in unusable_proxies(os.environ):
         say(f"{name} is not used: Prefect's client can't read it; for SOCKS, `pip install 'httpx[socks]'`")
-    os.environ |= quiet_environment()
+    use_quiet_environment()
     if not (given := os.environ.get("PREFECT_API_URL")):
         if find("prefect") is None:
             say("starting a Prefect server for this project (about 10 s)")

@@ -4,10 +4,12 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
+
+from gan_core.sections import as_list
 
 PATTERN = re.compile(r"(?P<score>.*\S)\s*(?P<sign>>=|<=|≥|≤)\s*(?P<quantile>q?)(?P<limit>[^\sq]+)")
 SIGNS: dict[str, Literal[">=", "<="]] = {">=": ">=", "≥": ">=", "<=": "<=", "≤": "<="}
@@ -84,10 +86,6 @@ class Gate:
         return inside
 
 
-def _as_list(values: Any) -> Any:
-    return [values] if isinstance(values, str) else values
-
-
 def _without_doubles(gates: list[Gate]) -> list[Gate]:
     double, times = next(iter(Counter(gates).most_common(1)), (None, 0))
     if times > 1:
@@ -98,7 +96,7 @@ def _without_doubles(gates: list[Gate]) -> list[Gate]:
 Gates = Annotated[
     list[Annotated[Gate, PlainValidator(Gate.parse), PlainSerializer(str, return_type=str)]],
     Field(max_length=MOST),
-    BeforeValidator(_as_list),
+    BeforeValidator(as_list),
     AfterValidator(_without_doubles),
 ]
 """The section ``gates`` of the parameters: a list of texts, or one text."""

@@ -252,7 +252,7 @@ def load_params(path: str | Path = "params.yaml", overrides: dict[str, Any] | No
 
 
 def load_sections(model: type[S], path: str | Path, overrides: dict[str, Any] | None = None) -> S:
-    """Read and check a file of the sections of ``model``, as ``load_params`` does."""
+    """Read and check a file of the sections of ``model``, as ``load_params`` does, with the same ``ParamsError``."""
     values = read_yaml(path) or {}
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: sections and their keys are expected, not a {type(values).__name__}")
@@ -268,6 +268,7 @@ def check_stored_params(values: dict[str, Any], where: str) -> Params:
     """Validate the parameters in a ``run.json``.
 
     Older runs have the sections of the toy world as well; sections of packages that are gone are kept unchecked.
+    Raises ``ParamsError`` with one line for all problems.
     """
     if not isinstance(values, dict):
         raise ParamsError(f"{where}: its parameters are damaged: make the run again in another folder")

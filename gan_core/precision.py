@@ -33,8 +33,8 @@ def up_form(kind: str) -> UpForm:
     """Return how ``fast`` up-samples on this kind of device, a key of ``generators.layers.UP_FORMS``.
 
     What the processor can do decides, and no clock, so that a machine always gives the same results. On a CPU with AMX
-    a depthwise convolution in bfloat16 falls out of oneDNN. Cards have no fast one for channels-last either; that the
-    folded form is best there has not been measured (``python -m benchmarks.gpu`` prints all).
+    oneDNN has no fast kernel for a depthwise convolution in bfloat16. Cards have none for channels-last either; that
+    the folded form is best there has not been measured (``python -m benchmarks.gpu`` prints all).
     """
     if kind == CPU:
         return "grouped" if torch.cpu._is_amx_tile_supported() else "depthwise"

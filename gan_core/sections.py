@@ -141,7 +141,9 @@ def read_yaml(path: str | Path) -> Any:
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path} is not in UTF-8 (byte {error.start}): save it in that encoding") from None
     except (OSError, ValueError) as error:
-        raise ParamsError(f"can't read the parameter file {path} ({error})") from None
+        raise ParamsError(
+            f"can't read the parameter file {path} ({error}): make it readable, or name another"
+        ) from None
 
 
 def environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -176,6 +178,11 @@ def _merge(values: Any, keys: list[str], value: Any) -> dict[str, Any]:
             values = values | {head: _merge(values[head], [key], inner)}
         return values
     return values | {head: value}
+
+
+def as_list(value: object) -> object:
+    """Return a list of one text instead of the text itself, and everything else as it is."""
+    return [value] if isinstance(value, str) else value
 
 
 def show(value: Any) -> str:

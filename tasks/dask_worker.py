@@ -1,4 +1,4 @@
-"""What the processes of a Dask cluster do beside their tasks: take their numbers at the beginning, and end in peace."""
+"""What Dask's processes do beside their tasks: take their numbers, and finish the task in work before they exit."""
 
 import asyncio
 from collections.abc import Collection

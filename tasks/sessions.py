@@ -16,7 +16,7 @@ REPORT_S = 3.0
 ENGINES = {"prefect.engine", "prefect.runner._workspace_supervisor"}
 """What Prefect's worker starts for each flow run: the second prepares one, and becomes the first."""
 ROUNDS = 3
-"""How often flow runs are asked to end: a worker takes up new ones for as long as it lives."""
+"""How often flow runs are asked to end: a worker takes up new ones until it exits."""
 
 
 def await_command_line(pid: int) -> None:

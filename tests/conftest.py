@@ -22,6 +22,7 @@ from gan_core.loading import model_tensors
 from gan_core.paths.base import PATHS
 from gan_core.paths.space import Frame
 from gan_core.paths.stored import NamedPath, SemanticPaths, save_paths
+from gan_core.storage.receipts import Receipt
 from gan_core.storage.shards import ShardWriter, shard_name
 from gan_core.toy.renderer import ATTRIBUTES
 from gan_core.toy.sample import FIELDS, _make_row
@@ -172,6 +173,12 @@ def project(
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
+
+
+def hashes(output: str) -> dict[str, str]:
+    """Return the hash of every shard of a run."""
+    found = sorted(Path(output).glob("*/*.receipt.json"))
+    return {f"{p.parent.name}/{p.name}": Receipt.model_validate_json(p.read_text()).output_sha256 for p in found}
 
 
 def _save(path: str, model: torch.nn.Module, kind: Any, name: str, **about: Any) -> str:

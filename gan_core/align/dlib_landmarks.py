@@ -80,9 +80,9 @@ class DlibLandmarks(LandmarkSource):
         """
         boxes = detect_faces(image)
         if not boxes:
-            return Rejected("no_face", "dlib sees no face, looking twice")
+            return Rejected("no_face", "dlib finds no face, at single and at double size")
         if self.faces == "only" and len(boxes) > 1:
-            return Rejected("many_faces", f"dlib sees {len(boxes)} faces, and align.faces is 'only'")
+            return Rejected("many_faces", f"dlib finds {len(boxes)} faces, and align.faces is 'only'")
         points = lay_points(image, choose_face(boxes), self.file)
         if len(points) != self.points:
             raise CheckpointError(
@@ -130,14 +130,14 @@ def complete_five(points: Points) -> Points:
     return np.stack([left, right, nose, mouth - aside, mouth + aside])
 
 
-def detect_faces(image: Image.Image, look_at: int = LOOK_AT) -> list[Box]:
+def detect_faces(image: Image.Image) -> list[Box]:
     """Return the boxes (left, top, right, bottom) of the faces in an RGB image.
 
     Only if nothing is found the detector runs again at double size. The published scripts always double, which costs
     four times as much and gives false detections.
     """
     longest = max(image.size)
-    return _look(image, min(1.0, look_at / longest)) or _look(image, min(2.0, 2 * look_at / longest))
+    return _look(image, min(1.0, LOOK_AT / longest)) or _look(image, min(2.0, 2 * LOOK_AT / longest))
 
 
 def choose_face(boxes: list[Box]) -> Box:

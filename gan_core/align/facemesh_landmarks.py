@@ -98,7 +98,7 @@ class FaceMeshLandmarks(MtcnnLandmarks):
         if score > SURE:
             one, other = mesh[list(CORNERS_OF_EYES)]
             score, mesh = lay_mesh(image, region(mesh.min(0), mesh.max(0), other - one))
-        return mesh if score > SURE else Rejected("no_face", f"FaceMesh sees no face where MTCNN does ({score:.2f})")
+        return mesh if score > SURE else Rejected("no_face", f"FaceMesh finds no face where MTCNN does ({score:.2f})")
 
 
 def region(least: Points, most: Points, across: Points) -> Region:

@@ -141,7 +141,7 @@ class NetworkLandmarks(LandmarkSource):
         """
         presence, points = self._look(image)
         if presence < 0:
-            return Rejected("no_face", f"the landmark network sees no face (presence logit {presence:.2f})")
+            return Rejected("no_face", f"the landmark network finds no face (presence logit {presence:.2f})")
         left, top, right, bottom = window(points)
         again, nearer = self._look(image.crop((left, top, right, bottom)))
         return nearer + np.array([left, top]) if again > 0 else points
@@ -157,10 +157,10 @@ class NetworkLandmarks(LandmarkSource):
         return {"landmarks_sha256": self.loaded.sha256}
 
 
-def window(points: Points, reach: float = SECOND_LOOK) -> tuple[int, int, int, int]:
+def window(points: Points) -> tuple[int, int, int, int]:
     """Return the square around landmarks ``[5, 2]`` for the second crop: left, top, right, bottom in whole pixels."""
     middle, spread = points.mean(axis=0), float(np.ptp(points, axis=0).max())
-    half = max(round(reach * spread), 1)
+    half = max(round(SECOND_LOOK * spread), 1)
     left, top = (round(edge) for edge in (middle - half).tolist())
     return left, top, left + 2 * half, top + 2 * half
 

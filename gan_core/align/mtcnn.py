@@ -98,7 +98,7 @@ class Cascade(nn.Module):
     """The three networks, and the steps between them.
 
     Images of one size are shown to the first network together, and what it proposes in all images to the other two.
-    All see chunks of one size, so that an image has the same faces, bit for bit, in any company.
+    All see chunks of one size, so that an image has the same faces, bit for bit, in any batch.
     """
 
     def __init__(self) -> None:

@@ -63,9 +63,9 @@ class MtcnnLandmarks(LandmarkSource):
     def choose(self, found: Faces) -> tuple[Points, Points] | Rejected:
         """Return the box ``[4]`` and the points ``[5, 2]`` of the face that counts, or why there is none."""
         if not len(found.boxes):
-            return Rejected("no_face", "MTCNN sees no face")
+            return Rejected("no_face", "MTCNN finds no face")
         if self.faces == "only" and len(found.boxes) > 1:
-            return Rejected("many_faces", f"MTCNN sees {len(found.boxes)} faces, and align.faces is 'only'")
+            return Rejected("many_faces", f"MTCNN finds {len(found.boxes)} faces, and align.faces is 'only'")
         index = largest(found.boxes)
         return found.boxes[index], found.points[index]
 

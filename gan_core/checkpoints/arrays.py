@@ -90,9 +90,13 @@ def _read_numpy(path: Path) -> Arrays:
         raise CheckpointError(f"{path} is refused: it needs more memory than there is to be read") from None
     except _DAMAGE as error:
         if "pickle" not in str(error):
-            raise CheckpointError(f"{path} is not a whole numpy file ({str(error)[:200]})") from None
+            raise CheckpointError(
+                f"{path} is not a whole numpy file ({str(error)[:200]}): make or fetch it again"
+            ) from None
         if not _is_numpy(path) and not path.read_bytes().startswith(b"\x80"):  # numpy takes all that for a pickle
-            raise CheckpointError(f"{path} is not a numpy file, though its name ends in {path.suffix}") from None
+            raise CheckpointError(
+                f"{path} is not a numpy file, though its name ends in {path.suffix}: make or fetch it again"
+            ) from None
         raise CheckpointError(f"{path} is refused: it holds pickled objects, which are never opened here") from None
 
 

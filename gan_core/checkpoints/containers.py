@@ -105,7 +105,7 @@ class Contents:
         return _in_one_sentence(self.path, lambda: loaded(self.value))
 
 
-def open_checkpoint(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> Contents:
+def open_checkpoint(path: str | Path) -> Contents:
     """Read the index of a checkpoint file of any known kind.
 
     Raises ``CheckpointError`` for a missing file, and for one that is too large, damaged, hostile or of another kind.
@@ -117,8 +117,8 @@ def open_checkpoint(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> Conten
         raise CheckpointError(f"no checkpoint at {path}: download it, or name the right path")
     if meaning := placeholder(path):
         raise CheckpointError(f"{path} is {meaning}")
-    if path.stat().st_size > max_bytes:
-        raise CheckpointError(f"{path} is refused: it has more than {max_bytes >> 20} MiB")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise CheckpointError(f"{path} is refused: it has more than {MAX_FILE_BYTES >> 20} MiB")
     return _in_one_sentence(path, lambda: _open(path))
 
 

@@ -129,7 +129,7 @@ def find_landmarks(network: nn.Module, image: Tensor) -> Tensor:
     """
     presence, points = network(F.interpolate(image, (LETTERBOX_SIZE, LETTERBOX_SIZE), mode="area"))
     if presence.item() < 0:
-        raise ParamsError("boxes by name need a face, and the landmark network sees none: give boxes as numbers")
+        raise ParamsError("boxes by name need a face, and the landmark network finds none: give boxes as numbers")
     return points[0]
 
 

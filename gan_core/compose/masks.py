@@ -88,7 +88,7 @@ def check_mask(mask: Tensor) -> Tensor:
     if not mask.any():
         raise ParamsError("the mask is empty: nothing would be taken from the reference")
     if not (mask.min() >= 0 and mask.max() <= 1):
-        raise ParamsError("the mask must have values from 0 to 1")
+        raise ParamsError(f"the mask has values from {mask.min():g} to {mask.max():g}: give values from 0 to 1")
     return mask.float() if mask.ndim == 4 else mask.float()[None, None]
 
 

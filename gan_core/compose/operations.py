@@ -68,10 +68,10 @@ def translate(source: Branch, reference: Branch, alpha: float = 0.7, kept_layers
     for generators of different layouts, and ``ParamsError`` for arguments out of range.
     """
     check_layouts(source, reference)
-    if not 0 <= alpha <= 1 or not 0 <= kept_layers <= len(source.steps):
-        raise ParamsError(
-            f"alpha {alpha} must be from 0 to 1 and kept_layers {kept_layers} from 0 to {len(source.steps)}"
-        )
+    if not 0 <= alpha <= 1:
+        raise ParamsError(f"translate: alpha is {alpha:g}: give a number from 0 to 1")
+    if not 0 <= kept_layers <= len(source.steps):
+        raise ParamsError(f"translate: kept_layers is {kept_layers}: give a number from 0 to {len(source.steps)}")
     kept = max(kept_layers, 2)
     return picture(walk(source, reference, Rule(lambda layer, height, width: alpha if layer >= kept else 0.0)))
 

@@ -33,5 +33,8 @@ def check_layers(layers: tuple[int, int] | None, n_latent: int, name: str) -> tu
     """Return ``layers``, or all layers for ``None``; raises ``ParamsError`` for an empty or too large range."""
     first, last = layers or (0, n_latent)
     if not 0 <= first < last <= n_latent:
-        raise ParamsError(f"layers {[first, last]} of {name!r} must be [first, past the last] within [0, {n_latent}]")
+        raise ParamsError(
+            f"layers {[first, last]} of {name!r} are not among this generator's {n_latent} latents: give the first and "
+            f"the one past the last, from 0 to {n_latent}"
+        )
     return first, last

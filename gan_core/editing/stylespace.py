@@ -79,7 +79,10 @@ def read_style_vector(path: str | Path, generator: Generator) -> Tensor:
     parts = content if isinstance(content, list) else [content]
     tensors = [part.detach().float().flatten() for part in parts if isinstance(part, Tensor)]
     if len(tensors) != len(parts):
-        raise CheckpointError(f"{path} is neither a flat vector of styles nor a list of one tensor per layer")
+        raise CheckpointError(
+            f"{path} is neither a flat vector of styles nor a list of one tensor per layer: name a file of a "
+            "direction in StyleSpace"
+        )
     return _over_all_styles(torch.cat(tensors), generator, path)
 
 
@@ -93,9 +96,12 @@ def text_direction(relevance: str | Path, text: str | Path, beta: float, generat
     """
     rows, wanted = read_arrays(relevance), read_arrays(text)
     if not isinstance(rows, Tensor) or not isinstance(wanted, Tensor) or rows.dim() != 2:
-        raise CheckpointError(f"{relevance} and {text} must be arrays: [channels, D] and [D]")
+        raise CheckpointError(f"{relevance} and {text} must be arrays: name files with [channels, D] and [D]")
     if wanted.numel() != rows.shape[1]:
-        raise CheckpointError(f"{text} has {wanted.numel()} numbers, {relevance} has {rows.shape[1]} per channel")
+        raise CheckpointError(
+            f"{text} has {wanted.numel()} numbers, {relevance} has {rows.shape[1]} per channel: name files that "
+            "were made with the same CLIP network"
+        )
     found = rows.float() @ torch.nn.functional.normalize(wanted.float().flatten(), dim=0)
     found = torch.where(found.abs() < beta, 0.0, found)
     if not found.any():

@@ -63,6 +63,10 @@ class ComposeEdit(ImageEdit[ComposeEditSpec]):
     def draw(
         self, generator: Generator, w_plus: Tensor, rows: Sequence[Row], picture: PlannedEdit[ComposeEditSpec]
     ) -> Tensor:
+        """Draw ``[B, 3, H, W]``, a composition for each row.
+
+        Raises ``ImageError`` (``bad_composition``) for a row whose composition is refused.
+        """
         assert isinstance(generator, StyleGAN2)
         try:
             with one_thread():

@@ -7,7 +7,7 @@ from torch import Tensor
 from gan_core.editing.apply import apply_edit, check_layers
 from gan_core.editing.directions import find_direction, load_directions
 from gan_core.editing.planned import PlannedEdit
-from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit
+from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, S
 from gan_core.errors import ParamsError
 from gan_core.params import EditParams
 from gan_core.rows import Row
@@ -16,6 +16,11 @@ from gan_core.rows import Row
 def edit_column(direction: str, strength: float) -> str:
     """Return ``<direction>@<signed strength>``, such as ``smile@+1`` or ``yaw@-0.5``."""
     return f"{direction}@{strength:+g}"
+
+
+def plan_strengths(spec: S, direction: str, strengths: Sequence[float]) -> list[PlannedEdit[S]]:
+    """Return the pictures of an entry of the plan: one for each strength along a direction, in order."""
+    return [PlannedEdit(spec, edit_column(direction, s), direction, s) for s in strengths]
 
 
 @EDIT_KINDS.register("direction")
@@ -33,7 +38,7 @@ class DirectionEdit(LatentEdit[EditParams]):
 
     @classmethod
     def plan(cls, spec: EditParams) -> list[PlannedEdit[EditParams]]:
-        return [PlannedEdit(spec, edit_column(spec.direction, s), spec.direction, s) for s in spec.strengths]
+        return plan_strengths(spec, spec.direction, spec.strengths)
 
     def describe(self, picture: PlannedEdit[EditParams]) -> dict[str, object]:
         return {"strength": picture.strength, "layers": list(self.layers)}

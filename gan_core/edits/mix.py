@@ -57,7 +57,10 @@ class MixEdit(LatentEdit[MixSpec]):
         n_latent = self.generator.n_latent
         wrong = [i for i in spec.latent_mask if not 0 <= i < n_latent]
         if wrong:
-            raise ParamsError(f"latent_mask {wrong} of {spec.name!r} is not within [0, {n_latent})")
+            raise ParamsError(
+                f"edits: latent_mask {wrong} of {spec.name!r} is not within [0, {n_latent}): give numbers of this "
+                f"generator's {n_latent} latents, from 0"
+            )
         self.references = setting.latents_of(spec.references) if spec.references else None
 
     @classmethod

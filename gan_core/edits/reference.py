@@ -14,11 +14,7 @@ from gan_core.edits.base import EDIT_KINDS, EditSetting, LatentEdit, hash_latent
 from gan_core.errors import ParamsError, near_matches
 from gan_core.params import EditSpec
 from gan_core.rows import Row, row_seed
-from gan_core.sections import Positive
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+from gan_core.sections import Positive, as_list
 
 
 class ReferenceSpec(EditSpec):
@@ -27,7 +23,7 @@ class ReferenceSpec(EditSpec):
     kind: Literal["reference"] = "reference"
     attribute: str
     """A name that `models.latent_edits` has a block for."""
-    reference: Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+    reference: Annotated[tuple[str, ...], BeforeValidator(as_list), Field(min_length=1)]
     """The key of that row; of several, each row's own key chooses one."""
     strength: Positive = 1.0
     """What the change is multiplied by."""

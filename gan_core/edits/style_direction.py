@@ -11,7 +11,7 @@ from gan_core.editing.directions import find_direction, load_directions
 from gan_core.editing.planned import PlannedEdit
 from gan_core.editing.stylespace import move_styles
 from gan_core.edits.base import EDIT_KINDS, EditSetting, ImageEdit
-from gan_core.edits.direction import edit_column
+from gan_core.edits.direction import plan_strengths
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.params import EditSpec
@@ -44,7 +44,7 @@ class StyleDirectionEdit(ImageEdit[StyleDirectionSpec]):
 
     @classmethod
     def plan(cls, spec: StyleDirectionSpec) -> list[PlannedEdit[StyleDirectionSpec]]:
-        return [PlannedEdit(spec, edit_column(spec.direction, s), spec.direction, s) for s in spec.strengths]
+        return plan_strengths(spec, spec.direction, spec.strengths)
 
     def describe(self, picture: PlannedEdit[StyleDirectionSpec]) -> dict[str, object]:
         return {"space": "s", "strength": picture.strength}

@@ -72,9 +72,10 @@ class Encoder(nn.Module, ABC):
         return latents
 
     def passes(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the latents after each look at the images: here one, the offsets plus the mean latent.
+        """Yield ``w_plus [B, n_latent, w_dim]`` after each pass over ``images [B, C, H, W]``.
 
-        Gradients reach a pass from its own latents only.
+        Here there is one, whose latents are the offsets plus the mean latent. Gradients reach a pass from its own
+        latents only.
         """
         yield self.offsets(self.resampled(images)) + self.latent_avg
 

@@ -64,7 +64,10 @@ class ReStyle(StyleHeads):
         self.synthesis = synthesis
 
     def passes(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the latents after each of ``steps`` (section 3.2); raises ``ParamsError`` without a generator."""
+        """Yield ``w_plus [B, n_latent, w_dim]`` of ``images [B, 3, H, W]`` after each of ``steps`` (section 3.2).
+
+        Raises ``ParamsError`` without a generator.
+        """
         images = self.resampled(images)
         latents = self.latent_avg[None]
         for _ in range(self.steps):

@@ -95,7 +95,7 @@ class Generator(nn.Module, ABC):
     def mean_latent(self, n: int = 4096, seed: int = 0) -> Tensor:
         """Return the mean ``[w_dim]`` of ``mapping(z)`` over ``n`` samples."""
         z = torch.randn(n, self.z_dim, generator=torch.Generator().manual_seed(seed)).to(self.latent_avg.device)
-        return self.mapping(z.to(self.latent_avg.device)).mean(0)
+        return self.mapping(z).mean(0)
 
 
 GENERATORS: Registry[type[Generator]] = Registry("generator", "gan_core.generators", Generator)

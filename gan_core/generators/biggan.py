@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_core.errors import ParamsError
 from gan_core.generators.base import GENERATORS
 from gan_core.generators.spectral import PoweredConv, PoweredLinear, attend
-from gan_core.generators.unmapped import UnmappedGenerator
+from gan_core.generators.unmapped import LabelledGenerator
 
 WIDTHS = (16, 16, 8, 4, 2, 1)
 SHARED = 128
@@ -89,19 +88,18 @@ class Attention(nn.Module):
 
 
 @GENERATORS.register("biggan")
-class BigGAN(UnmappedGenerator):
+class BigGAN(LabelledGenerator):
     """BigGAN of 128 px with ajbrock's state-dict names, which draws the class ``label`` (239 in the published scripts).
 
     ``width`` is the published ``G_ch`` (96). ``truncation`` scales ``z``, as the published sampler does. Raises
-    ``ParamsError`` for a label that is no class.
+    ``ParamsError`` for a label that is no class, and for a truncation that is not above 0.
     """
 
     family = "biggan"
 
     def __init__(self, width: int = 96, classes: int = 1000, label: int = 239, truncation: float = 1.0) -> None:
-        super().__init__(128, 6 * CHUNK, truncation)
+        super().__init__(128, 6 * CHUNK, classes, label, truncation)
         self.arguments = {"width": width, "classes": classes, "label": label, "truncation": truncation}
-        self.label = check_label(label, classes)
         self.shared = nn.Embedding(classes, SHARED)
         self.linear = PoweredLinear(CHUNK, 16 * WIDTHS[0] * width)
         self.blocks = nn.ModuleList()
@@ -109,9 +107,6 @@ class BigGAN(UnmappedGenerator):
             parts: list[nn.Module] = [Block(before * width, after * width, SHARED + CHUNK)]
             self.blocks.append(nn.ModuleList(parts + [Attention(after * width)] * (i == 3)))
         self.output_layer = nn.Sequential(PlainNorm(width), nn.ReLU(), PoweredConv(width, 3, 3))
-
-    def draw(self, z: Tensor) -> Tensor:
-        return self.draw_labelled(z, torch.full((len(z),), self.label, device=z.device))
 
     def draw_labelled(self, z: Tensor, labels: Tensor) -> Tensor:
         """Draw images ``[B, 3, 128, 128]`` in [-1, 1] from ``z [B, 120]`` and class indices ``[B]``."""
@@ -122,10 +117,3 @@ class BigGAN(UnmappedGenerator):
             for part in parts.children():
                 x = part(x, torch.cat([shared, chunk], 1)) if isinstance(part, Block) else part(x)
         return torch.tanh(self.output_layer(x))
-
-
-def check_label(label: int, classes: int) -> int:
-    """Return ``label``; raises ``ParamsError`` unless it is one of ``classes``."""
-    if not 0 <= label < classes:
-        raise ParamsError(f"label {label} is out of range: this generator has the classes 0 to {classes - 1}")
-    return label

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from gan_core.errors import ParamsError
 from gan_core.generators.base import GENERATORS
-from gan_core.generators.biggan import check_label
 from gan_core.generators.spectral import attend, stored_norm
-from gan_core.generators.unmapped import UnmappedGenerator
+from gan_core.generators.unmapped import LabelledGenerator
 
 EPS = 1e-4
 ROWS = 51
@@ -123,7 +122,7 @@ class DeepNetwork(nn.Module):
 
 
 @GENERATORS.register("biggan-deep")
-class BigGANDeep(UnmappedGenerator):
+class BigGANDeep(LabelledGenerator):
     """BigGAN-deep with the names of pytorch-pretrained-BigGAN, which draws the class ``label``.
 
     ``width`` is the published ``channel_width`` (128). ``widths`` are the multiples of it before, between and after the
@@ -141,7 +140,7 @@ class BigGANDeep(UnmappedGenerator):
         label: int = 239,
         truncation: float = 0.4,
     ) -> None:
-        super().__init__(4 * 2 ** (len(widths) // 2), Z_DIM, truncation)
+        super().__init__(4 * 2 ** (len(widths) // 2), Z_DIM, classes, label, truncation)
         if truncation > 1:
             raise ParamsError(f"truncation {truncation}: biggan-deep has statistics for truncations up to 1")
         self.arguments = {
@@ -151,12 +150,8 @@ class BigGANDeep(UnmappedGenerator):
             "label": label,
             "truncation": truncation,
         }
-        self.label = check_label(label, classes)
         self.embeddings = nn.Linear(classes, Z_DIM, bias=False)
         self.generator = DeepNetwork(width, widths)
-
-    def draw(self, z: Tensor) -> Tensor:
-        return self.draw_labelled(z, torch.full((len(z),), self.label, device=z.device))
 
     def draw_labelled(self, z: Tensor, labels: Tensor) -> Tensor:
         """Draw images ``[B, 3, size, size]`` in [-1, 1] from truncated ``z [B, 128]`` and class indices ``[B]``."""

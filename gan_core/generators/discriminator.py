@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from gan_core.generators.layers import EPS, SQRT2, Bias, Blur, EqualLinear, blur
 from gan_core.generators.stylegan2 import channel_table
 
+GROUP = 4
+"""Images over which the minibatch deviation is taken, as published."""
+
 
 class EqualConv(nn.Module):
     """Convolution without bias, with equalised learning rate. Stride 1 keeps the size; stride 2 is not padded."""
@@ -78,13 +81,13 @@ class Discriminator(nn.Module):
         return logits
 
 
-def append_minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
-    """Append a channel with the standard deviation over ``group`` images to ``x [B, C, H, W]``: ``[B, C + 1, H, W]``.
+def append_minibatch_deviation(x: Tensor) -> Tensor:
+    """Append a channel with the standard deviation over ``GROUP`` images to ``x [B, C, H, W]``: ``[B, C + 1, H, W]``.
 
-    Raises ``ValueError`` for a batch that is larger than ``group`` and not a multiple of it.
+    Raises ``ValueError`` for a batch that is larger than ``GROUP`` and not a multiple of it.
     """
     batch, channels, height, width = x.shape
-    group = min(batch, group)
+    group = min(batch, GROUP)
     if batch % group:
         raise ValueError(f"a batch of {batch} can't be split into groups of {group} for the minibatch deviation")
     grouped = x.view(group, batch // group, channels, height, width)

@@ -42,7 +42,10 @@ def blur(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
 
 
 def up_depthwise(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
-    """Up-sample by a transposed convolution, then filter every channel alone."""
+    """Up-sample ``x [B, C, H, W]`` by a transposed convolution, then filter every channel alone: ``[B, D, 2H, 2W]``.
+
+    ``weight`` is ``[D, C, 3, 3]`` and ``kernel [4, 4]``.
+    """
     up = F.conv_transpose2d(x, weight.to(x.dtype).transpose(0, 1), stride=2)
     return blur(up, kernel, padding=1)
 

@@ -137,6 +137,10 @@ class StyleGAN1(Generator):
         return self.latent_avg + psi * (self.broadcast(w) - self.latent_avg)
 
     def synthesis(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
+        """Draw images ``[B, 3, size, size]`` from ``w_plus [B, n_latent, w_dim]``.
+
+        Raises ``ValueError`` for latents of another shape.
+        """
         if w_plus.shape[1:] != (self.n_latent, self.w_dim):
             expected = f"[B, {self.n_latent}, {self.w_dim}]"
             raise ValueError(f"w_plus is {list(w_plus.shape)}, this generator of {self.size} px needs {expected}")

@@ -33,6 +33,10 @@ class UnmappedGenerator(Generator):
         return self.truncation * z
 
     def synthesis(self, w_plus: Tensor, noise: Noise = "const") -> Tensor:
+        """Draw images ``[B, 3, size, size]`` from ``w_plus [B, n_latent, w_dim]``.
+
+        Raises ``ValueError`` for latents of another shape.
+        """
         if w_plus.shape[1:] != (1, self.z_dim):
             raise ValueError(f"latents are {list(w_plus.shape)}, this generator needs [B, 1, {self.z_dim}]")
         image = self.draw(w_plus[:, 0])
@@ -41,3 +45,23 @@ class UnmappedGenerator(Generator):
     @abstractmethod
     def draw(self, z: Tensor) -> Tensor:
         """Draw images ``[B, channels, size, size]`` from ``z [B, z_dim]`` as the published network does."""
+
+
+class LabelledGenerator(UnmappedGenerator):
+    """A family with classes, which draws the class ``label`` unless it is told others.
+
+    Raises ``ParamsError`` for a label that is no class, and for a truncation that is not above 0.
+    """
+
+    def __init__(self, size: int, z_dim: int, classes: int, label: int, truncation: float) -> None:
+        super().__init__(size, z_dim, truncation)
+        if not 0 <= label < classes:
+            raise ParamsError(f"label {label} is out of range: this generator has the classes 0 to {classes - 1}")
+        self.label = label
+
+    def draw(self, z: Tensor) -> Tensor:
+        return self.draw_labelled(z, torch.full((len(z),), self.label, device=z.device))
+
+    @abstractmethod
+    def draw_labelled(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Draw images ``[B, 3, size, size]`` in [-1, 1] from ``z [B, z_dim]`` and class indices ``[B]``."""

@@ -247,7 +247,7 @@ class _Rows(Iterator[Row]):
         item = next(self._items)
         key, status, reason = item.key, item.status, item.reason
         if key in self._keys:
-            numbers = self._numbers.setdefault(item.key, count(2))  # those that it gave are taken for ever
+            numbers = self._numbers.setdefault(item.key, count(2))  # it gives no number twice
             key = next(name for n in numbers if (name := f"{item.key}#{n}") not in self._keys)
             if status == "ok":
                 status, reason = "duplicate_key", f"an earlier row has the key {item.key}"

@@ -60,7 +60,7 @@ def find_files(source: str | Path, left_out: Tally, follow_links: bool = False) 
             raise DataError(f"{name_of(source)} is a page: {advice}")
         return [SourceFile(fs, root, file_name(root), int(info.get("size") or 0))]
     if isinstance(fs, LocalFileSystem) and not os.path.isdir(root):
-        raise DataError(f"{source} is neither a file nor a folder")
+        raise DataError(f"{source} is neither a file nor a folder: name one of these")
     found = _Walk(fs, root, left_out, follow_links).files() if isinstance(fs, LocalFileSystem) else _remote(fs, root)
     visible = (file for file in found if not _leave_out_hidden(file.name, left_out))
     return sorted(visible, key=lambda file: os.fsencode(file.name))

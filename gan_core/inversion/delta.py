@@ -72,7 +72,10 @@ def apply_delta(generator: Generator, data: bytes) -> Iterator[Generator]:
 
 @contextmanager
 def changed(generator: Generator, delta: Mapping[str, Tensor]) -> Iterator[None]:
-    """Add weight differences ``[...]`` by parameter name for the ``with`` block, as ``apply_delta`` does."""
+    """Add weight differences ``[...]`` by parameter name for the ``with`` block, as ``apply_delta`` does.
+
+    Raises ``DataError`` if they belong to another generator.
+    """
     parameters = dict(generator.named_parameters())
     foreign = [name for name, d in delta.items() if name not in parameters or parameters[name].shape != d.shape]
     if foreign:

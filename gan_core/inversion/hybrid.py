@@ -102,14 +102,12 @@ def layer_for(size: int) -> int:
 class Refined:
     """One row after hybrid refinement.
 
-    ``delta`` has its weight differences; ``losses`` are those outside and inside the mask before each step, and
-    ``gradient [1, C, h, w]`` is that of the feature at the first.
+    ``delta`` has its weight differences; ``losses`` are those outside and inside the mask before each step.
     """
 
     delta: Delta
     blend: Blend
     losses: list[tuple[float, float]]
-    gradient: Tensor
 
 
 def refine_hybrid(
@@ -120,6 +118,7 @@ def refine_hybrid(
     ``w_plus [1, n_latent, w_dim]`` is fixed; ``target [1, 3, S, S]`` is in [-1, 1], of the generator's size or smaller;
     ``mask [1, 1, S, S]`` is 1 where weights are tuned. Each step draws once. The gradient of the loss outside changes
     the feature alone, and that of the loss inside the weights alone. Where a part is empty, its loss is 0.
+    Raises ``ValueError`` for weights that are tuned from a resolution above that of the recipe's layer.
     """
     generator = weights.generator
     if weights.resolution > side_of(recipe.layer):
@@ -130,7 +129,6 @@ def refine_hybrid(
     parts = (1 - mask, 1 - small), (mask, small)
     adam = torch.optim.Adam([feature], recipe.feature_lr)
     losses: list[tuple[float, float]] = []
-    first = torch.zeros_like(feature)
     for step in range(recipe.steps):
         check_stop()
         with Blend(recipe.layer, feature[0], small[0]).injected(generator):
@@ -139,12 +137,11 @@ def refine_hybrid(
         losses.append((outside.item(), inside.item()))
         tunes = step < recipe.weight_steps
         (feature.grad,) = torch.autograd.grad(outside, [feature], retain_graph=tunes)
-        first = feature.grad if step == 0 else first
         if tunes:
             inside.backward(inputs=list(weights.values.values()))  # grad() lays them out as fused Adam doesn't expect
             weights.move(recipe.weight_lr, None)
         adam.step()
-    return Refined(weights.deltas([0])[0], Blend(recipe.layer, feature.detach()[0], small[0]), losses, first)
+    return Refined(weights.deltas([0])[0], Blend(recipe.layer, feature.detach()[0], small[0]), losses)
 
 
 @torch.no_grad()

@@ -23,6 +23,8 @@ LARGEST = 256
 """Side in pixels at which images are compared, as published."""
 TOGETHER = 4
 """Rows are padded to a multiple of this, because convolutions round differently for smaller batches."""
+SEED = 123
+"""The seed of the latents whose mean a projection begins with, as published."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,12 @@ def project(
 
 
 @torch.no_grad()
-def latent_statistics(generator: Generator, samples: int, seed: int = 123) -> tuple[Tensor, float]:
+def latent_statistics(generator: Generator, samples: int) -> tuple[Tensor, float]:
     """Return the mean of ``samples`` mapped latents, and their RMS distance from it.
 
     The mean is ``[1, w_dim]``, or ``[n_latent, w_dim]`` of a generator that maps to a latent for each layer.
     """
-    z = torch.randn(samples, generator.z_dim, generator=torch.Generator().manual_seed(seed))
+    z = torch.randn(samples, generator.z_dim, generator=torch.Generator().manual_seed(SEED))
     w = generator.mapping(z.to(generator.latent_avg.device)).unflatten(1, (-1, generator.w_dim))
     mean = w.mean(0)
     return mean, float((w - mean).square().sum().div(samples * len(mean)).sqrt())

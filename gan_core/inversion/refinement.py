@@ -13,7 +13,7 @@ from gan_core.batching import chunk_size, in_chunks_each
 from gan_core.checkpoints.files import Loaded
 from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
-from gan_core.geometry import framed_like
+from gan_core.geometry import Frame, framed_like
 from gan_core.inversion.delta import RESIDUAL, as_stored, changed
 from gan_core.inversion.features import check_layer, load_features, side_of
 from gan_core.inversion.group import tune_group
@@ -45,12 +45,14 @@ class Inverted:
 class Refinement(ABC):
     """One way to give each row weights of its own, or, where it acts ``at_layers``, maps of a layer.
 
+    One that is ``of_squares`` can't refine pictures of another shape.
     ``identity`` says what its results depend on beside the generator, the perceptual trunk and the parameters: the
     hashes of files, and a version where the same files once gave others.
     """
 
     name: ClassVar[str]
     at_layers: ClassVar[bool] = False
+    of_squares: ClassVar[bool] = False
 
     def __init__(self, generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths) -> None:
         self.generator, self.loss, self.params = generator.model, loss, params
@@ -163,6 +165,7 @@ class ByFeatures(InPasses):
 
     name = "features"
     at_layers = True
+    of_squares = True
     final = True
     passes = 1
     names = (RESIDUAL,)
@@ -174,8 +177,6 @@ class ByFeatures(InPasses):
         self.identity = {"features_sha256": features.sha256, "features_version": "2"}
 
     def drawn(self, pivots: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        if targets.shape[2] != targets.shape[3]:
-            raise ParamsError("tune.refine: features are of square pictures, and this encoder's are none")
         return self.network.detailed(self.generator, pivots, targets, self._stored)
 
     def _stored(self, residuals: Tensor) -> Tensor:
@@ -192,6 +193,7 @@ class ByHybrid(Refinement):
 
     name = "hybrid"
     at_layers = True
+    of_squares = True
 
     def __init__(self, generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths) -> None:
         super().__init__(generator, loss, params, models)
@@ -203,8 +205,6 @@ class ByHybrid(Refinement):
         self.resolution = min(params.min_resolution, side_of(layer))
 
     def refine(self, rows: Inverted, starts: Sequence[Tuned] | None, finished: Progress | None) -> list[Tuned]:
-        if rows.targets.shape[2] != rows.targets.shape[3]:
-            raise ParamsError("tune.refine: hybrid is of square pictures, and this encoder's are none")
         found = []
         for row, pair in enumerate(zip(rows.pivots.split(1), rows.targets.split(1), strict=True)):
             found.append(self._one(*pair, {} if starts is None else starts[row].delta))
@@ -229,9 +229,13 @@ class ByHybrid(Refinement):
 
 
 def build_refinements(
-    generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths
+    generator: Loaded[Generator], loss: Perceptual, params: TuneParams, models: ModelPaths, frame: Frame
 ) -> list[Refinement]:
-    """Build what ``params.refine`` names; raises ``ParamsError`` for names in an order that makes no sense."""
+    """Build what ``params.refine`` names, for pictures that are the ``frame`` of what the generator draws.
+
+    Raises ``ParamsError`` for names in an order that makes no sense, for parameters that don't go with them, and for a
+    frame that one of them can't refine.
+    """
     if ByHypernetwork.name in params.refine[1:]:
         raise ParamsError("tune.refine names the hypernetwork after another: it begins with the generator itself")
     for name in (ByFeatures.name, ByHybrid.name):
@@ -250,6 +254,12 @@ def build_refinements(
             raise ParamsError(f"tune.min_resolution: {error}") from None
     if params.shared and params.refine != [PivotalTuning.name]:
         raise ParamsError("tune.shared gives all rows one generator, and tune.refine each one of its own: choose")
+    for name in params.refine:
+        if REFINEMENTS.get(name).of_squares and not frame.is_square:
+            raise ParamsError(
+                f"tune.refine: {name} needs square pictures, and this encoder's are {frame.width} wide and "
+                f"{frame.height} high: choose another tune.refine, or an encoder with square input"
+            )
     return [REFINEMENTS.get(name)(generator, loss, params, models) for name in params.refine]
 
 

@@ -59,9 +59,12 @@ class OpenWay:
             encoder = load_encoder(models.beside_encoder(way.encoder), generator, way.encoder)
             self.encoder, self.hashes = encoder.model, {f"{way.encoder}_sha256": encoder.sha256}
             if not frame.is_square or not self.encoder.framing.is_square:
-                raise ParamsError(f"the encoder {way.encoder!r} is one of several, which see the whole square alone")
+                raise ParamsError(
+                    f"the way {str(way)!r} needs square pictures, for the run's encoder and for {way.encoder!r}: "
+                    "leave it out, or name encoders with square input"
+                )
         chosen = params.model_copy(update={"refine": list(way.refine or (PivotalTuning.name,))})
-        self.refinements: Sequence[Refinement] = build_refinements(generator, loss, chosen, models)
+        self.refinements: Sequence[Refinement] = build_refinements(generator, loss, chosen, models, frame)
         for refinement in self.refinements:
             self.hashes |= refinement.identity
 

@@ -25,12 +25,12 @@ SIZE = 299
 
 
 def average(x: Tensor) -> Tensor:
-    """3 x 3 mean of what lies inside the image."""
+    """3 x 3 mean of what lies inside the image, ``[B, C, H, W]`` to the same shape."""
     return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
 def maximum(x: Tensor) -> Tensor:
-    """3 x 3 maximum at the same size."""
+    """3 x 3 maximum of ``[B, C, H, W]``, at the same shape."""
     return F.max_pool2d(x, 3, 1, 1)
 
 
@@ -68,7 +68,7 @@ class Mixed(nn.Module):
         return Conv(inputs // self.thin, outputs // self.thin, *shape, **options)
 
     def along(self, names: Sequence[str], x: Tensor) -> Tensor:
-        """Apply the named parts one after the other; a last ``a|b`` applies both and concatenates."""
+        """Apply the named parts to ``x [B, C, H, W]`` in turn; a last ``a|b`` applies both and joins channels."""
         for name in names:
             x = torch.cat([self.get_submodule(part)(x) for part in name.split("|")], 1)
         return x
@@ -78,6 +78,13 @@ class Mixed(nn.Module):
         if self.pool is not None:
             maps.append(self.along(["branch_pool"], self.pool(x)))
         return torch.cat(maps, 1)
+
+
+class Halving(Mixed):
+    """Branches that halve the size, and beside their maps the maximum of what they are given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([super().forward(x), F.max_pool2d(x, 3, 2)], 1)
 
 
 class MixedA(Mixed):
@@ -96,7 +103,7 @@ class MixedA(Mixed):
         self.branch_pool = self.conv(inputs, pooled, 1)
 
 
-class MixedB(Mixed):
+class MixedB(Halving):
     """Halves the size: 3 x 3, two 3 x 3, and the maximum itself."""
 
     paths = (["branch3x3"], [f"branch3x3dbl_{i}" for i in (1, 2, 3)])
@@ -107,9 +114,6 @@ class MixedB(Mixed):
         self.branch3x3dbl_1 = self.conv(inputs, 64, 1)
         self.branch3x3dbl_2 = self.conv(64, 96, 3, padding=1)
         self.branch3x3dbl_3 = self.conv(96, 96, 3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([super().forward(x), F.max_pool2d(x, 3, 2)], 1)
 
 
 class MixedC(Mixed):
@@ -137,7 +141,7 @@ class MixedC(Mixed):
         self.branch_pool = self.conv(inputs, 192, 1)
 
 
-class MixedD(Mixed):
+class MixedD(Halving):
     """Halves the size: 3 x 3, 7 x 7 in two strips then 3 x 3, and the maximum itself."""
 
     paths = (["branch3x3_1", "branch3x3_2"], [f"branch7x7x3_{i}" for i in (1, 2, 3, 4)])
@@ -150,9 +154,6 @@ class MixedD(Mixed):
         self.branch7x7x3_2 = self.conv(192, 192, (1, 7), padding=(0, 3))
         self.branch7x7x3_3 = self.conv(192, 192, (7, 1), padding=(3, 0))
         self.branch7x7x3_4 = self.conv(192, 192, 3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([super().forward(x), F.max_pool2d(x, 3, 2)], 1)
 
 
 class MixedE(Mixed):

@@ -140,7 +140,10 @@ def find_trunk(state: Mapping[str, StoredTensor]) -> tuple[str, dict[str, str]] 
 
 
 def linear_weights(trunk: str) -> list[Tensor]:
-    """The published channel weights ``[C]`` for each map of ``trunk``, from the installed ``lpips`` package."""
+    """The published channel weights ``[C]`` for each map of ``trunk``, from the installed ``lpips`` package.
+
+    Raises ``CheckpointError`` without that package, and for one that lacks them.
+    """
     package = find_spec("lpips")
     folders = package.submodule_search_locations if package else None
     if not folders:

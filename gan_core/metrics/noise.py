@@ -11,6 +11,7 @@ from gan_core.metrics.swd import PATCHES_PER_IMAGE, describe
 RESAMPLES = 200
 SWAPS = 100
 DIRECTIONS = 8
+SEED = 0
 
 Statistic = Callable[[np.ndarray], float]
 """Takes how often each row is drawn, int ``[N]`` with sum N, and gives the number of these rows."""
@@ -18,21 +19,21 @@ Distance = Callable[[np.ndarray], float]
 """Takes what is known of the rows of a set ``[N, ...]`` and gives its distance from another."""
 
 
-def bootstrap_error(statistic: Statistic, rows: int, resamples: int = RESAMPLES, seed: int = 0) -> float:
+def bootstrap_error(statistic: Statistic, rows: int, resamples: int = RESAMPLES) -> float:
     """Return the standard deviation of ``statistic`` over resamples of ``rows`` rows with replacement."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     draws = (np.bincount(rng.integers(0, rows, rows), minlength=rows) for _ in range(resamples))
     return float(np.std([statistic(weights) for weights in draws], ddof=1))
 
 
-def swap_error(distance: Distance, before: np.ndarray, now: np.ndarray, swaps: int = SWAPS, seed: int = 0) -> float:
+def swap_error(distance: Distance, before: np.ndarray, now: np.ndarray) -> float:
     """Return the standard error of ``distance(now) - distance(before)`` where neither set of rows is the better one.
 
     Both are ``[N, ...]``, of the same rows. Each row is taken from the one or the other at random, and the rest makes
     the second set (the randomisation test of Fisher 1935, by its standard deviation).
     """
-    rng = np.random.default_rng(seed)
-    masks = (rng.integers(0, 2, len(now), dtype=bool).reshape(-1, *[1] * (now.ndim - 1)) for _ in range(swaps))
+    rng = np.random.default_rng(SEED)
+    masks = (rng.integers(0, 2, len(now), dtype=bool).reshape(-1, *[1] * (now.ndim - 1)) for _ in range(SWAPS))
     changes = [distance(np.where(m, now, before)) - distance(np.where(m, before, now)) for m in masks]
     return float(np.sqrt(np.mean(np.square(changes))))
 
@@ -48,19 +49,19 @@ def frechet_of(one: np.ndarray, other: np.ndarray) -> Statistic:
     return lambda weights: frechet_distance(_gather(one, weights), _gather(other, weights))
 
 
-def sliced_of(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> Statistic:
+def sliced_of(real: np.ndarray, fake: np.ndarray) -> Statistic:
     """The sliced Wasserstein distance x 1000 of two sets of images uint8 ``[N, R, R, 3]`` of the same rows.
 
     With fewer directions than the published number has: its noise is a little more than that number's.
     """
-    ours, theirs = project_patches(real, fake, seed)
+    ours, theirs = project_patches(real, fake)
     levels = [(_sort(ours[:, i]), _sort(theirs[:, i])) for i in range(ours.shape[1])]
     return lambda weights: 1000 * float(np.mean([_distance(*level, weights) for level in levels]))
 
 
-def project_patches(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def project_patches(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the sliced distance sees of both sets: float32 ``[N, levels, directions, patches]`` each."""
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(SEED)
     ours, theirs = describe(real, rng), describe(fake, rng)
     axes = {resolution: _axes(rng) for resolution in ours}
     return _project(ours, axes, len(real)), _project(theirs, axes, len(fake))

@@ -42,8 +42,23 @@ DRIFT = "-drift"
 JUDGE_OF = {attribute.name: attribute.judge for attribute in ATTRIBUTES}
 
 
+class FaceVectors(Metric):
+    """A metric of the face embeddings of ``dlib-resnet``."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self._loaded = JUDGES[CARD.name]()
+
+    def identity(self) -> dict[str, Any]:
+        return {"dlib_resnet_sha256": self._loaded.sha256}
+
+    def embed(self, images: Tensor) -> np.ndarray:
+        """Return the embeddings float64 ``[B, D]`` of FFHQ-aligned images ``[B, 3, S, S]`` in [-1, 1]."""
+        return fetch(in_chunks(self._loaded.model, images)).astype(np.float64)
+
+
 @METRICS.register("identity-distance")
-class IdentityDistance(RowMetric):
+class IdentityDistance(FaceVectors, RowMetric):
     """Distance from the aligned face, ``identity-distance/dlib-resnet/<picture>``, and whether it is below 0.6.
 
     The column ``same-person/dlib-resnet/<picture>`` is 1 where it is, so its total is the share of such rows.
@@ -66,32 +81,22 @@ class IdentityDistance(RowMetric):
     def explain(cls, name: ScoreName, edits: Sequence[PlannedEdit] = ()) -> Meaning | None:
         return cls.share.by(name.extractor) if name.metric == SAME else super().explain(name, edits)
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        self._loaded = JUDGES[CARD.name]()
-
     @property
     def columns(self) -> list[str]:
         return [f"{what}/{CARD.name}/{picture}" for picture in self.setting.pictures for what in (self.name, SAME)]
 
-    def identity(self) -> dict[str, Any]:
-        return {"dlib_resnet_sha256": self._loaded.sha256}
-
     @torch.no_grad()
     def score(self, pictures: Pictures) -> Columns:
-        source, columns = self._embed(pictures[ALIGNED]), Columns()
+        source, columns = self.embed(pictures[ALIGNED]), Columns()
         for picture in self.setting.pictures:
-            distance = np.linalg.norm(self._embed(pictures[picture]) - source, axis=1)
+            distance = np.linalg.norm(self.embed(pictures[picture]) - source, axis=1)
             columns[f"{self.name}/{CARD.name}/{picture}"] = distance
             columns[f"{SAME}/{CARD.name}/{picture}"] = (distance < SAME_PERSON).astype(np.float64)
         return columns
 
-    def _embed(self, images: Tensor) -> np.ndarray:
-        return fetch(in_chunks(self._loaded.model, images)).astype(np.float64)
-
 
 @METRICS.register("identity-pairs")
-class IdentityPairs(Metric):
+class IdentityPairs(FaceVectors):
     """Distances between the aligned faces of any two rows, for datasets in which each row shows another person.
 
     Totals: the mean ``other/dlib-resnet/aligned``, the smallest ``nearest-other/...``, and ``other-person/...``, the
@@ -115,17 +120,9 @@ class IdentityPairs(Metric):
         found = cls.meanings.get(name.metric)
         return found and found.by(name.extractor)
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        self._loaded = JUDGES[CARD.name]()
-
-    def identity(self) -> dict[str, Any]:
-        return {"dlib_resnet_sha256": self._loaded.sha256}
-
     @torch.no_grad()
     def update(self, states: States, pictures: Pictures, columns: Columns) -> None:
-        vectors = fetch(in_chunks(self._loaded.model, pictures[ALIGNED])).astype(np.float64)
-        batch = {"hash": hash_keys(pictures.keys), "vector": vectors}
+        batch = {"hash": hash_keys(pictures.keys), "vector": self.embed(pictures[ALIGNED])}
         states[ALIGNED] = self.merge(states[ALIGNED], batch) if ALIGNED in states else batch
 
     @classmethod

@@ -32,6 +32,7 @@ PATCH = 7
 PATCHES_PER_IMAGE = 128
 REPEATS = 4
 DIRECTIONS = 128
+SEED = 0
 CHUNK = 64
 MINIMUM = 32
 
@@ -74,13 +75,11 @@ def normalise(patches: np.ndarray) -> np.ndarray:
     return flat.reshape(len(flat), -1)
 
 
-def sliced_distance(
-    one: np.ndarray, other: np.ndarray, rng: np.random.RandomState, repeats: int = REPEATS, directions: int = DIRECTIONS
-) -> float:
+def sliced_distance(one: np.ndarray, other: np.ndarray, rng: np.random.RandomState) -> float:
     """Mean difference of sorted projections of two equal-sized sets ``[N, D]`` onto random directions."""
     results = []
-    for _ in range(repeats):
-        axes = rng.randn(one.shape[1], directions)
+    for _ in range(REPEATS):
+        axes = rng.randn(one.shape[1], DIRECTIONS)
         axes = (axes / np.sqrt(np.square(axes).sum(0, keepdims=True))).astype(np.float32)
         results.append(np.abs(np.sort(one @ axes, axis=0) - np.sort(other @ axes, axis=0)).mean())
     return float(np.mean(results))
@@ -105,7 +104,7 @@ def describe(images: np.ndarray, rng: np.random.RandomState, chunk: int = CHUNK)
     return {resolution: normalise(np.concatenate(patches)) for resolution, patches in gathered.items()}
 
 
-def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> dict[str, float]:
+def sliced_wasserstein(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
     """SWD x 1000 of two sets of images uint8 ``[N, R, R, 3]``, by resolution (``"64"``, ``"32"``, ...), and ``"mean"``.
 
     R is 16 times a power of two. Both sets have the same number of images, at least ``MINIMUM``, else ``TooFewError``.
@@ -116,14 +115,17 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, seed: int = 0) -> dic
         raise TooFewError(f"needs square images of {COARSEST} x 2^k pixels, these have {real.shape[2]} x {size}")
     if real.shape != fake.shape:
         raise TooFewError(f"needs images of {size} px in both sets, these have {fake.shape[2]} x {fake.shape[1]}")
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(SEED)
     ours, theirs = describe(real, rng), describe(fake, rng)
     distances = {str(r): 1000 * sliced_distance(ours[r], theirs[r], rng) for r in ours}
     return distances | {"mean": float(np.mean(list(distances.values())))}
 
 
 def sample(keys: Sequence[str], images: np.ndarray, size: int) -> State:
-    """The ``size`` images whose keys hash lowest: a sample that depends on neither order nor shards."""
+    """The ``size`` of the images uint8 ``[N, R, R, 3]`` whose keys hash lowest.
+
+    This sample depends on neither order nor shards.
+    """
     return lowest({"hash": hash_keys(keys), "image": images}, size)
 
 
@@ -168,6 +170,7 @@ class SlicedWasserstein(Metric):
 
     @classmethod
     def merge(cls, one: State, other: State) -> State:
+        """Return the sample of both parts together; raises ``ValueError`` for images of two sizes."""
         if one["image"].shape[1:] != other["image"].shape[1:]:
             raise ValueError(f"images of {one['image'].shape[1:]} and {other['image'].shape[1:]} can't be one sample")
         together = {name: np.concatenate([one[name], other[name]]) for name in ("hash", "image")}

@@ -26,7 +26,7 @@ class Speed:
     busy: str = ""
 
 
-def time_stage(stage: Stage, rows: list[Row], repeats: int = REPEATS) -> Speed:
+def time_stage(stage: Stage, rows: list[Row]) -> Speed:
     """Process ``rows`` again and again after a warm-up; the speed is that of the lower quartile of the idle times.
 
     A time is idle if the processor's time is nearly the clock's: a process that waits for others is slower than the
@@ -34,10 +34,10 @@ def time_stage(stage: Stage, rows: list[Row], repeats: int = REPEATS) -> Speed:
     """
     with compute_on(stage.compute):
         stage.process(rows)
-        times = [_time(stage, rows) for _ in range(repeats)]
+        times = [_time(stage, rows) for _ in range(REPEATS)]
     idle = np.array([clock for clock, processor in times if processor >= SHARE * clock])
     if len(idle) < FEWEST:
-        return Speed(busy=f"the machine was busy in {repeats - len(idle)} of {repeats} trials")
+        return Speed(busy=f"the machine was busy in {REPEATS - len(idle)} of {REPEATS} trials")
     error = bootstrap_error(lambda weights: _speed(np.repeat(idle, weights), len(rows)), len(idle))
     return Speed(_speed(idle, len(rows)), error)
 

@@ -30,7 +30,7 @@ class Bench:
     scorers: Scorers
     codes: Tensor
     start: Scored
-    seen: dict[tuple[str, float], Scored] = field(default_factory=dict)
+    seen: dict[str, Scored] = field(default_factory=dict)
 
     @classmethod
     def of(cls, paths: SemanticPaths, generator: Generator, scorers: Scorers, codes: Tensor) -> "Bench":
@@ -48,11 +48,11 @@ class Bench:
             codes = self.paths.edit(codes, {name: strengths})
         return score_codes(self.paths, self.generator, codes, self.scorers)
 
-    def alone(self, name: str, strength: float) -> Scored:
-        """Score the codes after one edit, each to the side where it has room; once for each strength."""
-        if (name, strength) not in self.seen:
-            self.seen[name, strength] = self.edited((name, strength * self.signs(name)))
-        return self.seen[name, strength]
+    def alone(self, name: str) -> Scored:
+        """Score the codes after one edit of strength 1, each to the side where it has room; once for each edit."""
+        if name not in self.seen:
+            self.seen[name] = self.edited((name, self.signs(name)))
+        return self.seen[name]
 
     def change(self, faces: Scored, name: str, since: Scored | None = None) -> Tensor:
         """Absolute change of an attribute since the start (or ``since``), ``[B]``, in shares of its range."""
@@ -61,26 +61,26 @@ class Bench:
 
 
 @torch.no_grad()
-def commutativity_errors(bench: Bench, first: str, second: str, strength: float = 1.0) -> dict[str, Tensor]:
+def commutativity_errors(bench: Bench, first: str, second: str) -> dict[str, Tensor]:
     """Return how far two edits are from commuting, each ``[B]`` in % of the attribute's mean change by its own edit.
 
-    ``order/<attribute>`` is its difference between first-then-second and second-then-first. ``undo/<attribute>`` is its
-    difference from the start after first, second, minus first, minus second. Both are NaN for an attribute that its own
-    edit changes by less than ``NOTICED``.
+    Both edits have strength 1. ``order/<attribute>`` is its difference between first-then-second and second-then-first.
+    ``undo/<attribute>`` is its difference from the start after first, second, minus first, minus second. They are NaN
+    for an attribute that its own edit changes by less than ``NOTICED``.
     """
-    one, two = (first, strength * bench.signs(first)), (second, strength * bench.signs(second))
+    one, two = (first, bench.signs(first)), (second, bench.signs(second))
     forward, backward = bench.edited(one, two), bench.edited(two, one)
     undone = bench.edited(one, two, (first, -one[1]), (second, -two[1]))
     errors = {}
     for name in (first, second):
-        own = _noticed(bench.change(bench.alone(name, strength), name).mean())
+        own = _noticed(bench.change(bench.alone(name), name).mean())
         errors[f"order/{name}"] = 100 * bench.change(forward, name, since=backward) / own
         errors[f"undo/{name}"] = 100 * bench.change(undone, name) / own
     return errors
 
 
 @torch.no_grad()
-def changes(bench: Bench, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+def changes(bench: Bench) -> tuple[Tensor, Tensor]:
     """Return the mean absolute changes ``[edits, names]`` of all named attributes by each edit, and identity errors.
 
     Identity errors ``[edits, B]`` are ``100 (1 - cosine)`` with the start. Edits and attributes are in the order of
@@ -88,7 +88,7 @@ def changes(bench: Bench, strength: float = 1.0) -> tuple[Tensor, Tensor]:
     """
     rows, lost = [], []
     for name in bench.paths.named:
-        faces = bench.alone(name, strength)
+        faces = bench.alone(name)
         rows.append(torch.stack([bench.change(faces, other).mean() for other in bench.paths.named]))
         lost.append(100 * (1 - (faces.identity * bench.start.identity).sum(1)))
     return torch.stack(rows), torch.stack(lost)
@@ -136,7 +136,7 @@ def reached(bench: Bench, move: float) -> float:
     shares = []
     for name in bench.paths.named:
         column = bench.scorers.names.index(name)
-        moved = score_move(bench.start, bench.alone(name, 1.0), column, bench.signs(name))["move"]
+        moved = score_move(bench.start, bench.alone(name), column, bench.signs(name))["move"]
         shares.append(min(max(moved / move, 0.0), 1.0))
     return sum(shares) / max(1, len(shares))
 

@@ -16,6 +16,7 @@ from gan_core.paths.latents import check_latents, move_latents
 from gan_core.paths.stored import load_paths
 
 COLUMNS = 7
+SEED = 0
 
 
 def path_strip(
@@ -51,13 +52,13 @@ def direction_strip(
 
 @torch.no_grad()
 def strip_of(
-    generator: Generator, draw: Callable[[Tensor, float], Tensor], ends: tuple[float, float], rows: int, seed: int = 0
+    generator: Generator, draw: Callable[[Tensor, float], Tensor], ends: tuple[float, float], rows: int
 ) -> Tensor:
     """Draw the same ``rows`` random latents at ``COLUMNS`` strengths between ``ends``: ``[rows * COLUMNS, 3, H, W]``.
 
     ``draw`` maps ``w_plus [rows, n_latent, w_dim]`` and a strength to images. The images of a row are consecutive.
     """
-    z = place(torch.randn(rows, generator.z_dim, generator=torch.Generator().manual_seed(seed)))
+    z = place(torch.randn(rows, generator.z_dim, generator=torch.Generator().manual_seed(SEED)))
     w_plus = generator.broadcast(generator.mapping(z))
     columns = [draw(w_plus, t) for t in torch.linspace(*ends, COLUMNS).tolist()]
     return torch.stack(columns, 1).flatten(0, 1)

@@ -180,9 +180,10 @@ def import_direction(
 ) -> Direction:
     """Add the direction of a file to the directions file ``target`` of a generator, and return the direction.
 
-    The hash in ``facts`` is replaced. Raises ``UserError`` for a vector that doesn't fit the generator's latents, for a
-    space that the generator doesn't have, for another direction of the same name in ``target`` (unless ``facts`` names
-    it), and, unless ``any_generator``, for a file of this project that was made for another generator.
+    The hash in ``facts`` is replaced. Raises ``UserError`` for files that can't be read, for a vector that doesn't fit
+    the generator's latents, for a space that the generator doesn't have, for another direction of the same name in
+    ``target`` (unless ``facts`` names it), and, unless ``any_generator``, for a file of this project that was made for
+    another generator.
     """
     loaded = load_generator(generator_path)
     generator, sha256 = loaded.model, loaded.sha256

@@ -231,7 +231,10 @@ def _decided(variant: str, options: Options, told: str | None, where: str | Path
     if known is not None:
         said = str(options.get("encoder_type", ""))
         if said and said not in known:
-            raise CheckpointError(f"{where} has encoder_type {said[:60]!r}, which is not known here")
+            raise CheckpointError(
+                f"{where} has encoder_type {said[:60]!r}, which is not known here: only encoders of "
+                f"{', '.join(known)} can be imported"
+            )
         if not said and known is RESTYLE and "latlayer1.weight" in encoder:
             said = "GradualStyleEncoder"
         variants = list(dict.fromkeys(known.values()))

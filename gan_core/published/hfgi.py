@@ -16,7 +16,7 @@ COUNTER = "num_batches_tracked"
 
 
 def features_of(parts: Mapping[str, Mapping[str, Any]], where: str | Path) -> tuple[HFGI, dict[str, Tensor]] | None:
-    """Return the feature network and the tensors of a file by network, or None if it has none.
+    """Return the feature network and its tensors ``[...]`` by name, or None if the file has none.
 
     Raises ``CheckpointError`` for one of the two alone, or without the generator.
     """

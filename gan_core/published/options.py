@@ -89,7 +89,8 @@ def check_options(given: Mapping[str, object], known: Known, where: str | Path) 
     for name, value in given.items():
         if name not in known.fixed and name not in known.others:
             raise CheckpointError(
-                f"{where} has the option {_shown(name)}, which is not known here and may change its pictures"
+                f"{where} has the option {_shown(name)}, which is not known here and may change its pictures: only "
+                "networks that were trained without it can be imported"
             )
         if name in known.fixed and not any(_plain(value) == _plain(ours) for ours in known.fixed[name]):
             raise CheckpointError(
@@ -155,7 +156,10 @@ def _checked_layers(generator: Record, where: str | Path) -> list[object]:
         if path.startswith("synthesis.") and "conv_clamp" in part.state:
             clamps.append(part.state["conv_clamp"])
     if any(clamp != clamps[0] for clamp in clamps):
-        raise CheckpointError(f"{where} has a conv_clamp that differs between layers, which can't be imported")
+        raise CheckpointError(
+            f"{where} has a conv_clamp that differs between layers: only networks with one "
+            "value for all can be imported"
+        )
     return clamps
 
 

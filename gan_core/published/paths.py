@@ -33,7 +33,8 @@ def read_published_paths(
     A file holds it alone, or, as one of a training does, in a dictionary under a name.
 
     The weights don't tell a ``projective`` deformator from a linear one, nor how many axes of a flow are paths
-    (``count``, all by default). Raises ``UserError`` for unknown or damaged files and for another width of codes.
+    (``count``, all by default). Raises ``UserError`` for unknown or damaged files, for a space that the
+    generator doesn't have, and for another width of codes.
     """
     check_space(generator.model, space)
     contents = open_checkpoint(path)

@@ -67,7 +67,7 @@ class SinGAN(nn.Module):
         if min(found[0]) < RECEPTIVE_FIELD:
             raise ParamsError(
                 f"{size[1]}x{size[0]} is too small: its coarsest scale would be {found[0][1]}x{found[0][0]}, "
-                f"less than the {RECEPTIVE_FIELD} pixels that a network sees at once"
+                f"less than the receptive field of {RECEPTIVE_FIELD} px: ask for a larger one"
             )
         return [*found[:-1], size]
 

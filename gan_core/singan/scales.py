@@ -32,7 +32,10 @@ def plan_scales(size: Size, factor: float = 0.75, min_size: int = 25, max_size: 
     changed so that both are met. Raises ``ParamsError`` where the picture or ``min_size`` is too small.
     """
     if min_size < RECEPTIVE_FIELD:
-        raise ParamsError(f"min_size {min_size} is less than the {RECEPTIVE_FIELD} pixels that a network sees at once")
+        raise ParamsError(
+            f"min_size {min_size} is less than the receptive field of {RECEPTIVE_FIELD} px: set it to "
+            f"{RECEPTIVE_FIELD} or more"
+        )
     shrunk = min(max_size / max(size), 1.0)
     height, width = (math.ceil(side * shrunk - ROUNDING) for side in size)
     if min(height, width) <= min_size:

@@ -97,7 +97,7 @@ class TuneStage(Stage):
         self.generator, self.loss = generator.model, loss.model
         self.synthesis = Recorded(self.generator.synthesis)
         hashes = {"perceptual_sha256": loss.sha256, "generator_sha256": generator.sha256}
-        self.refinements = build_refinements(generator, self.loss, self.params, models)
+        self.refinements = build_refinements(generator, self.loss, self.params, models, frame)
         self.features = next((each.network for each in self.refinements if isinstance(each, ByFeatures)), None)
         self.at_layers = any(each.at_layers for each in self.refinements)
         unsaid = {"enabled"} | ({"refine"} if params.refine == [ALONE] else set())  # older runs don't say it

@@ -225,7 +225,9 @@ def open_shard(url: str | Path) -> Iterator[pq.ParquetFile]:
         with explain_denied(url):
             file = fs.open(path, "rb")
     except FileNotFoundError:
-        raise DataError(f"no shard at {url}") from None
+        raise DataError(
+            f"no shard at {url}: check the path, or make it with `edit-dataset import` or `edit-dataset run`"
+        ) from None
     with file, explain_damage(url):
         opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
         names = Counter(opened.schema_arrow.names)
@@ -262,7 +264,9 @@ def _count(url: str | Path, opened: Any, flagged: bool) -> tuple[Counter[str], C
     with explain_damage(url):
         file = pq.ParquetFile(opened, pre_buffer=False)
         if missing := {"status", "reason"} - set(file.schema_arrow.names):
-            raise DataError(f"{url} has no column {', '.join(sorted(missing))}")
+            raise DataError(
+                f"{url} has no column {', '.join(sorted(missing))}: make a dataset with `edit-dataset import SRC DST`"
+            )
         for group in range(file.num_row_groups):
             status = None if flagged else _only_status(file.metadata.row_group(group))
             if status is not None:

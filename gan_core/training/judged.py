@@ -116,13 +116,13 @@ def _check_faces(generator: Loaded[Generator], wanted: Iterable[Wanted], seed: i
     seen = count_faces(pictures)
     if seen < FEWEST_FACES * DETECTED:
         raise ParamsError(
-            f"{', '.join(names)} judges faces, and {DETECTOR} sees one in {seen} of {DETECTED} pictures of "
+            f"{', '.join(names)} judges faces, and {DETECTOR} finds one in {seen} of {DETECTED} pictures of "
             f"{generator.path}: choose a judge of what it draws, such as one of models.attributes"
         )
 
 
 def count_faces(images: Tensor) -> int:
-    """Return in how many of the pictures ``[B, 3, H, W]`` the detector sees a face.
+    """Return in how many of the pictures ``[B, 3, H, W]`` the detector finds a face.
 
     Raises ``CheckpointError`` where its networks are missing.
     """
@@ -140,13 +140,14 @@ def _check_variety(generator: Loaded[Generator], wanted: dict[str, Wanted], face
             )
         if values.max() - values.min() <= 0:
             raise ParamsError(
-                f"{each.name} sees the same in all {len(values)} pictures of {generator.path}: choose another judge"
+                f"{each.name} gives the same value for all {len(values)} pictures of {generator.path}: choose "
+                "another judge"
             )
         kept = values[: _held_out(values)]
         if kept.max() - kept.min() <= 0:
             raise ParamsError(
-                f"{each.name} sees the same in the {len(kept)} pictures of {generator.path} that are kept to measure "
-                "with: draw more (--set samples=N)"
+                f"{each.name} gives the same value for the {len(kept)} pictures of {generator.path} that are kept to "
+                "measure with: draw more (--set samples=N)"
             )
 
 
@@ -205,7 +206,7 @@ def _named(
     moved = direction.scores["move"] * (judge.high - judge.low)
     if not moved > 0:
         raise ParamsError(
-            f"no direction of {generator.path} changes {judge.attribute} as {wanted.name} sees it (correlation "
+            f"no direction of {generator.path} changes {judge.attribute} as {wanted.name} measures it (correlation "
             f"{told['correlation']:g} over {told['samples']} pictures): draw more (--set samples=N)"
         )
     unit = reached(moved, wanted.amount, judge.unit)

@@ -11,17 +11,17 @@ from gan_core.device import place
 
 
 def logistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Mean of ``softplus(-D(x)) + softplus(D(G(z)))`` (Goodfellow et al. 2014, in the logistic form)."""
+    """Mean of ``softplus(-D(x)) + softplus(D(G(z)))``, logits of any shape (Goodfellow et al. 2014, logistic form)."""
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
 def nonsaturating_generator_loss(fake_logits: Tensor) -> Tensor:
-    """Mean of ``softplus(-D(G(z)))``."""
+    """Mean of ``softplus(-D(G(z)))``, logits of any shape."""
     return F.softplus(-fake_logits).mean()
 
 
 def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
-    """Mean squared norm of the discriminator's gradient at real images (Mescheder et al. 2018)."""
+    """Mean squared norm of the discriminator's gradient at images ``[B, C, H, W]`` (Mescheder et al. 2018)."""
     real = real.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
     return gradient.square().flatten(1).sum(1).mean()
@@ -39,9 +39,10 @@ def path_lengths(images: Tensor, w_plus: Tensor, noise: Tensor | None = None) ->
 
 
 def path_length_penalty(lengths: Tensor, mean: Tensor, decay: float = 0.01) -> tuple[Tensor, Tensor]:
-    """Return the mean squared deviation from the running mean, and that mean moved by ``decay``.
+    """Return the mean squared deviation of ``lengths [B]`` from the running ``mean []``, and that moved by ``decay``.
 
-    The mean is a constant for gradients. In the published code they flow through it, with a weight of ``decay``.
+    Both are ``[]``. The mean is a constant for gradients. In the published code they flow through it, with a weight of
+    ``decay``.
     """
     moved = mean + decay * (lengths.mean().detach() - mean)
     return (lengths - moved).square().mean(), moved

@@ -132,7 +132,10 @@ class Scale:
 
     @torch.no_grad()
     def former(self, stream: torch.Generator | None = None, count: int = 1) -> Tensor:
-        """Return the former scale's images as this one sees them: random ones, or without a stream reconstructed."""
+        """Return the former scale's images at this one's size, ``[count, pictures, 3, h, w]``.
+
+        They are random ones, or without a stream reconstructed: one then.
+        """
         if self.number == 0:
             return torch.zeros_like(self.real).expand(count, -1, -1, -1, -1)
         with autocast(self.fast):
@@ -143,7 +146,7 @@ class Scale:
         return self.model.enlarged(before, self.sizes[-1])
 
     def draw(self, stream: torch.Generator) -> Tensor:
-        """Draw noise of this scale."""
+        """Draw noise of this scale, ``[1, pictures, 3, h, w]``."""
         return self.model.draw_noises(stream, self.sizes[-1:], 1, self.number)[0]
 
     def step(self, iteration: int, stream: torch.Generator) -> dict[str, float]:
@@ -168,12 +171,15 @@ class Scale:
         return dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
 
     def judge(self, images: Tensor) -> Tensor:
-        """Return the discriminator's values of patches, ``[B, pictures, h, w]``."""
+        """Return the discriminator's values ``[B, pictures, h, w]`` of patches of ``images [B, pictures, 3, H, W]``."""
         with autocast(self.fast):
             return self.discriminator(images.flatten(1, 2)).float()
 
     def discriminate(self, fake: Tensor, share: Tensor) -> dict[str, Tensor]:
-        """Take one step of the discriminator, with the penalty on its gradient at a mixture of both images."""
+        """Take one step of the discriminator on ``fake [1, pictures, 3, h, w]``; return its losses ``[]`` by name.
+
+        The penalty is on its gradient at a mixture, of which ``share [pictures, 1, 1, 1]`` is the picture itself.
+        """
         score = self.judge(fake).mean() - self.judge(self.real).mean()
         optimiser = self.state.discriminator_optimiser
         optimiser.zero_grad(set_to_none=True)
@@ -188,7 +194,10 @@ class Scale:
         return {"distance": -score.detach(), "penalty": penalty}
 
     def generate(self, fake: Tensor | None, noise: Tensor, former: Tensor) -> dict[str, Tensor]:
-        """Take one step of the generator: its image is judged, and its reconstruction compared with the picture."""
+        """Take one step of the generator: its image is judged, and its reconstruction compared with the picture.
+
+        ``fake``, ``noise`` and ``former`` are ``[1, pictures, 3, h, w]``.
+        """
         fixed = self.model.noise.expand(-1, -1, 3, -1, -1) if self.number == 0 else torch.zeros_like(noise)
         with autocast(self.fast):
             fake = self.model.at(self.number, noise, former) if fake is None else fake

@@ -18,17 +18,12 @@ from flows.edit_dataset import edit_dataset
 from gan_core.storage.receipts import Receipt
 from gan_core.storage.shards import list_shards
 from gan_core.storage.urls import base_name, exists, open_fs, read_bytes
+from tests.conftest import hashes
 
 ROOT = Path(__file__).parents[2]
 SLOW = {"edits": [], "measure.metrics": ["mse"], "tune.steps": 20, "run.workers": 1}
 SPREAD = {"run.deployment": "edit-shards/shards", "run.shards_per_batch": 1}
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
-
-
-def hashes(output: str) -> dict[str, str]:
-    """Return the hash of every shard of a run."""
-    found = sorted(Path(output).glob("*/*.receipt.json"))
-    return {f"{p.parent.name}/{p.name}": Receipt.model_validate_json(p.read_text()).output_sha256 for p in found}
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,7 @@
 """Flows run in this process, on a real Prefect server."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir
 from pathlib import Path
 
@@ -15,6 +15,18 @@ from gan_core.recipes.base import plan_run
 from tests.flows.from_wheel import install_wheel
 
 ROOT = Path(__file__).parents[2]
+
+
+def cut_off_after(steps: int) -> Callable[[str, str], None]:
+    """Return what replaces ``os.replace``: it moves so many files, then raises ``KeyboardInterrupt``."""
+    left, replace = iter(range(steps)), os.replace
+
+    def cut_off(source: str, target: str) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    return cut_off
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from gan_core.runs.run import Run, load_run
 from gan_core.storage.receipts import valid_receipt, write_receipt
 from gan_core.storage.shards import BASE_NAMES, ShardWriter, list_shards, open_shard, read_rows
 from gan_core.storage.urls import base_name
+from tests.flows.conftest import cut_off_after
 
 
 @pytest.fixture
@@ -186,18 +187,11 @@ def test_an_export_that_is_cut_off_anywhere_is_made_whole_by_the_next(
     run: Run, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export("runs/a", "out", form)
-    whole, replace = files("out"), os.replace
+    whole = files("out")
     for step in range(5 + len(list(Path("out").glob("shard-*")))):
         shutil.rmtree("out")
-        written = iter(range(step))
-
-        def cut_off(source: str, target: str, left: Iterator[int] = written) -> None:
-            if next(left, None) is None:
-                raise KeyboardInterrupt
-            replace(source, target)
-
         with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", cut_off)
+            patch.setattr(os, "replace", cut_off_after(step))
             try:
                 export("runs/a", "out", form)
             except KeyboardInterrupt:

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -32,6 +31,7 @@ from gan_core.runs.stage import build_stage
 from gan_core.storage.receipts import valid_receipt
 from gan_core.storage.shards import list_shards
 from tasks.versions import dvc_hashes
+from tests.flows.conftest import cut_off_after
 
 DVC = [sys.executable, "-m", "dvc"]
 AT_WORK = (
@@ -171,18 +171,11 @@ def test_a_publish_that_is_cut_off_anywhere_is_made_whole_by_the_next(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish("runs/a", "data/faces", "align")
-    whole, replace = files("data/faces"), os.replace
+    whole = files("data/faces")
     for step in range(len(whole) + 1):
         shutil.rmtree("data/faces")
-        written = iter(range(step))
-
-        def cut_off(source: str, target: str, left: Iterator[int] = written) -> None:
-            if next(left, None) is None:
-                raise KeyboardInterrupt
-            replace(source, target)
-
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(os, "replace", cut_off)
+            patch.setattr(os, "replace", cut_off_after(step))
             publish("runs/a", "data/faces", "align")
         publish("runs/a", "data/faces", "align")
         assert files("data/faces") == whole

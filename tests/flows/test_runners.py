@@ -15,18 +15,12 @@ from flows.runners import make_runner
 from gan_core.device import KINDS, WORKER, Kind, find_device
 from gan_core.errors import ParamsError
 from gan_core.params import RunParams
-from gan_core.storage.receipts import Receipt
 from tasks import processes
 from tasks.dask_worker import dask_setup
 from tasks.slots import slot_name
+from tests.conftest import hashes
 
 QUICK = {"tune.enabled": False, "edits": [], "measure.metrics": ["mse"]}
-
-
-def hashes(output: str) -> dict[str, str]:
-    """Return the hash of every shard of a run."""
-    found = sorted(Path(output).glob("*/*.receipt.json"))
-    return {f"{p.parent.name}/{p.name}": Receipt.model_validate_json(p.read_text()).output_sha256 for p in found}
 
 
 def test_each_name_is_its_runner_and_dask_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,16 @@ def fill(key: str, shape: Sequence[int], salt: str = "public", rule: str = "plai
     return np.asarray(x if rule == "raw" else _scaled(x, key, rule), dtype=np.float32)
 
 
+def pattern(height: int, width: int) -> np.ndarray:
+    """Return the test image of golden files, ``uint8 [H, W, 3]``."""
+    y, x, c = np.ogrid[:height, :width, :3]
+
+    def triangle(t: np.ndarray, period: np.ndarray) -> np.ndarray:
+        return np.abs(t % (2 * period) - period) * 255 // period
+
+    return ((triangle(x + y // 2, 37 + 11 * c) + triangle(3 * y - x, 53 + 7 * c)) // 2).astype(np.uint8)
+
+
 def fill_state(shapes: Mapping[str, Sequence[int]], salt: str = "public", rule: str = "plain") -> dict[str, np.ndarray]:
     """Fill every key but the buffers that keep the values their module builds (blur kernels, counters)."""
     return {key: fill(key, shape, salt, rule) for key, shape in shapes.items() if _last(key) not in KEPT_AS_BUILT}

@@ -9,6 +9,7 @@ from PIL import Image
 
 from gan_core.align.crop import align_face, prepare_view
 from gan_core.align.quad import FaceSquare, face_square
+from tests.golden.fill import pattern
 
 GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "ffhq-alignment.npz")
 SIZES = {"interior": (480, 600), "padded": (400, 420), "shrunk": (1300, 1400), "rotated90": (500, 500)}
@@ -21,14 +22,7 @@ OUTPUTS: dict[str, tuple[dict[str, Any], int]] = {
 
 
 def golden_image(name: str) -> Image.Image:
-    height, width = SIZES[name]
-    y, x, c = np.mgrid[:height, :width, :3]
-
-    def triangle(t: np.ndarray, period: np.ndarray) -> np.ndarray:
-        return np.abs(t % (2 * period) - period) * 255 // period
-
-    pixels = (triangle(x + y // 2, 37 + 11 * c) + triangle(3 * y - x, 53 + 7 * c)) // 2
-    return Image.fromarray(pixels.astype(np.uint8))
+    return Image.fromarray(pattern(*SIZES[name]))
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -46,9 +46,15 @@ def world() -> LinearWorld:
     return LinearWorld()
 
 
-@pytest.fixture(scope="session")
-def scorers() -> Scorers:
+def world_scorers() -> Scorers:
+    """Return what reads attributes and identities from pictures of a ``LinearWorld``."""
+
     def identity(images: Tensor) -> Tensor:
         return torch.nn.functional.normalize(images[:, 1, 0, :6], dim=1)
 
     return Scorers(NAMES, lambda images: images[:, 0, 0, :3], identity)
+
+
+@pytest.fixture(scope="session")
+def scorers() -> Scorers:
+    return world_scorers()

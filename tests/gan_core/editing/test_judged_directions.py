@@ -142,7 +142,7 @@ def test_an_amount_out_of_reach_is_said_in_the_unit() -> None:
         (["pixel=0"], r"--judge pixel=0: one unit .* more than 0 and less than 180 degrees, such as pixel=20"),
         (["pixel=180"], "less than 180 degrees"),
         (["pixel=much"], "less than 180 degrees"),
-        (["blind"], "blind sees the same in all 400 pictures of world.safetensors"),
+        (["blind"], "blind gives the same value for all 400 pictures of world.safetensors"),
         (["pixel", "pixel=5"], "two judges see 'pose'"),
     ],
 )
@@ -161,14 +161,16 @@ def test_an_attribute_that_is_too_rare_to_be_measured_is_said(
 
     monkeypatch.setattr(judged, "sample_faces", rare)
     with pytest.raises(
-        ParamsError, match=r"pixel sees the same in the 100 pictures of world.safetensors that are kept"
+        ParamsError, match=r"pixel gives the same value for the 100 pictures of world.safetensors that are kept"
     ):
         fit_judged("out.safetensors", ["pixel"], [], SAMPLES, MODELS)
 
 
 def test_a_judge_of_faces_refuses_a_generator_without_faces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judged, "count_faces", lambda pictures: len(pictures) // 2 - 1)
-    problem = "pixel-years judges faces, and mtcnn sees one in 7 of 16 pictures of world.safetensors: choose a judge of"
+    problem = (
+        "pixel-years judges faces, and mtcnn finds one in 7 of 16 pictures of world.safetensors: choose a judge of"
+    )
     with pytest.raises(ParamsError, match=problem):
         fit_judged("out.safetensors", ["pixel"], ["pixel-years"], SAMPLES, MODELS)
     assert fit_judged("out.safetensors", ["pixel"], [], SAMPLES, MODELS)[0].name == "pose"
@@ -235,5 +237,5 @@ def test_the_real_judges_fit_their_directions(monkeypatch: pytest.MonkeyPatch) -
         found = fit(name, other)
         assert found.judge["network"] == network and unit in found.unit and found.judge["correlation"] > 0.3
     face = torch.zeros_like(face)
-    with pytest.raises(ParamsError, match="age judges faces, and mtcnn sees one in 0 of 16 pictures of morph"):
+    with pytest.raises(ParamsError, match="age judges faces, and mtcnn finds one in 0 of 16 pictures of morph"):
         fit("age", face)

@@ -112,7 +112,7 @@ def test_a_row_that_a_composition_is_impossible_for_is_rejected_alone(
 
     def fails_for_one(generator: Any, w_plus: torch.Tensor) -> Any:
         if torch.equal(w_plus[0], latent(1)):
-            raise ParamsError("the landmark network sees no face")
+            raise ParamsError("the landmark network finds no face")
         return draw(generator, w_plus)
 
     monkeypatch.setattr(kind.operation, "draw", fails_for_one)  # type: ignore[attr-defined]
@@ -123,4 +123,4 @@ def test_a_row_that_a_composition_is_impossible_for_is_rejected_alone(
             done.result() for batch in steps.load([[row | base for row in rows(3)]]) for done in steps.advance(batch)
         ]
     assert [row["status"] for row in found] == ["ok", "bad_composition", "ok"]
-    assert found[1]["reason"] == "the landmark network sees no face"
+    assert found[1]["reason"] == "the landmark network finds no face"

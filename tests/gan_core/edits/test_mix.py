@@ -66,5 +66,5 @@ def test_columns_and_what_decides_them(setting: EditSetting) -> None:
 
 
 def test_latents_that_are_not_there_are_refused(setting: EditSetting) -> None:
-    with pytest.raises(ParamsError, match=r"latent_mask \[10\] of 'mix' is not within \[0, 10\)"):
+    with pytest.raises(ParamsError, match=r"latent_mask \[10\] of 'mix' is not within \[0, 10\): give"):
         MixEdit(MixSpec(latent_mask=[2, 10]), setting)

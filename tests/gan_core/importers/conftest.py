@@ -6,6 +6,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gan_core.rows import Row
+from gan_core.storage.shards import list_shards, read_rows
+
+
+def rows_of(dataset: str | Path) -> list[Row]:
+    """Return all rows of a dataset."""
+    return [row for shard in list_shards(dataset) for batch in read_rows(shard) for row in batch]
+
 
 @pytest.fixture
 def jpeg() -> bytes:

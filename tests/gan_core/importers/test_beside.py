@@ -17,14 +17,9 @@ from gan_core.importers.base import Importer, Item, SourceFile, printable
 from gan_core.importers.dataset import _Rows
 from gan_core.importers.metadata import DAMAGED, EXPORT, EXPORTED, METADATA, REPEATED, TWICE, UNMATCHED, FolderMetadata
 from gan_core.importers.tally import Tally
-from gan_core.rows import Row
-from gan_core.storage.shards import list_shards, read_rows
+from tests.gan_core.importers.conftest import rows_of
 
 POINTS = [[1.0, 2.0]] * 5
-
-
-def rows_of(dataset: Path) -> list[Row]:
-    return [row for shard in list_shards(dataset) for rows in read_rows(shard) for row in rows]
 
 
 @pytest.fixture

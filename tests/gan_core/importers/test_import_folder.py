@@ -11,13 +11,9 @@ import pytest
 
 from gan_core.errors import DataError, ParamsError
 from gan_core.importers import base, folder, import_dataset
-from gan_core.rows import Row
 from gan_core.storage.receipts import valid_receipt
-from gan_core.storage.shards import list_shards, read_rows
-
-
-def rows_of(dataset: str | Path) -> list[Row]:
-    return [row for shard in list_shards(dataset) for batch in read_rows(shard) for row in batch]
+from gan_core.storage.shards import list_shards
+from tests.gan_core.importers.conftest import rows_of
 
 
 @pytest.fixture

@@ -12,12 +12,8 @@ from gan_core.importers import import_dataset
 from gan_core.importers.dataset import _remove_shards
 from gan_core.importers.metadata import EXPORTED
 from gan_core.importers.parquet import portable_type
-from gan_core.rows import Row
-from gan_core.storage.shards import CROP_FIELDS, IMAGE, ShardWriter, list_shards, open_shard, read_rows, shard_name
-
-
-def rows_of(dataset: Path) -> list[Row]:
-    return [row for shard in list_shards(dataset) for batch in read_rows(shard) for row in batch]
+from gan_core.storage.shards import CROP_FIELDS, IMAGE, ShardWriter, list_shards, open_shard, shard_name
+from tests.gan_core.importers.conftest import rows_of
 
 
 def write(path: Path, columns: Mapping[str, Any], row_group_size: int | None = None) -> Path:

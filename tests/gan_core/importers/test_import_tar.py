@@ -15,14 +15,9 @@ import pytest
 from gan_core.errors import DataError
 from gan_core.importers import import_dataset, tar
 from gan_core.importers.sidecars import match_sidecars
-from gan_core.rows import Row
-from gan_core.storage.shards import list_shards, read_rows
+from tests.gan_core.importers.conftest import rows_of
 
 MakeTar = Callable[..., Path]
-
-
-def rows_of(dataset: Path) -> list[Row]:
-    return [row for shard in list_shards(dataset) for batch in read_rows(shard) for row in batch]
 
 
 @pytest.mark.parametrize(

@@ -2,29 +2,14 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from gan_core.generators.stylegan2 import StyleGAN2
 from gan_core.inversion.group import tune_group
 from gan_core.inversion.pti import tune_pivots
-from tests.gan_core.inversion.conftest import published
-from tests.golden.fill import fill, relative_error
+from tests.gan_core.inversion.conftest import pooled_difference, published, raw, toy
+from tests.golden.fill import relative_error
 
 PARAMS = published(steps=20, lr=5e-3)
-
-
-def toy(seed: int = 0) -> StyleGAN2:
-    torch.manual_seed(seed)
-    return StyleGAN2(16, 8, 2, channels={4: 8, 8: 8, 16: 8}).eval().requires_grad_(False)
-
-
-def raw(key: str, *shape: int) -> Tensor:
-    return torch.from_numpy(fill(f"input:{key}", shape, rule="raw"))
-
-
-def pooled_difference(images: Tensor, targets: Tensor) -> Tensor:
-    return F.avg_pool2d(images - targets, 4).abs().mean((1, 2, 3))
 
 
 def two() -> tuple[Tensor, Tensor]:

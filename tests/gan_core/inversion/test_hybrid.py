@@ -15,21 +15,14 @@ from gan_core.inversion.own import own_generator
 from gan_core.inversion.refinement import ByHybrid
 from gan_core.inversion.weights import RowWeights
 from gan_core.loading import load_generator
-from gan_core.params import EditParams, EncodeParams, ModelPaths, TuneParams, edit_spec
+from gan_core.params import EditParams, ModelPaths, TuneParams, edit_spec
 from gan_core.rows import Row
 from gan_core.stages.edit import EditStage
-from gan_core.stages.encode import EncodeStage
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.images import to_uint8
 from tests.gan_core.stages.test_tune_stage import pixels
 
 PARAMS = TuneParams(refine=["hybrid"], min_resolution=32)
-
-
-@pytest.fixture(scope="module")
-def rows(models: ModelPaths, aligned_rows: list[Row]) -> list[Row]:
-    found = aligned_rows[:2]
-    return [row | new for row, new in zip(found, EncodeStage(EncodeParams(), models).process(found), strict=True)]
 
 
 def hybrid_stage(models: ModelPaths) -> TuneStage:

@@ -17,13 +17,10 @@ from gan_core.inversion.projector import (
     shrink,
 )
 from gan_core.inversion.schedule import ramp
-from tests.golden.fill import fill, fill_state, golden, keys, relative_error
+from tests.gan_core.inversion.conftest import raw, toy
+from tests.golden.fill import fill_state, golden, keys, relative_error
 
 SIZES = [4, 8, 8, 16, 16, 32]
-
-
-def raw(key: str, *shape: int) -> Tensor:
-    return torch.from_numpy(fill(f"input:{key}", shape, rule="raw"))
 
 
 def golden_maps() -> list[Tensor]:
@@ -33,11 +30,6 @@ def golden_maps() -> list[Tensor]:
 
 def squared_difference(images: Tensor, targets: Tensor) -> Tensor:
     return (images - targets).square().flatten(1).mean(1)
-
-
-def toy() -> StyleGAN2:
-    torch.manual_seed(0)
-    return StyleGAN2(16, 8, 2, channels={4: 8, 8: 8, 16: 8}).eval().requires_grad_(False)
 
 
 def test_rates_and_noise_follow_the_published_schedule() -> None:

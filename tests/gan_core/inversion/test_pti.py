@@ -14,23 +14,10 @@ from gan_core.inversion.locality import Locality, near_pivot
 from gan_core.inversion.pti import Budget, Tuned, learning_rate, tune_pivots
 from gan_core.judges.perceptual import PerceptualLoss, load_perceptual
 from gan_core.precision import has_bfloat16
-from tests.gan_core.inversion.conftest import published
-from tests.golden.fill import fill, fill_state, golden, keys, relative_error
+from tests.gan_core.inversion.conftest import pooled_difference, published, raw, toy
+from tests.golden.fill import fill_state, golden, keys, relative_error
 
 TABLE = Path(__file__).parents[2] / "golden" / "ada-to-rosinality-64.json"
-
-
-def toy(seed: int = 0) -> StyleGAN2:
-    torch.manual_seed(seed)
-    return StyleGAN2(16, 8, 2, channels={4: 8, 8: 8, 16: 8}).eval().requires_grad_(False)
-
-
-def raw(key: str, *shape: int) -> Tensor:
-    return torch.from_numpy(fill(f"input:{key}", shape, rule="raw"))
-
-
-def pooled_difference(images: Tensor, targets: Tensor) -> Tensor:
-    return F.avg_pool2d(images - targets, 4).abs().mean((1, 2, 3))
 
 
 def published_generator() -> StyleGAN2:

@@ -8,16 +8,16 @@ import torch
 
 from gan_core.checkpoints.files import Card, save_checkpoint
 from gan_core.errors import ParamsError
+from gan_core.geometry import Frame
 from gan_core.inversion.delta import apply_delta, changed
 from gan_core.inversion.hypernetwork import HyperStyle
 from gan_core.inversion.pti import Tuned, tune_pivots
 from gan_core.loading import load_generator, model_tensors
-from gan_core.params import EncodeParams, ModelPaths, TuneParams
+from gan_core.params import ModelPaths, TuneParams
 from gan_core.rows import Row
-from gan_core.stages.encode import EncodeStage
 from gan_core.stages.tune import TuneStage
 from gan_core.storage.images import to_uint8
-from tests.gan_core.inversion.test_pti import pooled_difference, toy
+from tests.gan_core.inversion.conftest import pooled_difference, toy
 from tests.gan_core.stages.test_tune_stage import pixels
 
 PARAMS = TuneParams(steps=2, lr=1e-3, min_resolution=32)
@@ -45,12 +45,6 @@ def refined(models: ModelPaths, tmp_path_factory: pytest.TempPathFactory) -> Mod
     )
     save_checkpoint(path, model_tensors(network), card)
     return models.model_copy(update={"hypernetwork": str(path)})
-
-
-@pytest.fixture(scope="module")
-def rows(models: ModelPaths, aligned_rows: list[Row]) -> list[Row]:
-    found = aligned_rows[:2]
-    return [row | new for row, new in zip(found, EncodeStage(EncodeParams(), models).process(found), strict=True)]
 
 
 def chain(models: ModelPaths, *names: str, **changes: Any) -> TuneStage:
@@ -93,6 +87,15 @@ def test_chains_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ParamsError, match=message):
         chain(refined, *names, **changes).process(rows)
+
+
+@pytest.mark.parametrize("name", ["features", "hybrid"])
+def test_what_refines_squares_alone_is_refused_for_another_frame_before_its_networks_are_read(
+    models: ModelPaths, name: str
+) -> None:
+    without = models.model_copy(update={"features": "none"})
+    with pytest.raises(ParamsError, match=rf"{name} needs square pictures, .* 4 wide and 3 high: choose another tune"):
+        TuneStage(PARAMS.model_copy(update={"refine": [name]}), without, frame=Frame(3, 4))
 
 
 @pytest.mark.parametrize("resolution", [4, 16])

@@ -21,7 +21,7 @@ from gan_core.judges.resnet import IMAGENET_MEAN, IMAGENET_STD, BasicBlock, Bott
 from gan_core.metrics.base import METRICS, Setting
 from gan_core.params import MeasureParams, ModelPaths
 from gan_core.stages.measure import landmarks_in_crop
-from tests.golden.fill import fill, fill_state, golden, keys, relative_error
+from tests.golden.fill import fill, fill_state, golden, keys, pattern, relative_error
 from tests.torchvision_shim import declare_operators
 
 LISTINGS = {
@@ -176,16 +176,6 @@ def test_inception_equals_torchvisions_with_the_pooling_of_fid(monkeypatch: pyte
     images = torch.randn(1, 3, 299, 299)
     with torch.no_grad():
         torch.testing.assert_close(ours(images), published(images), rtol=1e-4, atol=1e-5)
-
-
-def pattern(height: int, width: int) -> np.ndarray:
-    """Return the test image of the golden file, ``uint8 [H, W, 3]``."""
-    y, x, c = np.ogrid[:height, :width, :3]
-
-    def triangle(t: np.ndarray, period: np.ndarray) -> np.ndarray:
-        return np.abs(t % (2 * period) - period) * 255 // period
-
-    return ((triangle(x + y // 2, 37 + 11 * c) + triangle(3 * y - x, 53 + 7 * c)) // 2).astype(np.uint8)
 
 
 @pytest.mark.parametrize("side", [64, 299, 400])

@@ -1,13 +1,12 @@
 """A world in which attributes are linear in the latent, so that its paths have right answers."""
 
 import pytest
-import torch
 
 from gan_core.judges.scorers import Scorers
 from gan_core.paths import naming
 from gan_core.training.params import PathsParams, PathStudyParams
 from gan_core.training.path_study import PathStudy
-from tests.gan_core.editing.conftest import NAMES, LinearWorld
+from tests.gan_core.editing.conftest import LinearWorld, world_scorers
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +16,7 @@ def world() -> LinearWorld:
 
 @pytest.fixture(scope="session")
 def scorers() -> Scorers:
-    def identity(images: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.normalize(images[:, 1, 0, :6], dim=1)
-
-    return Scorers(NAMES, lambda images: images[:, 0, 0, :3], identity)
+    return world_scorers()
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_the_pyramid_of_a_portrait_and_of_a_photograph() -> None:
     [
         ((64, 25), 25, r"a picture of 25x64 with min_size 25 and max_size 250 has no pyramid: its shorter side must"),
         ((4000, 300), 25, r"a picture of 300x4000 .* has no pyramid"),
-        ((64, 64), 10, r"min_size 10 is less than the 11 pixels that a network sees at once"),
+        ((64, 64), 10, r"min_size 10 is less than the receptive field of 11 px: set it to 11"),
     ],
 )
 def test_pictures_without_a_pyramid_are_refused(size: tuple[int, int], smallest: int, said: str) -> None:

@@ -12,7 +12,6 @@ from gan_core.errors import ParamsError
 from gan_core.generators.base import Generator
 from gan_core.judges.scorers import Scorers
 from gan_core.loading import load_generator
-from gan_core.params import ModelPaths
 from gan_core.training import fit
 from gan_core.training.latent_edit_losses import PICTURES
 from gan_core.training.latent_edit_scores import label_samples, score
@@ -79,7 +78,6 @@ def test_classifier_and_block_learn(
     again = stored.model
     torch.testing.assert_close(again.logits(held_out.w_plus), editor.logits(held_out.w_plus), rtol=0.02, atol=0.02)
     assert stored.card.extra["held_out"] == scores
-    assert ModelPaths().latent_edits.endswith("latent-edits.safetensors")
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(
