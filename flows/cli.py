@@ -180,10 +180,8 @@ def _run_command(
         overrides = (overrides or {}) | probe_settings(load_params(params, overrides), output, typer.echo)
     plan = plan_run(source, output, params, overrides, update, recipe)
     made = plan.run
-    typer.echo(
-        f"{output}: {counted(sum(made.rows.values()), 'row')} in {counted(len(made.shards), 'shard')}: "
-        f"{' → '.join(made.stages)}"
-    )
+    rows, shards = counted(sum(made.rows.values()), "row"), counted(len(made.shards), "shard")
+    typer.echo(f"{output}: {rows} in {shards}: {' → '.join(made.stages)}")
     for line in describe_origin(made):
         typer.echo(f"  {line}")
     with plan.held():
@@ -273,10 +271,8 @@ def calibrate(
     before = {known.score: f", was {known.limit:.3g}" for known in find_limits(path, domain.model_dump())}
     write_domains(path, [domain])
     for limit in domain.limits:
-        was = before.get(limit.score, "")
-        typer.echo(
-            f"{path}: {limit.score} above {limit.limit:.3g} is out of domain ({counted(limit.rows, 'row')}{was})"
-        )
+        fitted = f"({counted(limit.rows, 'row')}{before.get(limit.score, '')})"
+        typer.echo(f"{path}: {limit.score} above {limit.limit:.3g} is out of domain {fitted}")
 
 
 @app.command("calibrate-inversion", epilog="Example: edit-dataset calibrate-inversion runs/demo --rows 48")

@@ -36,6 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "basics": (
         *(
             "errors",
+            "wording",
             "meaning",
             "secrets",
             "registry",

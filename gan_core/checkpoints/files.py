@@ -218,8 +218,9 @@ def _dvc_stage(path: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _makers(lock: Path, _changed: int) -> dict[str, str]:
-    """Return the stage that makes each output; with PyYAML's own loader our file would take a third of a second."""
-    stages = yaml.load(lock.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+    """Return the stage that makes each output; with PyYAML's loader in Python our file takes a third of a second."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    stages = loader(lock.read_text()).get_single_data()["stages"]
     return {out["path"]: name for name, stage in stages.items() for out in stage.get("outs", [])}
 
 

@@ -27,7 +27,7 @@ from gan_core.wording import counted
 
 PAGE = "report.html"
 WIDTH, HEIGHT = 360, 150
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 20
+LEFT, RIGHT, TOP, BOTTOM = 54, 10, 10, 20
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def render_nights(history: Sequence[Entry], night: str, broken: Sequence[str] = 
     nights = len({entry.date for entry in history})
     findings = [(entry, finding) for entry in history for finding in entry.findings]
     moved = [str(finding) for entry, finding in findings if entry.date == last]
-    quiet = "Not everything was measured" if broken else "No metric has moved"
+    first = "The first night: later ones are compared with it" if nights == 1 else "No metric has moved"
+    quiet = "Not everything was measured" if broken else first
     earlier = [(entry.date, str(finding)) for entry, finding in reversed(findings) if entry.date != last]
     page = Page(
         heading="Metrics have moved" if moved else quiet,
@@ -157,7 +158,8 @@ def _scale(place: _Place) -> Iterator[str]:
         y = place.y(value)
         yield f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         yield f'<text x="{LEFT - 5}" y="{y + 3:.1f}" text-anchor="end">{value:.4g}</text>'
-    for day, anchor in {place.first: "start", place.last: "end"}.items():
+    ends = {place.first: "start", place.last: "end"} if place.last > place.first else {place.first: "middle"}
+    for day, anchor in ends.items():
         yield f'<text x="{place.x(day):.1f}" y="{HEIGHT - 5}" text-anchor="{anchor}">{date.fromordinal(day)}</text>'
 
 

@@ -28,12 +28,13 @@ from gan_core.pages.rows import Line, explainer
 from gan_core.report.gating import Judged, Verdicts
 from gan_core.runs.run import Run
 from gan_core.storage.shards import open_shard
-from gan_core.storage.urls import base_name
 
 BORDER = 3
 """Rows that are shown on each side of a limit."""
 SHOWN_ALONE = 3
 """Images that are shown of a row whose score names none of them."""
+LONGEST_KEY = 40
+"""Letters of a key that stand below a picture without breaking the line twice."""
 
 
 def gates_tile(verdicts: Verdicts) -> Tile:
@@ -129,7 +130,12 @@ def _pictures(
     last = len(names) - 1
     return [
         Picture(
-            base_name(line.key) if i == 0 else name, found[name], f"{name} image of {line.key}", [caption] * (i == last)
+            _short(line.key) if i == 0 else name, found[name], f"{name} image of {line.key}", [caption] * (i == last)
         )
         for i, name in enumerate(names)
     ]
+
+
+def _short(key: str) -> str:
+    """Return a key, or of a long one its end, which tells rows apart more often than its beginning."""
+    return key if len(key) <= LONGEST_KEY else f"…{key[1 - LONGEST_KEY :]}"

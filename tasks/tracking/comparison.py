@@ -22,7 +22,8 @@ def track_comparison(experiment: str, uri: str, name: str, comparison: Compariso
     """
     with mlflow_errors(uri):
         client = client_of(uri)
-        tags = {"champion": comparison.champion, "rule": comparison.rule} | author()
+        tags = {"champion": comparison.champion, "rule": comparison.rule, "mlflow.note.content": _describe(comparison)}
+        tags |= author()
         name = shorten(f"{name} · {time.strftime('%Y-%m-%d %H:%M', time.gmtime())}", LONGEST_RUN_NAME)
         run_id = client.create_run(experiment_of(client, uri, experiment), run_name=name, tags=tags).info.run_id
         rows = comparison.rows()
@@ -32,6 +33,16 @@ def track_comparison(experiment: str, uri: str, name: str, comparison: Compariso
             _add_child(client, run_id, read_tracked(children[str(row["encoder"])]).get("run_id", ""), row)
         client.set_terminated(run_id, "FINISHED")
     return str(run_id)
+
+
+def _describe(comparison: Comparison) -> str:
+    """Return the comparison in Markdown, as MLflow shows it on the page of the run: a column for each encoder."""
+    texts = comparison.texts()
+    header, *lines = [[name, *(text[name] for text in texts)] for name in texts[0]]
+    table = [header, ["---"] * len(header), *lines]
+    rows = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    chart = "The chart is `comparison.png`, under Artifacts."
+    return f"**{comparison.champion}** is the champion. {comparison.rule}\n\n{rows}\n\n{chart}"
 
 
 def _add_child(client: "MlflowClient", parent: str, child: str, row: Mapping[str, str | float]) -> None:

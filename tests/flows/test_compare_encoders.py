@@ -70,6 +70,8 @@ def test_runs_have_one_parent_and_the_best_is_the_champion(
     (parent,) = [run for run in runs if run.data.tags.get("champion")]
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert sorted(run.info.run_name.split(" ")[0] for run in children) == ["e4e", "psp"]
+    told = parent.data.tags["mlflow.note.content"]
+    assert f"**{written['champion']}** is the champion" in told and "\n| encoder | " in told
     assert {"comparison.json", "comparison.png"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert parent.data.metrics == {}
     assert all(cost.items() <= run.data.metrics.items() and "mean rank" in run.data.metrics for run in children)

@@ -170,6 +170,7 @@ def test_the_page_shows_every_series_and_marks_what_moved() -> None:
     assert "Metrics have moved" in page and page.count('class="found"') == 1
     assert "fid/toy-attr/encoded is 20, usual is 9.1" in page and 'class="band"' in page
     assert "psp on sample" in page and "<script" not in page
+    assert "The first night" in render_nights(run_nights(nights[:1])[0], "2026-11-01")
 
 
 def test_any_change_of_the_number_of_rejected_rows_is_raised() -> None:
