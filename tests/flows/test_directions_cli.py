@@ -161,7 +161,7 @@ def test_import_adds_what_fits_and_refuses_the_rest(project: Path, capsys: pytes
         (["wide.npy", "mine.safetensors", "--space", "w"], r"wide is [512], latents of this generator are [10, 16]"),
         ([file, "mine.safetensors", "--space", "z"], "a z direction on w codes gives nonsense"),
         ([file, "mine.safetensors", "--space", "x"], "stylegan2 has no space 'x'"),
-        ([file, "mine.safetensors", "--space", "w", "--layers", "4", "40"], "within [0, 10]"),
+        ([file, "mine.safetensors", "--space", "w", "--layers", "4", "40"], "not among this generator's 10 latents"),
     ):
         assert message in refused(capsys, "directions", "import", *arguments)
 
@@ -253,8 +253,8 @@ def test_fit_adds_to_a_file_and_replaces_no_other(project: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["fit", "sefa", "x", "--layers", "5", "2"], "layers [5, 2] of 'sefa' must be"),
-        (["fit", "pca", "x", "--layers", "0", "99"], "layers [0, 99] of 'pca' must be"),
+        (["fit", "sefa", "x", "--layers", "5", "2"], "layers [5, 2] of 'sefa' are not among"),
+        (["fit", "pca", "x", "--layers", "0", "99"], "layers [0, 99] of 'pca' are not among"),
         (["fit", "pca", "x", "--set", "samples=3"], "pca has no use for --set"),
         (["fit", "sefa", "x", "--attribute", "smile"], "sefa has no use for --attribute"),
         (["fit", "svm", "x", "--set", "samples=2"], "samples"),

@@ -20,6 +20,7 @@ from gan_core.plain import run_plain
 from gan_core.recipes.base import plan_run, recipe_of
 from gan_core.report import write_report
 from gan_core.runs.run import check_changes, load_run
+from gan_core.wording import counted
 
 GOLDEN = Path(__file__).parents[1] / "golden/runs"
 RUNS = {
@@ -53,7 +54,7 @@ def test_an_old_run_is_inspected_and_its_state_is_told(old: Path, name: str) -> 
     run = load_run(name)
     shards = len(run.shards) * len(stages)
     first, *lines = describe_runs(name)
-    assert first == f"{name}: {recipe} of {run.source}, {shards} of {shards} shards, finished"
+    assert first == f"{name}: {recipe} of {run.source}, {shards} of {counted(shards, 'shard')}, finished"
     assert f"  rows     {rows}" in lines
     first, *lines = describe(name)
     assert first.startswith(f"{name}: {recipe} run over {run.source}, ")

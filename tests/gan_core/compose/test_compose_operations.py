@@ -245,7 +245,7 @@ def test_bad_masks_and_shares_are_told(branches: tuple[Branch, Branch]) -> None:
         transfer(*branches, torch.zeros(32, 32))
     with pytest.raises(ParamsError, match="from 0 to 1"):
         check_mask(torch.full((4, 4), 2.0))
-    with pytest.raises(ParamsError, match=r"alpha 1\.5"):
+    with pytest.raises(ParamsError, match=r"alpha is 1\.5: give a number from 0 to 1"):
         translate(*branches, alpha=1.5)
     with pytest.raises(ParamsError, match="outside the image at their common size"):
         swap_patches(*branches, (0, 0, 0.5, 0.5), (0.75, 0.75, 0.25, 0.25))

@@ -18,7 +18,7 @@ def test_the_folders_of_a_run_load_as_datasets(project: Path, tiny_dataset: str)
     run_plain(plan_run(tiny_dataset, "out", overrides=QUICK))
     edited = datasets.load_dataset("out/edit", split="train", cache_dir=str(project / "cache"))
     assert len(edited) == 8 and edited.features["smile@+1"] == datasets.Image()
-    streamed = list(datasets.load_dataset("out/edit", split="train", streaming=True))
+    streamed = list(datasets.load_dataset("out/edit", split="train", streaming=True, cache_dir=str(project / "cache")))
     assert [row["key"] for row in streamed] == edited["key"] and isinstance(streamed[0]["smile@+1"], Image)
     text = (project / "out/edit" / README).read_text()
     assert "align → encode → edit" in text and "7 ok" in text and "licence Apache-2.0" in text

@@ -134,7 +134,10 @@ def test_samples_of_any_size_and_from_any_scale(model: SinGAN) -> None:
 
 def test_sizes_and_scales_that_are_none_are_refused(model: SinGAN) -> None:
     stream = torch.Generator()
-    with pytest.raises(ParamsError, match=r"12x18 is too small: its coarsest scale would be 7x12, less than the 11"):
+    with pytest.raises(
+        ParamsError,
+        match=r"12x18 is too small: its coarsest scale would be 7x12, less than the receptive field of 11 px",
+    ):
         model.sample(stream, size=(18, 12))
     for start in (-1, 3):
         with pytest.raises(ParamsError, match=f"start {start}: the scales that have one before them are 1 to 2"):
