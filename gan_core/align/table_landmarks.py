@@ -122,7 +122,7 @@ def _read_table(path: str, _sha256: str) -> Table | FfhqTable:
         table = FfhqTable(json.loads(text)) if file_name(path).endswith(".json") else _celeba(text)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"no table of landmarks at {hide_all(path)} ({error}): name it in models.landmarks") from None
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         raise DataError(f"{hide_all(path)} is neither CelebA's list of landmarks nor FFHQ's JSON ({error})") from None
     if not (table.has_landmarks if isinstance(table, FfhqTable) else table):
         raise DataError(f"{hide_all(path)} lists no landmarks: name CelebA's list or FFHQ's JSON in models.landmarks")

@@ -292,8 +292,8 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         found = super().frombuf(buf, encoding, errors)
-        if buf[257:265] == tarfile.GNU_MAGIC:
-            taken = bytes(buf[345:500]).split(b"\0")[0].decode(encoding, errors)
+        taken = bytes(buf[345:500]).split(b"\0")[0].decode(encoding, errors)
+        if taken and buf[257:265] == tarfile.GNU_MAGIC:
             found.name = found.name.removeprefix(f"{taken}/")
         return found
 

@@ -68,6 +68,9 @@ def test_a_line_that_is_not_understood_is_named(line: str, tmp_path: Path) -> No
     (tmp_path / "list.csv").write_text(f"name,{HEAD.replace(' ', ',')}\na.png,{POINTS}\n{line}\n")
     with pytest.raises(DataError, match=r"line 3 is not a name and ten numbers: 'b\.png"):
         read_table(str(tmp_path / "list.csv"))
+    (tmp_path / "long.csv").write_text(f"{'a' * 200_000},{POINTS}")
+    with pytest.raises(DataError, match="field larger than field limit"):
+        read_table(str(tmp_path / "long.csv"))
     (tmp_path / "blanks.txt").write_text(f"b.png {POINTS.replace(',', ' ')} 0.9")
     with pytest.raises(DataError, match="line 1 is not a name and ten numbers"):
         read_table(str(tmp_path / "blanks.txt"))

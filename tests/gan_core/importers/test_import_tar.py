@@ -344,6 +344,15 @@ def test_an_incremental_archive_of_gnu_tar_has_the_names_of_its_files(tmp_path: 
     assert [(row["key"], row["status"]) for row in rows_of(tmp_path / "out")] == [("s/pics/a.png", "ok")]
 
 
+def test_an_absolute_name_in_gnus_format_stays_unsafe(tmp_path: Path, pngs: list[bytes]) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        info = tarfile.TarInfo("/etc/a.png")
+        info.size = len(pngs[0])
+        archive.addfile(info, io.BytesIO(pngs[0]))
+    import_dataset(tmp_path / "s.tar", tmp_path / "out")
+    assert [row["status"] for row in rows_of(tmp_path / "out")] == ["unsafe_name"]
+
+
 def test_zstandard_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(600))
     with pytest.raises(DataError, match=r"a\.tar is compressed by Zstandard, .*decompress it"):
