@@ -111,10 +111,10 @@ def quiet_environment() -> dict[str, str]:
         STORE: DEFAULT_URI,
         "DVC_NO_ANALYTICS": "1",
     }
-    mlflow = find("mlflow")
+    running = {name: found for name in SERVICES if (found := find(name)) is not None}
+    mlflow = running.get("mlflow")
     own = {OWN_SERVER: f"{mlflow.pid} {mlflow.url}" if mlflow is not None and answers("mlflow", mlflow) else ""}
-    hosts = [running.host for running in map(find, SERVICES) if running is not None]
-    return quiet | os.environ | own | direct_environment(os.environ, hosts)
+    return quiet | os.environ | own | direct_environment(os.environ, [service.host for service in running.values()])
 
 
 def use_quiet_environment() -> None:

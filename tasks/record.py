@@ -29,6 +29,8 @@ from tasks.versions import dvc_hashes, git_sha
 
 MADE = "results.made"
 """The tag by which a run is found again in MLflow."""
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a run's description."""
 
 
 class Record(BaseModel):
@@ -113,7 +115,7 @@ def _gather(
         "dataset.digest": dataset["digest"],
         "recipe": run.recipe,
         "mlflow.source.type": "LOCAL",
-        "mlflow.note.content": _note(run),
+        NOTE: _note(run),
         MADE: work,
     }
     return Record(

@@ -125,6 +125,11 @@ class Importer(ABC):
 IMPORTERS: Registry[type[Importer]] = Registry("kind of source", "gan_core.importers", Importer)
 
 
+def as_text(value: object) -> str:
+    """Return a value as text, bytes with what is not UTF-8 in them such that ``printable`` escapes it."""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+
+
 def printable(name: str, most: int = MAX_KEY_CHARACTERS) -> str:
     """Return ``name`` as a key: control characters and invalid UTF-8 are escaped, and long names are shortened."""
     try:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from gan_core.errors import DataError
-from gan_core.importers.base import MAX_EXPORTED_CHARACTERS, SourceFile, printable
+from gan_core.importers.base import MAX_EXPORTED_CHARACTERS, SourceFile, as_text, printable
 from gan_core.importers.names import is_picture
 from gan_core.importers.sidecars import MAX_SIDECAR_BYTES
 from gan_core.importers.tally import Tally
@@ -114,8 +114,7 @@ def _named_lines(file: SourceFile) -> list[tuple[str, Row]] | None:
 
 def _relative(file_name: object) -> str:
     """Return a ``file_name`` as the path below the folder of its file: ``./a.png`` is ``a.png``."""
-    text = file_name.decode("utf-8", "surrogateescape") if isinstance(file_name, bytes) else str(file_name)
-    return posixpath.normpath(text)
+    return posixpath.normpath(as_text(file_name))
 
 
 def as_sidecar(line: Row) -> bytes:

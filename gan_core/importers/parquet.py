@@ -21,6 +21,7 @@ from gan_core.importers.base import (
     Importer,
     Item,
     SourceFile,
+    as_text,
     printable,
 )
 from gan_core.importers.metadata import EXPORTED
@@ -112,8 +113,7 @@ class ParquetImporter(Importer):
 
     def _item(self, row: Row, place: str) -> Item:
         named = row.get("key")
-        text = named.decode("utf-8", "surrogateescape") if isinstance(named, bytes) else str(named)
-        own = "" if named is None else printable(text, self.longest_key)
+        own = "" if named is None else printable(as_text(named), self.longest_key)
         key = own or place
         extra = {new: row.get(name) for name, new in self.columns.items()}
         data, path = _image_of(row.get(self.image))

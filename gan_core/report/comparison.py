@@ -91,10 +91,14 @@ class Comparison:
         """``rows()`` with four digits of each number."""
         return [{k: v if isinstance(v, str) else f"{v:.4g}" for k, v in row.items()} for row in self.rows()]
 
+    def columns_of_texts(self) -> list[list[str]]:
+        """The texts with a line for each column: its name, then what each encoder has in it, the best first."""
+        texts = self.texts()
+        return [[name, *(text[name] for text in texts)] for name in texts[0]]
+
     def lines(self) -> list[str]:
         """The table for a terminal, a line for each column and the best encoder first, then which that is."""
-        texts = self.texts()
-        table = [[name, *(text[name] for text in texts)] for name in texts[0]]
+        table = self.columns_of_texts()
         widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
         fitted = [[text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in table]
         return [*("  ".join(cells).rstrip() for cells in fitted), f"best: {self.champion}. {self.rule}"]

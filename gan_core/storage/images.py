@@ -49,7 +49,6 @@ _SIGNATURES = {
     b"MM\0*": "TIFF",
     b"\0\0\0\x0cjP": "JPEG2000",
 }
-_TIFF_STARTS, _TIFF_SIZES = TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS
 _TIFF_SAMPLES = {1: "whole numbers", 2: "whole numbers with a sign", 3: "floats"}
 _CONTAINERS = {
     b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -201,7 +200,7 @@ def _whole_tiff(data: bytes) -> str:
         with io.BytesIO(data) as file:
             file.seek(tags.next)
             tags.load(file)
-        starts, sizes = (tags[_TIFF_STARTS], tags[_TIFF_SIZES])
+        starts, sizes = tags[TiffImagePlugin.STRIPOFFSETS], tags[TiffImagePlugin.STRIPBYTECOUNTS]
         if max(start + size for start, size in zip(starts, sizes, strict=True)) > len(data):
             return ""
         bits, kinds = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)), tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))

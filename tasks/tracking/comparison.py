@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gan_core.report.comparison import COSTS, Comparison, draw_comparison
-from tasks.record import read_tracked
+from tasks.record import NOTE, read_tracked
 from tasks.tracking.client import author, client_of, experiment_of, get_run, log_metrics, mlflow_errors
 from tasks.tracking.names import LONGEST_RUN_NAME, shorten
 
@@ -22,8 +22,7 @@ def track_comparison(experiment: str, uri: str, name: str, comparison: Compariso
     """
     with mlflow_errors(uri):
         client = client_of(uri)
-        tags = {"champion": comparison.champion, "rule": comparison.rule, "mlflow.note.content": _describe(comparison)}
-        tags |= author()
+        tags = {"champion": comparison.champion, "rule": comparison.rule, NOTE: _describe(comparison)} | author()
         name = shorten(f"{name} · {time.strftime('%Y-%m-%d %H:%M', time.gmtime())}", LONGEST_RUN_NAME)
         run_id = client.create_run(experiment_of(client, uri, experiment), run_name=name, tags=tags).info.run_id
         rows = comparison.rows()
@@ -37,8 +36,7 @@ def track_comparison(experiment: str, uri: str, name: str, comparison: Compariso
 
 def _describe(comparison: Comparison) -> str:
     """Return the comparison in Markdown, as MLflow shows it on the page of the run: a column for each encoder."""
-    texts = comparison.texts()
-    header, *lines = [[name, *(text[name] for text in texts)] for name in texts[0]]
+    header, *lines = comparison.columns_of_texts()
     table = [header, ["---"] * len(header), *lines]
     rows = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
     chart = "The chart is `comparison.png`, under Artifacts."

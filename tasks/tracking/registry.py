@@ -157,10 +157,10 @@ def champion(uri: str) -> Registered:
     """Return the encoder with the alias ``champion``; raises ``ParamsError`` if there is none, ``TrackingError``."""
     with mlflow_errors(uri):
         client = client_of(uri)
-        found = [client.get_model_version_by_alias(model.name, CHAMPION) for model in _champions(client)]
-    if not found:
+        found = (client.get_model_version_by_alias(model.name, CHAMPION) for model in _champions(client))
+        version = next(found, None)
+    if version is None:
         raise ParamsError("encode.encoder: no champion yet; run `edit-dataset compare-encoders`, or name an encoder")
-    version = found[0]
     if lacking := sorted(OURS - version.tags.keys()):
         raise ParamsError(
             f"encode.encoder: version {version.version} of {own_model_name(version.name)!r}, the {CHAMPION} in MLflow, "

@@ -10,7 +10,7 @@ from gan_core.runs.summary import SUMMARY_FILE
 from gan_core.storage.shards import BASE_NAMES
 from gan_core.storage.urls import read_bytes
 from tasks.pictures import FAILS, SMALL_CELL, draw_grid, sample_pictures, score_table
-from tasks.record import MADE, Record, read_tracked, write_record
+from tasks.record import MADE, NOTE, Record, read_tracked, write_record
 from tasks.tracking.client import client_of, experiment_of, get_run, log_batches, log_metrics, log_params, pages
 from tasks.tracking.inputs import log_inputs
 from tasks.tracking.names import LONGEST_TAG, shorten
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 MAX_TABLE_ROWS = 20_000
 """Rows of MLflow's table of a run: its page loads the table whole."""
 LONGEST_ERROR = 500
-NOTE = "mlflow.note.content"
 FIRST = "faces-row.png"
 
 
