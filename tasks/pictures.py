@@ -15,9 +15,8 @@ from gan_core.runs.run import SOURCE, Run
 CELL = 96
 SMALL_CELL = 64
 """Of a single row: MLflow shows 100 pixels of a run's description until it is opened."""
-HEADER = 14
-LETTER = 6
-"""Pixels of a letter of Pillow's default font."""
+LETTER, LINE = 6, 12
+"""Pixels of a letter and of a line of Pillow's default font."""
 FAILS = "fails"
 """The column with the gates that a row fails."""
 
@@ -52,16 +51,33 @@ def sample_pictures(run: Run, rows: int) -> dict[str, list[dict[str, str]]]:
 
 
 def draw_grid(lines: Sequence[Mapping[str, str]], cell: int = CELL) -> Image.Image:
-    """Draw each line's pictures (``data:`` addresses by name) in cells of ``cell`` pixels, under a header of names."""
-    names = list(dict.fromkeys(name for line in lines for name in line))
-    grid = Image.new("RGB", (cell * len(names), HEADER + cell * len(lines)), "white")
+    """Draw each line's pictures (``data:`` addresses by name) in cells of ``cell`` pixels, under a header of names.
+
+    The header has one line of text, or two if a name is wider than a cell.
+    """
+    names = {name: _wrap(name, cell // LETTER) for name in dict.fromkeys(name for line in lines for name in line)}
+    header = 2 + LINE * max(map(len, names.values()), default=1)
+    grid = Image.new("RGB", (cell * len(names), header + cell * len(lines)), "white")
     draw = ImageDraw.Draw(grid)
-    for x, name in enumerate(names):
-        draw.text((x * cell + 2, 1), name[: cell // LETTER], fill="black")
+    for x, (name, words) in enumerate(names.items()):
+        for number, text in enumerate(words):
+            draw.text((x * cell + 2, 1 + number * LINE), text, fill="black")
         for y, line in enumerate(lines):
             if name in line:
-                grid.paste(_shrink(line[name], cell), (x * cell, HEADER + y * cell))
+                grid.paste(_shrink(line[name], cell), (x * cell, header + y * cell))
     return grid
+
+
+def _wrap(name: str, letters: int) -> list[str]:
+    """Return a name in one line of ``letters``, or in two; of one that is longer the strength stays."""
+    if len(name) <= letters:
+        return [name]
+    subject, at, number = name.rpartition("@") if "@" in name else (name, "", "")
+    if len(subject) <= letters:
+        return [subject, at + number]
+    room = 2 * letters - len(at + number)
+    whole = (subject if len(subject) <= room else subject[: room - 1] + "…") + at + number
+    return [whole[:letters], whole[letters:]]
 
 
 def _shrink(url: str, side: int) -> Image.Image:

@@ -113,11 +113,13 @@ def stage_task(stage: str) -> Task[..., Done]:
 
 
 def rejected_rows(stage: str, shard: str) -> Iterator[str]:
-    """Yield a line with key, status and reason for each of the first rows that a stage has rejected."""
+    """Yield a line with key, status and reason for each of the first rows that a stage has rejected, and one of more."""
     rows = (row for part in read_rows(shard, list(BASE_NAMES)) for row in part)
     turned = (row for row in rows if row["status"] != "ok" and row["stage"] == stage)
     for row in islice(turned, SAY_REJECTED):
         yield f"{row['key']}: {row['status']}: {row['reason']}"
+    if more := sum(1 for _ in turned):
+        yield f"{counted(more, 'more row')} rejected: their reasons are in {shard}, and in the report"
 
 
 def finished_shards(run: Run) -> list[Done]:
@@ -173,10 +175,10 @@ def _progress(say: Callable[[str], None], total: int) -> Callable[[int], None]:
 
 
 def _sentence(done: Done, flags: Mapping[str, int], why: str) -> str:
-    ok = done["rows"].get("ok", 0)
+    ok, total = done["rows"].get("ok", 0), sum(done["rows"].values())
     flagged = "".join(f" ({n} {flag})" for flag, n in flags.items())
-    counts = f"{ok} ok{flagged}, {sum(done['rows'].values()) - ok} failed"
+    counts = f"{ok} ok{flagged}, {total - ok} rejected"
     if done["skipped"]:
         return f"skipped, finished before: {counts}"
     again = "" if why == ABSENT else f"; made again: {why}"
-    return f"{counts}, {ok / max(done['seconds'], 1e-9):.3g} images/s{again}"
+    return f"{counts}, {total / max(done['seconds'], 1e-9):.3g} rows/s{again}"

@@ -61,7 +61,12 @@ class _Answers:
         counts = {mark: marks.count(mark) for mark in ("accepted", "rejected")}
         return {
             "runs": [
-                {"name": name, "output": hide(run.output), "pictures": self._pictures[name]}
+                {
+                    "name": name,
+                    "output": hide(run.output),
+                    "pictures": self._pictures[name],
+                    "common": table.common[name],
+                }
                 for name, run in table.runs.items()
             ],
             "started": self._started,

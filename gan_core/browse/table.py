@@ -44,7 +44,8 @@ class RowTable:
     """The rows of the first run, with the scores of every run for the same keys.
 
     ``frame`` has a line for each row: what describes it, its place in the first run, and a column for each number of
-    each stage; those of a further run end in ``" · "`` and its name. Raises ``DataError`` for a shard that isn't there.
+    each stage; those of a further run end in ``" · "`` and its name. ``common`` counts by run the rows of the first
+    that it has too. Raises ``DataError`` for a shard that isn't there, and for a run that has none of these rows.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
@@ -52,6 +53,9 @@ class RowTable:
         frames = {name: _read(run) for name, run in self.runs.items()}
         self._places = {name: _places(frame) for name, frame in frames.items()}
         (first, *others) = frames
+        self.common = {name: len(self._places[first].keys() & places.keys()) for name, places in self._places.items()}
+        if strangers := [name for name in others if not self.common[name]]:
+            raise DataError(f"{strangers[0]} has no row of {first}: name runs over the same dataset")
         frame = frames[first]
         for name in others:
             other = frames[name].drop(columns=list(PLACE))

@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gan_core.errors import DataError
 from gan_core.importers.base import IMPORTERS, Importer, SourceFile, printable
@@ -66,7 +66,8 @@ class ImportReport(BaseModel):
 
     ``source`` is an absolute path, or an address without its secrets, and ``source_sha256`` the hash of the whole one.
     ``ignored`` counts the files that gave no row, and ``left_out`` names their kinds. ``rejected`` has the rows that
-    are not ``ok`` by status and reason, and ``noted`` what was imported with a loss.
+    are not ``ok`` by status and reason, and ``noted`` what was imported with a loss. ``changed`` (not stored: the same
+    source gives the same bytes) is how many shards differ from those of the earlier import that this one replaced.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,6 +83,7 @@ class ImportReport(BaseModel):
     rejected: tuple[Group, ...] = ()
     left_out: tuple[Group, ...] = ()
     noted: tuple[Group, ...] = ()
+    changed: int | None = Field(default=None, exclude=True)
 
     @property
     def counts(self) -> str:
@@ -95,6 +97,9 @@ class ImportReport(BaseModel):
             f"imported {counted(total, 'row')} into {counted(self.shards, 'shard')} ({self.counts}) "
             f"from {self.source}{left_out}"
         ]
+        if self.changed is not None:
+            told = f"{self.changed} of {counted(self.shards, 'shard')} differ, which runs over them make again"
+            lines.append(f"  replaced the earlier import: {told if self.changed else 'no shard differs'}")
         for what, groups in (("rejected", self.rejected), ("left out", self.left_out), ("noted", self.noted)):
             lines += [f"  {what}: {group}" for group in groups[:SHOWN_GROUPS]]
             if rest := groups[SHOWN_GROUPS:]:
@@ -134,7 +139,7 @@ def import_dataset(
             importer.left_out.add(kind_of(file.name), printable(file.name))
     receipts: list[Receipt] = []
     marker = ImportMarker(source=name_of(source), source_sha256=_hash_source(str(source)))
-    with exclusive(join_url(destination, ABOUT)), _unfinished(destination, marker, receipts):
+    with exclusive(join_url(destination, ABOUT)), _unfinished(destination, marker, receipts) as earlier:
         rows = _Rows(importer)
         for receipt in _write_shards(rows, kind, destination, rows_per_shard, progress or _silent):
             receipts.append(receipt)
@@ -152,6 +157,7 @@ def import_dataset(
             rejected=tuple(rows.rejected.groups()),
             left_out=tuple(importer.left_out.groups()),
             noted=tuple(importer.noted.groups()),
+            changed=None if earlier is None else _count_changed(earlier, receipts),
         )
         first = join_url(destination, shard_name(0))
         write_readme(
@@ -273,21 +279,25 @@ class _Rows(Iterator[Row]):
 
 
 @contextmanager
-def _unfinished(destination: str | Path, begun: ImportMarker, written: Sequence[Receipt]) -> Iterator[None]:
+def _unfinished(
+    destination: str | Path, begun: ImportMarker, written: Sequence[Receipt]
+) -> Iterator[Mapping[str, str] | None]:
     """Mark the dataset as unfinished while the block runs, which notes the shards that are ``written``.
+
+    The block is given what ``_check_destination`` returns.
 
     If the block raises, a new dataset is removed, and an earlier one is whole again unless a shard was written.
     """
     marker = join_url(destination, UNFINISHED_IMPORT)
     was_whole = not exists(marker)
-    is_new = _check_destination(destination, begun)
+    earlier = _check_destination(destination, begun)
     for name in (ABOUT, UNFINISHED_IMPORT, README, "shard-"):
         sweep_temporary(join_url(destination, name))
     try:
         write_bytes(marker, begun.model_dump_json().encode())
-        yield
+        yield earlier
     except BaseException as error:
-        if is_new:
+        if earlier is None:
             remove(join_url(destination, ABOUT))
             remove_readme(destination)
             _remove_shards(destination, first=0)
@@ -303,19 +313,20 @@ def _unfinished(destination: str | Path, begun: ImportMarker, written: Sequence[
     remove(marker)
 
 
-def _check_destination(destination: str | Path, begun: ImportMarker) -> bool:
-    """Return whether there is no finished import; raises ``DataError`` for anything but an import of the same source.
+def _check_destination(destination: str | Path, begun: ImportMarker) -> Mapping[str, str] | None:
+    """Return the hashes of a finished import's shards by name, ``None`` if there is none.
 
-    It may have been killed, and the shard that it wrote then has no receipt.
+    Raises ``DataError`` for anything but an import of the same source. It may have been killed, and the shard that it
+    wrote then has no receipt.
     """
     visible = [name for name in names_in(destination) if not name.startswith(".")]
     if not visible:
-        return True
+        return None
     for name in (ABOUT, UNFINISHED_IMPORT):
         other = _read_marker(join_url(destination, name)) if name in visible else None
         if other and (other.source_sha256 or _hash_source(other.source)) == begun.source_sha256:
-            _check_shards(destination, visible, was_killed=UNFINISHED_IMPORT in visible)
-            return ABOUT not in visible
+            shards = _check_shards(destination, visible, was_killed=UNFINISHED_IMPORT in visible)
+            return shards if ABOUT in visible else None
         if other:
             whose = other.source if is_local(other.source) else hide(other.source)  # older ones: as it was typed
             advice = "choose another folder, or empty it if those have moved"
@@ -323,12 +334,23 @@ def _check_destination(destination: str | Path, begun: ImportMarker) -> bool:
     raise DataError(f"{destination} is not empty ({visible[0]} is there): choose another folder or empty it")
 
 
-def _check_shards(destination: str | Path, names: Sequence[str], was_killed: bool) -> None:
-    """Raise ``DataError`` for a shard that no import wrote: it would be replaced, removed or read with the others."""
+def _check_shards(destination: str | Path, names: Sequence[str], was_killed: bool) -> Mapping[str, str]:
+    """Return the hashes of the shards by name, as their receipts have them.
+
+    Raises ``DataError`` for a shard that no import wrote: it would be replaced, removed or read with the others.
+    """
+    hashes = {}
     for name in filter(lambda name: name.endswith(SHARD_END), names):
         receipt = read_receipt(join_url(destination, name))
         if receipt.stage != STAGE if receipt else not (was_killed and SHARD.fullmatch(name)):
             raise DataError(f"{destination} has {printable(name)}, which no import wrote: move it away")
+        if receipt:
+            hashes[name] = receipt.output_sha256
+    return hashes
+
+
+def _count_changed(earlier: Mapping[str, str], written: Sequence[Receipt]) -> int:
+    return sum(earlier.get(shard_name(index)) != receipt.output_sha256 for index, receipt in enumerate(written))
 
 
 def _read_marker(url: str) -> ImportMarker | None:

@@ -1,5 +1,6 @@
 """Comparison of encoders: the columns of the papers' tables, a chart of them, and the best encoder by a stated rule."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ COSTS = {
     "images_per_s": Meaning("Images per second", better="higher"),
     "peak_mb": Meaning("Peak memory, MB", better="lower"),
 }
+CHARTS_IN_LINE = 4
+"""So that the picture is about as wide as a page, whatever is compared."""
 Numbers = dict[str, float]
 
 
@@ -88,8 +91,8 @@ class Comparison:
         return [{"encoder": n, **{c: self.encoders[n][c] for c in self.columns}, "mean rank": ranks[n]} for n in order]
 
     def texts(self) -> list[dict[str, str]]:
-        """``rows()`` with four digits of each number."""
-        return [{k: v if isinstance(v, str) else f"{v:.4g}" for k, v in row.items()} for row in self.rows()]
+        """``rows()`` with four digits of each number, or all those before the point."""
+        return [{k: v if isinstance(v, str) else _digits(v) for k, v in row.items()} for row in self.rows()]
 
     def columns_of_texts(self) -> list[list[str]]:
         """The texts with a line for each column: its name, then what each encoder has in it, the best first."""
@@ -136,18 +139,29 @@ def explain_column(column: str) -> Meaning:
     return replace(meaning, label=meaning.label + column.removeprefix(metric))
 
 
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def draw_comparison(comparison: Comparison) -> "Figure":
-    """Draw one small bar chart per column, the best encoder's bar dark."""
+    """Draw one small bar chart per column, up to ``CHARTS_IN_LINE`` in a line, the best encoder's bar dark."""
     from matplotlib.figure import Figure
 
     columns, names = comparison.columns, list(comparison.encoders)
-    figure = Figure(figsize=(2.4 * max(len(columns), 1), 0.5 * len(names) + 1.2), layout="constrained")
-    for axes, column in zip(np.ravel(figure.subplots(1, max(len(columns), 1), sharey=True)), columns, strict=True):
+    across = max(min(len(columns), CHARTS_IN_LINE), 1)
+    lines = max(math.ceil(len(columns) / across), 1)
+    figure = Figure(figsize=(2.4 * across, lines * (0.4 * len(names) + 0.9)), layout="constrained")
+    charts = figure.subplots(lines, across, sharey=True, squeeze=False).ravel()
+    for axes in charts[len(columns) :]:
+        axes.remove()
+    for axes, column in zip(charts, columns, strict=False):
         values = [comparison.encoders[name][column] for name in names]
         meaning = explain_column(column)
         best = (min if meaning.better == "lower" else max)(values)
         axes.barh(names, values, color=["#1f4e79" if value == best else "#a9c3dc" for value in values])
         axes.set_title(f"{meaning.label}\n{meaning.better} is better", fontsize=9)
         axes.tick_params(labelsize=8)
+        axes.locator_params(axis="x", nbins=3)
         axes.spines[["top", "right"]].set_visible(False)
+    charts[0].invert_yaxis()
     return figure

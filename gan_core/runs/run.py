@@ -16,6 +16,7 @@ from gan_core.storage.atomic import is_leftover, write_bytes
 from gan_core.storage.names import check_name, check_shard_name
 from gan_core.storage.receipts import Receipt, read_json, read_receipt, valid_receipt
 from gan_core.storage.urls import base_name, exists, is_inside, is_local, join_url, open_fs, store_place
+from gan_core.wording import changed
 
 RUN_FILE = "run.json"
 PENDING = "pending.json"
@@ -242,12 +243,7 @@ def _changes(before: StoredRun, after: Run) -> Iterator[str]:
     old, new = flatten(before.identities), flatten(after.identities)
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            yield f"{name}: {_short(old.get(name))} → {_short(new.get(name))}"
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 24 else text[:12] + "…"
+            yield f"{name}: {changed(old.get(name), new.get(name))}"
 
 
 def _few(changes: list[str]) -> str:

@@ -17,6 +17,7 @@ from gan_core.errors import DataError
 from gan_core.storage.atomic import remove, write_bytes
 from gan_core.storage.shards import count_rows
 from gan_core.storage.urls import exists, hash_file, read_bytes
+from gan_core.wording import changed
 
 ABSENT = "it is not there"
 """The reason for making a shard that does not exist yet."""
@@ -223,9 +224,5 @@ def _differences(before: object, after: object, path: str) -> list[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         names = sorted(before.keys() | after.keys())
         return [d for n in names for d in _differences(before.get(n), after.get(n), f"{path}.{n}" if path else n)]
-    return [f"{path} was {_short(before)}, is {_short(after)}"]
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    kind, _, name = path.partition(".")
+    return [f"its input {name} has changed" if kind == "inputs" else f"{path}: {changed(before, after)}"]

@@ -282,3 +282,20 @@ def test_a_mark_that_is_kept_is_shown_though_they_cannot_be_counted() -> None:
     assert found is not None
     done = subprocess.run([node, "-e", SAY % found[0]], capture_output=True, text=True)
     assert done.stdout == "accepted\n", done.stderr
+
+
+def test_runs_over_other_rows_are_refused_and_rows_in_common_are_counted(
+    made: Path, tmp_path: Path, tiny_models: dict[str, str], tiny_dataset: str
+) -> None:
+    first = load_run(str(made / "first"))
+    assert RowTable([first, load_run(str(made / "second"))]).common == {"first": 8, "second": 8}
+    params = tmp_path / "other.yaml"
+    params.write_text(json.dumps(QUICK | {"models": tiny_models, "edits": [{"direction": "smile", "strengths": [1]}]}))
+    (tmp_path / "renamed").mkdir()
+    for shard in list_shards(tiny_dataset):
+        table = pq.read_table(shard)
+        keys = pa.array([f"other/{key}" for key in table["key"].to_pylist()])
+        pq.write_table(table.set_column(0, "key", keys), tmp_path / "renamed" / base_name(shard))
+    run_plain(plan_run(str(tmp_path / "renamed"), str(tmp_path / "other"), str(params)))
+    with pytest.raises(DataError, match="other has no row of first: name runs over the same dataset"):
+        RowTable([first, load_run(str(tmp_path / "other"))])

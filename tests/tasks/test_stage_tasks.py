@@ -16,6 +16,7 @@ from gan_core.params import load_params
 from gan_core.recipes.base import Recipe
 from gan_core.runs.run import Run
 from gan_core.storage.images import ImageError
+from gan_core.storage.shards import ShardWriter
 from tasks import shards
 
 SHARD = "shard-00000.parquet"
@@ -77,6 +78,15 @@ def test_rows_that_are_turned_away_are_named(project: Path, tiny_dataset: str) -
     (line,) = shards.rejected_rows("align", f"out/align/{SHARD}")
     assert line.startswith("bad/web-page.jpg: not_an_image: ")
     assert list(shards.rejected_rows("encode", f"out/encode/{SHARD}")) == []
+
+
+def test_only_the_first_rows_that_are_turned_away_are_named(tmp_path: Path) -> None:
+    shard = str(tmp_path / SHARD)
+    with ShardWriter(shard, ()) as writer:
+        writer.write([{"key": f"{i}.jpg", "status": "no_face", "reason": "none", "stage": "align"} for i in range(7)])
+    *lines, last = shards.rejected_rows("align", shard)
+    assert lines == [f"{i}.jpg: no_face: none" for i in range(5)]
+    assert last == f"2 more rows rejected: their reasons are in {shard}, and in the report"
 
 
 def test_models_are_loaded_once_for_the_same_parameters(
@@ -159,9 +169,9 @@ def test_progress_is_said_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_console_shows_failures_but_not_that_each_task_was_completed() -> None:
     shards.hide_success()
-    lines = ("3 ok, 1 failed", "Finished in state Completed()", "Finished in state Failed('no room')")
+    lines = ("3 ok, 1 rejected", "Finished in state Completed()", "Finished in state Failed('no room')")
     record = logging.getLogger("prefect.task_runs").makeRecord
     shown = [
         line for line in lines if logging.getLogger("prefect.task_runs").filter(record("", 20, "", 0, line, (), None))
     ]
-    assert shown == ["3 ok, 1 failed", "Finished in state Failed('no room')"]
+    assert shown == ["3 ok, 1 rejected", "Finished in state Failed('no room')"]

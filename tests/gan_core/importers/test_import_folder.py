@@ -277,6 +277,20 @@ def test_importing_again_replaces_and_drops_what_is_gone(source: Path, tmp_path:
     assert len(list((tmp_path / "out").iterdir())) == 6
 
 
+@pytest.mark.parametrize(
+    ("added", "changed"), [("", 0), ("zz.png", 1), ("0.png", 3)], ids=["nothing", "a last name", "a first name"]
+)
+def test_importing_again_says_how_many_shards_differ(source: Path, tmp_path: Path, added: str, changed: int) -> None:
+    first = import_dataset(source, tmp_path / "out", 2)
+    assert first.changed is None and "replaced" not in str(first)
+    if added:
+        (source / added).write_bytes(b"1")
+    again = import_dataset(source, tmp_path / "out", 2)
+    told = f"{changed} of 3 shards differ, which runs over them make again" if changed else "no shard differs"
+    assert again.changed == changed and f"  replaced the earlier import: {told}" in str(again)
+    assert "changed" not in json.loads((tmp_path / "out/dataset.json").read_text())
+
+
 def test_a_source_may_be_spelled_otherwise(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(source.parent)
     first = import_dataset(source.name, tmp_path / "out")

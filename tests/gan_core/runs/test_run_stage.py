@@ -145,9 +145,9 @@ class Newer(Doubling):
 @pytest.mark.parametrize(
     ("remake", "why"),
     [
-        (lambda source: Doubling(source, size=2), "identity.size was null, is 2"),
-        (lambda source: Newer(source), "code was"),
-        (lambda source: Doubling(make_source(source, range(1, 11))), "inputs.source was"),
+        (lambda source: Doubling(source, size=2), "identity.size: null → 2"),
+        (lambda source: Newer(source), "code: "),
+        (lambda source: Doubling(make_source(source, range(1, 11))), "its input source has changed"),
     ],
 )
 def test_stale_work_is_redone_and_the_reason_said(

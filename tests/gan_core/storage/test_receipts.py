@@ -144,8 +144,9 @@ def test_another_key_is_refused(shard: Path) -> None:
 def test_a_change_is_told_down_to_the_key(shard: Path) -> None:
     identity = {"size": 128, "models": {"generator": "h" * 100}}
     said = explain_change(shard, identity, {"source": "s"}, code_version(2))
-    assert "identity.size was 64, is 128" in said and "identity.models.generator was" in said and "code was" in said
-    assert "inputs" not in said and "..." in said
+    assert "identity.size: 64 → 128" in said and "identity.models.generator: " in said and "code: " in said
+    assert "input" not in said and "hhh…" in said
+    assert explain_change(shard, IDENTITY, {"source": "t"}, code_version(1)) == "its input source has changed"
     assert explain_change(shard.with_name("absent"), {}, {}, "") == ""
 
 
