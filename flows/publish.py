@@ -14,7 +14,14 @@ from gan_core.storage.atomic import copy_file, explain_os_errors, is_leftover, r
 from gan_core.storage.holding import hold_folder
 from gan_core.storage.names import SHARD_END, check_shard_name
 from gan_core.storage.readme import write_readme
-from gan_core.storage.receipts import read_json, receipt_path, valid_receipt, write_receipt
+from gan_core.storage.receipts import (
+    hash_shards,
+    read_json,
+    read_receipt,
+    receipt_path,
+    valid_receipt,
+    write_receipt,
+)
 from gan_core.storage.urls import base_name, hash_file
 from gan_core.wording import counted
 from tasks.versions import add_output, check_output, git_sha
@@ -65,9 +72,9 @@ def publish(
         for name in left:
             remove(f"{destination}/{name}")
         told = passing.said if passing else counted(sum(run.rows.values()), "row")
-        write_readme(
-            destination, f"{destination}/{shards[0]}", base_name(destination), [*describe_stage(run, stage), told]
-        )
+        copied = [f"{destination}/{shard}" for shard in shards]
+        content = hash_shards(receipt for shard in copied if (receipt := read_receipt(shard)))
+        write_readme(destination, copied[0], base_name(destination), [*describe_stage(run, stage), told], content)
         _write_origin(destination, origin | {"files": files})
     if passing:
         tell(passing.said)

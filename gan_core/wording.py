@@ -1,7 +1,6 @@
 """Words of messages that depend on numbers and values."""
 
 import json
-from os.path import commonprefix
 
 LONGEST_VALUE = 40
 """Letters of a value in a message; of a longer one a part is shown."""
@@ -19,7 +18,9 @@ def changed(before: object, after: object) -> str:
     texts = [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in (before, after)]
     if max(map(len, texts)) <= LONGEST_VALUE:
         return " → ".join(texts)
-    start = max(len(commonprefix(texts)) - BEFORE_DIFFERENCE, 0)
+    shorter = min(map(len, texts))
+    differs = next((place for place in range(shorter) if texts[0][place] != texts[1][place]), shorter)
+    start = max(differs - BEFORE_DIFFERENCE, 0)
     return " → ".join(_cut(text, start) for text in texts)
 
 

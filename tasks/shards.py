@@ -113,7 +113,7 @@ def stage_task(stage: str) -> Task[..., Done]:
 
 
 def rejected_rows(stage: str, shard: str) -> Iterator[str]:
-    """Yield a line with key, status and reason for each of the first rows that a stage has rejected, and one of more."""
+    """Yield a line with key, status and reason of the first rows that a stage has rejected, and one on the others."""
     rows = (row for part in read_rows(shard, list(BASE_NAMES)) for row in part)
     turned = (row for row in rows if row["status"] != "ok" and row["stage"] == stage)
     for row in islice(turned, SAY_REJECTED):

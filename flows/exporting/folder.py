@@ -72,7 +72,8 @@ def export(
         told = f"{chosen.passing.said}{lacking}"
         named = f" (`{LEDGER}` names them)" if chosen.passing.left_out or missing else ""
         text = [*describe_stage(chosen.run, chosen.stage), f"{told}{named}."]
-        write_card(folder, base_name(destination), text, _columns(folder, writer), writer.data_files)
+        columns = _columns(folder, writer)
+        write_card(folder, base_name(destination), text, columns, writer.data_files, about["key"])
         sizes = {part: _size(folder, part) for part in parts}
         _write_about(folder, about | {"parts": sizes, "finished": True})
     tell(told)

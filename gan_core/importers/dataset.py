@@ -30,6 +30,7 @@ from gan_core.storage.receipts import (
     Receipt,
     code_version,
     content_key,
+    hash_shards,
     read_receipt,
     receipt_path,
     statistics_path,
@@ -153,16 +154,15 @@ def import_dataset(
             shards=len(receipts),
             rows=dict(sorted(sum((Counter(receipt.rows) for receipt in receipts), Counter()).items())),
             ignored=importer.left_out.total(),
-            sha256=hashlib.sha256("".join(receipt.output_sha256 for receipt in receipts).encode()).hexdigest(),
+            sha256=hash_shards(receipts),
             rejected=tuple(rows.rejected.groups()),
             left_out=tuple(importer.left_out.groups()),
             noted=tuple(importer.noted.groups()),
             changed=None if earlier is None else _count_changed(earlier, receipts),
         )
         first = join_url(destination, shard_name(0))
-        write_readme(
-            destination, first, base_name(marker.source), [f"Imported by `edit-dataset import`: {report.counts}."]
-        )
+        told = f"Imported by `edit-dataset import`: {report.counts}."
+        write_readme(destination, first, base_name(marker.source), [told], report.sha256)
         write_bytes(join_url(destination, ABOUT), (report.model_dump_json(indent=1) + "\n").encode())
     return report
 

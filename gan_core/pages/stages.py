@@ -45,8 +45,9 @@ def summarise_stages(run: Run) -> list[StageSummary]:
 def describe_stages(run: Run) -> Iterator[str]:
     """Say of each stage how long its work took, over all workers, how fast that is, and how many rows it gave."""
     for stage in summarise_stages(run):
-        speed = f", {stage.speed} per second" if stage.speed else ""
-        yield f"{stage.name:8} {stage.seconds:9.1f} s  {stage.ok} of {counted(stage.rows.total(), 'row')}{speed}"
+        work = f"{stage.seconds:9.1f} s of work in {counted(stage.shards, 'shard')}"
+        speed = f", {stage.speed} rows/s" if stage.speed else ""
+        yield f"{stage.name:8} {work}: {stage.ok} of {counted(stage.rows.total(), 'row')} ok{speed}"
 
 
 def _summarise(run: Run, name: str) -> StageSummary:

@@ -7,6 +7,7 @@ from gan_core.report.about import used_networks
 from gan_core.runs.run import Run
 from gan_core.secrets import hide
 from gan_core.storage.readme import write_readme
+from gan_core.storage.receipts import hash_shards
 from gan_core.storage.urls import base_name
 
 
@@ -21,7 +22,7 @@ def write_cards(run: Run) -> None:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(rows.items()))
         text = [*_describe(run, stage, networks), f"Rows by status: {counts}."]
         title = f"{base_name(run.output)}: {stage}"
-        write_readme(run.path(stage), run.shard(stage, run.shards[0]), title, text)
+        write_readme(run.path(stage), run.shard(stage, run.shards[0]), title, text, hash_shards(receipts))
 
 
 def describe_stage(run: Run, stage: str) -> list[str]:

@@ -17,8 +17,8 @@ from gan_core.storage.atomic import write_bytes
 from gan_core.storage.receipts import canonical_json, code_version, read_json
 from gan_core.storage.urls import hash_file, join_url
 
-VERSION = 4
-"""Is raised with a change in what summaries or reports say of the same shards."""
+VERSION = 5
+"""Is raised with a change in what summaries, reports or dataset cards say of the same shards."""
 
 Result = tuple[str, str, str]
 """Stage, shard and sha256 of what is in it."""

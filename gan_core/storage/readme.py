@@ -25,12 +25,14 @@ def remove_readme(folder: str | Path) -> None:
         remove(url)
 
 
-def write_readme(folder: str | Path, shard: str, title: str, text: Sequence[str], licence: str = "other") -> None:
+def write_readme(
+    folder: str | Path, shard: str, title: str, text: Sequence[str], content: str = "", licence: str = "other"
+) -> None:
     """Write the dataset card of a folder whose shards have the columns of ``shard``; one that is not ours stays.
 
-    ``text`` has paragraphs in Markdown. ``licence`` is one of the hub's identifiers.
+    ``text`` has paragraphs in Markdown. ``content`` and ``licence`` are those of ``write_card``.
     """
-    write_card(folder, title, text, column_types(shard), "*.parquet", licence)
+    write_card(folder, title, text, column_types(shard), "*.parquet", content, licence)
 
 
 def write_card(
@@ -39,20 +41,24 @@ def write_card(
     text: Sequence[str],
     columns: Mapping[str, str],
     data_files: str,
+    content: str = "",
     licence: str = "other",
 ) -> None:
     """Write a dataset card, unless the folder has one that is not ours.
 
-    ``columns`` has the types by name, and ``data_files`` is the pattern of the files that hold the rows.
+    ``columns`` has the types by name, and ``data_files`` is the pattern of the files that hold the rows. ``licence`` is
+    one of the hub's identifiers. ``content`` is a hash of the rows: ``load_dataset`` takes what it has cached of any
+    local folder of the same name whose ``configs`` are the same.
     """
     url = join_url(folder, README)
     if exists(url) and OURS.encode() not in read_bytes(url):
         return
+    config = {"config_name": "default", "data_files": data_files}
     head = {
         "license": licence,
         "pretty_name": title,
         "tags": ["edit-dataset"],
-        "configs": [{"config_name": "default", "data_files": data_files}],
+        "configs": [config | {"description": f"content {content}"} if content else config],
     }
     table = "\n".join(["| column | type |", "|---|---|", *(f"| `{name}` | {kind} |" for name, kind in columns.items())])
     read = '```python\nfrom datasets import load_dataset\n\nrows = load_dataset("THIS_FOLDER", split="train")\n```'

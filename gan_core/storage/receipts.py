@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -134,6 +134,11 @@ def valid_receipt(shard: str | Path, key: str | None = None) -> tuple[Receipt | 
     if key is not None and _is_altered(receipt):
         return None, "its receipt was altered"
     return (None, why) if (why := _mismatch(shard, receipt)) else (receipt, "")
+
+
+def hash_shards(receipts: Iterable[Receipt]) -> str:
+    """Return the sha256 over the hashes of shards, in order."""
+    return hashlib.sha256("".join(receipt.output_sha256 for receipt in receipts).encode()).hexdigest()
 
 
 def require_receipt(shard: str | Path, what_to_do: str) -> Receipt:

@@ -43,7 +43,7 @@ def write_sample(destination: str | Path, params: SampleParams) -> list[str]:
         write_shard(join_url(destination, shard_name(i)), keys[begin:end], params.seed + begin)
         for i, (begin, end) in enumerate(pairwise(ends))
     ]
-    write_readme(destination, shards[0], "toy portraits", [ABOUT], "apache-2.0")
+    write_readme(destination, shards[0], "toy portraits", [ABOUT], licence="apache-2.0")
     return shards
 
 

@@ -13,6 +13,6 @@ def test_each_stage_says_its_time_and_its_rows(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(stages, "summarise_stages", lambda _: found)
     run: Any = None
     assert list(describe_stages(run)) == [
-        "align          1.5 s  3 of 4 rows, 2.0 per second",
-        "edit           0.0 s  3 of 4 rows",
+        "align          1.5 s of work in 1 shard: 3 of 4 rows ok, 2.0 rows/s",
+        "edit           0.0 s of work in 1 shard: 3 of 4 rows ok",
     ]
