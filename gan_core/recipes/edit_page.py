@@ -111,12 +111,16 @@ def _outliers(run: Run, rows: Rows, told: Mapping[str, Any]) -> list[Section]:
 def _inversion(gains: Sequence[Gain]) -> list[Section]:
     if not gains:
         return []
+    tuned = any(gain.tuned for gain in gains)
+    pictures = "the encoder's reconstruction and the tuned one come" if tuned else "the encoder's reconstruction comes"
     said = (
-        "How close the encoder's reconstruction and the tuned one come to the aligned image: means over all finished "
-        "rows. The last column is the value that the worst 5 % of the rows are beyond, after the last step."
+        f"How close {pictures} to the aligned image: means over all finished rows. The last column is the value that "
+        f"the worst 5 % of the rows are beyond{', after the last step' if tuned else ''}."
     )
-    heads = ["encoded", "tuned", "gain by tuning", "worst 5 %"]
-    table: list[Cells] = [[_label(g.score.meaning), g.encoded, g.tuned, g.change, g.worst] for g in gains]
+    heads = ["encoded", *(["tuned", "gain by tuning"] if tuned else []), "worst 5 %"]
+    table: list[Cells] = [
+        [_label(g.score.meaning), g.encoded, *([g.tuned, g.change] if tuned else []), g.worst] for g in gains
+    ]
     return [Section("Inversion", "inversion", [Text(said), Table(_heads("score", heads), table)])]
 
 
