@@ -9,6 +9,7 @@ from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled
 
 from flows.edit_dataset import edit_dataset
+from flows.ledger import hide_lost_tracebacks
 from flows.naming import by_output, named
 from flows.notify import HOOKS
 from gan_core.encoders.base import ENCODERS
@@ -51,6 +52,7 @@ def compare_encoders(
         params_file: The parameter file.
         overrides: Values that replace those of the file, such as {"measure.swd_images": 512}.
     """
+    hide_lost_tracebacks()
     if is_run(output):
         raise DataError(f"{output} holds a run: choose another folder for the runs of the encoders")
     params = load_params(params_file, overrides)

@@ -1,11 +1,18 @@
 """Parameters of how a run is executed, how it stores pictures and where it is logged; few of them change a result."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from gan_core.secrets import hide
 from gan_core.sections import Count, Precision, Section
+
+
+def _check_device(name: str) -> str:
+    if not re.fullmatch(r"[a-z]+(:[0-9]{1,4})?", name):
+        raise ValueError("a device is auto, cpu, mps, cuda or cuda:N, such as cuda:1")
+    return name
 
 
 class RunParams(Section):
@@ -17,7 +24,7 @@ class RunParams(Section):
     """Pictures that go through a network at once."""
     precision: Precision = "exact"
     """Float32 and the same bytes every time, or bfloat16 where the hardware has it."""
-    device: Annotated[str, Field(pattern=r"^[a-z]+(:\d+)?$")] = "auto"
+    device: Annotated[str, AfterValidator(_check_device)] = "auto"
     """auto, cpu, cuda, cuda:N or mps; results of two kinds of devices are equal within a tolerance only."""
     runner: Literal["threads", "processes", "dask"] = "threads"
     """What the workers are."""

@@ -25,6 +25,8 @@ OUTLINE_CALLS = 50_000
 NUMBERS = 1 << 24
 """Numbers that a module may make beside four times the stored ones, such as averages and first values of weights."""
 FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.eye)
+PROFILED = ("total_ops", "total_params")
+"""The last parts of the names of counters that the profiler thop leaves in a model."""
 M = TypeVar("M")
 
 
@@ -199,7 +201,7 @@ def _other_kind(path: str | Path, card: Card, kind: str, tensors: dict[str, Tens
 def _mismatch(missing: list[str], unexpected: list[str], reshaped: list[str]) -> str:
     parts = [
         f"{len(items)} {word} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
-        for word, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        for word, items in (("missing", missing), ("unexpected", unexpected), ("of another shape or type", reshaped))
         if items
     ]
     return ", ".join(parts) + ": " + _likely_cause(missing, unexpected, reshaped)
@@ -208,8 +210,11 @@ def _mismatch(missing: list[str], unexpected: list[str], reshaped: list[str]) ->
 def _likely_cause(missing: list[str], unexpected: list[str], reshaped: list[str]) -> str:
     if unexpected and all(key.startswith(("module.", "encoder.", "decoder.", "g_ema.")) for key in unexpected):
         return "the names carry a wrapper's prefix, strip it first"
+    if unexpected and not missing and not reshaped and all(key.endswith(PROFILED) for key in unexpected):
+        return "a profiler has left them there, remove these keys and save it again"
     if reshaped and not missing and not unexpected:
-        return "the same architecture with other widths"
+        shapes = any("[" in form for form in reshaped)
+        return "the same architecture with other widths" if shapes else "save the weights as floating-point numbers"
     if missing and unexpected:
         return "probably another architecture, size or number of latents"
     return "probably another size or number of latents" if missing or unexpected else "widths differ"

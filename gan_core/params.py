@@ -124,7 +124,7 @@ class CompositionSpec(Section):
     """Further compositions, whose sources are drawn at random."""
     group: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Sources of each of those; 0: the fewest that the operation takes."""
-    seed: Integer = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     """Where that draw begins."""
 
 
@@ -256,7 +256,9 @@ def load_sections(model: type[S], path: str | Path, overrides: dict[str, Any] | 
     values = read_yaml(path) or {}
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: sections and their keys are expected, not a {type(values).__name__}")
-    return check_sections(model, values, str(path), overrides)
+    # a section all of whose keys are commented out is null in YAML
+    given = {name: value for name, value in values.items() if value is not None or name not in model.model_fields}
+    return check_sections(model, given, str(path), overrides)
 
 
 def check_params(values: dict[str, Any], where: str = "params") -> Params:

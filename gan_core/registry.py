@@ -71,7 +71,8 @@ class Registry(Generic[T]):
         its entry point says.
         """
         if not isinstance(name, str):
-            raise ParamsError(f"a {self.kind} is named by text, not by {type(name).__name__}")
+            article = "an" if self.kind[0] in "aeiou" else "a"
+            raise ParamsError(f"{article} {self.kind} is named by text, not by {repr(name)[:40]}")
         if name not in self._items:
             self._import_package()
         if name not in self._items:

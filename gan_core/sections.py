@@ -26,6 +26,8 @@ TOLD = 5
 SHOWN = 100
 """Letters of a wrong value that messages show."""
 
+MAX_TEXT = 1 << 20
+"""Characters of a text in the parameters."""
 Integer = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -42,7 +44,13 @@ class Section(BaseModel):
     The text below a parameter is its description, which the pages of documentation and `edit-dataset list` show.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        str_max_length=MAX_TEXT,  # a limit of any size makes pydantic refuse halves of characters too
+    )
 
 
 SECTIONS: Registry[type[Section]] = Registry("section", base=Section)

@@ -44,6 +44,19 @@ DTYPES = {
     "u8": torch.uint64,
     "b1": torch.bool,
 }
+OTHER_TENSORS = {f"torch.{name}Storage" for name in ("ComplexFloat", "ComplexDouble", "QInt8", "QUInt8", "QInt32")}
+VALUES = {
+    "collections.defaultdict",
+    "collections.deque",
+    "datetime.date",
+    "datetime.datetime",
+    "datetime.timedelta",
+    "decimal.Decimal",
+    "fractions.Fraction",
+    "types.SimpleNamespace",
+    "uuid.UUID",
+}
+"""Types of options that run nothing, but are not read."""
 MAX_PATH = 4096  # PATH_MAX of Linux
 PlainKey = str | int | float | bytes | None
 INERT = {str(dtype) for dtype in STORAGES.values()}
@@ -99,6 +112,12 @@ def allowed(name: str) -> Global:
     if name not in CALLS and name not in STORAGES and name not in INERT:
         if name.startswith("torch._utils._rebuild"):
             raise Refused(f"it has a kind of tensor that isn't read ({name}): save it as plain tensors")
+        if name in OTHER_TENSORS:
+            raise Refused(f"it has a kind of tensor that isn't read ({name}): save it as float32")
+        if name in VALUES:
+            raise Refused(
+                f"it holds a {name}, which isn't read: save it again with numbers, texts, lists and dictionaries"
+            )
         raise Refused(f"it asks to run {name}, so it is more than weights; don't open it elsewhere", unsafe=True)
     return Global(name)
 

@@ -22,7 +22,7 @@ from gan_core.metrics.base import ALIGNED, ENCODED
 from gan_core.metrics.noise import bootstrap_error, frechet_of, mean_of, project_patches, sliced_of
 from gan_core.metrics.statistics import merge_all
 from gan_core.metrics.swd import hash_keys
-from gan_core.nightly.history import REJECTED, SPEED, Measured
+from gan_core.nightly.history import REJECTED, ROWS, SPEED, Measured
 from gan_core.nightly.kept import Change, KeptRows, compare, keep_set, read_kept, write_kept
 from gan_core.nightly.speed import time_stage
 from gan_core.pages.rows import read_fine_scores
@@ -95,6 +95,7 @@ def gather(run: Run, reference: str = "") -> Evidence:
     noise = _noise(run, names, scores, digest, sets)
     changes = _changes(run, names, scores, digest, sets, reference)
     measured = {name: _measured(metrics[name], noise[name], (changes or {}).get(name)) for name in names}
+    measured[ROWS] = Measured(value=rows.total(), noise=0.0, rows=rows.total())
     measured[REJECTED] = Measured(value=rows.total() - rows["ok"], noise=0.0, rows=rows.total())
     speed = time_stage(build_stage("encode", run.params, run.source), _timed_rows(run))
     if not speed.busy:

@@ -32,12 +32,16 @@ NIGHTS_FOR_SPEED = 7
 """The number of nights from which the variation of speed, which depends on the machine, is estimated."""
 REJECTED = "rejected"
 """The number of rows that could not be measured. It is no sample, so that any change of it counts."""
+ROWS = "rows"
+"""The number of rows of the dataset, which may grow: only a smaller one counts."""
+COUNTS = (ROWS, REJECTED)
 MEANINGS = {
     SPEED: Meaning(
         "Images per second",
         better="higher",
         sentence="Speed of the encoder on the first rows, measured again each night.",
     ),
+    ROWS: Meaning("Rows", better="higher", digits=0, sentence="Rows of the dataset, which may grow."),
     REJECTED: Meaning(
         "Rejected rows", better="lower", digits=0, sentence="Rows of the dataset that could not be measured."
     ),
@@ -51,7 +55,7 @@ def explain_number(name: str) -> Meaning:
 
 def count_tests(entries: Iterable["Entry"]) -> int:
     """Return how many numbers of a night may be changed by chance."""
-    return sum(name != REJECTED for entry in entries for name in entry.measured)
+    return sum(name not in COUNTS for entry in entries for name in entry.measured)
 
 
 class Measured(BaseModel):
@@ -218,16 +222,18 @@ def judge(entry: Entry, window: Sequence[Entry], tests: int) -> Iterator[Finding
 def find_band(name: str, now: Measured, window: Sequence[Entry], tests: int) -> Band | None:
     """Return the band of a number in the nights before, ``None`` where too few were measured.
 
-    ``CHANCE`` is shared by the night's ``tests`` numbers (Bonferroni). Of rows that are the same in both nights
-    only their changes count: the band is their standard error times the quantile of Student's t (with no more
-    degrees of freedom than the error of a distance of sets has swaps), and at least ``SAME``. Of rejected rows the
-    usual number is the first of the window, that of the accepted night. Without rows that are the same (an earlier
-    version's nights, speed) the usual value is the median of the window, and the band is
-    ``q sqrt(noise^2 + usual_noise^2 + spread^2)``: tonight's bootstrap error, the median one of the window, and the
-    window's own spread from night to night (1.48 times its median deviation, for speed 1.25 times its mean one).
+    ``CHANCE`` is shared by the night's ``tests`` numbers (Bonferroni). Of rows that are the same in both nights only
+    their changes count: the band is their standard error times the quantile of Student's t (with no more degrees of
+    freedom than the error of a distance of sets has swaps), and at least ``SAME``. Of rejected rows the usual number
+    is the first of the window, that of the accepted night; of rows it is the largest. Without rows that are the same
+    (an earlier version's nights, speed) the usual value is the median of the window, and the band is ``q sqrt(noise^2
+    + usual_noise^2 + spread^2)``: tonight's bootstrap error, the median one of the window, and the window's own
+    spread from night to night (1.48 times its median deviation, for speed 1.25 times its mean one).
     """
     earlier = [night.measured[name] for night in window if name in night.measured]
     share = 1 - CHANCE / (2 * max(tests, 1))
+    if name == ROWS:
+        return Band(max(now.value, *(night.value for night in earlier)), 0.5, 1.0, paired=True) if earlier else None
     if name == REJECTED:
         return Band(earlier[0].value, 0.5, 1.0, paired=True) if earlier else None
     if now.change is not None and now.rows > 1:

@@ -229,11 +229,11 @@ def _decided(variant: str, options: Options, told: str | None, where: str | Path
     """Return the variant that the file or, where it says nothing, the user names."""
     known = {"psp": ALIKE, "restyle-psp": RESTYLE}.get(variant)
     if known is not None:
-        said = str(options.get("encoder_type", ""))
+        said = str(options.get("encoder_type") or "")
         if said and said not in known:
             raise CheckpointError(
                 f"{where} has encoder_type {said[:60]!r}, which is not known here: only encoders of "
-                f"{', '.join(known)} can be imported"
+                f"{', '.join(known)} can be imported; if it is one of them, correct `encoder_type` in its `opts`"
             )
         if not said and known is RESTYLE and "latlayer1.weight" in encoder:
             said = "GradualStyleEncoder"

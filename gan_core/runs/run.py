@@ -16,7 +16,7 @@ from gan_core.storage.atomic import is_leftover, write_bytes
 from gan_core.storage.names import check_name, check_shard_name
 from gan_core.storage.receipts import Receipt, read_json, read_receipt, valid_receipt
 from gan_core.storage.urls import base_name, exists, is_inside, is_local, join_url, open_fs, store_place
-from gan_core.wording import changed
+from gan_core.wording import changed, counted
 
 RUN_FILE = "run.json"
 PENDING = "pending.json"
@@ -237,9 +237,11 @@ def _read_run(output: str) -> StoredRun | None:
 def _changes(before: StoredRun, after: Run) -> Iterator[str]:
     if store_place(before.source) != store_place(after.source):
         yield f"source: {hide(before.source)} → {hide(after.source)}"
-    for shard in before.shards:
+    for shard, rows in before.shards.items():
         if shard not in after.rows:
             yield f"{shard} is no longer in the source"
+        elif after.rows[shard] < rows:
+            yield f"{shard} had {counted(rows, 'row')}, and has {after.rows[shard]}"
     old, new = flatten(before.identities), flatten(after.identities)
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):

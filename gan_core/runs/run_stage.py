@@ -40,7 +40,7 @@ def run_stage(stage: Stage, shard: str, output: str | Path, progress: Progress |
     """
     target = stage_shard(stage, shard, output)
     inputs = _input_urls(stage, shard, output)
-    draft = _draft(stage, inputs)
+    draft = _draft(stage, shard, inputs)
     receipt, why = valid_receipt(target, draft.key)
     if receipt is None:
         with exclusive(target):
@@ -58,7 +58,7 @@ def run_stage(stage: Stage, shard: str, output: str | Path, progress: Progress |
 def find_finished(stage: Stage, shard: str, output: str | Path) -> Receipt | None:
     """Return the receipt (``reused``) of a shard that ``run_stage`` would skip; None if it would make the shard."""
     try:
-        draft = _draft(stage, _input_urls(stage, shard, output))
+        draft = _draft(stage, shard, _input_urls(stage, shard, output))
     except DataError:
         return None
     receipt, _ = valid_receipt(stage_shard(stage, shard, output), draft.key)
@@ -70,7 +70,7 @@ def stage_shard(stage: Stage, shard: str, output: str | Path) -> str:
     return join_url(output, stage.name, shard)
 
 
-def _draft(stage: Stage, inputs: dict[str, str]) -> Receipt:
+def _draft(stage: Stage, shard: str, inputs: dict[str, str]) -> Receipt:
     """The receipt of a shard that is still to be made: the fields that are known in advance."""
     input_keys = {name: _input_key(name, url) for name, url in inputs.items()}
     code, identity = code_version(stage.version), identity_of(stage)
@@ -83,6 +83,7 @@ def _draft(stage: Stage, inputs: dict[str, str]) -> Receipt:
         seconds=0.0,
         code_version=code,
         identity=identity,
+        shard=shard,
     )
 
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from gan_core.errors import DataError, near_matches
 from gan_core.storage.names import require_name
+from gan_core.storage.receipts import read_receipt, receipt_path
 from gan_core.storage.shards import BASE_NAMES, explain_damage, holds_images, list_shards, open_shard
 from gan_core.storage.urls import base_name
 from gan_core.wording import counted
@@ -42,12 +43,15 @@ class Dataset:
 def check_dataset(source: str) -> Dataset:
     """Return what is known of a dataset's shards.
 
-    Raises ``DataError`` for a shard that is damaged or empty or lacks a column that every shard has, for rows without a
-    key or status, and for a key that two rows have. Of each key eight bytes are kept until all are seen.
+    Raises ``DataError`` for a shard that is damaged or empty or lacks a column that every shard has, for one with fewer
+    rows than its receipt says, for rows without a key or status, and for a key that two rows have. Of each key eight
+    bytes are kept until all are seen.
     """
     shards = list_shards(source)
     schemas: dict[str, pa.Schema] = {}
     hashes = {shard: _hash_keys(shard, schemas) for shard in shards}
+    for shard, keys in hashes.items():
+        _check_whole(shard, len(keys))
     _check_equal(hashes)
     return Dataset({require_name(base_name(shard), source): len(hashes[shard]) for shard in shards}, schemas)
 
@@ -65,6 +69,15 @@ def _hash_keys(shard: str, schemas: dict[str, pa.Schema]) -> np.ndarray:
     if not parts:
         raise DataError(f"{shard} has no rows: remove it or import the dataset again")
     return np.concatenate(parts)
+
+
+def _check_whole(shard: str, rows: int) -> None:
+    receipt = read_receipt(shard)
+    if receipt and (before := sum(receipt.rows.values())) > rows:
+        raise DataError(
+            f"{shard} has {counted(rows, 'row')}, and its receipt says {before}: import the dataset again, or remove "
+            f"{receipt_path(shard)} if rows were taken out on purpose"
+        )
 
 
 def _read_keys(shard: str, schemas: dict[str, pa.Schema]) -> Iterator[list[str]]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gan_core.errors import DataError
 from gan_core.storage.atomic import remove, write_bytes
 from gan_core.storage.shards import count_rows
-from gan_core.storage.urls import exists, hash_file, read_bytes
+from gan_core.storage.urls import base_name, exists, hash_file, read_bytes
 from gan_core.wording import changed
 
 ABSENT = "it is not there"
@@ -28,10 +28,11 @@ NO_RECEIPT = "it has no receipt"
 class Receipt(BaseModel):
     """The record beside a shard, written after the shard.
 
-    ``key`` is the content key, ``input_keys`` has the sha256 of each input shard by stage, and ``identity`` is what the
-    stage depends on. ``rows`` counts rows by status, and ``flags`` counts the flags of ``ok`` rows. ``why`` is the
-    reason for the work. ``device`` is the kind of device that made the shard, not stored for the CPU, and no part of
-    the key. ``reused`` (not stored) is true if the shard was already valid.
+    ``key`` is the content key, ``input_keys`` has the sha256 of each input shard by stage, and ``identity`` is what
+    the stage depends on. ``rows`` counts rows by status, and ``flags`` counts the flags of ``ok`` rows. ``why`` is
+    the reason for the work. ``device`` is the kind of device that made the shard, not stored for the CPU, and no part
+    of the key. ``shard`` is the name of the file that it is the receipt of; those of imports and of former versions
+    have none. ``reused`` (not stored) is true if the shard was already valid.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +49,7 @@ class Receipt(BaseModel):
     identity: dict[str, object]
     why: str = ""
     device: str = "cpu"
+    shard: str = ""
     reused: bool = Field(default=False, exclude=True)
 
 
@@ -109,7 +111,7 @@ def content_key(stage: str, code: str, identity: Mapping[str, object], input_key
 
 def write_receipt(shard: str | Path, receipt: Receipt) -> None:
     """Write the receipt of a shard, which commits its data and statistics."""
-    left_out = {"device"} if receipt.device == "cpu" else None
+    left_out = {name for name, usual in (("device", "cpu"), ("shard", "")) if getattr(receipt, name) == usual}
     write_bytes(receipt_path(shard), (receipt.model_dump_json(indent=1, exclude=left_out) + "\n").encode())
 
 
@@ -129,6 +131,8 @@ def valid_receipt(shard: str | Path, key: str | None = None) -> tuple[Receipt | 
         return None, NO_RECEIPT if exists(shard) else ABSENT
     except _UNREADABLE:
         return None, "its receipt is damaged"
+    if receipt.shard and receipt.shard != base_name(str(shard)):
+        return None, f"its receipt is that of {receipt.shard}"
     if key is not None and receipt.key != key:
         return None, "its inputs or params have changed"
     if key is not None and _is_altered(receipt):

@@ -44,9 +44,18 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a null byte": (b"run: \x00", "is not valid YAML"),
     "a list": (b"[1, 2]", "sections and their keys are expected, not a list"),
     "numbers as keys": (b"1: 2", "1: Keys should be strings"),
-    "a list as kind": (b"edits: [{kind: [a]}]", "a edit kind is named by text, not by list"),
+    "a list as kind": (b"edits: [{kind: [a]}]", "an edit kind is named by text, not by ['a']"),
     "a map as operation": (b"compose: {plan: [{operation: {}}]}", "operation"),
     "a list as encoder": (b"encode: {encoder: [psp]}", "encode.encoder: Input should be a valid string"),
+    "half a character": (
+        rb'edits: [{direction: "\uDC80", strengths: [1]}]',
+        "edits.0.direction: Input should be a valid",
+    ),
+    "a long number of a card": (b"run: {device: 'cuda:" + b"9" * 5000 + b"'}", "run.device: a device is auto, cpu"),
+    "a seed below zero": (
+        b"compose: {plan: [{operation: panorama, seed: -5}]}",
+        "plan.0.seed: Input should be greater",
+    ),
     "lines": (b'run: {runner: "a\\n\\u2028b"}', "run.runner: Input should be 'threads', 'processes' or 'dask'"),
 }
 

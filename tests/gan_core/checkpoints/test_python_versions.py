@@ -4,7 +4,10 @@ import pickle
 import struct
 import sys
 from argparse import Namespace
+from collections import deque
+from datetime import datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -115,3 +118,11 @@ def test_a_schedule_with_milestones(tmp_path: Path) -> None:
     state = torch.optim.lr_scheduler.MultiStepLR(optimiser, [1, 2, 2]).state_dict()
     torch.save({"scheduler": state}, tmp_path / "x.pt")
     assert open_checkpoint(tmp_path / "x.pt").load()["scheduler"]["milestones"] == {1: 1, 2: 2}
+
+
+@pytest.mark.parametrize("value", [datetime(2026, 1, 1), deque([1]), SimpleNamespace(size=64), torch.ones(2) * 1j])
+def test_what_runs_nothing_and_is_not_read_is_not_called_more_than_weights(value: Any, tmp_path: Path) -> None:
+    torch.save({"opts": value}, tmp_path / "file.pt")
+    with pytest.raises(CheckpointError, match=r"which isn't read|that isn't read") as refused:
+        open_checkpoint(tmp_path / "file.pt")
+    assert "more than weights" not in str(refused.value)

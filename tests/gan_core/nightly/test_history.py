@@ -10,6 +10,7 @@ from gan_core.errors import DataError
 from gan_core.metrics.noise import bootstrap_error, mean_of
 from gan_core.nightly.history import (
     REJECTED,
+    ROWS,
     Entry,
     Finding,
     Measured,
@@ -216,6 +217,17 @@ def test_rejected_rows_are_compared_with_the_accepted_night_for_ever() -> None:
         measured = {REJECTED: Measured(value=12 if day == 1 else 20, noise=0.0)}
         history, found = add_night(history, [night(day).model_copy(update={"measured": measured})])
         assert [finding.usual for finding in found] == ([12] if day > 1 else [])
+
+
+def test_a_dataset_that_lost_rows_is_raised_and_one_that_grows_is_not() -> None:
+    history: list[Entry] = []
+    seen = []
+    for day, rows, accepted in ((1, 128, False), (2, 140, False), (3, 128, False), (4, 20, True), (5, 20, False)):
+        measured = {ROWS: Measured(value=rows, noise=0.0)}
+        entry = night(day).model_copy(update={"measured": measured, "accepted": accepted})
+        history, found = add_night(history, [entry])
+        seen.append([(finding.usual, finding.worse) for finding in found])
+    assert seen == [[], [], [(140, True)], [(140, True)], []]
 
 
 def test_a_finding_hides_the_password_of_a_dataset() -> None:

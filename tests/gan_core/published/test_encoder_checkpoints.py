@@ -197,6 +197,15 @@ def test_another_encoder_type_is_refused_by_name() -> None:
         load_published_encoder(content, "x.pt")
 
 
+@pytest.mark.parametrize("said", [None, ""])
+def test_an_encoder_type_that_says_nothing_is_asked_for(said: str | None) -> None:
+    content = wrapper("e4e")
+    content["opts"] |= {"encoder_type": said}
+    with pytest.raises(CheckpointError, match=r"say which with --variant psp or --variant e4e"):
+        load_published_encoder(content, "x.pt")
+    assert load_published_encoder(content, "x.pt", "e4e").encoder.name == "e4e"
+
+
 def test_noise_maps_and_counters_may_be_missing() -> None:
     content = wrapper("psp")
     kept = {k: v for k, v in content["state_dict"].items() if "noises." not in k and "num_batches" not in k}

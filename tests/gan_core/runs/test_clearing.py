@@ -94,6 +94,16 @@ def test_names_that_leave_the_run_are_refused_where_they_are_read(run: Run, kind
     assert others(run) == before
 
 
+def test_a_shard_with_fewer_rows_than_before_is_told(run: Run) -> None:
+    begin_run(run)
+    (shard, rows), *_ = run.rows.items()
+    check_changes(replace(run, rows={**run.rows, shard: rows + 1}))
+    fewer = replace(run, rows={**run.rows, shard: rows - 1})
+    with pytest.raises(ParamsError, match=rf"{shard} had {rows} rows?, and has {rows - 1}\): choose another output"):
+        check_changes(fewer)
+    check_changes(fewer, update=True)
+
+
 def test_another_source_is_told_without_its_password(run: Run) -> None:
     begin_run(replace(run, source="memory://bob:hunter22@old/ds"))
     with pytest.raises(ParamsError, match=r"\(source: .*\*\*\*@old/ds → .*\*\*\*@new/ds\): choose") as refused:

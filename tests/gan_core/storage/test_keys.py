@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from gan_core.errors import DataError
+from gan_core.importers import import_dataset
 from gan_core.recipes.base import plan_run
 from gan_core.recipes.composition_sources import Encoded
 from gan_core.storage.keys import check_dataset
+from gan_core.storage.receipts import receipt_path
 from gan_core.storage.shards import ShardWriter, latent_type
 
 Texts = Sequence[str | None]
@@ -55,6 +57,19 @@ def test_what_is_no_key_is_told_in_a_line(tmp_path: Path, shards: Any, columns: 
     with pytest.raises(DataError) as refused:
         check_dataset(write(tmp_path, *shards, **columns))
     assert said in str(refused.value) and "\n" not in str(refused.value) and len(str(refused.value)) < 500
+
+
+def test_a_shard_that_lost_rows_is_told_and_one_without_a_receipt_is_taken(tmp_path: Path, pngs: list[bytes]) -> None:
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        (tmp_path / f"in/{name}.png").write_bytes(pngs[0])
+    import_dataset(tmp_path / "in", tmp_path / "out")
+    shard = tmp_path / "out/shard-00000.parquet"
+    pq.write_table(pq.read_table(shard).slice(1), shard)
+    with pytest.raises(DataError, match=r"shard-00000.parquet has 2 rows, and its receipt says 3: import the dataset"):
+        check_dataset(str(tmp_path / "out"))
+    Path(receipt_path(shard)).unlink()
+    assert check_dataset(str(tmp_path / "out")).rows == {"shard-00000.parquet": 2}
 
 
 def test_two_columns_of_one_name_are_told_in_a_line(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,13 @@ def test_statistics_are_never_unpickled(tmp_path: Path) -> None:
     Path(statistics_path(tmp_path / "c")).write_bytes(b"PK\x03\x04 no")
     with pytest.raises(DataError, match="is damaged"):
         read_statistics(tmp_path / "c")
+
+
+def test_the_receipt_of_another_shard_is_refused(shard: Path) -> None:
+    receipt, _ = valid_receipt(shard)
+    assert receipt is not None and receipt.shard == ""
+    write_receipt(shard, receipt.model_copy(update={"shard": shard.name}))
+    assert valid_receipt(shard, KEY)[0] is not None
+    for name in (shard.name, f"{shard.name}.receipt.json", f"{shard.name}.stats.npz"):
+        shutil.copy(shard.with_name(name), shard.with_name(name.replace("00000", "00001")))
+    assert valid_receipt(shard.with_name("shard-00001.parquet")) == (None, f"its receipt is that of {shard.name}")
