@@ -39,7 +39,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "receipt gone": (lambda shard: Path(receipt_path(shard)).unlink(), "no receipt"),
     "receipt cut": (lambda shard: _cut_receipt(shard), "receipt is damaged"),
     "receipt edited": (_edit_receipt, "receipt is damaged"),
-    "receipt of another shard": (_borrow_receipt, "inputs"),
+    "receipt of another shard": (_borrow_receipt, "its input"),
     "statistics gone": (lambda shard: Path(statistics_path(shard)).unlink(), "statistics are gone"),
     "statistics damaged": (lambda shard: _flip_bit(Path(statistics_path(shard))), "statistics have changed"),
 }
@@ -102,7 +102,7 @@ def test_a_source_changed_in_place_makes_its_shard_anew(workplace: Any) -> None:
     source.write_bytes((workplace.source / "shard-00001.parquet").read_bytes())
     after = workplace.run()
     assert [receipt.reused for receipt in after] == [True, True, False]
-    assert "inputs.source was" in after[2].why
+    assert after[2].why == "its input source has changed"
     assert after[2].output_sha256 == before[1].output_sha256 != before[2].output_sha256
 
 
