@@ -125,7 +125,7 @@ SLOW = {
     *("train-encoder@restyle-psp", "train-encoder@restyle-e4e", "train-encoder@psp-w-plus", "train-cel"),
     *("train-encoder@psp-w", "train-encoder@style-transformer", "train-encoder@idinvert", "train-encoder@alae"),
     *("train-translation@inpainting", "train-translation@toonify", "train-translation@frontalisation"),
-    *("train-network@landmarks", "train-network@segmenter", "train-shape-reader"),
+    *("train-network@landmarks", "train-network@segmenter", "train-shape-reader", "train-latent-edits"),
     *("train-translation@sketch", "train-translation@segmentation", "train-features"),
     *("train-encoder@e4e", "train-translation@super-resolution", "train-hypernetwork", "train-paths@linear"),
 }
